@@ -1,0 +1,1 @@
+"""Federated reinforcement learning for F1TENTH racing: configuration, learners, training."""

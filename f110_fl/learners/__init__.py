@@ -1,0 +1,1 @@
+"""Reinforcement learners behind one protocol."""

@@ -1,0 +1,1 @@
+"""Batched numba simulator of 1:10 racing cars, and environments over it."""

@@ -1,0 +1,235 @@
+"""Settings of the simulator, as frozen pydantic models.
+
+Every field's description ends with its unit in brackets, ``[-]`` where it has none.
+Scenario files, the JSON schema and the simulator itself all use these models.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Config(BaseModel):
+    """Base of every settings model: immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class VehicleConfig(Config):
+    """One car. The defaults are f1tenth_gym v1.0.0's identified 1:10 car."""
+
+    friction: float = Field(1.0489, gt=0, description="Tyre-road friction coefficient mu. [-]")
+    stiffness_front: float = Field(
+        4.718, gt=0, description="Front cornering stiffness C_Sf. [1/rad]"
+    )
+    stiffness_rear: float = Field(
+        5.4562, gt=0, description="Rear cornering stiffness C_Sr. [1/rad]"
+    )
+    front_axle: float = Field(
+        0.15875, gt=0, description="Centre of gravity to front axle, lf. [m]"
+    )
+    rear_axle: float = Field(0.17145, gt=0, description="Centre of gravity to rear axle, lr. [m]")
+    cg_height: float = Field(0.074, gt=0, description="Height of the centre of gravity, h. [m]")
+    mass: float = Field(3.74, gt=0, description="Mass m. [kg]")
+    yaw_inertia: float = Field(0.04712, gt=0, description="Yaw moment of inertia I_z. [kg m^2]")
+    steer_max: float = Field(
+        0.4189, gt=0, lt=1.5, description="Largest steering angle to either side. [rad]"
+    )
+    steer_rate_max: float = Field(
+        3.2, gt=0, description="Largest steering rate to either side. [rad/s]"
+    )
+    switch_speed: float = Field(
+        7.319, gt=0, description="Speed above which motor power limits acceleration. [m/s]"
+    )
+    acceleration_max: float = Field(
+        9.51, gt=0, description="Largest acceleration and deceleration. [m/s^2]"
+    )
+    speed_min: float = Field(-5.0, lt=0, description="Fastest reverse speed. [m/s]")
+    speed_max: float = Field(20.0, gt=0, description="Fastest forward speed. [m/s]")
+    length: float = Field(0.58, gt=0, description="Length of the body's rectangle. [m]")
+    width: float = Field(0.31, gt=0, description="Width of the body's rectangle. [m]")
+
+
+class LidarConfig(Config):
+    """A planar scanning range finder."""
+
+    beams: int = Field(1080, ge=1, le=100_000, description="Beams a scan. [-]")
+    field_of_view: float = Field(
+        4.7, gt=0, le=6.283185307179586, description="Angle from first to last beam. [rad]"
+    )
+    max_range: float = Field(30.0, gt=0, description="Reading when nothing is hit. [m]")
+    noise_std: float = Field(
+        0.01, ge=0, description="Standard deviation of the range noise. [m]"
+    )
+    mount_x: float = Field(
+        0.0, description="Sensor position ahead of the centre of gravity. [m]"
+    )
+
+
+class Line2Track(Config):
+    """A straight corridor 97.9 m long and 2.55 m wide with six spawn poses."""
+
+    kind: Literal["line2"] = Field("line2", description="Selects this track. [-]")
+
+
+class CircleTrack(Config):
+    """A circular lane around the origin, driven counter-clockwise."""
+
+    kind: Literal["circle"] = Field("circle", description="Selects this track. [-]")
+    radius: float = Field(10.0, gt=1, le=500, description="Radius of the centre line. [m]")
+    width: float = Field(3.0, gt=0.5, description="Distance between the walls. [m]")
+    resolution: float = Field(0.05, gt=0, le=0.5, description="Edge of a grid cell. [m]")
+
+    @model_validator(mode="after")
+    def _inner_wall(self) -> CircleTrack:
+        if self.width / 2 >= self.radius:
+            raise ValueError(f"width must be below twice the radius, {2 * self.radius:g} m")
+        return self
+
+
+class MapTrack(Config):
+    """A track from a ROS map, as F1TENTH publishes them."""
+
+    kind: Literal["map"] = Field("map", description="Selects this track. [-]")
+    file: str = Field(
+        min_length=1,
+        description="The map's YAML file, relative to the scenario that names it. [path]",
+    )
+
+
+TrackConfig = Annotated[Line2Track | CircleTrack | MapTrack, Field(discriminator="kind")]
+
+
+class SecondaryViconConfig(Config):
+    """Hold a speed along the lane, turn away from a near car, recover towards the centre."""
+
+    kind: Literal["secondary_vicon"] = Field(
+        "secondary_vicon", description="Selects this driver. [-]"
+    )
+    target: str = Field("car_0", description="The car to turn away from. [name]")
+    speed: float = Field(0.8, description="Speed held. [m/s]")
+    avoid_distance: float = Field(1.0, ge=0, description="Turn away inside this distance. [m]")
+    avoid_gain: float = Field(
+        1.5, ge=0, description="Steering per angle that leads away from the target. [-]"
+    )
+    recover_offset: float = Field(
+        0.55, ge=0, description="Off the lane centre by more: half speed, full turn back. [m]"
+    )
+    stop_offset: float = Field(1.2, ge=0, description="Off the lane centre by more: stop. [m]")
+
+
+DriverConfig = SecondaryViconConfig
+
+
+class ConvoyLockConfig(Config):
+    """Reward of an attacker that presses a defender into a wall or out of its lane."""
+
+    kind: Literal["convoy_lock"] = Field("convoy_lock", description="Selects this task. [-]")
+    target: str = Field("car_1", description="The defender. [name]")
+    success_reward: float = Field(60.0, description="Paid once, on success. [reward]")
+    crash_reward: float = Field(-10.0, description="Paid when the attacker crashes. [reward]")
+    truncation_reward: float = Field(
+        -25.0, description="Paid when the time limit ends the episode. [reward]"
+    )
+    pressure_distance: float = Field(
+        0.75, gt=0, description="Pressure needs the attacker this near. [m]"
+    )
+    pressure_speed: float = Field(
+        0.1, description="Pressure needs the attacker at least this fast. [m/s]"
+    )
+    pressure_window: float = Field(
+        0.5, ge=0, description="Pressure counts for this long after it was applied. [s]"
+    )
+    forced_offset: float = Field(
+        1.1, gt=0, description="Defender this far off the lane centre: success. [m]"
+    )
+    idle_speed: float = Field(0.02, ge=0, description="Below this speed a step is idle. [m/s]")
+    idle_grace: int = Field(18, ge=0, description="Idle steps in a row before paying. [steps]")
+    idle_reward: float = Field(
+        -0.08, description="Paid at each further idle step. [reward]"
+    )
+    idle_limit: int = Field(
+        90, ge=1, description="Idle steps in a row that truncate the episode. [steps]"
+    )
+    idle_limit_reward: float = Field(
+        -35.0, description="Paid instead of truncation_reward at the idle limit. [reward]"
+    )
+
+
+TaskConfig = ConvoyLockConfig
+
+
+class CarConfig(Config):
+    """A car, who drives it, and what it is rewarded for."""
+
+    name: str = Field(
+        min_length=1, pattern=r"^[A-Za-z][A-Za-z0-9_]*$", description="Name of the agent. [name]"
+    )
+    vehicle: VehicleConfig = Field(VehicleConfig(), description="Its body and motor. [-]")
+    driver: DriverConfig | None = Field(
+        None, description="Scripted driver; null leaves the car to the environment's user. [-]"
+    )
+    task: TaskConfig | None = Field(None, description="Its reward; null pays nothing. [-]")
+    reverse: bool = Field(
+        True, description="Whether actions reach speed_min, or stop at standstill. [bool]"
+    )
+
+
+ObservationPart = Literal["lidar", "pose", "motion", "others"]
+
+
+class EnvConfig(Config):
+    """Everything that defines an environment."""
+
+    track: TrackConfig = Field(Line2Track(), description="Where the cars drive. [-]")
+    cars: tuple[CarConfig, ...] = Field(
+        (CarConfig(name="car_0"), CarConfig(name="car_1")),
+        min_length=1,
+        max_length=64,
+        description="The cars, in the order of the state arrays. [-]",
+    )
+    lidar: LidarConfig = Field(LidarConfig(), description="Every car's range finder. [-]")
+    physics_step: float = Field(
+        0.01, gt=0, le=0.1, description="Integration step of the dynamics. [s]"
+    )
+    physics_steps_per_action: int = Field(
+        1, ge=1, le=100, description="Integration steps for each action. [steps]"
+    )
+    max_steps: int = Field(
+        2500, ge=1, description="Actions after which an episode is truncated. [steps]"
+    )
+    end_when: Literal["any", "all"] = Field(
+        "any", description="End the episode when any car is done, or when all are. [-]"
+    )
+    spawn_sets: tuple[tuple[str, ...], ...] = Field(
+        (),
+        description="Spawn names, one a car, one set drawn each episode; "
+        "none: the track's spawns in order. [names]",
+    )
+    observation: tuple[ObservationPart, ...] = Field(
+        ("lidar", "pose", "others"),
+        min_length=1,
+        description="Parts of the observation, in order. [-]",
+    )
+
+    @model_validator(mode="after")
+    def _names(self) -> EnvConfig:
+        names = [car.name for car in self.cars]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two cars are named {name!r}")
+        for car in self.cars:
+            for part in (car.driver, car.task):
+                if part is not None and (part.target not in names or part.target == car.name):
+                    others = ", ".join(repr(n) for n in names if n != car.name) or "none"
+                    raise ValueError(
+                        f"{part.kind} of {car.name!r} targets {part.target!r}; other cars: {others}"
+                    )
+        for spawns in self.spawn_sets:
+            if len(spawns) != len(names):
+                raise ValueError(
+                    f"spawn set {list(spawns)} names {len(spawns)} poses for {len(names)} cars"
+                )
+        return self

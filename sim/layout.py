@@ -1,0 +1,23 @@
+"""Names of the columns of the simulator's arrays: the one place that orders them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Columns of a car's state, in SI units; the pose is that of the centre of gravity.
+X: Final = 0  # m
+Y: Final = 1  # m
+STEER: Final = 2  # rad
+V: Final = 3  # m/s, along the body
+YAW: Final = 4  # rad, in [0, 2 pi)
+YAW_RATE: Final = 5  # rad/s
+SLIP: Final = 6  # rad, at the centre of gravity
+STATE_SIZE: Final = 7
+
+# Columns of a command: what a car is asked to do.
+TARGET_STEER: Final = 0  # rad
+TARGET_SPEED: Final = 1  # m/s
+COMMAND_SIZE: Final = 2
+
+# A steering command takes effect this many physics steps after it is given.
+STEER_DELAY: Final = 2

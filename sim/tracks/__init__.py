@@ -1,0 +1,1 @@
+"""Tracks: occupancy, distance field, centre line, spawns."""
