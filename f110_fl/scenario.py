@@ -6,6 +6,8 @@ one from YAML and applies ``FED_*`` variables and command-line flags over it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from string import Formatter
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -14,6 +16,18 @@ from sim.config import Config, EnvConfig
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+def check_placeholders(name: str, template: str, allowed: Sequence[str]) -> None:
+    """Raises ValueError if a template has a placeholder that is not in ``allowed``."""
+    choices = ", ".join(f"{{{word}}}" for word in allowed)
+    try:
+        words = [word for _, word, _, _ in Formatter().parse(template) if word is not None]
+    except ValueError as error:
+        raise ValueError(f"{name} {template!r}: {error}; placeholders are {choices}") from None
+    for word in words:
+        if word not in allowed:
+            raise ValueError(f"{name} {template!r}: no placeholder {{{word}}}; there are {choices}")
 
 
 class ReplayConfig(Config):
@@ -91,6 +105,9 @@ class FederatedConfig(Config):
         True, description="Write global and client tensors of every round. [bool]"
     )
     timeout: Positive = Field(86_400.0, description="Longest wait for a round's replies. [s]")
+    connect_timeout: Positive = Field(
+        300.0, description="Longest wait for all clients at the start. [s]"
+    )
     root: str = Field(
         "outputs/{name}/{time}",
         min_length=1,
@@ -106,6 +123,7 @@ class FederatedConfig(Config):
             )
         if self.weights and self.weighting != "weights":
             raise ValueError(f"weights are given, but weighting is {self.weighting!r}")
+        check_placeholders("root", self.root, ("name", "time"))
         return self
 
 
@@ -121,6 +139,16 @@ class WandbConfig(Config):
         "{prefix}{role}", description="Run; also {prefix}, {role} (server, client_00). [template]"
     )
     prefix: str = Field("", description="Fills {prefix}. [text]")
+
+    @model_validator(mode="after")
+    def _placeholders(self) -> WandbConfig:
+        allowed = {
+            "group_template": ("scenario", "time", "seed", "prefix"),
+            "name_template": ("scenario", "time", "seed", "prefix", "role"),
+        }
+        for name, words in allowed.items():
+            check_placeholders(name, getattr(self, name), words)
+        return self
 
 
 class Scenario(Config):

@@ -1,1 +1,36 @@
-"""Reinforcement learners behind one protocol."""
+"""Learning algorithms behind one protocol."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from f110_fl.learners.base import Learner, LearningError
+from f110_fl.learners.td3 import TD3
+from f110_fl.scenario import LearnerConfig
+
+__all__ = ["TD3", "Learner", "LearningError", "make_learner"]
+
+
+def make_learner(
+    config: LearnerConfig,
+    observation_size: int,
+    action_size: int,
+    seed: np.random.SeedSequence,
+    *,
+    replay_path: Path | None = None,
+) -> Learner:
+    """Build the learner that ``config.algorithm`` names.
+
+    Args:
+        config: Its hyperparameters.
+        observation_size: D.
+        action_size: A.
+        seed: Root of all its random streams; not advanced.
+        replay_path: File in which its experience survives a restart; None: in memory only.
+
+    Raises:
+        ValueError: If the file exists with another layout.
+    """
+    return TD3(config, observation_size, action_size, seed, replay_path=replay_path)

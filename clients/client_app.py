@@ -1,0 +1,118 @@
+"""The Flower ClientApp: answers who it is, and trains a round when asked.
+
+Deployed, every message starts a new process, and in a simulation any actor may serve any
+client. So everything a client keeps lives in its directory, and what is in memory is used
+only while it is what the directory holds.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from f110_fl import exchange
+from f110_fl.loading import parse_resolved
+from f110_fl.rundir import RunDir
+from f110_fl.scenario import Scenario
+
+if TYPE_CHECKING:
+    import torch
+
+    from f110_fl.records import EpisodeRecord
+    from f110_fl.trainer import Trainer
+
+# Trainers kept warm in one process; more would only cost memory, as a round visits each
+# client once and an actor serves few of them.
+MAX_WARM = 8
+_warm: OrderedDict[Path, Trainer] = OrderedDict()
+
+app = ClientApp()
+
+
+@app.query()
+def identify(message: Message, context: Context) -> Message:
+    """Answers with the client's stable id; Flower's node ids differ from run to run."""
+    record = ConfigRecord(
+        {
+            exchange.CLIENT_ID: int(context.node_config["partition-id"]),
+            exchange.NUM_CLIENTS: int(context.node_config["num-partitions"]),
+        }
+    )
+    return Message(content=RecordDict({exchange.CONFIG: record}), reply_to=message)
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Trains one round from the averaged tensors and answers with the client's own.
+
+    A round that this client has already completed (the server asks again after a restart)
+    is answered from its directory without training.
+    """
+    from f110_fl.records import summarise
+
+    order = message.content.config_records[exchange.CONFIG]
+    scenario = parse_resolved(str(order[exchange.SCENARIO]))
+    client_id = int(context.node_config["partition-id"])
+    rundir = RunDir(Path(str(order[exchange.ROOT])))
+    server_round = int(order[exchange.ROUND])  # type: ignore[arg-type]
+    trainer = _open(scenario, client_id, rundir)
+    if trainer.progress.round < server_round:
+        arrays = message.content.array_records[exchange.ARRAYS]
+        trainer.load_shared(exchange.to_tensors(arrays))
+        if scenario.federated.optimizer_strategy == "reset" and server_round > 1:
+            trainer.reset_optimizers()
+        records = trainer.train(int(order[exchange.EPISODES]))  # type: ignore[arg-type]
+        trainer.progress.round = server_round
+        trainer.save()
+    elif trainer.progress.round == server_round:
+        records = _recorded(rundir, client_id, server_round)
+    else:
+        raise RuntimeError(
+            f"client {client_id} has completed round {trainer.progress.round}, "
+            f"but was asked to train round {server_round}"
+        )
+    metrics = MetricRecord(
+        {
+            **summarise(records, scenario.federated_agents),
+            exchange.CLIENT_ID: client_id,
+            exchange.WEIGHT: 1.0,
+        }
+    )
+    content = RecordDict(
+        {exchange.ARRAYS: exchange.to_arrays(_sent(trainer)), exchange.METRICS: metrics}
+    )
+    return Message(content=content, reply_to=message)
+
+
+def _open(scenario: Scenario, client_id: int, rundir: RunDir) -> Trainer:
+    """Returns the client as its directory has it, warm if this process holds it still."""
+    from f110_fl.trainer import Trainer
+
+    directory = rundir.client(client_id)
+    trainer = _warm.pop(directory, None)
+    if trainer is None or trainer.scenario != scenario or not trainer.is_current():
+        trainer = Trainer(scenario, client_id, directory)
+    _warm[directory] = trainer
+    while len(_warm) > MAX_WARM:
+        _warm.popitem(last=False)
+    return trainer
+
+
+def _sent(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """The tensors that leave the client: moments only where they are averaged."""
+    tensors = trainer.shared_tensors()
+    if trainer.scenario.federated.optimizer_strategy == "average":
+        return tensors
+    return {k: v for k, v in tensors.items() if not exchange.is_optimizer_tensor(k)}
+
+
+def _recorded(rundir: RunDir, client_id: int, server_round: int) -> list[EpisodeRecord]:
+    from f110_fl.records import EpisodeRecord
+
+    with rundir.episodes(client_id).open(encoding="utf-8") as lines:
+        records = [EpisodeRecord.from_json(line) for line in lines]
+    return [record for record in records if record.round == server_round]

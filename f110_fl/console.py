@@ -1,0 +1,131 @@
+"""Live progress of a run, and the summary at its end."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from f110_fl.monitor import EpisodeEvent, Event, RoundEvent
+from f110_fl.records import EpisodeRecord
+from f110_fl.scenario import Scenario
+
+WINDOW = 20  # episodes that the rates shown are taken over
+
+
+@dataclass
+class _Row:
+    """What is shown of one client."""
+
+    episodes: int = 0
+    recent: deque[EpisodeRecord] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    evaluations: deque[EpisodeRecord] = field(default_factory=lambda: deque(maxlen=WINDOW))
+
+
+class ConsoleSink:
+    """Shows a table that refreshes in place, or a line a round where there is no terminal."""
+
+    def __init__(self, scenario: Scenario, console: Console) -> None:
+        self._scenario = scenario
+        self._console = console
+        self._agent = next(iter(scenario.learners))
+        self._rows = [_Row() for _ in range(scenario.federated.clients)]
+        self._rounds = 0
+        self._started = time.monotonic()
+        self._live = Live(
+            get_renderable=self._render,
+            console=console,
+            refresh_per_second=4,
+            transient=True,
+            auto_refresh=console.is_terminal,
+        )
+        if console.is_terminal:
+            self._live.start()
+
+    def handle(self, event: Event) -> None:
+        """Takes the next event."""
+        if isinstance(event, EpisodeEvent):
+            row = self._rows[event.client_id]
+            if event.record.kind == "train":
+                row.episodes = event.record.episode
+                row.recent.append(event.record)
+            else:
+                row.evaluations.append(event.record)
+        else:
+            self._rounds = event.summary["round"]
+            self._console.print(self._round_line(event), highlight=False)
+
+    def close(self) -> None:
+        """Leaves the last table standing."""
+        if self._console.is_terminal:
+            self._live.stop()
+        if any(row.episodes for row in self._rows):
+            self._console.print(self._render())
+
+    def _round_line(self, event: RoundEvent) -> str:
+        summary, agent = event.summary, self._agent
+        metrics = summary["metrics"]
+        line = (
+            f"round {summary['round']}/{summary['rounds']}  "
+            f"{len(summary['clients'])}/{len(self._rows)} clients  "
+            f"success {metrics[f'train/{agent}/success-rate']:.0%}  "
+            f"return {metrics[f'train/{agent}/return']:.1f}  "
+            f"{summary['seconds']:.1f} s"
+        )
+        if metrics["evaluate/episodes"]:
+            line += f"  evaluated success {metrics[f'evaluate/{agent}/success-rate']:.0%}"
+        if summary["dropped"]:
+            line += f"  dropped {', '.join(summary['dropped'])}"
+        return line
+
+    def _render(self) -> Group:
+        table = Table(box=None, pad_edge=False)
+        for name in ("client", "episodes", "success", "return", "crash", "steps/s", "evaluated"):
+            table.add_column(name, justify="right")
+        for client_id, row in enumerate(self._rows):
+            table.add_row(f"{client_id:02d}", *self._cells(row))
+        return Group(self._headline(), table)
+
+    def _cells(self, row: _Row) -> tuple[str, ...]:
+        total = self._scenario.episodes
+        if not row.recent:
+            return (f"0/{total}", *["-"] * 5)
+        seconds = sum(record.seconds for record in row.recent)
+        return (
+            f"{row.episodes}/{total}",
+            self._rate(row.recent, "success"),
+            f"{sum(r.returns[self._agent] for r in row.recent) / len(row.recent):.1f}",
+            self._rate(row.recent, "crash"),
+            f"{sum(record.steps for record in row.recent) / max(seconds, 1e-9):,.0f}",
+            self._rate(row.evaluations, "success"),
+        )
+
+    def _rate(self, records: deque[EpisodeRecord], outcome: str) -> str:
+        if not records:
+            return "-"
+        return f"{sum(r.outcomes[self._agent] == outcome for r in records) / len(records):.0%}"
+
+    def _headline(self) -> Table:
+        total = self._scenario.episodes * len(self._rows)
+        done = sum(row.episodes for row in self._rows)
+        elapsed = time.monotonic() - self._started
+        eta = _clock(elapsed * (total - done) / done) if done else "-"
+        line = Table.grid(padding=(0, 2))
+        cells = [Text(self._scenario.name, style="bold")]
+        if self._scenario.federated.enabled:
+            cells.append(Text(f"round {self._rounds}/{self._scenario.rounds}"))
+        cells += [Text(f"{done}/{total} episodes"), Text(f"{_clock(elapsed)} elapsed, ETA {eta}")]
+        line.add_row(*cells, ProgressBar(total=total, completed=done, width=24))
+        return line
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

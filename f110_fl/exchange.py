@@ -1,0 +1,43 @@
+"""What travels between server and clients: record names, and tensors as Flower arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord
+
+ARRAYS: Final = "arrays"
+CONFIG: Final = "config"
+METRICS: Final = "metrics"
+
+# Keys of the config that goes with every training message.
+ROUND: Final = "server-round"
+EPISODES: Final = "episodes"
+SCENARIO: Final = "scenario"
+ROOT: Final = "root"
+
+# Keys of the answer to a query.
+CLIENT_ID: Final = "client-id"
+NUM_CLIENTS: Final = "num-clients"
+
+# The weight of a client in the average; the server sets it, whatever the client says.
+WEIGHT: Final = "num-examples"
+ENV_STEPS: Final = "train/env-steps"
+
+
+def to_arrays(tensors: Mapping[str, torch.Tensor]) -> ArrayRecord:
+    """Returns the tensors as a Flower record, in name order."""
+    return ArrayRecord({name: Array(tensors[name].numpy()) for name in sorted(tensors)})
+
+
+def to_tensors(arrays: ArrayRecord) -> dict[str, torch.Tensor]:
+    """Returns a record's arrays as tensors that own their memory."""
+    return {name: torch.from_numpy(np.array(array.numpy())) for name, array in arrays.items()}
+
+
+def is_optimizer_tensor(name: str) -> bool:
+    """Whether a shared tensor, ``agent/optimizer/...``, is an optimizer's."""
+    return name.split("/")[1] == "optimizer"

@@ -1,0 +1,151 @@
+"""Files that are either whole or not there, and deterministic tensor files."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from f110_fl.errors import UserError
+
+if TYPE_CHECKING:  # torch takes a second to import, and writing text needs none of it
+    import torch
+    from numpy.typing import NDArray
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write a file so that readers, and a crash at any time, see the old one or the new one.
+
+    Args:
+        path: The file, in a folder that exists; what is there is replaced.
+        data: Its content; text is encoded as UTF-8.
+
+    Raises:
+        OSError: If it cannot be written; the old file is then untouched.
+    """
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name survives a power cut only after this
+    finally:
+        os.close(folder)
+
+
+def append_line(path: Path, text: str, *, sync: bool = False) -> None:
+    """Append one line in a single write, so that writers at the same time do not mix.
+
+    Args:
+        path: The file; made if it is not there.
+        text: The line, without its end.
+        sync: Whether to return only when the line is on the disk.
+
+    Raises:
+        ValueError: If ``text`` is more than one line.
+        OSError: If it cannot be written whole.
+    """
+    if "\n" in text or "\r" in text:
+        raise ValueError("a line cannot contain a line break")
+    data = text.encode() + b"\n"
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    try:
+        if os.write(file, data) != len(data):
+            raise OSError(f"{path}: the disk took only part of a line")
+        if sync:
+            os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def find_file(name: str, folder: Path) -> Path | None:
+    """Return the absolute path of a file named relative to ``folder``, None if it is none."""
+    try:
+        file = (folder / name).resolve()
+        return file if file.is_file() else None
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL in it, links in a circle
+        return None
+
+
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, torch.Tensor | NDArray[Any]],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a safetensors file atomically; equal content gives equal bytes.
+
+    Args:
+        path: The file, in a folder that exists.
+        tensors: Named tensors or arrays, of any shapes, on any device, of a type numpy has.
+        metadata: Texts to keep beside them.
+
+    Raises:
+        TypeError: For a type that numpy does not have, such as bfloat16.
+        OSError: If it cannot be written; the old file is then untouched.
+    """
+    import numpy as np
+    from safetensors.numpy import save
+
+    arrays = {}
+    for name in sorted(tensors):
+        value = tensors[name]
+        array = value if isinstance(value, np.ndarray) else value.detach().cpu().numpy()
+        arrays[name] = np.asarray(array, order="C")
+    write_atomic(path, _with_metadata(save(arrays), metadata or {}))
+
+
+def _with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
+    """Put metadata into a safetensors file's header in sorted order (the library's is random)."""
+    if not metadata:
+        return data
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(data[8:start])}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8 bytes
+    return len(text).to_bytes(8, "little") + text + data[start:]
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a safetensors file, on the CPU, in the order of their names.
+
+    Raises:
+        UserError: If there is no such file or it is not whole.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        return dict(sorted(load(path.read_bytes()).items()))
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(path, error) from None
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the texts kept in a safetensors file.
+
+    Raises:
+        UserError: If there is no such file or it is not whole.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: not a readable safetensors file: {error}")

@@ -1,0 +1,166 @@
+"""What every learning algorithm offers to the training loop and to the federation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Array = NDArray[np.float32]
+
+
+class LearningError(RuntimeError):
+    """Learning diverged: a value that must be finite is not."""
+
+
+class Learner(Protocol):
+    """One agent that acts, collects its own experience and learns from it.
+
+    The training loop calls ``act``, ``observe`` and ``update`` once each per environment step.
+
+    A learner's state has two parts. ``tensors`` are what a federation averages and a server
+    stores. ``local_state`` is what else this learner needs to continue bit by bit. A commit of
+    both to disk is three steps: ``write_journal``; the caller makes its own file with the
+    tensors and the local state durable under its final name, at one stroke; ``apply_journal``.
+    After a kill at any point, ``load_local_state`` agrees with the caller's file.
+    """
+
+    def act(self, observation: Array, *, explore: bool) -> Array:
+        """Choose an action.
+
+        Args:
+            observation: (D,).
+            explore: Whether to add exploration; without it the policy is deterministic.
+
+        Returns:
+            (A,), each in [-1, 1], owned by the caller.
+        """
+        ...
+
+    def observe(
+        self,
+        observation: Array,
+        action: Array,
+        reward: float,
+        next_observation: Array,
+        *,
+        terminated: bool,
+        truncated: bool,
+    ) -> None:
+        """Take in one transition.
+
+        Args:
+            observation: (D,).
+            action: (A,) in [-1, 1].
+            reward: Reward of the step.
+            next_observation: (D,), the last of its episode where the step ended it.
+            terminated: The task ended, the value beyond is 0.
+            truncated: The episode was cut off, the value beyond is still estimated.
+        """
+        ...
+
+    def update(self) -> None:
+        """Do the learning that is due after this environment step, if any.
+
+        Raises:
+            LearningError: If a loss is not finite; no optimizer has used it.
+        """
+        ...
+
+    def pop_metrics(self) -> dict[str, float]:
+        """Means of the learning metrics since the last call; empty without an update."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Networks and optimizer moments, float32, as views without gradients.
+
+        The names are ``model/<network>/<parameter>`` and
+        ``optimizer/<optimizer>/<parameter>/<slot>``, the same before and after any update.
+        """
+        ...
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy any subset of ``tensors()`` in.
+
+        Raises:
+            ValueError: If a name is unknown or a shape is wrong; then nothing is loaded.
+        """
+        ...
+
+    def reset_optimizers(self) -> None:
+        """Zero all moments and step counts of the optimizers."""
+        ...
+
+    def local_state(self) -> dict[str, Tensor]:
+        """Counters, random generators and whatever else continuing needs, as copies."""
+        ...
+
+    def load_local_state(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from a ``local_state()``.
+
+        Raises:
+            ValueError: If an entry is missing or does not fit this learner or its files.
+        """
+        ...
+
+    def write_journal(self) -> None:
+        """First step of a commit: make durable what ``local_state`` leaves out."""
+        ...
+
+    def apply_journal(self) -> None:
+        """Last step of a commit, once the caller's own file is durable."""
+        ...
+
+
+class Means:
+    """Running means of named values."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, name: str, value: float) -> None:
+        """Count ``value`` in."""
+        self._sums[name] = self._sums.get(name, 0.0) + value
+        self._counts[name] = self._counts.get(name, 0) + 1
+
+    def pop(self) -> dict[str, float]:
+        """Return the means and start again."""
+        means = {name: total / self._counts[name] for name, total in self._sums.items()}
+        self._sums.clear()
+        self._counts.clear()
+        return means
+
+
+def pack_generator(generator: np.random.Generator) -> Tensor:
+    """State of a NumPy generator as bytes of JSON, (n,) uint8."""
+    text = json.dumps(generator.bit_generator.state)
+    return torch.frombuffer(bytearray(text, "ascii"), dtype=torch.uint8)
+
+
+def unpack_generator(generator: np.random.Generator, packed: Tensor) -> None:
+    """Set the state of ``generator`` to what ``pack_generator`` returned.
+
+    Raises:
+        ValueError: If the bytes are not the state of this kind of generator.
+    """
+    try:
+        generator.bit_generator.state = json.loads(packed.numpy().tobytes())
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"not the state of a NumPy generator: {error}") from error
+
+
+def entry(state: Mapping[str, Tensor], name: str) -> Tensor:
+    """Return ``state[name]``.
+
+    Raises:
+        ValueError: If the entry is missing.
+    """
+    if name not in state:
+        raise ValueError(f"local state lacks {name!r}")
+    return state[name]

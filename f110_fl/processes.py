@@ -1,0 +1,70 @@
+"""Child processes that never outlive the run that started them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+STOP_GRACE = 10.0  # s from asking a child to end until it is killed
+PARENT_POLL = 1.0  # s between a child's looks for its parent
+
+
+class Children:
+    """A set of children, each the leader of its own process group, with its own log."""
+
+    def __init__(self) -> None:
+        self._running: list[BaseProcess] = []
+
+    def start(self, target: Callable[..., None], args: tuple[Any, ...], log: Path) -> BaseProcess:
+        """Starts ``target(*args)`` in a new interpreter; its output goes to ``log``."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        # A fresh interpreter: forking one that runs threads (PyTorch, W&B) can deadlock.
+        context = multiprocessing.get_context("spawn")
+        child = context.Process(target=_child, args=(target, args, log, os.getpid()))
+        child.start()
+        self._running.append(child)
+        return child
+
+    def stop(self) -> None:
+        """Ends every child and all that it started; returns when they are gone."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for child in self._running:
+                _signal_group(child, number)
+            deadline = time.monotonic() + STOP_GRACE
+            for child in self._running:
+                child.join(max(deadline - time.monotonic(), 0.0))
+        self._running.clear()
+
+
+def _signal_group(child: BaseProcess, number: int) -> None:
+    if child.pid is not None:
+        try:
+            os.killpg(child.pid, number)
+        except (ProcessLookupError, PermissionError):
+            child.join(0)  # the group is gone, or the child has not made it yet
+            if child.is_alive():
+                os.kill(child.pid, number)
+
+
+def _child(target: Callable[..., None], args: tuple[Any, ...], log: Path, parent: int) -> None:
+    os.setsid()  # Ctrl-C reaches the parent alone, which then ends this group
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, sys.stdout.fileno())
+    os.dup2(descriptor, sys.stderr.fileno())
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    target(*args)
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process group when the parent is gone, however it went."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_POLL)
+    os.killpg(0, signal.SIGKILL)

@@ -1,0 +1,71 @@
+"""What is recorded of each episode, and what a round makes of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class EpisodeRecord:
+    """One episode of one client, one line of its ``episodes.jsonl``.
+
+    ``returns`` and ``outcomes`` have a key for each learning car; ``steps`` counts actions,
+    ``env_steps`` the client's training actions so far, ``seconds`` is wall-clock time
+    including updates, ``losses`` the learners' metrics since the last training episode.
+    """
+
+    kind: Literal["train", "evaluate"]
+    round: int
+    episode: int
+    steps: int
+    env_steps: int
+    seconds: float
+    returns: dict[str, float]
+    outcomes: dict[str, str]
+    losses: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Returns the record as one line of JSON, without the newline."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, line: str) -> EpisodeRecord:
+        """Reads what `to_json` wrote."""
+        values: dict[str, Any] = json.loads(line)
+        return cls(**values)
+
+
+def summarise(records: Sequence[EpisodeRecord], agents: Iterable[str]) -> dict[str, float]:
+    """Returns a round's metrics; the names depend on ``agents`` alone.
+
+    Flower averages metrics only if every reply has the same names, so rates of no
+    episodes at all (no evaluation took place) are 0 and their count says so.
+    """
+    metrics: dict[str, float] = {}
+    for kind in ("train", "evaluate"):
+        chosen = [record for record in records if record.kind == kind]
+        count = max(len(chosen), 1)
+        metrics[f"{kind}/episodes"] = float(len(chosen))
+        metrics[f"{kind}/env-steps"] = float(sum(record.steps for record in chosen))
+        metrics[f"{kind}/seconds"] = sum(record.seconds for record in chosen)
+        for agent in agents:
+            outcomes = [record.outcomes[agent] for record in chosen]
+            returns = [record.returns[agent] for record in chosen]
+            metrics[f"{kind}/{agent}/return"] = sum(returns) / count
+            for outcome in ("success", "crash"):
+                metrics[f"{kind}/{agent}/{outcome}-rate"] = outcomes.count(outcome) / count
+    return metrics
+
+
+def prefixed(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns ``values`` with ``prefix/`` before every key."""
+    return {f"{prefix}/{key}": value for key, value in values.items()}
+
+
+def unprefixed(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values whose key starts with ``prefix/``, without it."""
+    start = f"{prefix}/"
+    return {key[len(start) :]: value for key, value in values.items() if key.startswith(start)}

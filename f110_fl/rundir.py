@@ -1,0 +1,57 @@
+"""Names of the files that a run leaves behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The directory of one run, ``FED_ROOT`` of a federated one."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved scenario; its presence marks a directory as holding a run."""
+        return self.root / "config.json"
+
+    @property
+    def rounds(self) -> Path:
+        """One JSON line for each completed round."""
+        return self.root / "rounds.jsonl"
+
+    @property
+    def clients(self) -> Path:
+        """Directory of the clients' directories."""
+        return self.root / "clients"
+
+    @property
+    def logs(self) -> Path:
+        """Directory of the processes' logs."""
+        return self.root / "logs"
+
+    def client(self, client_id: int) -> Path:
+        """What client ``client_id`` keeps between rounds."""
+        return self.clients / f"{client_id:02d}"
+
+    def episodes(self, client_id: int) -> Path:
+        """One JSON line for each episode that client ``client_id`` ran."""
+        return self.client(client_id) / "episodes.jsonl"
+
+    def round(self, server_round: int) -> Path:
+        """Artefacts of a round, counted from 1."""
+        return self.root / f"round_{server_round:05d}"
+
+    def global_tensors(self, server_round: int) -> Path:
+        """What every client starts the next round from."""
+        return self.round(server_round) / "global.safetensors"
+
+    def client_tensors(self, server_round: int, client_id: int) -> Path:
+        """What a client sent."""
+        return self.round(server_round) / f"client_{client_id:02d}.safetensors"
+
+    def metrics(self, server_round: int) -> Path:
+        """Metrics of a round, by client and aggregated."""
+        return self.round(server_round) / "metrics.json"

@@ -1,0 +1,55 @@
+"""One settled scenario from a file, the environment and the command line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from f110_fl.errors import UserError
+from f110_fl.loading import load_scenario
+from f110_fl.overrides import (
+    client_id,
+    command_line_overrides,
+    environment_overrides,
+    refuse_unavailable,
+)
+from f110_fl.scenario import Scenario
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What a run is to do."""
+
+    scenario: Scenario
+    client_id: int | None  # FED_CLIENT_ID: the one client that this process is
+    max_parallel: int
+
+
+def settle(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settled:
+    """Reads the scenario and lays variables and flags over it.
+
+    Args:
+        arguments: What run.py's parser returned.
+        environ: The variables, such as ``os.environ``.
+
+    Raises:
+        UserError: For anything wrong with any of them, in one line.
+    """
+    refuse_unavailable(environ, arguments)
+    overrides = [*environment_overrides(environ), *command_line_overrides(arguments)]
+    scenario = load_scenario(Path(arguments.scenario), overrides)
+    clients = scenario.federated.clients
+    return Settled(
+        scenario, client_id(environ, clients), _max_parallel(arguments.max_parallel, clients)
+    )
+
+
+def _max_parallel(text: str | None, clients: int) -> int:
+    if text is None:
+        return min(clients, os.cpu_count() or 1)
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise UserError(f"--max-parallel={text!r}: allowed: a whole number from 1")
+    return min(int(text), clients)

@@ -1,0 +1,248 @@
+"""One client: its environment, its learners, and all that it keeps between rounds.
+
+The same object serves a Flower client, simulated or deployed, and an unfederated replica.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from f110_fl.files import read_metadata, read_tensors, write_tensors
+from f110_fl.learners import Learner, make_learner
+from f110_fl.records import EpisodeRecord, prefixed, unprefixed
+from f110_fl.scenario import Scenario
+from f110_fl.seeding import Use, integer, stream
+from sim.envs import F110ParallelEnv
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass
+class Progress:
+    """How far a client is; saved with its state."""
+
+    round: int = 0  # last federated round completed
+    episodes: int = 0  # training episodes completed
+    env_steps: int = 0  # training actions taken
+    log_bytes: int = 0  # length of episodes.jsonl that belongs to this state
+
+
+def initial_tensors(scenario: Scenario) -> Tensors:
+    """Returns the tensors that every client's learners start a federation from."""
+    env = F110ParallelEnv(scenario.env)
+    tensors: Tensors = {}
+    for index, (agent, config) in enumerate(scenario.learners.items()):
+        learner = make_learner(
+            config,
+            env.observation_space(agent).shape[0],
+            env.action_space(agent).shape[0],
+            stream(scenario.seed, Use.MODEL, index),
+            replay_path=None,
+        )
+        tensors |= prefixed(agent, learner.tensors())
+    return tensors
+
+
+class Trainer:
+    """Runs episodes, learns from them and keeps everything needed to go on exactly.
+
+    Its directory holds ``state.safetensors`` (networks, optimizers, counters, random
+    states), one memory-mapped replay file a learner and ``episodes.jsonl``. The state file
+    is the commit point: whatever is newer than it is discarded when the client is opened.
+    """
+
+    def __init__(self, scenario: Scenario, client_id: int, directory: Path) -> None:
+        torch.set_num_threads(scenario.threads)
+        directory.mkdir(parents=True, exist_ok=True)
+        self.scenario = scenario
+        self.client_id = client_id
+        self.directory = directory
+        self.seed = scenario.seeds[client_id] if scenario.seeds else scenario.seed
+        self.progress = Progress()
+        self.env = F110ParallelEnv(scenario.env)
+        self.learners: dict[str, Learner] = {
+            agent: make_learner(
+                config,
+                self.env.observation_space(agent).shape[0],
+                self.env.action_space(agent).shape[0],
+                stream(self.seed, Use.LEARNER, client_id, index),
+                replay_path=directory / f"{agent}.replay",
+            )
+            for index, (agent, config) in enumerate(scenario.learners.items())
+        }
+        self._episodes_path = directory / "episodes.jsonl"
+        self._state_path = directory / "state.safetensors"
+        self._signature: tuple[int, int, int] | None = None
+        if self._state_path.exists():
+            self._load()
+        self._cut_log()
+
+    # ------------------------------------------------------------------ persistence
+
+    def save(self) -> None:
+        """Makes the present the state that the client is opened with next time."""
+        self.progress.log_bytes = self._log_size()
+        tensors: Tensors = {}
+        for agent, learner in self.learners.items():
+            learner.write_journal()
+            tensors |= prefixed(agent, learner.tensors())
+            tensors |= prefixed(f"{agent}/local", learner.local_state())
+        write_tensors(self._state_path, tensors, {"progress": json.dumps(asdict(self.progress))})
+        for learner in self.learners.values():
+            learner.apply_journal()
+        self._signature = self._signature_on_disk()
+
+    def is_current(self) -> bool:
+        """Whether the state on disk is the one this object saved or loaded last."""
+        return self._signature is not None and self._signature == self._signature_on_disk()
+
+    def _load(self) -> None:
+        tensors = read_tensors(self._state_path)
+        self.progress = Progress(**json.loads(read_metadata(self._state_path)["progress"]))
+        for agent, learner in self.learners.items():
+            own = unprefixed(agent, tensors)
+            local = unprefixed("local", own)
+            learner.load_tensors({k: v for k, v in own.items() if not k.startswith("local/")})
+            learner.load_local_state(local)
+        self._signature = self._signature_on_disk()
+
+    def _signature_on_disk(self) -> tuple[int, int, int] | None:
+        try:
+            stat = self._state_path.stat()
+        except FileNotFoundError:
+            return None
+        return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+    def _log_size(self) -> int:
+        return self._episodes_path.stat().st_size if self._episodes_path.exists() else 0
+
+    def _cut_log(self) -> None:
+        if self._log_size() > self.progress.log_bytes:
+            with self._episodes_path.open("r+b") as file:
+                file.truncate(self.progress.log_bytes)
+
+    # ------------------------------------------------------------------ federation
+
+    def shared_tensors(self) -> Tensors:
+        """Returns what a federation may average: networks and optimizer moments."""
+        tensors: Tensors = {}
+        for agent in self.scenario.federated_agents:
+            tensors |= prefixed(agent, self.learners[agent].tensors())
+        return tensors
+
+    def load_shared(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Takes over averaged tensors, any subset of `shared_tensors`.
+
+        Raises:
+            ValueError: If a name or shape is not the learner's.
+        """
+        for agent in self.scenario.federated_agents:
+            self.learners[agent].load_tensors(unprefixed(agent, tensors))
+
+    def reset_optimizers(self) -> None:
+        """Forgets the federated learners' moments."""
+        for agent in self.scenario.federated_agents:
+            self.learners[agent].reset_optimizers()
+
+    # ------------------------------------------------------------------ training
+
+    def train(self, episodes: int) -> list[EpisodeRecord]:
+        """Runs training episodes, and evaluations where they are due.
+
+        Returns:
+            The records, in the order in which the episodes ended; each is appended to
+            ``episodes.jsonl`` when its episode ends.
+        """
+        records: list[EpisodeRecord] = []
+        evaluation = self.scenario.evaluation
+        with self._episodes_path.open("a", encoding="utf-8", buffering=1) as log:
+            for _ in range(episodes):
+                records.append(self._train_episode())
+                log.write(records[-1].to_json() + "\n")
+                if self.progress.episodes % evaluation.every == 0:
+                    for index in range(evaluation.episodes):
+                        records.append(self._evaluation_episode(index))
+                        log.write(records[-1].to_json() + "\n")
+        return records
+
+    def _train_episode(self) -> EpisodeRecord:
+        started = time.perf_counter()
+        sequence = stream(
+            self.seed, Use.TRAIN_EPISODE, self.client_id, self.progress.episodes
+        )
+        env, learners = self.env, self.learners
+        returns = dict.fromkeys(learners, 0.0)
+        outcomes = dict.fromkeys(learners, "none")
+        steps = 0
+        observations, _ = env.reset(seed=integer(sequence))
+        while env.agents:
+            actions = {a: learners[a].act(observations[a], explore=True) for a in env.agents}
+            after, rewards, terminated, truncated, infos = env.step(actions)
+            steps += 1
+            for agent, action in actions.items():
+                learner = learners[agent]
+                learner.observe(
+                    observations[agent],
+                    action,
+                    rewards[agent],
+                    after[agent],
+                    terminated=terminated[agent],
+                    truncated=truncated[agent],
+                )
+                learner.update()
+                returns[agent] += rewards[agent]
+                if terminated[agent] or truncated[agent]:
+                    outcomes[agent] = infos[agent]["outcome"]
+            observations = after
+        self.progress.episodes += 1
+        self.progress.env_steps += steps
+        return EpisodeRecord(
+            kind="train",
+            round=self.progress.round + 1,
+            episode=self.progress.episodes,
+            steps=steps,
+            env_steps=self.progress.env_steps,
+            seconds=time.perf_counter() - started,
+            returns=returns,
+            outcomes=outcomes,
+            losses={
+                f"{agent}/{name}": value
+                for agent, learner in learners.items()
+                for name, value in learner.pop_metrics().items()
+            },
+        )
+
+    def _evaluation_episode(self, index: int) -> EpisodeRecord:
+        """Runs the greedy policy; episode ``index`` has the same seed every time."""
+        started = time.perf_counter()
+        env, learners = self.env, self.learners
+        returns = dict.fromkeys(learners, 0.0)
+        outcomes = dict.fromkeys(learners, "none")
+        steps = 0
+        sequence = stream(self.scenario.seed, Use.EVALUATION_EPISODE, index)
+        observations, _ = env.reset(seed=integer(sequence))
+        while env.agents:
+            actions = {a: learners[a].act(observations[a], explore=False) for a in env.agents}
+            observations, rewards, terminated, truncated, infos = env.step(actions)
+            steps += 1
+            for agent in actions:
+                returns[agent] += rewards[agent]
+                if terminated[agent] or truncated[agent]:
+                    outcomes[agent] = infos[agent]["outcome"]
+        return EpisodeRecord(
+            kind="evaluate",
+            round=self.progress.round + 1,
+            episode=self.progress.episodes,
+            steps=steps,
+            env_steps=self.progress.env_steps,
+            seconds=time.perf_counter() - started,
+            returns=returns,
+            outcomes=outcomes,
+        )

@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""Trains a scenario: federated clients in one Flower simulation, or independent replicas."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from f110_fl.overrides import add_arguments
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the command line."""
+    parser = argparse.ArgumentParser(
+        prog="run.py",
+        description=__doc__,
+        epilog="Command-line flags win over FED_* variables, these over the scenario.",
+    )
+    parser.add_argument("--scenario", required=True, metavar="FILE", help="scenario, YAML")
+    parser.add_argument(
+        "--max-parallel", metavar="N", help="clients or replicas at a time (default: cores)"
+    )
+    add_arguments(parser)
+    return parser
+
+
+def simulate(root: Path, max_parallel: int) -> None:
+    """Runs the federation prepared in ``root`` in Flower's simulation."""
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    from flwr.simulation import run_simulation
+
+    from clients.client_app import app
+    from f110_fl.loading import parse_resolved
+    from f110_fl.rundir import RunDir
+    from server.server_app import prepared
+
+    scenario = parse_resolved(RunDir(root).config.read_text(encoding="utf-8"))
+    clients = scenario.federated.clients
+    run_simulation(
+        server_app=prepared(root),
+        client_app=app,
+        num_supernodes=clients,
+        backend_config={
+            "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
+            "init_args": {"num_cpus": min(max_parallel, clients), "include_dashboard": False},
+        },
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0 done, 1 the run failed, 2 wrong input, 130 interrupted."""
+    arguments = build_parser().parse_args(argv)
+    from f110_fl.errors import UserError
+
+    try:
+        return _run(arguments)
+    except UserError as error:
+        print(f"run.py: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except KeyboardInterrupt:
+        print("run.py: interrupted; what was finished is kept", file=sys.stderr)  # noqa: T201
+        return 130
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from f110_fl import launch
+    from f110_fl.console import ConsoleSink
+    from f110_fl.monitor import Sink
+    from f110_fl.settle import settle
+    from f110_fl.tracking import WandbSink
+
+    settled = settle(arguments, os.environ)
+    scenario = settled.scenario
+    root = launch.run_root(scenario)
+    launch.check_environment(scenario)
+    rundir = launch.create(scenario, root)
+    console = Console(stderr=True)
+    sinks: list[Sink] = [ConsoleSink(scenario, console)]
+    if scenario.wandb.enabled and os.environ.get("WANDB_MODE") != "disabled":
+        sinks.append(WandbSink(scenario, rundir))
+    status = launch.run(scenario, rundir, settled.max_parallel, simulate, sinks)
+    for line in launch.summary(scenario, rundir, status):
+        console.print(line, highlight=False, soft_wrap=True)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

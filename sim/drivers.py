@@ -1,0 +1,127 @@
+"""Scripted drivers: they command the cars that no agent drives."""
+
+from __future__ import annotations
+
+import math
+from typing import Final, Protocol
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from sim.config import DriverConfig, EnvConfig, SecondaryViconConfig
+from sim.layout import TARGET_SPEED, TARGET_STEER, YAW, X, Y
+from sim.world import WorldArrays
+
+
+class Driver(Protocol):
+    """Commands one car in every environment."""
+
+    def reset(self, env: int) -> None:
+        """Forget one environment's episode."""
+
+    def command(
+        self, world: WorldArrays, commands: NDArray[np.float64], first: int, last: int
+    ) -> None:
+        """Write the car's commands in the environments ``first`` to ``last - 1``.
+
+        Args:
+            world: The world before the step.
+            commands: (E, C, 2), written at the driver's car: steering angle rad, speed m/s.
+            first: First environment.
+            last: One past the last environment.
+        """
+
+
+# Settings of `SecondaryVicon` as its kernel takes them: one record, because compiled code
+# unpacks an array's header at each call, but a tuple field by field. See `SecondaryViconConfig`.
+_SECONDARY_VICON: Final = np.dtype(
+    [
+        ("car", np.int64),
+        ("target", np.int64),
+        ("steer_max", np.float64),  # rad
+        ("speed", np.float64),  # m/s
+        ("avoid_distance", np.float64),  # m
+        ("avoid_gain", np.float64),
+        ("recover_offset", np.float64),  # m
+        ("stop_offset", np.float64),  # m
+    ]
+)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _secondary_vicon(
+    state: NDArray[np.float64],
+    lateral_offset: NDArray[np.float64],
+    commands: NDArray[np.float64],
+    settings: NDArray[np.void],
+    first: int,
+    last: int,
+) -> None:
+    driver = settings[0]
+    car, target, steer_max = driver.car, driver.target, driver.steer_max
+    for e in range(first, last):
+        steer, speed = 0.0, driver.speed
+        offset = lateral_offset[e, car]
+        dx = state[e, target, X] - state[e, car, X]
+        dy = state[e, target, Y] - state[e, car, Y]
+        if abs(offset) > driver.recover_offset:
+            steer = -steer_max if offset > 0.0 else steer_max
+            speed = 0.0 if abs(offset) > driver.stop_offset else 0.5 * driver.speed
+        elif np.hypot(dx, dy) < driver.avoid_distance:
+            cos, sin = math.cos(state[e, car, YAW]), math.sin(state[e, car, YAW])
+            # The direction away from the target, in the car's frame.
+            away = math.atan2(sin * dx - cos * dy, -cos * dx - sin * dy)
+            steer = driver.avoid_gain * away
+        commands[e, car, TARGET_STEER] = min(max(steer, -steer_max), steer_max)
+        commands[e, car, TARGET_SPEED] = speed
+
+
+class SecondaryVicon:
+    """Hold a speed, turn away from a near car, recover towards the lane centre.
+
+    Stateless, decided anew at each step; the first rule that applies decides:
+
+    1. More than ``stop_offset`` off the centre line: stop, wheels turned fully back to it.
+    2. More than ``recover_offset`` off it: half speed, wheels turned fully back.
+    3. Target nearer than ``avoid_distance``, centre to centre: steer by ``avoid_gain`` times the
+       angle from the heading to the direction that points straight away from the target. A
+       target on the left is steered away from to the right and the other way round, the harder
+       the farther ahead it is; one straight behind needs no turn.
+    4. Otherwise hold ``speed``, wheels straight.
+
+    Args:
+        config: The driver.
+        env: The environment it is part of.
+        car: Index of the car it drives.
+    """
+
+    def __init__(self, config: SecondaryViconConfig, env: EnvConfig, car: int) -> None:
+        settings = {
+            "car": car,
+            "target": [other.name for other in env.cars].index(config.target),
+            "steer_max": env.cars[car].vehicle.steer_max,
+            **config.model_dump(exclude={"kind", "target"}),
+        }
+        names = _SECONDARY_VICON.names or ()
+        self._settings = np.array([tuple(settings[name] for name in names)], _SECONDARY_VICON)
+
+    def reset(self, env: int) -> None:
+        """Forget nothing: the driver has no memory."""
+
+    def command(
+        self, world: WorldArrays, commands: NDArray[np.float64], first: int, last: int
+    ) -> None:
+        """Write the car's commands in the environments ``first`` to ``last - 1``."""
+        _secondary_vicon(world.state, world.lateral_offset, commands, self._settings, first, last)
+
+
+def make_driver(config: DriverConfig, env: EnvConfig, car: int) -> Driver:
+    """Build the driver of a car.
+
+    Args:
+        config: The driver.
+        env: The environment it is part of.
+        car: Index of the car it drives.
+    """
+    return SecondaryVicon(config, env, car)

@@ -1,0 +1,46 @@
+"""A circular lane."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+import numpy as np
+
+from sim.config import CircleTrack
+from sim.tracks.track import MAX_CELLS, Track, TrackError, staggered_spawns
+
+SPAWNS: Final = 8
+SPACING: Final = 1.5  # m, between spawns where there is room
+
+
+def circle_track(config: CircleTrack) -> Track:
+    """A lane around the origin, driven counter-clockwise, finish line at angle 0.
+
+    Raises:
+        TrackError: If the grid would have too many cells.
+    """
+    outer, inner = config.radius + config.width / 2, config.radius - config.width / 2
+    half = int(np.ceil(outer / config.resolution))
+    if 4 * half * half > MAX_CELLS:
+        raise TrackError(
+            f"circle: {4 * half * half} cells at a resolution of {config.resolution:g} m; at most "
+            f"{MAX_CELLS} are allowed: choose resolution >= "
+            f"{np.ceil(2e4 * outer / np.sqrt(MAX_CELLS)) / 1e4:g} m or a smaller radius"
+        )
+    squares = ((np.arange(-half, half) + 0.5) * config.resolution) ** 2
+    radius = np.sqrt(squares[:, None] + squares[None, :])
+    # The sagitta of a chord of this angle stays far below a cell.
+    points = max(64, int(np.ceil(2 * np.pi * config.radius / 0.2)))
+    angle = np.arange(points) * (2 * np.pi / points)
+    track = Track.from_occupancy(
+        "circle",
+        (radius > inner) & (radius < outer),
+        config.resolution,
+        (-half * config.resolution, -half * config.resolution, 0.0),
+        centerline=config.radius * np.column_stack([np.cos(angle), np.sin(angle)]),
+        closed=True,
+        finish_line=((inner, 0.0), (outer, 0.0)),
+    )
+    spacing = min(SPACING, 2 * np.pi * config.radius / (SPAWNS + 1))
+    return dataclasses.replace(track, spawns=staggered_spawns(track, 0.0, spacing, SPAWNS))

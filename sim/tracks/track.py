@@ -1,0 +1,198 @@
+"""One representation for every track: the distance to the nearest wall, on a grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+
+Pose = tuple[float, float, float]  # x m, y m, yaw rad
+Line = tuple[tuple[float, float], tuple[float, float]]
+
+# Walls around the grid, so that a ray cannot leave it: its last step ends inside the
+# first wall cell, the second absorbs rounding.
+BORDER = 2
+MAX_CELLS = 36_000_000  # the distance transform needs about 40 bytes a cell
+
+
+class TrackError(ValueError):
+    """A track cannot be built; one line says which, what is wrong and what is allowed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """A track; arrays are read-only by convention.
+
+    Attributes:
+        name: Name for messages.
+        distance: (H, W) float32 m, from each cell's centre to the nearest wall cell's centre;
+            0 in walls. Row 0 is the lowest y of the grid's own frame; the border is wall.
+        resolution: Edge of a cell, m.
+        origin: Pose of the grid's frame: x m, y m of the lower-left corner, yaw rad.
+        centerline: (N, 2) float64 m, in driving direction; (0, 2) if the track has none.
+        closed: Whether the centre line's last point leads back to its first.
+        spawns: Poses to start from, by name.
+        finish_line: Its left end and its right end seen in driving direction, or None.
+    """
+
+    name: str
+    distance: NDArray[np.float32]
+    resolution: float
+    origin: Pose
+    centerline: NDArray[np.float64]
+    closed: bool
+    spawns: Mapping[str, Pose]
+    finish_line: Line | None
+
+    @classmethod
+    def from_occupancy(
+        cls,
+        name: str,
+        free: NDArray[np.bool_],
+        resolution: float,
+        origin: Pose,
+        *,
+        centerline: NDArray[np.float64] | None = None,
+        closed: bool = False,
+        spawns: Mapping[str, Pose] | None = None,
+        finish_line: Line | None = None,
+    ) -> Track:
+        """Build a track from a grid of free cells; everything outside the grid is wall.
+
+        The grid is cropped to its free cells, and bordered with walls; where walls meet only
+        at a corner, one of the cells between them becomes wall.
+
+        Args:
+            name: Name for messages.
+            free: (H, W), row 0 at the lowest y.
+            resolution: Edge of a cell, m.
+            origin: x m, y m, yaw rad of the lower-left corner of ``free``.
+            centerline: (N, 2) m, in driving direction.
+            closed: Whether the centre line is a loop.
+            spawns: Poses by name.
+            finish_line: Two points; where there is a centre line they are put in the order
+                left, right, else they are taken to be in it.
+
+        Raises:
+            TrackError: If no cell is free, or there are too many cells.
+        """
+        rows = np.flatnonzero(free.any(axis=1))
+        columns = np.flatnonzero(free.any(axis=0))
+        if rows.size == 0:
+            raise TrackError(f"{name}: no cell is free; a track needs free space")
+        window = free[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        if window.size > MAX_CELLS:
+            raise TrackError(
+                f"{name}: {window.size} cells at a resolution of {resolution:g} m; "
+                f"at most {MAX_CELLS} are allowed, choose a larger resolution"
+            )
+        cells = distance_transform_edt(_close_diagonals(np.pad(window, BORDER)))
+        distance = (cells * resolution).astype(np.float32)
+        distance.flags.writeable = False
+        shift_x = (columns[0] - BORDER) * resolution
+        shift_y = (rows[0] - BORDER) * resolution
+        cos, sin = np.cos(origin[2]), np.sin(origin[2])
+        line = np.empty((0, 2)) if centerline is None else np.array(centerline, dtype=np.float64)
+        line.flags.writeable = False
+        return cls(
+            name=name,
+            distance=distance,
+            resolution=float(resolution),
+            origin=(
+                float(origin[0] + cos * shift_x - sin * shift_y),
+                float(origin[1] + sin * shift_x + cos * shift_y),
+                float(origin[2]),
+            ),
+            centerline=line,
+            closed=closed,
+            spawns=dict(spawns or {}),
+            finish_line=_left_first(finish_line, line) if finish_line else None,
+        )
+
+    def __post_init__(self) -> None:
+        edges = (self.distance[[0, -1]], self.distance[:, [0, -1]])
+        if any(edge.any() for edge in edges):
+            raise TrackError(f"{self.name}: the distance field must be 0 along its border")
+
+    def wall_distance(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Distance from each point's cell to the nearest wall cell.
+
+        Args:
+            points: (N, 2) m.
+
+        Returns:
+            (N,) m; 0 in walls and outside the grid.
+        """
+        height, width = self.distance.shape
+        x, y, yaw = self.origin
+        offset = (np.asarray(points, dtype=np.float64) - (x, y)) / self.resolution
+        cos, sin = np.cos(yaw), np.sin(yaw)
+        column = np.floor(cos * offset[:, 0] + sin * offset[:, 1])
+        row = np.floor(cos * offset[:, 1] - sin * offset[:, 0])
+        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        result = np.zeros(len(offset))
+        cells = row[inside].astype(np.intp), column[inside].astype(np.intp)
+        result[inside] = self.distance[cells]
+        return result
+
+
+def _close_diagonals(free: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Fill in where walls meet only at a corner, so that no ray slips through."""
+    lower_left, lower_right = free[:-1, :-1], free[:-1, 1:]
+    upper_left, upper_right = free[1:, :-1], free[1:, 1:]
+    closed = free.copy()
+    closed[:-1, 1:] &= ~(~lower_left & ~upper_right & lower_right & upper_left)
+    closed[:-1, :-1] &= ~(~lower_right & ~upper_left & lower_left & upper_right)
+    return closed
+
+
+def _left_first(finish_line: Line, centerline: NDArray[np.float64]) -> Line:
+    """Order a finish line's ends as left, right of the centre line's direction there."""
+    if len(centerline) < 2:
+        return finish_line
+    ends = np.array(finish_line)
+    middle = ends.mean(axis=0)
+    nearest = int(np.argmin(np.sum((centerline - middle) ** 2, axis=1)))
+    # The chord over both neighbours: valid at either end of an open line too.
+    after, before = min(nearest + 1, len(centerline) - 1), max(nearest - 1, 0)
+    forward = centerline[after] - centerline[before]
+    across = ends[0] - ends[1]
+    left = forward[0] * across[1] - forward[1] * across[0] >= 0
+    return finish_line if left else (finish_line[1], finish_line[0])
+
+
+def staggered_spawns(track: Track, first: float, spacing: float, count: int) -> dict[str, Pose]:
+    """Spawn poses along a centre line, alternately left and right of it.
+
+    The last spawn stands ``spacing`` past ``first``, each earlier one ``spacing`` further
+    on, so that spawn_1 leads. Offsets keep to half the clearance there.
+
+    Args:
+        track: A track with a centre line.
+        first: Arc length the spawns start behind, m.
+        spacing: Arc length between spawns, m.
+        count: Number of spawns.
+    """
+    line = track.centerline
+    points = np.vstack([line, line[:1]]) if track.closed else line
+    arc = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
+    spawns: dict[str, Pose] = {}
+    for number in range(1, count + 1):
+        along = first + spacing * (count + 1 - number)
+        along = along % arc[-1] if track.closed else min(along, arc[-1])
+        segment = int(np.clip(np.searchsorted(arc, along, side="right") - 1, 0, len(arc) - 2))
+        step = points[segment + 1] - points[segment]
+        yaw = float(np.arctan2(step[1], step[0]))
+        centre = points[segment] + step * (along - arc[segment]) / np.hypot(*step)
+        clearance = float(track.wall_distance(centre[None])[0])
+        # 0.2 m is more than half the widest F1TENTH car.
+        offset = max(0.0, clearance / 2 - 0.2) * (1 if number % 2 else -1)
+        spawns[f"spawn_{number}"] = (
+            float(centre[0] - offset * np.sin(yaw)),
+            float(centre[1] + offset * np.cos(yaw)),
+            yaw,
+        )
+    return spawns

@@ -1,0 +1,66 @@
+"""A scenario small enough to federate in seconds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parents[1]
+
+# Nothing that a test starts may record anything outside its own directory.
+os.environ["WANDB_MODE"] = "disabled"
+for variable in [name for name in os.environ if name.startswith(("FED_", "COLLECT_", "RUN_SEED"))]:
+    del os.environ[variable]
+
+SMALL: dict[str, Any] = {
+    "name": "small",
+    "seed": 7,
+    "episodes": 2,
+    "env": {
+        "max_steps": 40,
+        "lidar": {"beams": 8, "noise_std": 0.01},
+        "spawn_sets": [["spawn_3", "spawn_1"], ["spawn_2", "spawn_1"]],
+        "cars": [
+            {"name": "car_0", "task": {"kind": "convoy_lock", "target": "car_1"}},
+            {"name": "car_1", "driver": {"kind": "secondary_vicon", "target": "car_0"}},
+        ],
+    },
+    "learners": {
+        "car_0": {
+            "algorithm": "td3",
+            "hidden": [16, 16],
+            "batch_size": 16,
+            "warmup_steps": 20,
+            "replay": {"capacity": 100, "alpha": 0.6},
+        }
+    },
+    "evaluation": {"every": 1, "episodes": 1},
+    "federated": {"clients": 2, "round_interval": 1},
+}
+
+
+def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Returns ``base`` with nested ``changes`` over it."""
+    merged = dict(base)
+    for key, value in changes.items():
+        inner = merged.get(key)
+        both = isinstance(value, dict) and isinstance(inner, dict)
+        merged[key] = merge(inner, value) if both else value
+    return merged
+
+
+@pytest.fixture
+def write_scenario(tmp_path: Path) -> Callable[..., Path]:
+    """Writes the small scenario, with changes, and returns its path."""
+
+    def write(**changes: Any) -> Path:
+        path = tmp_path / "small.yaml"
+        path.write_text(yaml.safe_dump(merge(SMALL, changes)))
+        return path
+
+    return write

@@ -1,0 +1,201 @@
+"""The Flower client, called as Flower calls it, on a real simulator and learner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import SMALL, merge
+from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
+
+from clients import client_app
+from f110_fl import exchange
+from f110_fl.files import read_tensors
+from f110_fl.loading import dump_scenario
+from f110_fl.records import unprefixed
+from f110_fl.rundir import RunDir
+from f110_fl.scenario import Scenario
+from f110_fl.trainer import Trainer, initial_tensors
+
+Tensors = dict[str, torch.Tensor]
+
+
+def scenario(**changes: Any) -> Scenario:
+    return Scenario.model_validate(merge(SMALL, changes))
+
+
+@pytest.fixture(autouse=True)
+def cold() -> Iterator[None]:
+    client_app._warm.clear()
+    yield
+    client_app._warm.clear()
+
+
+def call(content: RecordDict, message_type: str, client_id: int = 0) -> Message:
+    message = Message(content, dst_node_id=99, message_type=message_type)
+    message.metadata.__dict__["_message_id"] = "m"
+    context = Context(
+        run_id=1,
+        node_id=99,
+        node_config={"partition-id": client_id, "num-partitions": 2},
+        state=RecordDict(),
+        run_config={},
+    )
+    return client_app.app(message, context)
+
+
+def train(
+    chosen: Scenario, root: Path, server_round: int, tensors: Tensors, client_id: int = 0
+) -> tuple[Tensors, dict[str, Any]]:
+    config = ConfigRecord(
+        {
+            exchange.ROUND: server_round,
+            exchange.EPISODES: 1,
+            exchange.SCENARIO: dump_scenario(chosen),
+            exchange.ROOT: str(root),
+        }
+    )
+    arrays = exchange.to_arrays(tensors)
+    content = RecordDict({exchange.ARRAYS: arrays, exchange.CONFIG: config})
+    reply = call(content, MessageType.TRAIN, client_id)
+    sent = exchange.to_tensors(reply.content.array_records[exchange.ARRAYS])
+    return sent, dict(reply.content.metric_records[exchange.METRICS])
+
+
+def networks(tensors: Tensors) -> Tensors:
+    return {k: v for k, v in tensors.items() if not exchange.is_optimizer_tensor(k)}
+
+
+def moments(tensors: Tensors) -> Tensors:
+    return {k: v for k, v in tensors.items() if k.startswith("car_0/optimizer/")}
+
+
+def saved(root: Path, client_id: int = 0) -> Tensors:
+    tensors = read_tensors(RunDir(root).client(client_id) / "state.safetensors")
+    return tensors
+
+
+def same(left: Tensors, right: Tensors) -> bool:
+    return set(left) == set(right) and all(torch.equal(left[k], right[k]) for k in left)
+
+
+def test_a_client_says_who_it_is() -> None:
+    content = RecordDict({exchange.CONFIG: ConfigRecord()})
+    record = call(content, MessageType.QUERY, 1).content.config_records[exchange.CONFIG]
+    assert dict(record) == {exchange.CLIENT_ID: 1, exchange.NUM_CLIENTS: 2}
+
+
+def test_a_round_sends_networks_and_metrics_and_keeps_the_rest(tmp_path: Path) -> None:
+    chosen = scenario()
+    initial = networks(initial_tensors(chosen))
+    sent, metrics = train(chosen, tmp_path, 1, initial)
+    assert set(sent) == set(initial)
+    assert metrics["train/episodes"] == 1
+    assert metrics["evaluate/episodes"] == 1
+    assert metrics[exchange.CLIENT_ID] == 0
+    state = saved(tmp_path)
+    assert all(torch.equal(state[name], sent[name]) for name in sent)
+    assert moments(state)
+    assert not same(sent, initial)  # 40 steps after 20 of warm-up: it has learnt something
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_warm_and_cold_clients_are_byte_equal(tmp_path: Path, warm: bool) -> None:
+    chosen = scenario(env={"max_steps": 60})
+    reference = tmp_path / "reference"
+    root = tmp_path / "root"
+    for directory, keep in ((reference, True), (root, warm)):
+        client_app._warm.clear()
+        tensors = networks(initial_tensors(chosen))
+        for server_round in (1, 2, 3, 4):  # 240 steps wrap the replay of 100
+            if not keep:
+                client_app._warm.clear()
+            tensors, _ = train(chosen, directory, server_round, tensors)
+    assert same(saved(reference), saved(root))
+    replay = "clients/00/car_0.replay"
+    assert (reference / replay).read_bytes() == (root / replay).read_bytes()
+
+
+def test_a_stale_warm_client_is_not_used(tmp_path: Path) -> None:
+    chosen = scenario()
+    tensors = networks(initial_tensors(chosen))
+    train(chosen, tmp_path, 1, tensors)
+    stale = next(iter(client_app._warm.values()))
+    elsewhere = Trainer(chosen, 0, RunDir(tmp_path).client(0))  # as another process would
+    elsewhere.train(1)
+    elsewhere.save()
+    assert not stale.is_current()
+    train(chosen, tmp_path, 2, tensors)
+    assert next(iter(client_app._warm.values())) is not stale
+
+
+def test_a_round_asked_for_again_is_answered_the_same(tmp_path: Path) -> None:
+    chosen = scenario()
+    tensors = networks(initial_tensors(chosen))
+    first, first_metrics = train(chosen, tmp_path, 1, tensors)
+    client_app._warm.clear()
+    again, again_metrics = train(chosen, tmp_path, 1, tensors)
+    assert same(first, again)
+    assert first_metrics == pytest.approx(again_metrics)
+    assert Trainer(chosen, 0, RunDir(tmp_path).client(0)).progress.episodes == 1
+
+
+def test_an_older_round_is_refused(tmp_path: Path) -> None:
+    chosen = scenario()
+    tensors = networks(initial_tensors(chosen))
+    train(chosen, tmp_path, 1, tensors)
+    train(chosen, tmp_path, 2, tensors)
+    with pytest.raises(RuntimeError, match="completed round 2, but was asked to train round 1"):
+        train(chosen, tmp_path, 1, tensors)
+
+
+def test_clients_do_not_collect_the_same_episodes(tmp_path: Path) -> None:
+    chosen = scenario()
+    initial = networks(initial_tensors(chosen))
+    first, _ = train(chosen, tmp_path, 1, initial, client_id=0)
+    second, _ = train(chosen, tmp_path, 1, initial, client_id=1)
+    assert not same(first, second)
+
+
+@pytest.mark.parametrize("strategy", ["local", "average", "reset"])
+def test_optimizer_strategies(tmp_path: Path, strategy: str) -> None:
+    """After round 1 the client's moments are replaced, zeroed or left, as asked."""
+    chosen = scenario(
+        federated={"optimizer_strategy": strategy},
+        learners={"car_0": {"warmup_steps": 10_000}},  # no update: what is loaded stays
+    )
+    trainer = Trainer(chosen, 0, RunDir(tmp_path).client(0))
+    own = {name: torch.full_like(t, 0.25) for name, t in moments(trainer.shared_tensors()).items()}
+    trainer.load_shared(own)
+    trainer.progress.round = 1
+    trainer.save()
+    initial = initial_tensors(chosen)
+    sent_by_server = initial if strategy == "average" else networks(initial)
+    averaged = {name: torch.full_like(t, 0.5) for name, t in sent_by_server.items()}
+    sent, _ = train(chosen, tmp_path, 2, averaged)
+    after = moments(saved(tmp_path))
+    expected = {"local": 0.25, "average": 0.5, "reset": 0.0}[strategy]
+    assert after
+    assert all(torch.equal(t, torch.full_like(t, expected)) for t in after.values())
+    assert bool(moments(sent)) == (strategy == "average")
+    model = unprefixed("car_0/model", saved(tmp_path))
+    assert any(name.startswith("actor_target") for name in model)
+    assert all(torch.equal(t, torch.full_like(t, 0.5)) for t in model.values())
+
+
+def test_a_killed_round_leaves_the_last_state(tmp_path: Path) -> None:
+    chosen = scenario()
+    tensors = networks(initial_tensors(chosen))
+    train(chosen, tmp_path, 1, tensors)
+    train(chosen, tmp_path, 2, tensors)
+    expected = saved(tmp_path)
+    trainer = Trainer(chosen, 0, RunDir(tmp_path).client(0))
+    trainer.train(1)  # and is never saved
+    reopened = Trainer(chosen, 0, RunDir(tmp_path).client(0))
+    reopened.save()
+    assert same(saved(tmp_path), expected)
+    lines = (RunDir(tmp_path).episodes(0)).read_text().splitlines()
+    assert len(lines) == 4  # two episodes with an evaluation each

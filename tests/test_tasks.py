@@ -1,0 +1,224 @@
+"""The convoy-lock reward, term by term, on world arrays written by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sim.config import CarConfig, ConvoyLockConfig, EnvConfig
+from sim.layout import STATE_SIZE, V, X
+from sim.tasks import Episodes, Outcome, make_task
+from sim.world import WorldArrays
+
+ATTACKER, DEFENDER = 1, 0  # the attacker is car 1 and agent 0: the two indices differ
+
+
+class Situation:
+    """One task over hand-written arrays; its defaults are far apart, moving, nothing happening."""
+
+    def __init__(self, *, num_envs: int = 1, physics_steps: int = 1, **settings: float) -> None:
+        config = ConvoyLockConfig(target="defender", **settings)
+        scripted = {"kind": "secondary_vicon", "target": "attacker"}
+        env = EnvConfig(
+            cars=(
+                CarConfig(name="defender", driver=scripted),
+                CarConfig(name="attacker", task=config),
+            ),
+            physics_steps_per_action=physics_steps,
+        )
+        E, C = num_envs, 2
+        self.config = config
+        self.task = make_task(config, env, ATTACKER, E)
+        self.world = WorldArrays(
+            state=np.zeros((E, C, STATE_SIZE)),
+            steer_buffer=np.zeros((E, C, 2)),
+            scan=np.zeros((E, C, 3), np.float32),
+            wall_contact=np.zeros((E, C), np.bool_),
+            car_contact=np.full((E, C), -1, np.int32),
+            crashed=np.zeros((E, C), np.bool_),
+            finished=np.zeros((E, C), np.bool_),
+            arc_length=np.zeros((E, C)),
+            lateral_offset=np.zeros((E, C)),
+            steps=np.zeros(E, np.int64),
+            noise_key=np.zeros(E, np.uint64),
+        )
+        self.episodes = Episodes(
+            observations=np.zeros((E, 1, 1), np.float32),
+            rewards=np.zeros((E, 1)),
+            terminated=np.zeros((E, 1), np.bool_),
+            truncated=np.zeros((E, 1), np.bool_),
+            outcome=np.zeros((E, 1), np.int8),
+            steps=np.zeros(E, np.int64),
+            over=np.zeros(E, np.bool_),
+        )
+        self.put(distance=5.0, speed=1.0)
+
+    def put(self, *, distance: float | None = None, speed: float | None = None) -> None:
+        """Place the attacker this far ahead of the defender, at this speed."""
+        if distance is not None:
+            self.world.state[:, ATTACKER, X] = self.world.state[:, DEFENDER, X] + distance
+        if speed is not None:
+            self.world.state[:, ATTACKER, V] = speed
+
+    def step(self, outcome: Outcome = Outcome.NONE, times: int = 1) -> tuple[float, Outcome]:
+        """Judge steps, the last of which the world alone gives this outcome."""
+        for k in range(times):
+            if k == times - 1:
+                self.world.crashed[:, ATTACKER] = outcome == Outcome.CRASH
+                self.world.finished[:, ATTACKER] = outcome == Outcome.FINISHED
+                self.episodes.steps[:] = 2500 if outcome == Outcome.TIME_LIMIT else 2499
+            self.task.step(self.world, self.episodes, 0, len(self.episodes.steps))
+        return float(self.episodes.rewards[0, 0]), Outcome(self.episodes.outcome[0, 0])
+
+    def reset(self) -> None:
+        self.task.reset(0)
+        self.episodes.outcome[0] = 0
+
+
+def test_nothing_happening_pays_nothing() -> None:
+    assert Situation().step(times=300) == (0.0, Outcome.NONE)
+
+
+def test_defender_crash_under_pressure_is_success() -> None:
+    s = Situation()
+    s.put(distance=0.74, speed=0.1)
+    assert s.step() == (0.0, Outcome.NONE)
+    s.world.crashed[0, DEFENDER] = True
+    assert s.step() == (60.0, Outcome.SUCCESS)
+
+
+@pytest.mark.parametrize(
+    ("distance", "speed", "outcome"),
+    [
+        (0.75, 0.1, Outcome.SUCCESS),  # both bounds are inclusive
+        (0.7501, 1.0, Outcome.OTHER_DONE),
+        (0.5, 0.0999, Outcome.OTHER_DONE),
+        (0.5, -1.0, Outcome.OTHER_DONE),  # backing off is no pressure
+    ],
+)
+def test_pressure_needs_nearness_and_speed(distance: float, speed: float, outcome: Outcome) -> None:
+    s = Situation()
+    s.put(distance=distance, speed=speed)
+    s.world.crashed[0, DEFENDER] = True
+    reward, found = s.step()
+    assert found == outcome
+    assert reward == (60.0 if outcome == Outcome.SUCCESS else 0.0)
+
+
+@pytest.mark.parametrize(("physics_steps", "window"), [(1, 50), (5, 10), (7, 7)])
+def test_pressure_counts_for_its_window(physics_steps: int, window: int) -> None:
+    for later, outcome in ((window, Outcome.SUCCESS), (window + 1, Outcome.OTHER_DONE)):
+        s = Situation(physics_steps=physics_steps)
+        s.put(distance=0.5)
+        s.step()
+        s.put(distance=3.0)
+        s.step(times=later - 1)
+        s.world.crashed[0, DEFENDER] = True
+        assert s.step()[1] == outcome
+
+
+def test_pressure_is_forgotten_at_reset() -> None:
+    s = Situation()
+    s.put(distance=0.5)
+    s.step()
+    s.reset()
+    s.put(distance=3.0)
+    s.world.crashed[0, DEFENDER] = True
+    assert s.step() == (0.0, Outcome.OTHER_DONE)
+
+
+@pytest.mark.parametrize("side", [-1.0, 1.0])
+def test_forced_off_the_lane_centre_is_success_without_pressure(side: float) -> None:
+    s = Situation()
+    s.world.lateral_offset[0, DEFENDER] = side * 1.0999
+    assert s.step() == (0.0, Outcome.NONE)
+    s.world.lateral_offset[0, DEFENDER] = side * 1.1
+    assert s.step() == (60.0, Outcome.SUCCESS)
+
+
+def test_own_offset_does_not_count() -> None:
+    s = Situation()
+    s.world.lateral_offset[0, ATTACKER] = 1.2
+    assert s.step() == (0.0, Outcome.NONE)
+
+
+def test_attacker_crash_pays_the_crash_and_no_success() -> None:
+    s = Situation()
+    s.put(distance=0.4)
+    s.world.crashed[0] = True  # they touched: pressure, and the defender has crashed as well
+    s.world.lateral_offset[0, DEFENDER] = 1.2
+    assert s.step(Outcome.CRASH) == (-10.0, Outcome.CRASH)
+
+
+def test_success_beats_the_finish_line_and_the_time_limit() -> None:
+    for outcome in (Outcome.FINISHED, Outcome.TIME_LIMIT):
+        s = Situation()
+        s.world.lateral_offset[0, DEFENDER] = 1.2
+        assert s.step(outcome) == (60.0, Outcome.SUCCESS)
+
+
+def test_time_limit_pays_the_truncation() -> None:
+    assert Situation().step(Outcome.TIME_LIMIT) == (-25.0, Outcome.TIME_LIMIT)
+
+
+def test_finish_line_pays_nothing() -> None:
+    assert Situation().step(Outcome.FINISHED) == (0.0, Outcome.FINISHED)
+
+
+def test_idle_steps_pay_after_the_grace_and_truncate_at_the_limit() -> None:
+    s = Situation()
+    s.put(speed=-0.0199)
+    rewards, outcomes = zip(*(s.step() for _ in range(90)), strict=True)
+    assert rewards[:18] == (0.0,) * 18
+    assert rewards[18:89] == (-0.08,) * 71
+    assert rewards[89] == -35.0
+    assert set(outcomes[:89]) == {Outcome.NONE}
+    assert outcomes[89] == Outcome.IDLE
+
+
+def test_idle_steps_are_counted_in_a_row() -> None:
+    s = Situation()
+    s.put(speed=0.0)
+    assert s.step(times=18) == (0.0, Outcome.NONE)
+    s.put(speed=0.02)  # no longer below idle_speed
+    assert s.step() == (0.0, Outcome.NONE)
+    s.put(speed=0.0)
+    assert s.step(times=18) == (0.0, Outcome.NONE)
+    assert s.step() == (-0.08, Outcome.NONE)
+    s.reset()
+    assert s.step(times=18) == (0.0, Outcome.NONE)
+
+
+def test_idle_limit_replaces_the_time_limit_and_yields_to_success() -> None:
+    s = Situation()
+    s.put(speed=0.0)
+    s.step(times=89)
+    assert s.step(Outcome.TIME_LIMIT) == (-35.0, Outcome.IDLE)
+    s.reset()
+    s.step(times=89)
+    s.world.lateral_offset[0, DEFENDER] = 1.2
+    assert s.step() == (pytest.approx(60.0 - 0.08), Outcome.SUCCESS)
+
+
+def test_settings_are_the_ones_given() -> None:
+    s = Situation(success_reward=1.0, forced_offset=0.3, idle_limit=2, idle_limit_reward=-3.0)
+    s.put(speed=0.0)
+    assert s.step(times=2) == (-3.0, Outcome.IDLE)
+    s = Situation(success_reward=1.0, forced_offset=0.3)
+    s.world.lateral_offset[0, DEFENDER] = 0.3
+    assert s.step() == (1.0, Outcome.SUCCESS)
+
+
+def test_an_agent_that_is_done_earns_nothing_more() -> None:
+    s = Situation()
+    s.world.lateral_offset[0, DEFENDER] = 1.2
+    assert s.step() == (60.0, Outcome.SUCCESS)
+    assert s.step(Outcome.CRASH) == (0.0, Outcome.SUCCESS)
+
+
+def test_environments_and_ranges_are_independent() -> None:
+    s = Situation(num_envs=4)
+    s.world.lateral_offset[1:3, DEFENDER] = 1.2
+    s.task.step(s.world, s.episodes, 0, 2)
+    assert s.episodes.outcome[:, 0].tolist() == [0, Outcome.SUCCESS, 0, 0]
+    assert s.episodes.rewards[:, 0].tolist() == [0.0, 60.0, 0.0, 0.0]
