@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 
 class UserError(ValueError):
-    """A user's mistake. Its message is one line; programs print it and stop with status 2."""
+    """A user's mistake. Its message is one line, which programs print before they stop."""
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(line.strip() for line in message.splitlines()))

@@ -93,7 +93,9 @@ def run(
             log = rundir.logs / "federation.log"
             waiting = [lambda: children.start(engine, (rundir.root, max_parallel), log)]
         else:
-            waiting = [_replica_starter(children, rundir, k) for k in range(scenario.federated.clients)]
+            waiting = [
+                _replica_starter(children, rundir, k) for k in range(scenario.federated.clients)
+            ]
         failed = _supervise(waiting, max_parallel, monitor, sinks)
     finally:
         children.stop()

@@ -74,7 +74,13 @@ class Setting:
     source: str
     path: tuple[str, ...]
     parse: Callable[[str], object] = str
+    form: str = ""  # what its text looks like, where that is not what the key takes
     empty_ok: bool = False
+
+    @property
+    def allowed(self) -> str:
+        """What its text may be, in words."""
+        return self.form or allowed(place_at(Scenario, self.path))
 
     def override(self, text: str) -> Override:
         """Return the override that ``text`` asks for.
@@ -82,8 +88,7 @@ class Setting:
         Raises:
             UserError: If the text cannot be read or its value is out of range.
         """
-        place = place_at(Scenario, self.path)
-        words = allowed(place)
+        words = self.allowed
         if not text.strip() and not self.empty_ok:
             raise UserError(f"{self.source}={text!r}: is empty; allowed: {words}")
         try:
@@ -92,7 +97,7 @@ class Setting:
             raise UserError(f"{self.source}={text!r}: {error}; allowed: {words}") from None
         if not _fits(self.path, value):
             reason = "an empty federation; " if self.path == _CLIENTS and value == 0 else ""
-            hint = did_you_mean(text, place.choices)
+            hint = did_you_mean(text, place_at(Scenario, self.path).choices)
             raise UserError(f"{self.source}={text!r}: {reason}allowed: {words}{hint}")
         return Override(self.source, self.path, value, text, words)
 
@@ -147,8 +152,8 @@ def _weights(text: str) -> tuple[float, ...]:
         return tuple(_decimal(entry) for entry in entries)
     weights: dict[int, float] = {}
     for entry in entries:
-        client, _, weight = entry.partition(":")
-        if not re.fullmatch(r"[0-9]{1,9}", client.strip(), re.ASCII):
+        client, colon, weight = entry.partition(":")
+        if not (colon and re.fullmatch(r"[0-9]{1,9}", client.strip(), re.ASCII)):
             raise ValueError(f"{entry!r} is not id:weight")
         if int(client) in weights:
             raise ValueError(f"client {int(client)} comes twice")
@@ -170,10 +175,10 @@ VARIABLES: Final = (
     Setting("FED_CHECKPOINT_AFTER_SYNC", ("federated", "checkpoint_after_sync"), _flag),
     Setting("FED_OPTIMIZER_STRATEGY", ("federated", "optimizer_strategy")),
     Setting("FED_ENABLED", ("federated", "enabled"), _flag),
-    Setting("FED_AGENTS", ("federated", "agents"), _names),
+    Setting("FED_AGENTS", ("federated", "agents"), _names, "learners' names between commas"),
     Setting("FED_AVG_MODE", _WEIGHTING),
     Setting("FED_TIMEOUT", ("federated", "timeout"), _decimal),
-    Setting("FED_WEIGHTS", _WEIGHTS, _weights),
+    Setting("FED_WEIGHTS", _WEIGHTS, _weights, "numbers above 0, as id:weight,... or weight,..."),
     Setting("RUN_SEED", ("seed",), _whole),
     Setting("WANDB_RUN_GROUP", ("wandb", "group_template"), _literal),
     Setting("WANDB_NAME", ("wandb", "name_template"), _literal),
@@ -281,7 +286,7 @@ def client_id(environ: Mapping[str, str], total: int) -> int | None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags that :func:`command_line_overrides` reads, as plain texts."""
     for flag in FLAGS:
-        words = f"sets {'.'.join(flag.path)}: {allowed(place_at(Scenario, flag.path))}"
+        words = f"sets {'.'.join(flag.path)}: {flag.allowed}"
         parser.add_argument(flag.source, metavar="VALUE", help=words.replace("%", "%%"))
     tracks = f"{', '.join(_ready_tracks())}, or a map's YAML file"
     parser.add_argument("--map", metavar="NAME_OR_FILE", help=tracks)

@@ -19,15 +19,15 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 def check_placeholders(name: str, template: str, allowed: Sequence[str]) -> None:
-    """Raises ValueError if a template has a placeholder that is not in ``allowed``."""
+    """Raise ValueError if a template has other placeholders than those in ``allowed``."""
     choices = ", ".join(f"{{{word}}}" for word in allowed)
     try:
-        words = [word for _, word, _, _ in Formatter().parse(template) if word is not None]
+        parts = [part[1:] for part in Formatter().parse(template) if part[1] is not None]
     except ValueError as error:
         raise ValueError(f"{name} {template!r}: {error}; placeholders are {choices}") from None
-    for word in words:
-        if word not in allowed:
-            raise ValueError(f"{name} {template!r}: no placeholder {{{word}}}; there are {choices}")
+    for word, specification, conversion in parts:
+        if word not in allowed or specification or conversion:
+            raise ValueError(f"{name} {template!r}: placeholders are {choices}")
 
 
 class ReplayConfig(Config):

@@ -174,9 +174,7 @@ class Trainer:
 
     def _train_episode(self) -> EpisodeRecord:
         started = time.perf_counter()
-        sequence = stream(
-            self.seed, Use.TRAIN_EPISODE, self.client_id, self.progress.episodes
-        )
+        sequence = stream(self.seed, Use.TRAIN_EPISODE, self.client_id, self.progress.episodes)
         env, learners = self.env, self.learners
         returns = dict.fromkeys(learners, 0.0)
         outcomes = dict.fromkeys(learners, "none")

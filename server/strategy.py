@@ -102,9 +102,7 @@ class FederatedAveraging(FedAvg):
         self._record(server_round, arrays, metrics, accepted, dropped)
         return arrays, metrics
 
-    def _sort_out(
-        self, replies: Iterable[Message]
-    ) -> tuple[dict[int, Message], dict[int, str]]:
+    def _sort_out(self, replies: Iterable[Message]) -> tuple[dict[int, Message], dict[int, str]]:
         """Returns usable replies and reasons against the rest, each by client id."""
         accepted: dict[int, Message] = {}
         dropped = dict.fromkeys(sorted(self.clients.values()), "no answer in time")

@@ -27,9 +27,7 @@ class VehicleConfig(Config):
     stiffness_rear: float = Field(
         5.4562, gt=0, description="Rear cornering stiffness C_Sr. [1/rad]"
     )
-    front_axle: float = Field(
-        0.15875, gt=0, description="Centre of gravity to front axle, lf. [m]"
-    )
+    front_axle: float = Field(0.15875, gt=0, description="Centre of gravity to front axle, lf. [m]")
     rear_axle: float = Field(0.17145, gt=0, description="Centre of gravity to rear axle, lr. [m]")
     cg_height: float = Field(0.074, gt=0, description="Height of the centre of gravity, h. [m]")
     mass: float = Field(3.74, gt=0, description="Mass m. [kg]")
@@ -60,12 +58,8 @@ class LidarConfig(Config):
         4.7, gt=0, le=6.283185307179586, description="Angle from first to last beam. [rad]"
     )
     max_range: float = Field(30.0, gt=0, description="Reading when nothing is hit. [m]")
-    noise_std: float = Field(
-        0.01, ge=0, description="Standard deviation of the range noise. [m]"
-    )
-    mount_x: float = Field(
-        0.0, description="Sensor position ahead of the centre of gravity. [m]"
-    )
+    noise_std: float = Field(0.01, ge=0, description="Standard deviation of the range noise. [m]")
+    mount_x: float = Field(0.0, description="Sensor position ahead of the centre of gravity. [m]")
 
 
 class Line2Track(Config):
@@ -147,9 +141,7 @@ class ConvoyLockConfig(Config):
     )
     idle_speed: float = Field(0.02, ge=0, description="Below this speed a step is idle. [m/s]")
     idle_grace: int = Field(18, ge=0, description="Idle steps in a row before paying. [steps]")
-    idle_reward: float = Field(
-        -0.08, description="Paid at each further idle step. [reward]"
-    )
+    idle_reward: float = Field(-0.08, description="Paid at each further idle step. [reward]")
     idle_limit: int = Field(
         90, ge=1, description="Idle steps in a row that truncate the episode. [steps]"
     )

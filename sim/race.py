@@ -32,35 +32,40 @@ _CAR: Final = np.dtype(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _command(
+def _begin(
     actions: NDArray[np.float32],
-    outcome: NDArray[np.int8],
+    episodes: Episodes,
     cars: NDArray[np.void],
     commands: NDArray[np.float64],
     first: int,
     last: int,
 ) -> int:
-    """Turn actions into commands; return the index e * A + a of an agent with NaN, or -1.
+    """Count the step and turn actions into commands.
 
-    Agents that are done are told to stand, whatever their action.
+    Agents that are done are told to stand, whatever their action. If an action of another is
+    not a number nothing is written, and the agent's index e * A + a is returned, else -1.
     """
-    A = outcome.shape[1]
-    bad = -1
+    A: int = episodes.outcome.shape[1]
     for e in range(first, last):
+        for a in range(A):
+            bad = np.isnan(actions[e, a, 0]) or np.isnan(actions[e, a, 1])
+            if bad and episodes.outcome[e, a] == NONE:
+                return e * A + a
+    for e in range(first, last):
+        if not episodes.over[e]:
+            episodes.steps[e] += 1
         for c in range(len(cars)):
             car = cars[c]
             if car.agent < 0:
                 continue
-            if outcome[e, car.agent] != NONE:
+            if episodes.outcome[e, car.agent] != NONE:
                 commands[e, c, TARGET_STEER] = commands[e, c, TARGET_SPEED] = 0.0
                 continue
-            steer, speed = actions[e, car.agent, 0], actions[e, car.agent, 1]
-            if np.isnan(steer) or np.isnan(speed):
-                bad = e * A + car.agent
-            steer, speed = min(max(steer, -1.0), 1.0), min(max(speed, -1.0), 1.0)
+            steer = min(max(actions[e, car.agent, 0], -1.0), 1.0)
+            speed = min(max(actions[e, car.agent, 1], -1.0), 1.0)
             commands[e, c, TARGET_STEER] = car.steer_max * steer
             commands[e, c, TARGET_SPEED] = car.speed_middle + car.speed_half * speed
-    return bad
+    return -1
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -127,6 +132,7 @@ class Race:
         agents: Names of the agents, in the order of the cars.
         track: The track.
         world: The physics.
+        spawn_sets: Spawn names, one a car, for each set that an episode can start from.
         episodes: What `step` returns: the same arrays each time, overwritten in place.
         observation_low: (D,) float32 smallest observation.
         observation_high: (D,) float32 largest observation.
@@ -179,21 +185,21 @@ class Race:
             steps=np.zeros(num_envs, np.int64),
             over=np.ones(num_envs, np.bool_),
         )
-        self._spawn_poses = _spawn_poses(config, self.track)
+        self.spawn_sets = _spawn_sets(config, self.track)
+        self._spawn_poses = [  # (C, 3) each: x m, y m, yaw rad
+            np.array([self.track.spawns[spawn] for spawn in spawns], np.float64)
+            for spawns in self.spawn_sets
+        ]
         self._check_spawns()
 
-    @property
-    def num_spawn_sets(self) -> int:
-        """Spawn sets an episode can start from."""
-        return len(self._spawn_poses)
-
     def _check_spawns(self) -> None:
-        for i, poses in enumerate(self._spawn_poses):
+        for i, (spawns, poses) in enumerate(zip(self.spawn_sets, self._spawn_poses, strict=True)):
             try:
                 self.world.place(0, poses, 0)
             except ValueError as error:
-                names = self.config.spawn_sets[i] if self.config.spawn_sets else "in order"
-                raise ValueError(f"spawn set {i} ({', '.join(names)}): {error}") from error
+                cars = zip(self.config.cars, spawns, strict=True)
+                places = ", ".join(f"{car.name} at {spawn}" for car, spawn in cars)
+                raise ValueError(f"spawn set {i} ({places}): {error}") from error
         for env in range(self.num_envs):  # so that stepping before a reset is harmless
             self.world.place(env, self._spawn_poses[0], 0)
 
@@ -212,12 +218,10 @@ class Race:
         """
         rng = np.random.default_rng(seed)
         noise_key = int(rng.integers(2**64, dtype=np.uint64))
-        drawn = int(rng.integers(self.num_spawn_sets))
-        chosen = drawn if spawn_set is None else spawn_set
-        if not 0 <= chosen < self.num_spawn_sets:
-            raise ValueError(
-                f"spawn_set must be in 0 ... {self.num_spawn_sets - 1}, found {chosen}"
-            )
+        sets = len(self.spawn_sets)
+        chosen = int(rng.integers(sets)) if spawn_set is None else spawn_set
+        if not 0 <= chosen < sets:
+            raise ValueError(f"spawn_set must be in 0 ... {sets - 1}, found {chosen}")
         self.world.place(env, self._spawn_poses[chosen], noise_key)
         episodes = self.episodes
         episodes.rewards[env] = 0.0
@@ -255,8 +259,7 @@ class Race:
 
     def _before(self, actions: NDArray[np.float32], first: int, last: int) -> None:
         """Write the commands of the environments ``first`` to ``last - 1``."""
-        outcome = self.episodes.outcome
-        bad = _command(actions, outcome, self._cars, self._commands, first, last)
+        bad = _begin(actions, self.episodes, self._cars, self._commands, first, last)
         if bad >= 0:
             env, agent = divmod(bad, len(self.agents))
             raise ValueError(
@@ -269,7 +272,6 @@ class Race:
     def _after(self, first: int, last: int) -> None:
         """Judge and observe the environments ``first`` to ``last - 1``."""
         world, episodes = self.world.arrays, self.episodes
-        episodes.steps[first:last] += ~episodes.over[first:last]
         for task in self._tasks:
             task.step(world, episodes, first, last)
         _conclude(
@@ -296,18 +298,16 @@ def _car_table(config: EnvConfig) -> NDArray[np.void]:
     return np.array(rows, _CAR)
 
 
-def _spawn_poses(config: EnvConfig, track: Track) -> list[NDArray[np.float64]]:
-    """Poses of every spawn set, (C, 3) each: x m, y m, yaw rad."""
+def _spawn_sets(config: EnvConfig, track: Track) -> tuple[tuple[str, ...], ...]:
+    """Names of the spawns of every car, for each set that an episode can start from."""
     available = list(track.spawns)
     C = len(config.cars)
     if not config.spawn_sets and len(available) < C:
         raise ValueError(f"{C} cars, but the track has {len(available)} spawns: {available}")
-    poses = []
-    for spawns in config.spawn_sets or (tuple(available[:C]),):
+    for spawns in config.spawn_sets:
         for car, spawn in zip(config.cars, spawns, strict=True):
             if spawn not in track.spawns:
                 raise ValueError(
                     f"spawn {spawn!r} of {car.name!r} does not exist; the track has {available}"
                 )
-        poses.append(np.array([track.spawns[spawn] for spawn in spawns], np.float64))
-    return poses
+    return config.spawn_sets or (tuple(available[:C]),)

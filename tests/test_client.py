@@ -22,6 +22,8 @@ from f110_fl.trainer import Trainer, initial_tensors
 
 Tensors = dict[str, torch.Tensor]
 
+pytestmark = pytest.mark.usefixtures("flower_task")
+
 
 def scenario(**changes: Any) -> Scenario:
     return Scenario.model_validate(merge(SMALL, changes))

@@ -137,7 +137,9 @@ def test_the_same_seed_gives_the_same_bytes_whatever_max_parallel(
 
 
 def test_replicas_that_are_not_federated(tmp_path: Path) -> None:
-    rundir = federate(tmp_path, "--repeat", "2", "--max-parallel", "2", federated={"enabled": False})
+    rundir = federate(
+        tmp_path, "--repeat", "2", "--max-parallel", "2", federated={"enabled": False}
+    )
     assert not rundir.rounds.exists()
     states = [tensors(rundir.client(k) / "state.safetensors") for k in range(2)]
     assert set(states[0]) == set(states[1])

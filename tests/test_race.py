@@ -381,8 +381,8 @@ def test_too_many_cars_are_refused() -> None:
 
 def test_every_spawn_set_is_tried() -> None:
     message = refused(config(spawn_sets=(*SETS, ("spawn_1", "spawn_1"))))
-    assert "spawn_1, spawn_1" in message
-    assert "car_" in message
+    assert "spawn set 3 (car_0 at spawn_1, car_1 at spawn_1)" in message
+    assert "overlaps" in message
 
 
 def test_a_spawn_in_a_wall_is_named() -> None:
@@ -391,8 +391,8 @@ def test_a_spawn_in_a_wall_is_named() -> None:
     message = refused(
         config(spawn_sets=(("spawn_1", "spawn_5"),)).model_copy(update={"cars": cars})
     )
-    assert "'car_1'" in message
-    assert "spawn_5" in message
+    assert "car_1 at spawn_5" in message
+    assert "-45.5" in message  # the pose
 
 
 def test_a_task_needs_an_agent() -> None:

@@ -20,6 +20,8 @@ from f110_fl.rundir import RunDir
 from f110_fl.scenario import Scenario
 from server.strategy import FederatedAveraging
 
+pytestmark = pytest.mark.usefixtures("flower_task")
+
 NODES = {901: 2, 17: 0, 333: 1}  # Flower's node ids say nothing about the client ids
 NAME = "car_0/model/actor/weight"
 

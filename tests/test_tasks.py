@@ -63,10 +63,10 @@ class Situation:
     def step(self, outcome: Outcome = Outcome.NONE, times: int = 1) -> tuple[float, Outcome]:
         """Judge steps, the last of which the world alone gives this outcome."""
         for k in range(times):
-            if k == times - 1:
-                self.world.crashed[:, ATTACKER] = outcome == Outcome.CRASH
-                self.world.finished[:, ATTACKER] = outcome == Outcome.FINISHED
-                self.episodes.steps[:] = 2500 if outcome == Outcome.TIME_LIMIT else 2499
+            now = outcome if k == times - 1 else Outcome.NONE
+            self.world.crashed[:, ATTACKER] = now == Outcome.CRASH
+            self.world.finished[:, ATTACKER] = now == Outcome.FINISHED
+            self.episodes.steps[:] = 2500 if now == Outcome.TIME_LIMIT else 2499
             self.task.step(self.world, self.episodes, 0, len(self.episodes.steps))
         return float(self.episodes.rewards[0, 0]), Outcome(self.episodes.outcome[0, 0])
 

@@ -93,9 +93,7 @@ def report(root: Path, rounds: int, clients: int) -> tuple[dict[str, Any], bool]
     """Returns the JSON object, and whether every round completed with every client."""
     path = root / "rounds.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    counts = {
-        f"round_{line['round']:05d}": len(line["clients"]) for line in map(json.loads, lines)
-    }
+    counts = {f"round_{line['round']:05d}": len(line["clients"]) for line in map(json.loads, lines)}
     client_dirs = sorted(p.name for p in (root / "clients").glob("*") if p.is_dir())
     result: dict[str, Any] = {
         "dry_run": False,

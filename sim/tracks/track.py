@@ -141,12 +141,17 @@ class Track:
 
 def _close_diagonals(free: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Fill in where walls meet only at a corner, so that no ray slips through."""
-    lower_left, lower_right = free[:-1, :-1], free[:-1, 1:]
-    upper_left, upper_right = free[1:, :-1], free[1:, 1:]
     closed = free.copy()
-    closed[:-1, 1:] &= ~(~lower_left & ~upper_right & lower_right & upper_left)
-    closed[:-1, :-1] &= ~(~lower_right & ~upper_left & lower_left & upper_right)
-    return closed
+    while True:
+        lower_left, lower_right = closed[:-1, :-1], closed[:-1, 1:]
+        upper_left, upper_right = closed[1:, :-1], closed[1:, 1:]
+        rising = lower_left & upper_right & ~lower_right & ~upper_left
+        falling = lower_right & upper_left & ~lower_left & ~upper_right
+        if not (rising.any() or falling.any()):
+            return closed
+        # One filled cell may meet further walls at a corner: look again.
+        closed[:-1, :-1] &= ~rising
+        closed[:-1, 1:] &= ~falling
 
 
 def _left_first(finish_line: Line, centerline: NDArray[np.float64]) -> Line:
