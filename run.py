@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Trains a scenario: federated clients in one Flower simulation, or independent replicas."""
+"""Train a scenario: federated clients in one Flower simulation, or independent replicas."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from f110_fl.overrides import add_arguments
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     parser = argparse.ArgumentParser(
         prog="run.py",
         description=__doc__,
@@ -28,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def simulate(root: Path, max_parallel: int) -> None:
-    """Runs the federation prepared in ``root`` in Flower's simulation."""
+    """Run the federation prepared in ``root`` in Flower's simulation."""
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     from flwr.simulation import run_simulation
@@ -52,7 +52,7 @@ def simulate(root: Path, max_parallel: int) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0 done, 1 the run failed, 2 wrong input, 130 interrupted."""
+    """Return the exit status: 0 done, 1 the run failed, 2 wrong input, 130 interrupted."""
     arguments = build_parser().parse_args(argv)
     from f110_fl.errors import UserError
 

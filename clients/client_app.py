@@ -35,7 +35,7 @@ app = ClientApp()
 
 @app.query()
 def identify(message: Message, context: Context) -> Message:
-    """Answers with the client's stable id; Flower's node ids differ from run to run."""
+    """Answer with the client's stable id; Flower's node ids differ from run to run."""
     record = ConfigRecord(
         {
             exchange.CLIENT_ID: int(context.node_config["partition-id"]),
@@ -47,7 +47,7 @@ def identify(message: Message, context: Context) -> Message:
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Trains one round from the averaged tensors and answers with the client's own.
+    """Train one round from the averaged tensors and answers with the client's own.
 
     A round that this client has already completed (the server asks again after a restart)
     is answered from its directory without training.
@@ -89,7 +89,7 @@ def train(message: Message, context: Context) -> Message:
 
 
 def _open(scenario: Scenario, client_id: int, rundir: RunDir) -> Trainer:
-    """Returns the client as its directory has it, warm if this process holds it still."""
+    """Return the client as its directory has it, warm if this process holds it still."""
     from f110_fl.trainer import Trainer
 
     directory = rundir.client(client_id)

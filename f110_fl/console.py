@@ -49,7 +49,7 @@ class ConsoleSink:
             self._live.start()
 
     def handle(self, event: Event) -> None:
-        """Takes the next event."""
+        """Take the next event."""
         if isinstance(event, EpisodeEvent):
             row = self._rows[event.client_id]
             if event.record.kind == "train":
@@ -62,7 +62,7 @@ class ConsoleSink:
             self._console.print(self._round_line(event), highlight=False)
 
     def close(self) -> None:
-        """Leaves the last table standing."""
+        """Leave the last table standing."""
         if self._console.is_terminal:
             self._live.stop()
         if any(row.episodes for row in self._rows):

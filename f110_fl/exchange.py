@@ -29,12 +29,12 @@ ENV_STEPS: Final = "train/env-steps"
 
 
 def to_arrays(tensors: Mapping[str, torch.Tensor]) -> ArrayRecord:
-    """Returns the tensors as a Flower record, in name order."""
+    """Return the tensors as a Flower record, in name order."""
     return ArrayRecord({name: Array(tensors[name].numpy()) for name in sorted(tensors)})
 
 
 def to_tensors(arrays: ArrayRecord) -> dict[str, torch.Tensor]:
-    """Returns a record's arrays as tensors that own their memory."""
+    """Return a record's arrays as tensors that own their memory."""
     return {name: torch.from_numpy(np.array(array.numpy())) for name, array in arrays.items()}
 
 

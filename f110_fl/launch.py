@@ -24,7 +24,7 @@ Engine = Callable[[Path, int], None]
 
 
 def run_root(scenario: Scenario) -> Path:
-    """Returns the run's directory, absolute, with the placeholders filled in.
+    """Return the run's directory, absolute, with the placeholders filled in.
 
     Raises:
         UserError: If the directory already holds a run.
@@ -39,7 +39,7 @@ def run_root(scenario: Scenario) -> Path:
 
 
 def check_environment(scenario: Scenario) -> None:
-    """Builds the environment once and steps it.
+    """Build the environment once and step it.
 
     This finds what only the simulator can (a map that is none, a spawn in a wall) before
     anything is written, and compiles the kernels once instead of in every child.
@@ -60,7 +60,7 @@ def check_environment(scenario: Scenario) -> None:
 
 
 def create(scenario: Scenario, root: Path) -> RunDir:
-    """Makes the run's directory and writes the resolved scenario into it.
+    """Make the run's directory and write the resolved scenario into it.
 
     Raises:
         UserError: If the directory cannot be written.
@@ -77,7 +77,7 @@ def create(scenario: Scenario, root: Path) -> RunDir:
 def run(
     scenario: Scenario, rundir: RunDir, max_parallel: int, engine: Engine, sinks: list[Sink]
 ) -> int:
-    """Runs the scenario to its end and returns the exit status of the command.
+    """Run the scenario to its end and return the exit status of the command.
 
     Args:
         scenario: The resolved scenario, as in ``rundir``.
@@ -120,7 +120,7 @@ def _supervise(
     monitor: Monitor,
     sinks: list[Sink],
 ) -> int:
-    """Keeps at most ``max_parallel`` children running; returns how many failed."""
+    """Keep at most ``max_parallel`` children running; return how many failed."""
     running: list[BaseProcess] = []
     failed = 0
     waiting = list(reversed(waiting))
@@ -141,7 +141,7 @@ def _forward(monitor: Monitor, sinks: list[Sink]) -> None:
 
 
 def summary(scenario: Scenario, rundir: RunDir, status: int) -> list[str]:
-    """Returns the closing lines: what was written where, and how to go on."""
+    """Return the closing lines: what was written where, and how to go on."""
     root = rundir.root
     lines = [f"Run directory   {root}"]
     if scenario.federated.enabled:

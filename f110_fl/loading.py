@@ -1,4 +1,4 @@
-"""Reads a scenario from YAML, with settings from outside laid over it.
+"""Read a scenario from YAML, with settings from outside laid over it.
 
 Whatever is wrong is said in one line: ``FILE:LINE: key.path: found ...; allowed: ...``, or,
 if a variable or a flag brought the value, ``NAME='value': ...; allowed: ...``.

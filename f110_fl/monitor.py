@@ -36,7 +36,7 @@ class Sink(Protocol):
     """Something that shows or stores events."""
 
     def handle(self, event: Event) -> None:
-        """Takes the next event."""
+        """Take the next event."""
 
     def close(self) -> None:
         """Is called once, after the last event."""
@@ -44,7 +44,7 @@ class Sink(Protocol):
 
 @dataclass
 class _Tail:
-    """Reads the lines that were added to a file since the last look."""
+    """Read the lines that were added to a file since the last look."""
 
     path: Path
     offset: int = 0
@@ -71,7 +71,7 @@ class Monitor:
         self._episodes: dict[Path, _Tail] = {}
 
     def poll(self) -> list[Event]:
-        """Returns what happened since the last call, a client's episodes in their order."""
+        """Return what happened since the last call, a client's episodes in their order."""
         rounds = [RoundEvent(json.loads(line)) for line in self._rounds.lines()]
         for path in self._rundir.clients.glob("*/episodes.jsonl"):
             self._episodes.setdefault(path, _Tail(path))

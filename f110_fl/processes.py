@@ -24,7 +24,7 @@ class Children:
         self._running: list[BaseProcess] = []
 
     def start(self, target: Callable[..., None], args: tuple[Any, ...], log: Path) -> BaseProcess:
-        """Starts ``target(*args)`` in a new interpreter; its output goes to ``log``."""
+        """Start ``target(*args)`` in a new interpreter; its output goes to ``log``."""
         log.parent.mkdir(parents=True, exist_ok=True)
         # A fresh interpreter: forking one that runs threads (PyTorch, W&B) can deadlock.
         context = multiprocessing.get_context("spawn")
@@ -34,7 +34,7 @@ class Children:
         return child
 
     def stop(self) -> None:
-        """Ends every child and all that it started; returns when they are gone."""
+        """End every child and all that it started; return when they are gone."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             for child in self._running:
                 _signal_group(child, number)
@@ -64,7 +64,7 @@ def _child(target: Callable[..., None], args: tuple[Any, ...], log: Path, parent
 
 
 def _end_with(parent: int) -> None:
-    """Ends this process group when the parent is gone, however it went."""
+    """End this process group when the parent is gone, however it went."""
     while os.getppid() == parent:
         time.sleep(PARENT_POLL)
     os.killpg(0, signal.SIGKILL)

@@ -28,18 +28,18 @@ class EpisodeRecord:
     losses: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """Returns the record as one line of JSON, without the newline."""
+        """Return the record as one line of JSON, without the newline."""
         return json.dumps(asdict(self), separators=(",", ":"))
 
     @classmethod
     def from_json(cls, line: str) -> EpisodeRecord:
-        """Reads what `to_json` wrote."""
+        """Read what `to_json` wrote."""
         values: dict[str, Any] = json.loads(line)
         return cls(**values)
 
 
 def summarise(records: Sequence[EpisodeRecord], agents: Iterable[str]) -> dict[str, float]:
-    """Returns a round's metrics; the names depend on ``agents`` alone.
+    """Return a round's metrics; the names depend on ``agents`` alone.
 
     Flower averages metrics only if every reply has the same names, so rates of no
     episodes at all (no evaluation took place) are 0 and their count says so.
@@ -61,11 +61,11 @@ def summarise(records: Sequence[EpisodeRecord], agents: Iterable[str]) -> dict[s
 
 
 def prefixed(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns ``values`` with ``prefix/`` before every key."""
+    """Return ``values`` with ``prefix/`` before every key."""
     return {f"{prefix}/{key}": value for key, value in values.items()}
 
 
 def unprefixed(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the values whose key starts with ``prefix/``, without it."""
+    """Return the values whose key starts with ``prefix/``, without it."""
     start = f"{prefix}/"
     return {key[len(start) :]: value for key, value in values.items() if key.startswith(start)}

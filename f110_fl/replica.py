@@ -10,7 +10,7 @@ from f110_fl.trainer import Trainer
 
 
 def run_replica(root: Path, client_id: int) -> None:
-    """Trains replica ``client_id`` of the run in ``root`` to the scenario's last episode.
+    """Train replica ``client_id`` of the run in ``root`` to the scenario's last episode.
 
     Its state is saved every ``checkpoint_every`` episodes and at the end.
     """

@@ -17,7 +17,7 @@ class Use(IntEnum):
 
 
 def stream(seed: int, use: Use, *key: int) -> np.random.SeedSequence:
-    """Returns the seed sequence of one use; equal arguments give equal streams.
+    """Return the seed sequence of one use; equal arguments give equal streams.
 
     Args:
         seed: The scenario's or the client's seed.
@@ -28,5 +28,5 @@ def stream(seed: int, use: Use, *key: int) -> np.random.SeedSequence:
 
 
 def integer(sequence: np.random.SeedSequence) -> int:
-    """Returns a non-negative 63-bit integer drawn from ``sequence``."""
+    """Return a non-negative 63-bit integer drawn from ``sequence``."""
     return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -29,7 +29,7 @@ class Settled:
 
 
 def settle(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settled:
-    """Reads the scenario and lays variables and flags over it.
+    """Read the scenario and lay variables and flags over it.
 
     Args:
         arguments: What run.py's parser returned.

@@ -35,7 +35,7 @@ class WandbSink:
         self._thread.start()
 
     def handle(self, event: Event) -> None:
-        """Takes the next event; returns at once."""
+        """Take the next event; return at once."""
         self._events.put(event)
 
     def close(self) -> None:
@@ -55,7 +55,7 @@ class WandbSink:
                 runs[role].log(values)
             for run in runs.values():
                 run.finish()
-        except Exception as error:  # noqa: BLE001 - W&B raises what it likes, and must not matter
+        except Exception as error:  # W&B raises what it likes, and must not matter
             _warn(f"{type(error).__name__}: {error}")
 
     def _start(self, role: str) -> Any:
@@ -82,7 +82,7 @@ class WandbSink:
 
 
 def wandb_mode() -> Any:
-    """Returns ``WANDB_MODE`` if set; otherwise online with an API key, offline without."""
+    """Return ``WANDB_MODE`` if set; otherwise online with an API key, offline without."""
     mode = os.environ.get("WANDB_MODE")
     if mode:
         return mode
@@ -94,7 +94,7 @@ def wandb_mode() -> Any:
 
 
 def _log_values(event: Event) -> tuple[str, dict[str, Any]]:
-    """Returns the W&B run that an event belongs to, and what to log there."""
+    """Return the W&B run that an event belongs to, and what to log there."""
     if not isinstance(event, EpisodeEvent):
         summary = event.summary
         return "server", {
@@ -124,7 +124,7 @@ def _warn(reason: str) -> None:
 
 @contextmanager
 def recorded(scenario: Scenario, rundir: RunDir) -> Iterator[None]:
-    """Records with W&B what happens in ``rundir`` while the block runs, on a thread."""
+    """Record with W&B what happens in ``rundir`` while the block runs, on a thread."""
     if not scenario.wandb.enabled or wandb_mode() == "disabled":
         yield
         return

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from f110_fl.files import read_metadata, read_tensors, write_tensors
@@ -35,7 +34,7 @@ class Progress:
 
 
 def initial_tensors(scenario: Scenario) -> Tensors:
-    """Returns the tensors that every client's learners start a federation from."""
+    """Return the tensors that every client's learners start a federation from."""
     env = F110ParallelEnv(scenario.env)
     tensors: Tensors = {}
     for index, (agent, config) in enumerate(scenario.learners.items()):
@@ -51,7 +50,7 @@ def initial_tensors(scenario: Scenario) -> Tensors:
 
 
 class Trainer:
-    """Runs episodes, learns from them and keeps everything needed to go on exactly.
+    """Run episodes, learns from them and keeps everything needed to go on exactly.
 
     Its directory holds ``state.safetensors`` (networks, optimizers, counters, random
     states), one memory-mapped replay file a learner and ``episodes.jsonl``. The state file
@@ -87,7 +86,7 @@ class Trainer:
     # ------------------------------------------------------------------ persistence
 
     def save(self) -> None:
-        """Makes the present the state that the client is opened with next time."""
+        """Make the present the state that the client is opened with next time."""
         self.progress.log_bytes = self._log_size()
         tensors: Tensors = {}
         for agent, learner in self.learners.items():
@@ -131,14 +130,14 @@ class Trainer:
     # ------------------------------------------------------------------ federation
 
     def shared_tensors(self) -> Tensors:
-        """Returns what a federation may average: networks and optimizer moments."""
+        """Return what a federation may average: networks and optimizer moments."""
         tensors: Tensors = {}
         for agent in self.scenario.federated_agents:
             tensors |= prefixed(agent, self.learners[agent].tensors())
         return tensors
 
     def load_shared(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Takes over averaged tensors, any subset of `shared_tensors`.
+        """Take over averaged tensors, any subset of `shared_tensors`.
 
         Raises:
             ValueError: If a name or shape is not the learner's.
@@ -154,7 +153,7 @@ class Trainer:
     # ------------------------------------------------------------------ training
 
     def train(self, episodes: int) -> list[EpisodeRecord]:
-        """Runs training episodes, and evaluations where they are due.
+        """Run training episodes, and evaluations where they are due.
 
         Returns:
             The records, in the order in which the episodes ended; each is appended to
@@ -218,7 +217,7 @@ class Trainer:
         )
 
     def _evaluation_episode(self, index: int) -> EpisodeRecord:
-        """Runs the greedy policy; episode ``index`` has the same seed every time."""
+        """Run the greedy policy; episode ``index`` has the same seed every time."""
         started = time.perf_counter()
         env, learners = self.env, self.learners
         returns = dict.fromkeys(learners, 0.0)

@@ -17,7 +17,7 @@ POLL_INTERVAL = 0.5  # s between two looks for nodes
 
 
 def connect(grid: Grid, total: int | None, timeout: float) -> dict[int, int]:
-    """Waits until every client of the federation is there.
+    """Wait until every client of the federation is there.
 
     Node ids are random; each node is asked once for the id that it was started with.
 
@@ -51,7 +51,7 @@ def connect(grid: Grid, total: int | None, timeout: float) -> dict[int, int]:
 
 
 def _ask(grid: Grid, nodes: list[int], deadline: float) -> list[tuple[int, int, int]]:
-    """Returns (node id, client id, number of clients) of the nodes that answer."""
+    """Return (node id, client id, number of clients) of the nodes that answer."""
     if not nodes:
         return []
     messages = [
@@ -69,7 +69,7 @@ def _ask(grid: Grid, nodes: list[int], deadline: float) -> list[tuple[int, int, 
             raise RuntimeError(f"a client failed to say who it is: {reply.error.reason}")
         record = reply.content.config_records[exchange.CONFIG]
         client_id, total = record[exchange.CLIENT_ID], record[exchange.NUM_CLIENTS]
-        if not isinstance(client_id, int) or not isinstance(total, int):
+        if type(client_id) is not int or type(total) is not int:
             raise RuntimeError(f"a client says it is {client_id!r} of {total!r}")
         answers.append((reply.metadata.src_node_id, client_id, total))
     return answers

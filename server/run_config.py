@@ -38,7 +38,7 @@ KEYS: Final = {
 
 
 def settle(run_config: Mapping[str, Any], clients: int) -> tuple[Scenario, RunDir]:
-    """Returns the scenario that ``flwr run`` asks for, and its directory, made.
+    """Return the scenario that ``flwr run`` asks for, and its directory, made.
 
     The run config wins over ``FED_*`` variables in this process's environment, these over
     the scenario. An empty value leaves a setting as it is.
@@ -77,5 +77,5 @@ def _overrides(run_config: Mapping[str, Any]) -> list[Override]:
 
 
 def _scenario_file(name: str) -> Path:
-    """Returns a scenario file: absolute, or relative to the app's own directory."""
+    """Return a scenario file: absolute, or relative to the app's own directory."""
     return APP_DIRECTORY / name

@@ -26,7 +26,7 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Runs what ``flwr run`` asks for; see ``[tool.flwr.app.config]`` in pyproject.toml."""
+    """Run what ``flwr run`` asks for; see ``[tool.flwr.app.config]`` in pyproject.toml."""
     prepared_root = str(context.run_config["prepared-root"])
     if prepared_root:
         run_prepared(grid, Path(prepared_root))
@@ -44,7 +44,7 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def prepared(root: Path) -> ServerApp:
-    """Returns a ServerApp for a run whose directory already holds its ``config.json``."""
+    """Return a ServerApp for a run whose directory already holds its ``config.json``."""
     prepared_app = ServerApp()
 
     @prepared_app.main()
@@ -55,7 +55,7 @@ def prepared(root: Path) -> ServerApp:
 
 
 def run_prepared(grid: Grid, root: Path) -> None:
-    """Waits for the clients of the run in ``root`` and runs it.
+    """Wait for the clients of the run in ``root`` and run it.
 
     Raises:
         UserError: If a client does not connect in time.
@@ -68,7 +68,7 @@ def run_prepared(grid: Grid, root: Path) -> None:
 
 
 def serve(grid: Grid, scenario: Scenario, rundir: RunDir, clients: Mapping[int, int]) -> None:
-    """Runs every round of the scenario and leaves its files in ``rundir``.
+    """Run every round of the scenario and leave its files in ``rundir``.
 
     Args:
         grid: Flower's grid.

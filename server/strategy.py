@@ -58,7 +58,7 @@ class FederatedAveraging(FedAvg):
         config: ConfigRecord,
         grid: Grid,  # noqa: ARG002 - the clients were found before the first round
     ) -> Iterable[Message]:
-        """Asks every client to train the round's episodes from ``arrays``."""
+        """Ask every client to train the round's episodes from ``arrays``."""
         self._started = time.monotonic()
         self._names = frozenset(arrays)
         config[exchange.ROUND] = server_round
@@ -76,13 +76,13 @@ class FederatedAveraging(FedAvg):
         config: ConfigRecord,  # noqa: ARG002
         grid: Grid,  # noqa: ARG002
     ) -> Iterable[Message]:
-        """Asks nobody: clients evaluate while they train."""
+        """Ask nobody: clients evaluate while they train."""
         return []
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Averages the usable replies and records the round.
+        """Average the usable replies and records the round.
 
         Raises:
             RuntimeError: If no reply is usable.
@@ -93,8 +93,8 @@ class FederatedAveraging(FedAvg):
         if not accepted:
             raise RuntimeError(f"round {server_round}: no client's reply can be used: {dropped}")
         for client_id, reply in accepted.items():
-            metrics = reply.content.metric_records[exchange.METRICS]
-            metrics[exchange.WEIGHT] = self._weight(client_id, metrics)
+            own = reply.content.metric_records[exchange.METRICS]
+            own[exchange.WEIGHT] = self._weight(client_id, own)
         arrays, metrics = super().aggregate_train(server_round, list(accepted.values()))
         if arrays is None or metrics is None:
             raise RuntimeError(f"round {server_round}: Flower averaged nothing")
@@ -103,7 +103,7 @@ class FederatedAveraging(FedAvg):
         return arrays, metrics
 
     def _sort_out(self, replies: Iterable[Message]) -> tuple[dict[int, Message], dict[int, str]]:
-        """Returns usable replies and reasons against the rest, each by client id."""
+        """Return usable replies and reasons against the rest, each by client id."""
         accepted: dict[int, Message] = {}
         dropped = dict.fromkeys(sorted(self.clients.values()), "no answer in time")
         for reply in replies:
@@ -117,7 +117,7 @@ class FederatedAveraging(FedAvg):
         return dict(sorted(accepted.items())), dropped
 
     def _fault(self, content: RecordDict) -> str | None:
-        """Returns why a reply cannot be averaged, or None."""
+        """Return why a reply cannot be averaged, or None."""
         if set(content.array_records) != {exchange.ARRAYS}:
             return f"array records {sorted(content.array_records)}"
         if set(content.metric_records) != {exchange.METRICS}:
@@ -141,7 +141,7 @@ class FederatedAveraging(FedAvg):
         accepted: Mapping[int, Message],
         dropped: Mapping[int, str],
     ) -> None:
-        """Writes the round's files; its line in rounds.jsonl, written last, completes it."""
+        """Write the round's files; its line in rounds.jsonl, written last, completes it."""
         self.rundir.round(server_round).mkdir(parents=True, exist_ok=True)
         if self.scenario.federated.checkpoint_after_sync:
             for client_id, reply in accepted.items():

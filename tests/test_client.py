@@ -76,8 +76,7 @@ def moments(tensors: Tensors) -> Tensors:
 
 
 def saved(root: Path, client_id: int = 0) -> Tensors:
-    tensors = read_tensors(RunDir(root).client(client_id) / "state.safetensors")
-    return tensors
+    return read_tensors(RunDir(root).client(client_id) / "state.safetensors")
 
 
 def same(left: Tensors, right: Tensors) -> bool:

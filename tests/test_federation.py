@@ -79,7 +79,8 @@ def test_files_of_a_run(runs: dict[str, RunDir], strategy: str) -> None:
     lines = [json.loads(line) for line in rundir.rounds.read_text().splitlines()]
     assert [line["round"] for line in lines] == [1, 2]
     assert all(line["clients"] == [0, 1] and not line["dropped"] for line in lines)
-    assert not list(rundir.root.rglob("*.pkl")) and not list(rundir.root.rglob("*.tmp*"))
+    assert not list(rundir.root.rglob("*.pkl"))
+    assert not list(rundir.root.rglob("*.tmp*"))
 
 
 @pytest.mark.parametrize("strategy", ["local", "average", "reset"])

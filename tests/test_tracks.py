@@ -149,7 +149,7 @@ def test_circle_spawns_stand_apart_and_head_counter_clockwise(radius):
     track = make_track(CircleTrack(radius=radius, width=1.5))
     poses = np.array(list(track.spawns.values()))
     assert len(poses) >= 8
-    assert list(track.spawns)[0] == "spawn_1"
+    assert next(iter(track.spawns)) == "spawn_1"
     car = VehicleConfig()
     for first, second in pairwise(poses):
         assert math.dist(first[:2], second[:2]) > car.length

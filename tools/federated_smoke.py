@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs a short federation through run.py and reports, as JSON, what it left behind.
+"""Run a short federation through run.py and reports, as JSON, what it left behind.
 
 Standard output holds one JSON object and nothing else; run.py's own progress goes to
 standard error. The exit status is 0 only if every round completed with every client.
@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     parser = argparse.ArgumentParser(prog="federated_smoke.py", description=__doc__)
     parser.add_argument(
         "--scenario",
@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def command(arguments: argparse.Namespace) -> list[str]:
-    """Returns the run.py command line."""
+    """Return the run.py command line."""
     flags = {
         "--scenario": arguments.scenario,
         "--repeat": arguments.repeat,
@@ -61,7 +61,7 @@ def command(arguments: argparse.Namespace) -> list[str]:
 
 
 def env_overrides(arguments: argparse.Namespace) -> dict[str, str]:
-    """Returns the environment variables set on top of the caller's."""
+    """Return the environment variables set on top of the caller's."""
     root = arguments.fed_root or Path(
         "outputs", f"federated_smoke_{time.strftime('%Y%m%d-%H%M%S')}"
     )
@@ -77,7 +77,7 @@ def env_overrides(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def clear(root: Path, keep: bool) -> None:
-    """Makes way for a new run in ``root``: only a directory that holds a run is touched."""
+    """Make way for a new run in ``root``: only a directory that holds a run is touched."""
     if not (root / "config.json").exists():
         return
     if not keep:
@@ -90,7 +90,7 @@ def clear(root: Path, keep: bool) -> None:
 
 
 def report(root: Path, rounds: int, clients: int) -> tuple[dict[str, Any], bool]:
-    """Returns the JSON object, and whether every round completed with every client."""
+    """Return the JSON object, and whether every round completed with every client."""
     path = root / "rounds.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     counts = {f"round_{line['round']:05d}": len(line["clients"]) for line in map(json.loads, lines)}
@@ -110,7 +110,7 @@ def report(root: Path, rounds: int, clients: int) -> tuple[dict[str, Any], bool]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0 if every round completed with every client, 2 for wrong input, else 1."""
+    """Return 0 if every round completed with every client, 2 for wrong input, else 1."""
     arguments = build_parser().parse_args(argv)
     words, overrides = command(arguments), env_overrides(arguments)
     if arguments.dry_run:
