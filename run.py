@@ -8,8 +8,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from f110_fl.overrides import add_arguments
+
+if TYPE_CHECKING:
+    from f110_fl.session import Session
+    from f110_fl.settle import Settled
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -72,22 +77,44 @@ def _run(arguments: argparse.Namespace) -> int:
     from f110_fl import launch
     from f110_fl.console import ConsoleSink
     from f110_fl.monitor import Sink
+    from f110_fl.rundir import RunDir
+    from f110_fl.session import Session
     from f110_fl.settle import settle
-    from f110_fl.tracking import WandbSink
+    from f110_fl.tracking import WandbSink, wandb_mode
 
     settled = settle(arguments, os.environ)
     scenario = settled.scenario
-    root = launch.run_root(scenario)
+    rundir = RunDir(launch.run_root(scenario))
+    hosts = settled.client_id in (None, 0)
+    if hosts:
+        launch.refuse_used(rundir.root)
     launch.check_environment(scenario)
-    rundir = launch.create(scenario, root)
+    if hosts:
+        launch.create(scenario, rundir.root)
     console = Console(stderr=True)
     sinks: list[Sink] = [ConsoleSink(scenario, console)]
-    if scenario.wandb.enabled and os.environ.get("WANDB_MODE") != "disabled":
+    if hosts and scenario.wandb.enabled and wandb_mode() != "disabled":
         sinks.append(WandbSink(scenario, rundir))
-    status = launch.run(scenario, rundir, settled.max_parallel, simulate, sinks)
+    with Session(rundir, sinks) as session:
+        status = _engine(session, settled)
     for line in launch.summary(scenario, rundir, status):
         console.print(line, highlight=False, soft_wrap=True)
     return status
+
+
+def _engine(session: Session, settled: Settled) -> int:
+    """Run what was settled and return the exit status."""
+    from f110_fl import manual, replica
+
+    scenario = settled.scenario
+    if not scenario.federated.enabled:
+        return replica.run_replicas(session, scenario, settled.max_parallel)
+    if settled.client_id == 0:
+        return manual.host(session, scenario)
+    if settled.client_id is not None:
+        return manual.join(session, scenario, settled.client_id)
+    federation = session.start("federation", simulate, session.rundir.root, settled.max_parallel)
+    return 1 if session.wait(federation) else 0
 
 
 if __name__ == "__main__":

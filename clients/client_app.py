@@ -56,6 +56,9 @@ def train(message: Message, context: Context) -> Message:
 
     order = message.content.config_records[exchange.CONFIG]
     scenario = parse_resolved(str(order[exchange.SCENARIO]))
+    if "seed" in context.node_config:  # a replica that was started by hand has its own
+        own = {"seed": int(context.node_config["seed"]), "seeds": ()}
+        scenario = scenario.model_copy(update=own)
     client_id = int(context.node_config["partition-id"])
     rundir = RunDir(Path(str(order[exchange.ROOT])))
     server_round = int(order[exchange.ROUND])  # type: ignore[arg-type]

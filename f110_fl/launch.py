@@ -1,41 +1,35 @@
-"""From a settled scenario to a finished run: directory, children, progress, summary."""
+"""What comes before and after a run: its directory, a check of its environment, a summary."""
 
 from __future__ import annotations
 
 import json
 import shlex
 import time
-from collections.abc import Callable
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from f110_fl.errors import UserError
 from f110_fl.files import write_atomic
 from f110_fl.loading import dump_scenario
-from f110_fl.monitor import Monitor, Sink
-from f110_fl.processes import Children
 from f110_fl.rundir import RunDir
 from f110_fl.scenario import Scenario
 
-POLL_INTERVAL = 0.25  # s between two looks at the children and their files
-
-# Starts the engine of a federated run; run.py supplies it, as only it may know both sides.
-Engine = Callable[[Path, int], None]
-
 
 def run_root(scenario: Scenario) -> Path:
-    """Return the run's directory, absolute, with the placeholders filled in.
+    """Return the run's directory, absolute, with the placeholders filled in."""
+    words = {"name": scenario.name, "time": time.strftime("%Y%m%d-%H%M%S")}
+    return Path(scenario.federated.root.format_map(words)).absolute()
+
+
+def refuse_used(root: Path) -> None:
+    """Stop before a run that would mix its files with another's.
 
     Raises:
-        UserError: If the directory already holds a run.
+        UserError: If ``root`` already holds a run, or is a file.
     """
-    words = {"name": scenario.name, "time": time.strftime("%Y%m%d-%H%M%S")}
-    root = Path(scenario.federated.root.format_map(words)).absolute()
     if root.exists() and not root.is_dir():
         raise UserError(f"{root} is not a directory; choose another with FED_ROOT")
     if RunDir(root).config.exists():
         raise UserError(f"{root} already holds a run; choose another directory with FED_ROOT")
-    return root
 
 
 def check_environment(scenario: Scenario) -> None:
@@ -74,78 +68,12 @@ def create(scenario: Scenario, root: Path) -> RunDir:
     return rundir
 
 
-def run(
-    scenario: Scenario, rundir: RunDir, max_parallel: int, engine: Engine, sinks: list[Sink]
-) -> int:
-    """Run the scenario to its end and return the exit status of the command.
-
-    Args:
-        scenario: The resolved scenario, as in ``rundir``.
-        rundir: The run's directory.
-        max_parallel: Clients or replicas at a time.
-        engine: Runs a federation; called with the run's root and ``max_parallel``.
-        sinks: Who is told what happens.
-    """
-    children = Children()
-    monitor = Monitor(rundir)
-    try:
-        if scenario.federated.enabled:
-            log = rundir.logs / "federation.log"
-            waiting = [lambda: children.start(engine, (rundir.root, max_parallel), log)]
-        else:
-            waiting = [
-                _replica_starter(children, rundir, k) for k in range(scenario.federated.clients)
-            ]
-        failed = _supervise(waiting, max_parallel, monitor, sinks)
-    finally:
-        children.stop()
-        _forward(monitor, sinks)
-        for sink in sinks:
-            sink.close()
-    return 1 if failed else 0
-
-
-def _replica_starter(
-    children: Children, rundir: RunDir, client_id: int
-) -> Callable[[], BaseProcess]:
-    from f110_fl.replica import run_replica
-
-    log = rundir.logs / f"replica_{client_id:02d}.log"
-    return lambda: children.start(run_replica, (rundir.root, client_id), log)
-
-
-def _supervise(
-    waiting: list[Callable[[], BaseProcess]],
-    max_parallel: int,
-    monitor: Monitor,
-    sinks: list[Sink],
-) -> int:
-    """Keep at most ``max_parallel`` children running; return how many failed."""
-    running: list[BaseProcess] = []
-    failed = 0
-    waiting = list(reversed(waiting))
-    while waiting or running:
-        while waiting and len(running) < max_parallel:
-            running.append(waiting.pop()())
-        _forward(monitor, sinks)
-        running[0].join(POLL_INTERVAL)
-        failed += sum(child.exitcode not in (0, None) for child in running)
-        running = [child for child in running if child.is_alive()]
-    return failed
-
-
-def _forward(monitor: Monitor, sinks: list[Sink]) -> None:
-    for event in monitor.poll():
-        for sink in sinks:
-            sink.handle(event)
-
-
 def summary(scenario: Scenario, rundir: RunDir, status: int) -> list[str]:
     """Return the closing lines: what was written where, and how to go on."""
     root = rundir.root
     lines = [f"Run directory   {root}"]
     if scenario.federated.enabled:
-        rounds = _completed_rounds(rundir)
+        rounds = completed_rounds(rundir)
         lines.append(f"Rounds          {rounds} of {scenario.rounds} completed, {rundir.rounds}")
         if rounds and scenario.federated.checkpoint_after_sync:
             lines.append(f"Global model    {rundir.global_tensors(rounds)}")
@@ -158,7 +86,8 @@ def summary(scenario: Scenario, rundir: RunDir, status: int) -> list[str]:
     return lines
 
 
-def _completed_rounds(rundir: RunDir) -> int:
+def completed_rounds(rundir: RunDir) -> int:
+    """Return the number of the last completed round, 0 before the first."""
     if not rundir.rounds.exists():
         return 0
     lines = rundir.rounds.read_text(encoding="utf-8").splitlines()

@@ -42,9 +42,20 @@ def settle(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settled
     overrides = [*environment_overrides(environ), *command_line_overrides(arguments)]
     scenario = load_scenario(Path(arguments.scenario), overrides)
     clients = scenario.federated.clients
-    return Settled(
-        scenario, client_id(environ, clients), _max_parallel(arguments.max_parallel, clients)
-    )
+    own_id = client_id(environ, clients)
+    if own_id is not None:
+        _check_by_hand(scenario, own_id)
+    return Settled(scenario, own_id, _max_parallel(arguments.max_parallel, clients))
+
+
+def _check_by_hand(scenario: Scenario, own_id: int) -> None:
+    if not scenario.federated.enabled:
+        raise UserError(f"FED_CLIENT_ID={own_id}: the scenario is not federated")
+    if "{time}" in scenario.federated.root:
+        raise UserError(
+            f"FED_CLIENT_ID={own_id}: replicas started by hand meet in one directory; "
+            "set the same FED_ROOT for all of them"
+        )
 
 
 def _max_parallel(text: str | None, clients: int) -> int:

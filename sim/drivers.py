@@ -85,10 +85,13 @@ class SecondaryVicon:
     1. More than ``stop_offset`` off the centre line: stop, wheels turned fully back to it.
     2. More than ``recover_offset`` off it: half speed, wheels turned fully back.
     3. Target nearer than ``avoid_distance``, centre to centre: steer by ``avoid_gain`` times the
-       angle from the heading to the direction that points straight away from the target. A
-       target on the left is steered away from to the right and the other way round, the harder
-       the farther ahead it is; one straight behind needs no turn.
+       angle from the heading to the direction straight away from the target, which is
+       pi - abs(bearing), to the side the target is not on. (Steering only until the target is
+       abeam, pi/2 - abs(bearing), would keep the defender of ``convoy_lock`` in its lane
+       whatever the attacker does beside it.)
     4. Otherwise hold ``speed``, wheels straight.
+
+    Rules 1 and 2 take the car to head along the lane; a track without a centre line has neither.
 
     Args:
         config: The driver.

@@ -18,8 +18,7 @@ Observation = NDArray[np.float32]
 Action = NDArray[np.float32]
 
 _OPTIONS = ("spawn_set",)
-# PettingZoo's own API test passes this made-up option and expects it to be ignored.
-_PLACEHOLDER_OPTION = "options"
+_IGNORED_OPTION = "options"  # made up by PettingZoo's API test
 
 
 class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[misc]
@@ -48,8 +47,8 @@ class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[mi
     | motion | 1 | steering angle | [-1, 1] | steer_max rad |
     | motion | 2 | yaw rate | [-1, 1] | 2 pi rad/s |
     | motion | 3 | slip angle | [-1, 1] | pi/4 rad |
-    | others | 4k | f / (abs(f) + 2), f m ahead of the own car | [-1, 1] | infinitely far |
-    | others | 4k+1 | l / (abs(l) + 2), l m left of the own car | [-1, 1] | infinitely far |
+    | others | 4k | f / (abs(f) + 2), f m ahead of the own car | [-1, 1] | infinity; 2 m read 0.5 |
+    | others | 4k+1 | l / (abs(l) + 2), l m left of the own car | [-1, 1] | infinity |
     | others | 4k+2 | sine of the other's yaw less the own | [-1, 1] | - |
     | others | 4k+3 | cosine of the other's yaw less the own | [-1, 1] | - |
 
@@ -127,13 +126,16 @@ class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[mi
             The observations and the (empty) infos, by agent.
 
         Raises:
-            ValueError: If an option is unknown or there is no such spawn set.
+            ValueError: If an option is unknown or there is no such spawn set. An option called
+                "options" is ignored: PettingZoo's own API test passes it to every environment.
         """
         spawn_set = None
         for key, value in (options or {}).items():
-            if key not in (*_OPTIONS, _PLACEHOLDER_OPTION):
+            if key not in (*_OPTIONS, _IGNORED_OPTION):
                 raise ValueError(f"unknown reset option {key!r}; known: {list(_OPTIONS)}")
             if key == "spawn_set":
+                if not isinstance(value, int):
+                    raise ValueError(f"spawn_set must be an integer, found {value!r}")
                 spawn_set = value
         if seed is not None:
             self._seeds = np.random.SeedSequence(seed)

@@ -37,9 +37,7 @@ def inside(points, pose, length, width):
     x, y, yaw = pose
     cos, sin = math.cos(yaw), math.sin(yaw)
     offset = points - (x, y)
-    return (np.abs(offset @ (cos, sin)) <= length / 2) & (
-        np.abs(offset @ (-sin, cos)) <= width / 2
-    )
+    return (np.abs(offset @ (cos, sin)) <= length / 2) & (np.abs(offset @ (-sin, cos)) <= width / 2)
 
 
 def hall(seed, share=0.985):

@@ -138,6 +138,8 @@ def test_options_choose_the_spawn_set() -> None:
         env.reset(options={"spawnset": 0})
     with pytest.raises(ValueError, match=r"spawn_set must be in 0 ... 2, found -1"):
         env.reset(options={"spawn_set": -1})
+    with pytest.raises(ValueError, match="spawn_set must be an integer, found 'first'"):
+        env.reset(options={"spawn_set": "first"})
 
 
 def test_state_is_a_copy_of_every_cars_state() -> None:

@@ -34,9 +34,9 @@ def directions(yaw, config):
 
 def box_ranges(pose, config, lower, upper):
     """Distances from inside an axis-aligned box to its sides."""
-    with np.errstate(divide="ignore"):
-        steps = directions(pose[2], config)
-        ahead = np.where(steps > 0, upper - pose[:2], lower - pose[:2]) / steps
+    steps = directions(pose[2], config)
+    with np.errstate(divide="ignore", over="ignore"):
+        ahead = np.where(steps > 0, upper - pose[:2], pose[:2] - lower) / np.abs(steps)
     return np.minimum(ahead.min(axis=1), config.max_range)
 
 
@@ -47,8 +47,9 @@ def segment_ranges(pose, config, corners):
     for a, b in zip(corners, np.roll(corners, -1, axis=0), strict=True):
         side, to_a = b - a, a - pose[:2]
         cross = steps[:, 0] * side[1] - steps[:, 1] * side[0]
-        t = (to_a[0] * side[1] - to_a[1] * side[0]) / cross
-        u = (to_a[0] * steps[:, 1] - to_a[1] * steps[:, 0]) / cross
+        with np.errstate(all="ignore"):
+            t = (to_a[0] * side[1] - to_a[1] * side[0]) / cross
+            u = (to_a[0] * steps[:, 1] - to_a[1] * steps[:, 0]) / cross
         hit = (t >= 0) & (u >= 0) & (u <= 1)
         nearest[hit] = np.minimum(nearest[hit], t[hit])
     return nearest
@@ -174,7 +175,7 @@ def test_a_car_behind_a_wall_stays_hidden():
 
 def noise(key, step, car, beams=1000):
     scan = np.full(beams, 10.0, dtype=np.float32)
-    add_noise(scan, stream(np.uint64(key), step, car), 0.1, 30.0)
+    add_noise(scan, np.uint64(stream(np.uint64(key), step, car)), 0.1, 30.0)
     return scan - np.float32(10.0)
 
 
