@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from f110_fl.overrides import add_arguments
 if TYPE_CHECKING:
     from f110_fl.session import Session
     from f110_fl.settle import Settled
+
+INTERRUPTED = 130  # exit status
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -61,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     from f110_fl.errors import UserError
 
+    # systemd, docker and batch systems ask for an end with SIGTERM: the same as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _run(arguments)
     except UserError as error:
@@ -68,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print("run.py: interrupted; what was finished is kept", file=sys.stderr)  # noqa: T201
-        return 130
+        return INTERRUPTED
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -95,10 +100,14 @@ def _run(arguments: argparse.Namespace) -> int:
     sinks: list[Sink] = [ConsoleSink(scenario, console)]
     if hosts and scenario.wandb.enabled and wandb_mode() != "disabled":
         sinks.append(WandbSink(scenario, rundir))
-    with Session(rundir, sinks) as session:
-        status = _engine(session, settled)
-    for line in launch.summary(scenario, rundir, status):
-        console.print(line, highlight=False, soft_wrap=True)
+    try:
+        with Session(rundir, sinks) as session:
+            status = _engine(session, settled)
+    finally:  # an interrupted run, too, has left something behind
+        for line in launch.summary(scenario, rundir):
+            console.print(line, highlight=False, soft_wrap=True)
+    if status:
+        console.print(f"run.py: the run failed; see {rundir.logs}", highlight=False)
     return status
 
 

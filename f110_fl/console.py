@@ -90,7 +90,11 @@ class ConsoleSink:
             table.add_column(name, justify="right")
         for client_id, row in enumerate(self._rows):
             table.add_row(f"{client_id:02d}", *self._cells(row))
-        return Group(self._headline(), table)
+        if not self._console.is_terminal:
+            return Group(self._headline(), table)
+        total = self._scenario.episodes * len(self._rows)
+        bar = ProgressBar(total=total, completed=sum(row.episodes for row in self._rows))
+        return Group(self._headline(), bar, table)
 
     def _cells(self, row: _Row) -> tuple[str, ...]:
         total = self._scenario.episodes
@@ -111,18 +115,15 @@ class ConsoleSink:
             return "-"
         return f"{sum(r.outcomes[self._agent] == outcome for r in records) / len(records):.0%}"
 
-    def _headline(self) -> Table:
+    def _headline(self) -> Text:
         total = self._scenario.episodes * len(self._rows)
         done = sum(row.episodes for row in self._rows)
         elapsed = time.monotonic() - self._started
         eta = _clock(elapsed * (total - done) / done) if done else "-"
-        line = Table.grid(padding=(0, 2))
-        cells = [Text(self._scenario.name, style="bold")]
+        words = [f"{done}/{total} episodes", f"{_clock(elapsed)} elapsed", f"ETA {eta}"]
         if self._scenario.federated.enabled:
-            cells.append(Text(f"round {self._rounds}/{self._scenario.rounds}"))
-        cells += [Text(f"{done}/{total} episodes"), Text(f"{_clock(elapsed)} elapsed, ETA {eta}")]
-        line.add_row(*cells, ProgressBar(total=total, completed=done, width=24))
-        return line
+            words.insert(0, f"round {self._rounds}/{self._scenario.rounds}")
+        return Text.assemble((self._scenario.name, "bold"), "  ", "  ".join(words))
 
 
 def _clock(seconds: float) -> str:

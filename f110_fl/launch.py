@@ -68,7 +68,7 @@ def create(scenario: Scenario, root: Path) -> RunDir:
     return rundir
 
 
-def summary(scenario: Scenario, rundir: RunDir, status: int) -> list[str]:
+def summary(scenario: Scenario, rundir: RunDir) -> list[str]:
     """Return the closing lines: what was written where, and how to go on."""
     root = rundir.root
     lines = [f"Run directory   {root}"]
@@ -78,9 +78,8 @@ def summary(scenario: Scenario, rundir: RunDir, status: int) -> list[str]:
         if rounds and scenario.federated.checkpoint_after_sync:
             lines.append(f"Global model    {rundir.global_tensors(rounds)}")
     lines.append(f"Clients' state  {rundir.clients}")
-    if status:
-        lines.append(f"Failed; the logs say why: {rundir.logs}")
-    elif scenario.wandb.enabled and (root / "wandb").is_dir():
+    lines.append(f"Logs            {rundir.logs}")
+    if scenario.wandb.enabled and (root / "wandb").is_dir():
         path = shlex.quote(str(root / "wandb"))
         lines.append(f"W&B             wandb sync {path}/offline-run-*")
     return lines

@@ -8,6 +8,7 @@ each other through the file ``FED_ROOT/superlink``, which is there while the run
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -86,7 +87,9 @@ def join(session: Session, scenario: Scenario, client_id: int) -> int:
 
 
 def run_program(command: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Run a program in this process's group, and end with its exit status."""
+    """Run a program in this process's group, and end when it has, with its exit status."""
+    # Whoever ends the group waits for this process, and so for the program to tidy up.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     sys.exit(subprocess.call(command, env=environment, stdin=subprocess.DEVNULL))  # noqa: S603
 
 
