@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 # Length of `make train`: about five minutes on two cores.
-EPISODES ?= 120
-ROUND_INTERVAL ?= 30
+EPISODES ?= 50
+ROUND_INTERVAL ?= 10
 
 .PHONY: train test lint types schema clean help
 
@@ -19,7 +19,7 @@ help:
 
 train: $(STAMP)
 	FED_ROUND_INTERVAL=$(ROUND_INTERVAL) $(BIN)/python run.py \
-		--scenario scenarios/convoy_lock_td3.yaml --repeat 3 --episodes $(EPISODES)
+		--scenario scenarios/convoy_lock_td3.yaml --repeat 3 --max-parallel 3 --episodes $(EPISODES)
 
 test: $(STAMP) lint types
 	$(BIN)/python -m pytest
