@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,10 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__,
         epilog="Command-line flags win over FED_* variables, these over the scenario.",
     )
-    parser.add_argument("--scenario", required=True, metavar="FILE", help="scenario, YAML")
+    parser.add_argument("--scenario", metavar="FILE", help="scenario, YAML")
+    parser.add_argument(
+        "--resume", metavar="FED_ROOT", help="go on with a run, exactly; --episodes may extend it"
+    )
     parser.add_argument(
         "--max-parallel", metavar="N", help="clients or replicas at a time (default: cores)"
     )
@@ -82,30 +86,28 @@ def _run(arguments: argparse.Namespace) -> int:
     from f110_fl import launch
     from f110_fl.console import ConsoleSink
     from f110_fl.monitor import Sink
-    from f110_fl.rundir import RunDir
     from f110_fl.session import Session
     from f110_fl.settle import settle
     from f110_fl.tracking import WandbSink, wandb_mode
 
     settled = settle(arguments, os.environ)
-    scenario = settled.scenario
-    rundir = RunDir(launch.run_root(scenario))
-    hosts = settled.client_id in (None, 0)
-    if hosts:
+    scenario, rundir = settled.scenario, settled.rundir
+    if settled.hosts and arguments.resume is None:
         launch.refuse_used(rundir.root)
     launch.check_environment(scenario)
-    if hosts:
-        launch.create(scenario, rundir.root)
-    console = Console(stderr=True)
-    sinks: list[Sink] = [ConsoleSink(scenario, console)]
-    if hosts and scenario.wandb.enabled and wandb_mode() != "disabled":
-        sinks.append(WandbSink(scenario, rundir))
-    try:
-        with Session(rundir, sinks) as session:
-            status = _engine(session, settled)
-    finally:  # an interrupted run, too, has left something behind
-        for line in launch.summary(scenario, rundir):
-            console.print(line, highlight=False, soft_wrap=True)
+    with ExitStack() as stack:
+        if settled.hosts:
+            stack.enter_context(launch.claimed(scenario, rundir))
+        console = Console(stderr=True)
+        sinks: list[Sink] = [ConsoleSink(scenario, console)]
+        if settled.hosts and scenario.wandb.enabled and wandb_mode() != "disabled":
+            sinks.append(WandbSink(scenario, rundir))
+        try:
+            with Session(rundir, sinks) as session:
+                status = _engine(session, settled)
+        finally:  # an interrupted run, too, has left something behind
+            for line in launch.summary(scenario, rundir):
+                console.print(line, highlight=False, soft_wrap=True)
     if status:
         console.print(f"run.py: the run failed; see {rundir.logs}", highlight=False)
     return status

@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from f110_fl import exchange
+from f110_fl import exchange, sharing
 from f110_fl.loading import parse_resolved
 from f110_fl.rundir import RunDir
 from f110_fl.scenario import Scenario
 
 if TYPE_CHECKING:
-    import torch
-
     from f110_fl.records import EpisodeRecord
     from f110_fl.trainer import Trainer
 
@@ -66,8 +64,11 @@ def train(message: Message, context: Context) -> Message:
     if trainer.progress.round < server_round:
         arrays = message.content.array_records[exchange.ARRAYS]
         trainer.load_shared(exchange.to_tensors(arrays))
-        if scenario.federated.optimizer_strategy == "reset" and server_round > 1:
-            trainer.reset_optimizers()
+        if server_round > 1:  # there was a sync
+            moments = trainer.shared_tensors()
+            for name in sharing.zeroed_names(moments, scenario.federated):
+                moments[name].zero_()
+        trainer.hold_near(float(order.get(exchange.PROXIMAL_MU, 0.0)))  # type: ignore[arg-type]
         records = trainer.train(int(order[exchange.EPISODES]))  # type: ignore[arg-type]
         trainer.progress.round = server_round
         trainer.save()
@@ -85,9 +86,9 @@ def train(message: Message, context: Context) -> Message:
             exchange.WEIGHT: 1.0,
         }
     )
-    content = RecordDict(
-        {exchange.ARRAYS: exchange.to_arrays(_sent(trainer)), exchange.METRICS: metrics}
-    )
+    tensors = trainer.shared_tensors()
+    sent = sharing.select(tensors, sharing.averaged_names(tensors, scenario.federated))
+    content = RecordDict({exchange.ARRAYS: exchange.to_arrays(sent), exchange.METRICS: metrics})
     return Message(content=content, reply_to=message)
 
 
@@ -103,14 +104,6 @@ def _open(scenario: Scenario, client_id: int, rundir: RunDir) -> Trainer:
     while len(_warm) > MAX_WARM:
         _warm.popitem(last=False)
     return trainer
-
-
-def _sent(trainer: Trainer) -> dict[str, torch.Tensor]:
-    """The tensors that leave the client: moments only where they are averaged."""
-    tensors = trainer.shared_tensors()
-    if trainer.scenario.federated.optimizer_strategy == "average":
-        return tensors
-    return {k: v for k, v in tensors.items() if not exchange.is_optimizer_tensor(k)}
 
 
 def _recorded(rundir: RunDir, client_id: int, server_round: int) -> list[EpisodeRecord]:

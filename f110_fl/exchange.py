@@ -26,6 +26,8 @@ NUM_CLIENTS: Final = "num-clients"
 # The weight of a client in the average; the server sets it, whatever the client says.
 WEIGHT: Final = "num-examples"
 ENV_STEPS: Final = "train/env-steps"
+# FedProx's weight, as Flower's strategy names it in the config.
+PROXIMAL_MU: Final = "proximal-mu"
 
 
 def to_arrays(tensors: Mapping[str, torch.Tensor]) -> ArrayRecord:
@@ -38,6 +40,11 @@ def to_tensors(arrays: ArrayRecord) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(np.array(array.numpy())) for name, array in arrays.items()}
 
 
-def is_optimizer_tensor(name: str) -> bool:
-    """Whether a shared tensor, ``agent/optimizer/...``, is an optimizer's."""
-    return name.split("/")[1] == "optimizer"
+def cast_like(arrays: ArrayRecord, reference: ArrayRecord) -> ArrayRecord:
+    """Return arrays in name order with the reference's types; rules compute in higher ones."""
+    return ArrayRecord(
+        {
+            name: Array(np.asarray(arrays[name].numpy(), dtype=reference[name].dtype))
+            for name in sorted(reference)
+        }
+    )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shlex
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from f110_fl.errors import UserError
 from f110_fl.files import write_atomic
 from f110_fl.loading import dump_scenario
+from f110_fl.records import trim_episodes
 from f110_fl.rundir import RunDir
 from f110_fl.scenario import Scenario
 
@@ -53,19 +57,27 @@ def check_environment(scenario: Scenario) -> None:
     env.step({agent: np.zeros(2, np.float32) for agent in env.agents})
 
 
-def create(scenario: Scenario, root: Path) -> RunDir:
-    """Make the run's directory and write the resolved scenario into it.
+@contextmanager
+def claimed(scenario: Scenario, rundir: RunDir) -> Iterator[None]:
+    """Make the run's directory, hold it for this process and write the scenario into it.
+
+    The hold ends with this process, however it ends.
 
     Raises:
-        UserError: If the directory cannot be written.
+        UserError: If the directory cannot be written, or another process holds it.
     """
-    rundir = RunDir(root)
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        write_atomic(rundir.config, dump_scenario(scenario))
+        rundir.root.mkdir(parents=True, exist_ok=True)
+        with rundir.lock.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            write_atomic(rundir.config, dump_scenario(scenario))
+            for client_id in range(scenario.federated.clients):
+                trim_episodes(rundir.client(client_id))
+            yield
+    except BlockingIOError:
+        raise UserError(f"{rundir.root}: another process is running this run") from None
     except OSError as error:
-        raise UserError(f"cannot write the run's directory {root}: {error.strerror}") from error
-    return rundir
+        raise UserError(f"cannot write the run's directory {rundir.root}: {error}") from error
 
 
 def summary(scenario: Scenario, rundir: RunDir) -> list[str]:
@@ -79,6 +91,7 @@ def summary(scenario: Scenario, rundir: RunDir) -> list[str]:
             lines.append(f"Global model    {rundir.global_tensors(rounds)}")
     lines.append(f"Clients' state  {rundir.clients}")
     lines.append(f"Logs            {rundir.logs}")
+    lines.append(f"To go on        python run.py --resume {shlex.quote(str(root))} --episodes N")
     if scenario.wandb.enabled and (root / "wandb").is_dir():
         path = shlex.quote(str(root / "wandb"))
         lines.append(f"W&B             wandb sync {path}/offline-run-*")

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
+
+from f110_fl.files import read_metadata
+from f110_fl.rundir import EPISODES, STATE
 
 
 @dataclass(frozen=True)
@@ -69,3 +74,28 @@ def unprefixed(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values whose key starts with ``prefix/``, without it."""
     start = f"{prefix}/"
     return {key[len(start) :]: value for key, value in values.items() if key.startswith(start)}
+
+
+@dataclass
+class Progress:
+    """How far a client is; saved with its state."""
+
+    round: int = 0  # last federated round completed
+    episodes: int = 0  # training episodes completed
+    env_steps: int = 0  # training actions taken
+    log_bytes: int = 0  # length of episodes.jsonl that belongs to this state
+
+
+def saved_progress(directory: Path) -> Progress:
+    """Return how far the state in a client's directory is; the start if there is none."""
+    state = directory / STATE
+    if not state.exists():
+        return Progress()
+    return Progress(**json.loads(read_metadata(state)["progress"]))
+
+
+def trim_episodes(directory: Path) -> None:
+    """Cut from a client's ``episodes.jsonl`` what is newer than its state."""
+    path, length = directory / EPISODES, saved_progress(directory).log_bytes
+    if path.exists() and path.stat().st_size > length:
+        os.truncate(path, length)

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+# In a client's directory.
+STATE: Final = "state.safetensors"
+EPISODES: Final = "episodes.jsonl"
 
 
 @dataclass(frozen=True)
@@ -18,9 +23,19 @@ class RunDir:
         return self.root / "config.json"
 
     @property
+    def lock(self) -> Path:
+        """Locked by the process that runs the run."""
+        return self.root / "lock"
+
+    @property
     def rounds(self) -> Path:
         """One JSON line for each completed round."""
         return self.root / "rounds.jsonl"
+
+    @property
+    def server(self) -> Path:
+        """What the server keeps between rounds: global tensors and its strategy's state."""
+        return self.root / "server.safetensors"
 
     @property
     def clients(self) -> Path:
@@ -38,7 +53,7 @@ class RunDir:
 
     def episodes(self, client_id: int) -> Path:
         """One JSON line for each episode that client ``client_id`` ran."""
-        return self.client(client_id) / "episodes.jsonl"
+        return self.client(client_id) / EPISODES
 
     def round(self, server_round: int) -> Path:
         """Artefacts of a round, counted from 1."""

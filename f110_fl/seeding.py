@@ -14,6 +14,7 @@ class Use(IntEnum):
     LEARNER = 1
     TRAIN_EPISODE = 2
     EVALUATION_EPISODE = 3
+    SAMPLING = 4
 
 
 def stream(seed: int, use: Use, *key: int) -> np.random.SeedSequence:

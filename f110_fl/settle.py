@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from f110_fl.errors import UserError
-from f110_fl.loading import load_scenario
+from f110_fl.launch import completed_rounds, run_root
+from f110_fl.loading import load_scenario, parse_resolved
 from f110_fl.overrides import (
+    Override,
     client_id,
     command_line_overrides,
     environment_overrides,
     refuse_unavailable,
 )
+from f110_fl.rundir import RunDir
 from f110_fl.scenario import Scenario
 
 
@@ -26,6 +29,12 @@ class Settled:
     scenario: Scenario
     client_id: int | None  # FED_CLIENT_ID: the one client that this process is
     max_parallel: int
+    rundir: RunDir
+
+    @property
+    def hosts(self) -> bool:
+        """Whether the run's directory is this process's to make."""
+        return self.client_id in (None, 0)
 
 
 def settle(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settled:
@@ -39,13 +48,18 @@ def settle(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settled
         UserError: For anything wrong with any of them, in one line.
     """
     refuse_unavailable(environ, arguments)
+    if arguments.resume is not None:
+        return settle_resumed(arguments, environ)
+    if arguments.scenario is None:
+        raise UserError("--scenario FILE is missing (or --resume FED_ROOT)")
     overrides = [*environment_overrides(environ), *command_line_overrides(arguments)]
     scenario = load_scenario(Path(arguments.scenario), overrides)
     clients = scenario.federated.clients
     own_id = client_id(environ, clients)
     if own_id is not None:
         _check_by_hand(scenario, own_id)
-    return Settled(scenario, own_id, _max_parallel(arguments.max_parallel, clients))
+    rundir = RunDir(run_root(scenario))
+    return Settled(scenario, own_id, _max_parallel(arguments.max_parallel, clients), rundir)
 
 
 def _check_by_hand(scenario: Scenario, own_id: int) -> None:
@@ -56,6 +70,47 @@ def _check_by_hand(scenario: Scenario, own_id: int) -> None:
             f"FED_CLIENT_ID={own_id}: replicas started by hand meet in one directory; "
             "set the same FED_ROOT for all of them"
         )
+
+
+def settle_resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settled:
+    """Read the scenario of the run to go on with; only its length may change.
+
+    Args:
+        arguments: What run.py's parser returned, with ``resume``.
+        environ: The variables, such as ``os.environ``; a ``FED_*`` one is refused.
+
+    Raises:
+        UserError: If the directory holds no run, or anything else is to change.
+    """
+    rundir = RunDir(Path(arguments.resume).absolute())
+    if not rundir.config.is_file():
+        raise UserError(f"--resume={arguments.resume!r}: no run there (no config.json)")
+    overrides = [*environment_overrides(environ), *command_line_overrides(arguments)]
+    if arguments.scenario is not None:
+        raise UserError("--resume goes on with the run's own scenario; leave --scenario out")
+    for override in overrides:
+        if override.path != ("episodes",):
+            raise UserError(f"{override.name}: cannot change in a resumed run; leave it out")
+    scenario = parse_resolved(rundir.config.read_text(encoding="utf-8"), str(rundir.config))
+    for override in overrides:
+        scenario = _extended(scenario, rundir, override)
+    clients = scenario.federated.clients
+    return Settled(scenario, None, _max_parallel(arguments.max_parallel, clients), rundir)
+
+
+def _extended(scenario: Scenario, rundir: RunDir, override: Override) -> Scenario:
+    """Return the scenario with more episodes, which must not change rounds that are done."""
+    episodes, interval = int(str(override.value)), scenario.federated.round_interval
+    if episodes < scenario.episodes:
+        raise UserError(f"{override.name}: allowed: at least the run's {scenario.episodes}")
+    ended = completed_rounds(rundir) == scenario.rounds
+    cut_short = scenario.federated.enabled and ended and scenario.episodes % interval
+    if cut_short and episodes > scenario.episodes:
+        raise UserError(
+            f"{override.name}: the run ended with a round of {cut_short} episodes "
+            f"instead of {interval}; start a new one"
+        )
+    return scenario.model_copy(update={"episodes": episodes})
 
 
 def _max_parallel(text: str | None, clients: int) -> int:

@@ -8,29 +8,27 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from f110_fl.files import read_metadata, read_tensors, write_tensors
+from f110_fl.files import read_tensors, write_tensors
 from f110_fl.learners import Learner, make_learner
-from f110_fl.records import EpisodeRecord, prefixed, unprefixed
+from f110_fl.records import (
+    EpisodeRecord,
+    Progress,
+    prefixed,
+    saved_progress,
+    trim_episodes,
+    unprefixed,
+)
+from f110_fl.rundir import EPISODES, STATE
 from f110_fl.scenario import Scenario
 from f110_fl.seeding import Use, integer, stream
 from sim.envs import F110ParallelEnv
 
 Tensors = dict[str, torch.Tensor]
-
-
-@dataclass
-class Progress:
-    """How far a client is; saved with its state."""
-
-    round: int = 0  # last federated round completed
-    episodes: int = 0  # training episodes completed
-    env_steps: int = 0  # training actions taken
-    log_bytes: int = 0  # length of episodes.jsonl that belongs to this state
 
 
 def initial_tensors(scenario: Scenario) -> Tensors:
@@ -76,12 +74,12 @@ class Trainer:
             )
             for index, (agent, config) in enumerate(scenario.learners.items())
         }
-        self._episodes_path = directory / "episodes.jsonl"
-        self._state_path = directory / "state.safetensors"
+        self._episodes_path = directory / EPISODES
+        self._state_path = directory / STATE
         self._signature: tuple[int, int, int] | None = None
         if self._state_path.exists():
             self._load()
-        self._cut_log()
+        trim_episodes(directory)
 
     # ------------------------------------------------------------------ persistence
 
@@ -104,7 +102,7 @@ class Trainer:
 
     def _load(self) -> None:
         tensors = read_tensors(self._state_path)
-        self.progress = Progress(**json.loads(read_metadata(self._state_path)["progress"]))
+        self.progress = saved_progress(self.directory)
         for agent, learner in self.learners.items():
             own = unprefixed(agent, tensors)
             local = unprefixed("local", own)
@@ -121,11 +119,6 @@ class Trainer:
 
     def _log_size(self) -> int:
         return self._episodes_path.stat().st_size if self._episodes_path.exists() else 0
-
-    def _cut_log(self) -> None:
-        if self._log_size() > self.progress.log_bytes:
-            with self._episodes_path.open("r+b") as file:
-                file.truncate(self.progress.log_bytes)
 
     # ------------------------------------------------------------------ federation
 
@@ -145,10 +138,10 @@ class Trainer:
         for agent in self.scenario.federated_agents:
             self.learners[agent].load_tensors(unprefixed(agent, tensors))
 
-    def reset_optimizers(self) -> None:
-        """Forgets the federated learners' moments."""
+    def hold_near(self, mu: float) -> None:
+        """Pull the federated learners' networks to where they are now; see ``Learner``."""
         for agent in self.scenario.federated_agents:
-            self.learners[agent].reset_optimizers()
+            self.learners[agent].hold_near(mu)
 
     # ------------------------------------------------------------------ training
 

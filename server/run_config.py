@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from f110_fl.errors import UserError
-from f110_fl.launch import create, run_root
+from f110_fl.launch import refuse_used, run_root
 from f110_fl.loading import load_scenario
 from f110_fl.overrides import FLAGS, VARIABLES, Override, environment_overrides
 from f110_fl.rundir import RunDir
@@ -38,7 +38,7 @@ KEYS: Final = {
 
 
 def settle(run_config: Mapping[str, Any], clients: int) -> tuple[Scenario, RunDir]:
-    """Return the scenario that ``flwr run`` asks for, and its directory, made.
+    """Return the scenario that ``flwr run`` asks for, and its directory.
 
     The run config wins over ``FED_*`` variables in this process's environment, these over
     the scenario. An empty value leaves a setting as it is.
@@ -57,7 +57,8 @@ def settle(run_config: Mapping[str, Any], clients: int) -> tuple[Scenario, RunDi
             f"FED_TOTAL_CLIENTS asks for {scenario.federated.clients} clients, "
             f"but Flower's federation has {clients}"
         )
-    rundir = create(scenario, run_root(scenario))
+    rundir = RunDir(run_root(scenario))
+    refuse_used(rundir.root)
     log.info("Run directory: %s", rundir.root)
     return scenario, rundir
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from f110_fl import exchange
+from f110_fl import exchange, sharing
 from f110_fl.errors import UserError
 from f110_fl.loading import parse_resolved
 from f110_fl.rundir import RunDir
 from f110_fl.scenario import FederatedConfig, Scenario
-from server.connection import connect
+from server.roster import Roster
+from server.rounds import RoundRecorder
 from server.run_config import settle
-from server.strategy import FederatedAveraging
+from server.strategy import FederatedStrategy
 
 log = logging.getLogger("flwr")
 
@@ -31,16 +31,18 @@ def main(grid: Grid, context: Context) -> None:
     if prepared_root:
         run_prepared(grid, Path(prepared_root))
         return
+    roster, defaults = Roster(), FederatedConfig()
     try:
-        clients = connect(grid, None, FederatedConfig().connect_timeout)
-        scenario, rundir = settle(context.run_config, len(clients))
+        roster.wait(grid, None, defaults.min_clients, defaults.connect_timeout)
+        scenario, rundir = settle(context.run_config, roster.total or 1)
     except UserError as error:
         log.error("%s", error)  # noqa: TRY400 - a user's mistake needs no traceback
         raise
+    from f110_fl.launch import claimed
     from f110_fl.tracking import recorded
 
-    with recorded(scenario, rundir):
-        serve(grid, scenario, rundir, clients)
+    with claimed(scenario, rundir), recorded(scenario, rundir):
+        serve(grid, scenario, rundir, roster)
 
 
 def prepared(root: Path) -> ServerApp:
@@ -55,48 +57,45 @@ def prepared(root: Path) -> ServerApp:
 
 
 def run_prepared(grid: Grid, root: Path) -> None:
-    """Wait for the clients of the run in ``root`` and run it.
+    """Wait for the clients of the run in ``root`` and run it, or what is left of it.
 
     Raises:
-        UserError: If a client does not connect in time.
+        UserError: If too few clients connect in time.
     """
     rundir = RunDir(root)
     scenario = parse_resolved(rundir.config.read_text(encoding="utf-8"))
     federated = scenario.federated
-    clients = connect(grid, federated.clients, federated.connect_timeout)
-    serve(grid, scenario, rundir, clients)
+    roster = Roster()
+    roster.wait(grid, federated.clients, federated.min_clients, federated.connect_timeout)
+    serve(grid, scenario, rundir, roster)
 
 
-def serve(grid: Grid, scenario: Scenario, rundir: RunDir, clients: Mapping[int, int]) -> None:
-    """Run every round of the scenario and leave its files in ``rundir``.
+def serve(grid: Grid, scenario: Scenario, rundir: RunDir, roster: Roster) -> None:
+    """Run the rounds that are left and leave their files in ``rundir``.
 
     Args:
         grid: Flower's grid.
         scenario: The resolved scenario.
         rundir: The run's directory.
-        clients: Client id of each node id.
+        roster: The clients.
 
     Raises:
-        RuntimeError: If a round ends without a usable reply.
+        RuntimeError: If a round ends with too few usable replies.
     """
     from f110_fl.trainer import initial_tensors
 
     federated = scenario.federated
-    initial = {
+    tensors = {
         name: tensor
         for name, tensor in initial_tensors(scenario).items()
         if name.split("/")[0] in scenario.federated_agents
     }
-    moments = {k: v for k, v in initial.items() if exchange.is_optimizer_tensor(k)}
-    average = federated.optimizer_strategy == "average"
-    sent = initial if average else {k: v for k, v in initial.items() if k not in moments}
-    zeroed: dict[str, torch.Tensor] = {}
-    if federated.optimizer_strategy == "reset":
-        zeroed = {name: torch.zeros_like(tensor) for name, tensor in moments.items()}
-    strategy = FederatedAveraging(scenario, rundir, clients, imposed=zeroed)
-    strategy.start(
-        grid=grid,
-        initial_arrays=exchange.to_arrays(sent),
-        num_rounds=scenario.rounds,
-        timeout=federated.timeout,
-    )
+    zeroed = sharing.select(tensors, sharing.zeroed_names(tensors, federated))
+    imposed = {name: torch.zeros_like(tensor) for name, tensor in zeroed.items()}
+    averaged = sharing.select(tensors, sharing.averaged_names(tensors, federated))
+    recorder = RoundRecorder(scenario, rundir, imposed)
+    strategy = FederatedStrategy(scenario, roster, recorder)
+    arrays = recorder.restore(strategy.rule, exchange.to_arrays(averaged))
+    left = scenario.rounds - recorder.resumed_from
+    if left > 0:
+        strategy.start(grid=grid, initial_arrays=arrays, num_rounds=left, timeout=federated.timeout)

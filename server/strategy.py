@@ -1,73 +1,178 @@
-"""Federated averaging of networks and, if wanted, of optimizer moments."""
+"""A federated round: who is asked, what is believed, how it is averaged, what is recorded."""
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Iterable, Mapping
 
-import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg
+from flwr.serverapp.strategy import Strategy
+from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 
-from f110_fl import exchange
-from f110_fl.files import append_line, write_atomic, write_tensors
+from f110_fl import exchange, sharing
 from f110_fl.loading import dump_scenario
-from f110_fl.rundir import RunDir
 from f110_fl.scenario import Scenario
+from server.chosen import Chosen
+from server.replies import fault
+from server.roster import Roster, sample
+from server.rounds import RoundRecorder
+from server.rules import make_rule
 
 log = logging.getLogger("flwr")
 
 
-class FederatedAveraging(FedAvg):
-    """Flower's FedAvg (McMahan et al. 2017) with stable client identities and records.
+class FederatedStrategy(Strategy):
+    """Wraps one of Flower's aggregation rules for clients with stable identities.
 
-    Clients are told apart by their own ids, replies are averaged in the order of these
-    ids (a rerun is bit-equal), and each round leaves its files in the run's directory.
+    Replies are checked, then averaged in the order of the client ids (a rerun is
+    bit-equal). The rule sees the networks only; optimizer moments, where they are sent, are
+    averaged with the clients' weights.
 
     Args:
         scenario: The run's scenario.
-        rundir: Where the rounds' files go.
-        clients: Client id of each Flower node id.
-        imposed: Tensors that a sync sets on every client without sending them: the zeroed
-            moments of ``optimizer_strategy: reset``. They complete ``global.safetensors``.
+        roster: The clients.
+        recorder: Writes the rounds' files; knows the rounds that are already done.
     """
 
-    def __init__(
-        self,
-        scenario: Scenario,
-        rundir: RunDir,
-        clients: Mapping[int, int],
-        imposed: Mapping[str, torch.Tensor],
-    ) -> None:
-        super().__init__(min_train_nodes=1, min_available_nodes=1, weighted_by_key=exchange.WEIGHT)
+    def __init__(self, scenario: Scenario, roster: Roster, recorder: RoundRecorder) -> None:
         self.scenario = scenario
-        self.rundir = rundir
-        self.clients = dict(clients)
-        self.imposed = dict(imposed)
-        self._names: frozenset[str] = frozenset()
+        self.roster = roster
+        self.recorder = recorder
+        self.rule = make_rule(scenario.federated.strategy)
         self._scenario_text = dump_scenario(scenario)
+        self._asked: tuple[int, ...] = ()
+        self._global = ArrayRecord()
         self._started = 0.0
 
+    def summary(self) -> None:
+        """Log the rule's settings."""
+        self.rule.summary()
+
+    def true_round(self, server_round: int) -> int:
+        """Return the round's number in the run; Flower counts from 1 after a resume, too."""
+        return server_round + self.recorder.resumed_from
+
     def configure_train(
-        self,
-        server_round: int,
-        arrays: ArrayRecord,
-        config: ConfigRecord,
-        grid: Grid,  # noqa: ARG002 - the clients were found before the first round
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Ask every client to train the round's episodes from ``arrays``."""
+        """Ask this round's clients to train its episodes from ``arrays``.
+
+        Raises:
+            RuntimeError: If fewer than ``min_clients`` clients are connected.
+        """
         self._started = time.monotonic()
-        self._names = frozenset(arrays)
-        config[exchange.ROUND] = server_round
-        config[exchange.EPISODES] = self.scenario.round_episodes(server_round)
+        self._global = arrays
+        number = self.true_round(server_round)
+        online = self.roster.online(grid)
+        self._asked = tuple(sample(self.scenario, list(online), number))
+        least = self.scenario.federated.min_clients
+        if len(self._asked) < least:
+            raise RuntimeError(
+                f"round {number}: {len(self._asked)} clients are connected, {least} are needed"
+            )
+        nodes = [online[client] for client in self._asked]
+        config[exchange.ROUND] = number
+        config[exchange.EPISODES] = self.scenario.round_episodes(number)
         config[exchange.SCENARIO] = self._scenario_text
-        config[exchange.ROOT] = str(self.rundir.root)
+        config[exchange.ROOT] = str(self.recorder.rundir.root)
+        # The rule may keep the arrays and add to the config; whom to ask is settled.
+        networks, _ = _split(arrays)
+        list(self.rule.configure_train(number, networks, config, Chosen(grid, nodes)))
         content = RecordDict({exchange.ARRAYS: arrays, exchange.CONFIG: config})
-        nodes = sorted(self.clients, key=self.clients.__getitem__)
-        return self._construct_messages(content, nodes, MessageType.TRAIN)
+        return [
+            Message(content=content, message_type=MessageType.TRAIN, dst_node_id=node)
+            for node in nodes
+        ]
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Average the usable replies and record the round.
+
+        Raises:
+            RuntimeError: If fewer than ``min_clients`` replies are usable.
+        """
+        number = self.true_round(server_round)
+        accepted, dropped = self._sort_out(number, replies)
+        for client_id, reason in dropped.items():
+            log.warning("Round %d goes on without client %d: %s", number, client_id, reason)
+        least = self.scenario.federated.min_clients
+        if len(accepted) < least:
+            raise RuntimeError(
+                f"round {number}: {len(accepted)} usable replies, {least} are needed: {dropped}"
+            )
+        by_client = {
+            client_id: dict(reply.content.metric_records[exchange.METRICS])
+            for client_id, reply in accepted.items()
+        }
+        self.recorder.write_clients(
+            number,
+            {k: r.content.array_records[exchange.ARRAYS] for k, r in accepted.items()},
+        )
+        arrays, metrics = self._average(number, accepted)
+        self.recorder.complete(
+            number,
+            arrays,
+            self.rule,
+            {
+                "seconds": round(time.monotonic() - self._started, 3),
+                "clients": list(accepted),
+                "asked": list(self._asked),
+                "dropped": {str(k): v for k, v in dropped.items()},
+                "metrics": dict(metrics),
+            },
+            by_client,
+        )
+        return arrays, metrics
+
+    def _average(
+        self, number: int, accepted: Mapping[int, Message]
+    ) -> tuple[ArrayRecord, MetricRecord]:
+        """Apply the rule to the networks and a weighted mean to the moments."""
+        moments: list[RecordDict] = []
+        for client_id, reply in accepted.items():
+            metrics = reply.content.metric_records[exchange.METRICS]
+            del metrics[exchange.CLIENT_ID]
+            metrics[exchange.WEIGHT] = self._weight(client_id, metrics)
+            networks, own = _split(reply.content.array_records[exchange.ARRAYS])
+            reply.content[exchange.ARRAYS] = networks
+            moments.append(RecordDict({exchange.ARRAYS: own, exchange.METRICS: metrics}))
+        arrays, averaged = self.rule.aggregate_train(number, list(accepted.values()))
+        if arrays is None or averaged is None:
+            raise RuntimeError(f"round {number}: the replies are too few for the strategy")
+        if len(next(iter(moments)).array_records[exchange.ARRAYS]):
+            arrays = ArrayRecord({**arrays, **aggregate_arrayrecords(moments, exchange.WEIGHT)})
+        return exchange.cast_like(arrays, self._global), averaged
+
+    def _sort_out(
+        self, number: int, replies: Iterable[Message]
+    ) -> tuple[dict[int, Message], dict[int, str]]:
+        """Return usable replies and reasons against the rest, each by client id."""
+        episodes = self.scenario.round_episodes(number)
+        max_steps = float(episodes * self.scenario.env.max_steps)
+        limit = self.scenario.federated.max_update_norm
+        accepted: dict[int, Message] = {}
+        dropped = dict.fromkeys(self._asked, "no answer in time")
+        for reply in replies:
+            client_id = self.roster.client_of(reply.metadata.src_node_id)
+            if reply.has_error():
+                reason: str | None = reply.error.reason
+            else:
+                reason = fault(reply.content, self._global, max_steps, limit)
+            if reason is None:
+                accepted[client_id] = reply
+                del dropped[client_id]
+            else:
+                dropped[client_id] = reason
+        return dict(sorted(accepted.items())), dropped
+
+    def _weight(self, client_id: int, metrics: MetricRecord) -> float:
+        federated = self.scenario.federated
+        if federated.weighting == "env_steps":
+            return float(metrics[exchange.ENV_STEPS])  # type: ignore[arg-type]
+        return federated.weights[client_id] if federated.weighting == "weights" else 1.0
 
     def configure_evaluate(
         self,
@@ -79,88 +184,18 @@ class FederatedAveraging(FedAvg):
         """Ask nobody: clients evaluate while they train."""
         return []
 
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Average the usable replies and records the round.
-
-        Raises:
-            RuntimeError: If no reply is usable.
-        """
-        accepted, dropped = self._sort_out(replies)
-        for client_id, reason in dropped.items():
-            log.warning("Round %d goes on without client %d: %s", server_round, client_id, reason)
-        if not accepted:
-            raise RuntimeError(f"round {server_round}: no client's reply can be used: {dropped}")
-        for client_id, reply in accepted.items():
-            own = reply.content.metric_records[exchange.METRICS]
-            own[exchange.WEIGHT] = self._weight(client_id, own)
-        arrays, metrics = super().aggregate_train(server_round, list(accepted.values()))
-        if arrays is None or metrics is None:
-            raise RuntimeError(f"round {server_round}: Flower averaged nothing")
-        del metrics[exchange.CLIENT_ID]
-        self._record(server_round, arrays, metrics, accepted, dropped)
-        return arrays, metrics
-
-    def _sort_out(self, replies: Iterable[Message]) -> tuple[dict[int, Message], dict[int, str]]:
-        """Return usable replies and reasons against the rest, each by client id."""
-        accepted: dict[int, Message] = {}
-        dropped = dict.fromkeys(sorted(self.clients.values()), "no answer in time")
-        for reply in replies:
-            client_id = self.clients[reply.metadata.src_node_id]
-            reason = reply.error.reason if reply.has_error() else self._fault(reply.content)
-            if reason is None:
-                accepted[client_id] = reply
-                del dropped[client_id]
-            else:
-                dropped[client_id] = reason
-        return dict(sorted(accepted.items())), dropped
-
-    def _fault(self, content: RecordDict) -> str | None:
-        """Return why a reply cannot be averaged, or None."""
-        if set(content.array_records) != {exchange.ARRAYS}:
-            return f"array records {sorted(content.array_records)}"
-        if set(content.metric_records) != {exchange.METRICS}:
-            return f"metric records {sorted(content.metric_records)}"
-        differing = self._names ^ set(content.array_records[exchange.ARRAYS])
-        if differing:
-            return f"tensors missing or not asked for: {sorted(differing)[:3]}"
+    def aggregate_evaluate(
+        self,
+        server_round: int,  # noqa: ARG002
+        replies: Iterable[Message],  # noqa: ARG002
+    ) -> MetricRecord | None:
+        """Return nothing, as nobody was asked."""
         return None
 
-    def _weight(self, client_id: int, metrics: MetricRecord) -> float:
-        federated = self.scenario.federated
-        if federated.weighting == "env_steps":
-            return float(metrics[exchange.ENV_STEPS])  # type: ignore[arg-type]
-        return federated.weights[client_id] if federated.weighting == "weights" else 1.0
 
-    def _record(
-        self,
-        server_round: int,
-        arrays: ArrayRecord,
-        metrics: MetricRecord,
-        accepted: Mapping[int, Message],
-        dropped: Mapping[int, str],
-    ) -> None:
-        """Write the round's files; its line in rounds.jsonl, written last, completes it."""
-        self.rundir.round(server_round).mkdir(parents=True, exist_ok=True)
-        if self.scenario.federated.checkpoint_after_sync:
-            for client_id, reply in accepted.items():
-                sent = exchange.to_tensors(reply.content.array_records[exchange.ARRAYS])
-                write_tensors(self.rundir.client_tensors(server_round, client_id), sent)
-            synced = exchange.to_tensors(arrays) | self.imposed
-            write_tensors(self.rundir.global_tensors(server_round), synced)
-        summary = {
-            "round": server_round,
-            "rounds": self.scenario.rounds,
-            "seconds": round(time.monotonic() - self._started, 3),
-            "clients": list(accepted),
-            "dropped": {str(k): v for k, v in dropped.items()},
-            "metrics": dict(metrics),
-        }
-        by_client = {
-            f"{client_id:02d}": dict(reply.content.metric_records[exchange.METRICS])
-            for client_id, reply in accepted.items()
-        }
-        text = json.dumps(summary | {"by_client": by_client}, indent=2, sort_keys=True)
-        write_atomic(self.rundir.metrics(server_round), text + "\n")
-        append_line(self.rundir.rounds, json.dumps(summary))
+def _split(arrays: ArrayRecord) -> tuple[ArrayRecord, ArrayRecord]:
+    """Return (networks, optimizer moments) of a record."""
+    networks, moments = ArrayRecord(), ArrayRecord()
+    for name, array in arrays.items():
+        (moments if sharing.is_optimizer_tensor(name) else networks)[name] = array
+    return networks, moments

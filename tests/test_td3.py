@@ -232,20 +232,41 @@ def test_a_wrong_tensor_is_named_and_nothing_is_loaded(name, shape):
     assert_equal(learner.tensors(), before)
 
 
-def test_reset_zeroes_moments_and_leaves_the_networks():
+def test_zeroed_views_are_the_learners_own_moments():
     learner, rng = make(), np.random.default_rng(0)
     for _ in range(4):
         step(learner, rng)
-    before = copies(learner)
-    learner.reset_optimizers()
     for name, tensor in learner.tensors().items():
         if name.startswith("optimizer/"):
-            assert before[name].any()
-            assert not tensor.any()
-        else:
-            assert torch.equal(tensor, before[name])
+            assert tensor.any()
+            tensor.zero_()
     step(learner, rng)
     assert learner.tensors()["optimizer/critic/weights.0/step"] == 1
+
+
+def test_the_proximal_term_adds_its_gradient():
+    """Two learners that differ in the term alone: gradients differ by mu (w - w_anchor)."""
+    free, held = make(), make()
+    mu = 0.5
+    for learner in (free, held):
+        rng = np.random.default_rng(0)
+        for _ in range(4):
+            step(learner, rng)
+    held.hold_near(mu)
+    anchors = {name: tensor.clone() for name, tensor in held.tensors().items()}
+    shift = 0.01  # away from the anchors, alike in both
+    for learner in (free, held):
+        for name, tensor in learner.tensors().items():
+            if name.startswith("model/critic/"):
+                tensor.add_(shift)
+        step(learner, np.random.default_rng(1))
+    for name, parameter in free.critic.named_parameters():
+        other = dict(held.critic.named_parameters())[name]
+        expected = parameter.grad + mu * shift
+        torch.testing.assert_close(other.grad, expected, atol=1e-6, rtol=1e-5)
+    assert anchors.keys() == held.tensors().keys()
+    held.hold_near(0.0)
+    assert not held._mu
 
 
 def test_a_resumed_learner_goes_on_byte_by_byte(tmp_path):

@@ -92,8 +92,15 @@ class Learner(Protocol):
         """
         ...
 
-    def reset_optimizers(self) -> None:
-        """Zero all moments and step counts of the optimizers."""
+    def hold_near(self, mu: float) -> None:
+        """Pull the trained networks to where they are now, until told otherwise.
+
+        Every loss gets the proximal term mu / 2 * |w - w_now|^2 (FedProx, Li et al. 2020,
+        equation 2).
+
+        Args:
+            mu: Weight of the term; 0 for none.
+        """
         ...
 
     def local_state(self) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ actions are those of the authors' code.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from f110_fl.learners.base import LearningError, Means, entry, pack_generator, unpack_generator
 from f110_fl.learners.networks import Actor, TwinCritic, load_named, make_adam, named_tensors
@@ -81,7 +81,10 @@ class TD3:
             {"actor": self.actor_optimizer, "critic": self.critic_optimizer},
         )
         self._actor_parameters = list(self.actor.parameters())
-        self._networks: list[Tensor] = [*self._actor_parameters, *self.critic.parameters()]
+        self._critic_parameters = list(self.critic.parameters())
+        self._networks: list[Tensor] = [*self._actor_parameters, *self._critic_parameters]
+        self._mu = 0.0
+        self._anchors: dict[Tensor, Tensor] = {}
         self._targets: list[Tensor] = [
             *self.actor_target.parameters(),
             *self.critic_target.parameters(),
@@ -163,6 +166,7 @@ class TD3:
         self._check(loss, batch, target=target, value=value)
         self.critic_optimizer.zero_grad()
         torch.autograd.backward(loss)
+        self._pull(self._critic_parameters)
         self.critic_optimizer.step()
         # The larger error of the two critics, as Fujimoto et al. 2020 (LAP) prioritise TD3.
         self.replay.update_priorities(batch.indices, td_error.detach().abs().amax(0))
@@ -176,8 +180,17 @@ class TD3:
         self._check(loss, batch)
         self.actor_optimizer.zero_grad()
         torch.autograd.backward(loss, inputs=self._actor_parameters)
+        self._pull(self._actor_parameters)
         self.actor_optimizer.step()
         self._metrics.add("actor_loss", loss.item())
+
+    def _pull(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Add the proximal term's gradient mu (w - w_anchor)."""
+        if self._mu:
+            for parameter in parameters:
+                difference = parameter.detach() - self._anchors[parameter]
+                assert parameter.grad is not None  # noqa: S101 - backward has just filled it
+                parameter.grad.add_(difference, alpha=self._mu)
 
     def _check(self, loss: Tensor, batch: Batch, **values: Tensor) -> None:
         """Raise ``LearningError`` if the loss is not finite, naming the first tensor at fault."""
@@ -207,11 +220,11 @@ class TD3:
         """
         load_named(self._tensors, tensors)
 
-    def reset_optimizers(self) -> None:
-        """Zero all moments and step counts."""
-        for name, tensor in self._tensors.items():
-            if name.startswith("optimizer/"):
-                tensor.zero_()
+    def hold_near(self, mu: float) -> None:
+        """Pull actor and critics to where they are now; see ``Learner.hold_near``."""
+        self._mu = mu
+        if mu:
+            self._anchors = {p: p.detach().clone() for p in self._networks}
 
     def local_state(self) -> dict[str, Tensor]:
         """Counters, generators and the replay's state but for its rows; see ``Learner``."""

@@ -1,0 +1,107 @@
+"""The federation's clients among Flower's nodes: who is there, and who takes part."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import numpy as np
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+
+from f110_fl import exchange
+from f110_fl.errors import UserError
+from f110_fl.scenario import Scenario
+from f110_fl.seeding import Use, stream
+
+log = logging.getLogger("flwr")
+
+POLL_INTERVAL = 0.5  # s between two looks for nodes
+QUERY_TIMEOUT = 30.0  # s that a node has to say who it is
+
+
+class Roster:
+    """Client ids of Flower's nodes; node ids are random and change when a node returns."""
+
+    def __init__(self) -> None:
+        self.total: int | None = None  # what the nodes say (``num-partitions``)
+        self._client_of: dict[int, int] = {}  # every node that has ever answered
+
+    def client_of(self, node: int) -> int:
+        """Return the client id of a node that was asked to train."""
+        return self._client_of[node]
+
+    def online(self, grid: Grid) -> dict[int, int]:
+        """Return node ids by client id, of the nodes that are connected now.
+
+        A client that comes back as another node replaces its former self.
+        """
+        nodes = list(grid.get_node_ids())
+        self._ask(grid, [node for node in nodes if node not in self._client_of])
+        known = [node for node in nodes if node in self._client_of]
+        return {self._client_of[node]: node for node in known}
+
+    def wait(self, grid: Grid, total: int | None, least: int, timeout: float) -> None:
+        """Wait until all clients are there, or, at the end of the wait, enough of them.
+
+        Args:
+            grid: Flower's grid.
+            total: Number of clients; None: what the nodes say.
+            least: Fewest clients to go on with.
+            timeout: Longest wait, s.
+
+        Raises:
+            UserError: If fewer than ``least`` clients are there when the wait ends.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            present = self.online(grid)
+            total = total or self.total
+            missing = sorted(set(range(total or 1)) - set(present))
+            if total is not None and not missing:
+                return
+            if time.monotonic() >= deadline:
+                break
+            log.info("Waiting for clients %s", missing)
+            time.sleep(POLL_INTERVAL)
+        if total is None or total - len(missing) < least:
+            raise UserError(f"clients {missing} of {total} did not connect within {timeout:g} s")
+        log.warning("Starting without clients %s, which did not connect", missing)
+
+    def _ask(self, grid: Grid, nodes: list[int]) -> None:
+        """Ask nodes once for the ids that they were started with."""
+        if not nodes:
+            return
+        query = RecordDict({exchange.CONFIG: ConfigRecord()})
+        messages = [
+            Message(content=query, message_type=MessageType.QUERY, dst_node_id=node)
+            for node in nodes
+        ]
+        for reply in grid.send_and_receive(messages, timeout=QUERY_TIMEOUT):
+            node = reply.metadata.src_node_id
+            if reply.has_error():
+                log.warning("A node failed to say who it is: %s", reply.error.reason)
+                continue
+            record = reply.content.config_records[exchange.CONFIG]
+            client_id, total = record[exchange.CLIENT_ID], record[exchange.NUM_CLIENTS]
+            if type(client_id) is not int or type(total) is not int or client_id < 0:
+                log.warning("A node says it is client %r of %r", client_id, total)
+                continue
+            self._client_of[node] = client_id
+            self.total = total
+
+
+def sample(scenario: Scenario, online: list[int], server_round: int) -> list[int]:
+    """Return the clients asked in a round, in order; the draw depends on the seed and round.
+
+    Args:
+        scenario: Says how many: ``fraction`` of all clients, at least ``min_clients``.
+        online: Clients that are there.
+        server_round: From 1.
+    """
+    federated = scenario.federated
+    count = max(round(federated.fraction * federated.clients), federated.min_clients)
+    generator = np.random.default_rng(stream(scenario.seed, Use.SAMPLING, server_round))
+    # Drawn from all clients, so that a missing one does not change who else is asked.
+    order = generator.permutation(federated.clients).tolist()
+    return sorted([client for client in order if client in set(online)][:count])

@@ -1,0 +1,101 @@
+"""The files of the rounds, and the server's state that a resumed run goes on from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord
+from flwr.serverapp.strategy import FedAvg
+
+from f110_fl import exchange
+from f110_fl.files import append_line, read_metadata, read_tensors, write_atomic, write_tensors
+from f110_fl.records import prefixed, unprefixed
+from f110_fl.rundir import RunDir
+from f110_fl.scenario import Scenario
+from server.rules import load_rule_state, rule_state
+
+
+class RoundRecorder:
+    """Writes what rounds leave behind.
+
+    ``server.safetensors`` is the commit: the global arrays, what the aggregation rule keeps
+    and, as metadata, the round's summary. The round's line in ``rounds.jsonl`` follows it;
+    where a crash came between, the line is added on the next start.
+
+    Args:
+        scenario: The run's scenario.
+        rundir: The run's directory.
+        imposed: Tensors that a sync sets on every client without sending them, the zeroed
+            moments; they complete ``global.safetensors``.
+
+    Attributes:
+        resumed_from: The last completed round when the run was opened, 0 for a new one.
+    """
+
+    def __init__(
+        self, scenario: Scenario, rundir: RunDir, imposed: Mapping[str, torch.Tensor]
+    ) -> None:
+        self.scenario = scenario
+        self.rundir = rundir
+        self.imposed = dict(imposed)
+        self.resumed_from = 0
+        if rundir.server.exists():
+            summary = json.loads(read_metadata(rundir.server)["summary"])
+            self.resumed_from = int(summary["round"])
+            self._mend_rounds(summary)
+
+    def restore(self, rule: FedAvg, initial: ArrayRecord) -> ArrayRecord:
+        """Return the arrays to go on from, and give ``rule`` its state."""
+        if not self.resumed_from:
+            return initial
+        tensors = read_tensors(self.rundir.server)
+        state = {k: np.asarray(v) for k, v in unprefixed("rule", tensors).items()}
+        load_rule_state(rule, state)
+        return exchange.to_arrays(unprefixed("global", tensors))
+
+    def write_clients(self, number: int, sent: Mapping[int, ArrayRecord]) -> None:
+        """Write what clients sent; to be called before a rule can use it up."""
+        self.rundir.round(number).mkdir(parents=True, exist_ok=True)
+        if self.scenario.federated.checkpoint_after_sync:
+            for client_id, arrays in sent.items():
+                path = self.rundir.client_tensors(number, client_id)
+                write_tensors(path, exchange.to_tensors(arrays))
+
+    def complete(
+        self,
+        number: int,
+        arrays: ArrayRecord,
+        rule: FedAvg,
+        summary: dict[str, Any],
+        by_client: Mapping[int, dict[str, Any]],
+    ) -> None:
+        """Write the round's files and commit it."""
+        summary = {"round": number, "rounds": self.scenario.rounds} | summary
+        tensors = exchange.to_tensors(arrays)
+        if self.scenario.federated.checkpoint_after_sync:
+            write_tensors(self.rundir.global_tensors(number), tensors | self.imposed)
+        details = summary | {"by_client": {f"{k:02d}": v for k, v in by_client.items()}}
+        text = json.dumps(details, indent=2, sort_keys=True)
+        write_atomic(self.rundir.metrics(number), text + "\n")
+        state = prefixed("global", tensors) | prefixed("rule", rule_state(rule))
+        write_tensors(self.rundir.server, state, {"summary": json.dumps(summary)})
+        append_line(self.rundir.rounds, json.dumps(summary))
+
+    def _mend_rounds(self, last: dict[str, Any]) -> None:
+        """Make ``rounds.jsonl`` end with the last committed round."""
+        path = self.rundir.rounds
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        kept = [line for line in lines if _number(line) in range(1, last["round"])]
+        write_atomic(path, "".join(f"{line}\n" for line in [*kept, json.dumps(last)]))
+
+
+def _number(line: str) -> int:
+    """Return a line's round, -1 for a line that a crash cut off."""
+    try:
+        return int(json.loads(line)["round"])
+    except (ValueError, KeyError, TypeError):
+        return -1
