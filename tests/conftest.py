@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+from f110_fl import exchange
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -75,3 +79,48 @@ def flower_task() -> Iterator[None]:
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
     yield
     TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id = before
+
+
+def sent(message: Message) -> Message:
+    """Give a message the id that Flower gives it on sending, so that it can be replied to."""
+    message.metadata.__dict__["_message_id"] = f"message-{message.metadata.dst_node_id}"
+    return message
+
+
+class FakeGrid(Grid):
+    """Nodes that answer the query for their client id at once, and nothing else.
+
+    Args:
+        clients: Client id of each node id.
+    """
+
+    def __init__(self, clients: dict[int, int]) -> None:
+        self.clients = clients
+        self.queries = 0
+
+    def get_node_ids(self) -> list[int]:
+        return list(self.clients)
+
+    def send_and_receive(
+        self,
+        messages: Iterable[Message],
+        *,
+        timeout: float | None = None,  # noqa: ARG002
+    ) -> list[Message]:
+        replies = []
+        for message in messages:
+            self.queries += 1
+            node = message.metadata.dst_node_id
+            total = max(self.clients.values()) + 1
+            answer = {exchange.CLIENT_ID: self.clients[node], exchange.NUM_CLIENTS: total}
+            content = RecordDict({exchange.CONFIG: ConfigRecord(answer)})
+            reply = Message(content, reply_to=sent(message))
+            reply.metadata.__dict__["_src_node_id"] = node
+            replies.append(reply)
+        return replies
+
+    @property
+    def run(self) -> Any:
+        raise NotImplementedError
+
+    set_run = create_message = push_messages = pull_messages = None  # type: ignore[assignment]

@@ -12,7 +12,7 @@ from conftest import SMALL, merge
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 
 from clients import client_app
-from f110_fl import exchange
+from f110_fl import exchange, sharing
 from f110_fl.files import read_tensors
 from f110_fl.loading import dump_scenario
 from f110_fl.records import unprefixed
@@ -68,7 +68,7 @@ def train(
 
 
 def networks(tensors: Tensors) -> Tensors:
-    return {k: v for k, v in tensors.items() if not exchange.is_optimizer_tensor(k)}
+    return {k: v for k, v in tensors.items() if not sharing.is_optimizer_tensor(k)}
 
 
 def moments(tensors: Tensors) -> Tensors:
@@ -161,7 +161,16 @@ def test_clients_do_not_collect_the_same_episodes(tmp_path: Path) -> None:
     assert not same(first, second)
 
 
-@pytest.mark.parametrize("strategy", ["local", "average", "reset"])
+# What each slot holds after a sync: 0.25 was the client's own, 0.5 the server's.
+SLOTS = {
+    "local": {"exp_avg": 0.25, "exp_avg_sq": 0.25, "step": 0.25},
+    "average": {"exp_avg": 0.5, "exp_avg_sq": 0.5, "step": 0.5},
+    "reset": {"exp_avg": 0.0, "exp_avg_sq": 0.0, "step": 0.0},
+    "average_second_moment": {"exp_avg": 0.0, "exp_avg_sq": 0.5, "step": 0.5},
+}
+
+
+@pytest.mark.parametrize("strategy", SLOTS)
 def test_optimizer_strategies(tmp_path: Path, strategy: str) -> None:
     """After round 1 the client's moments are replaced, zeroed or left, as asked."""
     chosen = scenario(
@@ -174,14 +183,16 @@ def test_optimizer_strategies(tmp_path: Path, strategy: str) -> None:
     trainer.progress.round = 1
     trainer.save()
     initial = initial_tensors(chosen)
-    sent_by_server = initial if strategy == "average" else networks(initial)
-    averaged = {name: torch.full_like(t, 0.5) for name, t in sent_by_server.items()}
+    names = sharing.averaged_names(initial, chosen.federated)
+    averaged = {name: torch.full_like(initial[name], 0.5) for name in names}
     sent, _ = train(chosen, tmp_path, 2, averaged)
     after = moments(saved(tmp_path))
-    expected = {"local": 0.25, "average": 0.5, "reset": 0.0}[strategy]
     assert after
-    assert all(torch.equal(t, torch.full_like(t, expected)) for t in after.values())
-    assert bool(moments(sent)) == (strategy == "average")
+    for name, tensor in after.items():
+        expected = SLOTS[strategy][name.rsplit("/", 1)[1]]
+        assert torch.equal(tensor, torch.full_like(tensor, expected))
+    slots = {name.rsplit("/", 1)[1] for name in moments(sent)}
+    assert slots == {slot for slot, value in SLOTS[strategy].items() if value == 0.5}
     model = unprefixed("car_0/model", saved(tmp_path))
     assert any(name.startswith("actor_target") for name in model)
     assert all(torch.equal(t, torch.full_like(t, 0.5)) for t in model.values())

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL, merge
+from conftest import SMALL, FakeGrid, merge, sent
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
 from f110_fl import exchange
@@ -18,44 +18,61 @@ from f110_fl.files import read_tensors
 from f110_fl.loading import parse_resolved
 from f110_fl.rundir import RunDir
 from f110_fl.scenario import Scenario
-from server.strategy import FederatedAveraging
+from server.roster import Roster
+from server.rounds import RoundRecorder
+from server.strategy import FederatedStrategy
 
 pytestmark = pytest.mark.usefixtures("flower_task")
 
 NODES = {901: 2, 17: 0, 333: 1}  # Flower's node ids say nothing about the client ids
 NAME = "car_0/model/actor/weight"
+MOMENT = "car_0/optimizer/actor/weight/exp_avg"
+SHAPE = (2, 2)
 
 
 def scenario(**federated: Any) -> Scenario:
     return Scenario.model_validate(
-        merge(SMALL, {"federated": {"clients": 3} | federated, "episodes": 5})
+        merge(
+            SMALL,
+            {"federated": {"clients": 3} | federated, "episodes": 5, "env": {"max_steps": 100}},
+        )
     )
 
 
-def strategy(root: Path, **federated: Any) -> FederatedAveraging:
-    return FederatedAveraging(scenario(**federated), RunDir(root), NODES, imposed={})
+def strategy(root: Path, **federated: Any) -> FederatedStrategy:
+    chosen = scenario(**federated)
+    return FederatedStrategy(chosen, Roster(), RoundRecorder(chosen, RunDir(root), imposed={}))
 
 
-def ask(server: FederatedAveraging, server_round: int = 1) -> dict[int, Message]:
-    """Returns the round's messages by client id."""
-    arrays = exchange.to_arrays({NAME: torch.zeros(2, 2)})
-    grid: Any = None  # the strategy knows its clients and does not look for them
-    messages = list(server.configure_train(server_round, arrays, ConfigRecord(), grid))
+def ask(
+    server: FederatedStrategy, server_round: int = 1, *, names: tuple[str, ...] = (NAME,)
+) -> dict[int, Message]:
+    """Return the round's messages by client id."""
+    arrays = exchange.to_arrays({name: torch.zeros(SHAPE) for name in names})
+    messages = server.configure_train(server_round, arrays, ConfigRecord(), FakeGrid(NODES))
     return {NODES[message.metadata.dst_node_id]: message for message in messages}
 
 
-def answer(message: Message, value: float, steps: float = 10.0, name: str = NAME) -> Message:
-    arrays = exchange.to_arrays({name: torch.full((2, 2), value)})
+def answer(
+    message: Message, value: float, steps: float = 10.0, *, names: tuple[str, ...] = (NAME,)
+) -> Message:
+    arrays = exchange.to_arrays({name: torch.full(SHAPE, float(value)) for name in names})
     metrics = MetricRecord(
-        {exchange.ENV_STEPS: steps, exchange.CLIENT_ID: 0, exchange.WEIGHT: 1e9, "x": value}
+        {
+            "train/episodes": 1.0,
+            exchange.ENV_STEPS: steps,
+            "evaluate/episodes": 0.0,
+            "evaluate/env-steps": 0.0,
+            exchange.CLIENT_ID: 0,
+            exchange.WEIGHT: 1.0,
+            "x": float(value),
+        }
     )
-    message.metadata.__dict__["_message_id"] = f"message-{message.metadata.dst_node_id}"
-    return Message(
-        RecordDict({exchange.ARRAYS: arrays, exchange.METRICS: metrics}), reply_to=message
-    )
+    content = RecordDict({exchange.ARRAYS: arrays, exchange.METRICS: metrics})
+    return Message(content, reply_to=sent(message))
 
 
-def average(server: FederatedAveraging, replies: Iterable[Message]) -> np.ndarray:
+def average(server: FederatedStrategy, replies: Iterable[Message]) -> np.ndarray:
     arrays, _ = server.aggregate_train(1, replies)
     assert arrays is not None
     return arrays[NAME].numpy()
@@ -132,21 +149,19 @@ def test_checkpoints_can_be_left_out(tmp_path: Path) -> None:
 
 
 def test_imposed_tensors_complete_the_global_file(tmp_path: Path) -> None:
-    moments = {"car_0/optimizer/actor/weight/exp_avg": torch.zeros(3)}
-    server = FederatedAveraging(
-        scenario(optimizer_strategy="reset"), RunDir(tmp_path), NODES, imposed=moments
-    )
+    chosen, rundir = scenario(optimizer_strategy="reset"), RunDir(tmp_path)
+    recorder = RoundRecorder(chosen, rundir, imposed={MOMENT: torch.zeros(3)})
+    server = FederatedStrategy(chosen, Roster(), recorder)
     asked = ask(server)
     average(server, [answer(asked[k], k) for k in range(3)])
-    tensors = read_tensors(RunDir(tmp_path).global_tensors(1))
-    assert set(tensors) == {NAME, *moments}
+    assert set(read_tensors(rundir.global_tensors(1))) == {NAME, MOMENT}
 
 
 def test_unusable_replies_cost_their_senders_the_round(tmp_path: Path) -> None:
     server = strategy(tmp_path)
     asked = ask(server)
-    broken = answer(asked[0], 100.0, name="car_0/model/actor/other")
-    failed = Message(Error(code=0, reason="out of memory"), reply_to=answer_to(asked[1]))
+    broken = answer(asked[0], 100.0, names=("car_0/model/actor/other",))
+    failed = Message(Error(code=0, reason="out of memory"), reply_to=sent(asked[1]))
     value = average(server, [broken, failed, answer(asked[2], 5.0)])
     np.testing.assert_allclose(value, 5.0)
     dropped = json.loads((tmp_path / "rounds.jsonl").read_text())["dropped"]
@@ -154,17 +169,135 @@ def test_unusable_replies_cost_their_senders_the_round(tmp_path: Path) -> None:
     assert "out of memory" in dropped["1"]
 
 
-def test_a_round_without_a_usable_reply_fails(tmp_path: Path) -> None:
-    server = strategy(tmp_path)
-    ask(server)
-    with pytest.raises(RuntimeError, match="round 1: no client's reply can be used"):
-        server.aggregate_train(1, [])
+@pytest.mark.parametrize("usable", [0, 1])
+def test_a_round_with_too_few_usable_replies_fails(tmp_path: Path, usable: int) -> None:
+    server = strategy(tmp_path, min_clients=usable + 1)
+    asked = ask(server)
+    replies = [answer(asked[k], 1.0) for k in range(usable)]
+    message = f"round 1: {usable} usable replies, {usable + 1} are needed"
+    with pytest.raises(RuntimeError, match=message):
+        server.aggregate_train(1, replies)
     assert not (tmp_path / "rounds.jsonl").exists()
 
 
-def answer_to(message: Message) -> Message:
-    message.metadata.__dict__["_message_id"] = f"message-{message.metadata.dst_node_id}"
-    return message
+def test_too_few_connected_clients_fail_the_round(tmp_path: Path) -> None:
+    server = strategy(tmp_path, min_clients=3)
+    arrays = exchange.to_arrays({NAME: torch.zeros(SHAPE)})
+    grid = FakeGrid({17: 0, 333: 1})
+    with pytest.raises(RuntimeError, match="round 1: 2 clients are connected, 3 are needed"):
+        server.configure_train(1, arrays, ConfigRecord(), grid)
+
+
+def test_moments_are_averaged_by_weight_whatever_the_rule(tmp_path: Path) -> None:
+    server = strategy(
+        tmp_path,
+        strategy={"name": "fedmedian"},
+        optimizer_strategy="average",
+        weighting="weights",
+        weights=[1, 1, 2],
+    )
+    names = (NAME, MOMENT)
+    asked = ask(server, names=names)
+    replies = [answer(asked[k], v, names=names) for k, v in ((0, 1.0), (1, 2.0), (2, 9.0))]
+    arrays, _ = server.aggregate_train(1, replies)
+    assert arrays is not None
+    np.testing.assert_allclose(arrays[NAME].numpy(), 2.0)
+    np.testing.assert_allclose(arrays[MOMENT].numpy(), (1 + 2 + 18) / 4)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["fedavg", "fedavgm", "fedadam", "fedyogi", "fedmedian", "fedtrimmedavg", "krum", "multikrum"],
+)
+def test_every_rule_keeps_names_shapes_and_types(tmp_path: Path, name: str) -> None:
+    server = strategy(tmp_path, strategy={"name": name})
+    for server_round in (1, 2):
+        asked = ask(server, server_round)
+        arrays, _ = server.aggregate_train(
+            server_round, [answer(asked[k], k + 1.0) for k in range(3)]
+        )
+        assert arrays is not None
+        assert list(arrays) == [NAME]
+        assert arrays[NAME].numpy().dtype == np.float32
+        assert arrays[NAME].numpy().shape == SHAPE
+        assert (tmp_path / f"round_{server_round:05d}" / "client_02.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"name": "fedmedian"}, [2.0]),
+        ({"name": "krum", "malicious": 0}, [1.0]),  # nearest to its nearest, the first of two
+        # From 0 to the mean 11/3 with momentum 1/2: 11/3, then (0 - 11/3)(-1/2) + 11/3 ahead.
+        ({"name": "fedavgm", "momentum": 0.5}, [11 / 3, 11 / 3 * 1.5]),
+    ],
+)
+def test_rules_by_hand(tmp_path: Path, config: dict[str, Any], expected: list[float]) -> None:
+    server = strategy(tmp_path, strategy=config)
+    for server_round, value in enumerate(expected, 1):
+        before = 0.0 if server_round == 1 else expected[server_round - 2]
+        arrays = exchange.to_arrays({NAME: torch.full(SHAPE, before)})
+        messages = server.configure_train(server_round, arrays, ConfigRecord(), FakeGrid(NODES))
+        asked = {NODES[m.metadata.dst_node_id]: m for m in messages}
+        replies = [answer(asked[k], v) for k, v in ((0, 1.0), (1, 2.0), (2, 8.0))]
+        after, _ = server.aggregate_train(server_round, replies)
+        assert after is not None
+        np.testing.assert_allclose(after[NAME].numpy(), value, rtol=1e-6)
+
+
+def test_bulyan_needs_more_clients_than_there_are(tmp_path: Path) -> None:
+    server = strategy(tmp_path, strategy={"name": "bulyan", "malicious": 1})
+    asked = ask(server)
+    with pytest.raises(RuntimeError, match="too few for the strategy"):
+        server.aggregate_train(1, [answer(asked[k], 1.0) for k in range(3)])
+
+
+def test_fedprox_tells_clients_its_weight(tmp_path: Path) -> None:
+    server = strategy(tmp_path, strategy={"name": "fedprox", "proximal_mu": 0.25})
+    config = ask(server)[0].content.config_records[exchange.CONFIG]
+    assert config[exchange.PROXIMAL_MU] == 0.25
+
+
+@pytest.mark.parametrize("name", ["fedavg", "fedavgm", "fedadam", "fedyogi"])
+def test_a_resumed_server_goes_on_byte_by_byte(tmp_path: Path, name: str) -> None:
+    """Three rounds at a stretch equal one round, a restart and two more."""
+
+    def rounds(server: FederatedStrategy, numbers: Iterable[int], arrays: ArrayRecord) -> None:
+        for server_round in numbers:
+            messages = server.configure_train(server_round, arrays, ConfigRecord(), FakeGrid(NODES))
+            asked = {NODES[m.metadata.dst_node_id]: m for m in messages}
+            true = server.true_round(server_round)
+            replies = [answer(asked[k], 0.3 * true + 0.1 * k) for k in range(3)]
+            after, _ = server.aggregate_train(server_round, replies)
+            assert after is not None
+            arrays = after
+
+    start = exchange.to_arrays({NAME: torch.zeros(SHAPE)})
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    rounds(strategy(straight, strategy={"name": name}), (1, 2, 3), start)
+    rounds(strategy(broken, strategy={"name": name}), (1,), start)
+    # The crash came after the commit and before the line was whole.
+    lines = (broken / "rounds.jsonl").read_text()
+    (broken / "rounds.jsonl").write_text(lines[: len(lines) // 2])
+    resumed = strategy(broken, strategy={"name": name})
+    assert resumed.recorder.resumed_from == 1
+    rounds(resumed, (1, 2), resumed.recorder.restore(resumed.rule, start))
+    for server_round in (1, 2, 3):
+        left, right = (RunDir(r).global_tensors(server_round) for r in (straight, broken))
+        assert left.read_bytes() == right.read_bytes()
+    numbers = [json.loads(x)["round"] for x in (broken / "rounds.jsonl").read_text().splitlines()]
+    assert numbers == [1, 2, 3]
+
+
+def test_partial_participation_is_seeded_and_bounded(tmp_path: Path) -> None:
+    def drawn(root: Path) -> list[list[int]]:
+        server = strategy(root, fraction=0.67, min_clients=2)
+        return [sorted(ask(server, server_round)) for server_round in range(1, 9)]
+
+    first = drawn(tmp_path)
+    assert first == drawn(tmp_path)
+    assert all(len(clients) == 2 for clients in first)
+    assert {client for clients in first for client in clients} == {0, 1, 2}
 
 
 def test_arrays_survive_the_wire() -> None:
