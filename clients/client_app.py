@@ -11,8 +11,10 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Context, Message, MessageType, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.clientapp.mod import LocalDpMod
+from flwr.clientapp.typing import ClientAppCallable
 
 from f110_fl import exchange, sharing
 from f110_fl.loading import parse_resolved
@@ -28,7 +30,20 @@ if TYPE_CHECKING:
 MAX_WARM = 8
 _warm: OrderedDict[Path, Trainer] = OrderedDict()
 
-app = ClientApp()
+
+def private(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+    """Add local differential privacy, Flower's mod, to rounds whose scenario asks for it."""
+    if message.metadata.message_type != MessageType.TRAIN:
+        return call_next(message, context)
+    order = message.content.config_records[exchange.CONFIG]
+    privacy = parse_resolved(str(order[exchange.SCENARIO])).federated.privacy
+    if privacy is None or privacy.kind != "local":
+        return call_next(message, context)
+    mod = LocalDpMod(privacy.clipping_norm, privacy.sensitivity, privacy.epsilon, privacy.delta)
+    return mod(message, context, call_next)
+
+
+app = ClientApp(mods=[private])
 
 
 @app.query()

@@ -181,6 +181,27 @@ StrategyConfig = Annotated[
 ]
 
 
+class CentralPrivacyConfig(Config):
+    """Central differential privacy: the server clips updates and adds noise to their mean."""
+
+    kind: Literal["central"] = Field("central", description="Selects this mechanism. [-]")
+    clipping_norm: Positive = Field(1.0, description="Longest update, L2. [-]")
+    noise_multiplier: Positive = Field(1.0, description="Noise per clipping_norm. [-]")
+
+
+class LocalPrivacyConfig(Config):
+    """Local differential privacy: every client clips its update and adds noise to it."""
+
+    kind: Literal["local"] = Field("local", description="Selects this mechanism. [-]")
+    clipping_norm: Positive = Field(1.0, description="Longest update, L2. [-]")
+    sensitivity: Positive = Field(1.0, description="Sensitivity of the update, L2. [-]")
+    epsilon: Positive = Field(1.0, description="Privacy budget of a round. [-]")
+    delta: float = Field(1e-5, gt=0, lt=1, description="Failure probability. [-]")
+
+
+PrivacyConfig = Annotated[CentralPrivacyConfig | LocalPrivacyConfig, Field(discriminator="kind")]
+
+
 class FederatedConfig(Config):
     """Federated averaging (McMahan et al. 2017) between clients."""
 
@@ -194,6 +215,9 @@ class FederatedConfig(Config):
     min_clients: int = Field(1, ge=1, description="Fewer usable replies fail the round. [clients]")
     max_update_norm: Positive | None = Field(
         None, description="Larger L2 distances from the global model are dropped. [-]"
+    )
+    privacy: PrivacyConfig | None = Field(
+        None, description="Differential privacy; its noise is not seeded. [-]"
     )
     share: Share = Field("all", description="Networks that are averaged. [-]")
     weighting: Weighting = Field(
@@ -219,6 +243,11 @@ class FederatedConfig(Config):
 
     @model_validator(mode="after")
     def _weights(self) -> FederatedConfig:
+        if self.privacy and self.optimizer_strategy not in ("local", "reset"):
+            raise ValueError(
+                f"privacy with optimizer_strategy {self.optimizer_strategy!r} would send moments "
+                "that no noise protects; allowed: 'local', 'reset'"
+            )
         if self.min_clients > self.clients:
             raise ValueError(f"min_clients {self.min_clients} exceeds clients {self.clients}")
         if self.weighting == "weights" and len(self.weights) != self.clients:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection
 
 import numpy as np
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
@@ -91,7 +92,13 @@ class Roster:
             self.total = total
 
 
-def sample(scenario: Scenario, online: list[int], server_round: int) -> list[int]:
+def sample_size(scenario: Scenario) -> int:
+    """Return how many clients a round asks."""
+    federated = scenario.federated
+    return max(round(federated.fraction * federated.clients), federated.min_clients)
+
+
+def sample(scenario: Scenario, online: Collection[int], server_round: int) -> list[int]:
     """Return the clients asked in a round, in order; the draw depends on the seed and round.
 
     Args:
@@ -99,9 +106,8 @@ def sample(scenario: Scenario, online: list[int], server_round: int) -> list[int
         online: Clients that are there.
         server_round: From 1.
     """
-    federated = scenario.federated
-    count = max(round(federated.fraction * federated.clients), federated.min_clients)
     generator = np.random.default_rng(stream(scenario.seed, Use.SAMPLING, server_round))
     # Drawn from all clients, so that a missing one does not change who else is asked.
-    order = generator.permutation(federated.clients).tolist()
-    return sorted([client for client in order if client in set(online)][:count])
+    order = generator.permutation(scenario.federated.clients).tolist()
+    present = [client for client in order if client in online]
+    return sorted(present[: sample_size(scenario)])

@@ -9,6 +9,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord
 from flwr.serverapp.strategy import (
     Bulyan,
+    DifferentialPrivacyServerSideFixedClipping,
     FedAdam,
     FedAvg,
     FedAvgM,
@@ -18,11 +19,12 @@ from flwr.serverapp.strategy import (
     FedYogi,
     Krum,
     MultiKrum,
+    Strategy,
 )
 from numpy.typing import NDArray
 
 from f110_fl import exchange
-from f110_fl.scenario import StrategyConfig
+from f110_fl.scenario import FederatedConfig, StrategyConfig
 
 # What a rule keeps from round to round, by attribute; the rest are settings.
 _STATE = ("current_arrays", "momentum_vector", "m_t", "v_t")
@@ -69,6 +71,22 @@ def make_rule(config: StrategyConfig) -> FedAvg:
             return Bulyan(num_malicious_nodes=config.malicious, **common)
         case "fedprox":
             return FedProx(proximal_mu=config.proximal_mu, **common)
+
+
+def private(rule: FedAvg, federated: FederatedConfig, asked: int) -> Strategy:
+    """Return the rule, wrapped in Flower's central differential privacy if that is wanted.
+
+    Args:
+        rule: The aggregation rule.
+        federated: Has the privacy's settings.
+        asked: Clients asked in a round.
+    """
+    privacy = federated.privacy
+    if privacy is None or privacy.kind != "central":
+        return rule
+    return DifferentialPrivacyServerSideFixedClipping(
+        rule, privacy.noise_multiplier, privacy.clipping_norm, asked
+    )
 
 
 def rule_state(rule: FedAvg) -> dict[str, NDArray[Any]]:

@@ -16,9 +16,9 @@ from f110_fl.loading import dump_scenario
 from f110_fl.scenario import Scenario
 from server.chosen import Chosen
 from server.replies import fault
-from server.roster import Roster, sample
+from server.roster import Roster, sample, sample_size
 from server.rounds import RoundRecorder
-from server.rules import make_rule
+from server.rules import make_rule, private
 
 log = logging.getLogger("flwr")
 
@@ -41,6 +41,7 @@ class FederatedStrategy(Strategy):
         self.roster = roster
         self.recorder = recorder
         self.rule = make_rule(scenario.federated.strategy)
+        self._aggregator = private(self.rule, scenario.federated, sample_size(scenario))
         self._scenario_text = dump_scenario(scenario)
         self._asked: tuple[int, ...] = ()
         self._global = ArrayRecord()
@@ -48,7 +49,7 @@ class FederatedStrategy(Strategy):
 
     def summary(self) -> None:
         """Log the rule's settings."""
-        self.rule.summary()
+        self._aggregator.summary()
 
     def true_round(self, server_round: int) -> int:
         """Return the round's number in the run; Flower counts from 1 after a resume, too."""
@@ -66,7 +67,7 @@ class FederatedStrategy(Strategy):
         self._global = arrays
         number = self.true_round(server_round)
         online = self.roster.online(grid)
-        self._asked = tuple(sample(self.scenario, list(online), number))
+        self._asked = tuple(sample(self.scenario, online, number))
         least = self.scenario.federated.min_clients
         if len(self._asked) < least:
             raise RuntimeError(
@@ -79,7 +80,7 @@ class FederatedStrategy(Strategy):
         config[exchange.ROOT] = str(self.recorder.rundir.root)
         # The rule may keep the arrays and add to the config; whom to ask is settled.
         networks, _ = _split(arrays)
-        list(self.rule.configure_train(number, networks, config, Chosen(grid, nodes)))
+        list(self._aggregator.configure_train(number, networks, config, Chosen(grid, nodes)))
         content = RecordDict({exchange.ARRAYS: arrays, exchange.CONFIG: config})
         return [
             Message(content=content, message_type=MessageType.TRAIN, dst_node_id=node)
@@ -139,7 +140,7 @@ class FederatedStrategy(Strategy):
             networks, own = _split(reply.content.array_records[exchange.ARRAYS])
             reply.content[exchange.ARRAYS] = networks
             moments.append(RecordDict({exchange.ARRAYS: own, exchange.METRICS: metrics}))
-        arrays, averaged = self.rule.aggregate_train(number, list(accepted.values()))
+        arrays, averaged = self._aggregator.aggregate_train(number, list(accepted.values()))
         if arrays is None or averaged is None:
             raise RuntimeError(f"round {number}: the replies are too few for the strategy")
         if len(next(iter(moments)).array_records[exchange.ARRAYS]):

@@ -198,6 +198,17 @@ def test_optimizer_strategies(tmp_path: Path, strategy: str) -> None:
     assert all(torch.equal(t, torch.full_like(t, 0.5)) for t in model.values())
 
 
+def test_local_privacy_clips_and_adds_noise_to_what_is_sent(tmp_path: Path) -> None:
+    privacy = {"kind": "local", "clipping_norm": 1e-3, "sensitivity": 1e-9, "epsilon": 1.0}
+    chosen = scenario(federated={"privacy": privacy})
+    initial = networks(initial_tensors(chosen))
+    sent, _ = train(chosen, tmp_path, 1, initial)
+    kept = saved(tmp_path)
+    length = sum(float((sent[k] - initial[k]).double().square().sum()) for k in initial) ** 0.5
+    assert length == pytest.approx(1e-3, rel=0.01)
+    assert any(not torch.equal(kept[name], sent[name]) for name in sent)
+
+
 def test_a_killed_round_leaves_the_last_state(tmp_path: Path) -> None:
     chosen = scenario()
     tensors = networks(initial_tensors(chosen))

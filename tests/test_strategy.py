@@ -289,6 +289,22 @@ def test_a_resumed_server_goes_on_byte_by_byte(tmp_path: Path, name: str) -> Non
     assert numbers == [1, 2, 3]
 
 
+def test_central_privacy_clips_and_adds_noise(tmp_path: Path) -> None:
+    """Updates of norm 2 * value are clipped to 1; noise of a known size is on the mean."""
+    noise, clients = 2.0, 3
+    server = strategy(
+        tmp_path, privacy={"kind": "central", "clipping_norm": 1.0, "noise_multiplier": noise}
+    )
+    asked = ask(server)
+    arrays, _ = server.aggregate_train(1, [answer(asked[k], 100.0) for k in range(clients)])
+    assert arrays is not None
+    value = arrays[NAME].numpy()
+    assert value.dtype == np.float32
+    assert len(set(value.ravel().tolist())) == 4  # all were equal before the noise
+    # Without noise each entry were 1/2; six standard deviations of noise / clients.
+    assert np.abs(value - 0.5).max() < 6 * noise / clients
+
+
 def test_partial_participation_is_seeded_and_bounded(tmp_path: Path) -> None:
     def drawn(root: Path) -> list[list[int]]:
         server = strategy(root, fraction=0.67, min_clients=2)
