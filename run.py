@@ -35,6 +35,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--max-parallel", metavar="N", help="clients or replicas at a time (default: cores)"
     )
+    parser.add_argument(
+        "--engine",
+        choices=("simulation", "deployment"),
+        default="simulation",
+        help="clients in one simulation, or a process each with TLS and keys (default: simulation)",
+    )
     add_arguments(parser)
     return parser
 
@@ -115,15 +121,19 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _engine(session: Session, settled: Settled) -> int:
     """Run what was settled and return the exit status."""
-    from f110_fl import manual, replica
+    from f110_fl import replica
 
     scenario = settled.scenario
     if not scenario.federated.enabled:
         return replica.run_replicas(session, scenario, settled.max_parallel)
-    if settled.client_id == 0:
-        return manual.host(session, scenario)
-    if settled.client_id is not None:
-        return manual.join(session, scenario, settled.client_id)
+    if settled.client_id is not None or settled.engine == "deployment":
+        from f110_fl import deployment
+
+        if settled.client_id is None:
+            return deployment.host(session, scenario, range(scenario.federated.clients))
+        if settled.client_id == 0:
+            return deployment.host(session, scenario, [0])
+        return deployment.join(session, scenario, settled.client_id)
     federation = session.start("federation", simulate, session.rundir.root, settled.max_parallel)
     return 1 if session.wait(federation) else 0
 

@@ -30,6 +30,7 @@ class Settled:
     client_id: int | None  # FED_CLIENT_ID: the one client that this process is
     max_parallel: int
     rundir: RunDir
+    engine: str  # "simulation" or "deployment"
 
     @property
     def hosts(self) -> bool:
@@ -59,7 +60,8 @@ def settle(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settled
     if own_id is not None:
         _check_by_hand(scenario, own_id)
     rundir = RunDir(run_root(scenario))
-    return Settled(scenario, own_id, _max_parallel(arguments.max_parallel, clients), rundir)
+    max_parallel = _max_parallel(arguments, scenario)
+    return Settled(scenario, own_id, max_parallel, rundir, arguments.engine)
 
 
 def _check_by_hand(scenario: Scenario, own_id: int) -> None:
@@ -94,8 +96,8 @@ def settle_resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) ->
     scenario = parse_resolved(rundir.config.read_text(encoding="utf-8"), str(rundir.config))
     for override in overrides:
         scenario = _extended(scenario, rundir, override)
-    clients = scenario.federated.clients
-    return Settled(scenario, None, _max_parallel(arguments.max_parallel, clients), rundir)
+    max_parallel = _max_parallel(arguments, scenario)
+    return Settled(scenario, None, max_parallel, rundir, arguments.engine)
 
 
 def _extended(scenario: Scenario, rundir: RunDir, override: Override) -> Scenario:
@@ -113,9 +115,16 @@ def _extended(scenario: Scenario, rundir: RunDir, override: Override) -> Scenari
     return scenario.model_copy(update={"episodes": episodes})
 
 
-def _max_parallel(text: str | None, clients: int) -> int:
+def _max_parallel(arguments: argparse.Namespace, scenario: Scenario) -> int:
+    text, clients = arguments.max_parallel, scenario.federated.clients
+    if arguments.engine == "deployment" and not scenario.federated.enabled:
+        raise UserError("--engine='deployment': the scenario is not federated")
     if text is None:
         return min(clients, os.cpu_count() or 1)
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise UserError(f"--max-parallel={text!r}: allowed: a whole number from 1")
+    if arguments.engine == "deployment" and int(text) < clients:
+        raise UserError(
+            f"--max-parallel={text!r}: with --engine deployment all {clients} clients run at once"
+        )
     return min(int(text), clients)

@@ -1,0 +1,207 @@
+"""Federations of processes: Flower's SuperLink and SuperNodes, with TLS and node keys.
+
+``host`` runs the SuperLink, the run itself and any number of clients; ``join`` runs one more
+client that shares ``FED_ROOT`` with the host. Both are bound to loopback.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Final
+
+from f110_fl.credentials import Credentials, make_credentials
+from f110_fl.errors import UserError
+from f110_fl.files import write_atomic
+from f110_fl.launch import completed_rounds
+from f110_fl.loading import parse_resolved
+from f110_fl.rundir import RunDir
+from f110_fl.scenario import Scenario
+from f110_fl.session import POLL_INTERVAL, Session
+
+APP: Final = Path(__file__).resolve().parents[1]  # what `flwr run` submits
+LOOPBACK: Final = "127.0.0.1"
+CONNECTION: Final = "federation"  # name of the SuperLink in Flower's configuration
+
+
+def host(session: Session, scenario: Scenario, clients: Iterable[int]) -> int:
+    """Run the SuperLink, the given clients and the run itself, to its end.
+
+    Returns:
+        Exit status: 0 if every round completed.
+
+    Raises:
+        UserError: If the SuperLink does not start or a client cannot be registered.
+    """
+    rundir, timeout = session.rundir, scenario.federated.connect_timeout
+    credentials = make_credentials(
+        _flower(rundir) / "keys", (LOOPBACK, "localhost"), scenario.federated.clients
+    )
+    port = _free_port()
+    address = f"{LOOPBACK}:{port}"
+    environment = _environment(rundir, address, credentials)
+    superlink = session.start("superlink", run_program, _superlink(credentials, port), environment)
+    if not _listens(session, port, timeout):
+        raise UserError(f"Flower's SuperLink did not start (exit {superlink.exitcode}); see logs/")
+    for client_id in range(scenario.federated.clients):
+        _register(credentials.client_public_key(client_id), environment)
+    meeting = _meeting(rundir)
+    try:
+        write_atomic(meeting, address)
+        for client_id in clients:
+            _start_client(session, scenario, credentials, address, client_id)
+        submission = session.start("run", run_program, _submission(rundir), environment)
+        session.wait(submission)
+    finally:
+        meeting.unlink(missing_ok=True)
+    return 0 if completed_rounds(rundir) == scenario.rounds else 1
+
+
+def join(session: Session, scenario: Scenario, client_id: int) -> int:
+    """Run one client until the host has ended the run.
+
+    Returns:
+        Exit status: 0 if every round completed.
+
+    Raises:
+        UserError: If the host does not appear within ``connect_timeout``, or was started
+            with other settings.
+    """
+    rundir, timeout = session.rundir, scenario.federated.connect_timeout
+    meeting = _meeting(rundir)
+    deadline = time.monotonic() + timeout
+    while not meeting.exists():
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"FED_CLIENT_ID={client_id}: client 0, which hosts the federation in "
+                f"{rundir.root}, did not appear within {timeout:g} s"
+            )
+        time.sleep(POLL_INTERVAL)
+    _compare(scenario, parse_resolved(rundir.config.read_text(encoding="utf-8")), client_id)
+    address = meeting.read_text(encoding="utf-8")
+    credentials = Credentials(_flower(rundir) / "keys")
+    node = _start_client(session, scenario, credentials, address, client_id)
+    session.wait(node, done=lambda: not meeting.exists())
+    return 0 if completed_rounds(rundir) == scenario.rounds else 1
+
+
+def run_program(command: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Run a program in this process's group, and end when it has, with its exit status."""
+    # Whoever ends the group waits for this process, and so for the program to tidy up.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    sys.exit(subprocess.call(command, env=environment, stdin=subprocess.DEVNULL))  # noqa: S603
+
+
+def _start_client(
+    session: Session, scenario: Scenario, credentials: Credentials, address: str, client_id: int
+) -> BaseProcess:
+    seed = scenario.seeds[client_id] if scenario.seeds else scenario.seed
+    config = f"partition-id={client_id} num-partitions={scenario.federated.clients} seed={seed}"
+    command = [
+        _program("flower-supernode"),
+        *("--superlink", address, "--root-certificates", str(credentials.ca)),
+        *("--auth-supernode-private-key", str(credentials.client_key(client_id))),
+        *("--host", LOOPBACK, "--port", str(_free_port())),
+        *("--max-wait-time", str(int(scenario.federated.connect_timeout))),
+        *("--node-config", config),
+    ]
+    environment = _environment(session.rundir, address, credentials)
+    return session.start(f"supernode_{client_id:02d}", run_program, command, environment)
+
+
+def _register(public_key: Path, environment: Mapping[str, str]) -> None:
+    """Make a client's key known to the SuperLink."""
+    command = [_program("flwr"), "supernode", "register", str(public_key), CONNECTION]
+    result = subprocess.run(  # noqa: S603
+        command, env=environment, capture_output=True, text=True, check=False
+    )
+    if result.returncode:
+        raise UserError(f"{public_key.name} cannot be registered: {result.stdout}{result.stderr}")
+
+
+def _compare(own: Scenario, hosts: Scenario, client_id: int) -> None:
+    """Refuse settings that the host's, which every client trains with, would silently undo."""
+    ignored = {"seed", "wandb"}  # a replica's own affair
+    left, right = (s.model_dump(exclude=ignored) for s in (own, hosts))
+    differing = [key for key in left if left[key] != right[key]]
+    if differing:
+        raise UserError(
+            f"FED_CLIENT_ID={client_id}: settings differ from client 0's in {', '.join(differing)}"
+        )
+
+
+def _flower(rundir: RunDir) -> Path:
+    """Where Flower keeps what belongs to this run."""
+    return rundir.root / "flower"
+
+
+def _meeting(rundir: RunDir) -> Path:
+    """Where the host writes the SuperLink's address, for as long as the run lasts."""
+    return rundir.root / "superlink"
+
+
+def _environment(rundir: RunDir, address: str, credentials: Credentials) -> dict[str, str]:
+    """Return Flower's environment, with a home in the run's directory for this process.
+
+    The home holds the installed app and, beside it, its compiled kernels: one for all
+    programs of a process, so that nothing is compiled twice.
+    """
+    home = _flower(rundir) / f"home_{os.getpid()}"
+    home.mkdir(parents=True, exist_ok=True)
+    write_atomic(
+        home / "config.toml",
+        f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\n'
+        f'address = "{address}"\nroot-certificates = "{credentials.ca}"\n',
+    )
+    return os.environ | {
+        "FLWR_HOME": str(home),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        # Flower starts its own programs by name.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+    }
+
+
+def _program(name: str) -> str:
+    return str(Path(sys.executable).with_name(name))
+
+
+def _superlink(credentials: Credentials, port: int) -> list[str]:
+    return [
+        _program("flower-superlink"),
+        *("--ssl-ca-certfile", str(credentials.ca)),
+        *("--ssl-certfile", str(credentials.certificate)),
+        *("--ssl-keyfile", str(credentials.key)),
+        *("--enable-supernode-auth", "--isolation", "subprocess"),
+        *("--host", LOOPBACK, "--port", str(port)),
+    ]
+
+
+def _submission(rundir: RunDir) -> list[str]:
+    settings = f"prepared-root='{rundir.root}'"
+    return [_program("flwr"), "run", str(APP), CONNECTION, "--stream", "--run-config", settings]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def _listens(session: Session, port: int, timeout: float) -> bool:
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex((LOOPBACK, port)) == 0:
+                return True
+        session.forward()
+        time.sleep(POLL_INTERVAL)
+    return False
