@@ -73,7 +73,8 @@ def train(message: Message, context: Context) -> Message:
         own = {"seed": int(context.node_config["seed"]), "seeds": ()}
         scenario = scenario.model_copy(update=own)
     client_id = int(context.node_config["partition-id"])
-    rundir = RunDir(Path(str(order[exchange.ROOT])))
+    # A client on another machine keeps its state where it was told to, not where the server does.
+    rundir = RunDir(Path(str(context.node_config.get("root", order[exchange.ROOT]))))
     server_round = int(order[exchange.ROUND])  # type: ignore[arg-type]
     trainer = _open(scenario, client_id, rundir)
     if trainer.progress.round < server_round:

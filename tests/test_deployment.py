@@ -1,0 +1,203 @@
+"""Deployed federations: real processes on loopback, TLS and node keys on, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import REPOSITORY, SMALL, merge
+
+from f110_fl.credentials import Credentials, make_credentials
+from f110_fl.records import saved_progress
+from f110_fl.rundir import RunDir
+
+TIMEOUT = 300  # s, many times what these federations take
+
+
+def write(directory: Path, **changes: Any) -> Path:
+    path = directory / "small.yaml"
+    path.write_text(yaml.safe_dump(merge(SMALL, changes)))
+    return path
+
+
+def start(scenario: Path, root: Path, *flags: str, **variables: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "run.py"), "--scenario", str(scenario), *flags],
+        env=os.environ | {"FED_ROOT": str(root)} | variables,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline, f"timed out: {what}"
+        time.sleep(0.05)
+
+
+def rounds(rundir: RunDir) -> list[dict[str, Any]]:
+    if not rundir.rounds.exists():
+        return []
+    return [json.loads(line) for line in rundir.rounds.read_text().splitlines()]
+
+
+def processes_of(root: Path) -> list[int]:
+    """Return the ids of live processes whose command line or environment names the run."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if "Z" in (process / "stat").read_text().rsplit(")", 1)[1].split()[0]:
+                continue
+            text = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+        except OSError:
+            continue
+        if str(root).encode() in text and int(process.name) != os.getpid():
+            found.append(int(process.name))
+    return found
+
+
+def test_two_rounds_deployed(tmp_path: Path) -> None:
+    """TLS and keys are on, every message starts a new ClientApp, and nothing is left running."""
+    rundir = RunDir(tmp_path / "run")
+    process = start(write(tmp_path), rundir.root, "--engine", "deployment")
+    errors = process.communicate(timeout=TIMEOUT)[1]
+    assert process.returncode == 0, errors
+    assert [line["clients"] for line in rounds(rundir)] == [[0, 1], [0, 1]]
+    wait_for(lambda: not processes_of(rundir.root), "the run's processes end")
+    keys = rundir.root / "flower" / "keys"
+    for private in ("superlink.key", "client_00", "client_01"):
+        assert stat.S_IMODE((keys / private).stat().st_mode) == 0o600
+
+
+def test_a_killed_client_costs_its_round_and_comes_back(tmp_path: Path) -> None:
+    rundir = RunDir(tmp_path / "run")
+    scenario = write(
+        tmp_path,
+        episodes=400,
+        federated={"timeout": 25, "round_interval": 1, "min_clients": 1},
+        evaluation={"episodes": 0},
+    )
+    names = {"FED_TOTAL_CLIENTS": "2"}
+    host = start(scenario, rundir.root, FED_CLIENT_ID="0", **names)
+    other = start(scenario, rundir.root, FED_CLIENT_ID="1", **names)
+    try:
+        wait_for(lambda: len(rounds(rundir)) >= 1, "the first round")
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+        before = len(rounds(rundir))
+        wait_for(
+            lambda: (
+                any("1" in line["dropped"] for line in rounds(rundir)[before:])
+                or any(line["asked"] == [0] for line in rounds(rundir)[before:])
+            ),
+            "a round without client 1, which is named",
+        )
+        trained = saved_progress(rundir.client(1)).episodes
+        other = start(scenario, rundir.root, FED_CLIENT_ID="1", **names)
+        wait_for(lambda: 1 in rounds(rundir)[-1]["clients"], "client 1 takes part again")
+        assert saved_progress(rundir.client(1)).episodes > trained >= 1
+    finally:
+        for process in (host, other):
+            process.send_signal(signal.SIGINT)
+        for process in (host, other):
+            process.communicate(timeout=TIMEOUT)
+    wait_for(lambda: not processes_of(rundir.root), "the run's processes end")
+
+
+@contextmanager
+def supernode(
+    credentials: Credentials, address: str, key: Path, ca: Path, home: Path
+) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "clients.process", "--client-id", "1"]
+    command += ["--total-clients", "2", "--superlink", address, "--fed-root", str(home)]
+    command += ["--root-certificates", str(ca), "--key", str(key), "--port", "0"]
+    process = subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        env=os.environ | {"FLWR_HOME": str(home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert credentials.ca.exists()
+    try:
+        yield process
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def test_strangers_are_refused(tmp_path: Path) -> None:
+    """An unregistered key and a certificate of another authority: neither gets in."""
+    rundir = RunDir(tmp_path / "run")
+    scenario = write(tmp_path, federated={"connect_timeout": 60})
+    host = start(scenario, rundir.root, FED_TOTAL_CLIENTS="2", FED_CLIENT_ID="0")
+    strangers = make_credentials(tmp_path / "strangers", ("127.0.0.1",), 2)
+    try:
+        wait_for((rundir.root / "superlink").exists, "the SuperLink")
+        address = (rundir.root / "superlink").read_text()
+        own = Credentials(rundir.root / "flower" / "keys")
+        attempts = [
+            (strangers.client_key(1), own.ca),  # an unknown key
+            (own.client_key(1), strangers.ca),  # an authority that did not sign the server
+        ]
+        for number, (key, ca) in enumerate(attempts):
+            home = tmp_path / f"home_{number}"
+            home.mkdir()
+            with supernode(own, address, key, ca, home) as process:
+                assert process.stdout is not None
+                refusal = next(
+                    (line for line in process.stdout if refused(line)), "nothing refused it"
+                )
+            assert refused(refusal), refusal
+        assert not rundir.client(1).exists()
+    finally:
+        host.send_signal(signal.SIGINT)
+        host.communicate(timeout=TIMEOUT)
+
+
+def refused(line: str) -> bool:
+    words = ("permission", "unauth", "denied", "certificate", "not registered", "invalid", "ssl")
+    return any(word in line.lower() for word in words)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--insecure", "--superlink", "10.0.0.1:9092"], "plain text is allowed on loopback only"),
+        (["--superlink", "127.0.0.1:9092"], "--root-certificates FILE is needed"),
+        (
+            ["--superlink", "127.0.0.1:9092", "--root-certificates", "no.crt"],
+            "--root-certificates='no.crt': no such file",
+        ),
+        (["--superlink", "127.0.0.1:1", "--insecure", "--client-id", "5"], "from 0 to 1"),
+        (["--superlink", "127.0.0.1:1", "--insecure", "--total-clients", "x"], "whole number"),
+    ],
+)
+def test_what_a_client_process_refuses(tmp_path: Path, flags: list[str], message: str) -> None:
+    common = ["--client-id", "0", "--total-clients", "2", "--fed-root", str(tmp_path / "root")]
+    result = subprocess.run(
+        [sys.executable, "-m", "clients.process", *common, *flags],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT,
+    )
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
