@@ -102,7 +102,6 @@ class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[mi
             n: spaces.Box(-1.0, 1.0, (2,), np.float32) for n in self.possible_agents
         }
         self._actions = np.zeros((1, len(self.possible_agents), 2), np.float32)
-        self._seeds = np.random.SeedSequence()
 
     def observation_space(self, agent: str) -> spaces.Box:
         """Space of an agent's observations, the same object at every call."""
@@ -138,8 +137,8 @@ class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[mi
                     raise ValueError(f"spawn_set must be an integer, found {value!r}")
                 spawn_set = value
         if seed is not None:
-            self._seeds = np.random.SeedSequence(seed)
-        self.race.reset(0, self._seeds.spawn(1)[0], spawn_set=spawn_set)
+            self.race.seed(0, seed)
+        self.race.next_episode(0, spawn_set=spawn_set)
         self.agents = self.possible_agents[:]
         observations = self.race.episodes.observations[0].copy()
         return dict(zip(self.agents, observations, strict=True)), {n: {} for n in self.agents}

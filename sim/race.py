@@ -13,7 +13,16 @@ from sim.config import EnvConfig
 from sim.drivers import Driver, make_driver
 from sim.layout import COMMAND_SIZE, TARGET_SPEED, TARGET_STEER
 from sim.observation import Observer
-from sim.tasks import FINISHED, NONE, OTHER_DONE, Episodes, Task, make_task, world_outcome
+from sim.tasks import (
+    FINISHED,
+    NONE,
+    OTHER_DONE,
+    Ended,
+    Episodes,
+    Task,
+    make_task,
+    world_outcome,
+)
 from sim.tracks import Track, make_track
 from sim.world import World
 
@@ -79,7 +88,7 @@ def _conclude(
     first: int,
     last: int,
 ) -> None:
-    """Complete the outcomes, end the episodes that are over, and derive the flags."""
+    """Add up the rewards, complete the outcomes, end episodes, and derive the flags."""
     A = episodes.outcome.shape[1]
     S = len(cars) - A
     for e in range(first, last):
@@ -100,6 +109,7 @@ def _conclude(
         else:
             over = late or (agents_done == A if A > 0 else scripted_done == S)
         for a in range(A):
+            episodes.returns[e, a] += episodes.rewards[e, a]
             if over and episodes.outcome[e, a] == NONE:
                 episodes.outcome[e, a] = OTHER_DONE
             outcome = episodes.outcome[e, a]
@@ -118,8 +128,10 @@ class Race:
     ``"all"`` it ends when every agent is done (every car, if there are no agents); an agent that
     is done earns nothing more and its car is told to stand, where others can run into it.
 
-    Race never resets by itself. An environment whose episode is over keeps its outcome, steps
-    and flags and pays 0 until `reset`; it starts out that way.
+    `step` never resets. An environment whose episode is over keeps its outcome, steps and flags
+    and pays 0 until it is reset; it starts out that way. `reset` starts an episode of a given
+    seed, `next_episode` the next of the environment's own stream (see `seed`), and `autoreset`
+    the next one wherever an episode is over.
 
     Args:
         config: The environment.
@@ -179,12 +191,15 @@ class Race:
         self.episodes = Episodes(
             observations=np.zeros((num_envs, A, len(observer.low)), np.float32),
             rewards=np.zeros((num_envs, A)),
+            returns=np.zeros((num_envs, A)),
             terminated=np.zeros((num_envs, A), np.bool_),
             truncated=np.ones((num_envs, A), np.bool_),
             outcome=np.full((num_envs, A), OTHER_DONE, np.int8),
             steps=np.zeros(num_envs, np.int64),
             over=np.ones(num_envs, np.bool_),
         )
+        self._seeds = np.random.SeedSequence().spawn(num_envs)
+        self._started = [0] * num_envs  # episodes of the stream, by environment
         self.spawn_sets = _spawn_sets(config, self.track)
         self._spawn_poses = [  # (C, 3) each: x m, y m, yaw rad
             np.array([self.track.spawns[spawn] for spawn in spawns], np.float64)
@@ -224,7 +239,7 @@ class Race:
             raise ValueError(f"spawn_set must be in 0 ... {sets - 1}, found {chosen}")
         self.world.place(env, self._spawn_poses[chosen], noise_key)
         episodes = self.episodes
-        episodes.rewards[env] = 0.0
+        episodes.rewards[env] = episodes.returns[env] = 0.0
         episodes.terminated[env] = episodes.truncated[env] = episodes.over[env] = False
         episodes.outcome[env] = NONE
         episodes.steps[env] = 0
@@ -233,6 +248,53 @@ class Race:
         for task in self._tasks:
             task.reset(env)
         self._observer.observe(self.world.arrays, episodes.observations, env, env + 1)
+
+    def seed(self, env: int, seed: Seed) -> None:
+        """Start an environment's stream of episode seeds anew; before, it is the system's entropy.
+
+        Its n-th episode (from 0) is ``SeedSequence(seed).spawn(n + 1)[n]``'s, whatever the batch
+        size, the batch position and the other environments.
+
+        Args:
+            env: Index of the environment.
+            seed: Seed of the stream; a sequence is left as it is.
+        """
+        given = isinstance(seed, np.random.SeedSequence)
+        self._seeds[env] = seed if given else np.random.SeedSequence(seed)
+        self._started[env] = 0
+
+    def next_episode(self, env: int, *, spawn_set: int | None = None) -> None:
+        """Start the next episode of an environment's stream; see `reset`."""
+        stream = self._seeds[env]
+        # The n-th child that `SeedSequence.spawn` would make, without counting inside it.
+        key = (*stream.spawn_key, self._started[env])
+        episode = np.random.SeedSequence(stream.entropy, spawn_key=key)
+        self.reset(env, episode, spawn_set=spawn_set)
+        self._started[env] += 1
+
+    def autoreset(self) -> Ended | None:
+        """Start the next episode of every environment whose episode is over.
+
+        Rewards, flags and outcomes of those environments become the new episodes': read them
+        from `episodes` first.
+
+        Returns:
+            How the episodes ended; None if none was over.
+        """
+        episodes = self.episodes
+        envs = np.flatnonzero(episodes.over)
+        if not len(envs):
+            return None
+        ended = Ended(
+            envs=envs,
+            observations=episodes.observations[envs],
+            returns=episodes.returns[envs],
+            outcome=episodes.outcome[envs],
+            steps=episodes.steps[envs],
+        )
+        for env in envs.tolist():
+            self.next_episode(env)
+        return ended
 
     def step(self, actions: ArrayLike) -> Episodes:
         """Advance every environment by one action.

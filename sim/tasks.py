@@ -46,11 +46,25 @@ class Episodes(NamedTuple):
 
     observations: NDArray[np.float32]  # (E, A, D)
     rewards: NDArray[np.float64]  # (E, A) of the latest step
+    returns: NDArray[np.float64]  # (E, A) sum of this episode's rewards
     terminated: NDArray[np.bool_]  # (E, A) ended in a state from which nothing more is earned
     truncated: NDArray[np.bool_]  # (E, A) cut off: the state has a value; never both
     outcome: NDArray[np.int8]  # (E, A) of `Outcome`
     steps: NDArray[np.int64]  # (E,) actions taken in this episode
     over: NDArray[np.bool_]  # (E,) the episode has ended for every agent
+
+
+class Ended(NamedTuple):
+    """The last words of the N >= 1 episodes that `sim.race.Race.autoreset` has followed up.
+
+    The arrays are copies, the caller's to keep.
+    """
+
+    envs: NDArray[np.int64]  # (N,) environments they ended in, ascending
+    observations: NDArray[np.float32]  # (N, A, D) of the state the episode ended in
+    returns: NDArray[np.float64]  # (N, A) sum of the episode's rewards
+    outcome: NDArray[np.int8]  # (N, A) of `Outcome`
+    steps: NDArray[np.int64]  # (N,) actions taken
 
 
 class Task(Protocol):
