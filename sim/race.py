@@ -259,8 +259,7 @@ class Race:
             env: Index of the environment.
             seed: Seed of the stream; a sequence is left as it is.
         """
-        given = isinstance(seed, np.random.SeedSequence)
-        self._seeds[env] = seed if given else np.random.SeedSequence(seed)
+        self._seeds[env] = np.random.SeedSequence(seed) if isinstance(seed, int) else seed
         self._started[env] = 0
 
     def next_episode(self, env: int, *, spawn_set: int | None = None) -> None:
