@@ -259,7 +259,8 @@ class Race:
             env: Index of the environment.
             seed: Seed of the stream; a sequence is left as it is.
         """
-        self._seeds[env] = np.random.SeedSequence(seed) if isinstance(seed, int) else seed
+        sequence = np.random.SeedSequence
+        self._seeds[env] = seed if isinstance(seed, sequence) else sequence(seed)
         self._started[env] = 0
 
     def next_episode(self, env: int, *, spawn_set: int | None = None) -> None:

@@ -1,0 +1,202 @@
+"""A batch of races: Gymnasium's vector interface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium.error import ResetNeeded
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from sim.config import EnvConfig
+from sim.envs.common import (
+    CONVOY,
+    OUTCOME_NAMES,
+    Action,
+    Observation,
+    agent_names,
+    agent_spaces,
+    spawn_set_option,
+)
+from sim.layout import COMMAND_SIZE
+from sim.race import Race
+from sim.tasks import Ended
+
+_OUTCOME_NAMES = np.array(OUTCOME_NAMES, object)
+
+
+class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
+    """Many races of the same cars on the same track, stepped by one compiled call.
+
+    `sim.envs` tables what an agent observes, does and earns. A row of the batch is an agent:
+    with A agents a race, row i is agent ``i % A`` of race ``i // A``, so that one policy can
+    drive them all. With one agent (the other cars scripted), rows are races, and the batch is
+    what `gymnasium.vector.SyncVectorEnv` makes of as many `F110Env`, byte for byte.
+
+    Episodes follow one another by Gymnasium's ``AutoresetMode.SAME_STEP``: a step that ends a
+    race's episode returns its rewards and flags with the first observations of the next one,
+    while ``infos["final_obs"]`` and ``infos["final_info"]`` hold the last of the old one (with
+    masks ``_final_obs`` and ``_final_info``). No step is lost, every returned transition is
+    real, and what follows bootstraps as it does in Stable-Baselines3 and in CleanRL's
+    ``final_observation``. Infos are empty otherwise.
+
+    Args:
+        config: The environment. Several agents need ``end_when="any"``: their rows begin and
+            end episodes together.
+        num_envs: Rows, N; a multiple of the number of agents.
+        copy: Whether observations are copies, the caller's to keep, or always the same array,
+            which the next step overwrites. All else that is returned is new at each step.
+        render_mode: Only None: this version does not render.
+        base_dir: What a map's file is relative to; none: the working directory.
+
+    Attributes:
+        race: The batch of races.
+
+    Raises:
+        ValueError: If every car has a driver, several agents end apart, num_envs is not such a
+            multiple, for another render_mode, and as `Race` does.
+    """
+
+    metadata: dict[str, Any] = {  # noqa: RUF012 - as Gymnasium declares it
+        "render_modes": [],
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+    }
+
+    def __init__(
+        self,
+        config: EnvConfig = CONVOY,
+        num_envs: int = 1,
+        *,
+        copy: bool = True,
+        render_mode: str | None = None,
+        base_dir: Path | None = None,
+    ) -> None:
+        agents = len(agent_names(config))
+        if agents > 1 and config.end_when == "all":
+            raise ValueError(
+                f"{agents} agents and end_when 'all': rows of a vector environment must begin "
+                "and end together; use end_when 'any', or F110ParallelEnv"
+            )
+        if num_envs < 1 or num_envs % agents:
+            raise ValueError(
+                f"num_envs must be a positive multiple of the {agents} agents, found {num_envs}"
+            )
+        if render_mode is not None:
+            raise ValueError(f"render_mode {render_mode!r}")
+        self.render_mode = render_mode
+        self.num_envs = num_envs
+        self.race = Race(config, num_envs=num_envs // agents, base_dir=base_dir)
+        self.single_observation_space, self.single_action_space = agent_spaces(self.race)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._copy = copy
+        self._running = False
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode in every race.
+
+        Args:
+            seed: Restarts the races' sequences of episodes: one seed a race, None going on with
+                the race's; a single s stands for s, s + 1, s + 2, ... None goes on with all. The
+                first sequences are seeded from the operating system's entropy; ``np_random_seed``
+                tells that of race 0.
+            options: ``{"spawn_set": i}`` starts all from that spawn set instead of drawn ones.
+
+        Returns:
+            The observations, (N, D), and empty infos.
+
+        Raises:
+            ValueError: If there are not as many seeds as races, an option is unknown or there
+                is no such spawn set.
+        """
+        spawn_set = spawn_set_option(options)
+        if seed is None and not self._running:
+            seed = self.np_random_seed  # drawn by Gymnasium at this first look
+        races = range(self.race.num_envs)
+        if seed is None:
+            seeds: Sequence[int | None] = [None for _ in races]
+        elif isinstance(seed, int | np.integer):
+            seeds = [int(seed) + e for e in races]
+        else:
+            seeds = seed
+        if len(seeds) != len(races):
+            raise ValueError(f"{len(seeds)} seeds for {len(races)} races: one a race is needed")
+        sequences = [None if own is None else np.random.SeedSequence(own) for own in seeds]
+        super().reset(seed=seeds[0])
+        for e, sequence in enumerate(sequences):
+            if sequence is not None:
+                self.race.seed(e, sequence)
+        for e in races:
+            self.race.next_episode(e, spawn_set=spawn_set)
+        self._running = True
+        return self._observations(), {}
+
+    def step(
+        self, actions: Action
+    ) -> tuple[
+        Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
+    ]:
+        """Let every agent act once, and start new episodes where the old ones end.
+
+        Args:
+            actions: (N, 2) in [-1, 1].
+
+        Returns:
+            Observations (N, D), rewards (N,), terminations (N,), truncations (N,) and infos.
+
+        Raises:
+            ValueError: If the actions are of the wrong shape or one is not a number. Nothing has
+                moved then, in any race.
+            ResetNeeded: If reset() has not been called.
+        """
+        if not self._running:
+            raise ResetNeeded("no episode is running: call reset() before step()")
+        actions = np.asarray(actions, np.float32)
+        if actions.shape != (self.num_envs, COMMAND_SIZE):
+            raise ValueError(
+                f"actions must have shape {(self.num_envs, COMMAND_SIZE)}, found {actions.shape}"
+            )
+        episodes = self.race.step(actions.reshape(self.race.num_envs, -1, COMMAND_SIZE))
+        rewards = episodes.rewards.flatten()
+        terminated, truncated = episodes.terminated.flatten(), episodes.truncated.flatten()
+        ended = self.race.autoreset()
+        infos = {} if ended is None else self._final_infos(ended)
+        return self._observations(), rewards, terminated, truncated, infos
+
+    def _observations(self) -> Observation:
+        rows = self.race.episodes.observations.reshape(self.num_envs, -1)
+        return rows.copy() if self._copy else rows
+
+    def _final_infos(self, ended: Ended) -> dict[str, Any]:
+        """Infos of a same-step reset: arrays over all rows, and masks of the rows meant."""
+        agents = len(self.race.agents)
+        rows = (ended.envs[:, None] * agents + np.arange(agents)).ravel()
+        mask = np.zeros(self.num_envs, np.bool_)
+        mask[rows] = True
+        observations = np.full(self.num_envs, None, object)
+        for row, observation in zip(rows, ended.observations.reshape(len(rows), -1), strict=True):
+            observations[row] = observation
+        outcome = np.full(self.num_envs, None, object)
+        outcome[rows] = _OUTCOME_NAMES[ended.outcome.ravel()]
+        steps = np.zeros(self.num_envs, np.int64)
+        steps[rows] = np.repeat(ended.steps, agents)
+        returns = np.zeros(self.num_envs)
+        returns[rows] = ended.returns.ravel()
+        info: dict[str, Any] = {}
+        for name, values in (("outcome", outcome), ("steps", steps), ("return", returns)):
+            info[name], info[f"_{name}"] = values, mask.copy()
+        return {
+            "final_obs": observations,
+            "_final_obs": mask,
+            "final_info": info,
+            "_final_info": mask.copy(),
+        }
