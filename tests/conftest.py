@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from pygame_stand_in import make_pygame
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -75,3 +77,16 @@ def flower_task() -> Iterator[None]:
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
     yield
     TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id = before
+
+
+@pytest.fixture
+def pygame(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Gives pygame without a display; where it is not installed, a stand-in."""
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    try:
+        import pygame
+    except ImportError:
+        pygame = make_pygame()
+        monkeypatch.setitem(sys.modules, "pygame", pygame)
+    yield pygame
+    sys.modules.pop("sim.rendering.window", None)  # it holds on to the stand-in

@@ -20,6 +20,7 @@ SMALL = CONVOY.model_copy(update={"lidar": LidarConfig(beams=7), "max_steps": 40
 
 
 @pytest.mark.parametrize("config", [CONVOY, SMALL], ids=["default", "small"])
+@pytest.mark.usefixtures("pygame")
 def test_passes_gymnasiums_checker_without_warnings(config: EnvConfig) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -11,7 +11,7 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv  # type: ignore[import-untyped]
 
-from sim.config import EnvConfig
+from sim.config import EnvConfig, RenderConfig
 from sim.envs.common import (
     Action,
     Observation,
@@ -20,6 +20,7 @@ from sim.envs.common import (
     last_info,
     spawn_set_option,
 )
+from sim.envs.display import RENDER_MODES, Display, frame_rate
 from sim.race import Race
 
 _IGNORED_OPTION = "options"  # made up by PettingZoo's API test
@@ -34,16 +35,19 @@ class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[mi
 
     Args:
         config: The environment.
-        render_mode: Only None: this version does not render.
+        render_mode: "rgb_array", "human" or None; see `render`.
+        render_config: Size of the frames, and what they show.
         base_dir: What a map's file is relative to; none: the working directory.
 
     Raises:
-        ValueError: If every car has a driver, for another render_mode, and as `Race` does.
+        ValueError: If every car has a driver, for another render_mode, for an unknown
+            car to follow, and as `Race` does.
+        DependencyNotInstalled: If render_mode is "human" and pygame is missing.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {
+    metadata: dict[str, Any] = {  # noqa: RUF012 - as PettingZoo declares it
         "name": "f110_v0",
-        "render_modes": [],
+        "render_modes": RENDER_MODES,
         "is_parallelizable": True,
     }
 
@@ -51,15 +55,14 @@ class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[mi
         self,
         config: EnvConfig = EnvConfig(),  # noqa: B008 - frozen
         render_mode: str | None = None,
+        render_config: RenderConfig = RenderConfig(),  # noqa: B008 - frozen
         base_dir: Path | None = None,
     ) -> None:
-        if render_mode is not None:
-            raise ValueError(
-                f"render_mode {render_mode!r}: rendering is not available in this version"
-            )
         self.render_mode = render_mode
         self.possible_agents = agent_names(config)
         self.race = Race(config, base_dir=base_dir)
+        self.metadata = self.metadata | {"render_fps": frame_rate(config)}
+        self._display = Display(self.race, render_mode, render_config)
         self.agents: list[str] = []
         self._index = {name: i for i, name in enumerate(self.possible_agents)}
         # One object an agent, so that each can be seeded by itself.
@@ -98,6 +101,7 @@ class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[mi
         if seed is not None:
             self.race.seed(0, seed)
         self.race.next_episode(0, spawn_set=spawn_set)
+        self._display.update()
         self.agents = self.possible_agents[:]
         observations = self.race.episodes.observations[0].copy()
         return dict(zip(self.agents, observations, strict=True)), {n: {} for n in self.agents}
@@ -135,6 +139,7 @@ class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[mi
                 raise ValueError(f"action of {name!r} must have shape (2,), found {action!r}")
             self._actions[0, self._index[name]] = action
         episodes = self.race.step(self._actions)
+        self._display.update()
         all_observations = episodes.observations[0].copy()
         all_rewards = episodes.rewards[0].tolist()
         all_terminated = episodes.terminated[0].tolist()
@@ -160,5 +165,19 @@ class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[mi
         state: NDArray[np.float64] = self.race.world.arrays.state[0].copy()
         return state
 
+    def render(self) -> NDArray[np.uint8] | None:
+        """Show the race.
+
+        Returns:
+            In mode "rgb_array" a frame, (height, width, 3) uint8. In mode "human" None: every
+            reset and step shows itself in a window, in real time.
+
+        Raises:
+            ResetNeeded: If the environment has not been reset.
+        """
+        frames = self._display.render()
+        return None if frames is None else frames[0]
+
     def close(self) -> None:
-        """Release nothing: there is nothing to release."""
+        """Close the window, if there is one."""
+        self._display.close()

@@ -9,8 +9,9 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.error import ResetNeeded
+from numpy.typing import NDArray
 
-from sim.config import EnvConfig
+from sim.config import EnvConfig, RenderConfig
 from sim.envs.common import (
     CONVOY,
     Action,
@@ -20,6 +21,7 @@ from sim.envs.common import (
     last_info,
     spawn_set_option,
 )
+from sim.envs.display import RENDER_MODES, Display, frame_rate
 from sim.race import Race
 
 
@@ -31,27 +33,28 @@ class F110Env(gymnasium.Env[Observation, Action]):
 
     Args:
         config: The environment; exactly one car has no driver.
-        render_mode: Only None: this version does not render.
+        render_mode: "rgb_array", "human" or None; see `render`.
+        render_config: Size of the frames, and what they show.
         base_dir: What a map's file is relative to; none: the working directory.
 
     Attributes:
         race: The race; its world holds the state of all cars.
 
     Raises:
-        ValueError: If not exactly one car is without a driver, for another render_mode, and as
-            `Race` does.
+        ValueError: If not exactly one car is without a driver, for another render_mode, for an
+            unknown car to follow, and as `Race` does.
+        DependencyNotInstalled: If render_mode is "human" and pygame is missing.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - as Gymnasium declares it
+    metadata: dict[str, Any] = {"render_modes": RENDER_MODES}  # noqa: RUF012 - as Gymnasium declares it
 
     def __init__(
         self,
         config: EnvConfig = CONVOY,
         render_mode: str | None = None,
+        render_config: RenderConfig = RenderConfig(),  # noqa: B008 - frozen
         base_dir: Path | None = None,
     ) -> None:
-        if render_mode is not None:
-            raise ValueError(f"render_mode {render_mode!r}")
         self.render_mode = render_mode
         names = agent_names(config)
         if len(names) > 1:
@@ -60,6 +63,8 @@ class F110Env(gymnasium.Env[Observation, Action]):
                 "give the others a driver, or use F110ParallelEnv"
             )
         self.race = Race(config, base_dir=base_dir)
+        self.metadata = self.metadata | {"render_fps": frame_rate(config)}
+        self._display = Display(self.race, render_mode, render_config)
         self.observation_space: spaces.Box  # type: ignore[assignment]
         self.action_space: spaces.Box  # type: ignore[assignment]
         self.observation_space, self.action_space = agent_spaces(self.race)
@@ -88,6 +93,7 @@ class F110Env(gymnasium.Env[Observation, Action]):
         if seed is not None:
             self.race.seed(0, seed)
         self.race.next_episode(0, spawn_set=spawn_set)
+        self._display.update()
         return self.race.episodes.observations[0, 0].copy(), {}
 
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -111,6 +117,7 @@ class F110Env(gymnasium.Env[Observation, Action]):
             raise ValueError(f"action must have shape (2,), found {action!r}")
         self._actions[0, 0] = action
         self.race.step(self._actions)
+        self._display.update()
         return (
             episodes.observations[0, 0].copy(),
             float(episodes.rewards[0, 0]),
@@ -118,3 +125,20 @@ class F110Env(gymnasium.Env[Observation, Action]):
             bool(episodes.truncated[0, 0]),
             last_info(episodes, 0, 0) if episodes.over[0] else {},
         )
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """Show the race.
+
+        Returns:
+            In mode "rgb_array" a frame, (height, width, 3) uint8. In mode "human" None: every
+            reset and step shows itself in a window, in real time.
+
+        Raises:
+            ResetNeeded: If the environment has not been reset.
+        """
+        frames = self._display.render()
+        return None if frames is None else frames[0]
+
+    def close(self) -> None:
+        """Close the window, if there is one."""
+        self._display.close()

@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from sim.config import EnvConfig
+from sim.config import EnvConfig, RenderConfig
 from sim.envs.common import (
     CONVOY,
     OUTCOME_NAMES,
@@ -22,6 +22,7 @@ from sim.envs.common import (
     agent_spaces,
     spawn_set_option,
 )
+from sim.envs.display import RENDER_MODES, Display, frame_rate
 from sim.layout import COMMAND_SIZE
 from sim.race import Race
 from sim.tasks import Ended
@@ -50,7 +51,8 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
         num_envs: Rows, N; a multiple of the number of agents.
         copy: Whether observations are copies, the caller's to keep, or always the same array,
             which the next step overwrites. All else that is returned is new at each step.
-        render_mode: Only None: this version does not render.
+        render_mode: "rgb_array", "human" or None; see `render`.
+        render_config: Size of the frames, and what they show.
         base_dir: What a map's file is relative to; none: the working directory.
 
     Attributes:
@@ -58,11 +60,12 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
 
     Raises:
         ValueError: If every car has a driver, several agents end apart, num_envs is not such a
-            multiple, for another render_mode, and as `Race` does.
+            multiple, for another render_mode, for an unknown car to follow, and as `Race` does.
+        DependencyNotInstalled: If render_mode is "human" and pygame is missing.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012 - as Gymnasium declares it
-        "render_modes": [],
+        "render_modes": RENDER_MODES,
         "autoreset_mode": AutoresetMode.SAME_STEP,
     }
 
@@ -73,6 +76,7 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
         *,
         copy: bool = True,
         render_mode: str | None = None,
+        render_config: RenderConfig = RenderConfig(),  # noqa: B008 - frozen
         base_dir: Path | None = None,
     ) -> None:
         agents = len(agent_names(config))
@@ -85,11 +89,11 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
             raise ValueError(
                 f"num_envs must be a positive multiple of the {agents} agents, found {num_envs}"
             )
-        if render_mode is not None:
-            raise ValueError(f"render_mode {render_mode!r}")
         self.render_mode = render_mode
         self.num_envs = num_envs
         self.race = Race(config, num_envs=num_envs // agents, base_dir=base_dir)
+        self.metadata = self.metadata | {"render_fps": frame_rate(config)}
+        self._display = Display(self.race, render_mode, render_config)
         self.single_observation_space, self.single_action_space = agent_spaces(self.race)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -138,6 +142,7 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
         for e in races:
             self.race.next_episode(e, spawn_set=spawn_set)
         self._running = True
+        self._display.update()
         return self._observations(), {}
 
     def step(
@@ -169,8 +174,30 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
         rewards = episodes.rewards.flatten()
         terminated, truncated = episodes.terminated.flatten(), episodes.truncated.flatten()
         ended = self.race.autoreset()
+        self._display.update()
         infos = {} if ended is None else self._final_infos(ended)
         return self._observations(), rewards, terminated, truncated, infos
+
+    def render(self) -> tuple[NDArray[np.uint8], ...] | None:
+        """Show the races.
+
+        Returns:
+            In mode "rgb_array" a frame a row, (height, width, 3) uint8; agents of one race share
+            theirs. In mode "human" None: every reset and step shows race 0 in a window, in real
+            time.
+
+        Raises:
+            ResetNeeded: If the environment has not been reset.
+        """
+        frames = self._display.render()
+        if frames is None:
+            return None
+        agents = len(self.race.agents)
+        return tuple(frames[row // agents] for row in range(self.num_envs))
+
+    def close_extras(self, **_: Any) -> None:
+        """Close the window, if there is one."""
+        self._display.close()
 
     def _observations(self) -> Observation:
         rows = self.race.episodes.observations.reshape(self.num_envs, -1)
