@@ -6,6 +6,7 @@ import dataclasses
 import sys
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 from gymnasium.error import DependencyNotInstalled, ResetNeeded
@@ -157,6 +158,15 @@ def test_every_interface_gives_frames() -> None:
     env.step(np.ones(2, np.float32))
     env.render()
     assert np.array_equal(frame, kept)  # frames are the caller's
+
+
+def test_gymnasium_collects_frames() -> None:
+    env = gymnasium.make("F110-v0", config=SOLO, render_mode="rgb_array_list", render_config=SMALL)
+    env.reset(seed=1)
+    env.step(np.ones(2, np.float32))
+    frames = env.render()
+    assert [frame.shape for frame in frames] == [(160, 240, 3)] * 2
+    assert not np.array_equal(*frames)
 
 
 def test_agents_of_a_race_share_its_frame() -> None:

@@ -47,7 +47,7 @@ class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[mi
 
     metadata: dict[str, Any] = {  # noqa: RUF012 - as PettingZoo declares it
         "name": "f110_v0",
-        "render_modes": RENDER_MODES,
+        "render_modes": list(RENDER_MODES),
         "is_parallelizable": True,
     }
 

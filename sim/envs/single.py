@@ -46,7 +46,7 @@ class F110Env(gymnasium.Env[Observation, Action]):
         DependencyNotInstalled: If render_mode is "human" and pygame is missing.
     """
 
-    metadata: dict[str, Any] = {"render_modes": RENDER_MODES}  # noqa: RUF012 - as Gymnasium declares it
+    metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES)}  # noqa: RUF012 - as Gymnasium declares it
 
     def __init__(
         self,

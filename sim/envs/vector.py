@@ -65,7 +65,7 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012 - as Gymnasium declares it
-        "render_modes": RENDER_MODES,
+        "render_modes": list(RENDER_MODES),
         "autoreset_mode": AutoresetMode.SAME_STEP,
     }
 
