@@ -17,7 +17,6 @@ from sim.tasks import (
     FINISHED,
     NONE,
     OTHER_DONE,
-    Ended,
     Episodes,
     Task,
     make_task,
@@ -272,29 +271,19 @@ class Race:
         self.reset(env, episode, spawn_set=spawn_set)
         self._started[env] += 1
 
-    def autoreset(self) -> Ended | None:
+    def autoreset(self) -> NDArray[np.int64]:
         """Start the next episode of every environment whose episode is over.
 
-        Rewards, flags and outcomes of those environments become the new episodes': read them
-        from `episodes` first.
+        Until then `episodes` holds the last observations, rewards, returns, flags, outcomes and
+        steps of the episodes that ended; from then on, the first of the new ones.
 
         Returns:
-            How the episodes ended; None if none was over.
+            (N,) the environments that were reset, ascending; often none.
         """
-        episodes = self.episodes
-        envs = np.flatnonzero(episodes.over)
-        if not len(envs):
-            return None
-        ended = Ended(
-            envs=envs,
-            observations=episodes.observations[envs],
-            returns=episodes.returns[envs],
-            outcome=episodes.outcome[envs],
-            steps=episodes.steps[envs],
-        )
+        envs = np.flatnonzero(self.episodes.over)
         for env in envs.tolist():
             self.next_episode(env)
-        return ended
+        return envs
 
     def step(self, actions: ArrayLike) -> Episodes:
         """Advance every environment by one action.

@@ -54,19 +54,6 @@ class Episodes(NamedTuple):
     over: NDArray[np.bool_]  # (E,) the episode has ended for every agent
 
 
-class Ended(NamedTuple):
-    """The last words of the N >= 1 episodes that `sim.race.Race.autoreset` has followed up.
-
-    The arrays are copies, the caller's to keep.
-    """
-
-    envs: NDArray[np.int64]  # (N,) environments they ended in, ascending
-    observations: NDArray[np.float32]  # (N, A, D) of the state the episode ended in
-    returns: NDArray[np.float64]  # (N, A) sum of the episode's rewards
-    outcome: NDArray[np.int8]  # (N, A) of `Outcome`
-    steps: NDArray[np.int64]  # (N,) actions taken
-
-
 class Task(Protocol):
     """Pays one agent, and may end its episode.
 

@@ -34,7 +34,7 @@ def rollout(seeds: list[int], config: EnvConfig = CONFIG) -> tuple[list[bytes], 
     race = Race(config, num_envs=len(seeds))
     for e, seed in enumerate(seeds):
         race.seed(e, seed)
-    assert race.autoreset() is not None
+    assert race.autoreset().tolist() == list(range(len(seeds)))
     actions = np.stack([actions_of(seed) for seed in seeds], axis=1)
     shown: list[list[bytes]] = [[] for _ in seeds]
     count = 0
@@ -42,13 +42,9 @@ def rollout(seeds: list[int], config: EnvConfig = CONFIG) -> tuple[list[bytes], 
         found = race.step(action)
         for e in range(len(seeds)):
             shown[e].extend(part[e].tobytes() for part in found)
-        ended = race.autoreset()
-        if ended is not None:
-            count += len(ended.envs)
-            for n, e in enumerate(ended.envs):
-                shown[e].extend(part[n].tobytes() for part in ended[1:])
+        count += len(race.autoreset())
         for e in range(len(seeds)):
-            shown[e].append(race.world.arrays.scan[e].tobytes())
+            shown[e].append(race.episodes.observations[e].tobytes())
     return [b"".join(parts) for parts in shown], count
 
 
@@ -97,38 +93,36 @@ def test_unseeded_environments_have_streams_of_their_own() -> None:
     assert len(keys) == 12
 
 
-def test_what_ended_is_what_the_steps_said() -> None:
-    race, plain = Race(CONFIG, num_envs=2), Race(CONFIG)
-    for e, seed in enumerate((3, 4)):
-        race.seed(e, seed)
-        race.next_episode(e)
-    plain.seed(0, 4)
-    plain.next_episode(0)
-    stand = np.full((2, 1, 2), -1 / 3, np.float32)
-    total, steps = 0.0, 0
-    while not plain.episodes.over[0]:
-        plain.step(stand[:1])
-        total += plain.episodes.rewards[0, 0]
-        steps += 1
-        assert plain.episodes.returns[0, 0] == total
-        race.step(stand)
-        if race.episodes.over[0]:
-            race.reset(0, 1)
-    assert total < 0.0
-    ended = race.autoreset()
-    assert ended is not None
-    assert ended.envs.tolist() == [1]
-    assert np.array_equal(ended.observations[0], plain.episodes.observations[0])
-    assert ended.returns.tolist() == [[total]]
-    assert ended.outcome.tolist() == plain.episodes.outcome.tolist() != [[int(Outcome.NONE)]]
-    assert ended.steps.tolist() == [steps]
-    # The next episode has begun, and what has been handed out stays.
-    found, kept = race.episodes, [part.copy() for part in ended]
+def test_returns_add_up_the_rewards_of_an_episode() -> None:
+    race = Race(CONFIG, num_envs=2)
+    race.autoreset()
+    for _ in range(3):
+        total = np.zeros(2)
+        for _ in range(10):
+            race.step(np.full((2, 1, 2), -1 / 3))  # standing still
+            total += race.episodes.rewards[:, 0]
+            assert np.array_equal(race.episodes.returns[:, 0], total)
+        assert (total < 0.0).all()
+        race.episodes.over[:] = True
+        race.autoreset()
+        assert not race.episodes.returns.any()
+
+
+def test_the_end_can_be_read_until_the_next_episode_begins() -> None:
+    race = Race(CONFIG, num_envs=2)
+    race.autoreset()
+    race.episodes.steps[1] = CONFIG.max_steps - 1
+    found = race.step(np.zeros((2, 1, 2)))
+    last = found.observations[1].copy()
+    assert found.over.tolist() == [False, True]
+    assert found.outcome[1, 0] == Outcome.TIME_LIMIT
+    assert found.returns[1, 0] == found.rewards[1, 0] == -25.0
+    assert race.autoreset().tolist() == [1]
     assert not found.over.any()
-    assert found.returns[1, 0] == found.steps[1] == 0
-    assert not np.array_equal(found.observations[1], ended.observations[0])
-    race.step(stand)
-    assert all(np.array_equal(part, copy) for part, copy in zip(ended, kept, strict=True))
+    assert not found.truncated.any()
+    assert found.returns[1, 0] == found.rewards[1, 0] == found.steps[1] == 0
+    assert found.outcome[1, 0] == Outcome.NONE
+    assert not np.array_equal(found.observations[1], last)
 
 
 def test_a_running_batch_is_left_alone() -> None:
@@ -137,12 +131,10 @@ def test_a_running_batch_is_left_alone() -> None:
     race.step(np.zeros((3, 1, 2)))
     race.episodes.over[1] = True
     before = [part.copy() for part in (*race.world.arrays, *race.episodes)]
-    ended = race.autoreset()
-    assert ended is not None
-    assert ended.envs.tolist() == [1]
+    assert race.autoreset().tolist() == [1]
     for part, old in zip((*race.world.arrays, *race.episodes), before, strict=True):
         assert np.array_equal(part[[0, 2]], old[[0, 2]])
-    assert race.autoreset() is None
+    assert race.autoreset().tolist() == []
 
 
 def test_a_refused_spawn_set_takes_no_seed() -> None:

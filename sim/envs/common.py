@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sim.config import CarConfig, ConvoyLockConfig, EnvConfig, SecondaryViconConfig
 from sim.layout import COMMAND_SIZE
 from sim.race import Race
-from sim.tasks import Episodes, Outcome
+from sim.tasks import Outcome
 
 Observation = NDArray[np.float32]
 Action = NDArray[np.float32]
@@ -25,7 +25,6 @@ CONVOY: Final = EnvConfig(
     )
 )
 OPTIONS: Final = ("spawn_set",)  # of reset()
-OUTCOME_NAMES: Final = tuple(outcome.name.lower() for outcome in Outcome)
 
 
 def agent_names(config: EnvConfig) -> list[str]:
@@ -64,10 +63,11 @@ def spawn_set_option(options: Mapping[str, Any] | None) -> int | None:
     return None if spawn_set is None else int(spawn_set)
 
 
-def last_info(episodes: Episodes, env: int, agent: int) -> dict[str, Any]:
+def last_info(race: Race, env: int, agent: int) -> dict[str, Any]:
     """Info of an agent that is done; see the table in `sim.envs`."""
+    episodes = race.episodes
     return {
-        "outcome": OUTCOME_NAMES[episodes.outcome[env, agent]],
+        "outcome": Outcome(episodes.outcome[env, agent]).name.lower(),
         "steps": int(episodes.steps[env]),
         "return": float(episodes.returns[env, agent]),
     }

@@ -153,7 +153,7 @@ class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[mi
             terminated[name] = all_terminated[i]
             truncated[name] = all_truncated[i]
             if all_terminated[i] or all_truncated[i]:
-                infos[name] = last_info(episodes, 0, i)
+                infos[name] = last_info(self.race, 0, i)
             else:
                 infos[name] = {}
                 live.append(name)

@@ -123,7 +123,7 @@ class F110Env(gymnasium.Env[Observation, Action]):
             float(episodes.rewards[0, 0]),
             bool(episodes.terminated[0, 0]),
             bool(episodes.truncated[0, 0]),
-            last_info(episodes, 0, 0) if episodes.over[0] else {},
+            last_info(self.race, 0, 0) if episodes.over[0] else {},
         )
 
     def render(self) -> NDArray[np.uint8] | None:

@@ -15,19 +15,16 @@ from numpy.typing import NDArray
 from sim.config import EnvConfig, RenderConfig
 from sim.envs.common import (
     CONVOY,
-    OUTCOME_NAMES,
     Action,
     Observation,
     agent_names,
     agent_spaces,
+    last_info,
     spawn_set_option,
 )
 from sim.envs.display import RENDER_MODES, Display, frame_rate
 from sim.layout import COMMAND_SIZE
 from sim.race import Race
-from sim.tasks import Ended
-
-_OUTCOME_NAMES = np.array(OUTCOME_NAMES, object)
 
 
 class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
@@ -173,9 +170,9 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
         episodes = self.race.step(actions.reshape(self.race.num_envs, -1, COMMAND_SIZE))
         rewards = episodes.rewards.flatten()
         terminated, truncated = episodes.terminated.flatten(), episodes.truncated.flatten()
-        ended = self.race.autoreset()
+        infos = self._final_infos()
+        self.race.autoreset()
         self._display.update()
-        infos = {} if ended is None else self._final_infos(ended)
         return self._observations(), rewards, terminated, truncated, infos
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
@@ -203,27 +200,16 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
         rows = self.race.episodes.observations.reshape(self.num_envs, -1)
         return rows.copy() if self._copy else rows
 
-    def _final_infos(self, ended: Ended) -> dict[str, Any]:
-        """Infos of a same-step reset: arrays over all rows, and masks of the rows meant."""
+    def _final_infos(self) -> dict[str, Any]:
+        """Last observations and infos of the episodes that are over, by Gymnasium's convention."""
+        infos: dict[str, Any] = {}
+        episodes = self.race.episodes
         agents = len(self.race.agents)
-        rows = (ended.envs[:, None] * agents + np.arange(agents)).ravel()
-        mask = np.zeros(self.num_envs, np.bool_)
-        mask[rows] = True
-        observations = np.full(self.num_envs, None, object)
-        for row, observation in zip(rows, ended.observations.reshape(len(rows), -1), strict=True):
-            observations[row] = observation
-        outcome = np.full(self.num_envs, None, object)
-        outcome[rows] = _OUTCOME_NAMES[ended.outcome.ravel()]
-        steps = np.zeros(self.num_envs, np.int64)
-        steps[rows] = np.repeat(ended.steps, agents)
-        returns = np.zeros(self.num_envs)
-        returns[rows] = ended.returns.ravel()
-        info: dict[str, Any] = {}
-        for name, values in (("outcome", outcome), ("steps", steps), ("return", returns)):
-            info[name], info[f"_{name}"] = values, mask.copy()
-        return {
-            "final_obs": observations,
-            "_final_obs": mask,
-            "final_info": info,
-            "_final_info": mask.copy(),
-        }
+        for env in np.flatnonzero(episodes.over).tolist():
+            for agent in range(agents):
+                last = {
+                    "final_obs": episodes.observations[env, agent].copy(),
+                    "final_info": last_info(self.race, env, agent),
+                }
+                infos = self._add_info(infos, last, env * agents + agent)
+        return infos
