@@ -11,7 +11,7 @@ import pytest
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from gymnasium.wrappers.vector import RecordEpisodeStatistics
+from gymnasium.wrappers.vector import ClipReward, DictInfoToList
 
 from sim.config import CarConfig, EnvConfig, LidarConfig, VehicleConfig
 from sim.envs import F110Env, F110ParallelEnv, F110VectorEnv
@@ -143,15 +143,16 @@ def test_registered_and_fit_for_gymnasiums_wrappers() -> None:
         warnings.simplefilter("error")
         env = gymnasium.make_vec("F110-v0", num_envs=3, config=SOLO)
         assert isinstance(env, F110VectorEnv)
-        env = RecordEpisodeStatistics(env)
+        env = DictInfoToList(ClipReward(env, -1.0, 1.0))
         env.reset(seed=1)
         ends = 0
         for actions in batch_actions(3):
-            *_, infos = env.step(actions)
-            for row in np.flatnonzero(infos.get("_final_info", [])):
-                ends += 1
-                assert infos["episode"]["r"][row] == infos["final_info"]["return"][row]
-                assert infos["episode"]["l"][row] == infos["final_info"]["steps"][row]
+            _, rewards, terminated, truncated, infos = env.step(actions)
+            assert (abs(rewards) <= 1.0).all()
+            for row in range(3):
+                done = bool(terminated[row] or truncated[row])
+                assert ("final_info" in infos[row]) is done
+                ends += done
         assert ends >= 5
         env.close()
 

@@ -194,7 +194,9 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
 
     def close_extras(self, **_: Any) -> None:
         """Close the window, if there is one."""
-        self._display.close()
+        display = getattr(self, "_display", None)  # older Gymnasiums close half-built ones too
+        if display is not None:
+            display.close()
 
     def _observations(self) -> Observation:
         rows = self.race.episodes.observations.reshape(self.num_envs, -1)
