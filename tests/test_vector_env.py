@@ -128,6 +128,9 @@ def test_seeds_are_each_races_own() -> None:
     partly, _ = env.reset(seed=[None, None, 20])
     assert np.array_equal(partly[2], first[0])
     assert not np.array_equal(partly[1], first[0])  # it went on
+    assert np.array_equal(env.reset(seed=np.array([21, 20, 22]))[0], shifted)
+    with pytest.raises(TypeError, match="integer"):
+        env.reset(seed=[1, 2, 3.5])
 
 
 def test_an_unseeded_start_tells_its_seed() -> None:

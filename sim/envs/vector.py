@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -116,19 +117,20 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
             The observations, (N, D), and empty infos.
 
         Raises:
-            ValueError: If there are not as many seeds as races, an option is unknown or there
-                is no such spawn set.
+            ValueError: If there are not as many seeds as races, one is negative, an option is
+                unknown or there is no such spawn set.
+            TypeError: If a seed is no integer.
         """
         spawn_set = spawn_set_option(options)
         if seed is None and not self._running:
             seed = self.np_random_seed  # drawn by Gymnasium at this first look
         races = range(self.race.num_envs)
         if seed is None:
-            seeds: Sequence[int | None] = [None for _ in races]
+            seeds: list[int | None] = [None for _ in races]
         elif isinstance(seed, int | np.integer):
             seeds = [int(seed) + e for e in races]
         else:
-            seeds = seed
+            seeds = [None if own is None else operator.index(own) for own in seed]
         if len(seeds) != len(races):
             raise ValueError(f"{len(seeds)} seeds for {len(races)} races: one a race is needed")
         sequences = [None if own is None else np.random.SeedSequence(own) for own in seeds]
