@@ -13,15 +13,7 @@ from sim.config import EnvConfig
 from sim.drivers import Driver, make_driver
 from sim.layout import COMMAND_SIZE, TARGET_SPEED, TARGET_STEER
 from sim.observation import Observer
-from sim.tasks import (
-    FINISHED,
-    NONE,
-    OTHER_DONE,
-    Episodes,
-    Task,
-    make_task,
-    world_outcome,
-)
+from sim.tasks import FINISHED, NONE, OTHER_DONE, Episodes, Task, make_task, world_outcome
 from sim.tracks import Track, make_track
 from sim.world import World
 
@@ -162,6 +154,8 @@ class Race:
         self.config = config
         self.num_envs = num_envs
         self.agents = tuple(car.name for car in config.cars if car.driver is None)
+        self._seeds = np.random.SeedSequence().spawn(num_envs)
+        self._started = [0] * num_envs  # episodes of the stream, by environment
         self.track: Track = make_track(config.track, base_dir)
         self.world = World(
             self.track,
@@ -197,8 +191,6 @@ class Race:
             steps=np.zeros(num_envs, np.int64),
             over=np.ones(num_envs, np.bool_),
         )
-        self._seeds = np.random.SeedSequence().spawn(num_envs)
-        self._started = [0] * num_envs  # episodes of the stream, by environment
         self.spawn_sets = _spawn_sets(config, self.track)
         self._spawn_poses = [  # (C, 3) each: x m, y m, yaw rad
             np.array([self.track.spawns[spawn] for spawn in spawns], np.float64)
