@@ -225,3 +225,19 @@ class EnvConfig(Config):
                     f"spawn set {list(spawns)} names {len(spawns)} poses for {len(names)} cars"
                 )
         return self
+
+
+class RenderConfig(Config):
+    """What a frame shows."""
+
+    width: int = Field(600, ge=16, le=8192, description="Width of a frame. [px]")
+    height: int = Field(600, ge=16, le=8192, description="Height of a frame. [px]")
+    follow: str | None = Field(
+        None, description="Car that stays in the middle; null: the whole track does. [name]"
+    )
+    zoom: float | None = Field(
+        None,
+        gt=0,
+        le=1000,
+        description="Scale; null fits the whole track, or is 40 where a car is followed. [px/m]",
+    )

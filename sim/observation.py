@@ -1,4 +1,4 @@
-"""What an agent sees, as one float32 vector; the parts are tabled at `sim.envs.F110ParallelEnv`."""
+"""What an agent sees, as one float32 vector; the parts are tabled at `sim.envs`."""
 
 from __future__ import annotations
 

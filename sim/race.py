@@ -79,7 +79,7 @@ def _conclude(
     first: int,
     last: int,
 ) -> None:
-    """Complete the outcomes, end the episodes that are over, and derive the flags."""
+    """Add up the rewards, complete the outcomes, end episodes, and derive the flags."""
     A = episodes.outcome.shape[1]
     S = len(cars) - A
     for e in range(first, last):
@@ -100,6 +100,7 @@ def _conclude(
         else:
             over = late or (agents_done == A if A > 0 else scripted_done == S)
         for a in range(A):
+            episodes.returns[e, a] += episodes.rewards[e, a]
             if over and episodes.outcome[e, a] == NONE:
                 episodes.outcome[e, a] = OTHER_DONE
             outcome = episodes.outcome[e, a]
@@ -118,8 +119,10 @@ class Race:
     ``"all"`` it ends when every agent is done (every car, if there are no agents); an agent that
     is done earns nothing more and its car is told to stand, where others can run into it.
 
-    Race never resets by itself. An environment whose episode is over keeps its outcome, steps
-    and flags and pays 0 until `reset`; it starts out that way.
+    `step` never resets. An environment whose episode is over keeps its outcome, steps and flags
+    and pays 0 until it is reset; it starts out that way. `reset` starts an episode of a given
+    seed, `next_episode` the next of the environment's own stream (see `seed`), and `autoreset`
+    the next one wherever an episode is over.
 
     Args:
         config: The environment.
@@ -151,6 +154,8 @@ class Race:
         self.config = config
         self.num_envs = num_envs
         self.agents = tuple(car.name for car in config.cars if car.driver is None)
+        self._seeds = np.random.SeedSequence().spawn(num_envs)
+        self._started = [0] * num_envs  # episodes of the stream, by environment
         self.track: Track = make_track(config.track, base_dir)
         self.world = World(
             self.track,
@@ -179,6 +184,7 @@ class Race:
         self.episodes = Episodes(
             observations=np.zeros((num_envs, A, len(observer.low)), np.float32),
             rewards=np.zeros((num_envs, A)),
+            returns=np.zeros((num_envs, A)),
             terminated=np.zeros((num_envs, A), np.bool_),
             truncated=np.ones((num_envs, A), np.bool_),
             outcome=np.full((num_envs, A), OTHER_DONE, np.int8),
@@ -224,7 +230,7 @@ class Race:
             raise ValueError(f"spawn_set must be in 0 ... {sets - 1}, found {chosen}")
         self.world.place(env, self._spawn_poses[chosen], noise_key)
         episodes = self.episodes
-        episodes.rewards[env] = 0.0
+        episodes.rewards[env] = episodes.returns[env] = 0.0
         episodes.terminated[env] = episodes.truncated[env] = episodes.over[env] = False
         episodes.outcome[env] = NONE
         episodes.steps[env] = 0
@@ -233,6 +239,43 @@ class Race:
         for task in self._tasks:
             task.reset(env)
         self._observer.observe(self.world.arrays, episodes.observations, env, env + 1)
+
+    def seed(self, env: int, seed: Seed) -> None:
+        """Start an environment's stream of episode seeds anew; before, it is the system's entropy.
+
+        Its n-th episode (from 0) is ``SeedSequence(seed).spawn(n + 1)[n]``'s, whatever the batch
+        size, the batch position and the other environments.
+
+        Args:
+            env: Index of the environment.
+            seed: Seed of the stream; a sequence is left as it is.
+        """
+        sequence = np.random.SeedSequence
+        self._seeds[env] = seed if isinstance(seed, sequence) else sequence(seed)
+        self._started[env] = 0
+
+    def next_episode(self, env: int, *, spawn_set: int | None = None) -> None:
+        """Start the next episode of an environment's stream; see `reset`."""
+        stream = self._seeds[env]
+        # The n-th child that `SeedSequence.spawn` would make, without counting inside it.
+        key = (*stream.spawn_key, self._started[env])
+        episode = np.random.SeedSequence(stream.entropy, spawn_key=key)
+        self.reset(env, episode, spawn_set=spawn_set)
+        self._started[env] += 1
+
+    def autoreset(self) -> NDArray[np.int64]:
+        """Start the next episode of every environment whose episode is over.
+
+        Until then `episodes` holds the last observations, rewards, returns, flags, outcomes and
+        steps of the episodes that ended; from then on, the first of the new ones.
+
+        Returns:
+            (N,) the environments that were reset, ascending; often none.
+        """
+        envs = np.flatnonzero(self.episodes.over)
+        for env in envs.tolist():
+            self.next_episode(env)
+        return envs
 
     def step(self, actions: ArrayLike) -> Episodes:
         """Advance every environment by one action.

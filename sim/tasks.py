@@ -46,6 +46,7 @@ class Episodes(NamedTuple):
 
     observations: NDArray[np.float32]  # (E, A, D)
     rewards: NDArray[np.float64]  # (E, A) of the latest step
+    returns: NDArray[np.float64]  # (E, A) sum of this episode's rewards
     terminated: NDArray[np.bool_]  # (E, A) ended in a state from which nothing more is earned
     truncated: NDArray[np.bool_]  # (E, A) cut off: the state has a value; never both
     outcome: NDArray[np.int8]  # (E, A) of `Outcome`

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import yaml
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
+from pygame_stand_in import make_pygame
 
 from f110_fl import exchange
 
@@ -124,3 +126,16 @@ class FakeGrid(Grid):
         raise NotImplementedError
 
     set_run = create_message = push_messages = pull_messages = None  # type: ignore[assignment]
+
+
+@pytest.fixture
+def pygame(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Gives pygame without a display; where it is not installed, a stand-in."""
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    try:
+        import pygame
+    except ImportError:
+        pygame = make_pygame()
+        monkeypatch.setitem(sys.modules, "pygame", pygame)
+    yield pygame
+    sys.modules.pop("sim.rendering.window", None)  # it holds on to the stand-in

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Box
 from pettingzoo.test import parallel_api_test, parallel_seed_test
 
@@ -107,7 +108,7 @@ def test_the_last_info_holds_the_outcome() -> None:
         {"car_0": -25.0},
         {"car_0": False},
         {"car_0": True},
-        {"car_0": {"outcome": "time_limit", "steps": 2}},
+        {"car_0": {"outcome": "time_limit", "steps": 2, "return": -25.0}},
     )
     assert env.agents == []
 
@@ -120,7 +121,7 @@ def test_agents_that_are_done_leave_and_stay_away() -> None:
     _, rewards, terminated, truncated, infos = env.step(stand)
     assert terminated == {"car_0": True, "car_1": False}
     assert truncated == {"car_0": False, "car_1": False}
-    assert infos == {"car_0": {"outcome": "crash", "steps": 1}, "car_1": {}}
+    assert infos == {"car_0": {"outcome": "crash", "steps": 1, "return": 0.0}, "car_1": {}}
     assert rewards == {"car_0": 0.0, "car_1": 0.0}
     assert env.agents == ["car_1"]
     with pytest.raises(ValueError, match=r"actions must be those of \['car_1'\]"):
@@ -142,6 +143,14 @@ def test_options_choose_the_spawn_set() -> None:
         env.reset(options={"spawn_set": "first"})
 
 
+def test_agents_sample_from_spaces_of_their_own() -> None:
+    env = F110ParallelEnv(PAIR)
+    for name in env.possible_agents:
+        env.action_space(name).seed(1)
+    first, second = (env.action_space(name).sample() for name in env.possible_agents)
+    assert np.array_equal(first, second)
+
+
 def test_state_is_a_copy_of_every_cars_state() -> None:
     env = F110ParallelEnv(CONVOY)
     env.reset(seed=1)
@@ -154,11 +163,11 @@ def test_state_is_a_copy_of_every_cars_state() -> None:
 def test_stepping_needs_a_running_episode() -> None:
     env = F110ParallelEnv(CONVOY.model_copy(update={"max_steps": 1}))
     go = {"car_0": np.zeros(2, np.float32)}
-    with pytest.raises(ValueError, match="call reset"):
+    with pytest.raises(ResetNeeded, match="call reset"):
         env.step(go)
     env.reset(seed=1)
     env.step(go)
-    with pytest.raises(ValueError, match="call reset"):
+    with pytest.raises(ResetNeeded, match="call reset"):
         env.step(go)
 
 
@@ -180,11 +189,11 @@ def test_bad_actions_are_refused(actions: dict[str, object], message: str) -> No
 
 
 def test_bad_constructions_are_refused() -> None:
-    with pytest.raises(ValueError, match="rendering is not available in this version"):
-        F110ParallelEnv(CONVOY, render_mode="human")
     driven = CONVOY.cars[0].model_copy(
         update={"driver": CONVOY.cars[1].driver.model_copy(update={"target": "car_1"})}
     )
     cars = (driven.model_copy(update={"task": None}), CONVOY.cars[1])
     with pytest.raises(ValueError, match="an environment needs an agent"):
         F110ParallelEnv(CONVOY.model_copy(update={"cars": cars}))
+    with pytest.raises(TypeError, match=r"config must be a sim.config.EnvConfig, found dict"):
+        F110ParallelEnv({})

@@ -45,6 +45,7 @@ class Situation:
         self.episodes = Episodes(
             observations=np.zeros((E, 1, 1), np.float32),
             rewards=np.zeros((E, 1)),
+            returns=np.zeros((E, 1)),
             terminated=np.zeros((E, 1), np.bool_),
             truncated=np.zeros((E, 1), np.bool_),
             outcome=np.zeros((E, 1), np.int8),

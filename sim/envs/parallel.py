@@ -1,81 +1,53 @@
-"""Environments over `sim.race.Race`."""
+"""Several learning cars: the PettingZoo interface."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv  # type: ignore[import-untyped]
 
-from sim.config import EnvConfig
+from sim.config import EnvConfig, RenderConfig
+from sim.envs.common import (
+    Action,
+    Observation,
+    agent_names,
+    agent_spaces,
+    last_info,
+    spawn_set_option,
+)
+from sim.envs.display import RENDER_MODES, Display, frame_rate
 from sim.race import Race
-from sim.tasks import Outcome
 
-Observation = NDArray[np.float32]
-Action = NDArray[np.float32]
-
-_OPTIONS = ("spawn_set",)
 _IGNORED_OPTION = "options"  # made up by PettingZoo's API test
 
 
 class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[misc]
     """Cars on a track as a PettingZoo parallel environment.
 
-    The agents are the cars without a driver, by name.
-
-    **Actions**: ``Box(-1, 1, (2,), float32)``; values outside are clipped, NaN is an error.
-
-    | index | meaning | -1 | 1 | unit |
-    |---|---|---|---|---|
-    | 0 | steering angle, left positive | -steer_max | steer_max | rad |
-    | 1 | speed | speed_min, or 0 if ``reverse`` is off | speed_max | m/s |
-
-    **Observations**: ``Box(low, high, (D,), float32)``, the parts that ``observation`` lists, in
-    that order; each starts where the one before ends. B beams, C cars.
-
-    | part | index | meaning | bounds | 1 stands for |
-    |---|---|---|---|---|
-    | lidar | 0 ... B-1 | distance along each beam, right to left | [0, 1] | max_range m |
-    | pose | 0 | x from the centre of the track's free bounding box | [-1, 1] | half its length, m |
-    | pose | 1 | y from the centre of the track's free bounding box | [-1, 1] | half its width, m |
-    | pose | 2 | sine of yaw | [-1, 1] | - |
-    | pose | 3 | cosine of yaw | [-1, 1] | - |
-    | motion | 0 | speed along the body | [-1, 1] | speed_max m/s |
-    | motion | 1 | steering angle | [-1, 1] | steer_max rad |
-    | motion | 2 | yaw rate | [-1, 1] | 2 pi rad/s |
-    | motion | 3 | slip angle | [-1, 1] | pi/4 rad |
-    | others | 4k | f / (abs(f) + 2), f m ahead of the own car | [-1, 1] | infinity; 2 m read 0.5 |
-    | others | 4k+1 | l / (abs(l) + 2), l m left of the own car | [-1, 1] | infinity |
-    | others | 4k+2 | sine of the other's yaw less the own | [-1, 1] | - |
-    | others | 4k+3 | cosine of the other's yaw less the own | [-1, 1] | - |
-
-    k = 0 ... C-2 counts the other cars from the own one: the next in the order of the
-    configuration first, the first after the last. Values of ``pose`` and ``motion`` beyond the
-    bounds are clipped. The two-car scenario with 54 beams gives D = 54 + 4 + 4 = 62.
-
-    **Rewards** are those of each car's task (`sim.tasks`); without a task, 0.
-
-    **Episode end**: an agent is terminated when it crashes, crosses the finish line or
-    accomplishes its task, and truncated when its task gives up on it, at ``max_steps`` or, with
-    ``end_when="any"``, when any other car is done. Its last info holds ``outcome``, the
-    `sim.tasks.Outcome` in lower case ("success", "crash", "finished", "idle", "time_limit",
-    "other_done") and ``steps``, the actions taken; before that, infos are empty.
+    The agents are the cars without a driver, by name; `sim.envs` tables what they observe, do
+    and earn. An agent's last info holds ``outcome``, ``steps`` and ``return``; before that,
+    infos are empty.
 
     Args:
         config: The environment.
-        render_mode: Only None: this version does not render.
+        render_mode: "rgb_array", "human" or None; see `render`.
+        render_config: Size of the frames, and what they show.
         base_dir: What a map's file is relative to; none: the working directory.
 
     Raises:
-        ValueError: If every car has a driver, for another render_mode, and as `Race` does.
+        ValueError: If every car has a driver, for another render_mode, for an unknown
+            car to follow, and as `Race` does.
+        DependencyNotInstalled: If render_mode is "human" and pygame is missing.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {
+    metadata: dict[str, Any] = {  # noqa: RUF012 - as PettingZoo declares it
         "name": "f110_v0",
-        "render_modes": [],
+        "render_modes": list(RENDER_MODES),
         "is_parallelizable": True,
     }
 
@@ -83,26 +55,21 @@ class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[mi
         self,
         config: EnvConfig = EnvConfig(),  # noqa: B008 - frozen
         render_mode: str | None = None,
+        render_config: RenderConfig = RenderConfig(),  # noqa: B008 - frozen
         base_dir: Path | None = None,
     ) -> None:
-        if render_mode is not None:
-            raise ValueError(
-                f"render_mode {render_mode!r}: rendering is not available in this version"
-            )
         self.render_mode = render_mode
+        self.possible_agents = agent_names(config)
         self.race = Race(config, base_dir=base_dir)
-        if not self.race.agents:
-            raise ValueError("every car has a driver: an environment needs an agent")
-        self.possible_agents = list(self.race.agents)
+        self.metadata = self.metadata | {"render_fps": frame_rate(config)}
+        self._display = Display(self.race, render_mode, render_config)
         self.agents: list[str] = []
         self._index = {name: i for i, name in enumerate(self.possible_agents)}
-        low, high = self.race.observation_low, self.race.observation_high
-        self.observation_spaces = {n: spaces.Box(low, high) for n in self.possible_agents}
-        self.action_spaces = {
-            n: spaces.Box(-1.0, 1.0, (2,), np.float32) for n in self.possible_agents
-        }
+        # One object an agent, so that each can be seeded by itself.
+        agents = {name: agent_spaces(self.race) for name in self.possible_agents}
+        self.observation_spaces = {name: own[0] for name, own in agents.items()}
+        self.action_spaces = {name: own[1] for name, own in agents.items()}
         self._actions = np.zeros((1, len(self.possible_agents), 2), np.float32)
-        self._seeds = np.random.SeedSequence()
 
     def observation_space(self, agent: str) -> spaces.Box:
         """Space of an agent's observations, the same object at every call."""
@@ -129,17 +96,12 @@ class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[mi
             ValueError: If an option is unknown or there is no such spawn set. An option called
                 "options" is ignored: PettingZoo's own API test passes it to every environment.
         """
-        spawn_set = None
-        for key, value in (options or {}).items():
-            if key not in (*_OPTIONS, _IGNORED_OPTION):
-                raise ValueError(f"unknown reset option {key!r}; known: {list(_OPTIONS)}")
-            if key == "spawn_set":
-                if not isinstance(value, int):
-                    raise ValueError(f"spawn_set must be an integer, found {value!r}")
-                spawn_set = value
+        known = {k: v for k, v in (options or {}).items() if k != _IGNORED_OPTION}
+        spawn_set = spawn_set_option(known)
         if seed is not None:
-            self._seeds = np.random.SeedSequence(seed)
-        self.race.reset(0, self._seeds.spawn(1)[0], spawn_set=spawn_set)
+            self.race.seed(0, seed)
+        self.race.next_episode(0, spawn_set=spawn_set)
+        self._display.update()
         self.agents = self.possible_agents[:]
         observations = self.race.episodes.observations[0].copy()
         return dict(zip(self.agents, observations, strict=True)), {n: {} for n in self.agents}
@@ -163,12 +125,13 @@ class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[mi
             infos of the agents that acted. Those that are done leave ``agents``.
 
         Raises:
-            ValueError: If the episode is over, an agent's action is missing, of the wrong shape
-                or not a number, or an agent is unknown or done.
+            ValueError: If an agent's action is missing, of the wrong shape or not a number, or an
+                agent is unknown or done. Nothing has moved then.
+            ResetNeeded: If no episode is running.
         """
         agents = self.agents
         if not agents:
-            raise ValueError("the episode is over: call reset()")
+            raise ResetNeeded("no episode is running: call reset() before step()")
         if actions.keys() != set(agents):
             raise ValueError(f"actions must be those of {agents}, found {list(actions)}")
         for name, action in actions.items():
@@ -176,6 +139,7 @@ class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[mi
                 raise ValueError(f"action of {name!r} must have shape (2,), found {action!r}")
             self._actions[0, self._index[name]] = action
         episodes = self.race.step(self._actions)
+        self._display.update()
         all_observations = episodes.observations[0].copy()
         all_rewards = episodes.rewards[0].tolist()
         all_terminated = episodes.terminated[0].tolist()
@@ -189,8 +153,7 @@ class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[mi
             terminated[name] = all_terminated[i]
             truncated[name] = all_truncated[i]
             if all_terminated[i] or all_truncated[i]:
-                outcome = Outcome(episodes.outcome[0, i]).name.lower()
-                infos[name] = {"outcome": outcome, "steps": int(episodes.steps[0])}
+                infos[name] = last_info(self.race, 0, i)
             else:
                 infos[name] = {}
                 live.append(name)
@@ -202,5 +165,19 @@ class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[mi
         state: NDArray[np.float64] = self.race.world.arrays.state[0].copy()
         return state
 
+    def render(self) -> NDArray[np.uint8] | None:
+        """Show the race.
+
+        Returns:
+            In mode "rgb_array" a frame, (height, width, 3) uint8. In mode "human" None: every
+            reset and step shows itself in a window, in real time.
+
+        Raises:
+            ResetNeeded: If the environment has not been reset.
+        """
+        frames = self._display.render()
+        return None if frames is None else frames[0]
+
     def close(self) -> None:
-        """Release nothing: there is nothing to release."""
+        """Close the window, if there is one."""
+        self._display.close()

@@ -1,0 +1,71 @@
+"""Environments over `sim.race.Race`: one race behind three interfaces.
+
+| class | interface | for |
+|---|---|---|
+| `F110ParallelEnv` | `pettingzoo.ParallelEnv` | several learning cars |
+| `F110Env` | `gymnasium.Env`, ``F110-v0`` | one learning car, the others scripted |
+| `F110VectorEnv` | `gymnasium.vector.VectorEnv`, ``F110-v0`` | a batch of races at full speed |
+
+Importing this package registers ``F110-v0`` with Gymnasium. The cars without a driver are the
+agents. What they do, see and earn is the same in all three:
+
+**Actions**: ``Box(-1, 1, (2,), float32)``; values outside are clipped, NaN is an error.
+
+| index | meaning | -1 | 1 | unit |
+|---|---|---|---|---|
+| 0 | steering angle, left positive | -steer_max | steer_max | rad |
+| 1 | speed | speed_min, or 0 if ``reverse`` is off | speed_max | m/s |
+
+**Observations**: ``Box(low, high, (D,), float32)``, the parts that ``observation`` lists, in
+that order; each starts where the one before ends. B beams, C cars.
+
+| part | index | meaning | bounds | 1 stands for |
+|---|---|---|---|---|
+| lidar | 0 ... B-1 | distance along each beam, right to left | [0, 1] | max_range m |
+| pose | 0 | x from the centre of the track's free bounding box | [-1, 1] | half its length, m |
+| pose | 1 | y from the centre of the track's free bounding box | [-1, 1] | half its width, m |
+| pose | 2 | sine of yaw | [-1, 1] | - |
+| pose | 3 | cosine of yaw | [-1, 1] | - |
+| motion | 0 | speed along the body | [-1, 1] | speed_max m/s |
+| motion | 1 | steering angle | [-1, 1] | steer_max rad |
+| motion | 2 | yaw rate | [-1, 1] | 2 pi rad/s |
+| motion | 3 | slip angle | [-1, 1] | pi/4 rad |
+| others | 4k | f / (abs(f) + 2), f m ahead of the own car | [-1, 1] | infinity; 2 m read 0.5 |
+| others | 4k+1 | l / (abs(l) + 2), l m left of the own car | [-1, 1] | infinity |
+| others | 4k+2 | sine of the other's yaw less the own | [-1, 1] | - |
+| others | 4k+3 | cosine of the other's yaw less the own | [-1, 1] | - |
+
+k = 0 ... C-2 counts the other cars from the own one: the next in the order of the
+configuration first, the first after the last. Values of ``pose`` and ``motion`` beyond the
+bounds are clipped. The two-car scenario with 54 beams gives D = 54 + 4 + 4 = 62.
+
+**Rewards** are those of each car's task (`sim.tasks`); without a task, 0.
+
+**Episode end**: an agent is terminated when it crashes, crosses the finish line or
+accomplishes its task, and truncated when its task gives up on it, at ``max_steps`` or, with
+``end_when="any"``, when any other car is done. Its last info holds
+
+| key | meaning |
+|---|---|
+| ``outcome`` | `sim.tasks.Outcome` in lower case: "success", "crash", "finished", "idle", ... |
+| ``steps`` | actions taken in the episode |
+| ``return`` | sum of the episode's rewards |
+
+**Seeds**: ``reset(seed=s)`` starts an environment's sequence of episodes anew, ``reset()`` goes
+on with it; all three interfaces give the same episodes for the same seed.
+"""
+
+from __future__ import annotations
+
+import gymnasium
+
+from sim.envs.parallel import F110ParallelEnv
+from sim.envs.single import F110Env
+from sim.envs.vector import F110VectorEnv
+
+__all__ = ["F110Env", "F110ParallelEnv", "F110VectorEnv"]
+
+# Names only: nothing is built or imported until `gymnasium.make` asks for it.
+gymnasium.register(
+    id="F110-v0", entry_point="sim.envs:F110Env", vector_entry_point="sim.envs:F110VectorEnv"
+)

@@ -1,0 +1,73 @@
+"""What the environments' interfaces share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from sim.config import CarConfig, ConvoyLockConfig, EnvConfig, SecondaryViconConfig
+from sim.layout import COMMAND_SIZE
+from sim.race import Race
+from sim.tasks import Outcome
+
+Observation = NDArray[np.float32]
+Action = NDArray[np.float32]
+
+# One learning car: car_0 attacks car_1, which is scripted.
+CONVOY: Final = EnvConfig(
+    cars=(
+        CarConfig(name="car_0", task=ConvoyLockConfig(target="car_1")),
+        CarConfig(name="car_1", driver=SecondaryViconConfig(target="car_0")),
+    )
+)
+OPTIONS: Final = ("spawn_set",)  # of reset()
+
+
+def agent_names(config: EnvConfig) -> list[str]:
+    """Names of the cars without a driver.
+
+    Raises:
+        TypeError: If the configuration is none.
+        ValueError: If every car has a driver.
+    """
+    if not isinstance(config, EnvConfig):
+        raise TypeError(f"config must be a sim.config.EnvConfig, found {type(config).__name__}")
+    names = [car.name for car in config.cars if car.driver is None]
+    if not names:
+        raise ValueError("every car has a driver: an environment needs an agent")
+    return names
+
+
+def agent_spaces(race: Race) -> tuple[spaces.Box, spaces.Box]:
+    """Spaces of an agent's observations and actions, new ones; see the tables in `sim.envs`."""
+    action_space = spaces.Box(-1.0, 1.0, (COMMAND_SIZE,), np.float32)
+    return spaces.Box(race.observation_low, race.observation_high), action_space
+
+
+def spawn_set_option(options: Mapping[str, Any] | None) -> int | None:
+    """Read the options of a reset: ``{"spawn_set": i}`` asks for that spawn set.
+
+    Raises:
+        ValueError: If an option is unknown, or the spawn set no integer.
+    """
+    for key in options or {}:
+        if key not in OPTIONS:
+            raise ValueError(f"unknown reset option {key!r}; known: {list(OPTIONS)}")
+    spawn_set = (options or {}).get("spawn_set")
+    if spawn_set is not None and not isinstance(spawn_set, int | np.integer):
+        raise ValueError(f"spawn_set must be an integer, found {spawn_set!r}")
+    return None if spawn_set is None else int(spawn_set)
+
+
+def last_info(race: Race, env: int, agent: int) -> dict[str, Any]:
+    """Info of an agent that is done; see the table in `sim.envs`."""
+    episodes = race.episodes
+    return {
+        "outcome": Outcome(episodes.outcome[env, agent]).name.lower(),
+        "steps": int(episodes.steps[env]),
+        "return": float(episodes.returns[env, agent]),
+    }

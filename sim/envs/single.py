@@ -1,0 +1,144 @@
+"""One learning car: the Gymnasium interface."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.error import ResetNeeded
+from numpy.typing import NDArray
+
+from sim.config import EnvConfig, RenderConfig
+from sim.envs.common import (
+    CONVOY,
+    Action,
+    Observation,
+    agent_names,
+    agent_spaces,
+    last_info,
+    spawn_set_option,
+)
+from sim.envs.display import RENDER_MODES, Display, frame_rate
+from sim.race import Race
+
+
+class F110Env(gymnasium.Env[Observation, Action]):
+    """A race with one learning car as a Gymnasium environment; every other car is scripted.
+
+    `sim.envs` tables what it observes, does and earns. The episode's last info holds
+    ``outcome``, ``steps`` and ``return``; before that, infos are empty.
+
+    Args:
+        config: The environment; exactly one car has no driver.
+        render_mode: "rgb_array", "human" or None; see `render`.
+        render_config: Size of the frames, and what they show.
+        base_dir: What a map's file is relative to; none: the working directory.
+
+    Attributes:
+        race: The race; its world holds the state of all cars.
+
+    Raises:
+        ValueError: If not exactly one car is without a driver, for another render_mode, for an
+            unknown car to follow, and as `Race` does.
+        DependencyNotInstalled: If render_mode is "human" and pygame is missing.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES)}  # noqa: RUF012 - as Gymnasium declares it
+
+    def __init__(
+        self,
+        config: EnvConfig = CONVOY,
+        render_mode: str | None = None,
+        render_config: RenderConfig = RenderConfig(),  # noqa: B008 - frozen
+        base_dir: Path | None = None,
+    ) -> None:
+        self.render_mode = render_mode
+        names = agent_names(config)
+        if len(names) > 1:
+            raise ValueError(
+                f"cars without a driver: {names}; F110Env has one agent: "
+                "give the others a driver, or use F110ParallelEnv"
+            )
+        self.race = Race(config, base_dir=base_dir)
+        self.metadata = self.metadata | {"render_fps": frame_rate(config)}
+        self._display = Display(self.race, render_mode, render_config)
+        self.observation_space: spaces.Box  # type: ignore[assignment]
+        self.action_space: spaces.Box  # type: ignore[assignment]
+        self.observation_space, self.action_space = agent_spaces(self.race)
+        self._actions = np.zeros((1, 1, 2), np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode.
+
+        Args:
+            seed: Restarts the sequence of episodes; none goes on with it. The first sequence is
+                seeded from the operating system's entropy; ``np_random_seed`` tells the seed.
+            options: ``{"spawn_set": i}`` starts from that spawn set instead of a drawn one.
+
+        Returns:
+            The observation, (D,), and an empty info.
+
+        Raises:
+            ValueError: If an option is unknown or there is no such spawn set.
+        """
+        spawn_set = spawn_set_option(options)
+        if seed is None and self._np_random_seed is None:
+            seed = self.np_random_seed  # drawn by Gymnasium at this first look
+        super().reset(seed=seed)
+        if seed is not None:
+            self.race.seed(0, seed)
+        self.race.next_episode(0, spawn_set=spawn_set)
+        self._display.update()
+        return self.race.episodes.observations[0, 0].copy(), {}
+
+    def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Let the car act once.
+
+        Args:
+            action: (2,) in [-1, 1].
+
+        Returns:
+            Observation (a copy), reward, terminated, truncated and info.
+
+        Raises:
+            ValueError: If the action is of the wrong shape or not a number. Nothing has moved
+                then.
+            ResetNeeded: If no episode is running.
+        """
+        episodes = self.race.episodes
+        if episodes.over[0]:
+            raise ResetNeeded("no episode is running: call reset() before step()")
+        if np.shape(action) != (2,):
+            raise ValueError(f"action must have shape (2,), found {action!r}")
+        self._actions[0, 0] = action
+        self.race.step(self._actions)
+        self._display.update()
+        return (
+            episodes.observations[0, 0].copy(),
+            float(episodes.rewards[0, 0]),
+            bool(episodes.terminated[0, 0]),
+            bool(episodes.truncated[0, 0]),
+            last_info(self.race, 0, 0) if episodes.over[0] else {},
+        )
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """Show the race.
+
+        Returns:
+            In mode "rgb_array" a frame, (height, width, 3) uint8. In mode "human" None: every
+            reset and step shows itself in a window, in real time.
+
+        Raises:
+            ResetNeeded: If the environment has not been reset.
+        """
+        frames = self._display.render()
+        return None if frames is None else frames[0]
+
+    def close(self) -> None:
+        """Close the window, if there is one."""
+        self._display.close()

@@ -1,0 +1,189 @@
+"""Frames of a race seen from above, drawn with Pillow: no display is needed."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from sim.config import RenderConfig
+from sim.layout import YAW, V, X, Y
+from sim.lidar import make_beams
+from sim.observation import free_box
+from sim.race import Race
+from sim.vehicle import LENGTH, WIDTH
+
+Color = tuple[int, int, int]
+Frame = NDArray[np.uint8]
+Point = tuple[float, float]
+Points = NDArray[np.float64]
+
+FOLLOW_ZOOM: Final = 40.0  # px/m
+MARGIN: Final = 0.04  # of a frame that shows the whole track, kept free
+MIN_CAR: Final = 12.0  # px; a car that is shorter at this scale is drawn enlarged
+
+FREE: Final[Color] = (246, 246, 242)
+WALL: Final[Color] = (52, 58, 64)
+CENTERLINE: Final[Color] = (190, 194, 200)
+FINISH: Final[Color] = (46, 139, 87)
+TEXT: Final[Color] = (20, 20, 20)
+TEXT_BACK: Final[Color] = (255, 255, 255)
+OUTLINE: Final[Color] = (20, 20, 20)
+CRASHED: Final[Color] = (220, 20, 20)  # outline of a car that has touched anything
+# Okabe and Ito's colours, which the colour-blind tell apart; cars take them in turn.
+CARS: Final[tuple[Color, ...]] = (
+    (0, 114, 178),
+    (230, 159, 0),
+    (204, 121, 167),
+    (0, 158, 115),
+    (213, 94, 0),
+    (86, 180, 233),
+    (240, 228, 66),
+)
+
+
+class Renderer:
+    """Draws the environments of a race: walls, lines, cars, LiDAR hits, names, speeds, time.
+
+    Drawing reads the race and draws no random numbers. LiDAR hits are those of the car followed,
+    else of the agents. A car's outline turns red when it has crashed.
+
+    Args:
+        race: The race to look at.
+        config: Size of the frames, and what they show.
+
+    Raises:
+        ValueError: If the car to follow does not exist.
+    """
+
+    def __init__(self, race: Race, config: RenderConfig) -> None:
+        names = [car.name for car in race.config.cars]
+        if config.follow is not None and config.follow not in names:
+            raise ValueError(f"follow {config.follow!r}: the cars are {names}")
+        self._race = race
+        self._names = names
+        self._size = config.width, config.height
+        self._followed = None if config.follow is None else names.index(config.follow)
+        low, high = free_box(race.track)
+        middle = (low + high) / 2
+        self._middle = float(middle[0]), float(middle[1])
+        fitting = float(np.min((1.0 - MARGIN) * np.array(self._size) / (high - low)))
+        self._zoom = config.zoom or (fitting if self._followed is None else FOLLOW_ZOOM)
+        self._beams = make_beams(race.config.lidar)
+        if self._followed is None:
+            self._scanning = [names.index(name) for name in race.agents] or [0]
+        else:
+            self._scanning = [self._followed]
+        self._font = ImageFont.load_default()
+        self._map = self._draw_map()
+        self._still = None if self._followed is not None else self._background(self._middle)
+
+    def frame(self, env: int = 0) -> Frame:
+        """Draw one environment.
+
+        Args:
+            env: Index of the environment.
+
+        Returns:
+            (height, width, 3) uint8 red, green, blue; the caller's to keep.
+        """
+        state = self._race.world.arrays.state[env]
+        if self._still is None:
+            centre = float(state[self._followed, X]), float(state[self._followed, Y])
+            image = self._background(centre)
+        else:
+            centre, image = self._middle, self._still.copy()
+        draw = ImageDraw.Draw(image)
+        for car in self._scanning:
+            self._draw_scan(draw, centre, env, car)
+        for car in range(len(state)):
+            self._draw_car(draw, centre, env, car)
+        for car, (x, y) in enumerate(self.to_pixels(state[:, [X, Y]], centre).tolist()):
+            if 0 <= x < self._size[0] and 0 <= y < self._size[1]:
+                text = f"{self._names[car]}: {state[car, V]:.1f} m/s"
+                self._draw_text(draw, (x + MIN_CAR, y - 2 * MIN_CAR), text)
+        seconds = self._race.world.arrays.steps[env] * self._race.config.physics_step
+        self._draw_text(draw, (6.0, 4.0), f"{seconds:.2f} s")
+        return np.array(image)
+
+    def to_pixels(self, points: Points, centre: Point) -> Points:
+        """Find where points lie in a frame.
+
+        Args:
+            points: (N, 2) m.
+            centre: What lies in the middle of the frame, m.
+
+        Returns:
+            (N, 2) px to the right of and below the upper left corner.
+        """
+        width, height = self._size
+        pixels: Points = (points - centre) * (self._zoom, -self._zoom) + (width / 2, height / 2)
+        return pixels
+
+    def _draw_map(self) -> Image.Image:
+        """One pixel a cell, row 0 lowest; at least a frame's pixel thick, no wall is lost."""
+        free = self._race.track.distance > 0.5 / self._zoom
+        image = Image.fromarray(free.astype(np.uint8))
+        image.putpalette([*WALL, *FREE])
+        return image
+
+    def _background(self, centre: Point) -> Image.Image:
+        """What does not move, in a frame around a point."""
+        track, (width, height) = self._race.track, self._size
+        x, y, yaw = track.origin
+        cos, sin = np.cos(yaw), np.sin(yaw)
+        # The frame's upper left corner in the grid's frame, and a pixel's edge, in cells.
+        left = (centre[0] - width / 2 / self._zoom - x) / track.resolution
+        top = (centre[1] + height / 2 / self._zoom - y) / track.resolution
+        edge = 1.0 / (self._zoom * track.resolution)
+        columns = cos * edge, -sin * edge, cos * left + sin * top
+        rows = -sin * edge, -cos * edge, cos * top - sin * left
+        image = self._map.transform(
+            self._size,
+            Image.Transform.AFFINE,
+            (*columns, *rows),
+            Image.Resampling.NEAREST,
+            fillcolor=0,  # walls, outside the grid too
+        ).convert("RGB")
+        draw = ImageDraw.Draw(image)
+        line = track.centerline
+        if len(line):
+            points = np.vstack([line, line[:1]]) if track.closed else line
+            draw.line(self.to_pixels(points, centre).ravel().tolist(), CENTERLINE)
+        if track.finish_line:
+            ends = np.array(track.finish_line)
+            draw.line(self.to_pixels(ends, centre).ravel().tolist(), FINISH, width=3)
+        return image
+
+    def _draw_scan(self, draw: ImageDraw.ImageDraw, centre: Point, env: int, car: int) -> None:
+        """Mark where a car's beams hit."""
+        arrays, beams = self._race.world.arrays, self._beams
+        scan, (x, y, yaw) = arrays.scan[env, car], arrays.state[env, car, [X, Y, YAW]]
+        cos, sin = np.cos(yaw), np.sin(yaw)
+        forward, left = beams.mount_x + scan * beams.cos, scan * beams.sin
+        hits = np.column_stack([x + cos * forward - sin * left, y + sin * forward + cos * left])
+        pixels = self.to_pixels(hits[scan < beams.max_range], centre)
+        dots = np.concatenate([pixels + offset for offset in ((0, 0), (0, 1), (1, 0), (1, 1))])
+        draw.point(dots.ravel().tolist(), CARS[car % len(CARS)])
+
+    def _draw_car(self, draw: ImageDraw.ImageDraw, centre: Point, env: int, car: int) -> None:
+        """Draw a car's rectangle, and a dark nose."""
+        arrays, vehicle = self._race.world.arrays, self._race.world.vehicles[env, car]
+        x, y, yaw = arrays.state[env, car, [X, Y, YAW]]
+        enlarge = max(1.0, MIN_CAR / (vehicle[LENGTH] * self._zoom))
+        half_length, half_width = enlarge * vehicle[LENGTH] / 2, enlarge * vehicle[WIDTH] / 2
+        cos, sin = np.cos(yaw), np.sin(yaw)
+        turn = np.array([[cos, sin], [-sin, cos]])
+        body = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+        nose = np.array([[1.0, 0.0], [0.4, 0.8], [0.4, -0.8]])
+        outline = CRASHED if arrays.crashed[env, car] else OUTLINE
+        for shape, fill in ((body, CARS[car % len(CARS)]), (nose, OUTLINE)):
+            corners = shape * (half_length, half_width) @ turn + (x, y)
+            draw.polygon(self.to_pixels(corners, centre).ravel().tolist(), fill, outline)
+
+    def _draw_text(self, draw: ImageDraw.ImageDraw, at: Point, text: str) -> None:
+        left, top, right, bottom = draw.textbbox(at, text, self._font)
+        draw.rectangle((left - 2, top - 2, right + 2, bottom + 2), TEXT_BACK)
+        draw.text(at, text, TEXT, self._font)
