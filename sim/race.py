@@ -125,6 +125,7 @@ class Race:
         config: The environment.
         num_envs: Environments in the batch, E.
         base_dir: What a map's file is relative to; none: the working directory.
+        num_threads: Threads that share the environments of a step; results do not depend on it.
 
     Attributes:
         config: The environment.
@@ -144,7 +145,12 @@ class Race:
     """
 
     def __init__(
-        self, config: EnvConfig, *, num_envs: int = 1, base_dir: Path | None = None
+        self,
+        config: EnvConfig,
+        *,
+        num_envs: int = 1,
+        base_dir: Path | None = None,
+        num_threads: int = 1,
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, found {num_envs}")
@@ -158,6 +164,7 @@ class Race:
             config.lidar,
             num_envs=num_envs,
             physics_step=config.physics_step,
+            num_threads=num_threads,
         )
         observer = Observer(config, self.track)
         self._observer = observer
@@ -247,27 +254,29 @@ class Race:
 
         Raises:
             ValueError: If the shape is wrong or an action is not a number. Nothing has moved then.
+            FloatingPointError: If the dynamics diverge, for too long a physics step.
         """
         actions = np.asarray(actions, np.float32)
         shape = (self.num_envs, len(self.agents), COMMAND_SIZE)
         if actions.shape != shape:
             raise ValueError(f"actions must have shape {shape}, found {actions.shape}")
-        self._before(actions, 0, self.num_envs)
-        self.world.step(self._commands, self.config.physics_steps_per_action)
-        self._after(0, self.num_envs)
-        return self.episodes
-
-    def _before(self, actions: NDArray[np.float32], first: int, last: int) -> None:
-        """Write the commands of the environments ``first`` to ``last - 1``."""
-        bad = _begin(actions, self.episodes, self._cars, self._commands, first, last)
+        bad = _begin(actions, self.episodes, self._cars, self._commands, 0, self.num_envs)
         if bad >= 0:
             env, agent = divmod(bad, len(self.agents))
             raise ValueError(
                 f"action of {self.agents[agent]!r} in environment {env} is not a number: "
                 f"{actions[env, agent].tolist()}"
             )
+        self.world.pool.run(self._step_range, self.num_envs)
+        return self.episodes
+
+    def _step_range(self, first: int, last: int) -> None:
+        """Step the environments ``first`` to ``last - 1``, whose agents' commands are written."""
         for driver in self._drivers:
             driver.command(self.world.arrays, self._commands, first, last)
+        steps = self.config.physics_steps_per_action
+        self.world.step_range(self._commands, steps, first, last)
+        self._after(first, last)
 
     def _after(self, first: int, last: int) -> None:
         """Judge and observe the environments ``first`` to ``last - 1``."""

@@ -28,6 +28,7 @@ from sim.layout import (
 )
 from sim.lidar import Beams, cut_car, make_beams, make_scratch, trace_walls
 from sim.noise import add_noise, stream
+from sim.pool import RangePool
 from sim.tracks import Track
 from sim.tracks.centerline import Centerline, make_centerline, project
 from sim.tracks.grid import Grid, make_grid
@@ -80,11 +81,13 @@ class World:
         lidar: Every car's range finder.
         num_envs: Number of independent copies.
         physics_step: Integration step, s.
+        num_threads: Threads that share the environments of a step; results do not depend on it.
 
     Attributes:
         track: As given.
         arrays: The state of all environments; read it, and change it through `place` and
             `step`. It is all zeros until the cars are placed.
+        pool: The threads.
         vehicles: (E, C, P) parameters, columns of `sim.vehicle`; may be changed in place.
     """
 
@@ -96,6 +99,7 @@ class World:
         *,
         num_envs: int = 1,
         physics_step: float = 0.01,
+        num_threads: int = 1,
     ) -> None:
         if num_envs < 1 or not vehicles or not physics_step > 0:
             raise ValueError(
@@ -103,6 +107,7 @@ class World:
                 "all must be positive"
             )
         self.track = track
+        self.pool = RangePool(num_threads)
         shape = (num_envs, len(vehicles))
         self.vehicles: Float = np.empty((*shape, len(vehicle_vector(vehicles[0]))))
         self.vehicles[:] = [vehicle_vector(vehicle) for vehicle in vehicles]
@@ -181,22 +186,51 @@ class World:
                 f"commands have shape {np.shape(commands)}; {self._commands.shape} is needed"
             )
         self._commands[...] = commands
-        culprit = _step_range(
-            self.arrays, self._scene, self._commands, physics_steps, 0, len(self._commands)
+        self.check_commands(self._commands)
+        self.pool.run(
+            lambda first, last: self.step_range(self._commands, physics_steps, first, last),
+            len(self._commands),
         )
-        if culprit != _OK:
-            self._raise_for(*divmod(culprit, self._commands.shape[1]))
 
-    def _raise_for(self, env: int, car: int) -> None:
-        command = self._commands[env, car]
-        if np.isnan(command).any():
-            raise ValueError(
-                f"command of env {env}, car {car} is {command.tolist()}; numbers are needed"
+    def check_commands(self, commands: Float) -> None:
+        """Refuse commands that are not numbers.
+
+        Args:
+            commands: (E, C, 2).
+
+        Raises:
+            ValueError: If there is one; it names the first.
+        """
+        if math.isnan(commands.sum()):
+            bad = np.argwhere(np.isnan(commands).any(axis=-1))
+            if len(bad):
+                env, car = bad[0].tolist()
+                raise ValueError(
+                    f"command of env {env}, car {car} is {commands[env, car].tolist()}; "
+                    "numbers are needed"
+                )
+
+    def step_range(self, commands: Float, physics_steps: int, first: int, last: int) -> None:
+        """As `step`, for environments ``first`` to ``last - 1`` and checked commands.
+
+        Different ranges may be stepped by different threads at the same time.
+
+        Args:
+            commands: (E, C, 2) numbers.
+            physics_steps: Integration steps to take.
+            first: First environment.
+            last: One past the last environment.
+
+        Raises:
+            FloatingPointError: As `step`.
+        """
+        culprit = _step_range(self.arrays, self._scene, commands, physics_steps, first, last)
+        if culprit != _OK:
+            env, car = divmod(culprit, commands.shape[1])
+            raise FloatingPointError(
+                f"dynamics of env {env}, car {car} diverged; "
+                f"choose a physics_step below {self._scene.physics_step:g} s"
             )
-        raise FloatingPointError(
-            f"dynamics of env {env}, car {car} diverged; "
-            f"choose a physics_step below {self._scene.physics_step:g} s"
-        )
 
     def _check_poses(self, env: int, poses: Float) -> None:
         bodies = self.vehicles[env][:, [LENGTH, WIDTH]]
@@ -216,14 +250,9 @@ def _step_range(
     """Step environments ``first`` to ``last - 1``.
 
     Returns:
-        -1, or env * C + car of a command that is not a number (nothing has moved then), or
-        of a car whose state has become infinite or not a number.
+        -1, or env * C + car of a car whose state has become infinite or not a number.
     """
     num_cars = int(commands.shape[1])
-    for e in range(first, last):
-        for c in range(num_cars):
-            if math.isnan(commands[e, c, TARGET_STEER] + commands[e, c, TARGET_SPEED]):
-                return e * num_cars + c
     for e in range(first, last):
         for _ in range(physics_steps):
             for c in range(num_cars):
