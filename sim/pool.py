@@ -8,8 +8,8 @@ import weakref
 from collections.abc import Callable
 from queue import SimpleQueue
 
-Work = Callable[[int, int], None]  # does items first to last - 1
-Job = tuple[Work, int, int] | None  # None ends the thread
+Work = Callable[[int, int, int], None]  # does items first to last - 1, in the n-th thread
+Job = tuple[Work, int, int, int] | None  # None ends the thread
 Done = tuple[int, BaseException] | None  # the range's start and what was raised in it
 
 
@@ -36,7 +36,7 @@ class RangePool:
         self._done: SimpleQueue[Done] = SimpleQueue()
 
     def run(self, work: Work, count: int) -> None:
-        """Call ``work(first, last)`` for consecutive ranges that cover 0 to ``count - 1``.
+        """Call ``work(first, last, thread)`` for consecutive ranges that cover 0 to ``count - 1``.
 
         Args:
             work: Called once a thread; ranges are as equal as they can be, and never empty.
@@ -48,13 +48,13 @@ class RangePool:
         """
         shares = min(self.num_threads, count)
         if shares == 1:
-            work(0, count)
+            work(0, count, 0)
             return
         if self._process != os.getpid():
             self._start()
         for i in range(1, shares):
-            self._jobs[i - 1].put((work, i * count // shares, (i + 1) * count // shares))
-        results = [_attempt(work, 0, count // shares)]
+            self._jobs[i - 1].put((work, i * count // shares, (i + 1) * count // shares, i))
+        results = [_attempt(work, 0, count // shares, 0)]
         results.extend(self._done.get() for _ in range(1, shares))
         failures = [result for result in results if result]
         if failures:
@@ -71,9 +71,9 @@ class RangePool:
         self._process = os.getpid()
 
 
-def _attempt(work: Work, first: int, last: int) -> Done:
+def _attempt(work: Work, first: int, last: int, thread: int) -> Done:
     try:
-        work(first, last)
+        work(first, last, thread)
     except BaseException as error:  # handed to the caller of `run`
         return first, error
     return None

@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sim.config import LidarConfig, MapTrack, VehicleConfig
 from sim.dynamics import advance
-from sim.layout import COMMAND_SIZE, STATE_SIZE, STEER_DELAY, YAW
+from sim.layout import COMMAND_SIZE, STATE_SIZE, YAW
 from sim.lidar import make_beams, make_scratch, trace_walls
 from sim.tracks import TrackError, make_track
 from sim.tracks.grid import make_grid
@@ -153,7 +153,8 @@ def compare_trajectories(data: dict[str, NDArray[Any]]) -> dict[str, dict[str, f
     Raises:
         InputError: If the recording is not as described at the top.
     """
-    vehicle = vehicle_vector(vehicle_of(data))
+    config = vehicle_of(data)
+    vehicle = vehicle_vector(config)
     dt = float(take(data, "dt", ()))
     if dt <= 0.0:
         raise InputError(f"dt must be positive, found {dt:g}")
@@ -161,7 +162,7 @@ def compare_trajectories(data: dict[str, NDArray[Any]]) -> dict[str, dict[str, f
     for name in sorted({key.rpartition("/")[0] for key in data if "/" in key}):
         actions = take(data, f"{name}/actions", (-1, COMMAND_SIZE))
         recorded = take(data, f"{name}/states", (len(actions) + 1, STATE_SIZE))
-        state, buffer = recorded[0].copy(), np.zeros(STEER_DELAY)
+        state, buffer = recorded[0].copy(), np.zeros(config.steer_delay)
         states = [state.copy()]
         for steer, speed in actions:
             advance(state, buffer, vehicle, steer, speed, dt)
@@ -196,7 +197,7 @@ def compare_scans(data: dict[str, NDArray[Any]], map_file: Path | None) -> dict[
         raise InputError(f"{first['loc'][0]}: {first['msg']}, found {first['input']!r}") from error
     except TrackError as error:
         raise InputError(str(error)) from error
-    grid, beams, scratch = make_grid(track), make_beams(config), make_scratch()
+    grid, beams, scratch = make_grid(track), make_beams(config), make_scratch(config.beams)
     scan = np.empty(config.beams, dtype=np.float32)
     errors = np.empty(recorded.shape)
     for pose, expected, error_row in zip(poses, recorded, errors, strict=True):
