@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
+import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
+from sim.layout import FRONT, LEFT, REAR, RIGHT
 from sim.tracks.grid import Grid, to_cells, wall_distance
 
 # Two points of a cell are at most this far from its centre each, in cells, so that the
 # distance between a point and a wall's surface is above the field's value less this.
-_DIAGONAL = math.sqrt(2.0)
+_DIAGONAL: Final = math.sqrt(2.0)
+_ALL: Final = FRONT | REAR | LEFT | RIGHT
+_FINEST: Final = 1e-3  # of a step: contacts between cars that are shorter may be missed
+_MOST: Final = 1e6  # poses looked at in a step of a car that flies off
+# Columns of the array of bodies.
+BODY_X, BODY_Y, BODY_YAW = range(3)  # m, m, rad
+
+Float = NDArray[np.float64]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -51,11 +62,16 @@ def segment_hits_wall(grid: Grid, x0: float, y0: float, x1: float, y1: float) ->
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def touches_wall(grid: Grid, x: float, y: float, yaw: float, length: float, width: float) -> bool:
-    """Whether a car's rectangle meets a wall.
+    """Whether a car's rectangle meets a wall; arguments as those of `wall_parts`."""
+    return bool(wall_parts(grid, x, y, yaw, length, width) != 0)
 
-    Its outline is tested exactly against the wall cells; inside it, walls that the outline
-    does not meet, such as a thin post between two steps, are found by the distance field
-    along its axis.
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def wall_parts(grid: Grid, x: float, y: float, yaw: float, length: float, width: float) -> int:
+    """Sides of a car's rectangle that meet a wall.
+
+    The outline is tested exactly against the wall cells; inside it, walls that the outline
+    does not meet, such as a thin post, are found by the distance field along the car's axis.
 
     Args:
         grid: The track.
@@ -64,27 +80,77 @@ def touches_wall(grid: Grid, x: float, y: float, yaw: float, length: float, widt
         yaw: Heading, rad.
         length: Extent along the heading, m.
         width: Extent across, m.
+
+    Returns:
+        Bits of `sim.layout`; all of them if there is a wall inside, or the centre is in one.
     """
     column, row = to_cells(grid, x, y)
     clear = wall_distance(grid, column, row)
     half_length, half_width = length / 2, width / 2
     slack = _DIAGONAL * grid.resolution
     if clear - slack > math.sqrt(half_length * half_length + half_width * half_width):
-        return False
+        return 0
     if not clear > 0.0:
-        return True
+        return _ALL
     cos, sin = math.cos(yaw), math.sin(yaw)
     # Offsets from the centre to the middle of the front, and to that of the left side.
     fx, fy = half_length * cos, half_length * sin
     lx, ly = -half_width * sin, half_width * cos
-    if (
-        segment_hits_wall(grid, x + fx + lx, y + fy + ly, x + fx - lx, y + fy - ly)
-        or segment_hits_wall(grid, x + fx - lx, y + fy - ly, x - fx - lx, y - fy - ly)
-        or segment_hits_wall(grid, x - fx - lx, y - fy - ly, x - fx + lx, y - fy + ly)
-        or segment_hits_wall(grid, x - fx + lx, y - fy + ly, x + fx + lx, y + fy + ly)
-    ):
-        return True
-    return _wall_inside(grid, x, y, cos, sin, half_length, half_width)
+    parts = 0
+    if segment_hits_wall(grid, x + fx + lx, y + fy + ly, x + fx - lx, y + fy - ly):
+        parts |= FRONT
+    if segment_hits_wall(grid, x + fx - lx, y + fy - ly, x - fx - lx, y - fy - ly):
+        parts |= RIGHT
+    if segment_hits_wall(grid, x - fx - lx, y - fy - ly, x - fx + lx, y - fy + ly):
+        parts |= REAR
+    if segment_hits_wall(grid, x - fx + lx, y - fy + ly, x + fx + lx, y + fy + ly):
+        parts |= LEFT
+    if parts == 0 and _wall_inside(grid, x, y, cos, sin, half_length, half_width):
+        return _ALL
+    return parts
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def sweep_wall(grid: Grid, before: Float, after: Float, length: float, width: float) -> int:
+    """Sides of a car that meet a wall on its way from one pose to another.
+
+    Looks at poses between, none of whose points are more than a cell from the next's, so that
+    a wall of one cell is missed only if a corner grazes less than half of it.
+
+    Args:
+        grid: The track.
+        before: (3,), x m, y m, yaw rad.
+        after: (3,)
+        length: Extent along the heading, m.
+        width: Extent across, m.
+
+    Returns:
+        Bits of `sim.layout`, of the first pose that meets a wall; 0 if none does.
+    """
+    dx, dy = after[BODY_X] - before[BODY_X], after[BODY_Y] - before[BODY_Y]
+    turn = _turn(before, after)
+    radius = math.sqrt(length * length + width * width) / 2
+    way = math.sqrt(dx * dx + dy * dy) + abs(turn) * radius
+    column, row = to_cells(grid, before[BODY_X], before[BODY_Y])
+    if wall_distance(grid, column, row) - _DIAGONAL * grid.resolution > radius + way:
+        return 0
+    poses = min(max(math.ceil(way / grid.resolution), 1.0), _MOST)
+    number = 1.0
+    while number < poses:
+        t = number / poses
+        x, y, yaw = before[BODY_X] + t * dx, before[BODY_Y] + t * dy, before[BODY_YAW] + t * turn
+        parts = wall_parts(grid, x, y, yaw, length, width)
+        if parts != 0:
+            return parts
+        number += 1.0
+    return wall_parts(grid, after[BODY_X], after[BODY_Y], after[BODY_YAW], length, width)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _turn(before: Float, after: Float) -> float:
+    """The shorter way from one heading to another, rad."""
+    turn = after[BODY_YAW] - before[BODY_YAW]
+    return float(turn - 2 * math.pi * math.floor(turn / (2 * math.pi) + 0.5))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -129,20 +195,171 @@ def cars_touch(
         other_length: m.
         other_width: m.
     """
+    gap, _, _ = car_gap(
+        x, y, yaw, length, width, other_x, other_y, other_yaw, other_length, other_width
+    )
+    return bool(gap <= 0.0)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def car_gap(
+    x: float,
+    y: float,
+    yaw: float,
+    length: float,
+    width: float,
+    other_x: float,
+    other_y: float,
+    other_yaw: float,
+    other_length: float,
+    other_width: float,
+) -> tuple[float, float, float]:
+    """Gap between two rectangles along the side's normal for which it is widest.
+
+    Arguments as those of `cars_touch`.
+
+    Returns:
+        The gap, m, at most the distance between the two and not positive if they overlap; and
+        x and y of that normal, of length 1, from the first to the other.
+    """
     dx, dy = other_x - x, other_y - y
     hl, hw = length / 2, width / 2
     ol, ow = other_length / 2, other_width / 2
-    reach = math.sqrt(hl * hl + hw * hw) + math.sqrt(ol * ol + ow * ow)
-    if dx * dx + dy * dy > reach * reach:
-        return False
     cos, sin = math.cos(yaw), math.sin(yaw)
     other_cos, other_sin = math.cos(other_yaw), math.sin(other_yaw)
     # Projections of either rectangle's half sides on the other's axes.
     c = abs(cos * other_cos + sin * other_sin)
     s = abs(cos * other_sin - sin * other_cos)
-    return (
-        abs(dx * cos + dy * sin) <= hl + ol * c + ow * s
-        and abs(dy * cos - dx * sin) <= hw + ol * s + ow * c
-        and abs(dx * other_cos + dy * other_sin) <= ol + hl * c + hw * s
-        and abs(dy * other_cos - dx * other_sin) <= ow + hl * s + hw * c
+    best, nx, ny = -math.inf, 0.0, 0.0
+    for ax, ay, reach in (
+        (cos, sin, hl + ol * c + ow * s),
+        (-sin, cos, hw + ol * s + ow * c),
+        (other_cos, other_sin, ol + hl * c + hw * s),
+        (-other_sin, other_cos, ow + hl * s + hw * c),
+    ):
+        away = dx * ax + dy * ay
+        gap = abs(away) - reach
+        if gap > best:
+            side = math.copysign(1.0, away)
+            best, nx, ny = gap, side * ax, side * ay
+    return best, nx, ny
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def sweep_cars(
+    before: Float,
+    after: Float,
+    length: float,
+    width: float,
+    other_before: Float,
+    other_after: Float,
+    other_length: float,
+    other_width: float,
+) -> float:
+    """When two cars first touch on their ways from one pose to another.
+
+    Conservative advancement (Mirtich, PhD thesis, Berkeley 1996, section 2.3): no point can
+    cross the present gap before the time that the ways' lengths allow.
+
+    Args:
+        before: (3,), x m, y m, yaw rad of the first car; positions and headings between are
+            interpolated.
+        after: (3,)
+        length: Its extent along the heading, m.
+        width: Its extent across, m.
+        other_before: The same of the other car.
+        other_after: (3,)
+        other_length: m
+        other_width: m
+
+    Returns:
+        The time as a fraction of the step; -1 if they do not touch.
+    """
+    radius = math.sqrt(length * length + width * width) / 2
+    other_radius = math.sqrt(other_length * other_length + other_width * other_width) / 2
+    dx, dy = after[BODY_X] - before[BODY_X], after[BODY_Y] - before[BODY_Y]
+    ox, oy = (
+        other_after[BODY_X] - other_before[BODY_X],
+        other_after[BODY_Y] - other_before[BODY_Y],
     )
+    turn, other_turn = _turn(before, after), _turn(other_before, other_after)
+    way = math.sqrt((dx - ox) ** 2 + (dy - oy) ** 2)
+    way += abs(turn) * radius + abs(other_turn) * other_radius
+    far_x, far_y = other_before[BODY_X] - before[BODY_X], other_before[BODY_Y] - before[BODY_Y]
+    reach = radius + other_radius + way
+    if far_x * far_x + far_y * far_y > reach * reach:
+        return -1.0
+    t = 0.0
+    while True:
+        gap, _, _ = car_gap(
+            before[BODY_X] + t * dx,
+            before[BODY_Y] + t * dy,
+            before[BODY_YAW] + t * turn,
+            length,
+            width,
+            other_before[BODY_X] + t * ox,
+            other_before[BODY_Y] + t * oy,
+            other_before[BODY_YAW] + t * other_turn,
+            other_length,
+            other_width,
+        )
+        if gap <= 0.0:
+            return t
+        if t >= 1.0 or gap > way * (1.0 - t):
+            return -1.0
+        t = min(t + max(gap / way, _FINEST), 1.0)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def car_parts(
+    x: float,
+    y: float,
+    yaw: float,
+    length: float,
+    width: float,
+    other_x: float,
+    other_y: float,
+    other_yaw: float,
+    other_length: float,
+    other_width: float,
+) -> int:
+    """Sides of the first rectangle that meet the other; arguments as those of `cars_touch`.
+
+    Returns:
+        Bits of `sim.layout`; 0 if the rectangles do not overlap, or the other lies within the
+        first.
+    """
+    # The first rectangle's corners in the other's frame.
+    cos, sin = math.cos(other_yaw), math.sin(other_yaw)
+    px = (x - other_x) * cos + (y - other_y) * sin
+    py = (y - other_y) * cos - (x - other_x) * sin
+    cos, sin = math.cos(yaw - other_yaw), math.sin(yaw - other_yaw)
+    fx, fy = length / 2 * cos, length / 2 * sin
+    lx, ly = -width / 2 * sin, width / 2 * cos
+    ol, ow = other_length / 2, other_width / 2
+    parts = 0
+    if _segment_meets_box(px + fx + lx, py + fy + ly, -2 * lx, -2 * ly, ol, ow):
+        parts |= FRONT
+    if _segment_meets_box(px - fx + lx, py - fy + ly, -2 * lx, -2 * ly, ol, ow):
+        parts |= REAR
+    if _segment_meets_box(px - fx + lx, py - fy + ly, 2 * fx, 2 * fy, ol, ow):
+        parts |= LEFT
+    if _segment_meets_box(px - fx - lx, py - fy - ly, 2 * fx, 2 * fy, ol, ow):
+        parts |= RIGHT
+    return parts
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _segment_meets_box(
+    x: float, y: float, dx: float, dy: float, half_length: float, half_width: float
+) -> bool:
+    """Whether a segment meets a box around the origin (slab method)."""
+    enter, leave = 0.0, 1.0
+    for start, step, half in ((x, dx, half_length), (y, dy, half_width)):
+        if abs(step) < 1e-12:
+            if abs(start) > half:
+                return False
+        else:
+            t1, t2 = (-half - start) / step, (half - start) / step
+            enter, leave = max(enter, min(t1, t2)), min(leave, max(t1, t2))
+    return bool(enter <= leave)

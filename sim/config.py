@@ -29,7 +29,7 @@ class VehicleConfig(Config):
     )
     front_axle: float = Field(0.15875, gt=0, description="Centre of gravity to front axle, lf. [m]")
     rear_axle: float = Field(0.17145, gt=0, description="Centre of gravity to rear axle, lr. [m]")
-    cg_height: float = Field(0.074, gt=0, description="Height of the centre of gravity, h. [m]")
+    cg_height: float = Field(0.074, ge=0, description="Height of the centre of gravity, h. [m]")
     mass: float = Field(3.74, gt=0, description="Mass m. [kg]")
     yaw_inertia: float = Field(0.04712, gt=0, description="Yaw moment of inertia I_z. [kg m^2]")
     steer_max: float = Field(
@@ -48,6 +48,22 @@ class VehicleConfig(Config):
     speed_max: float = Field(20.0, gt=0, description="Fastest forward speed. [m/s]")
     length: float = Field(0.58, gt=0, description="Length of the body's rectangle. [m]")
     width: float = Field(0.31, gt=0, description="Width of the body's rectangle. [m]")
+    model: Literal["single_track", "kinematic"] = Field(
+        "single_track",
+        description="single_track: with tyre forces from 0.5 m/s up; kinematic: without slipping "
+        "tyres at any speed. [-]",
+    )
+    integrator: Literal["rk4", "euler"] = Field(
+        "rk4", description="Runge-Kutta of order 4, or Euler's method. [-]"
+    )
+    control: Literal["targets", "rates"] = Field(
+        "targets",
+        description="What the car is told: targets: steering angle and speed, which its "
+        "controllers pursue; rates: steering rate and acceleration. [-]",
+    )
+    steer_delay: int = Field(
+        2, ge=0, le=100, description="Physics steps until a steering target takes effect. [steps]"
+    )
 
 
 class LidarConfig(Config):
@@ -59,6 +75,9 @@ class LidarConfig(Config):
     )
     max_range: float = Field(30.0, gt=0, description="Reading when nothing is hit. [m]")
     noise_std: float = Field(0.01, ge=0, description="Standard deviation of the range noise. [m]")
+    dropout: float = Field(
+        0.0, ge=0, le=1, description="Probability that a beam returns nothing. [-]"
+    )
     mount_x: float = Field(0.0, description="Sensor position ahead of the centre of gravity. [m]")
 
 

@@ -14,18 +14,24 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.layout import SLIP, STEER, YAW, YAW_RATE, V, X, Y
+from sim.layout import SLIP, STATE_SIZE, STEER, YAW, YAW_RATE, V
 from sim.vehicle import (
     A_MAX,
     C_SF,
     C_SR,
+    CONTROL,
+    DELAY,
+    EULER,
     I_Z,
+    INTEGRATOR,
     LF,
     LR,
     MASS,
     MU,
+    RATES,
     STEER_MAX,
     STEER_RATE_MAX,
+    TYRE_SPEED,
     V_MAX,
     V_MIN,
     V_SWITCH,
@@ -33,7 +39,6 @@ from sim.vehicle import (
 )
 
 GRAVITY: Final = 9.81  # m/s^2
-KINEMATIC_SPEED: Final = 0.5  # m/s, below which the tyre model is not used
 STEER_TOLERANCE: Final = 1e-4  # rad
 TWO_PI: Final = 2 * math.pi
 
@@ -95,8 +100,8 @@ def derivative(
 ) -> Derivative:
     """Time derivative of a car's state, in the order of `sim.layout`.
 
-    Single-track model (CommonRoad report, section 7); below 0.5 m/s, where that is singular
-    or, in reverse, unstable, the kinematic single-track model of the centre of gravity.
+    Single-track model (CommonRoad report, section 7); at low speed, where that is singular or,
+    in reverse, unstable, the kinematic single-track model of the centre of gravity.
 
     Args:
         steer: Steering angle, rad.
@@ -106,13 +111,13 @@ def derivative(
         slip: Slip angle at the centre of gravity, rad.
         rate: Steering rate asked for, rad/s; constrained here.
         acceleration: Acceleration asked for, m/s^2; constrained here.
-        vehicle: (16,) parameters, see `sim.vehicle`.
+        vehicle: (P,) parameters, see `sim.vehicle`.
     """
     rate = constrain_steering(steer, rate, vehicle)
     acceleration = constrain_acceleration(speed, acceleration, vehicle)
     lf, lr = vehicle[LF], vehicle[LR]
     wheelbase = lf + lr
-    if speed < KINEMATIC_SPEED:
+    if speed < vehicle[TYRE_SPEED]:
         tan = math.tan(steer)
         cos = math.cos(steer)
         reach = tan * lr / wheelbase  # tangent of the slip angle that rolling without slip gives
@@ -166,48 +171,82 @@ def wrap_angle(angle: float) -> float:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def advance(
-    state: Float,
-    steer_buffer: Float,
-    vehicle: Float,
-    target_steer: float,
-    target_speed: float,
-    dt: float,
-) -> None:
-    """Advance one car by one step with the classical Runge-Kutta method, in place.
+def controls(
+    state: Float, steer_buffer: Float, vehicle: Float, first: float, second: float, dt: float
+) -> tuple[float, float]:
+    """Steering rate, rad/s, and acceleration, m/s^2, that a command asks for, unconstrained.
 
-    Controls are computed once and held over the step.
+    Targets go through the chain of f1tenth_gym v1.0.0: the steering target waits in a buffer,
+    then the steering turns towards it at full rate; the speed has a proportional controller.
+    Rates act at once, and no further than to the limits of steering angle and speed.
 
     Args:
         state: (7,), columns of `sim.layout`.
-        steer_buffer: (2,) rad, targets given but not yet in effect, oldest last.
-        vehicle: (16,) parameters, see `sim.vehicle`.
-        target_steer: Steering angle asked for, rad; takes effect two steps later.
-        target_speed: Speed asked for, m/s.
+        steer_buffer: (D,) rad, targets given but not yet in effect, oldest last; shifted.
+        vehicle: (P,) parameters, see `sim.vehicle`.
+        first: Steering angle, rad, or steering rate, rad/s.
+        second: Speed, m/s, or acceleration, m/s^2.
         dt: Step, s.
     """
-    delayed = steer_buffer[1]
-    steer_buffer[1] = steer_buffer[0]
-    steer_buffer[0] = target_steer
+    steer, speed = state[STEER], state[V]
+    if vehicle[CONTROL] == RATES:
+        limit = vehicle[STEER_MAX]
+        return (
+            min(max(first, (-limit - steer) / dt), (limit - steer) / dt),
+            min(max(second, (vehicle[V_MIN] - speed) / dt), (vehicle[V_MAX] - speed) / dt),
+        )
+    delay = int(vehicle[DELAY])
+    target = steer_buffer[delay - 1] if delay > 0 else first
+    for i in range(len(steer_buffer) - 1, 0, -1):
+        steer_buffer[i] = steer_buffer[i - 1]
+    steer_buffer[0] = first
+    return steering_rate(steer, target, vehicle), speed_control(speed, second, vehicle)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def advance(
+    state: Float, steer_buffer: Float, vehicle: Float, first: float, second: float, dt: float
+) -> None:
+    """Advance one car by one step, in place.
+
+    Controls are computed once and held over the step, which is one of the classical
+    Runge-Kutta method or of Euler's.
+
+    Args:
+        state: (7,), columns of `sim.layout`.
+        steer_buffer: (D,) rad, at least the car's delay, at least 1; see `controls`.
+        vehicle: (P,) parameters, see `sim.vehicle`.
+        first: Steering angle, rad, or steering rate, rad/s, by the car's kind of control.
+        second: Speed, m/s, or acceleration, m/s^2.
+        dt: Step, s.
+    """
+    rate, accel = controls(state, steer_buffer, vehicle, first, second, dt)
     steer, speed, yaw = state[STEER], state[V], state[YAW]
     yaw_rate, slip = state[YAW_RATE], state[SLIP]
-    rate = steering_rate(steer, delayed, vehicle)
-    accel = speed_control(speed, target_speed, vehicle)
-
     k1 = derivative(steer, speed, yaw, yaw_rate, slip, rate, accel, vehicle)
-    k2 = _stage(state, k1, dt / 2, rate, accel, vehicle)
-    k3 = _stage(state, k2, dt / 2, rate, accel, vehicle)
-    k4 = _stage(state, k3, dt, rate, accel, vehicle)
+    if vehicle[INTEGRATOR] == EULER:
+        for i in range(STATE_SIZE):
+            state[i] += dt * k1[i]
+        state[YAW] = wrap_angle(state[YAW])
+    else:
+        k2 = _stage(state, k1, dt / 2, rate, accel, vehicle)
+        k3 = _stage(state, k2, dt / 2, rate, accel, vehicle)
+        k4 = _stage(state, k3, dt, rate, accel, vehicle)
+        sixth = dt / 6
+        for i in range(STATE_SIZE):
+            state[i] += sixth * (k1[i] + 2 * k2[i] + 2 * k3[i] + k4[i])
+        state[YAW] = wrap_angle(state[YAW])
+    if vehicle[TYRE_SPEED] == math.inf:
+        _roll(state, vehicle)
 
-    sixth = dt / 6
-    state[X] += sixth * (k1[X] + 2 * k2[X] + 2 * k3[X] + k4[X])
-    state[Y] += sixth * (k1[Y] + 2 * k2[Y] + 2 * k3[Y] + k4[Y])
-    state[STEER] += sixth * (k1[STEER] + 2 * k2[STEER] + 2 * k3[STEER] + k4[STEER])
-    state[V] += sixth * (k1[V] + 2 * k2[V] + 2 * k3[V] + k4[V])
-    yaw += sixth * (k1[YAW] + 2 * k2[YAW] + 2 * k3[YAW] + k4[YAW])
-    state[YAW] = wrap_angle(yaw)
-    state[YAW_RATE] += sixth * (k1[YAW_RATE] + 2 * k2[YAW_RATE] + 2 * k3[YAW_RATE] + k4[YAW_RATE])
-    state[SLIP] += sixth * (k1[SLIP] + 2 * k2[SLIP] + 2 * k3[SLIP] + k4[SLIP])
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _roll(state: Float, vehicle: Float) -> None:
+    """Set yaw rate and slip angle to those of rolling without slip, which leaves no choice."""
+    wheelbase = vehicle[LF] + vehicle[LR]
+    tan = math.tan(state[STEER])
+    state[SLIP] = math.atan(tan * vehicle[LR] / wheelbase)
+    state[YAW_RATE] = state[V] * math.cos(state[SLIP]) * tan / wheelbase
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -14,10 +14,13 @@ YAW_RATE: Final = 5  # rad/s
 SLIP: Final = 6  # rad, at the centre of gravity
 STATE_SIZE: Final = 7
 
-# Columns of a command: what a car is asked to do.
-TARGET_STEER: Final = 0  # rad
-TARGET_SPEED: Final = 1  # m/s
+# Columns of a command: what a car is asked to do. What they mean is up to its `control`.
+TARGET_STEER: Final = 0  # steering angle, rad, or steering rate, rad/s
+TARGET_SPEED: Final = 1  # speed, m/s, or acceleration, m/s^2
 COMMAND_SIZE: Final = 2
 
-# A steering command takes effect this many physics steps after it is given.
-STEER_DELAY: Final = 2
+# Parts of a car that touch something: bits of `WorldArrays.contact_parts`.
+FRONT: Final = 1
+REAR: Final = 2
+LEFT: Final = 4
+RIGHT: Final = 8

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from sim.config import LidarConfig
 from sim.tracks.grid import Grid, to_cells, wall_distance
 
-# Beams traced in lock step, so that the compiler turns them into vector instructions.
-LANES: Final = 16
-# Rows of the scratch array: directions in cells per metre, ranges and last steps in metres.
-_COLUMNS, _ROWS, _RANGE, _STEP = range(4)
+# Rows of the scratch array, one entry a beam under way.
+_COLUMNS, _ROWS, _RANGES, _STEPS, _BEAMS, _TIPS = range(6)
+_BLOCK: Final = 32  # entries the compiler handles at once
+_ADVANCES: Final = 4  # steps taken before the beams that have arrived are sorted out
 _TINY: Final = 1e-12  # keeps a beam along a car's side from dividing 0 by 0
 
 Ranges = NDArray[np.float32]
@@ -49,10 +49,9 @@ def make_beams(config: LidarConfig) -> Beams:
     )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def make_scratch() -> Ranges:
-    """Working memory of `trace_walls`; one for each thread."""
-    return np.empty((4, LANES), dtype=np.float32)
+def make_scratch(beams: int) -> Ranges:
+    """Working memory of `trace_walls` for a number of beams; one for each thread."""
+    return np.zeros((6, -(-beams // _BLOCK) * _BLOCK), dtype=np.float32)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -63,7 +62,9 @@ def trace_walls(
 
     Sphere tracing (Hart, The Visual Computer 12, 1996): a ray advances by the distance field
     at its tip until that is 0. Readings end inside the wall cell that is hit, up to a cell's
-    diagonal behind its surface, as in f1tenth_gym.
+    diagonal behind its surface, as in f1tenth_gym. All beams advance together, and those that
+    have arrived are dropped after every few steps, so that the processor always has many
+    independent rays at hand.
 
     Args:
         grid: The track.
@@ -75,49 +76,76 @@ def trace_walls(
         scan: (B,) m, written; all 0 for a sensor in a wall or outside the grid.
     """
     start_column, start_row = to_cells(grid, x, y)
-    if not wall_distance(grid, start_column, start_row) > 0.0:
+    clear = np.float32(wall_distance(grid, start_column, start_row))
+    if not clear > np.float32(0):
         scan[:] = 0.0
         return
     column, row = np.float32(start_column), np.float32(start_row)
     cos = np.float32(math.cos(yaw - grid.yaw) / grid.resolution)
     sin = np.float32(math.sin(yaw - grid.yaw) / grid.resolution)
     max_range = np.float32(beams.max_range)
+    columns, rows, ranges = scratch[_COLUMNS], scratch[_ROWS], scratch[_RANGES]
+    steps, index = scratch[_STEPS], scratch[_BEAMS].view(np.int32)
     count = len(scan)
-    for first in range(0, count, LANES):
-        for lane in range(LANES):
-            b = min(first + lane, count - 1)
-            scratch[_COLUMNS, lane] = beams.cos[b] * cos - beams.sin[b] * sin
-            scratch[_ROWS, lane] = beams.sin[b] * cos + beams.cos[b] * sin
-        _trace_lanes(grid.distance, column, row, max_range, scratch)
-        for lane in range(min(LANES, count - first)):
-            scan[first + lane] = min(scratch[_RANGE, lane], max_range)
+    for b in range(count):
+        columns[b] = beams.cos[b] * cos - beams.sin[b] * sin
+        rows[b] = beams.sin[b] * cos + beams.cos[b] * sin
+        ranges[b] = clear
+        index[b] = b
+    for b in range(count, scratch.shape[1]):  # they fill the last block, and stand still
+        columns[b] = rows[b] = np.float32(0)
+        ranges[b] = max_range
+    while count > 0:
+        _advance_rays(grid.distance, column, row, max_range, scratch, count)
+        kept = 0
+        for i in range(count):
+            scan[index[i]] = min(ranges[i], max_range)
+            columns[kept], rows[kept], ranges[kept] = columns[i], rows[i], ranges[i]
+            index[kept] = index[i]
+            kept += steps[i] > np.float32(0)
+        count = kept
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _trace_lanes(
-    distance: Ranges, column: np.float32, row: np.float32, max_range: np.float32, scratch: Ranges
+def _advance_rays(
+    distance: Ranges,
+    column: np.float32,
+    row: np.float32,
+    max_range: np.float32,
+    scratch: Ranges,
+    count: int,
 ) -> None:
-    """Trace `LANES` beams from a point in cells, directions and ranges in ``scratch``.
+    """Let the first ``count`` rays of ``scratch`` take some steps from a point in cells.
 
-    Rays need no bounds check: none passes the first of the border's two wall cells.
+    Rays need no bounds check: none passes the first of the border's two wall cells. Only the
+    look-up cannot be done with vector instructions, so it has a loop of its own; few rays go
+    faster without, and are not worth filling a block.
     """
     width = np.int32(distance.shape[1])
     flat = distance.reshape(distance.size)
-    columns, rows = scratch[_COLUMNS], scratch[_ROWS]
-    ranges, steps = scratch[_RANGE], scratch[_STEP]
-    ranges[:] = np.float32(0)
-    moving = True
-    while moving:
-        for lane in range(LANES):
-            tip_row = np.int32(row + ranges[lane] * rows[lane])
-            tip_column = np.int32(column + ranges[lane] * columns[lane])
-            steps[lane] = flat[np.uint32(tip_row * width + tip_column)]
-        any_moved = np.int32(0)
-        for lane in range(LANES):
-            step = steps[lane] if ranges[lane] < max_range else np.float32(0)
-            ranges[lane] += step
-            any_moved |= np.int32(step > np.float32(0))
-        moving = any_moved != 0
+    columns, rows, ranges = scratch[_COLUMNS], scratch[_ROWS], scratch[_RANGES]
+    steps, tips = scratch[_STEPS], scratch[_TIPS].view(np.int32)
+    zero = np.float32(0)
+    if count < _BLOCK:
+        for _ in range(_ADVANCES):
+            for i in range(count):
+                tip_row = np.int32(row + ranges[i] * rows[i])
+                tip_column = np.int32(column + ranges[i] * columns[i])
+                step = flat[np.uint32(tip_row * width + tip_column)]
+                steps[i] = step if ranges[i] < max_range else zero
+                ranges[i] += steps[i]
+        return
+    count = (count + _BLOCK - 1) // _BLOCK * _BLOCK
+    for _ in range(_ADVANCES):
+        for i in range(count):
+            tip_row = np.int32(row + ranges[i] * rows[i])
+            tip_column = np.int32(column + ranges[i] * columns[i])
+            tips[i] = tip_row * width + tip_column
+        for i in range(count):
+            steps[i] = flat[np.uint32(tips[i])]
+        for i in range(count):
+            steps[i] = steps[i] if ranges[i] < max_range else zero
+            ranges[i] += steps[i]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

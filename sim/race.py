@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numba import njit
@@ -15,7 +15,7 @@ from sim.layout import COMMAND_SIZE, TARGET_SPEED, TARGET_STEER
 from sim.observation import Observer
 from sim.tasks import FINISHED, NONE, OTHER_DONE, Episodes, Task, make_task, world_outcome
 from sim.tracks import Track, make_track
-from sim.world import World
+from sim.world import World, compiled
 
 Seed = int | np.random.SeedSequence
 
@@ -128,6 +128,7 @@ class Race:
         config: The environment.
         num_envs: Environments in the batch, E.
         base_dir: What a map's file is relative to; none: the working directory.
+        num_threads: Threads that share the environments of a step; results do not depend on it.
 
     Attributes:
         config: The environment.
@@ -147,7 +148,12 @@ class Race:
     """
 
     def __init__(
-        self, config: EnvConfig, *, num_envs: int = 1, base_dir: Path | None = None
+        self,
+        config: EnvConfig,
+        *,
+        num_envs: int = 1,
+        base_dir: Path | None = None,
+        num_threads: int = 1,
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, found {num_envs}")
@@ -163,6 +169,7 @@ class Race:
             config.lidar,
             num_envs=num_envs,
             physics_step=config.physics_step,
+            num_threads=num_threads,
         )
         observer = Observer(config, self.track)
         self._observer = observer
@@ -191,12 +198,23 @@ class Race:
             steps=np.zeros(num_envs, np.int64),
             over=np.ones(num_envs, np.bool_),
         )
+        self._actions = np.zeros((num_envs, A, COMMAND_SIZE), np.float32)
+        self._begin = compiled(_begin, *self._begin_arguments(), 0, 1)
+        self._conclude = compiled(_conclude, *self._conclude_arguments(), 0, 1)
         self.spawn_sets = _spawn_sets(config, self.track)
         self._spawn_poses = [  # (C, 3) each: x m, y m, yaw rad
             np.array([self.track.spawns[spawn] for spawn in spawns], np.float64)
             for spawns in self.spawn_sets
         ]
         self._check_spawns()
+
+    def _begin_arguments(self) -> tuple[Any, ...]:
+        return self._actions, self.episodes, self._cars, self._commands
+
+    def _conclude_arguments(self) -> tuple[Any, ...]:
+        world, config = self.world.arrays, self.config
+        any_ends = config.end_when == "any"
+        return world.crashed, world.finished, self.episodes, self._cars, config.max_steps, any_ends
 
     def _check_spawns(self) -> None:
         for i, (spawns, poses) in enumerate(zip(self.spawn_sets, self._spawn_poses, strict=True)):
@@ -290,43 +308,38 @@ class Race:
 
         Raises:
             ValueError: If the shape is wrong or an action is not a number. Nothing has moved then.
+            FloatingPointError: If the dynamics diverge, for too long a physics step.
         """
         actions = np.asarray(actions, np.float32)
-        shape = (self.num_envs, len(self.agents), COMMAND_SIZE)
-        if actions.shape != shape:
-            raise ValueError(f"actions must have shape {shape}, found {actions.shape}")
-        self._before(actions, 0, self.num_envs)
-        self.world.step(self._commands, self.config.physics_steps_per_action)
-        self._after(0, self.num_envs)
-        return self.episodes
-
-    def _before(self, actions: NDArray[np.float32], first: int, last: int) -> None:
-        """Write the commands of the environments ``first`` to ``last - 1``."""
-        bad = _begin(actions, self.episodes, self._cars, self._commands, first, last)
+        if actions.shape != self._actions.shape:
+            raise ValueError(
+                f"actions must have shape {self._actions.shape}, found {actions.shape}"
+            )
+        self._actions[...] = actions
+        bad = self._begin(*self._begin_arguments(), 0, self.num_envs)
         if bad >= 0:
             env, agent = divmod(bad, len(self.agents))
             raise ValueError(
                 f"action of {self.agents[agent]!r} in environment {env} is not a number: "
                 f"{actions[env, agent].tolist()}"
             )
+        self.world.pool.run(self._step_range, self.num_envs)
+        return self.episodes
+
+    def _step_range(self, first: int, last: int, thread: int) -> None:
+        """Step the environments ``first`` to ``last - 1``, whose agents' commands are written."""
         for driver in self._drivers:
             driver.command(self.world.arrays, self._commands, first, last)
+        steps = self.config.physics_steps_per_action
+        self.world.step_range(self._commands, steps, first, last, thread)
+        self._after(first, last)
 
     def _after(self, first: int, last: int) -> None:
         """Judge and observe the environments ``first`` to ``last - 1``."""
         world, episodes = self.world.arrays, self.episodes
         for task in self._tasks:
             task.step(world, episodes, first, last)
-        _conclude(
-            world.crashed,
-            world.finished,
-            episodes,
-            self._cars,
-            self.config.max_steps,
-            self.config.end_when == "any",
-            first,
-            last,
-        )
+        self._conclude(*self._conclude_arguments(), first, last)
         self._observer.observe(world, episodes.observations, first, last)
 
 

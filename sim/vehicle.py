@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.config import VehicleConfig
+from sim.config import LidarConfig, VehicleConfig
+
+KINEMATIC_SPEED: Final = 0.5  # m/s, below which f1tenth_gym does not use the tyre model
+RK4, EULER = 0.0, 1.0
+TARGETS, RATES = 0.0, 1.0
 
 MU: Final = 0  # -
 C_SF: Final = 1  # 1/rad
@@ -25,11 +30,25 @@ V_MIN: Final = 12  # m/s
 V_MAX: Final = 13  # m/s
 LENGTH: Final = 14  # m
 WIDTH: Final = 15  # m
-VEHICLE_SIZE: Final = 16
+TYRE_SPEED: Final = 16  # m/s, below which the kinematic model is used; infinite for always
+INTEGRATOR: Final = 17  # RK4 or EULER
+CONTROL: Final = 18  # TARGETS or RATES
+DELAY: Final = 19  # steps until a steering target takes effect
+NOISE_STD: Final = 20  # m, of its range finder
+DROPOUT: Final = 21  # probability of a beam of it
+VEHICLE_SIZE: Final = 22
 
 
-def vehicle_vector(config: VehicleConfig) -> NDArray[np.float64]:
-    """Parameters of a car, (16,) in SI units, in the order of this module's constants."""
+def vehicle_vector(config: VehicleConfig, lidar: LidarConfig | None = None) -> NDArray[np.float64]:
+    """Parameters of a car, in SI units, in the order of this module's constants.
+
+    Args:
+        config: The car.
+        lidar: Its range finder; None: one without noise.
+
+    Returns:
+        (VEHICLE_SIZE,)
+    """
     vector = np.empty(VEHICLE_SIZE)
     vector[MU] = config.friction
     vector[C_SF] = config.stiffness_front
@@ -47,4 +66,10 @@ def vehicle_vector(config: VehicleConfig) -> NDArray[np.float64]:
     vector[V_MAX] = config.speed_max
     vector[LENGTH] = config.length
     vector[WIDTH] = config.width
+    vector[TYRE_SPEED] = KINEMATIC_SPEED if config.model == "single_track" else math.inf
+    vector[INTEGRATOR] = RK4 if config.integrator == "rk4" else EULER
+    vector[CONTROL] = TARGETS if config.control == "targets" else RATES
+    vector[DELAY] = config.steer_delay
+    vector[NOISE_STD] = lidar.noise_std if lidar else 0.0
+    vector[DROPOUT] = lidar.dropout if lidar else 0.0
     return vector

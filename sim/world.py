@@ -3,70 +3,43 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import typeof
 from numpy.typing import NDArray
 
-from sim.collision import cars_touch, segment_hits_wall, touches_wall
 from sim.config import LidarConfig, VehicleConfig
-from sim.dynamics import advance, wrap_angle
-from sim.layout import (
-    COMMAND_SIZE,
-    SLIP,
-    STATE_SIZE,
-    STEER_DELAY,
-    TARGET_SPEED,
-    TARGET_STEER,
-    YAW,
-    YAW_RATE,
-    V,
-    X,
-    Y,
-)
-from sim.lidar import Beams, cut_car, make_beams, make_scratch, trace_walls
-from sim.noise import add_noise, stream
+from sim.kernels import OK, Scene, WorldArrays, make_arrays, place_cars, step_range
+from sim.layout import COMMAND_SIZE
+from sim.lidar import make_beams, make_scratch
+from sim.pool import RangePool
 from sim.tracks import Track
-from sim.tracks.centerline import Centerline, make_centerline, project
-from sim.tracks.grid import Grid, make_grid
-from sim.vehicle import LENGTH, STEER_MAX, V_MAX, V_MIN, WIDTH, vehicle_vector
+from sim.tracks.centerline import make_centerline
+from sim.tracks.grid import make_grid
+from sim.vehicle import vehicle_vector
+
+__all__ = ["World", "WorldArrays", "compiled"]
 
 Float = NDArray[np.float64]
 
-_OK: Final = -1  # no car to complain about
 
+def compiled(kernel: Any, *arguments: Any) -> Callable[..., Any]:
+    """Compile a kernel for arguments like these, and return the compiled function.
 
-class WorldArrays(NamedTuple):
-    """Everything that changes while a world runs; kernels take this whole.
+    Calling a kernel looks up the type of each argument, field by field; for a call with the
+    arrays of a world this takes longer than a car's step. The compiled function looks at
+    nothing: every call must pass the types, dimensions and memory layouts shown here.
 
-    E environments, C cars, B beams. A car that touches anything stands still from then on,
-    so contacts last until the cars are placed anew.
+    Args:
+        kernel: A function decorated with ``njit``.
+        arguments: What it will be called with.
     """
-
-    state: Float  # (E, C, 7), columns of sim.layout
-    steer_buffer: Float  # (E, C, 2) rad, oldest last
-    scan: NDArray[np.float32]  # (E, C, B) m
-    wall_contact: NDArray[np.bool_]  # (E, C) touches a wall
-    car_contact: NDArray[np.int32]  # (E, C) index of the car touched, -1 for none
-    crashed: NDArray[np.bool_]  # (E, C) has touched anything since it was placed; then it stands
-    finished: NDArray[np.bool_]  # (E, C) has crossed the finish line forwards since it was placed
-    arc_length: Float  # (E, C) m along the centre line; NaN if the track has none
-    lateral_offset: Float  # (E, C) m left of the centre line; NaN if the track has none
-    steps: NDArray[np.int64]  # (E,) physics steps since the cars were placed
-    noise_key: NDArray[np.uint64]  # (E,) key of the environment's noise
-
-
-class Scene(NamedTuple):
-    """Everything that stays the same while a world runs, for kernels."""
-
-    grid: Grid
-    centerline: Centerline
-    finish_line: Float  # (1, 2, 2) m: left end, right end; (0, 2, 2) for none
-    beams: Beams
-    vehicles: Float  # (E, C, P), columns of sim.vehicle
-    physics_step: float  # s
+    signature = tuple(typeof(argument) for argument in arguments)  # type: ignore[no-untyped-call]
+    kernel.compile(signature)
+    function: Callable[..., Any] = kernel.get_overload(signature)
+    return function
 
 
 class World:
@@ -80,11 +53,14 @@ class World:
         lidar: Every car's range finder.
         num_envs: Number of independent copies.
         physics_step: Integration step, s.
+        num_threads: Threads that share the environments of a step; results do not depend on it.
+        steer_delay_max: Steps of steering delay to make room for, if more than the vehicles'.
 
     Attributes:
         track: As given.
         arrays: The state of all environments; read it, and change it through `place` and
             `step`. It is all zeros until the cars are placed.
+        pool: The threads.
         vehicles: (E, C, P) parameters, columns of `sim.vehicle`; may be changed in place.
     """
 
@@ -96,29 +72,21 @@ class World:
         *,
         num_envs: int = 1,
         physics_step: float = 0.01,
+        num_threads: int = 1,
+        steer_delay_max: int = 0,
     ) -> None:
-        if num_envs < 1 or not vehicles or not physics_step > 0:
+        if num_envs < 1 or not vehicles or not 0 < physics_step < math.inf:
             raise ValueError(
                 f"num_envs {num_envs}, {len(vehicles)} vehicles, physics_step {physics_step}: "
                 "all must be positive"
             )
         self.track = track
+        self.pool = RangePool(num_threads)
         shape = (num_envs, len(vehicles))
-        self.vehicles: Float = np.empty((*shape, len(vehicle_vector(vehicles[0]))))
-        self.vehicles[:] = [vehicle_vector(vehicle) for vehicle in vehicles]
-        self.arrays = WorldArrays(
-            state=np.zeros((*shape, STATE_SIZE)),
-            steer_buffer=np.zeros((*shape, STEER_DELAY)),
-            scan=np.zeros((*shape, lidar.beams), dtype=np.float32),
-            wall_contact=np.zeros(shape, dtype=np.bool_),
-            car_contact=np.full(shape, -1, dtype=np.int32),
-            crashed=np.zeros(shape, dtype=np.bool_),
-            finished=np.zeros(shape, dtype=np.bool_),
-            arc_length=np.zeros(shape),
-            lateral_offset=np.zeros(shape),
-            steps=np.zeros(num_envs, dtype=np.int64),
-            noise_key=np.zeros(num_envs, dtype=np.uint64),
-        )
+        vectors = np.array([vehicle_vector(vehicle, lidar) for vehicle in vehicles])
+        self.vehicles: Float = np.tile(vectors, (num_envs, 1, 1))
+        delay = max(1, steer_delay_max, *(vehicle.steer_delay for vehicle in vehicles))
+        self.arrays = make_arrays(*shape, lidar.beams, delay)
         lines = [track.finish_line] if track.finish_line else []
         self._scene = Scene(
             grid=make_grid(track),
@@ -127,8 +95,12 @@ class World:
             beams=make_beams(lidar),
             vehicles=self.vehicles,
             physics_step=float(physics_step),
+            scratch=np.stack([make_scratch(lidar.beams)] * num_threads),
         )
         self._commands = np.zeros((*shape, COMMAND_SIZE))
+        world = self.arrays, self._scene
+        self._place = compiled(place_cars, *world, np.zeros((len(vehicles), 3)), 0, np.uint64())
+        self._step = compiled(step_range, *world, self._commands, 1, 0, 1, 0)
 
     def place(self, env: int, poses: Float, noise_key: int) -> None:
         """Put the cars of one environment down at rest and sense.
@@ -149,190 +121,80 @@ class World:
         poses = np.array(poses, dtype=np.float64)
         if poses.shape != (num_cars, 3):
             raise ValueError(f"poses have shape {poses.shape}; {(num_cars, 3)} is needed")
-        self._check_poses(env, poses)
-        arrays.state[env] = 0.0
-        for car, (x, y, yaw) in enumerate(poses):
-            arrays.state[env, car, X] = x
-            arrays.state[env, car, Y] = y
-            arrays.state[env, car, YAW] = wrap_angle(yaw)
-        arrays.steer_buffer[env] = 0.0
-        arrays.wall_contact[env] = False
-        arrays.car_contact[env] = -1
-        arrays.crashed[env] = False
-        arrays.finished[env] = False
-        arrays.steps[env] = 0
-        arrays.noise_key[env] = noise_key & 0xFFFF_FFFF_FFFF_FFFF
-        _sense_range(arrays, self._scene, env, env + 1)
+        culprit = self._place(
+            arrays, self._scene, poses, env, np.uint64(noise_key & 0xFFFF_FFFF_FFFF_FFFF)
+        )
+        if culprit != OK:
+            car, other = divmod(culprit, num_cars)
+            shown = "({:g} m, {:g} m, {:g} rad)".format(*poses[car])
+            fault = "is not in the free space" if car == other else f"overlaps car {other}"
+            raise ValueError(f"car {car} at {shown} {fault}")
 
     def step(self, commands: Float, physics_steps: int = 1) -> None:
         """Advance every environment and sense once, at the end.
 
         Args:
-            commands: (E, C, 2), steering angle rad and speed m/s; clipped to the car's limits.
+            commands: (E, C, 2), steering angle rad and speed m/s, or steering rate rad/s and
+                acceleration m/s^2, by the car's kind of control; clipped to the car's limits.
             physics_steps: Integration steps to take with these commands.
 
         Raises:
-            ValueError: If the commands have another shape or one is not a number; no
-                environment has moved then.
+            ValueError: If the commands have another shape, one is not a number, or there are no
+                physics steps; no environment has moved then.
             FloatingPointError: If the dynamics diverge, for too long a physics step.
         """
         if np.shape(commands) != self._commands.shape:
             raise ValueError(
                 f"commands have shape {np.shape(commands)}; {self._commands.shape} is needed"
             )
+        if physics_steps < 1:
+            raise ValueError(f"physics_steps must be at least 1, found {physics_steps}")
         self._commands[...] = commands
-        culprit = _step_range(
-            self.arrays, self._scene, self._commands, physics_steps, 0, len(self._commands)
+        self.check_commands(self._commands)
+        self.pool.run(
+            lambda *share: self.step_range(self._commands, physics_steps, *share),
+            len(self._commands),
         )
-        if culprit != _OK:
-            self._raise_for(*divmod(culprit, self._commands.shape[1]))
 
-    def _raise_for(self, env: int, car: int) -> None:
-        command = self._commands[env, car]
-        if np.isnan(command).any():
-            raise ValueError(
-                f"command of env {env}, car {car} is {command.tolist()}; numbers are needed"
+    def check_commands(self, commands: Float) -> None:
+        """Refuse commands that are not numbers.
+
+        Args:
+            commands: (E, C, 2).
+
+        Raises:
+            ValueError: If there is one; it names the first.
+        """
+        if math.isnan(commands.sum()):
+            bad = np.argwhere(np.isnan(commands).any(axis=-1))
+            if len(bad):
+                env, car = bad[0].tolist()
+                raise ValueError(
+                    f"command of env {env}, car {car} is {commands[env, car].tolist()}; "
+                    "numbers are needed"
+                )
+
+    def step_range(
+        self, commands: Float, physics_steps: int, first: int, last: int, thread: int = 0
+    ) -> None:
+        """As `step`, for environments ``first`` to ``last - 1`` and checked commands.
+
+        Different ranges may be stepped by different threads at the same time.
+
+        Args:
+            commands: (E, C, 2) float64 numbers, C-contiguous.
+            physics_steps: Integration steps to take.
+            first: First environment.
+            last: One past the last environment.
+            thread: Index of the calling thread, below ``num_threads``.
+
+        Raises:
+            FloatingPointError: As `step`.
+        """
+        culprit = self._step(self.arrays, self._scene, commands, physics_steps, first, last, thread)
+        if culprit != OK:
+            env, car = divmod(culprit, commands.shape[1])
+            raise FloatingPointError(
+                f"dynamics of env {env}, car {car} diverged; "
+                f"choose a physics_step below {self._scene.physics_step:g} s"
             )
-        raise FloatingPointError(
-            f"dynamics of env {env}, car {car} diverged; "
-            f"choose a physics_step below {self._scene.physics_step:g} s"
-        )
-
-    def _check_poses(self, env: int, poses: Float) -> None:
-        bodies = self.vehicles[env][:, [LENGTH, WIDTH]]
-        for car, (pose, body) in enumerate(zip(poses, bodies, strict=True)):
-            shown = "({:g} m, {:g} m, {:g} rad)".format(*pose)
-            if not np.isfinite(pose).all() or touches_wall(self._scene.grid, *pose, *body):
-                raise ValueError(f"car {car} at {shown} is not in the free space")
-            for other in range(car):
-                if cars_touch(*pose, *body, *poses[other], *bodies[other]):
-                    raise ValueError(f"car {car} at {shown} overlaps car {other}")
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _step_range(
-    arrays: WorldArrays, scene: Scene, commands: Float, physics_steps: int, first: int, last: int
-) -> int:
-    """Step environments ``first`` to ``last - 1``.
-
-    Returns:
-        -1, or env * C + car of a command that is not a number (nothing has moved then), or
-        of a car whose state has become infinite or not a number.
-    """
-    num_cars = int(commands.shape[1])
-    for e in range(first, last):
-        for c in range(num_cars):
-            if math.isnan(commands[e, c, TARGET_STEER] + commands[e, c, TARGET_SPEED]):
-                return e * num_cars + c
-    for e in range(first, last):
-        for _ in range(physics_steps):
-            for c in range(num_cars):
-                if not arrays.crashed[e, c]:
-                    _drive(arrays, scene, commands, e, c)
-                    if not math.isfinite(arrays.state[e, c].sum()):
-                        return e * num_cars + c
-            _find_car_contacts(arrays, scene, e)
-            _stop_crashed(arrays, e)
-            arrays.steps[e] += 1
-    _sense_range(arrays, scene, first, last)
-    return _OK
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _drive(arrays: WorldArrays, scene: Scene, commands: Float, e: int, c: int) -> None:
-    """Move one car by one physics step, and see whether it meets a wall or the finish line."""
-    state, vehicle = arrays.state[e, c], scene.vehicles[e, c]
-    x, y = state[X], state[Y]
-    limit = vehicle[STEER_MAX]
-    advance(
-        state,
-        arrays.steer_buffer[e, c],
-        vehicle,
-        min(max(commands[e, c, TARGET_STEER], -limit), limit),
-        min(max(commands[e, c, TARGET_SPEED], vehicle[V_MIN]), vehicle[V_MAX]),
-        scene.physics_step,
-    )
-    # The way of the centre counts too: a fast car may have passed a thin wall.
-    arrays.wall_contact[e, c] = touches_wall(
-        scene.grid, state[X], state[Y], state[YAW], vehicle[LENGTH], vehicle[WIDTH]
-    ) or segment_hits_wall(scene.grid, x, y, state[X], state[Y])
-    for line in scene.finish_line:
-        if _crosses(line, x, y, state[X], state[Y]):
-            arrays.finished[e, c] = True
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _crosses(line: Float, x0: float, y0: float, x1: float, y1: float) -> bool:
-    """Whether a way leads over a line (left end, right end) from behind it."""
-    lx, ly = line[0]
-    rx, ry = line[1]
-    before = (rx - lx) * (y0 - ly) - (ry - ly) * (x0 - lx)  # positive ahead of the line
-    after = (rx - lx) * (y1 - ly) - (ry - ly) * (x1 - lx)
-    if not (before < 0.0 <= after):
-        return False
-    # The line's ends must lie on either side of the way.
-    left = (x1 - x0) * (ly - y0) - (y1 - y0) * (lx - x0)
-    right = (x1 - x0) * (ry - y0) - (y1 - y0) * (rx - x0)
-    return bool(left >= 0.0 >= right)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _find_car_contacts(arrays: WorldArrays, scene: Scene, e: int) -> None:
-    """Note each car's contact with another: the first found, by index."""
-    state, vehicles = arrays.state[e], scene.vehicles[e]
-    num_cars = len(state)
-    for c in range(num_cars):
-        for d in range(c + 1, num_cars):
-            if arrays.crashed[e, c] and arrays.crashed[e, d]:
-                continue  # neither has moved
-            if cars_touch(
-                state[c, X],
-                state[c, Y],
-                state[c, YAW],
-                vehicles[c, LENGTH],
-                vehicles[c, WIDTH],
-                state[d, X],
-                state[d, Y],
-                state[d, YAW],
-                vehicles[d, LENGTH],
-                vehicles[d, WIDTH],
-            ):
-                if arrays.car_contact[e, c] < 0:
-                    arrays.car_contact[e, c] = d
-                if arrays.car_contact[e, d] < 0:
-                    arrays.car_contact[e, d] = c
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _stop_crashed(arrays: WorldArrays, e: int) -> None:
-    """Cars that touch anything stand still."""
-    for c in range(arrays.crashed.shape[1]):
-        if arrays.wall_contact[e, c] or arrays.car_contact[e, c] >= 0:
-            arrays.crashed[e, c] = True
-            arrays.state[e, c, V] = 0.0
-            arrays.state[e, c, YAW_RATE] = 0.0
-            arrays.state[e, c, SLIP] = 0.0
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _sense_range(arrays: WorldArrays, scene: Scene, first: int, last: int) -> None:
-    """Scans and positions along the centre line of environments ``first`` to ``last - 1``."""
-    scratch = make_scratch()
-    beams = scene.beams
-    for e in range(first, last):
-        for c in range(arrays.state.shape[1]):
-            state, scan = arrays.state[e, c], arrays.scan[e, c]
-            along, across = project(scene.centerline, state[X], state[Y])
-            arrays.arc_length[e, c] = along
-            arrays.lateral_offset[e, c] = across
-            yaw = state[YAW]
-            x = state[X] + beams.mount_x * math.cos(yaw)
-            y = state[Y] + beams.mount_x * math.sin(yaw)
-            trace_walls(scene.grid, beams, x, y, yaw, scratch, scan)
-            for d in range(arrays.state.shape[1]):
-                if d != c:
-                    other, body = arrays.state[e, d], scene.vehicles[e, d]
-                    ox, oy, oyaw = other[X], other[Y], other[YAW]
-                    cut_car(beams, x, y, yaw, ox, oy, oyaw, body[LENGTH], body[WIDTH], scan)
-            key = stream(arrays.noise_key[e], arrays.steps[e], c)
-            add_noise(scan, key, beams.noise_std, beams.max_range)

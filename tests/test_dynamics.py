@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sim.config import VehicleConfig
 from sim.dynamics import advance, constrain_acceleration, constrain_steering, wrap_angle
-from sim.layout import SLIP, STATE_SIZE, STEER, STEER_DELAY, YAW, YAW_RATE, V, X, Y
+from sim.layout import SLIP, STATE_SIZE, STEER, YAW, YAW_RATE, V, X, Y
 from sim.vehicle import vehicle_vector
 
 DT = 0.01
@@ -30,7 +30,7 @@ controls = st.lists(
 def drive(commands, start=None, config=CAR, dt=DT):
     """States (T + 1, 7) of a car under commands (T, 2), from rest unless told."""
     state = np.zeros(STATE_SIZE) if start is None else np.array(start, dtype=float)
-    buffer = np.zeros(STEER_DELAY)
+    buffer = np.zeros(config.steer_delay)
     states = [state.copy()]
     for steer, speed in commands:
         advance(state, buffer, vehicle_vector(config), steer, speed, dt)

@@ -62,7 +62,7 @@ def test_actions_map_linearly_and_are_clipped(
     first = env.cars[0].model_copy(update={"reverse": reverse})
     race = started(env.model_copy(update={"cars": (first, env.cars[1])}))
     seen = []
-    monkeypatch.setattr(race.world, "step", lambda commands, _: seen.append(commands.copy()))
+    monkeypatch.setattr(race.world, "step_range", lambda commands, *_: seen.append(commands.copy()))
     slowest = -1.0 if reverse else 0.0
     for action, expected in (
         ((-1, -1), (-0.4, slowest)),
@@ -158,7 +158,7 @@ def test_end_when_all_waits_for_every_agent(monkeypatch: pytest.MonkeyPatch) -> 
     assert flags(race) == ([True, False], [False, False], [CRASH, NONE], False)
     with monkeypatch.context() as patch:
         seen = []
-        patch.setattr(race.world, "step", lambda commands, _: seen.append(commands.copy()))
+        patch.setattr(race.world, "step_range", lambda commands, *_: seen.append(commands.copy()))
         race.step(np.ones((1, 2, 2)))
     assert seen[0][0, 0].tolist() == [0.0, 0.0]  # done: told to stand
     assert seen[0][0, 1] == pytest.approx((0.4, 2.0))

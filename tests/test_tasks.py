@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from sim.config import CarConfig, ConvoyLockConfig, EnvConfig
-from sim.layout import STATE_SIZE, V, X
+from sim.kernels import make_arrays
+from sim.layout import V, X
 from sim.tasks import Episodes, Outcome, make_task
-from sim.world import WorldArrays
 
 ATTACKER, DEFENDER = 1, 0  # the attacker is car 1 and agent 0: the two indices differ
 
@@ -29,19 +29,7 @@ class Situation:
         E, C = num_envs, 2
         self.config = config
         self.task = make_task(config, env, ATTACKER, E)
-        self.world = WorldArrays(
-            state=np.zeros((E, C, STATE_SIZE)),
-            steer_buffer=np.zeros((E, C, 2)),
-            scan=np.zeros((E, C, 3), np.float32),
-            wall_contact=np.zeros((E, C), np.bool_),
-            car_contact=np.full((E, C), -1, np.int32),
-            crashed=np.zeros((E, C), np.bool_),
-            finished=np.zeros((E, C), np.bool_),
-            arc_length=np.zeros((E, C)),
-            lateral_offset=np.zeros((E, C)),
-            steps=np.zeros(E, np.int64),
-            noise_key=np.zeros(E, np.uint64),
-        )
+        self.world = make_arrays(E, C, beams=3, steer_delay=2)
         self.episodes = Episodes(
             observations=np.zeros((E, 1, 1), np.float32),
             rewards=np.zeros((E, 1)),

@@ -289,3 +289,31 @@ def test_all_spawns_are_drivable():
         made = world(track)
         for pose in track.spawns.values():
             place(made, pose)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 7])
+def test_threads_change_nothing(threads):
+    rng = np.random.default_rng(threads)
+    one, many = (
+        World(LINE2, [CAR, CAR], LIDAR, num_envs=5, num_threads=count) for count in (1, threads)
+    )
+    for env in range(5):
+        for made in (one, many):
+            place(made, (0, MIDDLE, 0), (env + 2, MIDDLE, 1), env=env, noise_key=env)
+    for _ in range(60):
+        driven = rng.uniform(-1, 8, (5, 2, 2)) * (0.1, 1.0)
+        one.step(driven)
+        many.step(driven)
+    for a, b in zip(one.arrays, many.arrays, strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+def test_an_error_in_a_thread_reaches_the_caller():
+    made = World(CIRCLE, [CAR], QUIET, num_envs=4, num_threads=2)
+    for env in range(4):
+        place(made, CIRCLE.spawns["spawn_1"], env=env)
+    made.arrays.state[3, 0, [V, SLIP, YAW_RATE]] = 5.0, 1e308, 1e308
+    with pytest.raises(FloatingPointError, match="env 3, car 0 diverged"):
+        made.step(commands(made, 0.0, 5.0))
+    made.arrays.state[3, 0] = made.arrays.state[2, 0]
+    made.step(commands(made))  # the threads are still there

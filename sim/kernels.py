@@ -1,0 +1,322 @@
+"""Compiled stepping of a batch of worlds: moving, contacts, sensing."""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from sim.collision import car_gap, car_parts, cars_touch, sweep_cars, sweep_wall, touches_wall
+from sim.dynamics import advance, wrap_angle
+from sim.layout import SLIP, STATE_SIZE, TARGET_SPEED, TARGET_STEER, YAW, YAW_RATE, V, X, Y
+from sim.lidar import Beams, cut_car, trace_walls
+from sim.noise import add_noise, drop_beams, stream
+from sim.tracks.centerline import Centerline, project
+from sim.tracks.grid import Grid
+from sim.vehicle import (
+    CONTROL,
+    DROPOUT,
+    LENGTH,
+    NOISE_STD,
+    STEER_MAX,
+    TARGETS,
+    V_MAX,
+    V_MIN,
+    WIDTH,
+)
+
+Float = NDArray[np.float64]
+
+OK: Final = -1  # no car to complain about
+_BLAME: Final = 0.1  # share of the closing that makes a car one that drove into the other
+
+
+class WorldArrays(NamedTuple):
+    """Everything that changes while a world runs; kernels take this whole.
+
+    E environments, C cars, B beams. A car that touches anything stands still from then on,
+    so contacts last until the cars are placed anew.
+    """
+
+    state: Float  # (E, C, 7), columns of sim.layout
+    steer_buffer: Float  # (E, C, D) rad, oldest last; D the longest delay
+    scan: NDArray[np.float32]  # (E, C, B) m
+    wall_contact: NDArray[np.bool_]  # (E, C) touches a wall
+    car_contact: NDArray[np.int32]  # (E, C) index of the car touched, -1 for none
+    contact_parts: NDArray[np.uint8]  # (E, C) sides that touched: bits of sim.layout
+    # (E, C) index of the car this one drove into, -1 for none: the car it touched, if over the
+    # step of the contact it moved towards it, along the normal of the touching sides, by more
+    # than a tenth of what both did. Head-on, each has driven into the other.
+    drove_into: NDArray[np.int32]
+    crashed: NDArray[np.bool_]  # (E, C) has touched anything since it was placed; then it stands
+    finished: NDArray[np.bool_]  # (E, C) has crossed the finish line forwards since it was placed
+    arc_length: Float  # (E, C) m along the centre line; NaN if the track has none
+    lateral_offset: Float  # (E, C) m left of the centre line; NaN if the track has none
+    steps: NDArray[np.int64]  # (E,) physics steps since the cars were placed
+    noise_key: NDArray[np.uint64]  # (E,) key of the environment's noise
+    poses: Float  # (E, 2, C, 3) m, m, rad before and after the latest physics step
+
+
+def make_arrays(num_envs: int, num_cars: int, beams: int, steer_delay: int) -> WorldArrays:
+    """The arrays of a world in which no car has been placed yet, all zero or -1."""
+    shape = num_envs, num_cars
+    return WorldArrays(
+        state=np.zeros((*shape, STATE_SIZE)),
+        steer_buffer=np.zeros((*shape, steer_delay)),
+        scan=np.zeros((*shape, beams), dtype=np.float32),
+        wall_contact=np.zeros(shape, dtype=np.bool_),
+        car_contact=np.full(shape, -1, dtype=np.int32),
+        contact_parts=np.zeros(shape, dtype=np.uint8),
+        drove_into=np.full(shape, -1, dtype=np.int32),
+        crashed=np.zeros(shape, dtype=np.bool_),
+        finished=np.zeros(shape, dtype=np.bool_),
+        arc_length=np.zeros(shape),
+        lateral_offset=np.zeros(shape),
+        steps=np.zeros(num_envs, dtype=np.int64),
+        noise_key=np.zeros(num_envs, dtype=np.uint64),
+        poses=np.zeros((num_envs, 2, num_cars, 3)),
+    )
+
+
+class Scene(NamedTuple):
+    """Everything that stays the same while a world runs, for kernels."""
+
+    grid: Grid
+    centerline: Centerline
+    finish_line: Float  # (1, 2, 2) m: left end, right end; (0, 2, 2) for none
+    beams: Beams
+    vehicles: Float  # (E, C, P), columns of sim.vehicle
+    physics_step: float  # s
+    scratch: NDArray[np.float32]  # (threads, ...) working memory of sim.lidar
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def place_cars(arrays: WorldArrays, scene: Scene, poses: Float, env: int, noise_key: int) -> int:
+    """Put the cars of one environment down at rest and sense.
+
+    Args:
+        arrays: Changed at ``env``.
+        scene: The rest of the world.
+        poses: (C, 3), x m, y m, yaw rad.
+        env: Index of the environment.
+        noise_key: Of its noise.
+
+    Returns:
+        -1; or c * C + d for a car c that overlaps an earlier car d, or is not in the free
+        space if d is c. Nothing has changed then.
+    """
+    num_cars = len(poses)
+    for c in range(num_cars):
+        x, y, yaw = poses[c]
+        length, width = scene.vehicles[env, c, LENGTH], scene.vehicles[env, c, WIDTH]
+        if not math.isfinite(x + y + yaw) or touches_wall(scene.grid, x, y, yaw, length, width):
+            return c * num_cars + c
+        for d in range(c):
+            ox, oy, oyaw = poses[d]
+            body = scene.vehicles[env, d]
+            if cars_touch(x, y, yaw, length, width, ox, oy, oyaw, body[LENGTH], body[WIDTH]):
+                return c * num_cars + d
+    arrays.state[env] = 0.0
+    for c in range(num_cars):
+        arrays.state[env, c, X], arrays.state[env, c, Y] = poses[c, 0], poses[c, 1]
+        arrays.state[env, c, YAW] = wrap_angle(poses[c, 2])
+        for moment in range(2):
+            _keep_pose(arrays, env, c, moment)
+    arrays.steer_buffer[env] = 0.0
+    arrays.wall_contact[env] = False
+    arrays.car_contact[env] = -1
+    arrays.contact_parts[env] = 0
+    arrays.drove_into[env] = -1
+    arrays.crashed[env] = False
+    arrays.finished[env] = False
+    arrays.steps[env] = 0
+    arrays.noise_key[env] = noise_key
+    _sense_range(arrays, scene, env, env + 1, 0)
+    return OK
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def step_range(
+    arrays: WorldArrays,
+    scene: Scene,
+    commands: Float,
+    physics_steps: int,
+    first: int,
+    last: int,
+    thread: int,
+) -> int:
+    """Step environments ``first`` to ``last - 1``.
+
+    Args:
+        arrays: Changed at those environments.
+        scene: The rest of the world.
+        commands: (E, C, 2) numbers.
+        physics_steps: Integration steps to take.
+        first: First environment.
+        last: One past the last environment.
+        thread: Whose working memory to use.
+
+    Returns:
+        -1, or env * C + car of a car whose state has become infinite or not a number.
+    """
+    num_cars = int(commands.shape[1])
+    for e in range(first, last):
+        for _ in range(physics_steps):
+            for c in range(num_cars):
+                _keep_pose(arrays, e, c, 0)
+                if not arrays.crashed[e, c]:
+                    _drive(arrays, scene, commands, e, c)
+                    if not math.isfinite(arrays.state[e, c].sum()):
+                        return e * num_cars + c
+                _keep_pose(arrays, e, c, 1)
+                if not arrays.crashed[e, c]:
+                    _look_around(arrays, scene, e, c)
+            _find_car_contacts(arrays, scene, e)
+            _stop_crashed(arrays, e)
+            arrays.steps[e] += 1
+    _sense_range(arrays, scene, first, last, thread)
+    return OK
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _keep_pose(arrays: WorldArrays, e: int, c: int, moment: int) -> None:
+    pose, state = arrays.poses[e, moment, c], arrays.state[e, c]
+    pose[0], pose[1], pose[2] = state[X], state[Y], state[YAW]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _drive(arrays: WorldArrays, scene: Scene, commands: Float, e: int, c: int) -> None:
+    """Move one car by one physics step."""
+    vehicle = scene.vehicles[e, c]
+    first, second = commands[e, c, TARGET_STEER], commands[e, c, TARGET_SPEED]
+    if vehicle[CONTROL] == TARGETS:
+        limit = vehicle[STEER_MAX]
+        first = min(max(first, -limit), limit)
+        second = min(max(second, vehicle[V_MIN]), vehicle[V_MAX])
+    advance(
+        arrays.state[e, c], arrays.steer_buffer[e, c], vehicle, first, second, scene.physics_step
+    )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _look_around(arrays: WorldArrays, scene: Scene, e: int, c: int) -> None:
+    """See whether one car has met a wall or the finish line in the latest physics step."""
+    vehicle, before, after = scene.vehicles[e, c], arrays.poses[e, 0, c], arrays.poses[e, 1, c]
+    parts = sweep_wall(scene.grid, before, after, vehicle[LENGTH], vehicle[WIDTH])
+    if parts != 0:
+        arrays.wall_contact[e, c] = True
+        arrays.contact_parts[e, c] |= parts
+    for line in scene.finish_line:
+        if _crosses(line, before[0], before[1], after[0], after[1]):
+            arrays.finished[e, c] = True
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _crosses(line: Float, x0: float, y0: float, x1: float, y1: float) -> bool:
+    """Whether a way leads over a line (left end, right end) from behind it."""
+    lx, ly = line[0]
+    rx, ry = line[1]
+    before = (rx - lx) * (y0 - ly) - (ry - ly) * (x0 - lx)  # positive ahead of the line
+    after = (rx - lx) * (y1 - ly) - (ry - ly) * (x1 - lx)
+    if not (before < 0.0 <= after):
+        return False
+    # The line's ends must lie on either side of the way.
+    left = (x1 - x0) * (ly - y0) - (y1 - y0) * (lx - x0)
+    right = (x1 - x0) * (ry - y0) - (y1 - y0) * (rx - x0)
+    return bool(left >= 0.0 >= right)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _find_car_contacts(arrays: WorldArrays, scene: Scene, e: int) -> None:
+    """Note each car's contact with another in the latest physics step: the first, by index."""
+    before, after, vehicles = arrays.poses[e, 0], arrays.poses[e, 1], scene.vehicles[e]
+    num_cars = len(vehicles)
+    for c in range(num_cars):
+        for d in range(c + 1, num_cars):
+            if arrays.crashed[e, c] and arrays.crashed[e, d]:
+                continue  # neither has moved
+            t = sweep_cars(
+                before[c],
+                after[c],
+                vehicles[c, LENGTH],
+                vehicles[c, WIDTH],
+                before[d],
+                after[d],
+                vehicles[d, LENGTH],
+                vehicles[d, WIDTH],
+            )
+            if t >= 0.0:
+                _note_contact(arrays, scene, e, c, d, t)
+                _note_contact(arrays, scene, e, d, c, t)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _note_contact(arrays: WorldArrays, scene: Scene, e: int, c: int, d: int, t: float) -> None:
+    """Note what car c has to do with its contact with d at the fraction t of a step."""
+    if arrays.car_contact[e, c] >= 0:
+        return
+    arrays.car_contact[e, c] = d
+    x, y, yaw = _pose_at(arrays, e, c, t)
+    ox, oy, oyaw = _pose_at(arrays, e, d, t)
+    body, other = scene.vehicles[e, c], scene.vehicles[e, d]
+    arrays.contact_parts[e, c] |= car_parts(
+        x, y, yaw, body[LENGTH], body[WIDTH], ox, oy, oyaw, other[LENGTH], other[WIDTH]
+    )
+    _, nx, ny = car_gap(
+        x, y, yaw, body[LENGTH], body[WIDTH], ox, oy, oyaw, other[LENGTH], other[WIDTH]
+    )
+    before, after = arrays.poses[e, 0], arrays.poses[e, 1]
+    own = nx * (after[c, 0] - before[c, 0]) + ny * (after[c, 1] - before[c, 1])
+    theirs = -nx * (after[d, 0] - before[d, 0]) - ny * (after[d, 1] - before[d, 1])
+    if own > 0.0 and own > _BLAME * (own + theirs):
+        arrays.drove_into[e, c] = d
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _pose_at(arrays: WorldArrays, e: int, c: int, t: float) -> tuple[float, float, float]:
+    before, after = arrays.poses[e, 0, c], arrays.poses[e, 1, c]
+    turn = after[2] - before[2]
+    turn -= 2 * math.pi * math.floor(turn / (2 * math.pi) + 0.5)
+    return (
+        before[0] + t * (after[0] - before[0]),
+        before[1] + t * (after[1] - before[1]),
+        before[2] + t * turn,
+    )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _stop_crashed(arrays: WorldArrays, e: int) -> None:
+    """Cars that touch anything stand still."""
+    for c in range(arrays.crashed.shape[1]):
+        if arrays.wall_contact[e, c] or arrays.car_contact[e, c] >= 0:
+            arrays.crashed[e, c] = True
+            arrays.state[e, c, V] = 0.0
+            arrays.state[e, c, YAW_RATE] = 0.0
+            arrays.state[e, c, SLIP] = 0.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _sense_range(arrays: WorldArrays, scene: Scene, first: int, last: int, thread: int) -> None:
+    """Scans and positions along the centre line of environments ``first`` to ``last - 1``."""
+    scratch, beams = scene.scratch[thread], scene.beams
+    for e in range(first, last):
+        for c in range(arrays.state.shape[1]):
+            state, scan = arrays.state[e, c], arrays.scan[e, c]
+            along, across = project(scene.centerline, state[X], state[Y])
+            arrays.arc_length[e, c] = along
+            arrays.lateral_offset[e, c] = across
+            yaw = state[YAW]
+            x = state[X] + beams.mount_x * math.cos(yaw)
+            y = state[Y] + beams.mount_x * math.sin(yaw)
+            trace_walls(scene.grid, beams, x, y, yaw, scratch, scan)
+            for d in range(arrays.state.shape[1]):
+                if d != c:
+                    other, body = arrays.state[e, d], scene.vehicles[e, d]
+                    ox, oy, oyaw = other[X], other[Y], other[YAW]
+                    cut_car(beams, x, y, yaw, ox, oy, oyaw, body[LENGTH], body[WIDTH], scan)
+            key = stream(arrays.noise_key[e], arrays.steps[e], c)
+            add_noise(scan, key, scene.vehicles[e, c, NOISE_STD], beams.max_range)
+            drop_beams(scan, key, scene.vehicles[e, c, DROPOUT], beams.max_range)
