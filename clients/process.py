@@ -13,11 +13,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 from f110_fl.errors import UserError
 from f110_fl.overrides import client_id as client_id_of
+
+RETRY_INTERVAL: Final = 5.0  # s from a SuperNode's end to its next start
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -75,10 +80,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
     }
-    node = subprocess.Popen(words, env=environment)  # noqa: S603
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: node.terminate())
-    return node.wait()
+    stopped = threading.Event()
+    while True:
+        node = subprocess.Popen(words, env=environment)  # noqa: S603
+        stop = partial(_stop, node, stopped)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
+        status = node.wait()
+        # After a crash the server keeps the place taken until it misses the former self.
+        if stopped.wait(RETRY_INTERVAL):
+            return status
+
+
+def _stop(node: subprocess.Popen[bytes], stopped: threading.Event, *_: object) -> None:
+    stopped.set()
+    node.terminate()
 
 
 def _security(arguments: argparse.Namespace) -> list[str]:

@@ -28,6 +28,7 @@ from f110_fl.session import POLL_INTERVAL, Session
 
 APP: Final = Path(__file__).resolve().parents[1]  # what `flwr run` submits
 LOOPBACK: Final = "127.0.0.1"
+RETRY_INTERVAL: Final = 3.0  # s from a client's end to its next start
 CONNECTION: Final = "federation"  # name of the SuperLink in Flower's configuration
 
 
@@ -87,8 +88,12 @@ def join(session: Session, scenario: Scenario, client_id: int) -> int:
     _compare(scenario, parse_resolved(rundir.config.read_text(encoding="utf-8")), client_id)
     address = meeting.read_text(encoding="utf-8")
     credentials = Credentials(_flower(rundir) / "keys")
-    node = _start_client(session, scenario, credentials, address, client_id)
-    session.wait(node, done=lambda: not meeting.exists())
+    while meeting.exists():
+        # A node that was killed counts as connected until it is missed, and keeps its
+        # successor out; so a client that ends is started again for as long as the run lasts.
+        node = _start_client(session, scenario, credentials, address, client_id)
+        session.wait(node, done=lambda: not meeting.exists())
+        session.pause(RETRY_INTERVAL, done=lambda: not meeting.exists())
     return 0 if completed_rounds(rundir) == scenario.rounds else 1
 
 

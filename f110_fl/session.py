@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from types import TracebackType
@@ -60,6 +61,13 @@ class Session:
             self.forward()
             child.join(POLL_INTERVAL)
         return child.exitcode
+
+    def pause(self, seconds: float, done: Callable[[], bool]) -> None:
+        """Go on telling the sinks for a while, or until ``done()``."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not done():
+            self.forward()
+            time.sleep(POLL_INTERVAL)
 
     def run_all(self, starters: Sequence[Starter], max_parallel: int) -> int:
         """Run children, at most ``max_parallel`` at a time; return how many failed."""

@@ -28,10 +28,6 @@ class Roster:
         self.total: int | None = None  # what the nodes say (``num-partitions``)
         self._client_of: dict[int, int] = {}  # every node that has ever answered
 
-    def client_of(self, node: int) -> int:
-        """Return the client id of a node that was asked to train."""
-        return self._client_of[node]
-
     def online(self, grid: Grid) -> dict[int, int]:
         """Return node ids by client id, of the nodes that are connected now.
 

@@ -44,6 +44,7 @@ class FederatedStrategy(Strategy):
         self._aggregator = private(self.rule, scenario.federated, sample_size(scenario))
         self._scenario_text = dump_scenario(scenario)
         self._asked: tuple[int, ...] = ()
+        self._messages: list[Message] = []
         self._global = ArrayRecord()
         self._started = 0.0
 
@@ -82,10 +83,11 @@ class FederatedStrategy(Strategy):
         networks, _ = _split(arrays)
         list(self._aggregator.configure_train(number, networks, config, Chosen(grid, nodes)))
         content = RecordDict({exchange.ARRAYS: arrays, exchange.CONFIG: config})
-        return [
+        self._messages = [
             Message(content=content, message_type=MessageType.TRAIN, dst_node_id=node)
             for node in nodes
         ]
+        return self._messages
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -156,8 +158,12 @@ class FederatedStrategy(Strategy):
         limit = self.scenario.federated.max_update_norm
         accepted: dict[int, Message] = {}
         dropped = dict.fromkeys(self._asked, "no answer in time")
+        # Flower answers itself for a node that is gone, so the sender does not tell whose it is.
+        client_of = dict(
+            zip((m.metadata.message_id for m in self._messages), self._asked, strict=True)
+        )
         for reply in replies:
-            client_id = self.roster.client_of(reply.metadata.src_node_id)
+            client_id = client_of[reply.metadata.reply_to_message_id]
             if reply.has_error():
                 reason: str | None = reply.error.reason
             else:

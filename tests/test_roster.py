@@ -53,7 +53,6 @@ def test_a_client_that_returns_as_another_node_takes_part_again() -> None:
     assert roster.online(grid) == {0: 10}
     grid.clients[99] = 1
     assert roster.online(grid) == {0: 10, 1: 99}
-    assert roster.client_of(99) == 1
 
 
 def test_nonsense_is_not_a_client() -> None:
