@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.collision import car_gap, car_parts, cars_touch, sweep_cars, sweep_wall, touches_wall
+from sim.collision import car_gap, cars_touch, sides_facing, sweep_cars, sweep_wall, touches_wall
 from sim.dynamics import advance, wrap_angle
 from sim.layout import SLIP, STATE_SIZE, TARGET_SPEED, TARGET_STEER, YAW, YAW_RATE, V, X, Y
 from sim.lidar import Beams, add_rays, cut_car, trace_rays
@@ -263,12 +263,10 @@ def _note_contact(arrays: WorldArrays, scene: Scene, e: int, c: int, d: int, t: 
     x, y, yaw = _pose_at(arrays, e, c, t)
     ox, oy, oyaw = _pose_at(arrays, e, d, t)
     body, other = scene.vehicles[e, c], scene.vehicles[e, d]
-    arrays.contact_parts[e, c] |= car_parts(
-        x, y, yaw, body[LENGTH], body[WIDTH], ox, oy, oyaw, other[LENGTH], other[WIDTH]
-    )
     _, nx, ny = car_gap(
         x, y, yaw, body[LENGTH], body[WIDTH], ox, oy, oyaw, other[LENGTH], other[WIDTH]
     )
+    arrays.contact_parts[e, c] |= sides_facing(yaw, nx, ny)
     before, after = arrays.poses[e, 0], arrays.poses[e, 1]
     own = nx * (after[c, 0] - before[c, 0]) + ny * (after[c, 1] - before[c, 1])
     theirs = -nx * (after[d, 0] - before[d, 0]) - ny * (after[d, 1] - before[d, 1])
