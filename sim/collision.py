@@ -16,6 +16,7 @@ from sim.tracks.grid import Grid, to_cells, wall_distance
 # distance between a point and a wall's surface is above the field's value less this.
 _DIAGONAL: Final = math.sqrt(2.0)
 _ALL: Final = FRONT | REAR | LEFT | RIGHT
+_FLAT: Final = 0.7  # share of a side that tells a contact of the side from one of its corner
 _FINEST: Final = 1e-3  # of a step: contacts between cars that are shorter may be missed
 _MOST: Final = 1e6  # poses looked at in a step of a car that flies off
 # Columns of the array of bodies.
@@ -82,7 +83,8 @@ def wall_parts(grid: Grid, x: float, y: float, yaw: float, length: float, width:
         width: Extent across, m.
 
     Returns:
-        Bits of `sim.layout`; all of them if there is a wall inside, or the centre is in one.
+        Bits of `sim.layout`: two sides if only their common corner meets a wall; all of them if
+        there is a wall inside, or the centre is in one.
     """
     column, row = to_cells(grid, x, y)
     clear = wall_distance(grid, column, row)
@@ -96,17 +98,29 @@ def wall_parts(grid: Grid, x: float, y: float, yaw: float, length: float, width:
     # Offsets from the centre to the middle of the front, and to that of the left side.
     fx, fy = half_length * cos, half_length * sin
     lx, ly = -half_width * sin, half_width * cos
+    parts = _sides_at_wall(grid, x, y, fx, fy, lx, ly, 1.0)
+    if parts != 0:
+        # A wall ahead is also met by the foremost points of the flanks: they do not count.
+        flat = _sides_at_wall(grid, x, y, fx, fy, lx, ly, _FLAT)
+        return flat if flat != 0 else parts
+    return _ALL if _wall_inside(grid, x, y, cos, sin, half_length, half_width) else 0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _sides_at_wall(
+    grid: Grid, x: float, y: float, fx: float, fy: float, lx: float, ly: float, share: float
+) -> int:
+    """Sides of a rectangle that meet a wall with the middle ``share`` of their length."""
+    sfx, sfy, slx, sly = share * fx, share * fy, share * lx, share * ly
     parts = 0
-    if segment_hits_wall(grid, x + fx + lx, y + fy + ly, x + fx - lx, y + fy - ly):
+    if segment_hits_wall(grid, x + fx + slx, y + fy + sly, x + fx - slx, y + fy - sly):
         parts |= FRONT
-    if segment_hits_wall(grid, x + fx - lx, y + fy - ly, x - fx - lx, y - fy - ly):
+    if segment_hits_wall(grid, x + sfx - lx, y + sfy - ly, x - sfx - lx, y - sfy - ly):
         parts |= RIGHT
-    if segment_hits_wall(grid, x - fx - lx, y - fy - ly, x - fx + lx, y - fy + ly):
+    if segment_hits_wall(grid, x - fx - slx, y - fy - sly, x - fx + slx, y - fy + sly):
         parts |= REAR
-    if segment_hits_wall(grid, x - fx + lx, y - fy + ly, x + fx + lx, y + fy + ly):
+    if segment_hits_wall(grid, x - sfx + lx, y - sfy + ly, x + sfx + lx, y + sfy + ly):
         parts |= LEFT
-    if parts == 0 and _wall_inside(grid, x, y, cos, sin, half_length, half_width):
-        return _ALL
     return parts
 
 
@@ -311,55 +325,22 @@ def sweep_cars(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def car_parts(
-    x: float,
-    y: float,
-    yaw: float,
-    length: float,
-    width: float,
-    other_x: float,
-    other_y: float,
-    other_yaw: float,
-    other_length: float,
-    other_width: float,
-) -> int:
-    """Sides of the first rectangle that meet the other; arguments as those of `cars_touch`.
+def sides_facing(yaw: float, nx: float, ny: float) -> int:
+    """Sides of a car that face a direction to within 60 degrees: two at a corner.
+
+    Args:
+        yaw: Its heading, rad.
+        nx: x of the direction, of length 1.
+        ny: y
 
     Returns:
-        Bits of `sim.layout`; 0 if the rectangles do not overlap, or the other lies within the
-        first.
+        Bits of `sim.layout`.
     """
-    # The first rectangle's corners in the other's frame.
-    cos, sin = math.cos(other_yaw), math.sin(other_yaw)
-    px = (x - other_x) * cos + (y - other_y) * sin
-    py = (y - other_y) * cos - (x - other_x) * sin
-    cos, sin = math.cos(yaw - other_yaw), math.sin(yaw - other_yaw)
-    fx, fy = length / 2 * cos, length / 2 * sin
-    lx, ly = -width / 2 * sin, width / 2 * cos
-    ol, ow = other_length / 2, other_width / 2
+    cos, sin = math.cos(yaw), math.sin(yaw)
+    ahead, left = nx * cos + ny * sin, ny * cos - nx * sin
     parts = 0
-    if _segment_meets_box(px + fx + lx, py + fy + ly, -2 * lx, -2 * ly, ol, ow):
-        parts |= FRONT
-    if _segment_meets_box(px - fx + lx, py - fy + ly, -2 * lx, -2 * ly, ol, ow):
-        parts |= REAR
-    if _segment_meets_box(px - fx + lx, py - fy + ly, 2 * fx, 2 * fy, ol, ow):
-        parts |= LEFT
-    if _segment_meets_box(px - fx - lx, py - fy - ly, 2 * fx, 2 * fy, ol, ow):
-        parts |= RIGHT
+    if abs(ahead) > 0.5:
+        parts |= FRONT if ahead > 0.0 else REAR
+    if abs(left) > 0.5:
+        parts |= LEFT if left > 0.0 else RIGHT
     return parts
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _segment_meets_box(
-    x: float, y: float, dx: float, dy: float, half_length: float, half_width: float
-) -> bool:
-    """Whether a segment meets a box around the origin (slab method)."""
-    enter, leave = 0.0, 1.0
-    for start, step, half in ((x, dx, half_length), (y, dy, half_width)):
-        if abs(step) < 1e-12:
-            if abs(start) > half:
-                return False
-        else:
-            t1, t2 = (-half - start) / step, (half - start) / step
-            enter, leave = max(enter, min(t1, t2)), min(leave, max(t1, t2))
-    return bool(enter <= leave)

@@ -81,6 +81,49 @@ class LidarConfig(Config):
     mount_x: float = Field(0.0, description="Sensor position ahead of the centre of gravity. [m]")
 
 
+Range = tuple[float, float]
+
+
+class HeterogeneityConfig(Config):
+    """What differs between cars: smallest and largest value that each car draws at a reset.
+
+    Every car of every environment draws for itself, uniformly, from the environment's own
+    generator. What is left out is that of the car's own settings.
+    """
+
+    friction: Range | None = Field(None, description="Tyre-road friction coefficient mu. [-]")
+    stiffness_front: Range | None = Field(
+        None, description="Front cornering stiffness C_Sf. [1/rad]"
+    )
+    stiffness_rear: Range | None = Field(None, description="Rear cornering stiffness C_Sr. [1/rad]")
+    cg_height: Range | None = Field(None, description="Height of the centre of gravity, h. [m]")
+    mass: Range | None = Field(None, description="Mass m. [kg]")
+    yaw_inertia: Range | None = Field(None, description="Yaw moment of inertia I_z. [kg m^2]")
+    steer_delay: tuple[int, int] | None = Field(
+        None, description="Physics steps until a steering target takes effect. [steps]"
+    )
+    lidar_noise_std: Range | None = Field(
+        None, description="Standard deviation of the range noise. [m]"
+    )
+    lidar_dropout: Range | None = Field(
+        None, description="Probability that a beam returns nothing. [-]"
+    )
+
+    @model_validator(mode="after")
+    def _allowed(self) -> HeterogeneityConfig:
+        for name, bounds in self:
+            if bounds is None:
+                continue
+            low, high = bounds
+            if low > high:
+                raise ValueError(f"{name}: the smallest, {low:g}, is above the largest, {high:g}")
+            lidar = name.startswith("lidar_")
+            model: type[Config] = LidarConfig if lidar else VehicleConfig
+            for value in bounds:
+                model.model_validate({name.removeprefix("lidar_"): value})
+        return self
+
+
 class Line2Track(Config):
     """A straight corridor 97.9 m long and 2.55 m wide with six spawn poses."""
 
@@ -202,6 +245,9 @@ class EnvConfig(Config):
         description="The cars, in the order of the state arrays. [-]",
     )
     lidar: LidarConfig = Field(LidarConfig(), description="Every car's range finder. [-]")
+    heterogeneity: HeterogeneityConfig = Field(
+        HeterogeneityConfig(), description="What each car draws at each reset; none by default. [-]"
+    )
     physics_step: float = Field(
         0.01, gt=0, le=0.1, description="Integration step of the dynamics. [s]"
     )
@@ -232,6 +278,8 @@ class EnvConfig(Config):
             if names.count(name) > 1:
                 raise ValueError(f"two cars are named {name!r}")
         for car in self.cars:
+            if car.driver is not None and car.vehicle.control == "rates":
+                raise ValueError(f"{car.name!r} has a driver, which needs control: targets")
             for part in (car.driver, car.task):
                 if part is not None and (part.target not in names or part.target == car.name):
                     others = ", ".join(repr(n) for n in names if n != car.name) or "none"

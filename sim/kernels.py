@@ -9,10 +9,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.collision import car_gap, car_parts, cars_touch, sweep_cars, sweep_wall, touches_wall
+from sim.collision import car_gap, cars_touch, sides_facing, sweep_cars, sweep_wall, touches_wall
 from sim.dynamics import advance, wrap_angle
 from sim.layout import SLIP, STATE_SIZE, TARGET_SPEED, TARGET_STEER, YAW, YAW_RATE, V, X, Y
-from sim.lidar import Beams, cut_car, trace_walls
+from sim.lidar import Beams, add_rays, cut_car, trace_rays
 from sim.noise import add_noise, drop_beams, stream
 from sim.tracks.centerline import Centerline, project
 from sim.tracks.grid import Grid
@@ -91,6 +91,7 @@ class Scene(NamedTuple):
     vehicles: Float  # (E, C, P), columns of sim.vehicle
     physics_step: float  # s
     scratch: NDArray[np.float32]  # (threads, ...) working memory of sim.lidar
+    scans_together: int  # traced at a time
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -262,12 +263,10 @@ def _note_contact(arrays: WorldArrays, scene: Scene, e: int, c: int, d: int, t: 
     x, y, yaw = _pose_at(arrays, e, c, t)
     ox, oy, oyaw = _pose_at(arrays, e, d, t)
     body, other = scene.vehicles[e, c], scene.vehicles[e, d]
-    arrays.contact_parts[e, c] |= car_parts(
-        x, y, yaw, body[LENGTH], body[WIDTH], ox, oy, oyaw, other[LENGTH], other[WIDTH]
-    )
     _, nx, ny = car_gap(
         x, y, yaw, body[LENGTH], body[WIDTH], ox, oy, oyaw, other[LENGTH], other[WIDTH]
     )
+    arrays.contact_parts[e, c] |= sides_facing(yaw, nx, ny)
     before, after = arrays.poses[e, 0], arrays.poses[e, 1]
     own = nx * (after[c, 0] - before[c, 0]) + ny * (after[c, 1] - before[c, 1])
     theirs = -nx * (after[d, 0] - before[d, 0]) - ny * (after[d, 1] - before[d, 1])
@@ -302,21 +301,46 @@ def _stop_crashed(arrays: WorldArrays, e: int) -> None:
 def _sense_range(arrays: WorldArrays, scene: Scene, first: int, last: int, thread: int) -> None:
     """Scans and positions along the centre line of environments ``first`` to ``last - 1``."""
     scratch, beams = scene.scratch[thread], scene.beams
-    for e in range(first, last):
-        for c in range(arrays.state.shape[1]):
-            state, scan = arrays.state[e, c], arrays.scan[e, c]
-            along, across = project(scene.centerline, state[X], state[Y])
-            arrays.arc_length[e, c] = along
-            arrays.lateral_offset[e, c] = across
-            yaw = state[YAW]
-            x = state[X] + beams.mount_x * math.cos(yaw)
-            y = state[Y] + beams.mount_x * math.sin(yaw)
-            trace_walls(scene.grid, beams, x, y, yaw, scratch, scan)
-            for d in range(arrays.state.shape[1]):
-                if d != c:
-                    other, body = arrays.state[e, d], scene.vehicles[e, d]
-                    ox, oy, oyaw = other[X], other[Y], other[YAW]
-                    cut_car(beams, x, y, yaw, ox, oy, oyaw, body[LENGTH], body[WIDTH], scan)
-            key = stream(arrays.noise_key[e], arrays.steps[e], c)
-            add_noise(scan, key, scene.vehicles[e, c, NOISE_STD], beams.max_range)
-            drop_beams(scan, key, scene.vehicles[e, c, DROPOUT], beams.max_range)
+    num_cars, B = arrays.scan.shape[1], arrays.scan.shape[2]
+    readings = arrays.scan.reshape(arrays.scan.size)
+    end = last * num_cars
+    # Short scans are traced many at a time: see `trace_rays`.
+    for begin in range(first * num_cars, end, scene.scans_together):
+        count, stop = 0, min(begin + scene.scans_together, end)
+        for number in range(begin, stop):
+            e, c = number // num_cars, number % num_cars
+            x, y, yaw = _sensor_pose(arrays, beams, e, c)
+            count = add_rays(
+                scene.grid, beams, x, y, yaw, scratch, count, (number - begin) * B,
+                readings[begin * B : stop * B],
+            )  # fmt: skip
+        trace_rays(scene.grid, beams.max_range, scratch, count, readings[begin * B : stop * B])
+        for number in range(begin, stop):
+            _complete_scan(arrays, scene, number // num_cars, number % num_cars)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _sensor_pose(arrays: WorldArrays, beams: Beams, e: int, c: int) -> tuple[float, float, float]:
+    state = arrays.state[e, c]
+    yaw = state[YAW]
+    mount = beams.mount_x
+    return state[X] + mount * math.cos(yaw), state[Y] + mount * math.sin(yaw), yaw
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _complete_scan(arrays: WorldArrays, scene: Scene, e: int, c: int) -> None:
+    """Put the other cars and the noise into a scan of the walls, and find the car on its lane."""
+    scan, beams, vehicle = arrays.scan[e, c], scene.beams, scene.vehicles[e, c]
+    state = arrays.state[e]
+    x, y, yaw = _sensor_pose(arrays, beams, e, c)
+    for d in range(len(state)):
+        if d != c:
+            ox, oy, oyaw = state[d, X], state[d, Y], state[d, YAW]
+            body = scene.vehicles[e, d]
+            cut_car(beams, x, y, yaw, ox, oy, oyaw, body[LENGTH], body[WIDTH], scan)
+    key = stream(arrays.noise_key[e], arrays.steps[e], c)
+    add_noise(scan, key, vehicle[NOISE_STD], beams.max_range)
+    drop_beams(scan, key, vehicle[DROPOUT], beams.max_range)
+    along, across = project(scene.centerline, state[c, X], state[c, Y])
+    arrays.arc_length[e, c] = along
+    arrays.lateral_offset[e, c] = across

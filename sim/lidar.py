@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from sim.config import LidarConfig
 from sim.tracks.grid import Grid, to_cells, wall_distance
 
-# Rows of the scratch array, one entry a beam under way.
-_COLUMNS, _ROWS, _RANGES, _STEPS, _BEAMS, _TIPS = range(6)
 _BLOCK: Final = 32  # entries the compiler handles at once
-_ADVANCES: Final = 4  # steps taken before the beams that have arrived are sorted out
+_MANY: Final = 1024  # rays that are worth tracing together
+_ADVANCES: Final = 4  # steps taken before the rays that have arrived are sorted out
 _TINY: Final = 1e-12  # keeps a beam along a car's side from dividing 0 by 0
 
 Ranges = NDArray[np.float32]
@@ -31,6 +30,19 @@ class Beams(NamedTuple):
     max_range: float  # m
     noise_std: float  # m
     mount_x: float  # m ahead of the centre of gravity
+
+
+class Rays(NamedTuple):
+    """Rays under way, for kernels: views of the working memory, one entry a ray."""
+
+    columns: Ranges  # direction, cells per metre
+    rows: Ranges
+    column: Ranges  # origin, cells
+    row: Ranges
+    lengths: Ranges  # so far, m
+    steps: Ranges  # the latest, m
+    readings: NDArray[np.int32]  # index of the reading that the ray is for
+    tips: NDArray[np.int32]  # index of the cell to look up
 
 
 def make_beams(config: LidarConfig) -> Beams:
@@ -49,9 +61,16 @@ def make_beams(config: LidarConfig) -> Beams:
     )
 
 
+def scans_together(beams: int) -> int:
+    """Scans that `make_scratch` has room for: many if they are short, at least one."""
+    return max(1, _MANY // beams)
+
+
 def make_scratch(beams: int) -> Ranges:
-    """Working memory of `trace_walls` for a number of beams; one for each thread."""
-    return np.zeros((6, -(-beams // _BLOCK) * _BLOCK), dtype=np.float32)
+    """Working memory of the functions below for a number of beams; one for each thread."""
+    # Rows that start a multiple of 4 KiB apart would be taken for one another by the processor.
+    rays = -(-beams * scans_together(beams) // 1024) * 1024 + _BLOCK
+    return np.zeros((8, rays), dtype=np.float32)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -62,9 +81,7 @@ def trace_walls(
 
     Sphere tracing (Hart, The Visual Computer 12, 1996): a ray advances by the distance field
     at its tip until that is 0. Readings end inside the wall cell that is hit, up to a cell's
-    diagonal behind its surface, as in f1tenth_gym. All beams advance together, and those that
-    have arrived are dropped after every few steps, so that the processor always has many
-    independent rays at hand.
+    diagonal behind its surface, as in f1tenth_gym.
 
     Args:
         grid: The track.
@@ -75,77 +92,177 @@ def trace_walls(
         scratch: From `make_scratch`.
         scan: (B,) m, written; all 0 for a sensor in a wall or outside the grid.
     """
+    count = add_rays(grid, beams, x, y, yaw, scratch, 0, 0, scan)
+    trace_rays(grid, beams.max_range, scratch, count, scan)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def add_rays(
+    grid: Grid,
+    beams: Beams,
+    x: float,
+    y: float,
+    yaw: float,
+    scratch: Ranges,
+    count: int,
+    start: int,
+    readings: Ranges,
+) -> int:
+    """Append the rays of a scan to those to be traced.
+
+    Args:
+        grid: The track.
+        beams: The sensor.
+        x: Position of the sensor, m.
+        y: m.
+        yaw: Heading, rad.
+        scratch: From `make_scratch`.
+        count: Rays that are there already.
+        start: Index of the scan's first reading.
+        readings: Set to 0 at the scan, m; the rays' lengths go there later.
+
+    Returns:
+        The number of rays now; unchanged for a sensor in a wall or outside the grid.
+    """
     start_column, start_row = to_cells(grid, x, y)
     clear = np.float32(wall_distance(grid, start_column, start_row))
+    B = len(beams.cos)
     if not clear > np.float32(0):
-        scan[:] = 0.0
-        return
-    column, row = np.float32(start_column), np.float32(start_row)
+        readings[start : start + B] = np.float32(0)
+        return count
     cos = np.float32(math.cos(yaw - grid.yaw) / grid.resolution)
     sin = np.float32(math.sin(yaw - grid.yaw) / grid.resolution)
-    max_range = np.float32(beams.max_range)
-    columns, rows, ranges = scratch[_COLUMNS], scratch[_ROWS], scratch[_RANGES]
-    steps, index = scratch[_STEPS], scratch[_BEAMS].view(np.int32)
-    count = len(scan)
-    for b in range(count):
+    end = count + B
+    rays = _rays(scratch)
+    rays.column[count:end] = np.float32(start_column)
+    rays.row[count:end] = np.float32(start_row)
+    rays.lengths[count:end] = clear
+    columns, rows = rays.columns[count:end], rays.rows[count:end]
+    for b in range(B):
         columns[b] = beams.cos[b] * cos - beams.sin[b] * sin
         rows[b] = beams.sin[b] * cos + beams.cos[b] * sin
-        ranges[b] = clear
-        index[b] = b
-    for b in range(count, scratch.shape[1]):  # they fill the last block, and stand still
-        columns[b] = rows[b] = np.float32(0)
-        ranges[b] = max_range
+    indices = rays.readings[count:end]
+    for b in range(B):
+        indices[b] = start + b
+    return end
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _rays(scratch: Ranges) -> Rays:
+    return Rays(
+        scratch[0],
+        scratch[1],
+        scratch[2],
+        scratch[3],
+        scratch[4],
+        scratch[5],
+        scratch[6].view(np.int32),
+        scratch[7].view(np.int32),
+    )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def trace_rays(grid: Grid, max_range: float, scratch: Ranges, count: int, readings: Ranges) -> None:
+    """Trace rays to the nearest wall.
+
+    All rays advance together, and those that have arrived are dropped after every few steps,
+    so that the processor always has many independent rays at hand.
+
+    Args:
+        grid: The track.
+        max_range: Readings are capped at it, m.
+        scratch: Holds the rays, from `add_rays`.
+        count: Their number.
+        readings: Written where the rays say, m.
+    """
+    limit = np.float32(max_range)
+    width = np.int32(grid.distance.shape[1])
+    distance = grid.distance.reshape(grid.distance.size)
+    # Taking views is not free: once for all that follows.
+    columns, rows, column, row, lengths, steps, indices, tips = _rays(scratch)
+    for i in range(count, _whole_blocks(count)):  # they fill the last block: let them stand
+        columns[i] = rows[i] = column[i] = row[i] = np.float32(0)
     while count > 0:
-        _advance_rays(grid.distance, column, row, max_range, scratch, count)
+        for _ in range(_ADVANCES):
+            if count < _BLOCK:
+                _advance_few(
+                    distance, width, columns, rows, column, row, lengths, steps, limit, count
+                )
+            else:
+                whole = _whole_blocks(count)
+                _find_tips(columns, rows, column, row, lengths, width, tips, whole)
+                for i in range(whole):
+                    steps[i] = distance[np.uint32(tips[i])]
+                _take_steps(lengths, steps, limit, whole)
         kept = 0
         for i in range(count):
-            scan[index[i]] = min(ranges[i], max_range)
-            columns[kept], rows[kept], ranges[kept] = columns[i], rows[i], ranges[i]
-            index[kept] = index[i]
+            readings[indices[i]] = min(lengths[i], limit)
+            columns[kept], rows[kept], lengths[kept] = columns[i], rows[i], lengths[i]
+            column[kept], row[kept] = column[i], row[i]
+            indices[kept] = indices[i]
             kept += steps[i] > np.float32(0)
         count = kept
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _advance_rays(
+def _whole_blocks(count: int) -> int:
+    return (count + _BLOCK - 1) // _BLOCK * _BLOCK
+
+
+# Rays need no bounds check: none passes the first of the border's two wall cells.
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _advance_few(
     distance: Ranges,
-    column: np.float32,
-    row: np.float32,
-    max_range: np.float32,
-    scratch: Ranges,
+    width: np.int32,
+    columns: Ranges,
+    rows: Ranges,
+    column: Ranges,
+    row: Ranges,
+    lengths: Ranges,
+    steps: Ranges,
+    limit: np.float32,
     count: int,
 ) -> None:
-    """Let the first ``count`` rays of ``scratch`` take some steps from a point in cells.
+    """Let rays take a step, in one loop: too few to fill a block."""
+    for i in range(count):
+        length = lengths[i]
+        tip_row = np.int32(row[i] + length * rows[i])
+        tip_column = np.int32(column[i] + length * columns[i])
+        step = distance[np.uint32(tip_row * width + tip_column)]
+        step = step if length < limit else np.float32(0)
+        steps[i] = step
+        lengths[i] = length + step
 
-    Rays need no bounds check: none passes the first of the border's two wall cells. Only the
-    look-up cannot be done with vector instructions, so it has a loop of its own; few rays go
-    faster without, and are not worth filling a block.
-    """
-    width = np.int32(distance.shape[1])
-    flat = distance.reshape(distance.size)
-    columns, rows, ranges = scratch[_COLUMNS], scratch[_ROWS], scratch[_RANGES]
-    steps, tips = scratch[_STEPS], scratch[_TIPS].view(np.int32)
-    zero = np.float32(0)
-    if count < _BLOCK:
-        for _ in range(_ADVANCES):
-            for i in range(count):
-                tip_row = np.int32(row + ranges[i] * rows[i])
-                tip_column = np.int32(column + ranges[i] * columns[i])
-                step = flat[np.uint32(tip_row * width + tip_column)]
-                steps[i] = step if ranges[i] < max_range else zero
-                ranges[i] += steps[i]
-        return
-    count = (count + _BLOCK - 1) // _BLOCK * _BLOCK
-    for _ in range(_ADVANCES):
-        for i in range(count):
-            tip_row = np.int32(row + ranges[i] * rows[i])
-            tip_column = np.int32(column + ranges[i] * columns[i])
-            tips[i] = tip_row * width + tip_column
-        for i in range(count):
-            steps[i] = flat[np.uint32(tips[i])]
-        for i in range(count):
-            steps[i] = steps[i] if ranges[i] < max_range else zero
-            ranges[i] += steps[i]
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _find_tips(
+    columns: Ranges,
+    rows: Ranges,
+    column: Ranges,
+    row: Ranges,
+    lengths: Ranges,
+    width: np.int32,
+    tips: NDArray[np.int32],
+    count: int,
+) -> None:
+    """First part of a step of many rays: the look-up between the two cannot be vectorised."""
+    for i in range(count):
+        length = lengths[i]
+        tip_row = np.int32(row[i] + length * rows[i])
+        tip_column = np.int32(column[i] + length * columns[i])
+        tips[i] = tip_row * width + tip_column
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _take_steps(lengths: Ranges, steps: Ranges, limit: np.float32, count: int) -> None:
+    """Last part of a step of many rays: those at the sensor's range stand."""
+    for i in range(count):
+        length = lengths[i]
+        step = steps[i] if length < limit else np.float32(0)
+        steps[i] = step
+        lengths[i] = length + step
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -11,10 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from sim.config import EnvConfig
 from sim.drivers import Driver, make_driver
-from sim.layout import COMMAND_SIZE, TARGET_SPEED, TARGET_STEER
+from sim.layout import COMMAND_SIZE, STEER, TARGET_SPEED, TARGET_STEER, V
 from sim.observation import Observer
 from sim.tasks import FINISHED, NONE, OTHER_DONE, Episodes, Task, make_task, world_outcome
 from sim.tracks import Track, make_track
+from sim.vehicle import DRAWN, V_MIN
 from sim.world import World, compiled
 
 Seed = int | np.random.SeedSequence
@@ -24,9 +25,10 @@ Seed = int | np.random.SeedSequence
 _CAR: Final = np.dtype(
     [
         ("agent", np.int64),  # its index among the agents, -1 for a scripted car
-        ("steer_max", np.float64),  # rad
-        ("speed_middle", np.float64),  # m/s, command of action 0
-        ("speed_half", np.float64),  # m/s, command of action 1 less that of action 0
+        ("rates", np.bool_),  # its commands are rates: rad/s and m/s^2, not rad and m/s
+        ("steer_max", np.float64),  # first command of action 1
+        ("speed_middle", np.float64),  # second command of action 0
+        ("speed_half", np.float64),  # second command of action 1 less that of action 0
     ]
 )
 
@@ -36,14 +38,16 @@ def _begin(
     actions: NDArray[np.float32],
     episodes: Episodes,
     cars: NDArray[np.void],
+    state: NDArray[np.float64],
+    duration: float,
     commands: NDArray[np.float64],
     first: int,
     last: int,
 ) -> int:
-    """Count the step and turn actions into commands.
+    """Count the step and turn actions into commands, to be held for ``duration`` seconds.
 
-    Agents that are done are told to stand, whatever their action. If an action of another is
-    not a number nothing is written, and the agent's index e * A + a is returned, else -1.
+    Agents that are done are told to stand, wheels straight, whatever their action. If an action
+    of another is not a number nothing is written, and its index e * A + a is returned, else -1.
     """
     A: int = episodes.outcome.shape[1]
     for e in range(first, last):
@@ -60,6 +64,9 @@ def _begin(
                 continue
             if episodes.outcome[e, car.agent] != NONE:
                 commands[e, c, TARGET_STEER] = commands[e, c, TARGET_SPEED] = 0.0
+                if car.rates:
+                    commands[e, c, TARGET_STEER] = -state[e, c, STEER] / duration
+                    commands[e, c, TARGET_SPEED] = -state[e, c, V] / duration
                 continue
             steer = min(max(actions[e, car.agent, 0], -1.0), 1.0)
             speed = min(max(actions[e, car.agent, 1], -1.0), 1.0)
@@ -170,7 +177,11 @@ class Race:
             num_envs=num_envs,
             physics_step=config.physics_step,
             num_threads=num_threads,
+            steer_delay_max=(config.heterogeneity.steer_delay or (0, 0))[1],
         )
+        for i, car in enumerate(config.cars):
+            if car.vehicle.control == "rates" and not car.reverse:
+                self.world.vehicles[:, i, V_MIN] = 0.0
         observer = Observer(config, self.track)
         self._observer = observer
         self.observation_low, self.observation_high = observer.low, observer.high
@@ -209,7 +220,10 @@ class Race:
         self._check_spawns()
 
     def _begin_arguments(self) -> tuple[Any, ...]:
-        return self._actions, self.episodes, self._cars, self._commands
+        config = self.config
+        duration = config.physics_step * config.physics_steps_per_action
+        state = self.world.arrays.state
+        return self._actions, self.episodes, self._cars, state, duration, self._commands
 
     def _conclude_arguments(self) -> tuple[Any, ...]:
         world, config = self.world.arrays, self.config
@@ -230,7 +244,8 @@ class Race:
     def reset(self, env: int, seed: Seed, *, spawn_set: int | None = None) -> None:
         """Start a new episode in one environment and write its observations.
 
-        The seed alone decides the spawn set and the noise, whatever the batch position.
+        The seed alone decides the spawn set, the noise and what differs between cars
+        (`HeterogeneityConfig`), whatever the batch position.
 
         Args:
             env: Index of the environment.
@@ -246,6 +261,7 @@ class Race:
         chosen = int(rng.integers(sets)) if spawn_set is None else spawn_set
         if not 0 <= chosen < sets:
             raise ValueError(f"spawn_set must be in 0 ... {sets - 1}, found {chosen}")
+        self._draw_vehicles(env, rng)
         self.world.place(env, self._spawn_poses[chosen], noise_key)
         episodes = self.episodes
         episodes.rewards[env] = episodes.returns[env] = 0.0
@@ -257,6 +273,15 @@ class Race:
         for task in self._tasks:
             task.reset(env)
         self._observer.observe(self.world.arrays, episodes.observations, env, env + 1)
+
+    def _draw_vehicles(self, env: int, rng: np.random.Generator) -> None:
+        """Let the cars of one environment draw what differs between cars."""
+        vehicles = self.world.vehicles[env]
+        for name, bounds in self.config.heterogeneity:
+            if bounds is not None:
+                low, high = bounds
+                draws = rng.uniform(low, high + (name == "steer_delay"), len(vehicles))
+                vehicles[:, DRAWN[name]] = np.floor(draws) if name == "steer_delay" else draws
 
     def seed(self, env: int, seed: Seed) -> None:
         """Start an environment's stream of episode seeds anew; before, it is the system's entropy.
@@ -301,7 +326,9 @@ class Race:
         Args:
             actions: (E, A, 2) in [-1, 1], mapped linearly to the steering angle in [-steer_max,
                 steer_max] and the speed in [speed_min, speed_max], or [0, speed_max] for a car
-                without reverse. Clipped to that box; ignored for agents that are done.
+                without reverse; for a car with ``control: rates`` to the steering rate in
+                [-steer_rate_max, steer_rate_max] and the acceleration in [-acceleration_max,
+                acceleration_max]. Clipped to that box; ignored for agents that are done.
 
         Returns:
             `episodes`, whose arrays the next step overwrites.
@@ -348,8 +375,13 @@ def _car_table(config: EnvConfig) -> NDArray[np.void]:
     for car in config.cars:
         vehicle = car.vehicle
         slowest = vehicle.speed_min if car.reverse else 0.0
-        middle, half = (vehicle.speed_max + slowest) / 2, (vehicle.speed_max - slowest) / 2
-        rows.append((-1 if car.driver else agent, vehicle.steer_max, middle, half))
+        rates = vehicle.control == "rates"
+        if rates:
+            steer, middle, half = vehicle.steer_rate_max, 0.0, vehicle.acceleration_max
+        else:
+            steer = vehicle.steer_max
+            middle, half = (vehicle.speed_max + slowest) / 2, (vehicle.speed_max - slowest) / 2
+        rows.append((-1 if car.driver else agent, rates, steer, middle, half))
         agent += car.driver is None
     return np.array(rows, _CAR)
 

@@ -38,6 +38,19 @@ NOISE_STD: Final = 20  # m, of its range finder
 DROPOUT: Final = 21  # probability of a beam of it
 VEHICLE_SIZE: Final = 22
 
+# Columns of what `HeterogeneityConfig` lets cars draw.
+DRAWN: Final = {
+    "friction": MU,
+    "stiffness_front": C_SF,
+    "stiffness_rear": C_SR,
+    "cg_height": H,
+    "mass": MASS,
+    "yaw_inertia": I_Z,
+    "steer_delay": DELAY,
+    "lidar_noise_std": NOISE_STD,
+    "lidar_dropout": DROPOUT,
+}
+
 
 def vehicle_vector(config: VehicleConfig, lidar: LidarConfig | None = None) -> NDArray[np.float64]:
     """Parameters of a car, in SI units, in the order of this module's constants.

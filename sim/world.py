@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sim.config import LidarConfig, VehicleConfig
 from sim.kernels import OK, Scene, WorldArrays, make_arrays, place_cars, step_range
 from sim.layout import COMMAND_SIZE
-from sim.lidar import make_beams, make_scratch
+from sim.lidar import make_beams, make_scratch, scans_together
 from sim.pool import RangePool
 from sim.tracks import Track
 from sim.tracks.centerline import make_centerline
@@ -96,6 +96,7 @@ class World:
             vehicles=self.vehicles,
             physics_step=float(physics_step),
             scratch=np.stack([make_scratch(lidar.beams)] * num_threads),
+            scans_together=scans_together(lidar.beams),
         )
         self._commands = np.zeros((*shape, COMMAND_SIZE))
         world = self.arrays, self._scene

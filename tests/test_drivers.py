@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from sim.config import CarConfig, EnvConfig, SecondaryViconConfig, VehicleConfig
 from sim.drivers import make_driver
-from sim.layout import STATE_SIZE, YAW, X, Y
-from sim.world import WorldArrays
+from sim.kernels import make_arrays
+from sim.layout import YAW, X, Y
 
 STEER_MAX = 0.4
 CAR, TARGET = 1, 0
@@ -35,19 +35,7 @@ def command(
         )
     )
     E, C = 3, 2
-    world = WorldArrays(
-        state=np.zeros((E, C, STATE_SIZE)),
-        steer_buffer=np.zeros((E, C, 2)),
-        scan=np.zeros((E, C, 3), np.float32),
-        wall_contact=np.zeros((E, C), np.bool_),
-        car_contact=np.full((E, C), -1, np.int32),
-        crashed=np.zeros((E, C), np.bool_),
-        finished=np.zeros((E, C), np.bool_),
-        arc_length=np.zeros((E, C)),
-        lateral_offset=np.zeros((E, C)),
-        steps=np.zeros(E, np.int64),
-        noise_key=np.zeros(E, np.uint64),
-    )
+    world = make_arrays(E, C, beams=3, steer_delay=2)
     world.state[1, CAR, [X, Y, YAW]] = 3.0, -2.0, yaw
     world.state[1, TARGET, X] = 3.0 + distance * math.cos(yaw + bearing)
     world.state[1, TARGET, Y] = -2.0 + distance * math.sin(yaw + bearing)

@@ -52,8 +52,8 @@ def test_a_scenario_states_only_what_differs(tmp_path):
     [
         (  # an unknown key
             "env:\n  lidar: {beam: 54}\n",
-            "s.yaml:4: env.lidar.beam: unknown key; allowed: beams, field_of_view, max_range, "
-            "mount_x, noise_std (did you mean 'beams'?)",
+            "s.yaml:4: env.lidar.beam: unknown key; allowed: beams, dropout, field_of_view, "
+            "max_range, mount_x, noise_std (did you mean 'beams'?)",
         ),
         (  # a wrong type
             "episodes: '3'\n",
