@@ -192,6 +192,9 @@ class EnvConfig(Config):
     max_steps: int = Field(
         2500, ge=1, description="Actions after which an episode is truncated. [steps]"
     )
+    laps: int = Field(
+        1, ge=1, le=1000, description="Laps after which a car has finished; 1 if open. [laps]"
+    )
     end_when: Literal["any", "all"] = Field(
         "any", description="End the episode when any car is done, or when all are. [-]"
     )

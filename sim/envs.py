@@ -58,11 +58,12 @@ class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[mi
 
     **Rewards** are those of each car's task (`sim.tasks`); without a task, 0.
 
-    **Episode end**: an agent is terminated when it crashes, crosses the finish line or
+    **Episode end**: an agent is terminated when it crashes, finishes (see `sim.laps`) or
     accomplishes its task, and truncated when its task gives up on it, at ``max_steps`` or, with
     ``end_when="any"``, when any other car is done. Its last info holds ``outcome``, the
     `sim.tasks.Outcome` in lower case ("success", "crash", "finished", "idle", "time_limit",
-    "other_done") and ``steps``, the actions taken; before that, infos are empty.
+    "other_done"), ``steps``, the actions taken, ``laps``, those completed, and ``lap_times``, how
+    long each took in s; before that, infos are empty.
 
     Args:
         config: The environment.
@@ -190,7 +191,13 @@ class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[mi
             truncated[name] = all_truncated[i]
             if all_terminated[i] or all_truncated[i]:
                 outcome = Outcome(episodes.outcome[0, i]).name.lower()
-                infos[name] = {"outcome": outcome, "steps": int(episodes.steps[0])}
+                times = self.race.lap_times(0, i)
+                infos[name] = {
+                    "outcome": outcome,
+                    "steps": int(episodes.steps[0]),
+                    "laps": len(times),
+                    "lap_times": times,
+                }
             else:
                 infos[name] = {}
                 live.append(name)

@@ -158,11 +158,13 @@ class Race:
             config.lidar,
             num_envs=num_envs,
             physics_step=config.physics_step,
+            laps=config.laps,
         )
         observer = Observer(config, self.track)
         self._observer = observer
         self.observation_low, self.observation_high = observer.low, observer.high
         self._cars = _car_table(config)
+        self._agent_cars = [i for i, car in enumerate(config.cars) if car.driver is None]
         self._drivers: list[Driver] = []
         self._tasks: list[Task] = []
         for i, car in enumerate(config.cars):
@@ -256,6 +258,15 @@ class Race:
         self.world.step(self._commands, self.config.physics_steps_per_action)
         self._after(0, self.num_envs)
         return self.episodes
+
+    def lap_times(self, env: int, agent: int) -> list[float]:
+        """Time of each lap that an agent has completed in this episode, s.
+
+        On an open track the time from the start to the finish line is its only one. Of more
+        laps than the configuration asks for, the first are told.
+        """
+        steps = self.world.arrays.lap_steps[env, self._agent_cars[agent]]
+        return [float(n) * self.config.physics_step for n in steps if n > 0]
 
     def _before(self, actions: NDArray[np.float32], first: int, last: int) -> None:
         """Write the commands of the environments ``first`` to ``last - 1``."""

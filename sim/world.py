@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sim.collision import cars_touch, segment_hits_wall, touches_wall
 from sim.config import LidarConfig, VehicleConfig
 from sim.dynamics import advance, wrap_angle
+from sim.laps import LAP_MEMORY, LAP_START, NEXT_GATE, first_gate, pass_gates
 from sim.layout import (
     COMMAND_SIZE,
     SLIP,
@@ -30,6 +31,7 @@ from sim.lidar import Beams, cut_car, make_beams, make_scratch, trace_walls
 from sim.noise import add_noise, stream
 from sim.tracks import Track
 from sim.tracks.centerline import Centerline, make_centerline, project
+from sim.tracks.gates import Gates, make_gates
 from sim.tracks.grid import Grid, make_grid
 from sim.vehicle import LENGTH, STEER_MAX, V_MAX, V_MIN, WIDTH, vehicle_vector
 
@@ -51,7 +53,10 @@ class WorldArrays(NamedTuple):
     wall_contact: NDArray[np.bool_]  # (E, C) touches a wall
     car_contact: NDArray[np.int32]  # (E, C) index of the car touched, -1 for none
     crashed: NDArray[np.bool_]  # (E, C) has touched anything since it was placed; then it stands
-    finished: NDArray[np.bool_]  # (E, C) has crossed the finish line forwards since it was placed
+    finished: NDArray[np.bool_]  # (E, C) has driven all laps, or crossed an open track's finish
+    laps: NDArray[np.int32]  # (E, C) laps completed since it was placed; see sim.laps
+    lap_steps: NDArray[np.int64]  # (E, C, L) physics steps of each of the first L laps, 0 before
+    lap_memory: NDArray[np.int64]  # (E, C, 2) columns of sim.laps
     arc_length: Float  # (E, C) m along the centre line; NaN if the track has none
     lateral_offset: Float  # (E, C) m left of the centre line; NaN if the track has none
     steps: NDArray[np.int64]  # (E,) physics steps since the cars were placed
@@ -63,7 +68,7 @@ class Scene(NamedTuple):
 
     grid: Grid
     centerline: Centerline
-    finish_line: Float  # (1, 2, 2) m: left end, right end; (0, 2, 2) for none
+    gates: Gates
     beams: Beams
     vehicles: Float  # (E, C, P), columns of sim.vehicle
     physics_step: float  # s
@@ -80,6 +85,7 @@ class World:
         lidar: Every car's range finder.
         num_envs: Number of independent copies.
         physics_step: Integration step, s.
+        laps: Laps after which a car has finished on a closed track, L; 1 on an open one.
 
     Attributes:
         track: As given.
@@ -96,11 +102,16 @@ class World:
         *,
         num_envs: int = 1,
         physics_step: float = 0.01,
+        laps: int = 1,
     ) -> None:
         if num_envs < 1 or not vehicles or not physics_step > 0:
             raise ValueError(
                 f"num_envs {num_envs}, {len(vehicles)} vehicles, physics_step {physics_step}: "
                 "all must be positive"
+            )
+        if laps < 1 or (laps > 1 and not track.closed):
+            raise ValueError(
+                f"laps {laps}: 1 is needed on an open track, 1 or more on a closed one"
             )
         self.track = track
         shape = (num_envs, len(vehicles))
@@ -114,16 +125,18 @@ class World:
             car_contact=np.full(shape, -1, dtype=np.int32),
             crashed=np.zeros(shape, dtype=np.bool_),
             finished=np.zeros(shape, dtype=np.bool_),
+            laps=np.zeros(shape, dtype=np.int32),
+            lap_steps=np.zeros((*shape, laps), dtype=np.int64),
+            lap_memory=np.zeros((*shape, LAP_MEMORY), dtype=np.int64),
             arc_length=np.zeros(shape),
             lateral_offset=np.zeros(shape),
             steps=np.zeros(num_envs, dtype=np.int64),
             noise_key=np.zeros(num_envs, dtype=np.uint64),
         )
-        lines = [track.finish_line] if track.finish_line else []
         self._scene = Scene(
             grid=make_grid(track),
             centerline=make_centerline(track),
-            finish_line=np.array(lines, dtype=np.float64).reshape(-1, 2, 2),
+            gates=make_gates(track),
             beams=make_beams(lidar),
             vehicles=self.vehicles,
             physics_step=float(physics_step),
@@ -160,9 +173,15 @@ class World:
         arrays.car_contact[env] = -1
         arrays.crashed[env] = False
         arrays.finished[env] = False
+        arrays.laps[env] = 0
+        arrays.lap_steps[env] = 0
         arrays.steps[env] = 0
         arrays.noise_key[env] = noise_key & 0xFFFF_FFFF_FFFF_FFFF
         _sense_range(arrays, self._scene, env, env + 1)
+        arrays.lap_memory[env, :, LAP_START] = -1
+        for car, (x, y, _) in enumerate(poses):
+            along = arrays.arc_length[env, car]
+            arrays.lap_memory[env, car, NEXT_GATE] = first_gate(self._scene.gates, along, x, y)
 
     def step(self, commands: Float, physics_steps: int = 1) -> None:
         """Advance every environment and sense once, at the end.
@@ -240,7 +259,7 @@ def _step_range(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _drive(arrays: WorldArrays, scene: Scene, commands: Float, e: int, c: int) -> None:
-    """Move one car by one physics step, and see whether it meets a wall or the finish line."""
+    """Move one car by one physics step, and see whether it meets a wall, and count its laps."""
     state, vehicle = arrays.state[e, c], scene.vehicles[e, c]
     x, y = state[X], state[Y]
     limit = vehicle[STEER_MAX]
@@ -256,24 +275,13 @@ def _drive(arrays: WorldArrays, scene: Scene, commands: Float, e: int, c: int) -
     arrays.wall_contact[e, c] = touches_wall(
         scene.grid, state[X], state[Y], state[YAW], vehicle[LENGTH], vehicle[WIDTH]
     ) or segment_hits_wall(scene.grid, x, y, state[X], state[Y])
-    for line in scene.finish_line:
-        if _crosses(line, x, y, state[X], state[Y]):
+    if len(scene.gates.lines):
+        memory, lap_steps = arrays.lap_memory[e, c], arrays.lap_steps[e, c]
+        now, laps = arrays.steps[e] + 1, arrays.laps[e, c]
+        laps = pass_gates(scene.gates, x, y, state[X], state[Y], now, memory, lap_steps, laps)
+        arrays.laps[e, c] = laps
+        if laps >= len(lap_steps):
             arrays.finished[e, c] = True
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _crosses(line: Float, x0: float, y0: float, x1: float, y1: float) -> bool:
-    """Whether a way leads over a line (left end, right end) from behind it."""
-    lx, ly = line[0]
-    rx, ry = line[1]
-    before = (rx - lx) * (y0 - ly) - (ry - ly) * (x0 - lx)  # positive ahead of the line
-    after = (rx - lx) * (y1 - ly) - (ry - ly) * (x1 - lx)
-    if not (before < 0.0 <= after):
-        return False
-    # The line's ends must lie on either side of the way.
-    left = (x1 - x0) * (ly - y0) - (y1 - y0) * (lx - x0)
-    right = (x1 - x0) * (ry - y0) - (y1 - y0) * (rx - x0)
-    return bool(left >= 0.0 >= right)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

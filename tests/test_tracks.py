@@ -156,7 +156,7 @@ def test_circle_spawns_stand_apart_and_head_counter_clockwise(radius):
     angles = np.arctan2(poses[:, 1], poses[:, 0])
     headings = np.cos(poses[:, 2] - angles - np.pi / 2)
     assert headings.min() > 0.98
-    # All start past the finish line, which lies at angle 0; the first leads.
+    # All start behind the finish line, which lies at angle 0; the first leads.
     progress = np.mod(angles, 2 * np.pi)
     assert np.all(np.diff(progress) < 0)
     assert track.finish_line == ((radius - 0.75, 0.0), (radius + 0.75, 0.0))

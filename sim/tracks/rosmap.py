@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from scipy.ndimage import binary_dilation
 
 from sim.config import MapTrack
+from sim.tracks.gates import gate_across
 from sim.tracks.track import Pose, Track, TrackError, staggered_spawns
 
 SPAWNS: Final = 8
@@ -76,7 +77,8 @@ def map_track(config: MapTrack, base_dir: Path) -> Track:
     Along such edges this is the rule of f1tenth_gym v1.0.0, which takes v > 128 as free
     everywhere, and unknown space with it.
 
-    Without annotated spawn points, spawns stand along the centre line.
+    Without annotated spawn points, spawns stand along the centre line. A closed one without an
+    annotated finish line has it across its first point.
 
     Args:
         config: Names the map's YAML file.
@@ -101,6 +103,8 @@ def map_track(config: MapTrack, base_dir: Path) -> Track:
         finish_line=(line.start, line.end) if line else None,
     )
     track = dataclasses.replace(track, centerline=_inside(track))
+    if track.closed and not line:
+        track = dataclasses.replace(track, finish_line=gate_across(track, 0.0))
     if track.spawns or not len(centerline):
         return track
     return dataclasses.replace(track, spawns=_default_spawns(track))
@@ -206,16 +210,13 @@ def _inside(track: Track) -> NDArray[np.float64]:
 
 
 def _default_spawns(track: Track) -> dict[str, Pose]:
-    """Spawns along the centre line, past the finish line so that the first crossing counts."""
-    line = track.centerline
-    spacing = np.hypot(*np.diff(line, axis=0).T)
-    first = 0.0
-    if track.finish_line and track.closed:
-        middle = np.mean(track.finish_line, axis=0)
-        nearest = int(np.argmin(np.hypot(*(line - middle).T)))
-        first = float(spacing[:nearest].sum())
-    step = min(SPACING, float(spacing.sum()) / (SPAWNS + 1))
-    return staggered_spawns(track, first, step, SPAWNS)
+    """Spawns along the centre line, from its start or, where it is closed, up to the finish."""
+    spacing = min(SPACING, track.length / (SPAWNS + 1))
+    if not track.closed:
+        return staggered_spawns(track, spacing * SPAWNS, spacing, SPAWNS)
+    finish: NDArray[np.float64] = np.mean(track.finish_line or track.centerline[:1], axis=0)
+    front = float(track.to_frenet(finish[None])[0, 0]) - spacing
+    return staggered_spawns(track, front, spacing, SPAWNS)
 
 
 def _one_line(error: object) -> str:

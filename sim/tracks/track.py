@@ -295,35 +295,23 @@ def _left_first(finish_line: Line, centerline: NDArray[np.float64]) -> Line:
     return finish_line if left else (finish_line[1], finish_line[0])
 
 
-def staggered_spawns(track: Track, first: float, spacing: float, count: int) -> dict[str, Pose]:
-    """Spawn poses along a centre line, alternately left and right of it.
+def staggered_spawns(track: Track, front: float, spacing: float, count: int) -> dict[str, Pose]:
+    """Spawn poses along a centre line, alternately left and right of it; spawn_1 leads.
 
-    The last spawn stands ``spacing`` past ``first``, each earlier one ``spacing`` further
-    on, so that spawn_1 leads. Offsets keep to half the clearance there.
+    Offsets keep to half the clearance there.
 
     Args:
         track: A track with a centre line.
-        first: Arc length the spawns start behind, m.
-        spacing: Arc length between spawns, m.
+        front: Arc length of the first, m.
+        spacing: Arc length from one to the next behind it, m.
         count: Number of spawns.
     """
-    line = track.centerline
-    points = np.vstack([line, line[:1]]) if track.closed else line
-    arc = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
-    spawns: dict[str, Pose] = {}
-    for number in range(1, count + 1):
-        along = first + spacing * (count + 1 - number)
-        along = along % arc[-1] if track.closed else min(along, arc[-1])
-        segment = int(np.clip(np.searchsorted(arc, along, side="right") - 1, 0, len(arc) - 2))
-        step = points[segment + 1] - points[segment]
-        yaw = float(np.arctan2(step[1], step[0]))
-        centre = points[segment] + step * (along - arc[segment]) / np.hypot(*step)
-        clearance = float(track.wall_distance(centre[None])[0])
-        # 0.2 m is more than half the widest F1TENTH car.
-        offset = max(0.0, clearance / 2 - 0.2) * (1 if number % 2 else -1)
-        spawns[f"spawn_{number}"] = (
-            float(centre[0] - offset * np.sin(yaw)),
-            float(centre[1] + offset * np.cos(yaw)),
-            yaw,
-        )
-    return spawns
+    along = front - spacing * np.arange(count)
+    middle = points_at(track.line, np.column_stack([along, np.zeros(count)]))
+    # 0.2 m is more than half the widest F1TENTH car.
+    offset = np.maximum(0.0, track.wall_distance(middle[:, :2]) / 2 - 0.2)
+    offset[1::2] *= -1
+    poses = points_at(track.line, np.column_stack([along, offset]))
+    return {
+        f"spawn_{i}": (float(x), float(y), float(yaw)) for i, (x, y, yaw) in enumerate(poses, 1)
+    }
