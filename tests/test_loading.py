@@ -130,20 +130,23 @@ def test_a_scenario_states_only_what_differs(tmp_path):
         (  # discriminated unions
             "env:\n  track:\n    kind: circel\n",
             "s.yaml:5: env.track.kind: found 'circel' (text); "
-            "allowed: line2, circle, map (did you mean 'circle'?)",
+            "allowed: line2, circle, oval, random, centerline, map (did you mean 'circle'?)",
         ),
         (
             "env:\n  track: {kind: 5}\n",
-            "s.yaml:4: env.track.kind: found 5 (whole number); allowed: line2, circle, map",
+            "s.yaml:4: env.track.kind: found 5 (whole number); "
+            "allowed: line2, circle, oval, random, centerline, map",
         ),
         (
             "env:\n  track: {radius: 3}\n",
-            "s.yaml:4: env.track.kind: is missing; allowed: line2, circle, map",
+            "s.yaml:4: env.track.kind: is missing; "
+            "allowed: line2, circle, oval, random, centerline, map",
         ),
         (
             "env:\n  track: circle\n",
             "s.yaml:4: env.track: found 'circle' (text); "
-            "allowed: a mapping with kind: line2, circle, map (did you mean 'circle'?)",
+            "allowed: a mapping with kind: line2, circle, oval, random, centerline, map"
+            " (did you mean 'circle'?)",
         ),
         (
             "env:\n  track:\n    kind: circle\n    radius: big\n",

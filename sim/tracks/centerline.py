@@ -213,7 +213,7 @@ def project(line: Centerline, x: float, y: float) -> tuple[float, float]:
     if i < 0:
         return math.nan, math.nan
     count = len(line.segments)
-    along, d, s, length = _in_segment(line.segments[i], x, y)
+    along, d, s, length = in_segment(line.segments[i], x, y)
     # Outside a corner both segments are equally near: its bisector decides.
     step = 0
     if along > length and s > length and (line.closed or i < count - 1):
@@ -222,7 +222,7 @@ def project(line: Centerline, x: float, y: float) -> tuple[float, float]:
         step = -1
     if step != 0:
         i = (i + step + count) % count
-        along, d, s, length = _in_segment(line.segments[i], x, y)
+        along, d, s, length = in_segment(line.segments[i], x, y)
     s = line.segments[i, START] + min(max(s, 0.0), length)
     if line.closed and s >= line.length:
         s = 0.0
@@ -230,7 +230,7 @@ def project(line: Centerline, x: float, y: float) -> tuple[float, float]:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _in_segment(
+def in_segment(
     segment: NDArray[np.float64], x: float, y: float
 ) -> tuple[float, float, float, float]:
     """Distances along, across, arc length from the segment's start, and its length, m."""
