@@ -171,7 +171,52 @@ class SecondaryViconConfig(Config):
     stop_offset: float = Field(1.2, ge=0, description="Off the lane centre by more: stop. [m]")
 
 
-DriverConfig = SecondaryViconConfig
+class PurePursuitConfig(Config):
+    """Follow the centre line, or a racing line, at the speed that its bends allow."""
+
+    kind: Literal["pure_pursuit"] = Field("pure_pursuit", description="Selects this driver. [-]")
+    raceline: str | None = Field(
+        None,
+        description="CSV file of the line to follow, relative to the scenario that names it; "
+        "null: the track's centre line. [path]",
+    )
+    speed: float = Field(4.0, gt=0, description="Fastest speed. [m/s]")
+    acceleration: float = Field(
+        4.0, gt=0, description="Sideways in bends and braking before them at most. [m/s^2]"
+    )
+    lookahead: float = Field(
+        0.6, gt=0, description="Distance along the line to the point steered for. [m]"
+    )
+    lookahead_time: float = Field(
+        0.2, ge=0, description="What is added to it for each m/s of speed. [s]"
+    )
+
+
+class FollowTheGapConfig(Config):
+    """Steer for the middle of the deepest gap between the obstacles that the lidar sees."""
+
+    kind: Literal["follow_the_gap"] = Field(
+        "follow_the_gap", description="Selects this driver. [-]"
+    )
+    speed: float = Field(3.0, gt=0, description="Fastest speed. [m/s]")
+    acceleration: float = Field(
+        4.0, gt=0, description="Sideways in bends and braking before obstacles at most. [m/s^2]"
+    )
+    margin: float = Field(
+        0.15, ge=0, description="Kept from obstacles, beyond half the car's width. [m]"
+    )
+    horizon: float = Field(10.0, gt=0, description="Farther readings count as this far. [m]")
+    disparity: float = Field(
+        0.3, gt=0, description="Readings of neighbours that differ more show an edge. [m]"
+    )
+    field_of_view: float = Field(
+        3.141592653589793, gt=0, le=6.283185307179586, description="Where gaps count. [rad]"
+    )
+
+
+DriverConfig = Annotated[
+    SecondaryViconConfig | PurePursuitConfig | FollowTheGapConfig, Field(discriminator="kind")
+]
 
 
 class ConvoyLockConfig(Config):
@@ -273,11 +318,13 @@ class EnvConfig(Config):
             if names.count(name) > 1:
                 raise ValueError(f"two cars are named {name!r}")
         for car in self.cars:
+            others = [name for name in names if name != car.name]
             for part in (car.driver, car.task):
-                if part is not None and (part.target not in names or part.target == car.name):
-                    others = ", ".join(repr(n) for n in names if n != car.name) or "none"
+                target = getattr(part, "target", None)  # not every driver has one
+                if part is not None and target is not None and target not in others:
+                    shown = ", ".join(map(repr, others)) or "none"
                     raise ValueError(
-                        f"{part.kind} of {car.name!r} targets {part.target!r}; other cars: {others}"
+                        f"{part.kind} of {car.name!r} targets {target!r}; other cars: {shown}"
                     )
         for spawns in self.spawn_sets:
             if len(spawns) != len(names):

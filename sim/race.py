@@ -169,7 +169,10 @@ class Race:
         self._tasks: list[Task] = []
         for i, car in enumerate(config.cars):
             if car.driver is not None:
-                self._drivers.append(make_driver(car.driver, config, i))
+                driver = make_driver(
+                    car.driver, config, i, self.track, num_envs=num_envs, base_dir=base_dir
+                )
+                self._drivers.append(driver)
             if car.task is not None:
                 if car.driver is not None:
                     raise ValueError(
