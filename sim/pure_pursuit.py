@@ -17,7 +17,7 @@ from sim.tracks.centerline import Centerline, curvature, point_at, points_at, po
 from sim.tracks.lanefile import read_lane
 from sim.world import WorldArrays
 
-_STEP: Final = 0.25  # m, between the entries of a speed profile
+_STEP: Final = 0.25  # m, between the entries of a speed profile at most
 _CHORD: Final = 2  # steps to either side over which curvature is taken
 
 _SETTINGS: Final = np.dtype(
@@ -60,11 +60,12 @@ def _pure_pursuit(
         curve = 2.0 * left / max(dx * dx + dy * dy, 1e-9)
         steer = math.atan(driver.wheelbase * curve)
         commands[e, car, TARGET_STEER] = min(max(steer, -driver.steer_max), driver.steer_max)
-        commands[e, car, TARGET_SPEED] = speeds[min(int(s / _STEP), len(speeds) - 1)]
+        entry = int(s / line.length * len(speeds))
+        commands[e, car, TARGET_SPEED] = speeds[min(entry, len(speeds) - 1)]
 
 
 def speed_profile(line: Centerline, fastest: float, acceleration: float) -> NDArray[np.float64]:
-    """Speeds at which a line can be driven, every 0.25 m.
+    """Speeds at which a line can be driven, at places 0.25 m or a little less apart.
 
     In bends v^2 |curvature| is at most the acceleration; before them the speed falls no faster
     than at it.
