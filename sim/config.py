@@ -271,6 +271,47 @@ class CarConfig(Config):
     )
 
 
+class NamedSpawn(Config):
+    """Start from the track's named poses, as ``spawn_sets`` says."""
+
+    kind: Literal["named"] = Field("named", description="Selects these starts. [-]")
+
+
+class GridSpawn(Config):
+    """Start from a grid of two staggered columns behind the finish line.
+
+    On an open track the grid is at the start of the centre line.
+    """
+
+    kind: Literal["grid"] = Field("grid", description="Selects these starts. [-]")
+    row_spacing: float = Field(
+        2.0, gt=0, description="From a car to the next of its column; the other is between. [m]"
+    )
+    column_spacing: float = Field(0.8, ge=0, description="Between the columns. [m]")
+    offset: float = Field(
+        1.0,
+        ge=0,
+        description="Finish line to the first car; on an open track, start to the last. [m]",
+    )
+    shuffle: bool = Field(
+        False, description="Draw the cars' order each episode; else the first leads. [bool]"
+    )
+
+
+class RandomSpawn(Config):
+    """Start anywhere on the track."""
+
+    kind: Literal["random"] = Field("random", description="Selects these starts. [-]")
+    gap: float = Field(0.5, ge=0, description="Free space between cars at least. [m]")
+    wall_gap: float = Field(0.1, ge=0, description="Free space to walls at least. [m]")
+    heading_noise: float = Field(
+        0.1, ge=0, le=3.141592653589793, description="Off the lane's direction at most. [rad]"
+    )
+
+
+SpawnConfig = Annotated[NamedSpawn | GridSpawn | RandomSpawn, Field(discriminator="kind")]
+
+
 ObservationPart = Literal["lidar", "pose", "motion", "others"]
 
 
@@ -300,6 +341,7 @@ class EnvConfig(Config):
     end_when: Literal["any", "all"] = Field(
         "any", description="End the episode when any car is done, or when all are. [-]"
     )
+    spawn: SpawnConfig = Field(NamedSpawn(), description="Where cars start. [-]")
     spawn_sets: tuple[tuple[str, ...], ...] = Field(
         (),
         description="Spawn names, one a car, one set drawn each episode; "
@@ -326,6 +368,8 @@ class EnvConfig(Config):
                     raise ValueError(
                         f"{part.kind} of {car.name!r} targets {target!r}; other cars: {shown}"
                     )
+        if self.spawn_sets and self.spawn.kind != "named":
+            raise ValueError(f"spawn_sets and spawn of kind {self.spawn.kind!r} exclude each other")
         for spawns in self.spawn_sets:
             if len(spawns) != len(names):
                 raise ValueError(

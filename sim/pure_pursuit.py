@@ -80,14 +80,16 @@ def speed_profile(line: Centerline, fastest: float, acceleration: float) -> NDAr
     """
     count = math.ceil(line.length / _STEP)
     step = line.length / count
-    s = step * np.arange(-_CHORD, count + _CHORD)
+    s = step * np.arange(-2 * _CHORD, count + 2 * _CHORD)
     points = points_at(line, np.column_stack([s, np.zeros(len(s))]))[:, :2]
-    bend = np.zeros(count)
+    bend = np.zeros(count + 2 * _CHORD)
     for i in range(_CHORD):  # over chords, so that noise of the points counts less
-        chain = points[i::_CHORD]
-        known = np.abs(curvature(chain, closed=False))[1:-1]
-        bend[i::_CHORD] = known[: len(bend[i::_CHORD])]
-    speeds = np.minimum(fastest, np.sqrt(acceleration / np.maximum(bend, 1e-9)))
+        bend[i::_CHORD] = np.abs(curvature(points[i::_CHORD], closed=False))[1:-1]
+    # A bend counts from where its first chord begins.
+    bend = np.lib.stride_tricks.sliding_window_view(bend, 2 * _CHORD + 1).max(axis=1)
+    speeds: NDArray[np.float64] = np.minimum(
+        fastest, np.sqrt(acceleration / np.maximum(bend, 1e-9))
+    )
     for _ in range(2):  # twice round a closed line
         for i in range(count - 1, -1, -1):
             if i + 1 < count or line.closed:

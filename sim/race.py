@@ -13,6 +13,7 @@ from sim.config import EnvConfig
 from sim.drivers import Driver, make_driver
 from sim.layout import COMMAND_SIZE, TARGET_SPEED, TARGET_STEER
 from sim.observation import Observer
+from sim.spawning import make_spawner
 from sim.tasks import FINISHED, NONE, OTHER_DONE, Episodes, Task, make_task, world_outcome
 from sim.tracks import Track, make_track
 from sim.world import World
@@ -132,15 +133,16 @@ class Race:
         agents: Names of the agents, in the order of the cars.
         track: The track.
         world: The physics.
-        spawn_sets: Spawn names, one a car, for each set that an episode can start from.
+        spawn_sets: Spawn names, one a car, for each set that an episode can start from; none
+            for starts that have no names.
         episodes: What `step` returns: the same arrays each time, overwritten in place.
         observation_low: (D,) float32 smallest observation.
         observation_high: (D,) float32 largest observation.
 
     Raises:
-        ValueError: If a spawn set names an unknown spawn, needs more spawns than there are, puts
-            a car into a wall or into another car; if a car has both driver and task; if the
-            observation is empty.
+        ValueError: If the cars do not fit: an unknown spawn, more cars than spawns or room, a car
+            in a wall or another car; if more than one lap is asked for on an open track; if a car
+            has both driver and task; if the observation is empty.
     """
 
     def __init__(
@@ -190,28 +192,21 @@ class Race:
             steps=np.zeros(num_envs, np.int64),
             over=np.ones(num_envs, np.bool_),
         )
-        self.spawn_sets = _spawn_sets(config, self.track)
-        self._spawn_poses = [  # (C, 3) each: x m, y m, yaw rad
-            np.array([self.track.spawns[spawn] for spawn in spawns], np.float64)
-            for spawns in self.spawn_sets
-        ]
-        self._check_spawns()
-
-    def _check_spawns(self) -> None:
-        for i, (spawns, poses) in enumerate(zip(self.spawn_sets, self._spawn_poses, strict=True)):
+        self._spawner = make_spawner(config, self.track)
+        self.spawn_sets = self._spawner.sets
+        trials = list(self._spawner.trials())
+        for what, poses in trials:
             try:
                 self.world.place(0, poses, 0)
             except ValueError as error:
-                cars = zip(self.config.cars, spawns, strict=True)
-                places = ", ".join(f"{car.name} at {spawn}" for car, spawn in cars)
-                raise ValueError(f"spawn set {i} ({places}): {error}") from error
-        for env in range(self.num_envs):  # so that stepping before a reset is harmless
-            self.world.place(env, self._spawn_poses[0], 0)
+                raise ValueError(f"{what}: {error}") from error
+        for env in range(num_envs):  # so that stepping before a reset is harmless
+            self.world.place(env, trials[0][1], 0)
 
     def reset(self, env: int, seed: Seed, *, spawn_set: int | None = None) -> None:
         """Start a new episode in one environment and write its observations.
 
-        The seed alone decides the spawn set and the noise, whatever the batch position.
+        The seed alone decides where the cars start and the noise, whatever the batch position.
 
         Args:
             env: Index of the environment.
@@ -219,15 +214,11 @@ class Race:
             spawn_set: Index of the spawn set; none: drawn uniformly.
 
         Raises:
-            ValueError: If there is no such spawn set.
+            ValueError: If there is no such spawn set, or a random start finds no room.
         """
         rng = np.random.default_rng(seed)
         noise_key = int(rng.integers(2**64, dtype=np.uint64))
-        sets = len(self.spawn_sets)
-        chosen = int(rng.integers(sets)) if spawn_set is None else spawn_set
-        if not 0 <= chosen < sets:
-            raise ValueError(f"spawn_set must be in 0 ... {sets - 1}, found {chosen}")
-        self.world.place(env, self._spawn_poses[chosen], noise_key)
+        self.world.place(env, self._spawner.draw(rng, spawn_set), noise_key)
         episodes = self.episodes
         episodes.rewards[env] = 0.0
         episodes.terminated[env] = episodes.truncated[env] = episodes.over[env] = False
@@ -310,18 +301,3 @@ def _car_table(config: EnvConfig) -> NDArray[np.void]:
         rows.append((-1 if car.driver else agent, vehicle.steer_max, middle, half))
         agent += car.driver is None
     return np.array(rows, _CAR)
-
-
-def _spawn_sets(config: EnvConfig, track: Track) -> tuple[tuple[str, ...], ...]:
-    """Names of the spawns of every car, for each set that an episode can start from."""
-    available = list(track.spawns)
-    C = len(config.cars)
-    if not config.spawn_sets and len(available) < C:
-        raise ValueError(f"{C} cars, but the track has {len(available)} spawns: {available}")
-    for spawns in config.spawn_sets:
-        for car, spawn in zip(config.cars, spawns, strict=True):
-            if spawn not in track.spawns:
-                raise ValueError(
-                    f"spawn {spawn!r} of {car.name!r} does not exist; the track has {available}"
-                )
-    return config.spawn_sets or (tuple(available[:C]),)
