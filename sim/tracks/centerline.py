@@ -135,8 +135,8 @@ def _fill_buckets(
         filled = first[:-1].copy()
         margin = reach + 2.0 * diagonal
         for i in range(len(segments)):
-            x0, y0, ux, uy, length = segments[i, :5]
-            x1, y1 = x0 + ux * length, y0 + uy * length
+            x0, y0, length = segments[i, X0], segments[i, Y0], segments[i, LENGTH]
+            x1, y1 = x0 + segments[i, UX] * length, y0 + segments[i, UY] * length
             left = int((min(x0, x1) - margin - corner[0]) / edge)
             right = int((max(x0, x1) + margin - corner[0]) / edge)
             low = int((min(y0, y1) - margin - corner[1]) / edge)
@@ -146,7 +146,7 @@ def _fill_buckets(
                     k = row * columns + column
                     x = corner[0] + (column + 0.5) * edge
                     y = corner[1] + (row + 0.5) * edge
-                    distance = _distance(segments[i], x, y)
+                    distance = _distance(segments, i, x, y)
                     if stage == 0:
                         least[k] = min(least[k], distance)
                     elif least[k] <= reach and distance <= least[k] + 1.001 * diagonal:
@@ -159,16 +159,18 @@ def _fill_buckets(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _distance(segment: NDArray[np.float64], x: float, y: float) -> float:
-    """Distance of a point from a segment, m."""
-    dx, dy = x - segment[X0], y - segment[Y0]
-    along = dx * segment[UX] + dy * segment[UY]
-    across = dy * segment[UX] - dx * segment[UY]
-    past = along - min(max(along, 0.0), segment[LENGTH])
+def _distance(segments: NDArray[np.float64], i: int, x: float, y: float) -> float:
+    """Distance of a point from segment i, m."""
+    dx, dy = x - segments[i, X0], y - segments[i, Y0]
+    ux, uy = segments[i, UX], segments[i, UY]
+    along = dx * ux + dy * uy
+    across = dy * ux - dx * uy
+    past = along - min(max(along, 0.0), segments[i, LENGTH])
     return math.sqrt(past * past + across * across)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+# Inlined: handing the line on to another function costs as much as the search.
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def nearest_segment(line: Centerline, x: float, y: float) -> int:
     """Index of the nearest segment, the first of equally near ones; -1 if there is none."""
     segments = line.segments
@@ -178,7 +180,7 @@ def nearest_segment(line: Centerline, x: float, y: float) -> int:
         k = int(row) * line.columns + int(column)
         for m in range(line.first[k], line.first[k + 1]):
             i = line.members[m]
-            distance = _distance(segments[i], x, y)
+            distance = _distance(segments, i, x, y)
             if distance < best:
                 best, nearest = distance, i
         if nearest >= 0:
@@ -190,7 +192,7 @@ def nearest_segment(line: Centerline, x: float, y: float) -> int:
         bound = min(bound, math.hypot(x - segments[i, X0], y - segments[i, Y0]))
     i = 0
     while i < count:
-        distance = _distance(segments[i], x, y)
+        distance = _distance(segments, i, x, y)
         if distance < best:
             best, nearest = distance, i
             bound = min(bound, best)
@@ -213,7 +215,7 @@ def project(line: Centerline, x: float, y: float) -> tuple[float, float]:
     if i < 0:
         return math.nan, math.nan
     count = len(line.segments)
-    along, d, s, length = in_segment(line.segments[i], x, y)
+    along, d, s, length = in_segment(line.segments, i, x, y)
     # Outside a corner both segments are equally near: its bisector decides.
     step = 0
     if along > length and s > length and (line.closed or i < count - 1):
@@ -222,7 +224,7 @@ def project(line: Centerline, x: float, y: float) -> tuple[float, float]:
         step = -1
     if step != 0:
         i = (i + step + count) % count
-        along, d, s, length = in_segment(line.segments[i], x, y)
+        along, d, s, length = in_segment(line.segments, i, x, y)
     s = line.segments[i, START] + min(max(s, 0.0), length)
     if line.closed and s >= line.length:
         s = 0.0
@@ -231,14 +233,15 @@ def project(line: Centerline, x: float, y: float) -> tuple[float, float]:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def in_segment(
-    segment: NDArray[np.float64], x: float, y: float
+    segments: NDArray[np.float64], i: int, x: float, y: float
 ) -> tuple[float, float, float, float]:
-    """Distances along, across, arc length from the segment's start, and its length, m."""
-    dx, dy = x - segment[X0], y - segment[Y0]
-    along = dx * segment[UX] + dy * segment[UY]
-    across = dy * segment[UX] - dx * segment[UY]
-    length, slant = segment[LENGTH], segment[SLANT_START]
-    stretch = 1.0 + across * (segment[SLANT_END] - slant) / length
+    """Distances along and across segment i, arc length from its start, and its length, m."""
+    dx, dy = x - segments[i, X0], y - segments[i, Y0]
+    ux, uy, length = segments[i, UX], segments[i, UY], segments[i, LENGTH]
+    along = dx * ux + dy * uy
+    across = dy * ux - dx * uy
+    slant = segments[i, SLANT_START]
+    stretch = 1.0 + across * (segments[i, SLANT_END] - slant) / length
     # Past the centre of curvature there is no parallel line: take the nearest point.
     s = (along - across * slant) / stretch if stretch > 0.0 else along
     return along, across, s, length
@@ -264,11 +267,13 @@ def point_at(line: Centerline, s: float, d: float) -> tuple[float, float, float]
             low = middle
         else:
             high = middle - 1
-    x0, y0, ux, uy, length, start, slant_start, slant_end = line.segments[low]
-    t = min(s - start, length)
-    slant = slant_start + (slant_end - slant_start) * t / length
+    segment = line.segments[low]
+    ux, uy, length = segment[UX], segment[UY], segment[LENGTH]
+    t = min(s - segment[START], length)
+    slant = segment[SLANT_START] + (segment[SLANT_END] - segment[SLANT_START]) * t / length
     along = t + d * slant
     yaw = math.atan2(uy, ux) - math.atan(slant)
+    x0, y0 = segment[X0], segment[Y0]
     return x0 + along * ux - d * uy, y0 + along * uy + d * ux, yaw
 
 

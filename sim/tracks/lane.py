@@ -147,6 +147,7 @@ def _draw(
         Row and column of a cell where the lane touches another part of itself, -1, -1 if none.
     """
     rows, columns = places.shape
+    around = line.length if line.closed else math.inf
     for i in range(len(line.segments)):
         segment = line.segments[i]
         length = segment[LENGTH]
@@ -162,7 +163,7 @@ def _draw(
             for column in range(max(left, 0), min(right, columns)):
                 x = corner[0] + (column + 0.5) * resolution
                 y = corner[1] + (row + 0.5) * resolution
-                _, d, s, _ = in_segment(segment, x, y)
+                _, d, s, _ = in_segment(line.segments, i, x, y)
                 t = s / length
                 if not -1e-9 <= t <= 1.0 + 1e-9:
                     continue
@@ -171,30 +172,34 @@ def _draw(
                 if not -width_right < d < width_left:
                     continue
                 place = segment[START] + s
-                if _far(line, place, places[row, column], width_left + width_right):
+                if _far(place, places[row, column], around, width_left + width_right):
                     return row, column
                 places[row, column] = place
     widest = widths.sum(axis=1).max()
     for row in range(1, rows):
         for column in range(1, columns - 1):
             place = places[row, column]
+            if math.isnan(place):
+                continue
             if (
-                _far(line, place, places[row, column - 1], widest)
-                or _far(line, place, places[row - 1, column - 1], widest)
-                or _far(line, place, places[row - 1, column], widest)
-                or _far(line, place, places[row - 1, column + 1], widest)
+                _far(place, places[row, column - 1], around, widest)
+                or _far(place, places[row - 1, column - 1], around, widest)
+                or _far(place, places[row - 1, column], around, widest)
+                or _far(place, places[row - 1, column + 1], around, widest)
             ):
                 return row, column
     return -1, -1
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _far(line: Centerline, s: float, other: float, width: float) -> bool:
+def _far(s: float, other: float, around: float, width: float) -> bool:
     """Whether places are farther apart along the line than around any bend of the lane.
 
-    False if one of them is not a number.
+    Args:
+        s: Arc length, m.
+        other: Of another place, m; False if it is not a number.
+        around: Length of a closed line, m; infinite for an open one.
+        width: Of the lane, m.
     """
     apart = abs(s - other)
-    if line.closed:
-        apart = min(apart, line.length - apart)
-    return bool(apart > math.pi * width)
+    return min(apart, around - apart) > math.pi * width
