@@ -175,17 +175,23 @@ def _draw(
                 if _far(place, places[row, column], around, width_left + width_right):
                     return row, column
                 places[row, column] = place
-    widest = widths.sum(axis=1).max()
+    return _first_touch(places, around, widths.sum(axis=1).max())
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _first_touch(places: NDArray[np.float32], around: float, width: float) -> tuple[int, int]:
+    """Row and column of a cell whose neighbour is of a far part of the lane, -1, -1 if none."""
+    rows, columns = places.shape
     for row in range(1, rows):
         for column in range(1, columns - 1):
             place = places[row, column]
             if math.isnan(place):
                 continue
             if (
-                _far(place, places[row, column - 1], around, widest)
-                or _far(place, places[row - 1, column - 1], around, widest)
-                or _far(place, places[row - 1, column], around, widest)
-                or _far(place, places[row - 1, column + 1], around, widest)
+                _far(place, places[row, column - 1], around, width)
+                or _far(place, places[row - 1, column - 1], around, width)
+                or _far(place, places[row - 1, column], around, width)
+                or _far(place, places[row - 1, column + 1], around, width)
             ):
                 return row, column
     return -1, -1
