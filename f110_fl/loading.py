@@ -6,7 +6,7 @@ if a variable or a flag brought the value, ``NAME='value': ...; allowed: ...``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -21,14 +21,12 @@ from f110_fl.scenario import Scenario
 from f110_fl.yaml_tree import Document, join, parse_yaml
 from f110_fl.yaml_tree import Path as KeyPath
 
-_MAP_FILE = ("env", "track", "file")
-
 
 def load_scenario(path: Path, overrides: Sequence[Override] = ()) -> Scenario:
     """Read, override and validate a scenario.
 
-    Validation is strict: ``"3"``, ``3.0`` and ``true`` are no whole numbers. A map's file is
-    relative to the scenario's folder in YAML, and absolute in the result.
+    Validation is strict: ``"3"``, ``3.0`` and ``true`` are no whole numbers. Files of tracks and
+    racing lines are relative to the scenario's folder in YAML, and absolute in the result.
 
     Args:
         path: The YAML file.
@@ -53,9 +51,7 @@ def load_scenario(path: Path, overrides: Sequence[Override] = ()) -> Scenario:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise UserError(_describe(problems[0], path, document, overrides) + more)
     scenario = Scenario.model_validate(_merge(document.data, overrides), strict=True)
-    if scenario.env.track.kind != "map":
-        return scenario
-    return _with_map_file(scenario, path, document, overrides)
+    return _with_files(scenario, path, document, overrides)
 
 
 def dump_scenario(scenario: Scenario) -> str:
@@ -241,19 +237,34 @@ def _blamed(problem: _Problem, document: Document, overrides: Sequence[Override]
     return blamed or (near if not breaks([]) else [])
 
 
-def _with_map_file(
+def _file_settings(data: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+    """Yield where a scenario names files that it needs, and what kind they are."""
+    track = data["env"]["track"]
+    if "file" in track:
+        kind = "a map's YAML file" if track["kind"] == "map" else "a CSV file"
+        yield ("env", "track", "file"), kind
+    for i, car in enumerate(data["env"]["cars"]):
+        if car["driver"] and car["driver"].get("raceline") is not None:
+            yield ("env", "cars", i, "driver", "raceline"), "a CSV file"
+
+
+def _with_files(
     scenario: Scenario, path: Path, document: Document, overrides: Sequence[Override]
 ) -> Scenario:
-    """Make the map's file absolute, and check that it is there."""
+    """Make the names of files absolute, and check that they are there."""
     data = scenario.model_dump()
-    track = data["env"]["track"]
-    file = find_file(track["file"], path.parent)
-    if file is None:
-        given = [o for o in overrides if o.path == _MAP_FILE[: len(o.path)]]
-        at = given[-1].name if given else f"{path}:{document.mark(_MAP_FILE).line}"
-        raise UserError(
-            f"{at}: {join(_MAP_FILE)}: found {track['file']!r}, no such file in "
-            f"{str(path.parent.resolve())!r}; allowed: a map's YAML file"
-        )
-    track["file"] = str(file)
+    for place, kind in _file_settings(data):
+        parent: Any = data
+        for key in place[:-1]:
+            parent = parent[key]
+        name = parent[place[-1]]
+        file = find_file(name, path.parent)
+        if file is None:
+            given = [o for o in overrides if o.path == place[: len(o.path)]]
+            at = given[-1].name if given else f"{path}:{document.mark(place).line}"
+            raise UserError(
+                f"{at}: {join(place)}: found {name!r}, no such file in "
+                f"{str(path.parent.resolve())!r}; allowed: {kind}"
+            )
+        parent[place[-1]] = str(file)
     return Scenario.model_validate(data)

@@ -288,7 +288,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for flag in FLAGS:
         words = f"sets {'.'.join(flag.path)}: {flag.allowed}"
         parser.add_argument(flag.source, metavar="VALUE", help=words.replace("%", "%%"))
-    tracks = f"{', '.join(_ready_tracks())}, or a map's YAML file"
+    tracks = f"{', '.join(_ready_tracks())}, or a map's YAML or a centre line's CSV file"
     parser.add_argument("--map", metavar="NAME_OR_FILE", help=tracks)
     parser.add_argument("--auto-seed", action="store_true", help="seed every client by its index")
     parser.add_argument("--seed-base", metavar="N", help="client 0's seed; the scenario's")
@@ -330,14 +330,14 @@ def _ready_tracks() -> list[str]:
 
 def _track(text: str) -> Override:
     ready = _ready_tracks()
-    words = f"{', '.join(ready)}, or a map's YAML file"
+    words = f"{', '.join(ready)}, or a map's YAML or a centre line's CSV file"
     value = {"kind": text}
     if text not in ready:
         file = find_file(text, Path.cwd())
         if file is None:
             hint = did_you_mean(text, ready)
             raise UserError(f"--map={text!r}: no such track or file; allowed: {words}{hint}")
-        value = {"kind": "map", "file": str(file)}
+        value = {"kind": "centerline" if file.suffix == ".csv" else "map", "file": str(file)}
     return Override("--map", ("env", "track"), value, text, words)
 
 

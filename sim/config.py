@@ -155,7 +155,64 @@ class MapTrack(Config):
     )
 
 
-TrackConfig = Annotated[Line2Track | CircleTrack | MapTrack, Field(discriminator="kind")]
+class OvalTrack(Config):
+    """Two straights joined by half circles, driven counter-clockwise."""
+
+    kind: Literal["oval"] = Field("oval", description="Selects this track. [-]")
+    straight: float = Field(20.0, gt=0, le=1000, description="Length of each straight. [m]")
+    radius: float = Field(6.0, gt=0.5, le=500, description="Radius of the bends' centre line. [m]")
+    width: float = Field(3.0, gt=0.5, description="Distance between the walls. [m]")
+    resolution: float = Field(0.05, gt=0, le=0.2, description="Edge of a grid cell. [m]")
+
+    @model_validator(mode="after")
+    def _inner_wall(self) -> OvalTrack:
+        if self.width / 2 > self.radius - 0.2:
+            raise ValueError(f"width must be at most {2 * self.radius - 0.4:g} m at this radius")
+        return self
+
+
+class RandomTrack(Config):
+    """A smooth closed circuit, another one for each seed."""
+
+    kind: Literal["random"] = Field("random", description="Selects this track. [-]")
+    seed: int = Field(0, ge=0, description="Decides the course, with the other settings. [-]")
+    length: float = Field(80.0, ge=10, le=1000, description="Length of the centre line. [m]")
+    width: float = Field(3.0, ge=0.8, le=20, description="Distance between the walls. [m]")
+    min_radius: float = Field(
+        3.0, gt=0.5, description="Smallest radius of the centre line's bends. [m]"
+    )
+    corners: int = Field(
+        12, ge=3, le=60, description="Random points that the course is drawn around. [-]"
+    )
+    resolution: float = Field(0.05, gt=0, le=0.2, description="Edge of a grid cell. [m]")
+
+    @model_validator(mode="after")
+    def _room(self) -> RandomTrack:
+        if self.min_radius < self.width / 2 + 0.3:
+            raise ValueError(f"min_radius must be at least {self.width / 2 + 0.3:g} m, this width")
+        if self.length < 8 * self.min_radius:
+            raise ValueError(f"length must be at least 8 min_radius, {8 * self.min_radius:g} m")
+        return self
+
+
+class CenterlineTrack(Config):
+    """A lane from a CSV file of x, y, w_right, w_left, as TUM's racetrack database has it."""
+
+    kind: Literal["centerline"] = Field("centerline", description="Selects this track. [-]")
+    file: str = Field(
+        min_length=1,
+        description="The CSV file, relative to the scenario that names it. [path]",
+    )
+    scale: float = Field(
+        1.0, gt=0, le=100, description="Factor of all lengths; 0.1 suits full-size tracks. [-]"
+    )
+    resolution: float = Field(0.05, gt=0, le=0.5, description="Edge of a grid cell. [m]")
+
+
+TrackConfig = Annotated[
+    Line2Track | CircleTrack | OvalTrack | RandomTrack | CenterlineTrack | MapTrack,
+    Field(discriminator="kind"),
+]
 
 
 class SecondaryViconConfig(Config):
@@ -176,7 +233,52 @@ class SecondaryViconConfig(Config):
     stop_offset: float = Field(1.2, ge=0, description="Off the lane centre by more: stop. [m]")
 
 
-DriverConfig = SecondaryViconConfig
+class PurePursuitConfig(Config):
+    """Follow the centre line, or a racing line, at the speed that its bends allow."""
+
+    kind: Literal["pure_pursuit"] = Field("pure_pursuit", description="Selects this driver. [-]")
+    raceline: str | None = Field(
+        None,
+        description="CSV file of the line to follow, relative to the scenario that names it; "
+        "null: the track's centre line. [path]",
+    )
+    speed: float = Field(4.0, gt=0, description="Fastest speed. [m/s]")
+    acceleration: float = Field(
+        4.0, gt=0, description="Sideways in bends and braking before them at most. [m/s^2]"
+    )
+    lookahead: float = Field(
+        0.6, gt=0, description="Distance along the line to the point steered for. [m]"
+    )
+    lookahead_time: float = Field(
+        0.2, ge=0, description="What is added to it for each m/s of speed. [s]"
+    )
+
+
+class FollowTheGapConfig(Config):
+    """Steer for the middle of the deepest gap between the obstacles that the lidar sees."""
+
+    kind: Literal["follow_the_gap"] = Field(
+        "follow_the_gap", description="Selects this driver. [-]"
+    )
+    speed: float = Field(3.0, gt=0, description="Fastest speed. [m/s]")
+    acceleration: float = Field(
+        4.0, gt=0, description="Sideways in bends and braking before obstacles at most. [m/s^2]"
+    )
+    margin: float = Field(
+        0.15, ge=0, description="Kept from obstacles, beyond half the car's width. [m]"
+    )
+    horizon: float = Field(10.0, gt=0, description="Farther readings count as this far. [m]")
+    disparity: float = Field(
+        0.3, gt=0, description="Readings of neighbours that differ more show an edge. [m]"
+    )
+    field_of_view: float = Field(
+        3.141592653589793, gt=0, le=6.283185307179586, description="Where gaps count. [rad]"
+    )
+
+
+DriverConfig = Annotated[
+    SecondaryViconConfig | PurePursuitConfig | FollowTheGapConfig, Field(discriminator="kind")
+]
 
 
 class ConvoyLockConfig(Config):
@@ -231,6 +333,47 @@ class CarConfig(Config):
     )
 
 
+class NamedSpawn(Config):
+    """Start from the track's named poses, as ``spawn_sets`` says."""
+
+    kind: Literal["named"] = Field("named", description="Selects these starts. [-]")
+
+
+class GridSpawn(Config):
+    """Start from a grid of two staggered columns behind the finish line.
+
+    On an open track the grid is at the start of the centre line.
+    """
+
+    kind: Literal["grid"] = Field("grid", description="Selects these starts. [-]")
+    row_spacing: float = Field(
+        2.0, gt=0, description="From a car to the next of its column; the other is between. [m]"
+    )
+    column_spacing: float = Field(0.8, ge=0, description="Between the columns. [m]")
+    offset: float = Field(
+        1.0,
+        ge=0,
+        description="Finish line to the first car; on an open track, start to the last. [m]",
+    )
+    shuffle: bool = Field(
+        False, description="Draw the cars' order each episode; else the first leads. [bool]"
+    )
+
+
+class RandomSpawn(Config):
+    """Start anywhere on the track."""
+
+    kind: Literal["random"] = Field("random", description="Selects these starts. [-]")
+    gap: float = Field(0.5, ge=0, description="Free space between cars at least. [m]")
+    wall_gap: float = Field(0.1, ge=0, description="Free space to walls at least. [m]")
+    heading_noise: float = Field(
+        0.1, ge=0, le=3.141592653589793, description="Off the lane's direction at most. [rad]"
+    )
+
+
+SpawnConfig = Annotated[NamedSpawn | GridSpawn | RandomSpawn, Field(discriminator="kind")]
+
+
 ObservationPart = Literal["lidar", "pose", "motion", "others"]
 
 
@@ -257,9 +400,13 @@ class EnvConfig(Config):
     max_steps: int = Field(
         2500, ge=1, description="Actions after which an episode is truncated. [steps]"
     )
+    laps: int = Field(
+        1, ge=1, le=1000, description="Laps after which a car has finished; 1 if open. [laps]"
+    )
     end_when: Literal["any", "all"] = Field(
         "any", description="End the episode when any car is done, or when all are. [-]"
     )
+    spawn: SpawnConfig = Field(NamedSpawn(), description="Where cars start. [-]")
     spawn_sets: tuple[tuple[str, ...], ...] = Field(
         (),
         description="Spawn names, one a car, one set drawn each episode; "
@@ -280,12 +427,16 @@ class EnvConfig(Config):
         for car in self.cars:
             if car.driver is not None and car.vehicle.control == "rates":
                 raise ValueError(f"{car.name!r} has a driver, which needs control: targets")
+            others = [name for name in names if name != car.name]
             for part in (car.driver, car.task):
-                if part is not None and (part.target not in names or part.target == car.name):
-                    others = ", ".join(repr(n) for n in names if n != car.name) or "none"
+                target = getattr(part, "target", None)  # not every driver has one
+                if part is not None and target is not None and target not in others:
+                    shown = ", ".join(map(repr, others)) or "none"
                     raise ValueError(
-                        f"{part.kind} of {car.name!r} targets {part.target!r}; other cars: {others}"
+                        f"{part.kind} of {car.name!r} targets {target!r}; other cars: {shown}"
                     )
+        if self.spawn_sets and self.spawn.kind != "named":
+            raise ValueError(f"spawn_sets and spawn of kind {self.spawn.kind!r} exclude each other")
         for spawns in self.spawn_sets:
             if len(spawns) != len(names):
                 raise ValueError(

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Final, Protocol
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.config import DriverConfig, EnvConfig, SecondaryViconConfig
+from sim.config import (
+    DriverConfig,
+    EnvConfig,
+    FollowTheGapConfig,
+    PurePursuitConfig,
+    SecondaryViconConfig,
+)
+from sim.follow_the_gap import FollowTheGap
 from sim.layout import TARGET_SPEED, TARGET_STEER, YAW, X, Y
+from sim.pure_pursuit import PurePursuit
+from sim.tracks import Track
 from sim.world import WorldArrays
 
 
@@ -119,12 +129,30 @@ class SecondaryVicon:
         _secondary_vicon(world.state, world.lateral_offset, commands, self._settings, first, last)
 
 
-def make_driver(config: DriverConfig, env: EnvConfig, car: int) -> Driver:
+def make_driver(
+    config: DriverConfig,
+    env: EnvConfig,
+    car: int,
+    track: Track,
+    *,
+    num_envs: int = 1,
+    base_dir: Path | None = None,
+) -> Driver:
     """Build the driver of a car.
 
     Args:
         config: The driver.
         env: The environment it is part of.
         car: Index of the car it drives.
+        track: Where it drives.
+        num_envs: Environments in the batch.
+        base_dir: Directory that its files are relative to; none: the working directory.
+
+    Raises:
+        ValueError: If the track has no line to follow.
     """
+    if isinstance(config, PurePursuitConfig):
+        return PurePursuit(config, env, car, track, base_dir or Path())
+    if isinstance(config, FollowTheGapConfig):
+        return FollowTheGap(config, env, car, num_envs)
     return SecondaryVicon(config, env, car)

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from sim.collision import car_gap, cars_touch, sides_facing, sweep_cars, sweep_wall, touches_wall
 from sim.dynamics import advance, wrap_angle
+from sim.laps import LAP_MEMORY, LAP_START, NEXT_GATE, first_gate, pass_gates
 from sim.layout import SLIP, STATE_SIZE, TARGET_SPEED, TARGET_STEER, YAW, YAW_RATE, V, X, Y
 from sim.lidar import Beams, add_rays, cut_car, trace_rays
 from sim.noise import add_noise, drop_beams, stream
 from sim.tracks.centerline import Centerline, project
+from sim.tracks.gates import Gates
 from sim.tracks.grid import Grid
 from sim.vehicle import (
     CONTROL,
@@ -37,7 +39,7 @@ _BLAME: Final = 0.1  # share of the closing that makes a car one that drove into
 class WorldArrays(NamedTuple):
     """Everything that changes while a world runs; kernels take this whole.
 
-    E environments, C cars, B beams. A car that touches anything stands still from then on,
+    E environments, C cars, B beams, L laps. A car that touches anything stands still from then on,
     so contacts last until the cars are placed anew.
     """
 
@@ -52,7 +54,10 @@ class WorldArrays(NamedTuple):
     # than a tenth of what both did. Head-on, each has driven into the other.
     drove_into: NDArray[np.int32]
     crashed: NDArray[np.bool_]  # (E, C) has touched anything since it was placed; then it stands
-    finished: NDArray[np.bool_]  # (E, C) has crossed the finish line forwards since it was placed
+    finished: NDArray[np.bool_]  # (E, C) has driven all laps, or crossed an open track's finish
+    laps: NDArray[np.int32]  # (E, C) laps completed since it was placed; see sim.laps
+    lap_steps: NDArray[np.int64]  # (E, C, L) physics steps of each of the first L laps, 0 before
+    lap_memory: NDArray[np.int64]  # (E, C, 2) columns of sim.laps
     arc_length: Float  # (E, C) m along the centre line; NaN if the track has none
     lateral_offset: Float  # (E, C) m left of the centre line; NaN if the track has none
     steps: NDArray[np.int64]  # (E,) physics steps since the cars were placed
@@ -60,7 +65,9 @@ class WorldArrays(NamedTuple):
     poses: Float  # (E, 2, C, 3) m, m, rad before and after the latest physics step
 
 
-def make_arrays(num_envs: int, num_cars: int, beams: int, steer_delay: int) -> WorldArrays:
+def make_arrays(
+    num_envs: int, num_cars: int, beams: int, steer_delay: int, laps: int = 1
+) -> WorldArrays:
     """The arrays of a world in which no car has been placed yet, all zero or -1."""
     shape = num_envs, num_cars
     return WorldArrays(
@@ -73,6 +80,9 @@ def make_arrays(num_envs: int, num_cars: int, beams: int, steer_delay: int) -> W
         drove_into=np.full(shape, -1, dtype=np.int32),
         crashed=np.zeros(shape, dtype=np.bool_),
         finished=np.zeros(shape, dtype=np.bool_),
+        laps=np.zeros(shape, dtype=np.int32),
+        lap_steps=np.zeros((*shape, laps), dtype=np.int64),
+        lap_memory=np.zeros((*shape, LAP_MEMORY), dtype=np.int64),
         arc_length=np.zeros(shape),
         lateral_offset=np.zeros(shape),
         steps=np.zeros(num_envs, dtype=np.int64),
@@ -86,7 +96,7 @@ class Scene(NamedTuple):
 
     grid: Grid
     centerline: Centerline
-    finish_line: Float  # (1, 2, 2) m: left end, right end; (0, 2, 2) for none
+    gates: Gates
     beams: Beams
     vehicles: Float  # (E, C, P), columns of sim.vehicle
     physics_step: float  # s
@@ -133,9 +143,15 @@ def place_cars(arrays: WorldArrays, scene: Scene, poses: Float, env: int, noise_
     arrays.drove_into[env] = -1
     arrays.crashed[env] = False
     arrays.finished[env] = False
+    arrays.laps[env] = 0
+    arrays.lap_steps[env] = 0
     arrays.steps[env] = 0
     arrays.noise_key[env] = noise_key
     _sense_range(arrays, scene, env, env + 1, 0)
+    for c in range(num_cars):
+        memory, along = arrays.lap_memory[env, c], arrays.arc_length[env, c]
+        memory[LAP_START] = -1
+        memory[NEXT_GATE] = first_gate(scene.gates, along, poses[c, 0], poses[c, 1])
     return OK
 
 
@@ -204,30 +220,20 @@ def _drive(arrays: WorldArrays, scene: Scene, commands: Float, e: int, c: int) -
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _look_around(arrays: WorldArrays, scene: Scene, e: int, c: int) -> None:
-    """See whether one car has met a wall or the finish line in the latest physics step."""
+    """See whether one car has met a wall in the latest physics step, and count its laps."""
     vehicle, before, after = scene.vehicles[e, c], arrays.poses[e, 0, c], arrays.poses[e, 1, c]
     parts = sweep_wall(scene.grid, before, after, vehicle[LENGTH], vehicle[WIDTH])
     if parts != 0:
         arrays.wall_contact[e, c] = True
         arrays.contact_parts[e, c] |= parts
-    for line in scene.finish_line:
-        if _crosses(line, before[0], before[1], after[0], after[1]):
+    if len(scene.gates.lines):
+        x, y, now = after[0], after[1], arrays.steps[e] + 1
+        memory, lap_steps = arrays.lap_memory[e, c], arrays.lap_steps[e, c]
+        laps = arrays.laps[e, c]
+        laps = pass_gates(scene.gates, before[0], before[1], x, y, now, memory, lap_steps, laps)
+        arrays.laps[e, c] = laps
+        if laps >= len(lap_steps):
             arrays.finished[e, c] = True
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _crosses(line: Float, x0: float, y0: float, x1: float, y1: float) -> bool:
-    """Whether a way leads over a line (left end, right end) from behind it."""
-    lx, ly = line[0]
-    rx, ry = line[1]
-    before = (rx - lx) * (y0 - ly) - (ry - ly) * (x0 - lx)  # positive ahead of the line
-    after = (rx - lx) * (y1 - ly) - (ry - ly) * (x1 - lx)
-    if not (before < 0.0 <= after):
-        return False
-    # The line's ends must lie on either side of the way.
-    left = (x1 - x0) * (ly - y0) - (y1 - y0) * (lx - x0)
-    right = (x1 - x0) * (ry - y0) - (y1 - y0) * (rx - x0)
-    return bool(left >= 0.0 >= right)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -13,6 +13,7 @@ from sim.config import EnvConfig
 from sim.drivers import Driver, make_driver
 from sim.layout import COMMAND_SIZE, STEER, TARGET_SPEED, TARGET_STEER, V
 from sim.observation import Observer
+from sim.spawning import make_spawner
 from sim.tasks import FINISHED, NONE, OTHER_DONE, Episodes, Task, make_task, world_outcome
 from sim.tracks import Track, make_track
 from sim.vehicle import DRAWN, V_MIN
@@ -119,8 +120,8 @@ def _conclude(
 class Race:
     """E environments of the same cars on the same track: the engine under every environment.
 
-    Cars without a driver are the agents. An agent is terminated when it crashes, crosses the
-    finish line or accomplishes its task; it is truncated when its task gives up or at
+    Cars without a driver are the agents. An agent is terminated when it crashes, finishes
+    (see `sim.laps`) or accomplishes its task; it is truncated when its task gives up or at
     ``max_steps``. With ``end_when="any"`` the first car that is done, scripted ones too, ends
     the episode, and agents that are not done themselves are truncated (``OTHER_DONE``). With
     ``"all"`` it ends when every agent is done (every car, if there are no agents); an agent that
@@ -143,15 +144,16 @@ class Race:
         agents: Names of the agents, in the order of the cars.
         track: The track.
         world: The physics.
-        spawn_sets: Spawn names, one a car, for each set that an episode can start from.
+        spawn_sets: Spawn names, one a car, for each set that an episode can start from; none
+            for starts that have no names.
         episodes: What `step` returns: the same arrays each time, overwritten in place.
         observation_low: (D,) float32 smallest observation.
         observation_high: (D,) float32 largest observation.
 
     Raises:
-        ValueError: If a spawn set names an unknown spawn, needs more spawns than there are, puts
-            a car into a wall or into another car; if a car has both driver and task; if the
-            observation is empty.
+        ValueError: If the cars do not fit: an unknown spawn, more cars than spawns or room, a car
+            in a wall or another car; if more than one lap is asked for on an open track; if a car
+            has both driver and task; if the observation is empty.
     """
 
     def __init__(
@@ -178,6 +180,7 @@ class Race:
             physics_step=config.physics_step,
             num_threads=num_threads,
             steer_delay_max=(config.heterogeneity.steer_delay or (0, 0))[1],
+            laps=config.laps,
         )
         for i, car in enumerate(config.cars):
             if car.vehicle.control == "rates" and not car.reverse:
@@ -186,11 +189,15 @@ class Race:
         self._observer = observer
         self.observation_low, self.observation_high = observer.low, observer.high
         self._cars = _car_table(config)
+        self._agent_cars = [i for i, car in enumerate(config.cars) if car.driver is None]
         self._drivers: list[Driver] = []
         self._tasks: list[Task] = []
         for i, car in enumerate(config.cars):
             if car.driver is not None:
-                self._drivers.append(make_driver(car.driver, config, i))
+                driver = make_driver(
+                    car.driver, config, i, self.track, num_envs=num_envs, base_dir=base_dir
+                )
+                self._drivers.append(driver)
             if car.task is not None:
                 if car.driver is not None:
                     raise ValueError(
@@ -212,11 +219,8 @@ class Race:
         self._actions = np.zeros((num_envs, A, COMMAND_SIZE), np.float32)
         self._begin = compiled(_begin, *self._begin_arguments(), 0, 1)
         self._conclude = compiled(_conclude, *self._conclude_arguments(), 0, 1)
-        self.spawn_sets = _spawn_sets(config, self.track)
-        self._spawn_poses = [  # (C, 3) each: x m, y m, yaw rad
-            np.array([self.track.spawns[spawn] for spawn in spawns], np.float64)
-            for spawns in self.spawn_sets
-        ]
+        self._spawner = make_spawner(config, self.track)
+        self.spawn_sets = self._spawner.sets
         self._check_spawns()
 
     def _begin_arguments(self) -> tuple[Any, ...]:
@@ -231,20 +235,19 @@ class Race:
         return world.crashed, world.finished, self.episodes, self._cars, config.max_steps, any_ends
 
     def _check_spawns(self) -> None:
-        for i, (spawns, poses) in enumerate(zip(self.spawn_sets, self._spawn_poses, strict=True)):
+        trials = list(self._spawner.trials())
+        for what, poses in trials:
             try:
                 self.world.place(0, poses, 0)
             except ValueError as error:
-                cars = zip(self.config.cars, spawns, strict=True)
-                places = ", ".join(f"{car.name} at {spawn}" for car, spawn in cars)
-                raise ValueError(f"spawn set {i} ({places}): {error}") from error
+                raise ValueError(f"{what}: {error}") from error
         for env in range(self.num_envs):  # so that stepping before a reset is harmless
-            self.world.place(env, self._spawn_poses[0], 0)
+            self.world.place(env, trials[0][1], 0)
 
     def reset(self, env: int, seed: Seed, *, spawn_set: int | None = None) -> None:
         """Start a new episode in one environment and write its observations.
 
-        The seed alone decides the spawn set, the noise and what differs between cars
+        The seed alone decides where the cars start, the noise and what differs between cars
         (`HeterogeneityConfig`), whatever the batch position.
 
         Args:
@@ -253,16 +256,13 @@ class Race:
             spawn_set: Index of the spawn set; none: drawn uniformly.
 
         Raises:
-            ValueError: If there is no such spawn set.
+            ValueError: If there is no such spawn set, or a random start finds no room.
         """
         rng = np.random.default_rng(seed)
         noise_key = int(rng.integers(2**64, dtype=np.uint64))
-        sets = len(self.spawn_sets)
-        chosen = int(rng.integers(sets)) if spawn_set is None else spawn_set
-        if not 0 <= chosen < sets:
-            raise ValueError(f"spawn_set must be in 0 ... {sets - 1}, found {chosen}")
+        poses = self._spawner.draw(rng, spawn_set)
         self._draw_vehicles(env, rng)
-        self.world.place(env, self._spawn_poses[chosen], noise_key)
+        self.world.place(env, poses, noise_key)
         episodes = self.episodes
         episodes.rewards[env] = episodes.returns[env] = 0.0
         episodes.terminated[env] = episodes.truncated[env] = episodes.over[env] = False
@@ -353,6 +353,15 @@ class Race:
         self.world.pool.run(self._step_range, self.num_envs)
         return self.episodes
 
+    def lap_times(self, env: int, agent: int) -> list[float]:
+        """Time of each lap that an agent has completed in this episode, s.
+
+        On an open track the time from the start to the finish line is its only one. Of more
+        laps than the configuration asks for, the first are told.
+        """
+        steps = self.world.arrays.lap_steps[env, self._agent_cars[agent]]
+        return [float(n) * self.config.physics_step for n in steps if n > 0]
+
     def _step_range(self, first: int, last: int, thread: int) -> None:
         """Step the environments ``first`` to ``last - 1``, whose agents' commands are written."""
         for driver in self._drivers:
@@ -384,18 +393,3 @@ def _car_table(config: EnvConfig) -> NDArray[np.void]:
         rows.append((-1 if car.driver else agent, rates, steer, middle, half))
         agent += car.driver is None
     return np.array(rows, _CAR)
-
-
-def _spawn_sets(config: EnvConfig, track: Track) -> tuple[tuple[str, ...], ...]:
-    """Names of the spawns of every car, for each set that an episode can start from."""
-    available = list(track.spawns)
-    C = len(config.cars)
-    if not config.spawn_sets and len(available) < C:
-        raise ValueError(f"{C} cars, but the track has {len(available)} spawns: {available}")
-    for spawns in config.spawn_sets:
-        for car, spawn in zip(config.cars, spawns, strict=True):
-            if spawn not in track.spawns:
-                raise ValueError(
-                    f"spawn {spawn!r} of {car.name!r} does not exist; the track has {available}"
-                )
-    return config.spawn_sets or (tuple(available[:C]),)

@@ -17,6 +17,7 @@ from sim.lidar import make_beams, make_scratch, scans_together
 from sim.pool import RangePool
 from sim.tracks import Track
 from sim.tracks.centerline import make_centerline
+from sim.tracks.gates import make_gates
 from sim.tracks.grid import make_grid
 from sim.vehicle import vehicle_vector
 
@@ -55,6 +56,7 @@ class World:
         physics_step: Integration step, s.
         num_threads: Threads that share the environments of a step; results do not depend on it.
         steer_delay_max: Steps of steering delay to make room for, if more than the vehicles'.
+        laps: Laps after which a car has finished on a closed track, L; 1 on an open one.
 
     Attributes:
         track: As given.
@@ -74,11 +76,16 @@ class World:
         physics_step: float = 0.01,
         num_threads: int = 1,
         steer_delay_max: int = 0,
+        laps: int = 1,
     ) -> None:
         if num_envs < 1 or not vehicles or not 0 < physics_step < math.inf:
             raise ValueError(
                 f"num_envs {num_envs}, {len(vehicles)} vehicles, physics_step {physics_step}: "
                 "all must be positive"
+            )
+        if laps < 1 or (laps > 1 and not track.closed):
+            raise ValueError(
+                f"laps {laps}: 1 is needed on an open track, 1 or more on a closed one"
             )
         self.track = track
         self.pool = RangePool(num_threads)
@@ -86,12 +93,11 @@ class World:
         vectors = np.array([vehicle_vector(vehicle, lidar) for vehicle in vehicles])
         self.vehicles: Float = np.tile(vectors, (num_envs, 1, 1))
         delay = max(1, steer_delay_max, *(vehicle.steer_delay for vehicle in vehicles))
-        self.arrays = make_arrays(*shape, lidar.beams, delay)
-        lines = [track.finish_line] if track.finish_line else []
+        self.arrays = make_arrays(*shape, lidar.beams, delay, laps)
         self._scene = Scene(
             grid=make_grid(track),
             centerline=make_centerline(track),
-            finish_line=np.array(lines, dtype=np.float64).reshape(-1, 2, 2),
+            gates=make_gates(track),
             beams=make_beams(lidar),
             vehicles=self.vehicles,
             physics_step=float(physics_step),

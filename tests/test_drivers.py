@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.config import CarConfig, EnvConfig, SecondaryViconConfig, VehicleConfig
+from sim.config import CarConfig, EnvConfig, Line2Track, SecondaryViconConfig, VehicleConfig
 from sim.drivers import make_driver
 from sim.kernels import make_arrays
 from sim.layout import YAW, X, Y
+from sim.tracks import make_track
 
 STEER_MAX = 0.4
+LINE2 = make_track(Line2Track())
 CAR, TARGET = 1, 0
 
 
@@ -41,7 +43,7 @@ def command(
     world.state[1, TARGET, Y] = -2.0 + distance * math.sin(yaw + bearing)
     world.lateral_offset[1, CAR] = offset
     commands = np.full((E, C, 2), 7.0)
-    make_driver(driver, env, CAR).command(world, commands, 1, 2)
+    make_driver(driver, env, CAR, LINE2).command(world, commands, 1, 2)
     assert (commands[[0, 2]] == 7.0).all()  # outside the range
     assert (commands[:, TARGET] == 7.0).all()  # another car's
     steer, speed = commands[1, CAR]

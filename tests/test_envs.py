@@ -108,7 +108,15 @@ def test_the_last_info_holds_the_outcome() -> None:
         {"car_0": -25.0},
         {"car_0": False},
         {"car_0": True},
-        {"car_0": {"outcome": "time_limit", "steps": 2, "return": -25.0}},
+        {
+            "car_0": {
+                "outcome": "time_limit",
+                "steps": 2,
+                "return": -25.0,
+                "laps": 0,
+                "lap_times": [],
+            }
+        },
     )
     assert env.agents == []
 
@@ -121,7 +129,8 @@ def test_agents_that_are_done_leave_and_stay_away() -> None:
     _, rewards, terminated, truncated, infos = env.step(stand)
     assert terminated == {"car_0": True, "car_1": False}
     assert truncated == {"car_0": False, "car_1": False}
-    assert infos == {"car_0": {"outcome": "crash", "steps": 1, "return": 0.0}, "car_1": {}}
+    crash = {"outcome": "crash", "steps": 1, "return": 0.0, "laps": 0, "lap_times": []}
+    assert infos == {"car_0": crash, "car_1": {}}
     assert rewards == {"car_0": 0.0, "car_1": 0.0}
     assert env.agents == ["car_1"]
     with pytest.raises(ValueError, match=r"actions must be those of \['car_1'\]"):

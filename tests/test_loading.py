@@ -130,20 +130,23 @@ def test_a_scenario_states_only_what_differs(tmp_path):
         (  # discriminated unions
             "env:\n  track:\n    kind: circel\n",
             "s.yaml:5: env.track.kind: found 'circel' (text); "
-            "allowed: line2, circle, map (did you mean 'circle'?)",
+            "allowed: line2, circle, oval, random, centerline, map (did you mean 'circle'?)",
         ),
         (
             "env:\n  track: {kind: 5}\n",
-            "s.yaml:4: env.track.kind: found 5 (whole number); allowed: line2, circle, map",
+            "s.yaml:4: env.track.kind: found 5 (whole number); "
+            "allowed: line2, circle, oval, random, centerline, map",
         ),
         (
             "env:\n  track: {radius: 3}\n",
-            "s.yaml:4: env.track.kind: is missing; allowed: line2, circle, map",
+            "s.yaml:4: env.track.kind: is missing; "
+            "allowed: line2, circle, oval, random, centerline, map",
         ),
         (
             "env:\n  track: circle\n",
             "s.yaml:4: env.track: found 'circle' (text); "
-            "allowed: a mapping with kind: line2, circle, map (did you mean 'circle'?)",
+            "allowed: a mapping with kind: line2, circle, oval, random, centerline, map"
+            " (did you mean 'circle'?)",
         ),
         (
             "env:\n  track:\n    kind: circle\n    radius: big\n",
@@ -297,6 +300,23 @@ def test_a_map_file_is_relative_to_the_scenario(tmp_path, monkeypatch):
     assert load(Path(), text.replace("maps/", f"{tmp_path}/maps/")).env.track.file == expected
     message = complaint(tmp_path, text.replace("oval", "ovol"))
     assert message.startswith("s.yaml:6: env.track.file: found 'maps/ovol.yaml', no such file in ")
+
+
+def test_files_of_lanes_and_racelines_are_relative_to_the_scenario(tmp_path):
+    (tmp_path / "a.csv").write_text("")
+    text = "name: a\nlearners: {car_0: {}}\n" + (
+        "env:\n  track: {kind: centerline, file: a.csv}\n  cars:\n    - name: car_0\n"
+        "    - name: car_1\n      driver: {kind: pure_pursuit, raceline: a.csv}\n"
+    )
+    found = load(tmp_path, text).env
+    assert found.track.file == found.cars[1].driver.raceline == str(tmp_path.resolve() / "a.csv")
+    message = complaint(tmp_path, text.replace("raceline: a", "raceline: b"))
+    assert "env.cars[1].driver.raceline: found 'b.csv', no such file in " in message
+    assert message.startswith("s.yaml:8: ")
+    assert message.endswith("allowed: a CSV file")
+    assert "env.track.file: found 'b.csv'" in complaint(
+        tmp_path, text.replace("file: a", "file: b")
+    )
 
 
 def test_overrides_win_and_later_ones_win_over_earlier(tmp_path):

@@ -22,6 +22,11 @@ from f110_fl.overrides import (
 ROOT = Path(__file__).parents[1]
 BASE = "name: a\nlearners: {car_0: {}, car_1: {}}\n"  # two lines
 
+NO_TRACK = (
+    "no such track or file; allowed: line2, circle, oval, random, "
+    "or a map's YAML or a centre line's CSV file"
+)
+
 
 def arguments(*flags):
     parser = argparse.ArgumentParser()
@@ -174,11 +179,10 @@ def test_empty_wandb_variables_are_unset_and_strangers_are_left_alone():
         (["--auto-seed", "--seed-base", "x"], "--seed-base='x': not a whole number; allowed: "),
         (["--auto-seed", "--seed-base=-1"], "--seed-base='-1': allowed: a whole number from 0"),
         (["--auto-seed", "--seed-step", "0"], "--seed-step='0': allowed: a whole number from 1"),
-        (["--map", "circel"], "--map='circel': no such track or file; allowed: line2, circle, "
-                              "or a map's YAML file (did you mean 'circle'?)"),
-        (["--map", "map"], "--map='map': no such track or file; allowed: line2, circle, or a "),
-        (["--map", "/"], "--map='/': no such track or file; allowed: line2, circle, or a "),
-        (["--map", ""], "--map='': no such track or file; allowed: line2, circle, or a "),
+        (["--map", "circel"], f"--map='circel': {NO_TRACK} (did you mean 'circle'?)"),
+        (["--map", "map"], f"--map='map': {NO_TRACK}"),
+        (["--map", "/"], f"--map='/': {NO_TRACK}"),
+        (["--map", ""], f"--map='': {NO_TRACK}"),
         (["--map", "x" * 300], "--map='xxx"),
     ],
 )  # fmt: skip
@@ -196,9 +200,10 @@ def test_map_names_a_track_or_a_file(tmp_path, monkeypatch):
     assert resolve(folder, text).env.track.radius == 3
     assert resolve(folder, text, flags=["--map", "circle"]).env.track.radius == 10
     assert resolve(folder, text, flags=["--map", "line2"]).env.track.kind == "line2"
-    for name in ("oval.yaml", "./line2"):
+    for name, kind in (("oval.yaml", "map"), ("./line2", "map"), ("lane.csv", "centerline")):
+        (tmp_path / name).touch()
         track = resolve(folder, text, flags=["--map", name]).env.track
-        assert (track.kind, track.file) == ("map", str((tmp_path / name).resolve()))
+        assert (track.kind, track.file) == (kind, str((tmp_path / name).resolve()))
 
 
 def test_auto_seed_counts_from_the_base_for_every_client(tmp_path):

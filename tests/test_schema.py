@@ -63,5 +63,5 @@ def test_the_schema_refuses_what_the_models_refuse():
     check = jsonschema.Draft202012Validator(json.loads(schema_text()))
     good = {"name": "a", "learners": {"car_0": {}}}
     assert check.is_valid(good)
-    for bad in ({"seed": -1}, {"epochs": 3}, {"env": {"track": {"kind": "oval"}}}):
+    for bad in ({"seed": -1}, {"epochs": 3}, {"env": {"track": {"kind": "ellipse"}}}):
         assert not check.is_valid({**good, **bad})

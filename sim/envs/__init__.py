@@ -41,7 +41,7 @@ bounds are clipped. The two-car scenario with 54 beams gives D = 54 + 4 + 4 = 62
 
 **Rewards** are those of each car's task (`sim.tasks`); without a task, 0.
 
-**Episode end**: an agent is terminated when it crashes, crosses the finish line or
+**Episode end**: an agent is terminated when it crashes, finishes (see `sim.laps`) or
 accomplishes its task, and truncated when its task gives up on it, at ``max_steps`` or, with
 ``end_when="any"``, when any other car is done. Its last info holds
 
@@ -50,6 +50,8 @@ accomplishes its task, and truncated when its task gives up on it, at ``max_step
 | ``outcome`` | `sim.tasks.Outcome` in lower case: "success", "crash", "finished", "idle", ... |
 | ``steps`` | actions taken in the episode |
 | ``return`` | sum of the episode's rewards |
+| ``laps`` | laps completed, of those that the configuration asks for |
+| ``lap_times`` | how long each of them took, a list, s |
 
 **Seeds**: ``reset(seed=s)`` starts an environment's sequence of episodes anew, ``reset()`` goes
 on with it; all three interfaces give the same episodes for the same seed.

@@ -30,8 +30,7 @@ class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[mi
     """Cars on a track as a PettingZoo parallel environment.
 
     The agents are the cars without a driver, by name; `sim.envs` tables what they observe, do
-    and earn. An agent's last info holds ``outcome``, ``steps`` and ``return``; before that,
-    infos are empty.
+    and earn, and what an agent's last info holds; before that, infos are empty.
 
     Args:
         config: The environment.

@@ -52,6 +52,7 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
         render_mode: "rgb_array", "human" or None; see `render`.
         render_config: Size of the frames, and what they show.
         base_dir: What a map's file is relative to; none: the working directory.
+        num_threads: Threads that share the races of a step; results do not depend on it.
 
     Attributes:
         race: The batch of races.
@@ -76,6 +77,7 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
         render_mode: str | None = None,
         render_config: RenderConfig = RenderConfig(),  # noqa: B008 - frozen
         base_dir: Path | None = None,
+        num_threads: int = 1,
     ) -> None:
         agents = len(agent_names(config))
         if agents > 1 and config.end_when == "all":
@@ -89,7 +91,8 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
             )
         self.render_mode = render_mode
         self.num_envs = num_envs
-        self.race = Race(config, num_envs=num_envs // agents, base_dir=base_dir)
+        races = num_envs // agents
+        self.race = Race(config, num_envs=races, base_dir=base_dir, num_threads=num_threads)
         self.metadata = self.metadata | {"render_fps": frame_rate(config)}
         self._display = Display(self.race, render_mode, render_config)
         self.single_observation_space, self.single_action_space = agent_spaces(self.race)

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sim.config import CircleTrack, Line2Track, TrackConfig
+from sim.config import (
+    CenterlineTrack,
+    CircleTrack,
+    Line2Track,
+    OvalTrack,
+    RandomTrack,
+    TrackConfig,
+)
 from sim.tracks.circle import circle_track
+from sim.tracks.circuit import random_track
+from sim.tracks.lane import centerline_track, oval_track
 from sim.tracks.line2 import line2_track
 from sim.tracks.rosmap import map_track
 from sim.tracks.track import Pose, Track, TrackError
@@ -18,7 +27,7 @@ def make_track(config: TrackConfig, base_dir: Path | None = None) -> Track:
 
     Args:
         config: Which track, and its measures.
-        base_dir: Directory that a map's file is relative to; None: the working directory.
+        base_dir: Directory that a track's file is relative to; None: the working directory.
 
     Raises:
         TrackError: If the track cannot be built; one line that says what to change.
@@ -27,4 +36,10 @@ def make_track(config: TrackConfig, base_dir: Path | None = None) -> Track:
         return line2_track()
     if isinstance(config, CircleTrack):
         return circle_track(config)
+    if isinstance(config, OvalTrack):
+        return oval_track(config)
+    if isinstance(config, RandomTrack):
+        return random_track(config)
+    if isinstance(config, CenterlineTrack):
+        return centerline_track(config, base_dir or Path())
     return map_track(config, base_dir or Path())

@@ -41,6 +41,7 @@ def circle_track(config: CircleTrack) -> Track:
         centerline=config.radius * np.column_stack([np.cos(angle), np.sin(angle)]),
         closed=True,
         finish_line=((inner, 0.0), (outer, 0.0)),
+        stated_widths=np.full((points, 2), config.width / 2),
     )
     spacing = min(SPACING, 2 * np.pi * config.radius / (SPAWNS + 1))
-    return dataclasses.replace(track, spawns=staggered_spawns(track, 0.0, spacing, SPAWNS))
+    return dataclasses.replace(track, spawns=staggered_spawns(track, -spacing, spacing, SPAWNS))

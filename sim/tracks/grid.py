@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.tracks.track import Track
+if TYPE_CHECKING:
+    from sim.tracks.track import Track
 
 
 class Grid(NamedTuple):
@@ -47,3 +48,41 @@ def wall_distance(grid: Grid, column: float, row: float) -> float:
     if 0.0 <= column < width and 0.0 <= row < height:
         return float(grid.distance[np.uint32(row), np.uint32(column)])
     return 0.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def free_way(grid: Grid, x: float, y: float, dx: float, dy: float) -> float:
+    """Distance, m, from a point to the first wall in a direction; 0 in walls.
+
+    Args:
+        grid: The track.
+        x: m.
+        y: m.
+        dx: Unit direction.
+        dy: The same.
+    """
+    free, reached = 0.0, 0.0
+    while True:  # sphere tracing, as the range finder's
+        column, row = to_cells(grid, x + reached * dx, y + reached * dy)
+        clear = wall_distance(grid, column, row)
+        if not clear > 0.0:
+            break
+        free = reached
+        reached += clear
+    for _ in range(30):  # the wall's edge is between the last two points
+        middle = (free + reached) / 2
+        column, row = to_cells(grid, x + middle * dx, y + middle * dy)
+        if wall_distance(grid, column, row) > 0.0:
+            free = middle
+        else:
+            reached = middle
+    return free
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def free_ways(grid: Grid, rays: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`free_way` of (N, 4) rays, columns x, y, dx, dy: (N,) m."""
+    ways = np.empty(len(rays))
+    for i in range(len(rays)):
+        ways[i] = free_way(grid, rays[i, 0], rays[i, 1], rays[i, 2], rays[i, 3])
+    return ways

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -15,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from scipy.ndimage import binary_dilation
 
 from sim.config import MapTrack
+from sim.tracks.gates import gate_across
+from sim.tracks.lanefile import Lane, read_lane
 from sim.tracks.track import Pose, Track, TrackError, staggered_spawns
 
 SPAWNS: Final = 8
@@ -76,7 +77,8 @@ def map_track(config: MapTrack, base_dir: Path) -> Track:
     Along such edges this is the rule of f1tenth_gym v1.0.0, which takes v > 128 as free
     everywhere, and unknown space with it.
 
-    Without annotated spawn points, spawns stand along the centre line.
+    Without annotated spawn points, spawns stand along the centre line. A closed one without an
+    annotated finish line has it across its first point.
 
     Args:
         config: Names the map's YAML file.
@@ -89,19 +91,28 @@ def map_track(config: MapTrack, base_dir: Path) -> Track:
     settings = _read_settings(path)
     free = _read_image(path.parent / settings.image, settings)
     line = settings.annotations.finish_line
-    centerline, closed = _read_centerline(path.with_name(f"{path.stem}_centerline.csv"))
+    lane_file = path.with_name(f"{path.stem}_centerline.csv")
+    lane = read_lane(lane_file) if lane_file.exists() else Lane(np.empty((0, 2)), None, False)
     track = Track.from_occupancy(
         str(path),
         free,
         settings.resolution,
         settings.origin,
-        centerline=centerline,
-        closed=closed,
+        centerline=lane.points,
+        closed=lane.closed,
+        stated_widths=lane.widths,
         spawns={spawn.name: spawn.pose for spawn in settings.annotations.spawn_points},
         finish_line=(line.start, line.end) if line else None,
     )
-    track = dataclasses.replace(track, centerline=_inside(track))
-    if track.spawns or not len(centerline):
+    part = _inside(track)
+    track = dataclasses.replace(
+        track,
+        centerline=track.centerline[part],
+        stated_widths=None if lane.widths is None else lane.widths[part],
+    )
+    if track.closed and not line:
+        track = dataclasses.replace(track, finish_line=gate_across(track, 0.0))
+    if track.spawns or not len(track.centerline):
         return track
     return dataclasses.replace(track, spawns=_default_spawns(track))
 
@@ -152,41 +163,8 @@ def _read_image(path: Path, settings: RosMap) -> NDArray[np.bool_]:
     return np.ascontiguousarray(free[::-1])
 
 
-def _read_centerline(path: Path) -> tuple[NDArray[np.float64], bool]:
-    """Points (N, 2) m without repetitions, and whether they form a loop."""
-    if not path.exists():
-        return np.empty((0, 2)), False
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise TrackError(f"{path}: {_one_line(error)}; a CSV file is needed") from error
-    rows: list[Point] = []
-    header = True  # the first line may name the columns
-    for number, text in enumerate(lines, start=1):
-        fields = [field.strip() for field in text.replace(";", ",").split(",")]
-        if not any(fields) or fields[0].startswith("#"):
-            continue
-        try:
-            point = float(fields[0]), float(fields[1])
-        except (ValueError, IndexError):
-            point = (math.nan, math.nan)
-        if all(map(math.isfinite, point)):
-            if not rows or math.dist(rows[-1], point) > 1e-9:
-                rows.append(point)
-        elif not (header and fields[0][:1].isalpha()):
-            raise TrackError(f"{path}: line {number}: {text!r}; 'x, y' in metres is needed")
-        header = False
-    if len(rows) < 2:
-        raise TrackError(f"{path}: {len(rows)} different points; at least 2 are needed")
-    points = np.array(rows)
-    spacing = np.hypot(*np.diff(points, axis=0).T)
-    gap = math.dist(rows[0], rows[-1])
-    closed = bool(gap <= 3 * np.median(spacing) and gap < spacing.sum() / 2)
-    return (points[:-1] if gap <= 1e-9 else points), closed
-
-
-def _inside(track: Track) -> NDArray[np.float64]:
-    """The centre line, less what of an open line's ends reaches into walls.
+def _inside(track: Track) -> slice:
+    """The part of the centre line that counts: all, less an open one's ends inside walls.
 
     Published maps' open centre lines may run past the end of the free space.
     """
@@ -202,20 +180,17 @@ def _inside(track: Track) -> NDArray[np.float64]:
         )
     if len(line[part]) == 1:
         raise TrackError(f"{track.name}: only one point of its centre line is in free space")
-    return line[part]
+    return part
 
 
 def _default_spawns(track: Track) -> dict[str, Pose]:
-    """Spawns along the centre line, past the finish line so that the first crossing counts."""
-    line = track.centerline
-    spacing = np.hypot(*np.diff(line, axis=0).T)
-    first = 0.0
-    if track.finish_line and track.closed:
-        middle = np.mean(track.finish_line, axis=0)
-        nearest = int(np.argmin(np.hypot(*(line - middle).T)))
-        first = float(spacing[:nearest].sum())
-    step = min(SPACING, float(spacing.sum()) / (SPAWNS + 1))
-    return staggered_spawns(track, first, step, SPAWNS)
+    """Spawns along the centre line, from its start or, where it is closed, up to the finish."""
+    spacing = min(SPACING, track.length / (SPAWNS + 1))
+    if not track.closed:
+        return staggered_spawns(track, spacing * SPAWNS, spacing, SPAWNS)
+    finish: NDArray[np.float64] = np.mean(track.finish_line or track.centerline[:1], axis=0)
+    front = float(track.to_frenet(finish[None])[0, 0]) - spacing
+    return staggered_spawns(track, front, spacing, SPAWNS)
 
 
 def _one_line(error: object) -> str:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
+
+from sim.tracks.centerline import Centerline, curvature, points_at, polyline, project_all
+from sim.tracks.grid import free_ways, make_grid
 
 Pose = tuple[float, float, float]  # x m, y m, yaw rad
 Line = tuple[tuple[float, float], tuple[float, float]]
@@ -36,6 +40,8 @@ class Track:
         closed: Whether the centre line's last point leads back to its first.
         spawns: Poses to start from, by name.
         finish_line: Its left end and its right end seen in driving direction, or None.
+        stated_widths: (N, 2) m, free width left and right of the centre line's points as the
+            track's source states it; None where it does not.
     """
 
     name: str
@@ -46,6 +52,7 @@ class Track:
     closed: bool
     spawns: Mapping[str, Pose]
     finish_line: Line | None
+    stated_widths: NDArray[np.float64] | None = None
 
     @classmethod
     def from_occupancy(
@@ -59,6 +66,7 @@ class Track:
         closed: bool = False,
         spawns: Mapping[str, Pose] | None = None,
         finish_line: Line | None = None,
+        stated_widths: NDArray[np.float64] | None = None,
     ) -> Track:
         """Build a track from a grid of free cells; everything outside the grid is wall.
 
@@ -75,6 +83,7 @@ class Track:
             spawns: Poses by name.
             finish_line: Two points; where there is a centre line they are put in the order
                 left, right, else they are taken to be in it.
+            stated_widths: (N, 2) m, left and right.
 
         Raises:
             TrackError: If no cell is free, or there are too many cells.
@@ -110,6 +119,7 @@ class Track:
             closed=closed,
             spawns=dict(spawns or {}),
             finish_line=_left_first(finish_line, line) if finish_line else None,
+            stated_widths=stated_widths,
         )
 
     def __post_init__(self) -> None:
@@ -137,6 +147,122 @@ class Track:
         cells = row[inside].astype(np.intp), column[inside].astype(np.intp)
         result[inside] = self.distance[cells]
         return result
+
+    @cached_property
+    def line(self) -> Centerline:
+        """The centre line as kernels take it."""
+        return polyline(self.centerline, self.closed)
+
+    @property
+    def length(self) -> float:
+        """Length of the centre line, m; 0 without one."""
+        return self.line.length
+
+    @cached_property
+    def arc_length(self) -> NDArray[np.float64]:
+        """(N,) arc length at the centre line's points, m."""
+        steps = np.hypot(*np.diff(self.centerline, axis=0).T)
+        return np.concatenate([[0.0], np.cumsum(steps)])[: len(self.centerline)]
+
+    @cached_property
+    def curvature(self) -> NDArray[np.float64]:
+        """(N,) curvature at the centre line's points, 1/m, positive to the left."""
+        return curvature(self.centerline, self.closed)
+
+    @cached_property
+    def widths(self) -> NDArray[np.float64]:
+        """(N, 2) free width left and right of the centre line's points, m.
+
+        As stated by the track's source, else `measured_widths`.
+        """
+        return self.measured_widths if self.stated_widths is None else self.stated_widths
+
+    @cached_property
+    def measured_widths(self) -> NDArray[np.float64]:
+        """(N, 2) distance to the wall left and right of the centre line's points, m."""
+        if not len(self.centerline):
+            return np.empty((0, 2))
+        grid = make_grid(self)
+        s = self.arc_length
+        if not self.closed:  # the ends of an open line may lie in a wall's face
+            s = np.clip(s, self.resolution / 2, self.length - self.resolution / 2)
+        along = np.column_stack([s, np.zeros(len(s))])
+        x, y, yaw = points_at(self.line, along).T
+        left = np.column_stack([-np.sin(yaw), np.cos(yaw)])
+        # Frenet d is measured across the segments, shorter than along the bisector of two.
+        aside = points_at(self.line, along + np.array([0.0, 1.0]))
+        stretch = np.hypot(aside[:, 0] - x, aside[:, 1] - y)
+        ways = [free_ways(grid, np.column_stack([x, y, side])) for side in (left, -left)]
+        widths: NDArray[np.float64] = np.column_stack(ways) / stretch[:, None]
+        return widths
+
+    @property
+    def width_left(self) -> NDArray[np.float64]:
+        """(N,) free width left of the centre line's points, m."""
+        return self.widths[:, 0]
+
+    @property
+    def width_right(self) -> NDArray[np.float64]:
+        """(N,) free width right of the centre line's points, m."""
+        return self.widths[:, 1]
+
+    def at(self, values: NDArray[np.float64], s: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Interpolate what is known at the centre line's points.
+
+        Args:
+            values: (N,), for example `curvature` or `width_left`.
+            s: (M,) arc length, m; taken modulo the length of a closed line.
+
+        Returns:
+            (M,), linear between the points.
+        """
+        period = self.length if self.closed else None
+        return np.interp(s, self.arc_length, values, period=period)
+
+    def to_frenet(self, xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Position along and across the centre line; see `sim.tracks.centerline`.
+
+        Args:
+            xy: (N, 2) m.
+
+        Returns:
+            (N, 2): s m in [0, length), or [0, length] of an open line; d m, left positive.
+
+        Raises:
+            TrackError: If the track has no centre line.
+        """
+        self._need_line()
+        return project_all(self.line, _rows_of_two(xy))
+
+    def from_frenet(self, sd: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Poses at positions along and across the centre line: inverts `to_frenet`.
+
+        Args:
+            sd: (N, 2), s m and d m, left positive.
+
+        Returns:
+            (N, 3): x m, y m, yaw rad of the centre line there.
+
+        Raises:
+            TrackError: If the track has no centre line.
+            ValueError: If s is beyond the ends of an open line.
+        """
+        self._need_line()
+        sd = _rows_of_two(sd)
+        if not self.closed and ((sd[:, 0] < 0) | (sd[:, 0] > self.length)).any():
+            raise ValueError(f"s must be in [0, {self.length:g}] m on {self.name}, an open line")
+        return points_at(self.line, sd)
+
+    def _need_line(self) -> None:
+        if len(self.centerline) < 2:
+            raise TrackError(f"{self.name}: it has no centre line, which Frenet coordinates need")
+
+
+def _rows_of_two(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    rows = np.ascontiguousarray(values, dtype=np.float64)
+    if rows.ndim != 2 or rows.shape[1] != 2:
+        raise ValueError(f"shape (N, 2) is needed, found {rows.shape}")
+    return rows
 
 
 def _close_diagonals(free: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -169,35 +295,23 @@ def _left_first(finish_line: Line, centerline: NDArray[np.float64]) -> Line:
     return finish_line if left else (finish_line[1], finish_line[0])
 
 
-def staggered_spawns(track: Track, first: float, spacing: float, count: int) -> dict[str, Pose]:
-    """Spawn poses along a centre line, alternately left and right of it.
+def staggered_spawns(track: Track, front: float, spacing: float, count: int) -> dict[str, Pose]:
+    """Spawn poses along a centre line, alternately left and right of it; spawn_1 leads.
 
-    The last spawn stands ``spacing`` past ``first``, each earlier one ``spacing`` further
-    on, so that spawn_1 leads. Offsets keep to half the clearance there.
+    Offsets keep to half the clearance there.
 
     Args:
         track: A track with a centre line.
-        first: Arc length the spawns start behind, m.
-        spacing: Arc length between spawns, m.
+        front: Arc length of the first, m.
+        spacing: Arc length from one to the next behind it, m.
         count: Number of spawns.
     """
-    line = track.centerline
-    points = np.vstack([line, line[:1]]) if track.closed else line
-    arc = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
-    spawns: dict[str, Pose] = {}
-    for number in range(1, count + 1):
-        along = first + spacing * (count + 1 - number)
-        along = along % arc[-1] if track.closed else min(along, arc[-1])
-        segment = int(np.clip(np.searchsorted(arc, along, side="right") - 1, 0, len(arc) - 2))
-        step = points[segment + 1] - points[segment]
-        yaw = float(np.arctan2(step[1], step[0]))
-        centre = points[segment] + step * (along - arc[segment]) / np.hypot(*step)
-        clearance = float(track.wall_distance(centre[None])[0])
-        # 0.2 m is more than half the widest F1TENTH car.
-        offset = max(0.0, clearance / 2 - 0.2) * (1 if number % 2 else -1)
-        spawns[f"spawn_{number}"] = (
-            float(centre[0] - offset * np.sin(yaw)),
-            float(centre[1] + offset * np.cos(yaw)),
-            yaw,
-        )
-    return spawns
+    along = front - spacing * np.arange(count)
+    middle = points_at(track.line, np.column_stack([along, np.zeros(count)]))
+    # 0.2 m is more than half the widest F1TENTH car.
+    offset = np.maximum(0.0, track.wall_distance(middle[:, :2]) / 2 - 0.2)
+    offset[1::2] *= -1
+    poses = points_at(track.line, np.column_stack([along, offset]))
+    return {
+        f"spawn_{i}": (float(x), float(y), float(yaw)) for i, (x, y, yaw) in enumerate(poses, 1)
+    }
