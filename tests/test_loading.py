@@ -120,7 +120,7 @@ def test_a_scenario_states_only_what_differs(tmp_path):
         (  # not one of the choices
             "federated:\n  # why\n  optimizer_strategy: averages\n",
             "s.yaml:5: federated.optimizer_strategy: found 'averages' (text); "
-            "allowed: local, average, reset (did you mean 'average'?)",
+            "allowed: local, average, reset, average_second_moment (did you mean 'average'?)",
         ),
         (
             "env: {observation: [lidar, pos]}\n",

@@ -107,7 +107,7 @@ def test_precedence(tmp_path):
 
 BAD = [
     ({"FED_OPTIMIZER_STRATEGY": "avrage"},
-     "'avrage': allowed: local, average, reset (did you mean 'average'?)"),
+     "'avrage': allowed: local, average, reset, average_second_moment (did you mean 'average'?)"),
     ({"FED_OPTIMIZER_STRATEGY": "foo"}, "'foo': allowed: local, average, reset"),
     ({"FED_AVG_MODE": "Equal"},
      "'Equal': allowed: equal, env_steps, weights (did you mean 'equal'?)"),

@@ -55,6 +55,40 @@ def test_is_the_batch_that_gymnasium_makes_of_single_environments(seed: Any) -> 
     assert data_equivalence(ours.reset(), reference.reset(), exact=True)  # the streams go on
 
 
+def test_threads_change_nothing() -> None:
+    one, three = F110VectorEnv(SOLO, 5), F110VectorEnv(SOLO, 5, num_threads=3)
+    assert three.race.world.pool.num_threads == 3
+    assert data_equivalence(one.reset(seed=2), three.reset(seed=2), exact=True)
+    for actions in batch_actions(5):
+        assert data_equivalence(one.step(actions), three.step(actions), exact=True)
+
+
+def test_last_infos_hold_the_times_of_different_numbers_of_laps() -> None:
+    config = EnvConfig(cars=(DEFENDER,), lidar=LidarConfig(beams=5), physics_steps_per_action=10)
+    drive, stand = [0.0, 1.0], [0.0, -1 / 3]
+    single = F110Env(config)
+    single.reset(seed=1)
+    steps, over = 0, False
+    while not over:
+        _, _, over, _, info = single.step(np.array(drive, np.float32))
+        steps += 1
+    assert info["laps"] == 1
+    (lap_time,) = info["lap_times"]
+    assert (steps - 1) * 0.1 < lap_time <= steps * 0.1 + 1e-9
+    limited = config.model_copy(update={"max_steps": steps})  # both rows end at once
+    ours = F110VectorEnv(limited, 2)
+    reference = SyncVectorEnv(
+        [lambda: F110Env(limited)] * 2, autoreset_mode=AutoresetMode.SAME_STEP
+    )
+    for env in (ours, reference):
+        env.reset(seed=1)
+        for _ in range(steps):
+            infos = env.step(np.array([drive, stand], np.float32))[-1]
+        assert infos["final_info"]["outcome"].tolist() == ["finished", "time_limit"]
+        assert infos["final_info"]["laps"].tolist() == [1, 0]
+        assert infos["final_info"]["lap_times"].tolist() == [[lap_time], []]
+
+
 def test_a_step_that_ends_an_episode_begins_the_next() -> None:
     env = F110VectorEnv(SOLO, 2)
     env.reset(seed=1)
