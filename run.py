@@ -113,9 +113,9 @@ def _run(arguments: argparse.Namespace) -> int:
                 status = _engine(session, settled)
         finally:  # an interrupted run, too, has left something behind
             for line in launch.summary(scenario, rundir):
-                console.print(line, highlight=False, soft_wrap=True)
+                console.out(line, highlight=False)
     if status:
-        console.print(f"run.py: the run failed; see {rundir.logs}", highlight=False)
+        console.out(f"run.py: the run failed; see {rundir.logs}", highlight=False)
     return status
 
 

@@ -95,6 +95,7 @@ def train(message: Message, context: Context) -> Message:
             f"client {client_id} has completed round {trainer.progress.round}, "
             f"but was asked to train round {server_round}"
         )
+    _keep_warm(trainer)
     metrics = MetricRecord(
         {
             **summarise(records, scenario.federated_agents),
@@ -109,17 +110,21 @@ def train(message: Message, context: Context) -> Message:
 
 
 def _open(scenario: Scenario, client_id: int, rundir: RunDir) -> Trainer:
-    """Return the client as its directory has it, warm if this process holds it still."""
+    """Return the client as its directory has it, taken from the warm ones if it is there."""
     from f110_fl.trainer import Trainer
 
     directory = rundir.client(client_id)
     trainer = _warm.pop(directory, None)
     if trainer is None or trainer.scenario != scenario or not trainer.is_current():
         trainer = Trainer(scenario, client_id, directory)
-    _warm[directory] = trainer
+    return trainer
+
+
+def _keep_warm(trainer: Trainer) -> None:
+    """Keep a trainer for its next round; one that failed half-way is not what is on disk."""
+    _warm[trainer.directory] = trainer
     while len(_warm) > MAX_WARM:
         _warm.popitem(last=False)
-    return trainer
 
 
 def _recorded(rundir: RunDir, client_id: int, server_round: int) -> list[EpisodeRecord]:

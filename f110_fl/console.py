@@ -34,7 +34,7 @@ class ConsoleSink:
     def __init__(self, scenario: Scenario, console: Console) -> None:
         self._scenario = scenario
         self._console = console
-        self._agent = next(iter(scenario.learners))
+        self._agent = scenario.federated_agents[0]  # rounds have metrics of no other learners
         self._rows = [_Row() for _ in range(scenario.federated.clients)]
         self._rounds = 0
         self._started = time.monotonic()
@@ -59,7 +59,7 @@ class ConsoleSink:
                 row.evaluations.append(event.record)
         else:
             self._rounds = event.summary["round"]
-            self._console.print(self._round_line(event), highlight=False)
+            self._console.out(self._round_line(event), highlight=False)
 
     def close(self) -> None:
         """Leave the last table standing."""

@@ -6,6 +6,7 @@ The console and W&B both read these events, whatever engine runs the clients.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -44,22 +45,34 @@ class Sink(Protocol):
 
 @dataclass
 class _Tail:
-    """Read the lines that were added to a file since the last look."""
+    """Reads the JSON lines that were added to a file since the last look."""
 
     path: Path
     offset: int = 0
     partial: bytes = b""
 
-    def lines(self) -> list[str]:
+    def lines(self) -> list[dict[str, Any]]:
         try:
             with self.path.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                if size < self.offset:  # a client, opened again, took back a failed round
+                    self.offset, self.partial = size, b""
                 file.seek(self.offset)
                 data = file.read()
         except FileNotFoundError:
             return []
         self.offset += len(data)
         *complete, self.partial = (self.partial + data).split(b"\n")
-        return [line.decode() for line in complete]
+        values = (_parsed(line) for line in complete)
+        return [value for value in values if value is not None]
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """Return a line's object; None for the rest of a line, left where a file was cut and grew."""
+    try:
+        return dict(json.loads(line))
+    except ValueError:
+        return None
 
 
 class Monitor:
@@ -72,12 +85,12 @@ class Monitor:
 
     def poll(self) -> list[Event]:
         """Return what happened since the last call, a client's episodes in their order."""
-        rounds = [RoundEvent(json.loads(line)) for line in self._rounds.lines()]
+        rounds = [RoundEvent(summary) for summary in self._rounds.lines()]
         for path in self._rundir.clients.glob("*/episodes.jsonl"):
             self._episodes.setdefault(path, _Tail(path))
         episodes: list[Event] = [
-            EpisodeEvent(int(path.parent.name), EpisodeRecord.from_json(line))
+            EpisodeEvent(int(path.parent.name), EpisodeRecord(**values))
             for path, tail in sorted(self._episodes.items())
-            for line in tail.lines()
+            for values in tail.lines()
         ]
         return episodes + rounds

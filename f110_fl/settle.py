@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,7 +122,7 @@ def _max_parallel(arguments: argparse.Namespace, scenario: Scenario) -> int:
         raise UserError("--engine='deployment': the scenario is not federated")
     if text is None:
         return min(clients, os.cpu_count() or 1)
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
+    if not re.fullmatch("[0-9]{1,100}", text) or int(text) < 1:
         raise UserError(f"--max-parallel={text!r}: allowed: a whole number from 1")
     if arguments.engine == "deployment" and int(text) < clients:
         raise UserError(

@@ -86,11 +86,17 @@ def wandb_mode() -> Any:
     mode = os.environ.get("WANDB_MODE")
     if mode:
         return mode
-    netrc = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
-    has_key = bool(os.environ.get("WANDB_API_KEY")) or (
-        netrc.exists() and "wandb" in netrc.read_text(encoding="utf-8", errors="replace")
-    )
+    has_key = bool(os.environ.get("WANDB_API_KEY")) or "wandb" in _netrc()
     return "online" if has_key else "offline"
+
+
+def _netrc() -> str:
+    """Return the file where ``wandb login`` leaves the key; nothing if it cannot be read."""
+    try:
+        path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+        return path.read_text(encoding="utf-8", errors="replace")
+    except (OSError, RuntimeError):  # RuntimeError: there is no home directory
+        return ""
 
 
 def _log_values(event: Event) -> tuple[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Iterable, Mapping
 
@@ -21,6 +22,8 @@ from server.rounds import RoundRecorder
 from server.rules import make_rule, private
 
 log = logging.getLogger("flwr")
+
+MAX_REASON = 300  # characters kept of why a client was dropped
 
 
 class FederatedStrategy(Strategy):
@@ -165,7 +168,7 @@ class FederatedStrategy(Strategy):
         for reply in replies:
             client_id = client_of[reply.metadata.reply_to_message_id]
             if reply.has_error():
-                reason: str | None = reply.error.reason
+                reason: str | None = _brief(reply.error.reason)
             else:
                 reason = fault(reply.content, self._global, max_steps, limit)
             if reason is None:
@@ -198,6 +201,13 @@ class FederatedStrategy(Strategy):
     ) -> MetricRecord | None:
         """Return nothing, as nobody was asked."""
         return None
+
+
+def _brief(reason: str) -> str:
+    """Return the last line of what may be a coloured traceback; the whole of it is in the log."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", reason)
+    lines = [line.strip() for line in plain.splitlines() if line.strip(" >'\"")]
+    return lines[-1][-MAX_REASON:] if lines else "no reason given"
 
 
 def _split(arrays: ArrayRecord) -> tuple[ArrayRecord, ArrayRecord]:

@@ -222,3 +222,20 @@ def test_a_killed_round_leaves_the_last_state(tmp_path: Path) -> None:
     assert same(saved(tmp_path), expected)
     lines = (RunDir(tmp_path).episodes(0)).read_text().splitlines()
     assert len(lines) == 4  # two episodes with an evaluation each
+
+
+def test_a_failed_round_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no space left")
+
+    chosen = scenario()
+    tensors = networks(initial_tensors(chosen))
+    reference, root = tmp_path / "reference", tmp_path / "root"
+    for directory in (reference, root):
+        train(chosen, directory, 1, tensors)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_evaluation_episode", fail)  # after the training episode
+        with pytest.raises(Exception, match="no space left"):
+            train(chosen, root, 2, tensors)
+    assert same(train(chosen, root, 2, tensors)[0], train(chosen, reference, 2, tensors)[0])
+    assert same(saved(root), saved(reference))

@@ -118,6 +118,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(shown, indent=2))  # noqa: T201
         return 0
     root = Path(overrides["FED_ROOT"])
+    if not arguments.scenario.is_file():
+        print(f"federated_smoke.py: {arguments.scenario}: no such file", file=sys.stderr)  # noqa: T201
+        print(json.dumps(report(root, 0, 0)[0], indent=2))  # noqa: T201
+        return 2
     clear(root, arguments.keep_root)
     # The caller's FED_* variables would change what is asked for here.
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("FED_")}
