@@ -168,7 +168,7 @@ class FederatedStrategy(Strategy):
         for reply in replies:
             client_id = client_of[reply.metadata.reply_to_message_id]
             if reply.has_error():
-                reason: str | None = _brief(reply.error.reason)
+                reason: str | None = _brief(reply.error.reason or "")
             else:
                 reason = fault(reply.content, self._global, max_steps, limit)
             if reason is None:
