@@ -218,9 +218,9 @@ def compare(data: dict[str, NDArray[Any]], map_file: Path | None) -> dict[str, A
     """
     result: dict[str, Any] = {}
     if any("/" in name for name in data):
-        result["trajectories"] = compare_trajectories(data)
+        result |= compare_trajectories(data)
     if "scans" in data or "poses" in data:
-        result["scans"] = compare_scans(data, map_file)
+        result |= compare_scans(data, map_file)
     if not result:
         raise InputError("neither trajectories (NAME/actions, NAME/states) nor scans and poses")
     return result
