@@ -103,7 +103,8 @@ def _run(arguments: argparse.Namespace) -> int:
     launch.check_environment(scenario)
     with ExitStack() as stack:
         if settled.hosts:
-            stack.enter_context(launch.claimed(scenario, rundir))
+            resumed = arguments.resume is not None
+            stack.enter_context(launch.claimed(scenario, rundir, resumed=resumed))
         console = Console(stderr=True)
         sinks: list[Sink] = [ConsoleSink(scenario, console)]
         if settled.hosts and scenario.wandb.enabled and wandb_mode() != "disabled":

@@ -58,10 +58,11 @@ def check_environment(scenario: Scenario) -> None:
 
 
 @contextmanager
-def claimed(scenario: Scenario, rundir: RunDir) -> Iterator[None]:
+def claimed(scenario: Scenario, rundir: RunDir, *, resumed: bool = False) -> Iterator[None]:
     """Make the run's directory, hold it for this process and write the scenario into it.
 
-    The hold ends with this process, however it ends.
+    The hold ends with this process, however it ends. A resumed run's logs lose what its
+    clients will do again.
 
     Raises:
         UserError: If the directory cannot be written, or another process holds it.
@@ -71,7 +72,7 @@ def claimed(scenario: Scenario, rundir: RunDir) -> Iterator[None]:
         with rundir.lock.open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             write_atomic(rundir.config, dump_scenario(scenario))
-            for client_id in range(scenario.federated.clients):
+            for client_id in range(scenario.federated.clients if resumed else 0):
                 trim_episodes(rundir.client(client_id))
             yield
     except BlockingIOError:

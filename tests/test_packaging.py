@@ -131,6 +131,10 @@ def test_dependencies_are_what_is_imported() -> None:
         for name in imported(path)
     }
     third_party = top - set(PACKAGES) - set(sys.stdlib_module_names)
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    optional = {re.split(r"[^A-Za-z0-9._-]", text, maxsplit=1)[0] for text in extras["render"]}
+    assert optional <= third_party
+    third_party -= optional
     providers = importlib.metadata.packages_distributions()
     needed = {canonical(providers[name][0]) for name in third_party}
     declared = {

@@ -87,7 +87,7 @@ def read_recording(path: Path) -> dict[str, NDArray[Any]]:
     if not zipfile.is_zipfile(path):
         raise InputError("not an .npz recording")
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with np.load(path) as data:
             return {name: data[name] for name in data.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

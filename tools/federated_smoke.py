@@ -89,25 +89,15 @@ def clear(root: Path, keep: bool) -> None:
     root.rename(aside)
 
 
-def nothing(root: Path) -> dict[str, Any]:
-    """Return the JSON object of a run that left nothing."""
-    return {
-        "dry_run": False,
-        "root": str(root),
-        "rounds_completed": 0,
-        "round_client_counts": {},
-        "clients": [],
-        "artefacts": [],
-    }
-
-
 def report(root: Path, rounds: int, clients: int) -> tuple[dict[str, Any], bool]:
     """Return the JSON object, and whether every round completed with every client."""
     path = root / "rounds.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     counts = {f"round_{line['round']:05d}": len(line["clients"]) for line in map(json.loads, lines)}
     client_dirs = sorted(p.name for p in (root / "clients").glob("*") if p.is_dir())
-    result = nothing(root) | {
+    result: dict[str, Any] = {
+        "dry_run": False,
+        "root": str(root),
         "rounds_completed": len(counts),
         "round_client_counts": counts,
         "clients": client_dirs,
@@ -128,11 +118,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(shown, indent=2))  # noqa: T201
         return 0
     root = Path(overrides["FED_ROOT"])
-    if not arguments.scenario.is_file():
-        # Said before an earlier run makes way for one that cannot be.
-        result = nothing(root) | {"warning": f"{arguments.scenario}: no such file"}
-        print(json.dumps(result, indent=2))  # noqa: T201
-        return 2
     clear(root, arguments.keep_root)
     # The caller's FED_* variables would change what is asked for here.
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("FED_")}

@@ -6,13 +6,6 @@ import numpy as np
 from gymnasium.error import DependencyNotInstalled
 from numpy.typing import NDArray
 
-try:
-    import pygame
-except ImportError as error:
-    raise DependencyNotInstalled(
-        'render_mode "human" needs pygame: pip install "f110-fl[render]"'
-    ) from error
-
 
 class Window:
     """Shows frames at a steady rate, in a window that opens with the first one.
@@ -23,6 +16,13 @@ class Window:
     """
 
     def __init__(self, title: str, rate: float) -> None:
+        try:
+            import pygame
+        except ImportError as error:
+            raise DependencyNotInstalled(
+                'render_mode "human" needs pygame: pip install "f110-fl[render]"'
+            ) from error
+        self._pygame = pygame
         self._title = title
         self._rate = rate
         self._clock = pygame.time.Clock()
@@ -37,7 +37,7 @@ class Window:
         Raises:
             pygame.error: If there is no display.
         """
-        size = frame.shape[1], frame.shape[0]
+        pygame, size = self._pygame, (frame.shape[1], frame.shape[0])
         if not self._open:
             pygame.display.init()
             pygame.display.set_mode(size)
@@ -52,5 +52,5 @@ class Window:
     def close(self) -> None:
         """Close the window; showing another frame opens it again."""
         if self._open:
-            pygame.display.quit()
+            self._pygame.display.quit()
             self._open = False
