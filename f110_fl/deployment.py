@@ -22,6 +22,7 @@ from f110_fl.errors import UserError
 from f110_fl.files import write_atomic
 from f110_fl.launch import completed_rounds
 from f110_fl.loading import parse_resolved
+from f110_fl.processes import adopt_orphans, end_orphans
 from f110_fl.rundir import RunDir
 from f110_fl.scenario import Scenario
 from f110_fl.session import POLL_INTERVAL, Session
@@ -98,10 +99,13 @@ def join(session: Session, scenario: Scenario, client_id: int) -> int:
 
 
 def run_program(command: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Run a program in this process's group, and end when it has, with its exit status."""
+    """Run a program in this process's group; end with its exit status, and with all it started."""
     # Whoever ends the group waits for this process, and so for the program to tidy up.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    sys.exit(subprocess.call(command, env=environment, stdin=subprocess.DEVNULL))  # noqa: S603
+    adopt_orphans()
+    status = subprocess.call(command, env=environment, stdin=subprocess.DEVNULL)  # noqa: S603
+    end_orphans()
+    sys.exit(status)
 
 
 def _start_client(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 STOP_GRACE = 10.0  # s from asking a child to end until it is killed
+_PR_SET_CHILD_SUBREAPER = 36  # of prctl(2)
 PARENT_POLL = 1.0  # s between a child's looks for its parent
 
 
@@ -42,6 +44,27 @@ class Children:
             for child in self._running:
                 child.join(max(deadline - time.monotonic(), 0.0))
         self._running.clear()
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parents end (Linux; elsewhere, do nothing).
+
+    Flower's programs start others in sessions of their own, which a group's signal misses.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_orphans() -> None:
+    """Kill this process's remaining children, and what is orphaned by that."""
+    children = Path(f"/proc/self/task/{threading.get_native_id()}/children")
+    try:
+        while numbers := children.read_text().split():
+            for number in numbers:
+                os.kill(int(number), signal.SIGKILL)
+                os.waitpid(int(number), 0)
+    except (FileNotFoundError, ChildProcessError, ProcessLookupError):
+        return  # not Linux, or the last of them has just ended
 
 
 def _signal_group(child: BaseProcess, number: int) -> None:

@@ -249,3 +249,23 @@ def test_a_session_waits_for_a_child_or_for_something_else(tmp_path: Path) -> No
         patient = session.start("patient", tidy_up, note)
         assert session.wait(patient, done=note.exists) is None
     assert patient.exitcode == 0  # leaving the session ended it
+
+
+DETACHED = """
+import pathlib, subprocess, sys
+sleeper = subprocess.Popen(["sleep", "600"], start_new_session=True)
+pathlib.Path(sys.argv[1]).write_text(str(sleeper.pid))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process adopt orphans")
+def test_a_program_takes_with_it_what_it_detached(tmp_path: Path) -> None:
+    from f110_fl.deployment import run_program
+
+    note = tmp_path / "pid"
+    children = Children()
+    command = [sys.executable, "-c", DETACHED, str(note)]
+    child = children.start(run_program, (command, dict(os.environ)), tmp_path / "log")
+    child.join(60)
+    assert child.exitcode == 0
+    assert not Path("/proc", note.read_text()).exists()
