@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 # Length of `make train`: about five minutes on two cores.
-EPISODES ?= 50
-ROUND_INTERVAL ?= 10
+EPISODES ?= 24
+ROUND_INTERVAL ?= 6
 
 .PHONY: train test lint types schema clean help
 
