@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 # Length of `make train`: about five minutes on two cores.
-EPISODES ?= 24
-ROUND_INTERVAL ?= 6
+EPISODES ?= 12
+ROUND_INTERVAL ?= 4
 
 .PHONY: train test lint types schema clean help
 
