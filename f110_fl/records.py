@@ -12,6 +12,8 @@ from typing import Any, Literal
 from f110_fl.files import read_metadata
 from f110_fl.rundir import EPISODES, STATE
 
+EpisodeKind = Literal["train", "evaluate"]
+
 
 @dataclass(frozen=True)
 class EpisodeRecord:
@@ -22,7 +24,7 @@ class EpisodeRecord:
     including updates, ``losses`` the learners' metrics since the last training episode.
     """
 
-    kind: Literal["train", "evaluate"]
+    kind: EpisodeKind
     round: int
     episode: int
     steps: int

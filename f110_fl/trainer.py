@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from f110_fl.files import read_tensors, write_tensors
 from f110_fl.learners import Learner, make_learner
 from f110_fl.records import (
+    EpisodeKind,
     EpisodeRecord,
     Progress,
     prefixed,
@@ -165,74 +167,56 @@ class Trainer:
         return records
 
     def _train_episode(self) -> EpisodeRecord:
-        started = time.perf_counter()
         sequence = stream(self.seed, Use.TRAIN_EPISODE, self.client_id, self.progress.episodes)
-        env, learners = self.env, self.learners
+        return self._run_episode("train", sequence)
+
+    def _evaluation_episode(self, index: int) -> EpisodeRecord:
+        """Run the greedy policy; episode ``index`` has the same seed every time."""
+        sequence = stream(self.scenario.seed, Use.EVALUATION_EPISODE, index)
+        return self._run_episode("evaluate", sequence)
+
+    def _run_episode(self, kind: EpisodeKind, sequence: np.random.SeedSequence) -> EpisodeRecord:
+        """Run one episode; only training explores, learns and counts as progress."""
+        started = time.perf_counter()
+        training = kind == "train"
+        env, learners, progress = self.env, self.learners, self.progress
         returns = dict.fromkeys(learners, 0.0)
         outcomes = dict.fromkeys(learners, "none")
         steps = 0
         observations, _ = env.reset(seed=integer(sequence))
         while env.agents:
-            actions = {a: learners[a].act(observations[a], explore=True) for a in env.agents}
+            actions = {a: learners[a].act(observations[a], explore=training) for a in env.agents}
             after, rewards, terminated, truncated, infos = env.step(actions)
             steps += 1
             for agent, action in actions.items():
-                learner = learners[agent]
-                learner.observe(
-                    observations[agent],
-                    action,
-                    rewards[agent],
-                    after[agent],
-                    terminated=terminated[agent],
-                    truncated=truncated[agent],
-                )
-                learner.update()
+                if training:
+                    learners[agent].observe(
+                        observations[agent],
+                        action,
+                        rewards[agent],
+                        after[agent],
+                        terminated=terminated[agent],
+                        truncated=truncated[agent],
+                    )
+                    learners[agent].update()
                 returns[agent] += rewards[agent]
                 if terminated[agent] or truncated[agent]:
                     outcomes[agent] = infos[agent]["outcome"]
             observations = after
-        self.progress.episodes += 1
-        self.progress.env_steps += steps
+        losses: dict[str, float] = {}
+        if training:
+            progress.episodes += 1
+            progress.env_steps += steps
+            for agent, learner in learners.items():
+                losses |= prefixed(agent, learner.pop_metrics())
         return EpisodeRecord(
-            kind="train",
-            round=self.progress.round + 1,
-            episode=self.progress.episodes,
+            kind=kind,
+            round=progress.round + 1,
+            episode=progress.episodes,
             steps=steps,
-            env_steps=self.progress.env_steps,
+            env_steps=progress.env_steps,
             seconds=time.perf_counter() - started,
             returns=returns,
             outcomes=outcomes,
-            losses={
-                f"{agent}/{name}": value
-                for agent, learner in learners.items()
-                for name, value in learner.pop_metrics().items()
-            },
-        )
-
-    def _evaluation_episode(self, index: int) -> EpisodeRecord:
-        """Run the greedy policy; episode ``index`` has the same seed every time."""
-        started = time.perf_counter()
-        env, learners = self.env, self.learners
-        returns = dict.fromkeys(learners, 0.0)
-        outcomes = dict.fromkeys(learners, "none")
-        steps = 0
-        sequence = stream(self.scenario.seed, Use.EVALUATION_EPISODE, index)
-        observations, _ = env.reset(seed=integer(sequence))
-        while env.agents:
-            actions = {a: learners[a].act(observations[a], explore=False) for a in env.agents}
-            observations, rewards, terminated, truncated, infos = env.step(actions)
-            steps += 1
-            for agent in actions:
-                returns[agent] += rewards[agent]
-                if terminated[agent] or truncated[agent]:
-                    outcomes[agent] = infos[agent]["outcome"]
-        return EpisodeRecord(
-            kind="evaluate",
-            round=self.progress.round + 1,
-            episode=self.progress.episodes,
-            steps=steps,
-            env_steps=self.progress.env_steps,
-            seconds=time.perf_counter() - started,
-            returns=returns,
-            outcomes=outcomes,
+            losses=losses,
         )
