@@ -19,9 +19,10 @@ from typing import Annotated, Any, Final
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from f110_fl.errors import UserError, did_you_mean
+from f110_fl.federated_config import FederatedConfig
 from f110_fl.fields import allowed, field_place, place_at, tag_of
 from f110_fl.files import find_file
-from f110_fl.scenario import FederatedConfig, Scenario
+from f110_fl.scenario import Scenario
 from sim.config import EnvConfig
 
 _CLIENTS: Final = ("federated", "clients")

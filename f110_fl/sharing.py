@@ -12,7 +12,7 @@ from typing import Final
 
 import torch
 
-from f110_fl.scenario import FederatedConfig, OptimizerStrategy, Share
+from f110_fl.federated_config import FederatedConfig, OptimizerStrategy, Share
 
 # What a sync does with each slot of an optimizer; slots that are not named stay at home.
 # Averaging Adam's second moment and restarting its first follows FedAdamW (arXiv 2510.27486);

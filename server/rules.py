@@ -24,7 +24,7 @@ from flwr.serverapp.strategy import (
 from numpy.typing import NDArray
 
 from f110_fl import exchange
-from f110_fl.scenario import FederatedConfig, StrategyConfig
+from f110_fl.federated_config import FederatedConfig, StrategyConfig
 
 # What a rule keeps from round to round, by attribute; the rest are settings.
 _STATE = ("current_arrays", "momentum_vector", "m_t", "v_t")

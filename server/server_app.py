@@ -11,9 +11,10 @@ from flwr.serverapp import Grid, ServerApp
 
 from f110_fl import exchange, sharing
 from f110_fl.errors import UserError
+from f110_fl.federated_config import FederatedConfig
 from f110_fl.loading import parse_resolved
 from f110_fl.rundir import RunDir
-from f110_fl.scenario import FederatedConfig, Scenario
+from f110_fl.scenario import Scenario
 from server.roster import Roster
 from server.rounds import RoundRecorder
 from server.run_config import settle

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from f110_fl.scenario import TD3Config
+from f110_fl.learner_config import TD3Config
 
 
 class Reference:

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from f110_fl.learner_config import ReplayConfig
 from f110_fl.learners.replay import ReplayBuffer
-from f110_fl.scenario import ReplayConfig
 
 D, A = 3, 2
 

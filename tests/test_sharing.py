@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from f110_fl.scenario import FederatedConfig
+from f110_fl.federated_config import FederatedConfig
 from f110_fl.sharing import averaged_names, zeroed_names
 
 NETWORKS = ("actor", "critic")

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from td3_reference import Reference
 
+from f110_fl.learner_config import TD3Config
 from f110_fl.learners import TD3, LearningError, make_learner
-from f110_fl.scenario import TD3Config
 
 D, A = 5, 2
 SMALL = {

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from f110_fl.learner_config import LearnerConfig
 from f110_fl.learners.base import Learner, LearningError
 from f110_fl.learners.td3 import TD3
-from f110_fl.scenario import LearnerConfig
 
 __all__ = ["TD3", "Learner", "LearningError", "make_learner"]
 

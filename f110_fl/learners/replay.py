@@ -14,9 +14,9 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
+from f110_fl.learner_config import ReplayConfig
 from f110_fl.learners.base import entry, pack_generator, unpack_generator
 from f110_fl.learners.sumtree import SumTree
-from f110_fl.scenario import ReplayConfig
 
 Array = NDArray[np.float32]
 

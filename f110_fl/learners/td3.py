@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from f110_fl.learner_config import TD3Config
 from f110_fl.learners.base import LearningError, Means, entry, pack_generator, unpack_generator
 from f110_fl.learners.networks import Actor, TwinCritic, load_named, make_adam, named_tensors
 from f110_fl.learners.replay import Batch, ReplayBuffer
-from f110_fl.scenario import TD3Config
 
 Array = NDArray[np.float32]
 

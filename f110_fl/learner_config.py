@@ -1,0 +1,58 @@
+"""Settings of the learning algorithms."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from sim.config import Config
+
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class ReplayConfig(Config):
+    """Experience replay; ``alpha`` 0 samples uniformly (Schaul et al. 2016)."""
+
+    capacity: int = Field(1_000_000, ge=1, description="Transitions kept. [transitions]")
+    alpha: Fraction = Field(0.0, description="Exponent of the priorities. [-]")
+    beta: Fraction = Field(0.4, description="First exponent of the importance weights. [-]")
+    beta_step: float = Field(0.0, ge=0, description="Rise of beta per environment step. [1/step]")
+    epsilon: Positive = Field(1e-6, description="Added to every absolute TD error. [reward]")
+
+
+class ExplorationConfig(Config):
+    """Gaussian action noise, falling linearly."""
+
+    start: float = Field(0.1, ge=0, description="Standard deviation at step 0. [action]")
+    end: float = Field(0.1, ge=0, description="Standard deviation at the end. [action]")
+    steps: int = Field(1, ge=1, description="Environment steps from start to end. [steps]")
+
+
+class TD3Config(Config):
+    """Twin delayed deep deterministic policy gradient (Fujimoto et al. 2018)."""
+
+    algorithm: Literal["td3"] = Field("td3", description="Selects this learner. [-]")
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (256, 256), min_length=1, description="Widths of the hidden layers. [units]"
+    )
+    actor_learning_rate: Positive = Field(3e-4, description="Adam step of the actor. [-]")
+    critic_learning_rate: Positive = Field(3e-4, description="Adam step of the critics. [-]")
+    discount: Fraction = Field(0.99, description="Discount gamma. [-]")
+    tau: Fraction = Field(0.005, description="Target networks' step towards the networks. [-]")
+    policy_noise: float = Field(
+        0.2, ge=0, description="Standard deviation of target policy smoothing. [action]"
+    )
+    noise_clip: float = Field(0.5, ge=0, description="Bound of that noise. [action]")
+    policy_delay: int = Field(2, ge=1, description="Critic updates per actor update. [updates]")
+    batch_size: int = Field(256, ge=1, description="Transitions an update. [transitions]")
+    warmup_steps: int = Field(
+        25_000, ge=0, description="Steps of uniformly random actions before updates. [steps]"
+    )
+    update_every: int = Field(1, ge=1, description="Environment steps per update. [steps]")
+    exploration: ExplorationConfig = Field(ExplorationConfig(), description="Action noise. [-]")
+    replay: ReplayConfig = Field(ReplayConfig(), description="Replay buffer. [-]")
+
+
+LearnerConfig = TD3Config

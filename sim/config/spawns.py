@@ -1,0 +1,50 @@
+"""Settings of where cars start."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from sim.config.base import Config
+
+
+class NamedSpawn(Config):
+    """Start from the track's named poses, as ``spawn_sets`` says."""
+
+    kind: Literal["named"] = Field("named", description="Selects these starts. [-]")
+
+
+class GridSpawn(Config):
+    """Start from a grid of two staggered columns behind the finish line.
+
+    On an open track the grid is at the start of the centre line.
+    """
+
+    kind: Literal["grid"] = Field("grid", description="Selects these starts. [-]")
+    row_spacing: float = Field(
+        2.0, gt=0, description="From a car to the next of its column; the other is between. [m]"
+    )
+    column_spacing: float = Field(0.8, ge=0, description="Between the columns. [m]")
+    offset: float = Field(
+        1.0,
+        ge=0,
+        description="Finish line to the first car; on an open track, start to the last. [m]",
+    )
+    shuffle: bool = Field(
+        False, description="Draw the cars' order each episode; else the first leads. [bool]"
+    )
+
+
+class RandomSpawn(Config):
+    """Start anywhere on the track."""
+
+    kind: Literal["random"] = Field("random", description="Selects these starts. [-]")
+    gap: float = Field(0.5, ge=0, description="Free space between cars at least. [m]")
+    wall_gap: float = Field(0.1, ge=0, description="Free space to walls at least. [m]")
+    heading_noise: float = Field(
+        0.1, ge=0, le=3.141592653589793, description="Off the lane's direction at most. [rad]"
+    )
+
+
+SpawnConfig = Annotated[NamedSpawn | GridSpawn | RandomSpawn, Field(discriminator="kind")]

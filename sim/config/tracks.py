@@ -1,0 +1,100 @@
+"""Settings of tracks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from sim.config.base import Config
+
+
+class Line2Track(Config):
+    """A straight corridor 97.9 m long and 2.55 m wide with six spawn poses."""
+
+    kind: Literal["line2"] = Field("line2", description="Selects this track. [-]")
+
+
+class CircleTrack(Config):
+    """A circular lane around the origin, driven counter-clockwise."""
+
+    kind: Literal["circle"] = Field("circle", description="Selects this track. [-]")
+    radius: float = Field(10.0, gt=1, le=500, description="Radius of the centre line. [m]")
+    width: float = Field(3.0, gt=0.5, description="Distance between the walls. [m]")
+    resolution: float = Field(0.05, gt=0, le=0.5, description="Edge of a grid cell. [m]")
+
+    @model_validator(mode="after")
+    def _inner_wall(self) -> CircleTrack:
+        if self.width / 2 >= self.radius:
+            raise ValueError(f"width must be below twice the radius, {2 * self.radius:g} m")
+        return self
+
+
+class MapTrack(Config):
+    """A track from a ROS map, as F1TENTH publishes them."""
+
+    kind: Literal["map"] = Field("map", description="Selects this track. [-]")
+    file: str = Field(
+        min_length=1,
+        description="The map's YAML file, relative to the scenario that names it. [path]",
+    )
+
+
+class OvalTrack(Config):
+    """Two straights joined by half circles, driven counter-clockwise."""
+
+    kind: Literal["oval"] = Field("oval", description="Selects this track. [-]")
+    straight: float = Field(20.0, gt=0, le=1000, description="Length of each straight. [m]")
+    radius: float = Field(6.0, gt=0.5, le=500, description="Radius of the bends' centre line. [m]")
+    width: float = Field(3.0, gt=0.5, description="Distance between the walls. [m]")
+    resolution: float = Field(0.05, gt=0, le=0.2, description="Edge of a grid cell. [m]")
+
+    @model_validator(mode="after")
+    def _inner_wall(self) -> OvalTrack:
+        if self.width / 2 > self.radius - 0.2:
+            raise ValueError(f"width must be at most {2 * self.radius - 0.4:g} m at this radius")
+        return self
+
+
+class RandomTrack(Config):
+    """A smooth closed circuit, another one for each seed."""
+
+    kind: Literal["random"] = Field("random", description="Selects this track. [-]")
+    seed: int = Field(0, ge=0, description="Decides the course, with the other settings. [-]")
+    length: float = Field(80.0, ge=10, le=1000, description="Length of the centre line. [m]")
+    width: float = Field(3.0, ge=0.8, le=20, description="Distance between the walls. [m]")
+    min_radius: float = Field(
+        3.0, gt=0.5, description="Smallest radius of the centre line's bends. [m]"
+    )
+    corners: int = Field(
+        12, ge=3, le=60, description="Random points that the course is drawn around. [-]"
+    )
+    resolution: float = Field(0.05, gt=0, le=0.2, description="Edge of a grid cell. [m]")
+
+    @model_validator(mode="after")
+    def _room(self) -> RandomTrack:
+        if self.min_radius < self.width / 2 + 0.3:
+            raise ValueError(f"min_radius must be at least {self.width / 2 + 0.3:g} m, this width")
+        if self.length < 8 * self.min_radius:
+            raise ValueError(f"length must be at least 8 min_radius, {8 * self.min_radius:g} m")
+        return self
+
+
+class CenterlineTrack(Config):
+    """A lane from a CSV file of x, y, w_right, w_left, as TUM's racetrack database has it."""
+
+    kind: Literal["centerline"] = Field("centerline", description="Selects this track. [-]")
+    file: str = Field(
+        min_length=1,
+        description="The CSV file, relative to the scenario that names it. [path]",
+    )
+    scale: float = Field(
+        1.0, gt=0, le=100, description="Factor of all lengths; 0.1 suits full-size tracks. [-]"
+    )
+    resolution: float = Field(0.05, gt=0, le=0.5, description="Edge of a grid cell. [m]")
+
+
+TrackConfig = Annotated[
+    Line2Track | CircleTrack | OvalTrack | RandomTrack | CenterlineTrack | MapTrack,
+    Field(discriminator="kind"),
+]

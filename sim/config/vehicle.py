@@ -1,0 +1,116 @@
+"""Settings of a car's body, motor and range finder, and of how cars differ."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from sim.config.base import Config
+
+
+class VehicleConfig(Config):
+    """One car. The defaults are f1tenth_gym v1.0.0's identified 1:10 car."""
+
+    friction: float = Field(1.0489, gt=0, description="Tyre-road friction coefficient mu. [-]")
+    stiffness_front: float = Field(
+        4.718, gt=0, description="Front cornering stiffness C_Sf. [1/rad]"
+    )
+    stiffness_rear: float = Field(
+        5.4562, gt=0, description="Rear cornering stiffness C_Sr. [1/rad]"
+    )
+    front_axle: float = Field(0.15875, gt=0, description="Centre of gravity to front axle, lf. [m]")
+    rear_axle: float = Field(0.17145, gt=0, description="Centre of gravity to rear axle, lr. [m]")
+    cg_height: float = Field(0.074, ge=0, description="Height of the centre of gravity, h. [m]")
+    mass: float = Field(3.74, gt=0, description="Mass m. [kg]")
+    yaw_inertia: float = Field(0.04712, gt=0, description="Yaw moment of inertia I_z. [kg m^2]")
+    steer_max: float = Field(
+        0.4189, gt=0, lt=1.5, description="Largest steering angle to either side. [rad]"
+    )
+    steer_rate_max: float = Field(
+        3.2, gt=0, description="Largest steering rate to either side. [rad/s]"
+    )
+    switch_speed: float = Field(
+        7.319, gt=0, description="Speed above which motor power limits acceleration. [m/s]"
+    )
+    acceleration_max: float = Field(
+        9.51, gt=0, description="Largest acceleration and deceleration. [m/s^2]"
+    )
+    speed_min: float = Field(-5.0, lt=0, description="Fastest reverse speed. [m/s]")
+    speed_max: float = Field(20.0, gt=0, description="Fastest forward speed. [m/s]")
+    length: float = Field(0.58, gt=0, description="Length of the body's rectangle. [m]")
+    width: float = Field(0.31, gt=0, description="Width of the body's rectangle. [m]")
+    model: Literal["single_track", "kinematic"] = Field(
+        "single_track",
+        description="single_track: with tyre forces from 0.5 m/s up; kinematic: without slipping "
+        "tyres at any speed. [-]",
+    )
+    integrator: Literal["rk4", "euler"] = Field(
+        "rk4", description="Runge-Kutta of order 4, or Euler's method. [-]"
+    )
+    control: Literal["targets", "rates"] = Field(
+        "targets",
+        description="What the car is told: targets: steering angle and speed, which its "
+        "controllers pursue; rates: steering rate and acceleration. [-]",
+    )
+    steer_delay: int = Field(
+        2, ge=0, le=100, description="Physics steps until a steering target takes effect. [steps]"
+    )
+
+
+class LidarConfig(Config):
+    """A planar scanning range finder."""
+
+    beams: int = Field(1080, ge=1, le=100_000, description="Beams a scan. [-]")
+    field_of_view: float = Field(
+        4.7, gt=0, le=6.283185307179586, description="Angle from first to last beam. [rad]"
+    )
+    max_range: float = Field(30.0, gt=0, description="Reading when nothing is hit. [m]")
+    noise_std: float = Field(0.01, ge=0, description="Standard deviation of the range noise. [m]")
+    dropout: float = Field(
+        0.0, ge=0, le=1, description="Probability that a beam returns nothing. [-]"
+    )
+    mount_x: float = Field(0.0, description="Sensor position ahead of the centre of gravity. [m]")
+
+
+Range = tuple[float, float]
+
+
+class HeterogeneityConfig(Config):
+    """What differs between cars: smallest and largest value that each car draws at a reset.
+
+    Every car of every environment draws for itself, uniformly, from the environment's own
+    generator. What is left out is that of the car's own settings.
+    """
+
+    friction: Range | None = Field(None, description="Tyre-road friction coefficient mu. [-]")
+    stiffness_front: Range | None = Field(
+        None, description="Front cornering stiffness C_Sf. [1/rad]"
+    )
+    stiffness_rear: Range | None = Field(None, description="Rear cornering stiffness C_Sr. [1/rad]")
+    cg_height: Range | None = Field(None, description="Height of the centre of gravity, h. [m]")
+    mass: Range | None = Field(None, description="Mass m. [kg]")
+    yaw_inertia: Range | None = Field(None, description="Yaw moment of inertia I_z. [kg m^2]")
+    steer_delay: tuple[int, int] | None = Field(
+        None, description="Physics steps until a steering target takes effect. [steps]"
+    )
+    lidar_noise_std: Range | None = Field(
+        None, description="Standard deviation of the range noise. [m]"
+    )
+    lidar_dropout: Range | None = Field(
+        None, description="Probability that a beam returns nothing. [-]"
+    )
+
+    @model_validator(mode="after")
+    def _allowed(self) -> HeterogeneityConfig:
+        for name, bounds in self:
+            if bounds is None:
+                continue
+            low, high = bounds
+            if low > high:
+                raise ValueError(f"{name}: the smallest, {low:g}, is above the largest, {high:g}")
+            lidar = name.startswith("lidar_")
+            model: type[Config] = LidarConfig if lidar else VehicleConfig
+            for value in bounds:
+                model.model_validate({name.removeprefix("lidar_"): value})
+        return self
