@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -18,10 +18,48 @@ class LearningError(RuntimeError):
     """Learning diverged: a value that must be finite is not."""
 
 
+class Transitions(NamedTuple):
+    """What one step did to one agent in M of the environments that it collects from.
+
+    The arrays are read before the next step, which may overwrite them.
+    """
+
+    envs: NDArray[np.int64]  # (M,) the environments, ascending
+    observation: Array  # (M, D)
+    action: Array  # (M, A) in [-1, 1], as `Learner.act` chose it
+    reward: NDArray[np.float64]  # (M,)
+    next_observation: Array  # (M, D), the last of its episode where the step ended it
+    terminated: NDArray[np.bool_]  # (M,) the task ended, the value beyond is 0
+    truncated: NDArray[np.bool_]  # (M,) cut off: the value beyond is still estimated; never both
+
+
+class Policy(Protocol):
+    """Acts deterministically, without learning, in a batch of environments of its own."""
+
+    def reset(self, envs: NDArray[np.int64]) -> None:
+        """Forget what it remembers of these environments: an episode begins there."""
+        ...
+
+    def act(self, observations: Array, envs: NDArray[np.int64]) -> Array:
+        """Choose actions.
+
+        Args:
+            observations: (M, D).
+            envs: (M,) the environments that they are of, ascending.
+
+        Returns:
+            (M, A), each in [-1, 1], owned by the caller.
+        """
+        ...
+
+
 class Learner(Protocol):
     """One agent that acts, collects its own experience and learns from it.
 
-    The training loop calls ``act``, ``observe`` and ``update`` once each per environment step.
+    The training loop steps ``num_envs`` environments together and calls ``act``, ``observe`` and
+    ``update`` once each per step, for those M environments in which the agent's episode runs.
+    An environment's episode begins with the first ``act`` in it, and again with the first after
+    a transition that ended one; between two calls of the loop none runs.
 
     A learner's state has two parts. ``tensors`` are what a federation averages and a server
     stores. ``local_state`` is what else this learner needs to continue bit by bit. A commit of
@@ -30,42 +68,36 @@ class Learner(Protocol):
     After a kill at any point, ``load_local_state`` agrees with the caller's file.
     """
 
-    def act(self, observation: Array, *, explore: bool) -> Array:
-        """Choose an action.
+    def act(self, observations: Array, envs: NDArray[np.int64]) -> Array:
+        """Choose exploring actions.
 
         Args:
-            observation: (D,).
-            explore: Whether to add exploration; without it the policy is deterministic.
+            observations: (M, D).
+            envs: (M,) the environments that they are of, ascending, each below ``num_envs``.
 
         Returns:
-            (A,), each in [-1, 1], owned by the caller.
+            (M, A), each in [-1, 1], owned by the caller.
         """
         ...
 
-    def observe(
-        self,
-        observation: Array,
-        action: Array,
-        reward: float,
-        next_observation: Array,
-        *,
-        terminated: bool,
-        truncated: bool,
-    ) -> None:
-        """Take in one transition.
+    def observe(self, transitions: Transitions) -> None:
+        """Take in what the actions of the latest ``act`` led to, in the same order.
+
+        Raises:
+            LearningError: If a reward is not finite.
+        """
+        ...
+
+    def policy(self, num_envs: int) -> Policy:
+        """Return the policy without exploration; it follows the learner's tensors as they change.
 
         Args:
-            observation: (D,).
-            action: (A,) in [-1, 1].
-            reward: Reward of the step.
-            next_observation: (D,), the last of its episode where the step ended it.
-            terminated: The task ended, the value beyond is 0.
-            truncated: The episode was cut off, the value beyond is still estimated.
+            num_envs: Environments that it will act in.
         """
         ...
 
     def update(self) -> None:
-        """Do the learning that is due after this environment step, if any.
+        """Do the learning that is due after this step, if any.
 
         Raises:
             LearningError: If a loss is not finite; no optimizer has used it.
