@@ -30,7 +30,7 @@ def make_learner(
         observation_size: D.
         action_size: A.
         seed: Root of all its random streams; not advanced.
-        num_envs: Environments that it collects from.
+        num_envs: Environments that it collects from together.
         replay_path: File in which its experience survives a restart; None: in memory only.
             On-policy learners keep theirs, a rollout, in their local state.
 
