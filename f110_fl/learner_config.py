@@ -10,6 +10,7 @@ from sim.config import Config
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Widths = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 
 
 class ReplayConfig(Config):
@@ -55,4 +56,43 @@ class TD3Config(Config):
     replay: ReplayConfig = Field(ReplayConfig(), description="Replay buffer. [-]")
 
 
-LearnerConfig = TD3Config
+class PPOConfig(Config):
+    """Proximal policy optimisation (Schulman et al. 2017), Stable-Baselines3's defaults."""
+
+    algorithm: Literal["ppo"] = Field("ppo", description="Selects this learner. [-]")
+    actor_hidden: Widths = Field((64, 64), description="Widths of the actor's layers. [units]")
+    critic_hidden: Widths = Field((64, 64), description="Widths of the critic's layers. [units]")
+    activation: Literal["tanh", "relu"] = Field("tanh", description="Of the hidden layers. [-]")
+    orthogonal_init: bool = Field(
+        True, description="Orthogonal initial weights, or uniform in 1/sqrt(inputs). [bool]"
+    )
+    initial_log_std: float = Field(
+        0.0, ge=-20, le=2, description="First log of the actions' standard deviation. [-]"
+    )
+    learning_rate: Positive = Field(3e-4, description="Adam step of both networks. [-]")
+    anneal_steps: int | None = Field(
+        None, ge=1, description="Learning rate falls linearly to 0 in so many; null: not. [steps]"
+    )
+    rollout_steps: int = Field(
+        2048, ge=1, description="Steps of each environment between updates. [steps]"
+    )
+    epochs: int = Field(10, ge=1, description="Passes over a rollout. [passes]")
+    minibatches: int = Field(32, ge=1, description="Gradient steps a pass. [steps]")
+    discount: Fraction = Field(0.99, description="Discount gamma. [-]")
+    gae_lambda: Fraction = Field(0.95, description="Bias against variance of advantages. [-]")
+    normalise_advantages: bool = Field(
+        True, description="Zero mean and unit variance in each minibatch. [bool]"
+    )
+    clip_range: Positive = Field(0.2, description="Bound of the ratio's distance from 1. [-]")
+    value_clip: Positive | None = Field(
+        None, description="Bound of a value's change in an update; null: none. [reward]"
+    )
+    entropy_coefficient: float = Field(0.0, ge=0, description="Weight of the entropy. [-]")
+    value_coefficient: Positive = Field(0.5, description="Weight of the value loss. [-]")
+    max_grad_norm: Positive = Field(0.5, description="Longest gradient, L2. [-]")
+    target_kl: Positive | None = Field(
+        None, description="An update stops at 1.5 times this divergence; null: never. [nat]"
+    )
+
+
+LearnerConfig = Annotated[TD3Config | PPOConfig, Field(discriminator="algorithm")]

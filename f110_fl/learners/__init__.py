@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from f110_fl.learner_config import LearnerConfig
+from f110_fl.learner_config import LearnerConfig, PPOConfig, TD3Config
 from f110_fl.learners.base import Learner, LearningError
+from f110_fl.learners.ppo import PPO
 from f110_fl.learners.td3 import TD3
 
-__all__ = ["TD3", "Learner", "LearningError", "make_learner"]
+__all__ = ["PPO", "TD3", "Learner", "LearningError", "make_learner"]
 
 
 def make_learner(
@@ -19,7 +20,7 @@ def make_learner(
     action_size: int,
     seed: np.random.SeedSequence,
     *,
-    num_envs: int = 1,  # noqa: ARG001 - TD3 keeps nothing by environment
+    num_envs: int = 1,
     replay_path: Path | None = None,
 ) -> Learner:
     """Build the learner that ``config.algorithm`` names.
@@ -29,10 +30,15 @@ def make_learner(
         observation_size: D.
         action_size: A.
         seed: Root of all its random streams; not advanced.
-        num_envs: Environments that it collects from together.
+        num_envs: Environments that it collects from.
         replay_path: File in which its experience survives a restart; None: in memory only.
+            On-policy learners keep theirs, a rollout, in their local state.
 
     Raises:
         ValueError: If the file exists with another layout.
     """
-    return TD3(config, observation_size, action_size, seed, replay_path=replay_path)
+    match config:
+        case TD3Config():
+            return TD3(config, observation_size, action_size, seed, replay_path=replay_path)
+        case PPOConfig():
+            return PPO(config, observation_size, action_size, seed, num_envs=num_envs)
