@@ -15,7 +15,17 @@ from sim.config.drivers import (
 )
 from sim.config.env import CarConfig, EnvConfig, ObservationPart, RenderConfig
 from sim.config.spawns import GridSpawn, NamedSpawn, RandomSpawn, SpawnConfig
-from sim.config.tasks import ConvoyLockConfig, TaskConfig
+from sim.config.tasks import (
+    ConvoyLockConfig,
+    EvadeConfig,
+    GapLockConfig,
+    OvertakeConfig,
+    PursuitConfig,
+    RaceConfig,
+    SoloLapConfig,
+    TaskConfig,
+)
+from sim.config.terms import TermConfig
 from sim.config.tracks import (
     CenterlineTrack,
     CircleTrack,
@@ -35,7 +45,9 @@ __all__ = [
     "ConvoyLockConfig",
     "DriverConfig",
     "EnvConfig",
+    "EvadeConfig",
     "FollowTheGapConfig",
+    "GapLockConfig",
     "GridSpawn",
     "HeterogeneityConfig",
     "LidarConfig",
@@ -44,14 +56,19 @@ __all__ = [
     "NamedSpawn",
     "ObservationPart",
     "OvalTrack",
+    "OvertakeConfig",
     "PurePursuitConfig",
+    "PursuitConfig",
+    "RaceConfig",
     "RandomSpawn",
     "RandomTrack",
     "Range",
     "RenderConfig",
     "SecondaryViconConfig",
+    "SoloLapConfig",
     "SpawnConfig",
     "TaskConfig",
+    "TermConfig",
     "TrackConfig",
     "VehicleConfig",
 ]
