@@ -1,4 +1,4 @@
-"""Settings of the terms that shape a reward: what each pays at each step is in `sim.tasks.terms`."""
+"""Settings of the terms that shape a reward; `sim.tasks.terms` has their formulas."""
 
 from __future__ import annotations
 

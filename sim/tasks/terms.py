@@ -127,7 +127,7 @@ def smoothness(world: WorldArrays, term: Record, memory: Memory, e: int, car: in
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def pressure(world: WorldArrays, term: Record, e: int, car: int) -> float:
-    """Pay weight while the car is within ``distance`` of the target at ``speed`` or faster, else 0."""
+    """Pay weight while within ``distance`` of the target at ``speed`` or faster, else 0."""
     pressed = pressing(world, e, car, term.target, term.distance, term.speed)
     return float(term.weight) if pressed else 0.0
 
