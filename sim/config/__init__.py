@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from sim.config.base import Config
 from sim.config.drivers import (
+    BlockerConfig,
     DriverConfig,
     FollowTheGapConfig,
+    FrozenPolicyConfig,
+    GapPreviewConfig,
     PurePursuitConfig,
+    RandomDriverConfig,
     SecondaryViconConfig,
+    StanleyConfig,
 )
 from sim.config.env import CarConfig, EnvConfig, ObservationPart, RenderConfig
 from sim.config.spawns import GridSpawn, NamedSpawn, RandomSpawn, SpawnConfig
@@ -28,6 +33,7 @@ from sim.config.tracks import (
 from sim.config.vehicle import HeterogeneityConfig, LidarConfig, Range, VehicleConfig
 
 __all__ = [
+    "BlockerConfig",
     "CarConfig",
     "CenterlineTrack",
     "CircleTrack",
@@ -36,6 +42,8 @@ __all__ = [
     "DriverConfig",
     "EnvConfig",
     "FollowTheGapConfig",
+    "FrozenPolicyConfig",
+    "GapPreviewConfig",
     "GridSpawn",
     "HeterogeneityConfig",
     "LidarConfig",
@@ -45,12 +53,14 @@ __all__ = [
     "ObservationPart",
     "OvalTrack",
     "PurePursuitConfig",
+    "RandomDriverConfig",
     "RandomSpawn",
     "RandomTrack",
     "Range",
     "RenderConfig",
     "SecondaryViconConfig",
     "SpawnConfig",
+    "StanleyConfig",
     "TaskConfig",
     "TrackConfig",
     "VehicleConfig",
