@@ -6,14 +6,30 @@ one from YAML and applies ``FED_*`` variables and command-line flags over it.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from f110_fl.federated_config import FederatedConfig
 from f110_fl.learner_config import LearnerConfig
 from f110_fl.templates import check_placeholders
-from sim.config import Config, EnvConfig
+from sim.config import Config, EnvConfig, TrackConfig
+
+Metric = Literal["success_rate", "return", "lap_time"]
+
+
+class CollectConfig(Config):
+    """How training episodes are run."""
+
+    workers: int = Field(
+        1, ge=1, le=4096, description="Environments stepped together, an episode each. [episodes]"
+    )
+    prefetch: int | None = Field(
+        None, ge=1, description="Episodes under way at most; null: one a worker. [episodes]"
+    )
+    seed_stride: int = Field(
+        1, ge=1, lt=2**31, description="From an episode's seed to the next one's. [-]"
+    )
 
 
 class EvaluationConfig(Config):
@@ -21,6 +37,13 @@ class EvaluationConfig(Config):
 
     every: int = Field(10, ge=1, description="Training episodes between evaluations. [episodes]")
     episodes: int = Field(5, ge=0, description="Episodes an evaluation; 0: none. [episodes]")
+    track: TrackConfig | None = Field(
+        None, description="Where to evaluate; null: where training takes place. [-]"
+    )
+    best: Metric = Field(
+        "success_rate",
+        description="What the best checkpoint is best at; ties go by return. [-]",
+    )
 
 
 class WandbConfig(Config):
@@ -61,8 +84,9 @@ class Scenario(Config):
     threads: int = Field(1, ge=1, le=256, description="PyTorch threads a client. [threads]")
     env: EnvConfig = Field(EnvConfig(), description="The environment. [-]")
     learners: dict[str, LearnerConfig] = Field(
-        min_length=1, description="Learner of each car that has no driver, by car. [-]"
+        {}, description="Learner of each car that has no driver, by car. [-]"
     )
+    collect: CollectConfig = Field(CollectConfig(), description="Collecting experience. [-]")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="Evaluation. [-]")
     checkpoint_every: int = Field(
         50, ge=1, description="Episodes between an unfederated replica's checkpoints. [episodes]"
@@ -89,6 +113,12 @@ class Scenario(Config):
                 f"seeds needs one a client: {self.federated.clients}, found {len(self.seeds)}"
             )
         return self
+
+    @property
+    def evaluation_env(self) -> EnvConfig:
+        """The environment of evaluations."""
+        track = self.evaluation.track
+        return self.env if track is None else self.env.model_copy(update={"track": track})
 
     @property
     def federated_agents(self) -> tuple[str, ...]:

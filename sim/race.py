@@ -14,7 +14,16 @@ from sim.drivers import Driver, make_driver
 from sim.layout import COMMAND_SIZE, STEER, TARGET_SPEED, TARGET_STEER, V
 from sim.observation import Observer
 from sim.spawning import make_spawner
-from sim.tasks import FINISHED, NONE, OTHER_DONE, Episodes, Task, make_task, world_outcome
+from sim.tasks import (
+    FINISHED,
+    NONE,
+    OTHER_DONE,
+    Episodes,
+    Outcome,
+    Task,
+    make_task,
+    world_outcome,
+)
 from sim.tracks import Track, make_track
 from sim.vehicle import DRAWN, V_MIN
 from sim.world import World, compiled
@@ -142,6 +151,7 @@ class Race:
         config: The environment.
         num_envs: E.
         agents: Names of the agents, in the order of the cars.
+        agent_cars: Index of each agent among the cars.
         track: The track.
         world: The physics.
         spawn_sets: Spawn names, one a car, for each set that an episode can start from; none
@@ -189,7 +199,7 @@ class Race:
         self._observer = observer
         self.observation_low, self.observation_high = observer.low, observer.high
         self._cars = _car_table(config)
-        self._agent_cars = [i for i, car in enumerate(config.cars) if car.driver is None]
+        self.agent_cars = tuple(i for i, car in enumerate(config.cars) if car.driver is None)
         self._drivers: list[Driver] = []
         self._tasks: list[Task] = []
         for i, car in enumerate(config.cars):
@@ -353,14 +363,30 @@ class Race:
         self.world.pool.run(self._step_range, self.num_envs)
         return self.episodes
 
-    def lap_times(self, env: int, agent: int) -> list[float]:
-        """Time of each lap that an agent has completed in this episode, s.
+    def lap_times(self, env: int, car: int) -> list[float]:
+        """Time of each lap that a car has completed in this episode, s.
 
         On an open track the time from the start to the finish line is its only one. Of more
         laps than the configuration asks for, the first are told.
         """
-        steps = self.world.arrays.lap_steps[env, self._agent_cars[agent]]
+        steps = self.world.arrays.lap_steps[env, car]
         return [float(n) * self.config.physics_step for n in steps if n > 0]
+
+    def outcomes(self, env: int) -> dict[str, Outcome]:
+        """How an episode ended for each car, scripted ones too, by name."""
+        world, episodes = self.world.arrays, self.episodes
+        late = bool(episodes.steps[env] >= self.config.max_steps)
+        outcomes = {}
+        for c, car in enumerate(self.config.cars):
+            agent = int(self._cars[c]["agent"])
+            if agent >= 0:
+                outcome = int(episodes.outcome[env, agent])
+            else:
+                outcome = world_outcome(world.crashed[env, c], world.finished[env, c], late)
+                if outcome == NONE and episodes.over[env]:
+                    outcome = OTHER_DONE
+            outcomes[car.name] = Outcome(outcome)
+        return outcomes
 
     def _step_range(self, first: int, last: int, thread: int) -> None:
         """Step the environments ``first`` to ``last - 1``, whose agents' commands are written."""

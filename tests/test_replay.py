@@ -26,9 +26,11 @@ def transition(k: int) -> tuple[np.ndarray, np.ndarray, float, np.ndarray, bool]
     return k * ones, -k * np.ones(A, dtype=np.float32), k + 0.25, k * ones + 0.5, k % 3 == 0
 
 
-def add(buffer: ReplayBuffer, count: int) -> None:
-    for k in range(buffer.total, buffer.total + count):
-        buffer.add(*transition(k))
+def add(buffer: ReplayBuffer, count: int, at_once: int = 1) -> None:
+    numbers = range(buffer.total, buffer.total + count)
+    for first in range(0, count, at_once):
+        parts = zip(*map(transition, numbers[first : first + at_once]), strict=True)
+        buffer.add(*map(np.array, parts))
 
 
 def check_contents(buffer: ReplayBuffer, total: int) -> None:
@@ -56,9 +58,10 @@ def check_contents(buffer: ReplayBuffer, total: int) -> None:
 
 @pytest.mark.parametrize("alpha", [0.0, 0.6])
 @pytest.mark.parametrize("total", [1, 5, 7, 8, 23])
-def test_the_newest_transitions_are_kept(alpha, total):
+@pytest.mark.parametrize("at_once", [1, 3, 16])
+def test_the_newest_transitions_are_kept(alpha, total, at_once):
     buffer = make(7, alpha=alpha)
-    add(buffer, total)
+    add(buffer, total, at_once)
     check_contents(buffer, total)
 
 

@@ -19,6 +19,7 @@ def make_learner(
     action_size: int,
     seed: np.random.SeedSequence,
     *,
+    num_envs: int = 1,  # noqa: ARG001 - TD3 keeps nothing by environment
     replay_path: Path | None = None,
 ) -> Learner:
     """Build the learner that ``config.algorithm`` names.
@@ -28,6 +29,7 @@ def make_learner(
         observation_size: D.
         action_size: A.
         seed: Root of all its random streams; not advanced.
+        num_envs: Environments that it collects from together.
         replay_path: File in which its experience survives a restart; None: in memory only.
 
     Raises:

@@ -144,29 +144,32 @@ class ReplayBuffer:
         self,
         observation: Array,
         action: Array,
-        reward: float,
+        reward: NDArray[np.floating],
         next_observation: Array,
-        terminated: bool,
+        terminated: NDArray[np.bool_],
     ) -> None:
-        """Store a transition over the oldest, at the highest priority so far.
+        """Store M transitions over the oldest, at the highest priority so far.
 
         Args:
-            observation: (D,).
-            action: (A,).
-            reward: Reward of the step.
-            next_observation: (D,).
-            terminated: Whether the value of ``next_observation`` is 0 by definition.
+            observation: (M, D).
+            action: (M, A).
+            reward: (M,), of the step.
+            next_observation: (M, D).
+            terminated: (M,), whether the value of ``next_observation`` is 0 by definition.
         """
-        index = self.total % self.capacity
-        row, columns = self._rows[index], self.columns
-        row[columns.observation] = observation
-        row[columns.action] = action
-        row[columns.reward] = reward
-        row[columns.terminated] = terminated
-        row[columns.next_observation] = next_observation
-        self.total += 1
+        count, columns = len(reward), self.columns
+        indices = np.arange(self.total, self.total + count) % self.capacity
+        rows = np.empty((count, columns.width), dtype=np.float32)
+        rows[:, columns.observation] = observation
+        rows[:, columns.action] = action
+        rows[:, columns.reward] = reward
+        rows[:, columns.terminated] = terminated
+        rows[:, columns.next_observation] = next_observation
+        self._rows[indices] = rows  # the last of duplicates stays
+        self.total += count
         if self._tree is not None:
-            self._tree.assign(index, self.max_priority**self.config.alpha)
+            priority = self.max_priority**self.config.alpha
+            self._tree.assign_many(indices, np.full(count, priority))
 
     def sample(self, batch_size: int) -> Batch:
         """Draw transitions with replacement; the next call overwrites the result.

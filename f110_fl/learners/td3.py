@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from f110_fl.learner_config import TD3Config
-from f110_fl.learners.base import LearningError, Means, entry, pack_generator, unpack_generator
+from f110_fl.learners.base import (
+    LearningError,
+    Means,
+    Transitions,
+    entry,
+    pack_generator,
+    unpack_generator,
+)
 from f110_fl.learners.networks import Actor, TwinCritic, load_named, make_adam, named_tensors
 from f110_fl.learners.replay import Batch, ReplayBuffer
 
@@ -89,8 +96,8 @@ class TD3:
             *self.actor_target.parameters(),
             *self.critic_target.parameters(),
         ]
-        self._observation = torch.zeros(1, observation_size)
         self._action_size = action_size
+        self._policy = GreedyPolicy(self.actor)
 
     @property
     def exploration(self) -> float:
@@ -99,43 +106,49 @@ class TD3:
         progress = min(1.0, self.steps / config.steps)
         return config.start + progress * (config.end - config.start)
 
-    def act(self, observation: Array, *, explore: bool) -> Array:
-        """Choose an action (A,) for an observation (D,); see ``Learner.act``."""
-        if explore and self.steps < self.config.warmup_steps:
-            return self._rng.uniform(-1.0, 1.0, self._action_size).astype(np.float32)
-        self._observation.numpy()[0] = observation
-        with torch.inference_mode():
-            action: Array = self.actor(self._observation).numpy()[0]
-        if explore:
-            noise = self._rng.standard_normal(self._action_size, dtype=np.float32)
-            action += np.float32(self.exploration) * noise
-            np.maximum(action, -1.0, out=action)
-            np.minimum(action, 1.0, out=action)
+    def act(self, observations: Array, envs: NDArray[np.int64]) -> Array:
+        """Choose exploring actions, uniform ones during warm-up; see ``Learner.act``."""
+        shape = (len(envs), self._action_size)
+        if self.steps < self.config.warmup_steps:
+            return self._rng.uniform(-1.0, 1.0, shape).astype(np.float32)
+        action = self._policy.act(observations, envs)
+        action += np.float32(self.exploration) * self._rng.standard_normal(shape, np.float32)
+        np.maximum(action, -1.0, out=action)
+        np.minimum(action, 1.0, out=action)
         return action
 
-    def observe(
-        self,
-        observation: Array,
-        action: Array,
-        reward: float,
-        next_observation: Array,
-        *,
-        terminated: bool,
-        truncated: bool,  # noqa: ARG002 - a truncated transition bootstraps like any other
-    ) -> None:
-        """Store a transition; see ``Learner.observe``."""
-        self.replay.add(observation, action, reward, next_observation, terminated)
-        self.steps += 1
+    def policy(self, num_envs: int) -> GreedyPolicy:  # noqa: ARG002 - it remembers nothing
+        """Return the actor as a policy; see ``Learner.policy``."""
+        return self._policy
+
+    def observe(self, transitions: Transitions) -> None:
+        """Store transitions; a truncated one bootstraps like any other.
+
+        Raises:
+            LearningError: If a reward is not finite.
+        """
+        self.steps += len(transitions.envs)
+        if not np.isfinite(transitions.reward).all():
+            raise LearningError(f"reward is not finite at step {self.steps}")
+        self.replay.add(
+            transitions.observation,
+            transitions.action,
+            transitions.reward,
+            transitions.next_observation,
+            transitions.terminated,
+        )
 
     def update(self) -> None:
-        """Take a gradient step if one is due (algorithm 1).
+        """Take the gradient steps that are due (algorithm 1).
 
         Raises:
             LearningError: If a loss is not finite; no optimizer has used it.
         """
-        due = self.steps - self.config.warmup_steps
-        if due <= 0 or due % self.config.update_every:
-            return
+        due = (self.steps - self.config.warmup_steps) // self.config.update_every
+        while self.updates < due:
+            self._update()
+
+    def _update(self) -> None:
         with _flushed_denormals():
             batch = self.replay.sample(self.config.batch_size)
             self._update_critic(batch)
@@ -257,6 +270,22 @@ class TD3:
     def apply_journal(self) -> None:
         """Last step of a commit; see ``Learner`` and ``ReplayBuffer``."""
         self.replay.apply_journal()
+
+
+class GreedyPolicy:
+    """A deterministic actor without memory; implements ``f110_fl.learners.base.Policy``."""
+
+    def __init__(self, actor: Actor) -> None:
+        self._actor = actor
+
+    def reset(self, envs: NDArray[np.int64]) -> None:
+        """Nothing to forget; see ``Policy.reset``."""
+
+    def act(self, observations: Array, envs: NDArray[np.int64]) -> Array:  # noqa: ARG002
+        """Choose actions (M, A) for observations (M, D); see ``Policy.act``."""
+        with torch.inference_mode():
+            action: Array = self._actor(torch.tensor(observations)).numpy()
+        return action
 
 
 @contextmanager
