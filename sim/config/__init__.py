@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from sim.config.base import Config
 from sim.config.drivers import (
+    BlockerConfig,
     DriverConfig,
     FollowTheGapConfig,
+    FrozenPolicyConfig,
+    GapPreviewConfig,
     PurePursuitConfig,
+    RandomDriverConfig,
     SecondaryViconConfig,
+    StanleyConfig,
 )
 from sim.config.env import CarConfig, EnvConfig, ObservationPart, RenderConfig
 from sim.config.spawns import GridSpawn, NamedSpawn, RandomSpawn, SpawnConfig
@@ -38,6 +43,7 @@ from sim.config.tracks import (
 from sim.config.vehicle import HeterogeneityConfig, LidarConfig, Range, VehicleConfig
 
 __all__ = [
+    "BlockerConfig",
     "CarConfig",
     "CenterlineTrack",
     "CircleTrack",
@@ -47,7 +53,9 @@ __all__ = [
     "EnvConfig",
     "EvadeConfig",
     "FollowTheGapConfig",
+    "FrozenPolicyConfig",
     "GapLockConfig",
+    "GapPreviewConfig",
     "GridSpawn",
     "HeterogeneityConfig",
     "LidarConfig",
@@ -60,6 +68,7 @@ __all__ = [
     "PurePursuitConfig",
     "PursuitConfig",
     "RaceConfig",
+    "RandomDriverConfig",
     "RandomSpawn",
     "RandomTrack",
     "Range",
@@ -67,6 +76,7 @@ __all__ = [
     "SecondaryViconConfig",
     "SoloLapConfig",
     "SpawnConfig",
+    "StanleyConfig",
     "TaskConfig",
     "TermConfig",
     "TrackConfig",
