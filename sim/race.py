@@ -16,7 +16,7 @@ from sim.observation import Observer
 from sim.spawning import make_spawner
 from sim.tasks import FINISHED, NONE, OTHER_DONE, Episodes, Outcome, Task, world_outcome
 from sim.tracks import Track, make_track
-from sim.vehicle import DRAWN, V_MIN
+from sim.vehicle import DRAWN, V_MIN, action_scale
 from sim.world import World, compiled
 
 Seed = int | np.random.SeedSequence
@@ -400,14 +400,7 @@ class Race:
 def _car_table(config: EnvConfig) -> NDArray[np.void]:
     rows, agent = [], 0
     for car in config.cars:
-        vehicle = car.vehicle
-        slowest = vehicle.speed_min if car.reverse else 0.0
-        rates = vehicle.control == "rates"
-        if rates:
-            steer, middle, half = vehicle.steer_rate_max, 0.0, vehicle.acceleration_max
-        else:
-            steer = vehicle.steer_max
-            middle, half = (vehicle.speed_max + slowest) / 2, (vehicle.speed_max - slowest) / 2
-        rows.append((-1 if car.driver else agent, rates, steer, middle, half))
+        rates = car.vehicle.control == "rates"
+        rows.append((-1 if car.driver else agent, rates, *action_scale(car)))
         agent += car.driver is None
     return np.array(rows, _CAR)
