@@ -14,18 +14,9 @@ from sim.drivers import Driver, make_driver
 from sim.layout import COMMAND_SIZE, STEER, TARGET_SPEED, TARGET_STEER, V
 from sim.observation import Observer
 from sim.spawning import make_spawner
-from sim.tasks import (
-    FINISHED,
-    NONE,
-    OTHER_DONE,
-    Episodes,
-    Outcome,
-    Task,
-    make_task,
-    world_outcome,
-)
+from sim.tasks import FINISHED, NONE, OTHER_DONE, Episodes, Outcome, Task, world_outcome
 from sim.tracks import Track, make_track
-from sim.vehicle import DRAWN, V_MIN
+from sim.vehicle import DRAWN, V_MIN, action_scale
 from sim.world import World, compiled
 
 Seed = int | np.random.SeedSequence
@@ -201,19 +192,16 @@ class Race:
         self._cars = _car_table(config)
         self.agent_cars = tuple(i for i, car in enumerate(config.cars) if car.driver is None)
         self._drivers: list[Driver] = []
-        self._tasks: list[Task] = []
         for i, car in enumerate(config.cars):
             if car.driver is not None:
                 driver = make_driver(
                     car.driver, config, i, self.track, num_envs=num_envs, base_dir=base_dir
                 )
                 self._drivers.append(driver)
-            if car.task is not None:
-                if car.driver is not None:
+                if car.task is not None:
                     raise ValueError(
                         f"car {car.name!r} has a task, but a driver instead of an agent"
                     )
-                self._tasks.append(make_task(car.task, config, i, num_envs))
         A = len(self.agents)
         self._commands = np.zeros((num_envs, len(config.cars), COMMAND_SIZE))
         self.episodes = Episodes(
@@ -226,6 +214,11 @@ class Race:
             steps=np.zeros(num_envs, np.int64),
             over=np.ones(num_envs, np.bool_),
         )
+        self._tasks = [
+            Task(car.task, config, i, self.track, self.world.arrays, self.episodes)
+            for i, car in enumerate(config.cars)
+            if car.task is not None
+        ]
         self._actions = np.zeros((num_envs, A, COMMAND_SIZE), np.float32)
         self._begin = compiled(_begin, *self._begin_arguments(), 0, 1)
         self._conclude = compiled(_conclude, *self._conclude_arguments(), 0, 1)
@@ -398,24 +391,16 @@ class Race:
 
     def _after(self, first: int, last: int) -> None:
         """Judge and observe the environments ``first`` to ``last - 1``."""
-        world, episodes = self.world.arrays, self.episodes
         for task in self._tasks:
-            task.step(world, episodes, first, last)
+            task.step(first, last)
         self._conclude(*self._conclude_arguments(), first, last)
-        self._observer.observe(world, episodes.observations, first, last)
+        self._observer.observe(self.world.arrays, self.episodes.observations, first, last)
 
 
 def _car_table(config: EnvConfig) -> NDArray[np.void]:
     rows, agent = [], 0
     for car in config.cars:
-        vehicle = car.vehicle
-        slowest = vehicle.speed_min if car.reverse else 0.0
-        rates = vehicle.control == "rates"
-        if rates:
-            steer, middle, half = vehicle.steer_rate_max, 0.0, vehicle.acceleration_max
-        else:
-            steer = vehicle.steer_max
-            middle, half = (vehicle.speed_max + slowest) / 2, (vehicle.speed_max - slowest) / 2
-        rows.append((-1 if car.driver else agent, rates, steer, middle, half))
+        rates = car.vehicle.control == "rates"
+        rows.append((-1 if car.driver else agent, rates, *action_scale(car)))
         agent += car.driver is None
     return np.array(rows, _CAR)
