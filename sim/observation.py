@@ -156,10 +156,7 @@ class Observer:
         )
         self._parts = np.array([PARTS[part] for part in parts], np.int64)
         self._agents = np.array(
-            [
-                (i, config.cars[i].vehicle.speed_max, config.cars[i].vehicle.steer_max)
-                for i in cars
-            ],
+            [(i, config.cars[i].vehicle.speed_max, config.cars[i].vehicle.steer_max) for i in cars],
             _AGENT,
         )
         sizes = {"lidar": config.lidar.beams, "others": 4 * (len(config.cars) - 1)}

@@ -196,7 +196,9 @@ class GapPreview(Driver):
         )
         self._settings = np.array([row], _SETTINGS)
         angle = float(self._settings["first_angle"][0])
-        headings = np.linspace(angle, angle + beams.spacing * group * (count - 1), config.candidates)
+        headings = np.linspace(
+            angle, angle + beams.spacing * group * (count - 1), config.candidates
+        )
         paths = _paths(headings, env, car, stride, round(config.preview / stride))
         ranges = np.hypot(paths[..., 0], paths[..., 1])
         sectors = np.rint(
