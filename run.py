@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--scenario", metavar="FILE", help="scenario, YAML")
     parser.add_argument(
-        "--resume", metavar="FED_ROOT", help="go on with a run, exactly; --episodes may extend it"
+        "--resume", metavar="RUN_DIR", help="go on with a run, exactly; --episodes may extend it"
     )
     parser.add_argument(
         "--max-parallel", metavar="N", help="clients or replicas at a time (default: cores)"
@@ -116,6 +116,8 @@ def _run(arguments: argparse.Namespace) -> int:
             for line in launch.summary(scenario, rundir):
                 console.out(line, highlight=False)
     if status:
+        for failure in session.failures:
+            console.out(f"run.py: {failure}", highlight=False)
         console.out(f"run.py: the run failed; see {rundir.logs}", highlight=False)
     return status
 
@@ -136,7 +138,8 @@ def _engine(session: Session, settled: Settled) -> int:
             return deployment.host(session, scenario, [0])
         return deployment.join(session, scenario, settled.client_id)
     federation = session.start("federation", simulate, session.rundir.root, settled.max_parallel)
-    return 1 if session.wait(federation) else 0
+    session.wait(federation)
+    return 1 if session.ended(federation) else 0
 
 
 if __name__ == "__main__":

@@ -7,12 +7,15 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
+from f110_fl.errors import UserError
 from f110_fl.files import read_metadata
 from f110_fl.rundir import EPISODES, STATE
 
 EpisodeKind = Literal["train", "evaluate"]
+
+FORMAT: Final = "1"  # of state files; raised whenever their meaning changes
 
 
 @dataclass(frozen=True)
@@ -89,11 +92,19 @@ class Progress:
 
 
 def saved_progress(directory: Path) -> Progress:
-    """Return how far the state in a client's directory is; the start if there is none."""
+    """Return how far the state in a client's directory is; the start if there is none.
+
+    Raises:
+        UserError: If the state cannot be read, or is of another version of this program.
+    """
     state = directory / STATE
     if not state.exists():
         return Progress()
-    return Progress(**json.loads(read_metadata(state)["progress"]))
+    metadata = read_metadata(state)
+    if metadata.get("format") != FORMAT:
+        held = f"format {metadata['format']}" if "format" in metadata else "no format's number"
+        raise UserError(f"{state} holds {held}; this run needs format {FORMAT}")
+    return Progress(**json.loads(metadata["progress"]))
 
 
 def trim_episodes(directory: Path) -> None:

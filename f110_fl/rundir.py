@@ -9,6 +9,7 @@ from typing import Final
 # In a client's directory.
 STATE: Final = "state.safetensors"
 EPISODES: Final = "episodes.jsonl"
+LOCK: Final = "lock"  # held by the process of an unfederated replica; also one in a run's directory
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class RunDir:
     @property
     def lock(self) -> Path:
         """Locked by the process that runs the run."""
-        return self.root / "lock"
+        return self.root / LOCK
 
     @property
     def rounds(self) -> Path:

@@ -5,16 +5,15 @@ The same object serves a Flower client, simulated or deployed, and an unfederate
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from f110_fl.files import read_tensors, write_tensors
+from f110_fl import checkpoint
+from f110_fl.files import read_tensors
 from f110_fl.learners import Learner, make_learner
 from f110_fl.records import (
     EpisodeKind,
@@ -66,6 +65,7 @@ class Trainer:
         self.seed = scenario.seeds[client_id] if scenario.seeds else scenario.seed
         self.progress = Progress()
         self.env = F110ParallelEnv(scenario.env)
+        checkpoint.check(directory / STATE, scenario, self.env)
         self.learners: dict[str, Learner] = {
             agent: make_learner(
                 config,
@@ -93,7 +93,7 @@ class Trainer:
             learner.write_journal()
             tensors |= prefixed(agent, learner.tensors())
             tensors |= prefixed(f"{agent}/local", learner.local_state())
-        write_tensors(self._state_path, tensors, {"progress": json.dumps(asdict(self.progress))})
+        checkpoint.write(self._state_path, tensors, self.progress, self.scenario, self.env)
         for learner in self.learners.values():
             learner.apply_journal()
         self._signature = self._signature_on_disk()
