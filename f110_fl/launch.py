@@ -6,16 +6,19 @@ import json
 import shlex
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from f110_fl.errors import UserError
 from f110_fl.files import locked, write_atomic
 from f110_fl.loading import dump_scenario
+from f110_fl.processes import PARENT_POLL
 from f110_fl.records import trim_episodes
 from f110_fl.replica import replicas_completed
 from f110_fl.rundir import LOCK, RunDir
 from f110_fl.scenario import Scenario
+
+LOCK_POLL = 0.1  # s between two tries to lock a directory
 
 
 def run_root(scenario: Scenario) -> Path:
@@ -58,22 +61,41 @@ def check_environment(scenario: Scenario) -> None:
 
 
 @contextmanager
-def held(rundir: RunDir) -> Iterator[None]:
+def held(rundir: RunDir, patience: float = 0.0) -> Iterator[None]:
     """Make a directory for a run, or several, and hold it for this process.
 
     The hold ends with this process, however it ends.
+
+    Args:
+        rundir: The directory.
+        patience: Longest wait for another process that holds it, s.
 
     Raises:
         UserError: If the directory cannot be written, or another process holds it.
     """
     try:
         rundir.root.mkdir(parents=True, exist_ok=True)
-        with locked(rundir.lock, wait=False):
+        with _locked_within(patience, rundir.lock):
             yield
     except BlockingIOError:
         raise UserError(f"{rundir.root}: another process is running this run") from None
     except OSError as error:
         raise UserError(f"cannot write the run's directory {rundir.root}: {error}") from error
+
+
+@contextmanager
+def _locked_within(patience: float, path: Path) -> Iterator[None]:
+    deadline = time.monotonic() + patience
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(locked(path, wait=False))
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise
+            time.sleep(LOCK_POLL)
+        yield
 
 
 @contextmanager
@@ -86,7 +108,8 @@ def claimed(scenario: Scenario, rundir: RunDir, *, resumed: bool = False) -> Ite
         UserError: If the directory cannot be written, another process holds it, or the state
             of a resumed client cannot be read.
     """
-    with held(rundir):
+    # One run of a killed grid lives on, with its directory, until it notices.
+    with held(rundir, patience=3 * PARENT_POLL if resumed else 0.0):
         write_atomic(rundir.config, dump_scenario(scenario))
         for client_id in range(scenario.federated.clients if resumed else 0):
             directory = rundir.client(client_id)

@@ -66,9 +66,7 @@ def settle(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settled
     return Settled(scenario, own_id, parallel, rundir, arguments.engine)
 
 
-def outside_overrides(
-    arguments: argparse.Namespace, environ: Mapping[str, str]
-) -> list[Override]:
+def outside_overrides(arguments: argparse.Namespace, environ: Mapping[str, str]) -> list[Override]:
     """Return the settings of variables and, winning over them, of flags.
 
     Raises:
