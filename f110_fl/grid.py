@@ -122,8 +122,11 @@ def _name(overrides: Sequence[Override], number: int) -> str:
     for override in overrides:
         value = override.value
         text = value if isinstance(value, str) else json.dumps(value)
+        text = re.sub(r"[^A-Za-z0-9.+-]+", "-", text)
+        if not isinstance(value, int | float):
+            text = text.strip("-")
         parts.append(f"{override.path[-1]}-{text}")
-    name = "_".join(re.sub(r"[^A-Za-z0-9.-]+", "-", part).strip("-.") for part in parts)
+    name = "_".join(parts)
     return name if len(name) <= MAX_NAME else f"run_{number:03d}"
 
 

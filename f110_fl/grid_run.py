@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -216,9 +217,13 @@ class _Table:
             self._live.stop()
         self._write()
         self._console.print(self.render())
-        for suffix in ("csv", "json"):
-            path = self._grid.root / f"results.{suffix}"
-            self._console.out(f"Results         {path}", highlight=False)
+        root = self._grid.root
+        for line in (
+            f"Directories     {root / '<run>'}",
+            f"Results         {root / 'results.csv'}, results.json",
+            f"To go on        python run.py --resume {shlex.quote(str(root))}",
+        ):
+            self._console.out(line, highlight=False)
 
     def _stop(self, name: str) -> None:
         result = self.results[name]
@@ -237,13 +242,12 @@ class _Table:
     def render(self) -> Table:
         """Return the table."""
         table = Table(box=None, pad_edge=False, title=self._grid.name, title_justify="left")
-        for name in ("run", "status"):
-            table.add_column(name)
+        table.add_column("run", overflow="fold")  # also the name of its directory
+        table.add_column("status")
         agents = dict.fromkeys(a for cell in self._grid.cells for a in cell.scenario.learners)
         columns = [f"{agent} {what}" for agent in agents for what in ("success", "return")]
         for name in ("episodes", *columns, "seconds"):
             table.add_column(name, justify="right")
-        table.add_column("directory", overflow="fold")
         for name, result in self.results.items():
             begun = self._begun.get(name)
             seconds = result.seconds + (time.monotonic() - begun if begun else 0.0)
@@ -258,7 +262,6 @@ class _Table:
                 f"{result.episodes}/{self._scenarios[name].episodes}",
                 *values,
                 f"{seconds:.1f}",
-                os.path.relpath(result.directory),
                 style=STYLES.get(result.status),
             )
         return table

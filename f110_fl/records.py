@@ -88,7 +88,7 @@ class Progress:
     round: int = 0  # last federated round completed
     episodes: int = 0  # training episodes completed
     env_steps: int = 0  # training actions taken
-    log_bytes: int = 0  # length of episodes.jsonl that belongs to this state
+    log_lines: int = 0  # of episodes.jsonl that belong to this state
 
 
 def saved_progress(directory: Path) -> Progress:
@@ -107,8 +107,19 @@ def saved_progress(directory: Path) -> Progress:
     return Progress(**json.loads(metadata["progress"]))
 
 
+def count_lines(path: Path) -> int:
+    """Return the complete lines of a file, 0 if there is none."""
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
 def trim_episodes(directory: Path) -> None:
     """Cut from a client's ``episodes.jsonl`` what is newer than its state."""
-    path, length = directory / EPISODES, saved_progress(directory).log_bytes
-    if path.exists() and path.stat().st_size > length:
+    path = directory / EPISODES
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for _ in range(saved_progress(directory).log_lines):
+            file.readline()
+        length = file.tell()
+    if path.stat().st_size > length:
         os.truncate(path, length)

@@ -19,6 +19,7 @@ from f110_fl.records import (
     EpisodeKind,
     EpisodeRecord,
     Progress,
+    count_lines,
     prefixed,
     saved_progress,
     trim_episodes,
@@ -87,7 +88,7 @@ class Trainer:
 
     def save(self) -> None:
         """Make the present the state that the client is opened with next time."""
-        self.progress.log_bytes = self._log_size()
+        self.progress.log_lines = count_lines(self._episodes_path)
         tensors: Tensors = {}
         for agent, learner in self.learners.items():
             learner.write_journal()
@@ -118,9 +119,6 @@ class Trainer:
         except FileNotFoundError:
             return None
         return stat.st_ino, stat.st_mtime_ns, stat.st_size
-
-    def _log_size(self) -> int:
-        return self._episodes_path.stat().st_size if self._episodes_path.exists() else 0
 
     # ------------------------------------------------------------------ federation
 
