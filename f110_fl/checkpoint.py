@@ -6,12 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from f110_fl.errors import UserError
+from f110_fl.export import checkpoint_metadata
 from f110_fl.files import read_metadata, write_tensors
 from f110_fl.records import FORMAT, Progress
 from f110_fl.scenario import Scenario
+from sim.layout import COMMAND_SIZE
 
 if TYPE_CHECKING:  # torch takes a second to import
     import torch
@@ -19,24 +21,12 @@ if TYPE_CHECKING:  # torch takes a second to import
 LEARNERS: Final = "learners"
 
 
-class Spaces(Protocol):
-    """An environment, as far as the sizes of its agents' observations and actions go."""
-
-    def observation_space(self, agent: str) -> Any:
-        """Return a space of shape (D,)."""
-        ...
-
-    def action_space(self, agent: str) -> Any:
-        """Return a space of shape (A,)."""
-        ...
-
-
-def describe(scenario: Scenario, spaces: Spaces) -> dict[str, str]:
+def describe(scenario: Scenario, observation_size: int) -> dict[str, str]:
     """Return the metadata that says what a state file holds: its format, and each learner.
 
     Args:
         scenario: The run's.
-        spaces: Its environment.
+        observation_size: D, of every agent.
 
     Returns:
         ``format`` and ``learners``, JSON of algorithm, widths of all hidden layers, observation
@@ -51,15 +41,15 @@ def describe(scenario: Scenario, spaces: Spaces) -> dict[str, str]:
                 if name.endswith("hidden")
                 for width in widths
             ],
-            "observation_size": spaces.observation_space(agent).shape[0],
-            "action_size": spaces.action_space(agent).shape[0],
+            "observation_size": observation_size,
+            "action_size": COMMAND_SIZE,
         }
         for agent, config in scenario.learners.items()
     }
     return {"format": FORMAT, LEARNERS: json.dumps(learners, sort_keys=True)}
 
 
-def check(path: Path, scenario: Scenario, spaces: Spaces) -> None:
+def check(path: Path, scenario: Scenario, observation_size: int) -> None:
     """Refuse a state file that is not of this format and these learners.
 
     Called before a client's other files are opened, which fit the state or nothing.
@@ -67,14 +57,14 @@ def check(path: Path, scenario: Scenario, spaces: Spaces) -> None:
     Args:
         path: The file; nothing is wrong where there is none.
         scenario: The run that is to go on from it.
-        spaces: Its environment.
+        observation_size: D, of every agent.
 
     Raises:
         UserError: If it cannot be read, or holds something else; both are described.
     """
     if not path.exists():
         return
-    held, expected = read_metadata(path), describe(scenario, spaces)
+    held, expected = read_metadata(path), describe(scenario, observation_size)
     if {key: held.get(key) for key in expected} != expected:
         raise UserError(f"{path} holds {_words(held)}; this run needs {_words(expected)}")
 
@@ -84,7 +74,7 @@ def write(
     tensors: Mapping[str, torch.Tensor],
     progress: Progress,
     scenario: Scenario,
-    spaces: Spaces,
+    observation_size: int,
 ) -> None:
     """Write a state file atomically.
 
@@ -93,14 +83,15 @@ def write(
         tensors: By ``AGENT/model/...``, ``AGENT/optimizer/...`` and ``AGENT/local/...``.
         progress: How far the client is.
         scenario: The run's.
-        spaces: Its environment.
+        observation_size: D, of every agent.
 
     Raises:
         LearningError: If a network or a moment is not finite; the old file is then untouched.
         OSError: If it cannot be written; the old file is then untouched.
     """
     _check_finite(tensors, progress)
-    metadata = {"progress": json.dumps(asdict(progress)), **describe(scenario, spaces)}
+    metadata = checkpoint_metadata(scenario) | describe(scenario, observation_size)
+    metadata["progress"] = json.dumps(asdict(progress))
     write_tensors(path, tensors, metadata)
 
 

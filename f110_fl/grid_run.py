@@ -7,7 +7,7 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -47,8 +47,12 @@ def run_grid(
     Raises:
         UserError: For anything wrong with the grid or a run of it; then nothing is started.
     """
+    if arguments.mode == "eval":
+        raise UserError("--mode='eval': not with a grid; allowed: train")
     grid = _resumed(arguments, environ) if arguments.grid is None else _new(arguments, environ)
     for cell in grid.cells:
+        if not cell.scenario.learners:
+            raise UserError(f"{cell.name}: nothing learns in its scenario")
         own = argparse.Namespace(engine=arguments.engine, max_parallel=None)
         max_parallel(own, cell.scenario)
     parallel = _parallel(arguments)
@@ -174,8 +178,7 @@ class _Table:
             result = Result(cell.name, cell.settings, str(rundir.root))
             result.seconds = seconds.get(cell.name, 0.0)
             result.measure(progress)
-            with suppress(UserError):  # an unreadable state: the run itself will say so
-                result.status = "done" if launch.completed(cell.scenario, rundir) else "waiting"
+            result.status = "done" if launch.completed(cell.scenario, rundir) else "waiting"
             self._progress[cell.name] = progress
             self.results[cell.name] = result
         self._scenarios = {cell.name: cell.scenario for cell in grid.cells}

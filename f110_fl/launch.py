@@ -50,14 +50,17 @@ def check_environment(scenario: Scenario) -> None:
     """
     import numpy as np
 
-    from sim.envs import F110ParallelEnv
+    from sim.layout import COMMAND_SIZE
+    from sim.race import Race
 
     try:
-        env = F110ParallelEnv(scenario.env)
+        race = Race(scenario.env)
+        if scenario.evaluation.track is not None:
+            Race(scenario.evaluation_env)
     except ValueError as error:
         raise UserError(str(error)) from error
-    env.reset(seed=0)
-    env.step({agent: np.zeros(2, np.float32) for agent in env.agents})
+    race.reset(0, 0)
+    race.step(np.zeros((1, len(race.agents), COMMAND_SIZE), np.float32))
 
 
 @contextmanager
@@ -142,11 +145,7 @@ def summary(scenario: Scenario, rundir: RunDir) -> list[str]:
 
 
 def completed(scenario: Scenario, rundir: RunDir) -> bool:
-    """Whether a run has nothing left to do.
-
-    Raises:
-        UserError: If the state of a replica cannot be read.
-    """
+    """Whether a run has nothing left to do."""
     if scenario.federated.enabled:
         return completed_rounds(rundir) >= scenario.rounds
     return replicas_completed(scenario, rundir) == scenario.federated.clients

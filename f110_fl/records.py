@@ -22,9 +22,12 @@ FORMAT: Final = "1"  # of state files; raised whenever their meaning changes
 class EpisodeRecord:
     """One episode of one client, one line of its ``episodes.jsonl``.
 
-    ``returns`` and ``outcomes`` have a key for each learning car; ``steps`` counts actions,
-    ``env_steps`` the client's training actions so far, ``seconds`` is wall-clock time
-    including updates, ``losses`` the learners' metrics since the last training episode.
+    ``returns`` and ``losses`` have keys for the learning cars, ``outcomes`` and ``lap_times``
+    (s) for every car. ``steps`` counts actions, ``env_steps`` the client's training actions so
+    far. ``seconds`` is the wall-clock time since the episode that ended before, ``collect`` what
+    of it went into acting, stepping and learning, and the share of the batch that was idle.
+    ``losses`` are the learners' metrics since the last training episode, ``stage`` is the
+    curriculum's when the episode ended.
     """
 
     kind: EpisodeKind
@@ -36,6 +39,9 @@ class EpisodeRecord:
     returns: dict[str, float]
     outcomes: dict[str, str]
     losses: dict[str, float] = field(default_factory=dict)
+    lap_times: dict[str, list[float]] = field(default_factory=dict)
+    collect: dict[str, float] = field(default_factory=dict)
+    stage: int = 0
 
     def to_json(self) -> str:
         """Return the record as one line of JSON, without the newline."""
@@ -89,6 +95,8 @@ class Progress:
     episodes: int = 0  # training episodes completed
     env_steps: int = 0  # training actions taken
     log_lines: int = 0  # of episodes.jsonl that belong to this state
+    best: tuple[float, ...] = ()  # score of the best evaluation so far
+    curriculum: dict[str, Any] = field(default_factory=dict)  # its state
 
 
 def saved_progress(directory: Path) -> Progress:
@@ -104,7 +112,8 @@ def saved_progress(directory: Path) -> Progress:
     if metadata.get("format") != FORMAT:
         held = f"format {metadata['format']}" if "format" in metadata else "no format's number"
         raise UserError(f"{state} holds {held}; this run needs format {FORMAT}")
-    return Progress(**json.loads(metadata["progress"]))
+    values = json.loads(metadata["progress"])
+    return Progress(**values | {"best": tuple(values["best"])})
 
 
 def count_lines(path: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -25,13 +26,12 @@ def run_replicas(session: Session, scenario: Scenario, max_parallel: int) -> int
 
 
 def replicas_completed(scenario: Scenario, rundir: RunDir) -> int:
-    """Return how many replicas have trained to the scenario's last episode.
-
-    Raises:
-        UserError: If the state of one cannot be read.
-    """
-    replicas = range(scenario.federated.clients)
-    return sum(saved_progress(rundir.client(k)).episodes >= scenario.episodes for k in replicas)
+    """Return how many replicas have trained to the scenario's last episode."""
+    done = 0
+    for client_id in range(scenario.federated.clients):
+        with suppress(UserError):  # a state that cannot be read is none that is complete
+            done += saved_progress(rundir.client(client_id)).episodes >= scenario.episodes
+    return done
 
 
 def run_replica(root: Path, client_id: int) -> None:

@@ -9,7 +9,8 @@ from typing import Final
 # In a client's directory.
 STATE: Final = "state.safetensors"
 EPISODES: Final = "episodes.jsonl"
-LOCK: Final = "lock"  # held by the process of an unfederated replica; also one in a run's directory
+BEST: Final = "best.safetensors"
+LOCK: Final = "lock"  # held by a replica's process; also one in a run's directory
 
 
 @dataclass(frozen=True)

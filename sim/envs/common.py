@@ -65,7 +65,7 @@ def spawn_set_option(options: Mapping[str, Any] | None) -> int | None:
 
 def last_info(race: Race, env: int, agent: int) -> dict[str, Any]:
     """Info of an agent that is done; see the table in `sim.envs`."""
-    episodes, lap_times = race.episodes, race.lap_times(env, agent)
+    episodes, lap_times = race.episodes, race.lap_times(env, race.agent_cars[agent])
     return {
         "outcome": Outcome(episodes.outcome[env, agent]).name.lower(),
         "steps": int(episodes.steps[env]),
