@@ -107,7 +107,7 @@ class Reference:
         scale = min(1.0, self.config.max_grad_norm / norm.item())
         for (name, tensor), g in zip(self.nets.items(), gradients, strict=True):
             t, m, v = self.moments[name]
-            g = scale * g  # noqa: PLW2901
+            g = scale * g
             t, m, v = t + 1, 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
             self.moments[name] = (t, m, v)
             below = (v / (1 - 0.999**t)).sqrt() + self.config.adam_epsilon

@@ -195,23 +195,25 @@ def test_initial_weights_are_orthogonal_and_the_first_actions_small():
     assert not any(bias.any() for bias in learner.actor.biases)
 
 
+def gradient_steps(learner: PPO) -> int:
+    return int(learner.tensors()["optimizer/critic/biases.0/step"])
+
+
 def test_it_learns_after_every_rollout_and_only_then():
     learner, world = make(), World(0)
     for step in range(1, 37):
-        world.step(learner)
-        before = learner.updates
-        learner.update()
-        assert learner.updates == before + (12 if step % 12 == 0 else 0)
+        run(learner, world, 1)
+        assert learner.updates == step // 12
+        assert gradient_steps(learner) == 12 * (step // 12)
 
 
-def test_the_learning_rate_falls_linearly_with_the_steps_observed():
-    learner = make(anneal_steps=400)
-    for steps, expected in ((0, 1e-3), (100, 7.5e-4), (400, 0.0), (1000, 0.0)):
-        learner.steps = steps
+def test_the_learning_rate_follows_its_schedule():
+    learner, world = make(schedule={"kind": "linear", "updates": 2}), World(0)
+    for expected in (1e-3, 5e-4, 0.0, 0.0):
         assert learner.learning_rate == pytest.approx(expected)
-    before = copies(learner)
-    run(learner, World(0), 12)
-    assert learner.pop_metrics()["learning_rate"] == 0.0
+        before = copies(learner)
+        run(learner, world, 12)
+        assert learner.pop_metrics()["learning_rate"] == pytest.approx(expected)
     for name, tensor in learner.tensors().items():
         assert torch.equal(tensor, before[name]) or name.startswith("optimizer/")
 
@@ -220,8 +222,8 @@ def test_an_update_stops_at_the_divergence_allowed():
     free, held = make(learning_rate=0.02), make(learning_rate=0.02, target_kl=0.01)
     for learner in (free, held):
         run(learner, World(0), 12)
-    assert free.updates == 12
-    assert 1 <= held.updates < 12
+    assert gradient_steps(free) == 12
+    assert 1 <= gradient_steps(held) < 12
 
 
 def test_the_proximal_term_adds_its_gradient():
@@ -296,7 +298,7 @@ def test_averaging_in_the_middle_of_a_rollout_changes_the_ratios_not_the_rollout
     for _ in range(6):
         world.step(learner)
     learner.update()
-    assert learner.updates == 0  # the ratios show how far the policy has moved
+    assert gradient_steps(learner) == 0  # the ratios show how far the policy has moved
     assert learner.pop_metrics()["kl"] > 1.5e-3
 
 
@@ -403,12 +405,12 @@ def test_a_loss_that_is_not_finite_stops_learning_and_names_the_cause():
         world.step(learner)
     learner.rollout.log_prob[:] = np.inf
     before = copies(learner)
-    with pytest.raises(LearningError, match="log_prob is not finite at step .*, update 0"):
+    with pytest.raises(LearningError, match=r"log_prob is not finite at step \d+, update 0"):
         learner.update()
     assert_equal(learner.tensors(), before)
     learner, world = make(), World(0)
     learner.load_tensors({"model/critic/biases.1": torch.tensor([float("nan")])})
-    with pytest.raises(LearningError, match="critic/biases.1|value is not finite"):
+    with pytest.raises(LearningError, match="value is not finite"):
         run(learner, world, 12)
 
 
