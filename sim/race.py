@@ -2,119 +2,26 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from sim.config import EnvConfig
 from sim.drivers import Driver, make_driver
-from sim.layout import COMMAND_SIZE, STEER, TARGET_SPEED, TARGET_STEER, V
+from sim.episodes import begin, car_table, conclude
+from sim.layout import COMMAND_SIZE
 from sim.observation import Observer
 from sim.spawning import make_spawner
-from sim.tasks import FINISHED, NONE, OTHER_DONE, Episodes, Outcome, Task, world_outcome
+from sim.tasks import NONE, OTHER_DONE, Episodes, Outcome, Task, world_outcome
 from sim.tracks import Track, make_track
-from sim.vehicle import DRAWN, V_MIN, action_scale
+from sim.vehicle import DRAWN, V_MIN
 from sim.world import World, compiled
 
 Seed = int | np.random.SeedSequence
-
-
-# What the kernels below know about a car, one record a car.
-_CAR: Final = np.dtype(
-    [
-        ("agent", np.int64),  # its index among the agents, -1 for a scripted car
-        ("rates", np.bool_),  # its commands are rates: rad/s and m/s^2, not rad and m/s
-        ("steer_max", np.float64),  # first command of action 1
-        ("speed_middle", np.float64),  # second command of action 0
-        ("speed_half", np.float64),  # second command of action 1 less that of action 0
-    ]
-)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _begin(
-    actions: NDArray[np.float32],
-    episodes: Episodes,
-    cars: NDArray[np.void],
-    state: NDArray[np.float64],
-    duration: float,
-    commands: NDArray[np.float64],
-    first: int,
-    last: int,
-) -> int:
-    """Count the step and turn actions into commands, to be held for ``duration`` seconds.
-
-    Agents that are done are told to stand, wheels straight, whatever their action. If an action
-    of another is not a number nothing is written, and its index e * A + a is returned, else -1.
-    """
-    A: int = episodes.outcome.shape[1]
-    for e in range(first, last):
-        for a in range(A):
-            bad = np.isnan(actions[e, a, 0]) or np.isnan(actions[e, a, 1])
-            if bad and episodes.outcome[e, a] == NONE:
-                return e * A + a
-    for e in range(first, last):
-        if not episodes.over[e]:
-            episodes.steps[e] += 1
-        for c in range(len(cars)):
-            car = cars[c]
-            if car.agent < 0:
-                continue
-            if episodes.outcome[e, car.agent] != NONE:
-                commands[e, c, TARGET_STEER] = commands[e, c, TARGET_SPEED] = 0.0
-                if car.rates:
-                    commands[e, c, TARGET_STEER] = -state[e, c, STEER] / duration
-                    commands[e, c, TARGET_SPEED] = -state[e, c, V] / duration
-                continue
-            steer = min(max(actions[e, car.agent, 0], -1.0), 1.0)
-            speed = min(max(actions[e, car.agent, 1], -1.0), 1.0)
-            commands[e, c, TARGET_STEER] = car.steer_max * steer
-            commands[e, c, TARGET_SPEED] = car.speed_middle + car.speed_half * speed
-    return -1
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _conclude(
-    crashed: NDArray[np.bool_],
-    finished: NDArray[np.bool_],
-    episodes: Episodes,
-    cars: NDArray[np.void],
-    max_steps: int,
-    end_when_any: bool,
-    first: int,
-    last: int,
-) -> None:
-    """Add up the rewards, complete the outcomes, end episodes, and derive the flags."""
-    A = episodes.outcome.shape[1]
-    S = len(cars) - A
-    for e in range(first, last):
-        if episodes.over[e]:
-            continue
-        late = episodes.steps[e] >= max_steps
-        agents_done = scripted_done = 0
-        for c in range(len(cars)):
-            a = cars[c].agent
-            if a < 0:
-                scripted_done += crashed[e, c] or finished[e, c]
-            else:
-                if episodes.outcome[e, a] == NONE:
-                    episodes.outcome[e, a] = world_outcome(crashed[e, c], finished[e, c], late)
-                agents_done += episodes.outcome[e, a] != NONE
-        if end_when_any:
-            over = late or agents_done + scripted_done > 0
-        else:
-            over = late or (agents_done == A if A > 0 else scripted_done == S)
-        for a in range(A):
-            episodes.returns[e, a] += episodes.rewards[e, a]
-            if over and episodes.outcome[e, a] == NONE:
-                episodes.outcome[e, a] = OTHER_DONE
-            outcome = episodes.outcome[e, a]
-            episodes.terminated[e, a] = NONE < outcome <= FINISHED
-            episodes.truncated[e, a] = outcome > FINISHED
-        episodes.over[e] = over
 
 
 class Race:
@@ -147,6 +54,8 @@ class Race:
         world: The physics.
         spawn_sets: Spawn names, one a car, for each set that an episode can start from; none
             for starts that have no names.
+        allowed_spawn_sets: Indices of those that are drawn; see `allow_spawn_sets`.
+        difficulty: Of the scripted cars; see `set_difficulty`.
         episodes: What `step` returns: the same arrays each time, overwritten in place.
         observation_low: (D,) float32 smallest observation.
         observation_high: (D,) float32 largest observation.
@@ -189,7 +98,7 @@ class Race:
         observer = Observer(config, self.track)
         self._observer = observer
         self.observation_low, self.observation_high = observer.low, observer.high
-        self._cars = _car_table(config)
+        self._cars = car_table(config)
         self.agent_cars = tuple(i for i, car in enumerate(config.cars) if car.driver is None)
         self._drivers: list[Driver] = []
         for i, car in enumerate(config.cars):
@@ -220,10 +129,12 @@ class Race:
             if car.task is not None
         ]
         self._actions = np.zeros((num_envs, A, COMMAND_SIZE), np.float32)
-        self._begin = compiled(_begin, *self._begin_arguments(), 0, 1)
-        self._conclude = compiled(_conclude, *self._conclude_arguments(), 0, 1)
+        self._begin = compiled(begin, *self._begin_arguments(), 0, 1)
+        self._conclude = compiled(conclude, *self._conclude_arguments(), 0, 1)
         self._spawner = make_spawner(config, self.track)
         self.spawn_sets = self._spawner.sets
+        self.allowed_spawn_sets = tuple(range(len(self.spawn_sets)))
+        self.difficulty = 1.0
         self._check_spawns()
 
     def _begin_arguments(self) -> tuple[Any, ...]:
@@ -251,18 +162,21 @@ class Race:
         """Start a new episode in one environment and write its observations.
 
         The seed alone decides where the cars start, the noise and what differs between cars
-        (`HeterogeneityConfig`), whatever the batch position.
+        (`HeterogeneityConfig`), whatever the batch position, given the difficulty and the spawn
+        sets that are allowed.
 
         Args:
             env: Index of the environment.
             seed: Seed of the environment's own random generator.
-            spawn_set: Index of the spawn set; none: drawn uniformly.
+            spawn_set: Index of the spawn set; none: drawn uniformly from those allowed.
 
         Raises:
             ValueError: If there is no such spawn set, or a random start finds no room.
         """
         rng = np.random.default_rng(seed)
         noise_key = int(rng.integers(2**64, dtype=np.uint64))
+        if spawn_set is None and self.allowed_spawn_sets:
+            spawn_set = self.allowed_spawn_sets[rng.integers(len(self.allowed_spawn_sets))]
         poses = self._spawner.draw(rng, spawn_set)
         self._draw_vehicles(env, rng)
         self.world.place(env, poses, noise_key)
@@ -272,6 +186,7 @@ class Race:
         episodes.outcome[env] = NONE
         episodes.steps[env] = 0
         for driver in self._drivers:
+            driver.difficulty[env] = self.difficulty
             driver.reset(env)
         for task in self._tasks:
             task.reset(env)
@@ -285,6 +200,34 @@ class Race:
                 low, high = bounds
                 draws = rng.uniform(low, high + (name == "steer_delay"), len(vehicles))
                 vehicles[:, DRAWN[name]] = np.floor(draws) if name == "steer_delay" else draws
+
+    def set_difficulty(self, difficulty: float) -> None:
+        """Make the scripted cars of the episodes that begin from now on faster or slower.
+
+        Args:
+            difficulty: Factor of the speed that every driver asks for; 1 at first.
+
+        Raises:
+            ValueError: If it is not positive and finite.
+        """
+        if not 0 < difficulty < math.inf:
+            raise ValueError(f"difficulty must be positive and finite, found {difficulty}")
+        self.difficulty = float(difficulty)
+
+    def allow_spawn_sets(self, spawn_sets: Sequence[int] | None) -> None:
+        """Choose what the episodes that begin from now on draw their starts from.
+
+        Args:
+            spawn_sets: Indices of spawn sets, at least one; None: all, as at first.
+
+        Raises:
+            ValueError: If there are none, or no such spawn set.
+        """
+        count = len(self.spawn_sets)
+        chosen = range(count) if spawn_sets is None else sorted(set(spawn_sets))
+        if spawn_sets is not None and (not chosen or chosen[0] < 0 or chosen[-1] >= count):
+            raise ValueError(f"spawn sets must be in 0 ... {count - 1}, found {list(spawn_sets)}")
+        self.allowed_spawn_sets = tuple(chosen)
 
     def seed(self, env: int, seed: Seed) -> None:
         """Start an environment's stream of episode seeds anew; before, it is the system's entropy.
@@ -395,12 +338,3 @@ class Race:
             task.step(first, last)
         self._conclude(*self._conclude_arguments(), first, last)
         self._observer.observe(self.world.arrays, self.episodes.observations, first, last)
-
-
-def _car_table(config: EnvConfig) -> NDArray[np.void]:
-    rows, agent = [], 0
-    for car in config.cars:
-        rates = car.vehicle.control == "rates"
-        rows.append((-1 if car.driver else agent, rates, *action_scale(car)))
-        agent += car.driver is None
-    return np.array(rows, _CAR)
