@@ -132,8 +132,11 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
     import numpy as np
 
+    for name, array in arrays.items():
+        if array.dtype.hasobject:  # NumPy would pickle it
+            raise ValueError(f"array {name!r} holds Python objects")
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     write_atomic(path, buffer.getvalue())
 
 

@@ -201,7 +201,7 @@ FLAGS: Final = (
 )
 
 # Names kept from the original system for what this version does not do.
-UNAVAILABLE: Final = ()
+UNAVAILABLE: Final[tuple[str, ...]] = ()
 UNAVAILABLE_FLAGS: Final = ("--grid",)
 
 

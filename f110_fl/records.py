@@ -23,7 +23,8 @@ class EpisodeRecord:
     (s) for every car. ``steps`` counts actions, ``env_steps`` the client's training actions so
     far. ``seconds`` is the wall-clock time since the episode that ended before, ``collect`` what
     of it went into acting, stepping and learning, and the share of the batch that was idle.
-    ``losses`` are the learners' metrics since the last training episode.
+    ``losses`` are the learners' metrics since the last training episode, ``stage`` is the
+    curriculum's when the episode ended.
     """
 
     kind: EpisodeKind
@@ -37,6 +38,7 @@ class EpisodeRecord:
     losses: dict[str, float] = field(default_factory=dict)
     lap_times: dict[str, list[float]] = field(default_factory=dict)
     collect: dict[str, float] = field(default_factory=dict)
+    stage: int = 0
 
     def to_json(self) -> str:
         """Return the record as one line of JSON, without the newline."""
@@ -91,6 +93,7 @@ class Progress:
     env_steps: int = 0  # training actions taken
     log_bytes: int = 0  # length of episodes.jsonl that belongs to this state
     best: tuple[float, ...] = ()  # score of the best evaluation so far
+    curriculum: dict[str, Any] = field(default_factory=dict)  # its state
 
 
 def saved_progress(directory: Path) -> Progress:

@@ -15,7 +15,9 @@ import numpy as np
 import torch
 
 from f110_fl.collector import Collector, Explorer, Finished
+from f110_fl.curriculum import Curriculum
 from f110_fl.evaluation import Evaluator, score
+from f110_fl.export import checkpoint_metadata
 from f110_fl.files import read_tensors, write_tensors
 from f110_fl.learners import Learner, make_learner
 from f110_fl.records import (
@@ -93,6 +95,9 @@ class Trainer:
         race = Race(scenario.env, num_envs=scenario.collect.workers, num_threads=scenario.threads)
         self._collector = Collector(race, scenario.collect.prefetch)
         self._evaluator: Evaluator | None = None
+        self._curriculum: Curriculum | None = None
+        if scenario.curriculum is not None:
+            self._curriculum = Curriculum(scenario.curriculum, scenario.env)
         self.learners = make_learners(
             scenario, race, partial(stream, self.seed, Use.LEARNER, client_id), directory
         )
@@ -102,18 +107,24 @@ class Trainer:
         if self._state_path.exists():
             self._load()
         trim_episodes(directory)
+        if self._curriculum is not None:
+            self._curriculum.apply(race)
 
     # ------------------------------------------------------------------ persistence
 
     def save(self) -> None:
         """Make the present the state that the client is opened with next time."""
         self.progress.log_bytes = self._log_size()
+        if self._curriculum is not None:
+            self.progress.curriculum = self._curriculum.state()
         tensors: Tensors = {}
         for agent, learner in self.learners.items():
             learner.write_journal()
             tensors |= prefixed(agent, learner.tensors())
             tensors |= prefixed(f"{agent}/local", learner.local_state())
-        write_tensors(self._state_path, tensors, {"progress": json.dumps(asdict(self.progress))})
+        metadata = checkpoint_metadata(self.scenario)
+        metadata["progress"] = json.dumps(asdict(self.progress))
+        write_tensors(self._state_path, tensors, metadata)
         for learner in self.learners.values():
             learner.apply_journal()
         self._signature = self._signature_on_disk()
@@ -125,6 +136,8 @@ class Trainer:
     def _load(self) -> None:
         tensors = read_tensors(self._state_path)
         self.progress = saved_progress(self.directory)
+        if self._curriculum is not None:
+            self._curriculum.load_state(self.progress.curriculum)
         for agent, learner in self.learners.items():
             own = unprefixed(agent, tensors)
             local = unprefixed("local", own)
@@ -199,6 +212,11 @@ class Trainer:
         losses: dict[str, float] = {}
         for agent, learner in self.learners.items():
             losses |= prefixed(agent, learner.pop_metrics())
+        curriculum = self._curriculum
+        if curriculum is not None:
+            outcome = finished.outcomes[curriculum.config.agent]
+            if curriculum.observe(outcome, finished.env):
+                curriculum.apply(self._collector.race)
         return self._record("train", finished, losses)
 
     def _evaluate(self) -> list[EpisodeRecord]:
@@ -218,7 +236,8 @@ class Trainer:
         for agent, learner in self.learners.items():
             own = learner.tensors()
             models |= prefixed(agent, {k: v for k, v in own.items() if k.startswith("model/")})
-        metadata = {"episodes": str(self.progress.episodes), "score": json.dumps(found)}
+        metadata = checkpoint_metadata(self.scenario)
+        metadata |= {"episodes": str(self.progress.episodes), "score": json.dumps(found)}
         write_tensors(self.directory / BEST, models, metadata)
 
     def _record(
@@ -236,4 +255,5 @@ class Trainer:
             losses=losses or {},
             lap_times=finished.lap_times,
             collect=finished.shares.metrics(),
+            stage=self._curriculum.number if self._curriculum else 0,
         )

@@ -121,6 +121,19 @@ def free_box(track: Track) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return corners.min(axis=0), corners.max(axis=0)
 
 
+def observation_parts(
+    config: EnvConfig, parts: Sequence[ObservationPart] | None = None
+) -> tuple[tuple[ObservationPart, int], ...]:
+    """Name and size of each part of an observation, in order.
+
+    Args:
+        config: The environment.
+        parts: What is observed; none: the environment's setting.
+    """
+    sizes = {"lidar": config.lidar.beams, "others": 4 * (len(config.cars) - 1)}
+    return tuple((part, sizes.get(part, 4)) for part in parts or config.observation)
+
+
 class Observer:
     """Writes the observations of some cars.
 
@@ -148,7 +161,8 @@ class Observer:
     ) -> None:
         if cars is None:
             cars = [i for i, car in enumerate(config.cars) if car.driver is None]
-        parts = config.observation if parts is None else parts
+        if parts is None:
+            parts = config.observation
         low, high = free_box(track)
         # Range, and where the pose's zero is and how much a metre is.
         self._scales = np.concatenate(
@@ -156,14 +170,10 @@ class Observer:
         )
         self._parts = np.array([PARTS[part] for part in parts], np.int64)
         self._agents = np.array(
-            [
-                (i, config.cars[i].vehicle.speed_max, config.cars[i].vehicle.steer_max)
-                for i in cars
-            ],
+            [(i, config.cars[i].vehicle.speed_max, config.cars[i].vehicle.steer_max) for i in cars],
             _AGENT,
         )
-        sizes = {"lidar": config.lidar.beams, "others": 4 * (len(config.cars) - 1)}
-        self.parts = tuple((part, sizes.get(part, 4)) for part in parts)
+        self.parts = observation_parts(config, parts)
         lows = [
             np.full(size, 0.0 if part == "lidar" else -1.0, np.float32) for part, size in self.parts
         ]

@@ -169,26 +169,31 @@ def load_policy(path: Path, agent: str) -> Policy:
 
     try:
         with safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get(METADATA)
-            if text is None:
-                raise PolicyError(f"{path}: its metadata has no entry {METADATA!r}")
-            forms = _FORMATS.validate_json(text)
-            if agent not in forms:
-                known = ", ".join(map(repr, forms)) or "none"
-                raise PolicyError(f"{path}: no policy of {agent!r}; it has those of: {known}")
+            form = _format_of(agent, file.metadata() or {})
             there = set(file.keys())
-            names = {name: f"{agent}/{name}" for name in forms[agent].names}
-            tensors = {k: file.get_tensor(name) for k, name in names.items() if name in there}
-            return make_policy(forms[agent], tensors)
+            names = {name: f"{agent}/{name}" for name in form.names}
+            return make_policy(
+                form, {k: file.get_tensor(name) for k, name in names.items() if name in there}
+            )
     except PolicyError as error:
-        shown = str(error)
-        raise PolicyError(shown if shown.startswith(f"{path}") else f"{path}: {shown}") from None
+        raise PolicyError(f"{path}: {agent!r}: {error}") from None
+    except (OSError, SafetensorError, TypeError) as error:  # TypeError: a type numpy lacks
+        raise PolicyError(f"{path}: not a readable safetensors file: {error}") from None
+
+
+def _format_of(agent: str, metadata: Mapping[str, str]) -> PolicyFormat:
+    if METADATA not in metadata:
+        raise PolicyError(f"the file's metadata has no entry {METADATA!r}")
+    try:
+        forms = _FORMATS.validate_json(metadata[METADATA], strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise PolicyError(f"{path}: metadata {METADATA!r}: {where}: {first['msg']}") from None
-    except (OSError, SafetensorError, TypeError) as error:  # TypeError: a type numpy lacks
-        raise PolicyError(f"{path}: not a readable safetensors file: {error}") from None
+        raise PolicyError(f"metadata {METADATA!r}: {where}: {first['msg']}") from None
+    if agent not in forms:
+        known = ", ".join(map(repr, forms)) or "none"
+        raise PolicyError(f"the file has no policy of it; it has those of: {known}")
+    return forms[agent]
 
 
 def save_policy(path: Path, policies: Mapping[str, Policy]) -> None:

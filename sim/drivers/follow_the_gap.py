@@ -8,7 +8,7 @@ nathanotterness.com.
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numba import njit
@@ -81,7 +81,7 @@ def extend_disparities(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _obstacle_beside(ranges: NDArray[np.float32], driver: np.void, side: float) -> bool:
+def _obstacle_beside(ranges: NDArray[np.float32], driver: Any, side: float) -> bool:
     """Whether anything is beside the rear half of the car, on the side it would turn to."""
     for b in range(len(ranges)):
         angle = side * (driver.first_angle + driver.spacing * b)

@@ -76,14 +76,14 @@ class FrozenPolicy(Driver):
         path = base_dir / config.checkpoint
         policy = load_policy(path, config.agent)
         stated = policy.form.observation
-        parts = tuple(part for part, _ in stated) or None
-        self._observer = Observer(env, track, (car,), parts)
+        self._observer = Observer(env, track, (car,), [part for part, _ in stated] or None)
         size = len(self._observer.low)
-        if policy.observation_size != size or (stated and stated != self._observer.parts):
-            needs = _told(stated) if stated else "numbers"
+        if policy.observation_size != size or stated not in ((), self._observer.parts):
+            trained = _told(stated) if stated else "its parts are not stated"
             raise ValueError(
-                f"frozen_policy of {env.cars[car].name!r}: {config.agent!r} of {path} observes "
-                f"{policy.observation_size} ({needs}), its car {size} ({_told(self._observer.parts)})"
+                f"frozen_policy of {env.cars[car].name!r}: {config.agent!r} in {path} observes "
+                f"{policy.observation_size} numbers ({trained}), the car {size} "
+                f"({_told(self._observer.parts)})"
             )
         self._network = make_network(policy)
         self._scratch = make_scratch(self._network, num_envs)

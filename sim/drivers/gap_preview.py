@@ -9,7 +9,7 @@ IEEE Robotics and Automation Magazine 4, 1997).
 from __future__ import annotations
 
 import math
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -56,9 +56,7 @@ class _Previews(NamedTuple):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def free_distances(
-    ranges: NDArray[np.float32], driver: np.void, depth: NDArray[np.float64]
-) -> None:
+def free_distances(ranges: NDArray[np.float32], driver: Any, depth: NDArray[np.float64]) -> None:
     """How far a disc can move from the sensor in the middle direction of each sector.
 
     Args:
@@ -79,10 +77,7 @@ def free_distances(
         near = max(nearest[i], 1e-3)
         if near >= driver.horizon:
             continue
-        if near <= radius:
-            reach = math.pi / 2
-        else:
-            reach = math.asin(radius / near)
+        reach = math.pi / 2 if near <= radius else math.asin(radius / near)
         covered = int(reach / driver.spacing)
         for k in range(max(i - covered, 0), min(i + covered, count - 1) + 1):
             angle = driver.spacing * (k - i)
@@ -93,7 +88,7 @@ def free_distances(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _preview(
-    free: NDArray[np.float64], previews: _Previews, k: int, driver: np.void
+    free: NDArray[np.float64], previews: _Previews, k: int, driver: Any
 ) -> tuple[float, float]:
     """Mean clearance along a candidate's path, as a part of the horizon, and free length, m."""
     points = previews.ranges.shape[1]
@@ -196,12 +191,13 @@ class GapPreview(Driver):
         )
         self._settings = np.array([row], _SETTINGS)
         angle = float(self._settings["first_angle"][0])
-        headings = np.linspace(angle, angle + beams.spacing * group * (count - 1), config.candidates)
+        headings = np.linspace(
+            angle, angle + beams.spacing * group * (count - 1), config.candidates
+        )
         paths = _paths(headings, env, car, stride, round(config.preview / stride))
         ranges = np.hypot(paths[..., 0], paths[..., 1])
-        sectors = np.rint(
-            (np.arctan2(paths[..., 1], paths[..., 0]) - angle) / (beams.spacing * group)
-        ).astype(np.int64)
+        bearings = np.arctan2(paths[..., 1], paths[..., 0])
+        sectors = np.rint((bearings - angle) / spacing).astype(np.int64)
         sectors[(sectors < 0) | (sectors >= count)] = -1
         self._previews = _Previews(headings, ranges, sectors)
         self._last_course = np.full(num_envs, np.nan)

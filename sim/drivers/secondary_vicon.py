@@ -14,7 +14,6 @@ from sim.drivers.base import Driver
 from sim.layout import TARGET_SPEED, TARGET_STEER, YAW, X, Y
 from sim.world import WorldArrays
 
-
 # Settings of `SecondaryVicon` as its kernel takes them: one record, because compiled code
 # unpacks an array's header at each call, but a tuple field by field. See `SecondaryViconConfig`.
 _SECONDARY_VICON: Final = np.dtype(
