@@ -212,6 +212,7 @@ class PPOConfig(Config):
         0.0, ge=-20, le=2, description="First log of the actions' standard deviation. [-]"
     )
     learning_rate: Positive = Field(3e-4, description="Adam step of both networks. [-]")
+    adam_epsilon: Positive = Field(1e-5, description="Adam's epsilon. [-]")
     anneal_steps: int | None = Field(
         None, ge=1, description="Learning rate falls linearly to 0 in so many; null: not. [steps]"
     )

@@ -6,7 +6,7 @@ one from YAML and applies ``FED_*`` variables and command-line flags over it.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -66,7 +66,7 @@ class StageConfig(Config):
         found = []
         for chosen in self.spawn_sets:
             if chosen in known:
-                found.append(known.index(cast("tuple[str, ...]", chosen)))
+                found.append(known.index(chosen))
             elif isinstance(chosen, int) and chosen < len(known):
                 found.append(chosen)
             else:
