@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -133,7 +134,7 @@ def make_driver(
     config: DriverConfig,
     env: EnvConfig,
     car: int,
-    track: Track,
+    tracks: Track | Sequence[Track],
     *,
     num_envs: int = 1,
     base_dir: Path | None = None,
@@ -144,7 +145,7 @@ def make_driver(
         config: The driver.
         env: The environment it is part of.
         car: Index of the car it drives.
-        track: Where it drives.
+        tracks: Where it drives: a track, or those of the world, in their order.
         num_envs: Environments in the batch.
         base_dir: Directory that its files are relative to; none: the working directory.
 
@@ -152,7 +153,8 @@ def make_driver(
         ValueError: If the track has no line to follow.
     """
     if isinstance(config, PurePursuitConfig):
-        return PurePursuit(config, env, car, track, base_dir or Path())
+        tracks = (tracks,) if isinstance(tracks, Track) else tracks
+        return PurePursuit(config, env, car, tracks, base_dir or Path())
     if isinstance(config, FollowTheGapConfig):
         return FollowTheGap(config, env, car, num_envs)
     return SecondaryVicon(config, env, car)

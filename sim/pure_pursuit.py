@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ from sim.layout import TARGET_SPEED, TARGET_STEER, YAW, V, X, Y
 from sim.tracks import Track
 from sim.tracks.centerline import Centerline, curvature, point_at, points_at, polyline, project
 from sim.tracks.lanefile import read_lane
+from sim.tracks.stack import LineStack, line_of, stack_lines
 from sim.world import WorldArrays
 
 _STEP: Final = 0.25  # m, between the entries of a speed profile at most
@@ -35,16 +37,22 @@ _SETTINGS: Final = np.dtype(
 @njit(cache=True, nogil=True, error_model="numpy")
 def _pure_pursuit(
     state: NDArray[np.float64],
+    track: NDArray[np.int64],
     commands: NDArray[np.float64],
-    line: Centerline,
-    speeds: NDArray[np.float64],
+    lines: LineStack,
+    profiles: NDArray[np.float64],
+    starts: NDArray[np.int64],
     settings: NDArray[np.void],
     first: int,
     last: int,
 ) -> None:
     driver = settings[0]
-    car = driver.car
+    car, on = driver.car, track[first]
+    line, speeds = line_of(lines, on), profiles[starts[on] : starts[on + 1]]
     for e in range(first, last):
+        if track[e] != on:
+            on = track[e]
+            line, speeds = line_of(lines, on), profiles[starts[on] : starts[on + 1]]
         yaw = state[e, car, YAW]
         cos, sin = math.cos(yaw), math.sin(yaw)
         # Pure pursuit steers the rear axle along a circle through the point ahead.
@@ -112,28 +120,40 @@ class PurePursuit:
         config: The driver.
         env: The environment it is part of.
         car: Index of the car it drives.
-        track: Gives the centre line.
+        tracks: Give the centre lines.
         base_dir: Directory that a raceline's file is relative to.
 
     Raises:
-        ValueError: If there is neither a centre line nor a raceline.
+        ValueError: If there is neither a centre line nor a raceline, or several tracks with one.
         TrackError: If the raceline's file is wrong.
     """
 
     def __init__(
-        self, config: PurePursuitConfig, env: EnvConfig, car: int, track: Track, base_dir: Path
+        self,
+        config: PurePursuitConfig,
+        env: EnvConfig,
+        car: int,
+        tracks: Sequence[Track],
+        base_dir: Path,
     ) -> None:
+        name = env.cars[car].name
+        lines = [track.line for track in tracks]
         if config.raceline is not None:
+            if len(tracks) > 1:
+                raise ValueError(
+                    f"pure_pursuit of {name!r}: a raceline is that of one track, but there are "
+                    f"{len(tracks)}; without it, the car follows each one's centre line"
+                )
             lane = read_lane(base_dir / config.raceline)
-            self._line = polyline(lane.points, lane.closed)
-        elif track.length > 0:
-            self._line = track.line
-        else:
-            raise ValueError(
-                f"pure_pursuit of {env.cars[car].name!r} needs a raceline: "
-                f"{track.name} has no centre line"
-            )
-        self._speeds = speed_profile(self._line, config.speed, config.acceleration)
+            lines = [polyline(lane.points, lane.closed)]
+        for line, track in zip(lines, tracks, strict=True):
+            if not line.length > 0:
+                raise ValueError(
+                    f"pure_pursuit of {name!r} needs a raceline: {track.name} has no centre line"
+                )
+        profiles = [speed_profile(line, config.speed, config.acceleration) for line in lines]
+        self._lines, self._profiles = stack_lines(lines), np.concatenate(profiles)
+        self._starts = np.cumsum([0, *map(len, profiles)])
         vehicle = env.cars[car].vehicle
         row = (
             car,
@@ -152,4 +172,14 @@ class PurePursuit:
         self, world: WorldArrays, commands: NDArray[np.float64], first: int, last: int
     ) -> None:
         """Write the car's commands in the environments ``first`` to ``last - 1``."""
-        _pure_pursuit(world.state, commands, self._line, self._speeds, self._settings, first, last)
+        _pure_pursuit(
+            world.state,
+            world.track,
+            commands,
+            self._lines,
+            self._profiles,
+            self._starts,
+            self._settings,
+            first,
+            last,
+        )

@@ -13,9 +13,9 @@ from sim.config import EnvConfig
 from sim.drivers import Driver, make_driver
 from sim.layout import COMMAND_SIZE, STEER, TARGET_SPEED, TARGET_STEER, V
 from sim.observation import Observer
-from sim.spawning import make_spawner
+from sim.spawning import Starts
 from sim.tasks import FINISHED, NONE, OTHER_DONE, Episodes, Task, make_task, world_outcome
-from sim.tracks import Track, make_track
+from sim.tracks import Track, make_tracks
 from sim.vehicle import DRAWN, V_MIN
 from sim.world import World, compiled
 
@@ -118,7 +118,7 @@ def _conclude(
 
 
 class Race:
-    """E environments of the same cars on the same track: the engine under every environment.
+    """E environments of the same cars on the same tracks: the engine under every environment.
 
     Cars without a driver are the agents. An agent is terminated when it crashes, finishes
     (see `sim.laps`) or accomplishes its task; it is truncated when its task gives up or at
@@ -142,7 +142,8 @@ class Race:
         config: The environment.
         num_envs: E.
         agents: Names of the agents, in the order of the cars.
-        track: The track.
+        tracks: The tracks; each episode is on one.
+        episode_track: (E,) index of the track that each environment's episode is on.
         world: The physics.
         spawn_sets: Spawn names, one a car, for each set that an episode can start from; none
             for starts that have no names.
@@ -171,9 +172,9 @@ class Race:
         self.agents = tuple(car.name for car in config.cars if car.driver is None)
         self._seeds = np.random.SeedSequence().spawn(num_envs)
         self._started = [0] * num_envs  # episodes of the stream, by environment
-        self.track: Track = make_track(config.track, base_dir)
+        self.tracks: tuple[Track, ...] = make_tracks(config.track, base_dir)
         self.world = World(
-            self.track,
+            self.tracks,
             [car.vehicle for car in config.cars],
             config.lidar,
             num_envs=num_envs,
@@ -185,7 +186,8 @@ class Race:
         for i, car in enumerate(config.cars):
             if car.vehicle.control == "rates" and not car.reverse:
                 self.world.vehicles[:, i, V_MIN] = 0.0
-        observer = Observer(config, self.track)
+        self.episode_track = self.world.arrays.track
+        observer = Observer(config, self.tracks)
         self._observer = observer
         self.observation_low, self.observation_high = observer.low, observer.high
         self._cars = _car_table(config)
@@ -195,7 +197,7 @@ class Race:
         for i, car in enumerate(config.cars):
             if car.driver is not None:
                 driver = make_driver(
-                    car.driver, config, i, self.track, num_envs=num_envs, base_dir=base_dir
+                    car.driver, config, i, self.tracks, num_envs=num_envs, base_dir=base_dir
                 )
                 self._drivers.append(driver)
             if car.task is not None:
@@ -219,9 +221,16 @@ class Race:
         self._actions = np.zeros((num_envs, A, COMMAND_SIZE), np.float32)
         self._begin = compiled(_begin, *self._begin_arguments(), 0, 1)
         self._conclude = compiled(_conclude, *self._conclude_arguments(), 0, 1)
-        self._spawner = make_spawner(config, self.track)
-        self.spawn_sets = self._spawner.sets
-        self._check_spawns()
+        self._starts = Starts(config, self.tracks)
+        self.spawn_sets = self._starts.sets
+        self._check_starts()
+
+    @property
+    def track(self) -> Track:
+        """The track, if there is only one; else see `tracks` and `episode_track`."""
+        if len(self.tracks) > 1:
+            raise ValueError(f"there are {len(self.tracks)} tracks: see tracks and episode_track")
+        return self.tracks[0]
 
     def _begin_arguments(self) -> tuple[Any, ...]:
         config = self.config
@@ -234,35 +243,39 @@ class Race:
         any_ends = config.end_when == "any"
         return world.crashed, world.finished, self.episodes, self._cars, config.max_steps, any_ends
 
-    def _check_spawns(self) -> None:
-        trials = list(self._spawner.trials())
-        for what, poses in trials:
+    def _check_starts(self) -> None:
+        trials = list(self._starts.trials())
+        for what, track, poses in trials:
             try:
-                self.world.place(0, poses, 0)
+                self.world.place(0, poses, 0, track)
             except ValueError as error:
                 raise ValueError(f"{what}: {error}") from error
         for env in range(self.num_envs):  # so that stepping before a reset is harmless
-            self.world.place(env, trials[0][1], 0)
+            self.world.place(env, trials[0][2], 0)
 
-    def reset(self, env: int, seed: Seed, *, spawn_set: int | None = None) -> None:
+    def reset(
+        self, env: int, seed: Seed, *, spawn_set: int | None = None, track: int | None = None
+    ) -> None:
         """Start a new episode in one environment and write its observations.
 
-        The seed alone decides where the cars start, the noise and what differs between cars
-        (`HeterogeneityConfig`), whatever the batch position.
+        The seed alone decides the track, where the cars start, the noise and what differs between
+        cars (`HeterogeneityConfig`), whatever the batch position. A track that is asked for
+        changes nothing else, nor does the number of tracks.
 
         Args:
             env: Index of the environment.
             seed: Seed of the environment's own random generator.
             spawn_set: Index of the spawn set; none: drawn uniformly.
+            track: Index of the track; none: drawn uniformly.
 
         Raises:
-            ValueError: If there is no such spawn set, or a random start finds no room.
+            ValueError: If there is no such spawn set or track, or a random start finds no room.
         """
         rng = np.random.default_rng(seed)
         noise_key = int(rng.integers(2**64, dtype=np.uint64))
-        poses = self._spawner.draw(rng, spawn_set)
+        track, poses = self._starts.draw(seed, rng, track, spawn_set)
         self._draw_vehicles(env, rng)
-        self.world.place(env, poses, noise_key)
+        self.world.place(env, poses, noise_key, track)
         episodes = self.episodes
         episodes.rewards[env] = episodes.returns[env] = 0.0
         episodes.terminated[env] = episodes.truncated[env] = episodes.over[env] = False
@@ -297,13 +310,15 @@ class Race:
         self._seeds[env] = seed if isinstance(seed, sequence) else sequence(seed)
         self._started[env] = 0
 
-    def next_episode(self, env: int, *, spawn_set: int | None = None) -> None:
+    def next_episode(
+        self, env: int, *, spawn_set: int | None = None, track: int | None = None
+    ) -> None:
         """Start the next episode of an environment's stream; see `reset`."""
         stream = self._seeds[env]
         # The n-th child that `SeedSequence.spawn` would make, without counting inside it.
         key = (*stream.spawn_key, self._started[env])
         episode = np.random.SeedSequence(stream.entropy, spawn_key=key)
-        self.reset(env, episode, spawn_set=spawn_set)
+        self.reset(env, episode, spawn_set=spawn_set, track=track)
         self._started[env] += 1
 
     def autoreset(self) -> NDArray[np.int64]:

@@ -23,6 +23,7 @@ from sim.config.tracks import (
     MapTrack,
     OvalTrack,
     RandomTrack,
+    SeveralTracks,
     TrackConfig,
 )
 from sim.config.vehicle import HeterogeneityConfig, LidarConfig, Range, VehicleConfig
@@ -50,6 +51,7 @@ __all__ = [
     "Range",
     "RenderConfig",
     "SecondaryViconConfig",
+    "SeveralTracks",
     "SpawnConfig",
     "TaskConfig",
     "TrackConfig",
