@@ -33,6 +33,15 @@ def build_parser() -> argparse.ArgumentParser:
         "--resume", metavar="FED_ROOT", help="go on with a run, exactly; --episodes may extend it"
     )
     parser.add_argument(
+        "--mode",
+        choices=("train", "eval"),
+        default="train",
+        help="learn, or run evaluation.episodes greedily and report (default: train)",
+    )
+    parser.add_argument(
+        "--checkpoint", metavar="FILE", help="models to evaluate: best, state or global.safetensors"
+    )
+    parser.add_argument(
         "--max-parallel", metavar="N", help="clients or replicas at a time (default: cores)"
     )
     parser.add_argument(
@@ -101,6 +110,10 @@ def _run(arguments: argparse.Namespace) -> int:
     if settled.hosts and arguments.resume is None:
         launch.refuse_used(rundir.root)
     launch.check_environment(scenario)
+    if settled.mode == "eval":
+        from f110_fl.evaluate import evaluate
+
+        return evaluate(scenario, rundir, settled.checkpoint, Console(stderr=True))
     with ExitStack() as stack:
         if settled.hosts:
             resumed = arguments.resume is not None

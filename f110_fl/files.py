@@ -117,6 +117,29 @@ def _with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
     return len(text).to_bytes(8, "little") + text + data[start:]
 
 
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write a NumPy ``.npz`` file atomically; no array may need pickle.
+
+    Args:
+        path: The file, in a folder that exists.
+        arrays: By name.
+
+    Raises:
+        ValueError: If an array holds Python objects.
+        OSError: If it cannot be written; the old file is then untouched.
+    """
+    import io
+
+    import numpy as np
+
+    for name, array in arrays.items():
+        if array.dtype.hasobject:  # NumPy would pickle it
+            raise ValueError(f"array {name!r} holds Python objects")
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    write_atomic(path, buffer.getvalue())
+
+
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Return the tensors of a safetensors file, on the CPU, in the order of their names.
 

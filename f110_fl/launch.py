@@ -47,14 +47,17 @@ def check_environment(scenario: Scenario) -> None:
     """
     import numpy as np
 
-    from sim.envs import F110ParallelEnv
+    from sim.layout import COMMAND_SIZE
+    from sim.race import Race
 
     try:
-        env = F110ParallelEnv(scenario.env)
+        race = Race(scenario.env)
+        if scenario.evaluation.track is not None:
+            Race(scenario.evaluation_env)
     except ValueError as error:
         raise UserError(str(error)) from error
-    env.reset(seed=0)
-    env.step({agent: np.zeros(2, np.float32) for agent in env.agents})
+    race.reset(0, 0)
+    race.step(np.zeros((1, len(race.agents), COMMAND_SIZE), np.float32))
 
 
 @contextmanager

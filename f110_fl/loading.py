@@ -25,8 +25,9 @@ from f110_fl.yaml_tree import Path as KeyPath
 def load_scenario(path: Path, overrides: Sequence[Override] = ()) -> Scenario:
     """Read, override and validate a scenario.
 
-    Validation is strict: ``"3"``, ``3.0`` and ``true`` are no whole numbers. Files of tracks and
-    racing lines are relative to the scenario's folder in YAML, and absolute in the result.
+    Validation is strict: ``"3"``, ``3.0`` and ``true`` are no whole numbers. Files of tracks,
+    racing lines and policies are relative to the scenario's folder in YAML, and absolute in the
+    result.
 
     Args:
         path: The YAML file.
@@ -240,12 +241,17 @@ def _blamed(problem: _Problem, document: Document, overrides: Sequence[Override]
 def _file_settings(data: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
     """Yield where a scenario names files that it needs, and what kind they are."""
     track = data["env"]["track"]
-    if "file" in track:
-        kind = "a map's YAML file" if track["kind"] == "map" else "a CSV file"
-        yield ("env", "track", "file"), kind
+    tracks: dict[KeyPath, dict[str, Any]] = {("env", "track"): track}
+    for i, one in enumerate(track.get("tracks", ())):
+        tracks["env", "track", "tracks", i] = one
+    for path, one in tracks.items():
+        if "file" in one:
+            kind = "a map's YAML file" if one["kind"] == "map" else "a CSV file"
+            yield (*path, "file"), kind
     for i, car in enumerate(data["env"]["cars"]):
-        if car["driver"] and car["driver"].get("raceline") is not None:
-            yield ("env", "cars", i, "driver", "raceline"), "a CSV file"
+        for key, kind in (("raceline", "a CSV file"), ("checkpoint", "a safetensors file")):
+            if car["driver"] and car["driver"].get(key) is not None:
+                yield ("env", "cars", i, "driver", key), kind
 
 
 def _with_files(

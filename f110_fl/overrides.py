@@ -181,6 +181,9 @@ VARIABLES: Final = (
     Setting("FED_TIMEOUT", ("federated", "timeout"), _decimal),
     Setting("FED_WEIGHTS", _WEIGHTS, _weights, "numbers above 0, as id:weight,... or weight,..."),
     Setting("RUN_SEED", ("seed",), _whole),
+    Setting("COLLECT_WORKERS", ("collect", "workers"), _whole),
+    Setting("COLLECT_PREFETCH", ("collect", "prefetch"), _whole),
+    Setting("COLLECT_SEED_STRIDE", ("collect", "seed_stride"), _whole),
     Setting("WANDB_RUN_GROUP", ("wandb", "group_template"), _literal),
     Setting("WANDB_NAME", ("wandb", "name_template"), _literal),
 )
@@ -189,19 +192,17 @@ FLAGS: Final = (
     Setting("--repeat", _CLIENTS, _whole),
     Setting("--episodes", ("episodes",), _whole),
     Setting("--eval-episodes", ("evaluation", "episodes"), _whole),
+    Setting("--collect-workers", ("collect", "workers"), _whole),
+    Setting("--collect-prefetch", ("collect", "prefetch"), _whole),
+    Setting("--collect-seed-stride", ("collect", "seed_stride"), _whole),
     Setting("--wandb-prefix", ("wandb", "prefix"), empty_ok=True),
     Setting("--wandb-group-template", ("wandb", "group_template")),
     Setting("--wandb-name-template", ("wandb", "name_template")),
 )
 
 # Names kept from the original system for what this version does not do.
-UNAVAILABLE: Final = ("COLLECT_WORKERS", "COLLECT_PREFETCH", "COLLECT_SEED_STRIDE")
-UNAVAILABLE_FLAGS: Final = (
-    "--collect-workers",
-    "--collect-prefetch",
-    "--collect-seed-stride",
-    "--grid",
-)
+UNAVAILABLE: Final[tuple[str, ...]] = ()
+UNAVAILABLE_FLAGS: Final = ("--grid",)
 
 
 def environment_overrides(environ: Mapping[str, str]) -> list[Override]:

@@ -19,9 +19,12 @@ EpisodeKind = Literal["train", "evaluate"]
 class EpisodeRecord:
     """One episode of one client, one line of its ``episodes.jsonl``.
 
-    ``returns`` and ``outcomes`` have a key for each learning car; ``steps`` counts actions,
-    ``env_steps`` the client's training actions so far, ``seconds`` is wall-clock time
-    including updates, ``losses`` the learners' metrics since the last training episode.
+    ``returns`` and ``losses`` have keys for the learning cars, ``outcomes`` and ``lap_times``
+    (s) for every car. ``steps`` counts actions, ``env_steps`` the client's training actions so
+    far. ``seconds`` is the wall-clock time since the episode that ended before, ``collect`` what
+    of it went into acting, stepping and learning, and the share of the batch that was idle.
+    ``losses`` are the learners' metrics since the last training episode, ``stage`` is the
+    curriculum's when the episode ended.
     """
 
     kind: EpisodeKind
@@ -33,6 +36,9 @@ class EpisodeRecord:
     returns: dict[str, float]
     outcomes: dict[str, str]
     losses: dict[str, float] = field(default_factory=dict)
+    lap_times: dict[str, list[float]] = field(default_factory=dict)
+    collect: dict[str, float] = field(default_factory=dict)
+    stage: int = 0
 
     def to_json(self) -> str:
         """Return the record as one line of JSON, without the newline."""
@@ -86,6 +92,8 @@ class Progress:
     episodes: int = 0  # training episodes completed
     env_steps: int = 0  # training actions taken
     log_bytes: int = 0  # length of episodes.jsonl that belongs to this state
+    best: tuple[float, ...] = ()  # score of the best evaluation so far
+    curriculum: dict[str, Any] = field(default_factory=dict)  # its state
 
 
 def saved_progress(directory: Path) -> Progress:
@@ -93,7 +101,8 @@ def saved_progress(directory: Path) -> Progress:
     state = directory / STATE
     if not state.exists():
         return Progress()
-    return Progress(**json.loads(read_metadata(state)["progress"]))
+    values = json.loads(read_metadata(state)["progress"])
+    return Progress(**values | {"best": tuple(values["best"])})
 
 
 def trim_episodes(directory: Path) -> None:

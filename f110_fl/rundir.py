@@ -9,6 +9,7 @@ from typing import Final
 # In a client's directory.
 STATE: Final = "state.safetensors"
 EPISODES: Final = "episodes.jsonl"
+BEST: Final = "best.safetensors"
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,30 @@ one from YAML and applies ``FED_*`` variables and command-line flags over it.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal, cast
 
 from pydantic import Field, model_validator
 
 from f110_fl.federated_config import FederatedConfig
 from f110_fl.learner_config import LearnerConfig
 from f110_fl.templates import check_placeholders
-from sim.config import Config, EnvConfig
+from sim.config import Config, EnvConfig, TrackConfig
+
+Metric = Literal["success_rate", "return", "lap_time"]
+
+
+class CollectConfig(Config):
+    """How training episodes are run."""
+
+    workers: int = Field(
+        1, ge=1, le=4096, description="Environments stepped together, an episode each. [episodes]"
+    )
+    prefetch: int | None = Field(
+        None, ge=1, description="Episodes under way at most; null: one a worker. [episodes]"
+    )
+    seed_stride: int = Field(
+        1, ge=1, lt=2**31, description="From an episode's seed to the next one's. [-]"
+    )
 
 
 class EvaluationConfig(Config):
@@ -21,6 +37,72 @@ class EvaluationConfig(Config):
 
     every: int = Field(10, ge=1, description="Training episodes between evaluations. [episodes]")
     episodes: int = Field(5, ge=0, description="Episodes an evaluation; 0: none. [episodes]")
+    track: TrackConfig | None = Field(
+        None, description="Where to evaluate; null: where training takes place. [-]"
+    )
+    best: Metric = Field(
+        "success_rate",
+        description="What the best checkpoint is best at; ties go by return. [-]",
+    )
+
+
+class StageConfig(Config):
+    """What training episodes are like at a stage of the curriculum."""
+
+    spawn_sets: tuple[Annotated[int, Field(ge=0)] | tuple[str, ...], ...] = Field(
+        (),
+        description="Those of env.spawn_sets that are drawn from, as they are written there or "
+        "by index from 0; none: all. [-]",
+    )
+    difficulty: float = Field(1.0, gt=0, description="Factor of the scripted cars' speeds. [-]")
+
+    def indices(self, env: EnvConfig) -> tuple[int, ...] | None:
+        """Indices of the stage's spawn sets among the environment's; None: all.
+
+        Raises:
+            ValueError: If there is no such spawn set.
+        """
+        known = list(env.spawn_sets)
+        found = []
+        for chosen in self.spawn_sets:
+            if chosen in known:
+                found.append(known.index(cast("tuple[str, ...]", chosen)))
+            elif isinstance(chosen, int) and chosen < len(known):
+                found.append(chosen)
+            else:
+                what = chosen if isinstance(chosen, int) else list(chosen)
+                shown = f"0 to {len(known) - 1}" if known else "none"
+                raise ValueError(f"spawn set {what} is not in env.spawn_sets: {shown}")
+        return tuple(found) or None
+
+
+class CurriculumConfig(Config):
+    """Stages of growing difficulty, by an agent's success rate in training."""
+
+    agent: str = Field(description="Whose success counts. [name]")
+    window: int = Field(
+        50, ge=1, description="Latest episodes of a stage that the rate is taken over. [episodes]"
+    )
+    raise_above: float = Field(
+        0.7, ge=0, lt=1, description="Success rate above which the stage rises. [-]"
+    )
+    lower_below: float = Field(
+        0.2, ge=0, le=1, description="Success rate below which the stage falls. [-]"
+    )
+    patience: int = Field(
+        10, ge=1, description="Episodes in a row that the rate must be so. [episodes]"
+    )
+    stages: tuple[StageConfig, ...] = Field(
+        min_length=1, description="The stages, easiest first. [-]"
+    )
+
+    @model_validator(mode="after")
+    def _order(self) -> CurriculumConfig:
+        if self.lower_below > self.raise_above:
+            raise ValueError(
+                f"lower_below, {self.lower_below:g}, is above raise_above, {self.raise_above:g}"
+            )
+        return self
 
 
 class WandbConfig(Config):
@@ -61,9 +143,13 @@ class Scenario(Config):
     threads: int = Field(1, ge=1, le=256, description="PyTorch threads a client. [threads]")
     env: EnvConfig = Field(EnvConfig(), description="The environment. [-]")
     learners: dict[str, LearnerConfig] = Field(
-        min_length=1, description="Learner of each car that has no driver, by car. [-]"
+        {}, description="Learner of each car that has no driver, by car. [-]"
     )
+    collect: CollectConfig = Field(CollectConfig(), description="Collecting experience. [-]")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="Evaluation. [-]")
+    curriculum: CurriculumConfig | None = Field(
+        None, description="Curriculum of the training episodes; null: none. [-]"
+    )
     checkpoint_every: int = Field(
         50, ge=1, description="Episodes between an unfederated replica's checkpoints. [episodes]"
     )
@@ -84,11 +170,25 @@ class Scenario(Config):
                 raise ValueError(
                     f"federated.agents names {name!r}; learners are {list(self.learners)}"
                 )
+        if self.curriculum is not None:
+            if self.curriculum.agent not in free:
+                raise ValueError(
+                    f"curriculum.agent is {self.curriculum.agent!r}; cars without a driver are "
+                    f"{free}"
+                )
+            for stage in self.curriculum.stages:
+                stage.indices(self.env)
         if self.seeds and len(self.seeds) != self.federated.clients:
             raise ValueError(
                 f"seeds needs one a client: {self.federated.clients}, found {len(self.seeds)}"
             )
         return self
+
+    @property
+    def evaluation_env(self) -> EnvConfig:
+        """The environment of evaluations."""
+        track = self.evaluation.track
+        return self.env if track is None else self.env.model_copy(update={"track": track})
 
     @property
     def federated_agents(self) -> tuple[str, ...]:

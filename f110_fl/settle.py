@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from f110_fl.errors import UserError
+from f110_fl.files import find_file
 from f110_fl.launch import completed_rounds, run_root
 from f110_fl.loading import load_scenario, parse_resolved
 from f110_fl.overrides import (
@@ -32,6 +33,8 @@ class Settled:
     max_parallel: int
     rundir: RunDir
     engine: str  # "simulation" or "deployment"
+    mode: str = "train"  # or "eval"
+    checkpoint: Path | None = None  # to evaluate
 
     @property
     def hosts(self) -> bool:
@@ -56,6 +59,12 @@ def settle(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settled
         raise UserError("--scenario FILE is missing (or --resume FED_ROOT)")
     overrides = [*environment_overrides(environ), *command_line_overrides(arguments)]
     scenario = load_scenario(Path(arguments.scenario), overrides)
+    if arguments.mode == "eval":
+        return _settle_evaluation(arguments, environ, scenario)
+    if arguments.checkpoint is not None:
+        raise UserError(f"--checkpoint={arguments.checkpoint!r}: needs --mode eval")
+    if not scenario.learners:
+        raise UserError(f"{arguments.scenario}: nothing learns; allowed: --mode eval")
     clients = scenario.federated.clients
     own_id = client_id(environ, clients)
     if own_id is not None:
@@ -63,6 +72,28 @@ def settle(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settled
     rundir = RunDir(run_root(scenario))
     max_parallel = _max_parallel(arguments, scenario)
     return Settled(scenario, own_id, max_parallel, rundir, arguments.engine)
+
+
+def _settle_evaluation(
+    arguments: argparse.Namespace, environ: Mapping[str, str], scenario: Scenario
+) -> Settled:
+    """Check what an evaluation needs."""
+    if "FED_CLIENT_ID" in environ:
+        raise UserError(f"FED_CLIENT_ID={environ['FED_CLIENT_ID']!r}: not with --mode eval")
+    if scenario.evaluation.episodes < 1:
+        raise UserError("--mode eval: evaluation.episodes is 0; set it, or --eval-episodes")
+    checkpoint = None
+    if scenario.learners:
+        if arguments.checkpoint is None:
+            names = ", ".join(scenario.learners)
+            raise UserError(f"--checkpoint FILE is missing: the models of {names}")
+        checkpoint = find_file(arguments.checkpoint, Path.cwd())
+        if checkpoint is None:
+            raise UserError(f"--checkpoint={arguments.checkpoint!r}: no such file")
+    elif arguments.checkpoint is not None:
+        raise UserError(f"--checkpoint={arguments.checkpoint!r}: nothing in the scenario learns")
+    rundir = RunDir(run_root(scenario))
+    return Settled(scenario, None, 1, rundir, arguments.engine, "eval", checkpoint)
 
 
 def _check_by_hand(scenario: Scenario, own_id: int) -> None:

@@ -6,14 +6,18 @@ The same object serves a Flower client, simulated or deployed, and an unfederate
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from f110_fl.collector import Collector, Explorer, Finished
+from f110_fl.curriculum import Curriculum
+from f110_fl.evaluation import Evaluator, score
+from f110_fl.export import checkpoint_metadata
 from f110_fl.files import read_tensors, write_tensors
 from f110_fl.learners import Learner, make_learner
 from f110_fl.records import (
@@ -25,26 +29,48 @@ from f110_fl.records import (
     trim_episodes,
     unprefixed,
 )
-from f110_fl.rundir import EPISODES, STATE
+from f110_fl.rundir import BEST, EPISODES, STATE
 from f110_fl.scenario import Scenario
-from f110_fl.seeding import Use, integer, stream
-from sim.envs import F110ParallelEnv
+from f110_fl.seeding import Use, stream
+from sim.layout import COMMAND_SIZE
+from sim.race import Race
 
 Tensors = dict[str, torch.Tensor]
 
 
+def make_learners(
+    scenario: Scenario,
+    race: Race,
+    seed: Callable[[int], np.random.SeedSequence],
+    directory: Path | None = None,
+) -> dict[str, Learner]:
+    """Return the scenario's learners, by agent.
+
+    Args:
+        scenario: Whose learners.
+        race: The environments that they collect from.
+        seed: Of the learner with a given index.
+        directory: Where their experience survives a restart; None: in memory only.
+    """
+    return {
+        agent: make_learner(
+            config,
+            len(race.observation_low),
+            COMMAND_SIZE,
+            seed(index),
+            num_envs=race.num_envs,
+            replay_path=directory and directory / f"{agent}.replay",
+        )
+        for index, (agent, config) in enumerate(scenario.learners.items())
+    }
+
+
 def initial_tensors(scenario: Scenario) -> Tensors:
     """Return the tensors that every client's learners start a federation from."""
-    env = F110ParallelEnv(scenario.env)
+    race = Race(scenario.env)
+    learners = make_learners(scenario, race, partial(stream, scenario.seed, Use.MODEL))
     tensors: Tensors = {}
-    for index, (agent, config) in enumerate(scenario.learners.items()):
-        learner = make_learner(
-            config,
-            env.observation_space(agent).shape[0],
-            env.action_space(agent).shape[0],
-            stream(scenario.seed, Use.MODEL, index),
-            replay_path=None,
-        )
+    for agent, learner in learners.items():
         tensors |= prefixed(agent, learner.tensors())
     return tensors
 
@@ -53,8 +79,9 @@ class Trainer:
     """Run episodes, learns from them and keeps everything needed to go on exactly.
 
     Its directory holds ``state.safetensors`` (networks, optimizers, counters, random
-    states), one memory-mapped replay file a learner and ``episodes.jsonl``. The state file
-    is the commit point: whatever is newer than it is discarded when the client is opened.
+    states), one memory-mapped replay file a learner, ``best.safetensors`` (the models of the
+    best evaluation) and ``episodes.jsonl``. The state file is the commit point: whatever is
+    newer than it is discarded, or made again, when the client is opened.
     """
 
     def __init__(self, scenario: Scenario, client_id: int, directory: Path) -> None:
@@ -65,35 +92,39 @@ class Trainer:
         self.directory = directory
         self.seed = scenario.seeds[client_id] if scenario.seeds else scenario.seed
         self.progress = Progress()
-        self.env = F110ParallelEnv(scenario.env)
-        self.learners: dict[str, Learner] = {
-            agent: make_learner(
-                config,
-                self.env.observation_space(agent).shape[0],
-                self.env.action_space(agent).shape[0],
-                stream(self.seed, Use.LEARNER, client_id, index),
-                replay_path=directory / f"{agent}.replay",
-            )
-            for index, (agent, config) in enumerate(scenario.learners.items())
-        }
+        race = Race(scenario.env, num_envs=scenario.collect.workers, num_threads=scenario.threads)
+        self._collector = Collector(race, scenario.collect.prefetch)
+        self._evaluator: Evaluator | None = None
+        self._curriculum: Curriculum | None = None
+        if scenario.curriculum is not None:
+            self._curriculum = Curriculum(scenario.curriculum, scenario.env)
+        self.learners = make_learners(
+            scenario, race, partial(stream, self.seed, Use.LEARNER, client_id), directory
+        )
         self._episodes_path = directory / EPISODES
         self._state_path = directory / STATE
         self._signature: tuple[int, int, int] | None = None
         if self._state_path.exists():
             self._load()
         trim_episodes(directory)
+        if self._curriculum is not None:
+            self._curriculum.apply(race)
 
     # ------------------------------------------------------------------ persistence
 
     def save(self) -> None:
         """Make the present the state that the client is opened with next time."""
         self.progress.log_bytes = self._log_size()
+        if self._curriculum is not None:
+            self.progress.curriculum = self._curriculum.state()
         tensors: Tensors = {}
         for agent, learner in self.learners.items():
             learner.write_journal()
             tensors |= prefixed(agent, learner.tensors())
             tensors |= prefixed(f"{agent}/local", learner.local_state())
-        write_tensors(self._state_path, tensors, {"progress": json.dumps(asdict(self.progress))})
+        metadata = checkpoint_metadata(self.scenario)
+        metadata["progress"] = json.dumps(asdict(self.progress))
+        write_tensors(self._state_path, tensors, metadata)
         for learner in self.learners.values():
             learner.apply_journal()
         self._signature = self._signature_on_disk()
@@ -105,6 +136,8 @@ class Trainer:
     def _load(self) -> None:
         tensors = read_tensors(self._state_path)
         self.progress = saved_progress(self.directory)
+        if self._curriculum is not None:
+            self._curriculum.load_state(self.progress.curriculum)
         for agent, learner in self.learners.items():
             own = unprefixed(agent, tensors)
             local = unprefixed("local", own)
@@ -156,67 +189,71 @@ class Trainer:
         """
         records: list[EpisodeRecord] = []
         evaluation = self.scenario.evaluation
+        players = {agent: Explorer(learner) for agent, learner in self.learners.items()}
         with self._episodes_path.open("a", encoding="utf-8", buffering=1) as log:
-            for _ in range(episodes):
-                records.append(self._train_episode())
-                log.write(records[-1].to_json() + "\n")
-                if self.progress.episodes % evaluation.every == 0:
-                    for index in range(evaluation.episodes):
-                        records.append(self._evaluation_episode(index))
-                        log.write(records[-1].to_json() + "\n")
+            for finished in self._collector.run(self._seeds(episodes), players):
+                new = [self._trained(finished)]
+                if evaluation.episodes and self.progress.episodes % evaluation.every == 0:
+                    new += self._evaluate()
+                for record in new:
+                    log.write(record.to_json() + "\n")
+                records += new
         return records
 
-    def _train_episode(self) -> EpisodeRecord:
-        sequence = stream(self.seed, Use.TRAIN_EPISODE, self.client_id, self.progress.episodes)
-        return self._run_episode("train", sequence)
+    def _seeds(self, episodes: int) -> Iterator[np.random.SeedSequence]:
+        first, stride = self.progress.episodes, self.scenario.collect.seed_stride
+        for number in range(first, first + episodes):
+            yield stream(self.seed, Use.TRAIN_EPISODE, self.client_id, number * stride)
 
-    def _evaluation_episode(self, index: int) -> EpisodeRecord:
-        """Run the greedy policy; episode ``index`` has the same seed every time."""
-        sequence = stream(self.scenario.seed, Use.EVALUATION_EPISODE, index)
-        return self._run_episode("evaluate", sequence)
-
-    def _run_episode(self, kind: EpisodeKind, sequence: np.random.SeedSequence) -> EpisodeRecord:
-        """Run one episode; only training explores, learns and counts as progress."""
-        started = time.perf_counter()
-        training = kind == "train"
-        env, learners, progress = self.env, self.learners, self.progress
-        returns = dict.fromkeys(learners, 0.0)
-        outcomes = dict.fromkeys(learners, "none")
-        steps = 0
-        observations, _ = env.reset(seed=integer(sequence))
-        while env.agents:
-            actions = {a: learners[a].act(observations[a], explore=training) for a in env.agents}
-            after, rewards, terminated, truncated, infos = env.step(actions)
-            steps += 1
-            for agent, action in actions.items():
-                if training:
-                    learners[agent].observe(
-                        observations[agent],
-                        action,
-                        rewards[agent],
-                        after[agent],
-                        terminated=terminated[agent],
-                        truncated=truncated[agent],
-                    )
-                    learners[agent].update()
-                returns[agent] += rewards[agent]
-                if terminated[agent] or truncated[agent]:
-                    outcomes[agent] = infos[agent]["outcome"]
-            observations = after
+    def _trained(self, finished: Finished) -> EpisodeRecord:
+        """Count a training episode."""
+        self.progress.episodes += 1
+        self.progress.env_steps += finished.steps
         losses: dict[str, float] = {}
-        if training:
-            progress.episodes += 1
-            progress.env_steps += steps
-            for agent, learner in learners.items():
-                losses |= prefixed(agent, learner.pop_metrics())
+        for agent, learner in self.learners.items():
+            losses |= prefixed(agent, learner.pop_metrics())
+        curriculum = self._curriculum
+        if curriculum is not None:
+            outcome = finished.outcomes[curriculum.config.agent]
+            if curriculum.observe(outcome, finished.env):
+                curriculum.apply(self._collector.race)
+        return self._record("train", finished, losses)
+
+    def _evaluate(self) -> list[EpisodeRecord]:
+        """Evaluate the greedy policies, and keep the models if none were better."""
+        evaluation = self.scenario.evaluation
+        if self._evaluator is None:
+            self._evaluator = Evaluator(self.scenario, evaluation.episodes)
+        episodes = self._evaluator.run({a: own.policy for a, own in self.learners.items()})
+        found = score(episodes, self.learners, evaluation.best)
+        if not self.progress.best or found > self.progress.best:
+            self.progress.best = found
+            self._save_best(found)
+        return [self._record("evaluate", finished) for finished in episodes]
+
+    def _save_best(self, found: tuple[float, ...]) -> None:
+        models: Tensors = {}
+        for agent, learner in self.learners.items():
+            own = learner.tensors()
+            models |= prefixed(agent, {k: v for k, v in own.items() if k.startswith("model/")})
+        metadata = checkpoint_metadata(self.scenario)
+        metadata |= {"episodes": str(self.progress.episodes), "score": json.dumps(found)}
+        write_tensors(self.directory / BEST, models, metadata)
+
+    def _record(
+        self, kind: EpisodeKind, finished: Finished, losses: dict[str, float] | None = None
+    ) -> EpisodeRecord:
         return EpisodeRecord(
             kind=kind,
-            round=progress.round + 1,
-            episode=progress.episodes,
-            steps=steps,
-            env_steps=progress.env_steps,
-            seconds=time.perf_counter() - started,
-            returns=returns,
-            outcomes=outcomes,
-            losses=losses,
+            round=self.progress.round + 1,
+            episode=self.progress.episodes,
+            steps=finished.steps,
+            env_steps=self.progress.env_steps,
+            seconds=finished.seconds,
+            returns=finished.returns,
+            outcomes=finished.outcomes,
+            losses=losses or {},
+            lap_times=finished.lap_times,
+            collect=finished.shares.metrics(),
+            stage=self._curriculum.number if self._curriculum else 0,
         )

@@ -18,7 +18,6 @@ from sim.noise import add_noise, drop_beams, stream
 from sim.tracks.centerline import Centerline, project
 from sim.tracks.gates import Gates
 from sim.tracks.grid import Grid
-from sim.tracks.stack import TrackStack, gates_of, grid_of, line_of
 from sim.vehicle import (
     CONTROL,
     DROPOUT,
@@ -198,7 +197,7 @@ def step_range(
     """
     num_cars = int(commands.shape[1])
     for i in range(first, last):
-        e = envs[i]
+        e = int(envs[i])
         for _ in range(physics_steps):
             for c in range(num_cars):
                 _keep_pose(arrays, e, c, 0)
@@ -213,52 +212,6 @@ def step_range(
             _stop_crashed(arrays, e)
             arrays.steps[e] += 1
     _sense(arrays, scene, envs, first, last, thread)
-    return OK
-
-
-class Scenes(NamedTuple):
-    """Scenes that differ only in their tracks, for kernels."""
-
-    tracks: TrackStack
-    scene: Scene  # on track 0
-    envs: Indices  # (threads, E) working memory
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def step_tracks(
-    arrays: WorldArrays,
-    scenes: Scenes,
-    commands: Float,
-    physics_steps: int,
-    first: int,
-    last: int,
-    thread: int,
-) -> int:
-    """Step environments ``first`` to ``last - 1``, whatever tracks they are on.
-
-    Those on the same track are stepped together, so that their scans can be traced together.
-    Arguments and result as those of `step_range`.
-    """
-    scene, envs = scenes.scene, scenes.envs[thread]
-    for track in range(len(scenes.tracks.table) - 1):
-        count = 0
-        for e in range(first, last):
-            envs[count] = e
-            count += arrays.track[e] == track
-        if count > 0:
-            there = Scene(
-                grid_of(scenes.tracks, track),
-                line_of(scenes.tracks.lines, track),
-                gates_of(scenes.tracks, track),
-                scene.beams,
-                scene.vehicles,
-                scene.physics_step,
-                scene.scratch,
-                scene.scans_together,
-            )
-            culprit = step_range(arrays, there, commands, physics_steps, envs, 0, count, thread)
-            if culprit != OK:
-                return culprit
     return OK
 
 

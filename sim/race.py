@@ -2,119 +2,26 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from sim.config import EnvConfig
 from sim.drivers import Driver, make_driver
-from sim.layout import COMMAND_SIZE, STEER, TARGET_SPEED, TARGET_STEER, V
+from sim.episodes import begin, car_table, conclude
+from sim.layout import COMMAND_SIZE
 from sim.observation import Observer
 from sim.spawning import Starts
-from sim.tasks import FINISHED, NONE, OTHER_DONE, Episodes, Task, make_task, world_outcome
+from sim.tasks import NONE, OTHER_DONE, Episodes, Outcome, Task, world_outcome
 from sim.tracks import Track, make_tracks
 from sim.vehicle import DRAWN, V_MIN
 from sim.world import World, compiled
 
 Seed = int | np.random.SeedSequence
-
-
-# What the kernels below know about a car, one record a car.
-_CAR: Final = np.dtype(
-    [
-        ("agent", np.int64),  # its index among the agents, -1 for a scripted car
-        ("rates", np.bool_),  # its commands are rates: rad/s and m/s^2, not rad and m/s
-        ("steer_max", np.float64),  # first command of action 1
-        ("speed_middle", np.float64),  # second command of action 0
-        ("speed_half", np.float64),  # second command of action 1 less that of action 0
-    ]
-)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _begin(
-    actions: NDArray[np.float32],
-    episodes: Episodes,
-    cars: NDArray[np.void],
-    state: NDArray[np.float64],
-    duration: float,
-    commands: NDArray[np.float64],
-    first: int,
-    last: int,
-) -> int:
-    """Count the step and turn actions into commands, to be held for ``duration`` seconds.
-
-    Agents that are done are told to stand, wheels straight, whatever their action. If an action
-    of another is not a number nothing is written, and its index e * A + a is returned, else -1.
-    """
-    A: int = episodes.outcome.shape[1]
-    for e in range(first, last):
-        for a in range(A):
-            bad = np.isnan(actions[e, a, 0]) or np.isnan(actions[e, a, 1])
-            if bad and episodes.outcome[e, a] == NONE:
-                return e * A + a
-    for e in range(first, last):
-        if not episodes.over[e]:
-            episodes.steps[e] += 1
-        for c in range(len(cars)):
-            car = cars[c]
-            if car.agent < 0:
-                continue
-            if episodes.outcome[e, car.agent] != NONE:
-                commands[e, c, TARGET_STEER] = commands[e, c, TARGET_SPEED] = 0.0
-                if car.rates:
-                    commands[e, c, TARGET_STEER] = -state[e, c, STEER] / duration
-                    commands[e, c, TARGET_SPEED] = -state[e, c, V] / duration
-                continue
-            steer = min(max(actions[e, car.agent, 0], -1.0), 1.0)
-            speed = min(max(actions[e, car.agent, 1], -1.0), 1.0)
-            commands[e, c, TARGET_STEER] = car.steer_max * steer
-            commands[e, c, TARGET_SPEED] = car.speed_middle + car.speed_half * speed
-    return -1
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _conclude(
-    crashed: NDArray[np.bool_],
-    finished: NDArray[np.bool_],
-    episodes: Episodes,
-    cars: NDArray[np.void],
-    max_steps: int,
-    end_when_any: bool,
-    first: int,
-    last: int,
-) -> None:
-    """Add up the rewards, complete the outcomes, end episodes, and derive the flags."""
-    A = episodes.outcome.shape[1]
-    S = len(cars) - A
-    for e in range(first, last):
-        if episodes.over[e]:
-            continue
-        late = episodes.steps[e] >= max_steps
-        agents_done = scripted_done = 0
-        for c in range(len(cars)):
-            a = cars[c].agent
-            if a < 0:
-                scripted_done += crashed[e, c] or finished[e, c]
-            else:
-                if episodes.outcome[e, a] == NONE:
-                    episodes.outcome[e, a] = world_outcome(crashed[e, c], finished[e, c], late)
-                agents_done += episodes.outcome[e, a] != NONE
-        if end_when_any:
-            over = late or agents_done + scripted_done > 0
-        else:
-            over = late or (agents_done == A if A > 0 else scripted_done == S)
-        for a in range(A):
-            episodes.returns[e, a] += episodes.rewards[e, a]
-            if over and episodes.outcome[e, a] == NONE:
-                episodes.outcome[e, a] = OTHER_DONE
-            outcome = episodes.outcome[e, a]
-            episodes.terminated[e, a] = NONE < outcome <= FINISHED
-            episodes.truncated[e, a] = outcome > FINISHED
-        episodes.over[e] = over
 
 
 class Race:
@@ -142,11 +49,14 @@ class Race:
         config: The environment.
         num_envs: E.
         agents: Names of the agents, in the order of the cars.
+        agent_cars: Index of each agent among the cars.
         tracks: The tracks; each episode is on one.
         episode_track: (E,) index of the track that each environment's episode is on.
         world: The physics.
         spawn_sets: Spawn names, one a car, for each set that an episode can start from; none
             for starts that have no names.
+        allowed_spawn_sets: Indices of those that are drawn; see `allow_spawn_sets`.
+        difficulty: Of the scripted cars; see `set_difficulty`.
         episodes: What `step` returns: the same arrays each time, overwritten in place.
         observation_low: (D,) float32 smallest observation.
         observation_high: (D,) float32 largest observation.
@@ -190,22 +100,19 @@ class Race:
         observer = Observer(config, self.tracks)
         self._observer = observer
         self.observation_low, self.observation_high = observer.low, observer.high
-        self._cars = _car_table(config)
-        self._agent_cars = [i for i, car in enumerate(config.cars) if car.driver is None]
+        self._cars = car_table(config)
+        self.agent_cars = tuple(i for i, car in enumerate(config.cars) if car.driver is None)
         self._drivers: list[Driver] = []
-        self._tasks: list[Task] = []
         for i, car in enumerate(config.cars):
             if car.driver is not None:
                 driver = make_driver(
                     car.driver, config, i, self.tracks, num_envs=num_envs, base_dir=base_dir
                 )
                 self._drivers.append(driver)
-            if car.task is not None:
-                if car.driver is not None:
+                if car.task is not None:
                     raise ValueError(
                         f"car {car.name!r} has a task, but a driver instead of an agent"
                     )
-                self._tasks.append(make_task(car.task, config, i, num_envs))
         A = len(self.agents)
         self._commands = np.zeros((num_envs, len(config.cars), COMMAND_SIZE))
         self.episodes = Episodes(
@@ -218,18 +125,26 @@ class Race:
             steps=np.zeros(num_envs, np.int64),
             over=np.ones(num_envs, np.bool_),
         )
+        world = self.world
+        self._tasks = [
+            Task(car.task, config, i, self.tracks, world.arrays, self.episodes, stack=world.stack)
+            for i, car in enumerate(config.cars)
+            if car.task is not None
+        ]
         self._actions = np.zeros((num_envs, A, COMMAND_SIZE), np.float32)
-        self._begin = compiled(_begin, *self._begin_arguments(), 0, 1)
-        self._conclude = compiled(_conclude, *self._conclude_arguments(), 0, 1)
+        self._begin = compiled(begin, *self._begin_arguments(), 0, 1)
+        self._conclude = compiled(conclude, *self._conclude_arguments(), 0, 1)
         self._starts = Starts(config, self.tracks)
         self.spawn_sets = self._starts.sets
+        self.allowed_spawn_sets = tuple(range(len(self.spawn_sets)))
+        self.difficulty = 1.0
         self._check_starts()
 
     @property
     def track(self) -> Track:
-        """The track, if there is only one; else see `tracks` and `episode_track`."""
+        """The only track; a ValueError if there are several: see `tracks`, `episode_track`."""
         if len(self.tracks) > 1:
-            raise ValueError(f"there are {len(self.tracks)} tracks: see tracks and episode_track")
+            raise ValueError(f"there are {len(self.tracks)} tracks: see tracks, episode_track")
         return self.tracks[0]
 
     def _begin_arguments(self) -> tuple[Any, ...]:
@@ -259,13 +174,14 @@ class Race:
         """Start a new episode in one environment and write its observations.
 
         The seed alone decides the track, where the cars start, the noise and what differs between
-        cars (`HeterogeneityConfig`), whatever the batch position. A track that is asked for
-        changes nothing else, nor does the number of tracks.
+        cars (`HeterogeneityConfig`), whatever the batch position, given the difficulty and the
+        spawn sets that are allowed. The episode is the same whether its track was drawn, asked
+        for, or is the only one.
 
         Args:
             env: Index of the environment.
             seed: Seed of the environment's own random generator.
-            spawn_set: Index of the spawn set; none: drawn uniformly.
+            spawn_set: Index of the spawn set; none: drawn uniformly from those allowed.
             track: Index of the track; none: drawn uniformly.
 
         Raises:
@@ -273,7 +189,11 @@ class Race:
         """
         rng = np.random.default_rng(seed)
         noise_key = int(rng.integers(2**64, dtype=np.uint64))
-        track, poses = self._starts.draw(seed, rng, track, spawn_set)
+        if spawn_set is None and self.allowed_spawn_sets:
+            spawn_set = self.allowed_spawn_sets[rng.integers(len(self.allowed_spawn_sets))]
+        if track is None:
+            track = self._starts.draw_track(seed)
+        poses = self._starts.draw(rng, track, spawn_set)
         self._draw_vehicles(env, rng)
         self.world.place(env, poses, noise_key, track)
         episodes = self.episodes
@@ -282,6 +202,7 @@ class Race:
         episodes.outcome[env] = NONE
         episodes.steps[env] = 0
         for driver in self._drivers:
+            driver.difficulty[env] = self.difficulty
             driver.reset(env)
         for task in self._tasks:
             task.reset(env)
@@ -295,6 +216,34 @@ class Race:
                 low, high = bounds
                 draws = rng.uniform(low, high + (name == "steer_delay"), len(vehicles))
                 vehicles[:, DRAWN[name]] = np.floor(draws) if name == "steer_delay" else draws
+
+    def set_difficulty(self, difficulty: float) -> None:
+        """Make the scripted cars of the episodes that begin from now on faster or slower.
+
+        Args:
+            difficulty: Factor of the speed that every driver asks for; 1 at first.
+
+        Raises:
+            ValueError: If it is not positive and finite.
+        """
+        if not 0 < difficulty < math.inf:
+            raise ValueError(f"difficulty must be positive and finite, found {difficulty}")
+        self.difficulty = float(difficulty)
+
+    def allow_spawn_sets(self, spawn_sets: Sequence[int] | None) -> None:
+        """Choose what the episodes that begin from now on draw their starts from.
+
+        Args:
+            spawn_sets: Indices of spawn sets, at least one; None: all, as at first.
+
+        Raises:
+            ValueError: If there are none, or no such spawn set.
+        """
+        count = len(self.spawn_sets)
+        chosen = range(count) if spawn_sets is None else sorted(set(spawn_sets))
+        if spawn_sets is not None and (not chosen or chosen[0] < 0 or chosen[-1] >= count):
+            raise ValueError(f"spawn sets must be in 0 ... {count - 1}, found {list(spawn_sets)}")
+        self.allowed_spawn_sets = tuple(chosen)
 
     def seed(self, env: int, seed: Seed) -> None:
         """Start an environment's stream of episode seeds anew; before, it is the system's entropy.
@@ -368,14 +317,30 @@ class Race:
         self.world.pool.run(self._step_range, self.num_envs)
         return self.episodes
 
-    def lap_times(self, env: int, agent: int) -> list[float]:
-        """Time of each lap that an agent has completed in this episode, s.
+    def lap_times(self, env: int, car: int) -> list[float]:
+        """Time of each lap that a car has completed in this episode, s.
 
         On an open track the time from the start to the finish line is its only one. Of more
         laps than the configuration asks for, the first are told.
         """
-        steps = self.world.arrays.lap_steps[env, self._agent_cars[agent]]
+        steps = self.world.arrays.lap_steps[env, car]
         return [float(n) * self.config.physics_step for n in steps if n > 0]
+
+    def outcomes(self, env: int) -> dict[str, Outcome]:
+        """How an episode ended for each car, scripted ones too, by name."""
+        world, episodes = self.world.arrays, self.episodes
+        late = bool(episodes.steps[env] >= self.config.max_steps)
+        outcomes = {}
+        for c, car in enumerate(self.config.cars):
+            agent = int(self._cars[c]["agent"])
+            if agent >= 0:
+                outcome = int(episodes.outcome[env, agent])
+            else:
+                outcome = world_outcome(world.crashed[env, c], world.finished[env, c], late)
+                if outcome == NONE and episodes.over[env]:
+                    outcome = OTHER_DONE
+            outcomes[car.name] = Outcome(outcome)
+        return outcomes
 
     def _step_range(self, first: int, last: int, thread: int) -> None:
         """Step the environments ``first`` to ``last - 1``, whose agents' commands are written."""
@@ -387,24 +352,7 @@ class Race:
 
     def _after(self, first: int, last: int) -> None:
         """Judge and observe the environments ``first`` to ``last - 1``."""
-        world, episodes = self.world.arrays, self.episodes
         for task in self._tasks:
-            task.step(world, episodes, first, last)
+            task.step(first, last)
         self._conclude(*self._conclude_arguments(), first, last)
-        self._observer.observe(world, episodes.observations, first, last)
-
-
-def _car_table(config: EnvConfig) -> NDArray[np.void]:
-    rows, agent = [], 0
-    for car in config.cars:
-        vehicle = car.vehicle
-        slowest = vehicle.speed_min if car.reverse else 0.0
-        rates = vehicle.control == "rates"
-        if rates:
-            steer, middle, half = vehicle.steer_rate_max, 0.0, vehicle.acceleration_max
-        else:
-            steer = vehicle.steer_max
-            middle, half = (vehicle.speed_max + slowest) / 2, (vehicle.speed_max - slowest) / 2
-        rows.append((-1 if car.driver else agent, rates, steer, middle, half))
-        agent += car.driver is None
-    return np.array(rows, _CAR)
+        self._observer.observe(self.world.arrays, self.episodes.observations, first, last)

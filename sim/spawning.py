@@ -277,8 +277,9 @@ def make_spawner(config: EnvConfig, track: Track) -> Spawner:
 class Starts:
     """Draws the track of an episode, and the poses of all cars on it.
 
-    The track is drawn from a child of the episode's seed: an episode is the same whether its
-    track was drawn, asked for, or is the only one.
+    The track is drawn from a child of the episode's seed, which leaves the episode's own
+    generator alone: an episode is the same whether its track was drawn, asked for, or is the
+    only one.
 
     Args:
         config: The environment.
@@ -310,46 +311,37 @@ class Starts:
                     "same; use a spawn of kind grid or random"
                 )
 
-    def draw(
-        self,
-        seed: int | np.random.SeedSequence,
-        rng: np.random.Generator,
-        track: int | None,
-        spawn_set: int | None,
-    ) -> tuple[int, Float]:
-        """Draw a track, uniformly, and poses on it.
+    def draw_track(self, seed: int | np.random.SeedSequence) -> int:
+        """Draw the index of an episode's track, uniformly, from the episode's seed."""
+        count = len(self._spawners)
+        if count == 1:
+            return 0
+        parent = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
+        # The first child that `SeedSequence.spawn` would make, without counting inside it.
+        child = np.random.SeedSequence(parent.entropy, spawn_key=(*parent.spawn_key, 0))
+        return int(child.generate_state(1, np.uint64)[0]) * count >> 64
+
+    def draw(self, rng: np.random.Generator, track: int, spawn_set: int | None) -> Float:
+        """Poses of the cars on a track, (C, 3): x m, y m, yaw rad.
 
         Args:
-            seed: The episode's.
             rng: The environment's generator.
-            track: Index of the track; none: drawn.
+            track: Index of the track.
             spawn_set: Index of the set; none: drawn.
-
-        Returns:
-            The track's index, and (C, 3) x m, y m, yaw rad.
 
         Raises:
             ValueError: If there is no such track or set, or no room.
         """
         count = len(self._spawners)
-        if track is None:
-            track = _draw_index(seed, count) if count > 1 else 0
         if not 0 <= track < count:
             raise ValueError(f"track must be in 0 ... {count - 1}, found {track}")
-        return track, self._spawners[track].draw(rng, spawn_set)
+        return self._spawners[track].draw(rng, spawn_set)
 
     def trials(self) -> Iterator[tuple[str, int, Float]]:
         """Poses that must be possible, each with words for a message and its track's index."""
         for i, spawner in enumerate(self._spawners):
             for what, poses in spawner.trials():
                 yield self._where[i] + what, i, poses
-
-
-def _draw_index(seed: int | np.random.SeedSequence, count: int) -> int:
-    """Draw 0 ... count - 1 from the first child of a seed."""
-    parent = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
-    child = np.random.SeedSequence(parent.entropy, spawn_key=(*parent.spawn_key, 0))
-    return int(child.generate_state(1, np.uint64)[0]) * count >> 64
 
 
 def _finish(track: Track) -> float:

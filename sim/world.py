@@ -11,24 +11,16 @@ from numba import typeof
 from numpy.typing import NDArray
 
 from sim.config import LidarConfig, VehicleConfig
-from sim.kernels import (
-    OK,
-    Scene,
-    Scenes,
-    WorldArrays,
-    make_arrays,
-    place_cars,
-    step_range,
-    step_tracks,
-)
+from sim.kernels import OK, Scene, WorldArrays, make_arrays, place_cars, step_range
 from sim.layout import COMMAND_SIZE
 from sim.lidar import make_beams, make_scratch, scans_together
 from sim.pool import RangePool
+from sim.several import Scenes, step_tracks
 from sim.tracks import Track
 from sim.tracks.centerline import make_centerline
 from sim.tracks.gates import make_gates
 from sim.tracks.grid import make_grid
-from sim.tracks.stack import stack_tracks
+from sim.tracks.stack import TrackStack, stack_tracks
 from sim.vehicle import vehicle_vector
 
 __all__ = ["World", "WorldArrays", "compiled"]
@@ -72,6 +64,7 @@ class World:
         tracks: As given.
         arrays: The state of all environments; read it, and change it through `place` and
             `step`. It is all zeros until the cars are placed.
+        stack: The tracks for kernels; none if there is only one.
         pool: The threads.
         vehicles: (E, C, P) parameters, columns of `sim.vehicle`; may be changed in place.
     """
@@ -131,12 +124,14 @@ class World:
         self._world: tuple[Any, ...] = self.arrays, self._scenes[0]
         poses = np.zeros((len(vehicles), 3))
         self._place = compiled(place_cars, *self._world, poses, 0, np.uint64(), 0, self._envs)
+        self.stack: TrackStack | None = None
         kernel: Any = step_range
         self._which: tuple[Any, ...] = (self._envs,)
         if len(self.tracks) > 1:
             envs = np.zeros((num_threads, num_envs), np.int64)
-            parts = zip(*((own.grid, own.centerline, own.gates) for own in self._scenes), strict=True)
-            scenes = Scenes(stack_tracks(*parts), self._scenes[0], envs)
+            parts = ((own.grid, own.centerline, own.gates) for own in self._scenes)
+            self.stack = stack_tracks(*zip(*parts, strict=True))
+            scenes = Scenes(self.stack, self._scenes[0], envs)
             kernel, self._world, self._which = step_tracks, (self.arrays, scenes), ()
         self._step = compiled(kernel, *self._world, self._commands, 1, *self._which, 0, 1, 0)
 

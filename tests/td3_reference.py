@@ -54,8 +54,7 @@ class Reference:
         action = torch.clip(self.actor("actor_target", s) + clipped, -1, 1)
         x = torch.cat([s, action], 1)
         least = torch.minimum(*(self.critic("critic_target", k, x) for k in (0, 1)))
-        alive = 1 - batch["terminated"]
-        return batch["reward"] + config.discount * alive * least
+        return batch["reward"] + batch["discount"] * least
 
     def update(self, batch: dict[str, torch.Tensor], noise: torch.Tensor) -> torch.Tensor:
         """Return the TD errors (2, B)."""

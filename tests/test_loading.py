@@ -216,7 +216,8 @@ def test_a_mistake_is_one_line_that_says_what_is_allowed(tmp_path, text, message
         ("\n- name\n", "s.yaml:2: found a list of 1; allowed: a mapping of name, seed, "),
         ("text", "s.yaml:1: found 'text' (text); allowed: a mapping of name, seed, "),
         (b"name: a\nlearners: \xff\n", "s.yaml:2: byte 0xff is not UTF-8 text"),
-        ("# c\nname: a\n", "s.yaml:2: learners: is missing; allowed: a mapping to a mapping of "),
+        ("# c\nseed: 1\n", "s.yaml:2: name: is missing; allowed: "),
+        ("name: a\n", "s.yaml:1: car 'car_0' has neither a driver nor a learner"),
         ("name: no\nlearners: {car_0: {}, car_1: {}}", "s.yaml:1: name: found false (boolean); "),
     ],
 )

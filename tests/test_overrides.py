@@ -20,7 +20,7 @@ from f110_fl.overrides import (
 )
 
 ROOT = Path(__file__).parents[1]
-BASE = "name: a\nlearners: {car_0: {}, car_1: {}}\n"  # two lines
+BASE = "name: a\nlearners: {car_0: {algorithm: td3}, car_1: {algorithm: td3}}\n"  # two lines
 
 NO_TRACK = (
     "no such track or file; allowed: line2, circle, oval, random, "
@@ -55,6 +55,8 @@ def at(scenario, path):
 
 
 GOOD = {
+    **{f"COLLECT_{n}": ("4", 4) for n in ("WORKERS", "PREFETCH", "SEED_STRIDE")},
+    **{f"--collect-{n}": ("4", 4) for n in ("workers", "prefetch", "seed-stride")},
     "FED_TOTAL_CLIENTS": ("5", 5),
     "FED_ROOT": ("runs/x y", "runs/x y"),
     "FED_ROUND_INTERVAL": (" 7 ", 7),
@@ -289,13 +291,14 @@ def test_a_client_id_outside_the_federation(text):
 
 
 @pytest.mark.parametrize("name", ["COLLECT_WORKERS", "COLLECT_PREFETCH", "COLLECT_SEED_STRIDE"])
-@pytest.mark.parametrize("text", ["4", "0", ""])
-def test_what_is_not_available_is_refused(name, text):
-    flag = "--" + name.lower().replace("_", "-")
-    words = f"={text!r}: {name} is not available in this version; leave it out"
-    assert complaint(refuse_unavailable, {name: text}) == name + words
-    message = complaint(refuse_unavailable, {}, arguments(f"{flag}={text}"))
-    assert message == f"{flag}={text!r}: {flag} is not available in this version; leave it out"
+def test_the_collector_by_variable_and_by_flag(tmp_path, name):
+    key, flag = name.lower().removeprefix("collect_"), "--" + name.lower().replace("_", "-")
+    by_variable = resolve(tmp_path, "", {name: "4"}, [])
+    assert by_variable.collect.model_dump()[key] == 4
+    assert resolve(tmp_path, "", {name: "4"}, [flag, "6"]).collect.model_dump()[key] == 6
+    for text in ("0", "", "x", "1.5"):
+        assert f"{name}={text!r}: " in complaint(resolve, tmp_path, "", {name: text}, [])
+        assert f"{flag}={text!r}: " in complaint(resolve, tmp_path, "", {}, [flag, text])
 
 
 def test_grid_is_refused_and_nothing_is_not():

@@ -8,7 +8,8 @@ import pytest
 from sim.config import CarConfig, ConvoyLockConfig, EnvConfig
 from sim.kernels import make_arrays
 from sim.layout import V, X
-from sim.tasks import Episodes, Outcome, make_task
+from sim.tasks import Episodes, Outcome, Task
+from sim.tracks import make_track
 
 ATTACKER, DEFENDER = 1, 0  # the attacker is car 1 and agent 0: the two indices differ
 
@@ -28,7 +29,6 @@ class Situation:
         )
         E, C = num_envs, 2
         self.config = config
-        self.task = make_task(config, env, ATTACKER, E)
         self.world = make_arrays(E, C, beams=3, steer_delay=2)
         self.episodes = Episodes(
             observations=np.zeros((E, 1, 1), np.float32),
@@ -40,6 +40,8 @@ class Situation:
             steps=np.zeros(E, np.int64),
             over=np.zeros(E, np.bool_),
         )
+        track = make_track(env.track)
+        self.task = Task(config, env, ATTACKER, track, self.world, self.episodes)
         self.put(distance=5.0, speed=1.0)
 
     def put(self, *, distance: float | None = None, speed: float | None = None) -> None:
@@ -56,7 +58,7 @@ class Situation:
             self.world.crashed[:, ATTACKER] = now == Outcome.CRASH
             self.world.finished[:, ATTACKER] = now == Outcome.FINISHED
             self.episodes.steps[:] = 2500 if now == Outcome.TIME_LIMIT else 2499
-            self.task.step(self.world, self.episodes, 0, len(self.episodes.steps))
+            self.task.step(0, len(self.episodes.steps))
         return float(self.episodes.rewards[0, 0]), Outcome(self.episodes.outcome[0, 0])
 
     def reset(self) -> None:
@@ -208,6 +210,6 @@ def test_an_agent_that_is_done_earns_nothing_more() -> None:
 def test_environments_and_ranges_are_independent() -> None:
     s = Situation(num_envs=4)
     s.world.lateral_offset[1:3, DEFENDER] = 1.2
-    s.task.step(s.world, s.episodes, 0, 2)
+    s.task.step(0, 2)
     assert s.episodes.outcome[:, 0].tolist() == [0, Outcome.SUCCESS, 0, 0]
     assert s.episodes.rewards[:, 0].tolist() == [0.0, 60.0, 0.0, 0.0]

@@ -31,7 +31,7 @@ class Columns(NamedTuple):
     action: slice
     observation_action: slice  # both, as a critic reads them
     reward: int
-    terminated: int
+    discount: int
     next_observation: slice
     width: int
 
@@ -45,7 +45,7 @@ class Columns(NamedTuple):
             action=slice(observation_size, reward),
             observation_action=slice(0, reward),
             reward=reward,
-            terminated=reward + 1,
+            discount=reward + 1,
             next_observation=slice(reward + 2, width),
             width=width,
         )
@@ -58,7 +58,7 @@ class Batch(NamedTuple):
     action: Tensor  # (B, A)
     observation_action: Tensor  # (B, D + A)
     reward: Tensor  # (B,)
-    terminated: Tensor  # (B,) 1 or 0
+    discount: Tensor  # (B,) of the value of next_observation, 0 where there is none
     next_observation: Tensor  # (B, D)
     weights: Tensor  # (B,) importance weights, at most 1
     indices: Tensor  # (B,) int64, for update_priorities
@@ -77,7 +77,7 @@ class _Scratch:
             action=self.rows[:, columns.action],
             observation_action=self.rows[:, columns.observation_action],
             reward=self.rows[:, columns.reward],
-            terminated=self.rows[:, columns.terminated],
+            discount=self.rows[:, columns.discount],
             next_observation=self.rows[:, columns.next_observation],
             weights=torch.ones(batch_size),
             indices=torch.zeros(batch_size, dtype=torch.int64),
@@ -144,29 +144,32 @@ class ReplayBuffer:
         self,
         observation: Array,
         action: Array,
-        reward: float,
+        reward: NDArray[np.floating],
+        discount: NDArray[np.floating],
         next_observation: Array,
-        terminated: bool,
     ) -> None:
-        """Store a transition over the oldest, at the highest priority so far.
+        """Store M transitions over the oldest, at the highest priority so far.
 
         Args:
-            observation: (D,).
-            action: (A,).
-            reward: Reward of the step.
-            next_observation: (D,).
-            terminated: Whether the value of ``next_observation`` is 0 by definition.
+            observation: (M, D).
+            action: (M, A).
+            reward: (M,), of the step or steps.
+            discount: (M,), of the value of ``next_observation``; 0 after a termination.
+            next_observation: (M, D).
         """
-        index = self.total % self.capacity
-        row, columns = self._rows[index], self.columns
-        row[columns.observation] = observation
-        row[columns.action] = action
-        row[columns.reward] = reward
-        row[columns.terminated] = terminated
-        row[columns.next_observation] = next_observation
-        self.total += 1
+        count, columns = len(reward), self.columns
+        indices = np.arange(self.total, self.total + count) % self.capacity
+        rows = np.empty((count, columns.width), dtype=np.float32)
+        rows[:, columns.observation] = observation
+        rows[:, columns.action] = action
+        rows[:, columns.reward] = reward
+        rows[:, columns.discount] = discount
+        rows[:, columns.next_observation] = next_observation
+        self._rows[indices] = rows  # the last of duplicates stays
+        self.total += count
         if self._tree is not None:
-            self._tree.assign(index, self.max_priority**self.config.alpha)
+            priority = self.max_priority**self.config.alpha
+            self._tree.assign_many(indices, np.full(count, priority))
 
     def sample(self, batch_size: int) -> Batch:
         """Draw transitions with replacement; the next call overwrites the result.

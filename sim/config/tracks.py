@@ -114,12 +114,6 @@ class SeveralTracks(Config):
 
 
 TrackConfig = Annotated[
-    Line2Track
-    | CircleTrack
-    | OvalTrack
-    | RandomTrack
-    | CenterlineTrack
-    | MapTrack
-    | SeveralTracks,
+    Line2Track | CircleTrack | OvalTrack | RandomTrack | CenterlineTrack | MapTrack | SeveralTracks,
     Field(discriminator="kind"),
 ]

@@ -70,7 +70,7 @@ def read_options(options: Mapping[str, Any] | None) -> dict[str, int]:
 
 def last_info(race: Race, env: int, agent: int) -> dict[str, Any]:
     """Info of an agent that is done; see the table in `sim.envs`."""
-    episodes, lap_times = race.episodes, race.lap_times(env, agent)
+    episodes, lap_times = race.episodes, race.lap_times(env, race.agent_cars[agent])
     return {
         "outcome": Outcome(episodes.outcome[env, agent]).name.lower(),
         "steps": int(episodes.steps[env]),

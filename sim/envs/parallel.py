@@ -94,7 +94,8 @@ class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[mi
 
         Raises:
             ValueError: If an option is unknown or there is no such spawn set or track. An option
-                called "options" is ignored: PettingZoo's own API test passes it to every environment.
+                called "options" is ignored: PettingZoo's own API test passes it to every
+                environment.
         """
         known = {k: v for k, v in (options or {}).items() if k != _IGNORED_OPTION}
         chosen = read_options(known)

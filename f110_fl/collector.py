@@ -1,0 +1,231 @@
+"""Episodes in a batch of environments, one compiled step for all of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from f110_fl.learners.base import Learner, Policy, Transitions
+from f110_fl.seeding import integer
+from sim.race import Race
+from sim.tasks import NONE
+
+Array = NDArray[np.float32]
+Index = NDArray[np.int64]
+
+
+class Player(Protocol):
+    """Decides for one agent in every environment; told at each step what came of it."""
+
+    def begin(self, envs: Index) -> None:
+        """Learn that an episode begins in these environments."""
+        ...
+
+    def act(self, observations: Array, envs: Index) -> Array:
+        """Return the actions (M, A) for the observations (M, D) of the environments (M,)."""
+        ...
+
+    def learn(self, transitions: Transitions) -> None:
+        """Take in what the actions led to."""
+        ...
+
+
+class Watcher(Protocol):
+    """Looks on while episodes run."""
+
+    def begin(self, race: Race, env: int) -> None:
+        """Learn that an episode has begun."""
+        ...
+
+    def step(self, race: Race, envs: list[int]) -> None:
+        """Learn that these environments, where episodes run, have made a step."""
+        ...
+
+    def end(self, env: int, number: int) -> None:
+        """Learn that an episode, number ``number`` of the seeds, has ended."""
+        ...
+
+
+class Explorer:
+    """A learner at work: it explores and learns."""
+
+    def __init__(self, learner: Learner) -> None:
+        self._learner = learner
+        self.act = learner.act
+
+    def begin(self, envs: Index) -> None:
+        """Do nothing: a learner knows from the transition that ended the last episode."""
+
+    def learn(self, transitions: Transitions) -> None:
+        """Take in transitions, and do the learning that is due."""
+        self._learner.observe(transitions)
+        self._learner.update()
+
+
+class Greedy:
+    """A policy under evaluation."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.begin = policy.reset
+        self.act = policy.act
+
+    def learn(self, transitions: Transitions) -> None:
+        """Do nothing."""
+
+
+@dataclass
+class Shares:
+    """Where the time went since the last episode ended, s, and how full the batch was."""
+
+    act: float = 0.0  # choosing actions
+    step: float = 0.0  # simulating
+    learn: float = 0.0  # learning
+    slots: int = 0  # environments times steps
+    idle: int = 0  # of these, without an episode
+
+    def metrics(self) -> dict[str, float]:
+        """Return the times and the share of the batch that stood idle."""
+        idle = self.idle / max(self.slots, 1)
+        return {"act": self.act, "step": self.step, "learn": self.learn, "idle": idle}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """An episode that has just ended, in an environment that still shows its end."""
+
+    number: int  # its place among the seeds
+    env: int
+    steps: int
+    returns: dict[str, float]  # by agent
+    outcomes: dict[str, str]  # by car: names of `sim.tasks.Outcome`, in lower case
+    lap_times: dict[str, list[float]]  # by car, s
+    seconds: float  # since the last episode ended, or since the first began
+    shares: Shares = field(default_factory=Shares)
+
+
+class Collector:
+    """Runs episodes side by side in a race's environments.
+
+    Environment e begins with episode e; whichever ends takes the next. Environments are visited
+    in their order, so what is collected depends on the seeds and the number of environments,
+    and on nothing else.
+
+    Args:
+        race: The environments; the collector resets and steps them.
+        in_flight: Episodes that run at the same time at most; None: one an environment.
+    """
+
+    def __init__(self, race: Race, in_flight: int | None = None) -> None:
+        self.race = race
+        self._used = min(race.num_envs, in_flight or race.num_envs)
+        episodes = race.episodes
+        self._before = np.empty_like(episodes.observations)
+        self._actions = np.zeros((*episodes.outcome.shape, 2), np.float32)
+        self._running = np.zeros(race.num_envs, np.bool_)
+        self._all = np.arange(race.num_envs)
+
+    def run(
+        self,
+        seeds: Iterable[np.random.SeedSequence],
+        players: Mapping[str, Player],
+        watcher: Watcher | None = None,
+    ) -> Iterator[Finished]:
+        """Run one episode a seed, and yield each as it ends, before another takes its place.
+
+        Args:
+            seeds: Seeds of the episodes.
+            players: One an agent.
+            watcher: Told of every beginning, step and end.
+        """
+        race, running = self.race, self._running
+        waiting = enumerate(seeds)
+        numbers: dict[int, int] = {}
+        running[:] = False
+        self._start(waiting, numbers, range(self._used), players, watcher)
+        shares, last = Shares(), time.perf_counter()
+        while running.any():
+            self._step(players, shares)
+            if watcher is not None:
+                watcher.step(race, np.flatnonzero(running).tolist())
+            for env in np.flatnonzero(running & race.episodes.over).tolist():
+                if watcher is not None:
+                    watcher.end(env, numbers[env])
+                yield self._finished(numbers[env], env, time.perf_counter() - last, shares)
+                shares, last = Shares(), time.perf_counter()  # what the caller did is its own
+                running[env] = False
+                self._start(waiting, numbers, [env], players, watcher)
+
+    def _start(
+        self,
+        waiting: Iterator[tuple[int, np.random.SeedSequence]],
+        numbers: dict[int, int],
+        envs: Iterable[int],
+        players: Mapping[str, Player],
+        watcher: Watcher | None,
+    ) -> None:
+        started = []
+        for env, (number, sequence) in zip(envs, waiting, strict=False):
+            self.race.reset(env, integer(sequence))
+            self._running[env], numbers[env] = True, number
+            started.append(env)
+            if watcher is not None:
+                watcher.begin(self.race, env)
+        for player in players.values() if started else ():
+            player.begin(np.array(started))
+
+    def _step(self, players: Mapping[str, Player], shares: Shares) -> None:
+        """Let every player act, step, and let every player learn."""
+        episodes = self.race.episodes
+        begun = time.perf_counter()
+        acting = (episodes.outcome == NONE) & self._running[:, None]
+        rows = [self._rows(acting[:, a]) for a in range(acting.shape[1])]
+        np.copyto(self._before, episodes.observations)
+        for a, agent in enumerate(self.race.agents):
+            if len(rows[a]):
+                self._actions[rows[a], a] = players[agent].act(self._before[rows[a], a], rows[a])
+        acted = time.perf_counter()
+        self.race.step(self._actions)
+        stepped = time.perf_counter()
+        for a, agent in enumerate(self.race.agents):
+            if len(rows[a]):
+                players[agent].learn(self._transitions(a, rows[a]))
+        shares.act += acted - begun
+        shares.step += stepped - acted
+        shares.learn += time.perf_counter() - stepped
+        shares.slots += len(self._running)
+        shares.idle += int(np.count_nonzero(~self._running))
+
+    def _rows(self, acting: NDArray[np.bool_]) -> Index:
+        return self._all if acting.all() else np.flatnonzero(acting)
+
+    def _transitions(self, agent: int, rows: Index) -> Transitions:
+        episodes = self.race.episodes
+        return Transitions(
+            envs=rows,
+            observation=self._before[rows, agent],
+            action=self._actions[rows, agent],
+            reward=episodes.rewards[rows, agent],
+            next_observation=episodes.observations[rows, agent],
+            terminated=episodes.terminated[rows, agent],
+            truncated=episodes.truncated[rows, agent],
+        )
+
+    def _finished(self, number: int, env: int, seconds: float, shares: Shares) -> Finished:
+        episodes, agents = self.race.episodes, self.race.agents
+        return Finished(
+            number=number,
+            env=env,
+            steps=int(episodes.steps[env]),
+            returns={agent: float(episodes.returns[env, a]) for a, agent in enumerate(agents)},
+            outcomes={car: o.name.lower() for car, o in self.race.outcomes(env).items()},
+            lap_times={
+                car.name: self.race.lap_times(env, c) for c, car in enumerate(self.race.config.cars)
+            },
+            seconds=seconds,
+            shares=shares,
+        )

@@ -1,0 +1,134 @@
+"""``run.py --mode eval``: greedy episodes of a checkpoint, or of scripted drivers alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from f110_fl.errors import UserError
+from f110_fl.files import read_tensors, write_atomic
+from f110_fl.rundir import RunDir
+from f110_fl.scenario import Scenario
+
+if TYPE_CHECKING:
+    import torch
+    from rich.console import Console
+
+    from f110_fl.learners import Learner
+
+REPORT = "evaluation.json"
+TRAJECTORIES = "trajectories.npz"
+# Networks that only learning needs.
+_LEARNING = {"critic", "temperature"}
+
+
+def evaluate(scenario: Scenario, rundir: RunDir, checkpoint: Path | None, console: Console) -> int:
+    """Evaluate, show a table, and write ``evaluation.json`` and ``trajectories.npz``.
+
+    Args:
+        scenario: Its ``evaluation.episodes`` are run, on their fixed seeds.
+        rundir: Where to write.
+        checkpoint: A file with the learners' models; None if nothing learns.
+        console: Where to show.
+
+    Returns:
+        The exit status, 0.
+
+    Raises:
+        UserError: If the checkpoint does not fit the scenario.
+    """
+    import torch
+
+    from f110_fl.evaluation import Evaluator, Recorder, report
+    from f110_fl.seeding import Use, stream
+    from f110_fl.trainer import make_learners
+
+    torch.set_num_threads(scenario.threads)
+    evaluator = Evaluator(scenario, scenario.evaluation.episodes)
+    learners = make_learners(
+        scenario, evaluator.race, lambda index: stream(scenario.seed, Use.MODEL, index)
+    )
+    if checkpoint is not None:
+        tensors = read_tensors(checkpoint)
+        for agent, learner in learners.items():
+            load_models(learner, agent, tensors, checkpoint)
+    recorder = Recorder()
+    episodes = evaluator.run({a: learner.policy for a, learner in learners.items()}, recorder)
+    found = report(episodes, [car.name for car in scenario.env.cars])
+    rundir.root.mkdir(parents=True, exist_ok=True)
+    recorder.save(rundir.root / TRAJECTORIES, evaluator.race)
+    document = {
+        "scenario": scenario.name,
+        "seed": scenario.seed,
+        "checkpoint": None if checkpoint is None else str(checkpoint),
+        "cars": found,
+    }
+    write_atomic(rundir.root / REPORT, json.dumps(document, indent=2) + "\n")
+    console.print(_table(found))
+    console.out(f"Report          {rundir.root / REPORT}", highlight=False)
+    console.out(f"Trajectories    {rundir.root / TRAJECTORIES}", highlight=False)
+    return 0
+
+
+def load_models(
+    learner: Learner, agent: str, tensors: Mapping[str, torch.Tensor], path: Path
+) -> None:
+    """Load an agent's models from a checkpoint of any kind that this project writes.
+
+    What only learning needs (critics, targets, moments) may be missing, as it is from a global
+    model of a federation that shares its actors.
+
+    Raises:
+        UserError: If the checkpoint has no model of the agent, or another one's.
+    """
+    start = f"{agent}/model/"
+    own = {k.removeprefix(f"{agent}/"): v for k, v in tensors.items() if k.startswith(start)}
+    if not own:
+        agents = sorted({name.split("/")[0] for name in tensors})
+        raise UserError(f"{path}: no model of {agent!r}; found: {', '.join(agents) or 'nothing'}")
+    needed = {k for k in learner.tensors() if k.startswith("model/") and _acts(k)}
+    missing = sorted(needed - own.keys())
+    if missing:
+        raise UserError(
+            f"{path}: the model of {agent!r} lacks {missing[0]!r} of the scenario's learner; "
+            f"it has networks {', '.join(_networks(own))}"
+        )
+    try:
+        learner.load_tensors(own)
+    except ValueError as error:
+        raise UserError(
+            f"{path}: another model of {agent!r} than the scenario's: {error}"
+        ) from None
+
+
+def _acts(name: str) -> bool:
+    """Whether a tensor is of a network that acting needs."""
+    network = name.split("/")[1]
+    return network not in _LEARNING and not network.endswith("_target")
+
+
+def _networks(names: Iterable[str]) -> list[str]:
+    return sorted({name.split("/")[1] for name in names})
+
+
+def _table(found: Mapping[str, Any]) -> Any:
+    """Lay the report out, a row a car."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("car", "episodes", "success (95 %)", "crash (95 %)", "return", "laps", "lap time"):
+        table.add_column(name, justify="right")
+    for car, entry in found.items():
+        rates = [entry["outcomes"][outcome] for outcome in ("success", "crash")]
+        laps, returns = entry.get("lap_time"), entry.get("return")
+        table.add_row(
+            car,
+            str(entry["episodes"]),
+            *(f"{r['rate']:.1%} ({r['low']:.1%} to {r['high']:.1%})" for r in rates),
+            f"{returns['mean']:.1f} ± {returns['sd']:.1f}" if returns else "-",
+            str(entry["laps"]),
+            f"{laps['mean']:.2f} ± {laps['sd']:.2f} s" if laps else "-",
+        )
+    return table
