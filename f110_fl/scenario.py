@@ -6,7 +6,7 @@ one from YAML and applies ``FED_*`` variables and command-line flags over it.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from pydantic import (
     Field,
