@@ -9,12 +9,12 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sim.config import EnvConfig, TaskConfig
-from sim.tasks.measures import Course
 from sim.tasks.objectives import OBJECTIVE_MEMORY, judge, objective_table, start_objective
 from sim.tasks.outcomes import NONE, Episodes, world_outcome
 from sim.tasks.terms import TERM_MEMORY, shaping, start_term, term_table
 from sim.tracks import Track
-from sim.tracks.grid import make_grid
+from sim.tracks.centerline import Centerline
+from sim.tracks.grid import Grid, make_grid
 from sim.world import WorldArrays, compiled
 
 
@@ -28,29 +28,44 @@ class _Rules(NamedTuple):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _start(world: WorldArrays, course: Course, rules: _Rules, e: int) -> None:
+def _start(world: WorldArrays, rules: _Rules, e: int) -> None:
     objective = rules.objective[0]
-    start_objective(world, course, objective, rules.memory[e], e)
+    start_objective(world.arc_length, objective, rules.memory[e], e)
     for k in range(len(rules.terms)):
-        start_term(world, course, rules.terms[k], rules.term_memory[e, k], e, objective.car)
+        memory = rules.term_memory[e, k]
+        start_term(world.state, world.arc_length, rules.terms[k], memory, e, objective.car)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _pay(
-    world: WorldArrays, course: Course, episodes: Episodes, rules: _Rules, first: int, last: int
+    world: WorldArrays,
+    line: Centerline,
+    grid: Grid,
+    episodes: Episodes,
+    rules: _Rules,
+    first: int,
+    last: int,
 ) -> None:
     objective = rules.objective[0]
     agent, car = objective.agent, objective.car
+    state, crashed, finished = world.state, world.crashed, world.finished
+    s, d = world.arc_length, world.lateral_offset
+    laps, lap_steps = world.laps, world.lap_steps
     for e in range(first, last):
         episodes.rewards[e, agent] = 0.0
         if episodes.outcome[e, agent] != NONE:
             continue
         reward = 0.0
         for k in range(len(rules.terms)):
-            reward += shaping(world, course, rules.terms[k], rules.term_memory[e, k], e, car)
+            memory = rules.term_memory[e, k]
+            term = rules.terms[k]
+            reward += shaping(
+                state, crashed, s, d, laps, lap_steps, line, grid, term, memory, e, car
+            )
         late = episodes.steps[e] >= objective.max_steps
-        outcome = world_outcome(world.crashed[e, car], world.finished[e, car], late)
-        outcome, paid = judge(world, course, objective, rules.memory[e], e, outcome)
+        outcome = world_outcome(crashed[e, car], finished[e, car], late)
+        memory = rules.memory[e]
+        outcome, paid = judge(state, crashed, finished, s, d, objective, memory, e, outcome)
         episodes.outcome[e, agent] = outcome
         episodes.rewards[e, agent] = reward + paid
 
@@ -91,9 +106,8 @@ class Task:
             terms=term_table(config.shaping, env, car, getattr(config, "target", None), track),
             term_memory=np.zeros((E, T, TERM_MEMORY)),
         )
-        course = Course(track.line, make_grid(track), env.physics_step)
-        self._start_arguments = world, course, rules
-        self._pay_arguments = world, course, episodes, rules
+        self._start_arguments = world, rules
+        self._pay_arguments = world, track.line, make_grid(track), episodes, rules
         self._start = compiled(_start, *self._start_arguments, 0)
         self._pay = compiled(_pay, *self._pay_arguments, 0, 1)
         for e in range(E):
