@@ -7,14 +7,25 @@ become part of the kernel that calls them: handing on a tuple of arrays costs mo
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from sim.layout import V, X, Y
+from sim.tracks.centerline import Centerline
+from sim.tracks.grid import Grid
 
 Float = NDArray[np.float64]
+
+
+class Course(NamedTuple):
+    """What tasks need to know of a track, for kernels."""
+
+    line: Centerline
+    grid: Grid
+    physics_step: float  # s
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")

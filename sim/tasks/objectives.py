@@ -8,6 +8,7 @@ pays.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -57,7 +58,6 @@ OBJECTIVE: Final = np.dtype(
         ("near", np.float64),  # m
         ("far", np.float64),  # m
         ("hold_steps", np.int64),
-        ("length", np.float64),  # m, of a closed centre line; 0 for an open one
     ]
 )
 LOCK: Final = 0
@@ -178,14 +178,20 @@ def race(finished: Flags, task: Record, memory: Memory, e: int, outcome: int) ->
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def overtake(
-    arc_length: Float, crashed: Flags, task: Record, memory: Memory, e: int, outcome: int
+    arc_length: Float,
+    length: float,
+    crashed: Flags,
+    task: Record,
+    memory: Memory,
+    e: int,
+    outcome: int,
 ) -> tuple[int, float]:
     """Be ``margin`` ahead of the target along the centre line, having been behind: success.
 
     Any contact is a crash, and no success. Passing a target that has crashed is none either:
     its crash truncates the agent (``OTHER_DONE``), unpaid.
     """
-    follow_lead(arc_length, task.length, memory, e, task.car, task.target)
+    follow_lead(arc_length, length, memory, e, task.car, task.target)
     if memory[_LEAD] < 0.0:
         memory[_BEEN_BEHIND] = 1.0
     target_crashed = crashed[e, task.target]
@@ -199,14 +205,20 @@ def overtake(
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def pursuit(
-    arc_length: Float, crashed: Flags, task: Record, memory: Memory, e: int, outcome: int
+    arc_length: Float,
+    length: float,
+    crashed: Flags,
+    task: Record,
+    memory: Memory,
+    e: int,
+    outcome: int,
 ) -> tuple[int, float]:
     """Stay from ``near`` to ``far`` behind the target along the centre line for ``hold_time``.
 
     Any contact is a crash, and no success. The target's crash truncates the agent
     (``OTHER_DONE``), unpaid.
     """
-    gap = along(task.length, arc_length[e, task.target] - arc_length[e, task.car])
+    gap = along(length, arc_length[e, task.target] - arc_length[e, task.car])
     memory[_HELD] = memory[_HELD] + 1.0 if task.near <= gap <= task.far else 0.0
     target_crashed = crashed[e, task.target]
     if outcome != CRASH and memory[_HELD] >= task.hold_steps and not target_crashed:
@@ -241,13 +253,13 @@ def evade(
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def start_objective(arc_length: Float, task: Record, memory: Memory, e: int) -> None:
+def start_objective(arc_length: Float, length: float, task: Record, memory: Memory, e: int) -> None:
     """Forget the last episode of an objective."""
     memory[:] = 0.0
     if task.kind == LOCK:
         memory[_SINCE_PRESSURE] = task.pressure_steps
     elif task.kind == OVERTAKE:
-        follow_lead(arc_length, task.length, memory, e, task.car, task.target)
+        follow_lead(arc_length, length, memory, e, task.car, task.target)
         memory[_BEEN_BEHIND] = 1.0 if memory[_LEAD] < 0.0 else 0.0
 
 
@@ -258,6 +270,7 @@ def judge(
     finished: Flags,
     arc_length: Float,
     lateral_offset: Float,
+    length: float,
     task: Record,
     memory: Memory,
     e: int,
@@ -271,6 +284,7 @@ def judge(
         finished: (E, C).
         arc_length: (E, C) m.
         lateral_offset: (E, C) m.
+        length: Of a closed centre line, m; 0 for an open one.
         task: Of `OBJECTIVE`.
         memory: (OBJECTIVE_MEMORY,) of the agent in this environment, updated.
         e: Index of the environment.
@@ -284,35 +298,38 @@ def judge(
     elif kind == RACE:
         outcome, reward = race(finished, task, memory, e, outcome)
     elif kind == OVERTAKE:
-        outcome, reward = overtake(arc_length, crashed, task, memory, e, outcome)
+        outcome, reward = overtake(arc_length, length, crashed, task, memory, e, outcome)
     elif kind == PURSUIT:
-        outcome, reward = pursuit(arc_length, crashed, task, memory, e, outcome)
+        outcome, reward = pursuit(arc_length, length, crashed, task, memory, e, outcome)
     elif kind == EVADE:
         outcome, reward = evade(crashed, lateral_offset, task, e, outcome)
     return outcome, reward
 
 
-def objective_table(config: TaskConfig, env: EnvConfig, car: int, track: Track) -> NDArray[np.void]:
+def objective_table(
+    config: TaskConfig, env: EnvConfig, car: int, tracks: Sequence[Track]
+) -> NDArray[np.void]:
     """Settings of an agent's objective, for kernels.
 
     Args:
         config: The task.
         env: The environment.
         car: Index of the agent's car.
-        track: The track.
+        tracks: The tracks.
 
     Returns:
         (1,) of `OBJECTIVE`.
 
     Raises:
-        ValueError: If it needs a centre line or a finish line and the track has none.
+        ValueError: If it needs a centre line or a finish line and a track has none.
     """
     names = [other.name for other in env.cars]
     who = f"task {config.kind} of {names[car]!r}"
-    if config.kind in ("overtake", "pursuit") and not track.length > 0:
-        raise ValueError(f"{who} needs a centre line: {track.name} has none")
-    if config.kind in ("solo_lap", "race") and track.finish_line is None:
-        raise ValueError(f"{who} needs a finish line: {track.name} has none")
+    for track in tracks:
+        if config.kind in ("overtake", "pursuit") and not track.length > 0:
+            raise ValueError(f"{who} needs a centre line: {track.name} has none")
+        if config.kind in ("solo_lap", "race") and track.finish_line is None:
+            raise ValueError(f"{who} needs a finish line: {track.name} has none")
     step_time = env.physics_step * env.physics_steps_per_action
     table = np.zeros(1, OBJECTIVE)
     row = table[0]
@@ -326,7 +343,6 @@ def objective_table(config: TaskConfig, env: EnvConfig, car: int, track: Track) 
     if target is not None:
         row["target"] = names.index(target)
     row["max_steps"] = env.max_steps
-    row["length"] = track.length if track.closed else 0.0
     if isinstance(config, ConvoyLockConfig | GapLockConfig):
         row["pressure_steps"] = whole_steps(config.pressure_window, step_time)
     if isinstance(config, GapLockConfig):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sim.config import EnvConfig
 from sim.config.terms import TermConfig
 from sim.layout import STEER, YAW, V, X, Y
-from sim.tasks.measures import Float, along, distance_between, follow_lead, pressing
+from sim.tasks.measures import Course, Float, along, distance_between, follow_lead, pressing
 from sim.tracks import Track
 from sim.tracks.centerline import Centerline, point_at
 from sim.tracks.grid import Grid, to_cells, wall_distance
@@ -41,9 +41,7 @@ TERM: Final = np.dtype(
         ("cap", np.float64),  # steps
         ("bonus", np.float64),
         ("margin", np.float64),  # m
-        ("par", np.float64),  # s
-        ("length", np.float64),  # m, of a closed centre line; 0 for an open one
-        ("physics_step", np.float64),  # s
+        ("par_speed", np.float64),  # m/s
     ]
 )
 PROGRESS: Final = 0
@@ -81,12 +79,14 @@ _AHEAD, _BEHIND, _PASSED = 0.0, 1.0, 2.0
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def progress(arc_length: Float, term: Record, memory: Memory, e: int, car: int) -> float:
+def progress(
+    arc_length: Float, length: float, term: Record, memory: Memory, e: int, car: int
+) -> float:
     """Pay weight * (s after - s before), s the arc length along the centre line, m.
 
     The shorter way round on a closed line, so crossing its seam counts like any other metre.
     """
-    gained = along(term.length, arc_length[e, car] - memory[0])
+    gained = along(length, arc_length[e, car] - memory[0])
     memory[0] = arc_length[e, car]
     return float(term.weight * gained)
 
@@ -183,6 +183,7 @@ def streak(state: Float, term: Record, memory: Memory, e: int, car: int) -> floa
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def overtake(
     arc_length: Float,
+    length: float,
     crashed: NDArray[np.bool_],
     term: Record,
     memory: Memory,
@@ -194,7 +195,7 @@ def overtake(
     The bonus is for the first step that finds the lead at ``margin`` or more after it was
     negative, with neither car crashed.
     """
-    reward = term.weight * follow_lead(arc_length, term.length, memory, e, car, term.target)
+    reward = term.weight * follow_lead(arc_length, length, memory, e, car, term.target)
     if memory[1] == _AHEAD and memory[0] < 0.0:
         memory[1] = _BEHIND
     clean = not (crashed[e, car] or crashed[e, term.target])
@@ -208,6 +209,7 @@ def overtake(
 def lap_time(
     laps: NDArray[np.int32],
     lap_steps: NDArray[np.int64],
+    course: Course,
     term: Record,
     memory: Memory,
     e: int,
@@ -217,18 +219,24 @@ def lap_time(
 
     par is what the length of the centre line takes at ``par_speed``, s.
     """
-    reward = 0.0
+    reward, par = 0.0, course.line.length / term.par_speed
     done = min(laps[e, car], lap_steps.shape[2])
     for lap in range(int(memory[0]), done):
-        took = lap_steps[e, car, lap] * term.physics_step
-        reward += term.weight * max(0.0, term.par - took)
+        took = lap_steps[e, car, lap] * course.physics_step
+        reward += term.weight * max(0.0, par - took)
     memory[0] = done
     return float(reward)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def start_term(
-    state: Float, arc_length: Float, term: Record, memory: Memory, e: int, car: int
+    state: Float,
+    arc_length: Float,
+    length: float,
+    term: Record,
+    memory: Memory,
+    e: int,
+    car: int,
 ) -> None:
     """Forget the last episode of a term: what was before is now."""
     memory[:] = 0.0
@@ -239,7 +247,7 @@ def start_term(
     elif term.term == DISTANCE:
         memory[0] = distance_between(state, e, car, term.target)
     elif term.term == OVERTAKE:
-        follow_lead(arc_length, term.length, memory, e, car, term.target)
+        follow_lead(arc_length, length, memory, e, car, term.target)
         memory[1] = _BEHIND if memory[0] < 0.0 else _AHEAD
 
 
@@ -251,8 +259,8 @@ def shaping(
     lateral_offset: Float,
     laps: NDArray[np.int32],
     lap_steps: NDArray[np.int64],
-    line: Centerline,
-    grid: Grid,
+    length: float,
+    course: Course,
     term: Record,
     memory: Memory,
     e: int,
@@ -267,8 +275,8 @@ def shaping(
         lateral_offset: (E, C) m.
         laps: (E, C).
         lap_steps: (E, C, L).
-        line: The track's centre line.
-        grid: The track.
+        length: Of a closed centre line, m; 0 for an open one.
+        course: The track.
         term: Of `TERM`.
         memory: (TERM_MEMORY,) of the term in this environment, updated.
         e: Index of the environment.
@@ -276,7 +284,7 @@ def shaping(
     """
     which, reward = term.term, 0.0
     if which == PROGRESS:
-        reward = progress(arc_length, term, memory, e, car)
+        reward = progress(arc_length, length, term, memory, e, car)
     elif which == SPEED:
         reward = speed(state, term, e, car)
     elif which == TIME:
@@ -284,7 +292,7 @@ def shaping(
     elif which == LATERAL:
         reward = lateral(lateral_offset, term, e, car)
     elif which == WALL_CLEARANCE:
-        reward = wall_clearance(state, grid, term, e, car)
+        reward = wall_clearance(state, course.grid, term, e, car)
     elif which == SMOOTHNESS:
         reward = smoothness(state, term, memory, e, car)
     elif which == PRESSURE:
@@ -294,20 +302,24 @@ def shaping(
     elif which == HEADING and not term.lane:
         reward = heading(state, term, e, car)
     elif which == HEADING:
-        reward = lane_heading(state, arc_length, line, term, e, car)
+        reward = lane_heading(state, arc_length, course.line, term, e, car)
     elif which == ESCAPE:
         reward = escape(state, term, e, car)
     elif which == STREAK:
         reward = streak(state, term, memory, e, car)
     elif which == OVERTAKE:
-        reward = overtake(arc_length, crashed, term, memory, e, car)
+        reward = overtake(arc_length, length, crashed, term, memory, e, car)
     elif which == LAP_TIME:
-        reward = lap_time(laps, lap_steps, term, memory, e, car)
+        reward = lap_time(laps, lap_steps, course, term, memory, e, car)
     return reward
 
 
 def term_table(
-    terms: Sequence[TermConfig], env: EnvConfig, car: int, target: str | None, track: Track
+    terms: Sequence[TermConfig],
+    env: EnvConfig,
+    car: int,
+    target: str | None,
+    tracks: Sequence[Track],
 ) -> NDArray[np.void]:
     """Settings of an agent's terms, for kernels.
 
@@ -316,13 +328,13 @@ def term_table(
         env: The environment.
         car: Index of the agent's car.
         target: The task's target; none if it has none.
-        track: The track.
+        tracks: The tracks.
 
     Returns:
         (T,) of `TERM`.
 
     Raises:
-        ValueError: If a term needs a centre line or a finish line and the track has none.
+        ValueError: If a term needs a centre line or a finish line and a track has none.
     """
     names = [other.name for other in env.cars]
     step_time = env.physics_step * env.physics_steps_per_action
@@ -330,10 +342,11 @@ def term_table(
     for row, term in zip(table, terms, strict=True):
         who = f"term {term.term} of {names[car]!r}"
         lane = getattr(term, "toward", None) == "lane"
-        if (lane or term.term in _NEED_LINE) and not track.length > 0:
-            raise ValueError(f"{who} needs a centre line: {track.name} has none")
-        if term.term == "lap_time" and track.finish_line is None:
-            raise ValueError(f"{who} needs a finish line: {track.name} has none")
+        for track in tracks:
+            if (lane or term.term in _NEED_LINE) and not track.length > 0:
+                raise ValueError(f"{who} needs a centre line: {track.name} has none")
+            if term.term == "lap_time" and track.finish_line is None:
+                raise ValueError(f"{who} needs a finish line: {track.name} has none")
         settings = term.model_dump(include=set(TERM.names or ()) - {"term", "target"})
         for name, value in settings.items():
             row[name] = value
@@ -341,14 +354,10 @@ def term_table(
         other = getattr(term, "target", None) or target
         row["target"] = names.index(other) if other is not None else car
         row["lane"] = lane
-        row["length"] = track.length if track.closed else 0.0
-        row["physics_step"] = env.physics_step
         if term.rate:
             row["weight"] *= step_time
         if term.term == "speed":
             row["speed"] = env.cars[car].vehicle.speed_max
         elif term.term == "streak":
             row["cap"] /= step_time
-        elif term.term == "lap_time":
-            row["par"] = track.length / term.par_speed
     return table
