@@ -115,6 +115,7 @@ def test_the_last_info_holds_the_outcome() -> None:
                 "return": -25.0,
                 "laps": 0,
                 "lap_times": [],
+                "track": 0,
             }
         },
     )
