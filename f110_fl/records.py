@@ -7,12 +7,15 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
+from f110_fl.errors import UserError
 from f110_fl.files import read_metadata
 from f110_fl.rundir import EPISODES, STATE
 
 EpisodeKind = Literal["train", "evaluate"]
+
+FORMAT: Final = "1"  # of state files; raised whenever their meaning changes
 
 
 @dataclass(frozen=True)
@@ -91,22 +94,41 @@ class Progress:
     round: int = 0  # last federated round completed
     episodes: int = 0  # training episodes completed
     env_steps: int = 0  # training actions taken
-    log_bytes: int = 0  # length of episodes.jsonl that belongs to this state
+    log_lines: int = 0  # of episodes.jsonl that belong to this state
     best: tuple[float, ...] = ()  # score of the best evaluation so far
     curriculum: dict[str, Any] = field(default_factory=dict)  # its state
 
 
 def saved_progress(directory: Path) -> Progress:
-    """Return how far the state in a client's directory is; the start if there is none."""
+    """Return how far the state in a client's directory is; the start if there is none.
+
+    Raises:
+        UserError: If the state cannot be read, or is of another version of this program.
+    """
     state = directory / STATE
     if not state.exists():
         return Progress()
-    values = json.loads(read_metadata(state)["progress"])
+    metadata = read_metadata(state)
+    if metadata.get("format") != FORMAT:
+        held = f"format {metadata['format']}" if "format" in metadata else "no format's number"
+        raise UserError(f"{state} holds {held}; this run needs format {FORMAT}")
+    values = json.loads(metadata["progress"])
     return Progress(**values | {"best": tuple(values["best"])})
+
+
+def count_lines(path: Path) -> int:
+    """Return the complete lines of a file, 0 if there is none."""
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def trim_episodes(directory: Path) -> None:
     """Cut from a client's ``episodes.jsonl`` what is newer than its state."""
-    path, length = directory / EPISODES, saved_progress(directory).log_bytes
-    if path.exists() and path.stat().st_size > length:
+    path = directory / EPISODES
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for _ in range(saved_progress(directory).log_lines):
+            file.readline()
+        length = file.tell()
+    if path.stat().st_size > length:
         os.truncate(path, length)

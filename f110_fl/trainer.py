@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from f110_fl import checkpoint
 from f110_fl.collector import Collector, Explorer, Finished
 from f110_fl.curriculum import Curriculum
 from f110_fl.evaluation import Evaluator, score
@@ -24,6 +24,7 @@ from f110_fl.records import (
     EpisodeKind,
     EpisodeRecord,
     Progress,
+    count_lines,
     prefixed,
     saved_progress,
     trim_episodes,
@@ -93,6 +94,7 @@ class Trainer:
         self.seed = scenario.seeds[client_id] if scenario.seeds else scenario.seed
         self.progress = Progress()
         race = Race(scenario.env, num_envs=scenario.collect.workers, num_threads=scenario.threads)
+        checkpoint.check(directory / STATE, scenario, len(race.observation_low))
         self._collector = Collector(race, scenario.collect.prefetch)
         self._evaluator: Evaluator | None = None
         self._curriculum: Curriculum | None = None
@@ -114,7 +116,7 @@ class Trainer:
 
     def save(self) -> None:
         """Make the present the state that the client is opened with next time."""
-        self.progress.log_bytes = self._log_size()
+        self.progress.log_lines = count_lines(self._episodes_path)
         if self._curriculum is not None:
             self.progress.curriculum = self._curriculum.state()
         tensors: Tensors = {}
@@ -122,9 +124,8 @@ class Trainer:
             learner.write_journal()
             tensors |= prefixed(agent, learner.tensors())
             tensors |= prefixed(f"{agent}/local", learner.local_state())
-        metadata = checkpoint_metadata(self.scenario)
-        metadata["progress"] = json.dumps(asdict(self.progress))
-        write_tensors(self._state_path, tensors, metadata)
+        size = len(self._collector.race.observation_low)
+        checkpoint.write(self._state_path, tensors, self.progress, self.scenario, size)
         for learner in self.learners.values():
             learner.apply_journal()
         self._signature = self._signature_on_disk()
@@ -151,9 +152,6 @@ class Trainer:
         except FileNotFoundError:
             return None
         return stat.st_ino, stat.st_mtime_ns, stat.st_size
-
-    def _log_size(self) -> int:
-        return self._episodes_path.stat().st_size if self._episodes_path.exists() else 0
 
     # ------------------------------------------------------------------ federation
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,27 +18,26 @@ from f110_fl.learners.base import (
     Array,
     LearningError,
     Means,
-    Policy,
     Transitions,
     entry,
     pack_generator,
     unpack_generator,
 )
-from f110_fl.learners.gaussian import LOG_SQRT_2_PI, GaussianActor, Mlp
-from f110_fl.learners.networks import load_named, make_adam, named_tensors
+from f110_fl.learners.feedforward import FeedForward, FeedForwardMean
+from f110_fl.learners.mlp import GaussianActor, Mlp
+from f110_fl.learners.networks import (
+    JointAdam,
+    flushed_denormals,
+    load_named,
+    make_adam,
+    named_tensors,
+)
+from f110_fl.learners.normaliser import Normaliser
 from f110_fl.learners.rollout import Rollout, generalised_advantages
+from f110_fl.learners.schedules import rate_factor
+from f110_fl.learners.surrogate import LOG_SQRT_2_PI, Losses, Samples, Surrogate, entropy
 
 Int = NDArray[np.int64]
-
-
-class Batch(NamedTuple):
-    """B samples of a rollout."""
-
-    observation: Tensor  # (B, D)
-    action: Tensor  # (B, A)
-    log_prob: Tensor  # (B,)
-    value: Tensor  # (B,), of the critic at the start of the update
-    advantage: Tensor  # (B,)
 
 
 class PPO:
@@ -65,7 +62,7 @@ class PPO:
     ) -> None:
         self.config = config
         self.steps = 0  # transitions observed
-        self.updates = 0  # gradient steps
+        self.updates = 0  # rollouts learned from
         explore, shuffle, initial = (
             np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, stream))
             for stream in range(3)
@@ -73,47 +70,49 @@ class PPO:
         self._explore_rng = np.random.default_rng(explore)
         self._shuffle_rng = np.random.default_rng(shuffle)
         generator = torch.Generator().manual_seed(int(initial.generate_state(1)[0]))
-        actor_sizes = (observation_size, *config.actor_hidden, action_size)
-        critic_sizes = (observation_size, *config.critic_hidden, 1)
-        gains = (0.01, 1.0) if config.orthogonal_init else (None, None)
-        self.actor = GaussianActor(
-            actor_sizes, config.activation, gains[0], config.initial_log_std, generator
-        )
-        self.critic = Mlp(critic_sizes, config.activation, gains[1], generator)
-        self.optimizers = {
-            "actor": make_adam(self.actor, config.learning_rate),
-            "critic": make_adam(self.critic, config.learning_rate),
-        }
+        self.actor, self.critic = _networks(config, observation_size, action_size, generator)
         networks = {"actor": self.actor, "critic": self.critic}
-        self._tensors = named_tensors(networks, self.optimizers)
-        self._parameters = [p for network in networks.values() for p in network.parameters()]
+        optimizers = {
+            name: make_adam(network, config.learning_rate, config.adam_epsilon)
+            for name, network in networks.items()
+        }
+        self._adam = JointAdam(list(optimizers.values()))
+        self._tensors = named_tensors(networks, optimizers)
         self.rollout = Rollout(config.rollout_steps, num_envs, observation_size, action_size)
+        self.normaliser = Normaliser(
+            observation_size,
+            num_envs,
+            config.discount,
+            observations=config.normalise_observations,
+            rewards=config.normalise_rewards,
+        )
+        self._tensors |= self.normaliser.tensors()
+        self._model = FeedForward(self.actor, self.critic, self.rollout)
+        self._surrogate = Surrogate(config, 1, action_size)
         self._noise = np.zeros((num_envs, action_size), np.float32)
+        self._log_std = self.actor.log_std.detach().numpy()
         self._metrics = Means()
         self._mu = 0.0
         self._anchors: list[Tensor] = []
 
     @property
     def learning_rate(self) -> float:
-        """Step size of both optimizers now."""
+        """Step size of the next update."""
         config = self.config
-        if config.anneal_steps is None:
-            return config.learning_rate
-        return config.learning_rate * max(0.0, 1.0 - self.steps / config.anneal_steps)
+        return config.learning_rate * rate_factor(config.schedule, self.updates)
 
     def act(self, observations: Array, envs: Int) -> Array:
         """Draw actions (M, A) for observations (M, D); see ``Learner.act``."""
         # All N rows are drawn: an environment's noise does not depend on which others run.
         self._explore_rng.standard_normal(out=self._noise, dtype=np.float32)
         noise = self._noise[envs]
-        with torch.inference_mode():
-            mean = self.actor(torch.tensor(observations)).numpy()
-        log_std = self.actor.log_std.detach().numpy()
-        action = mean + np.exp(log_std) * noise
-        log_prob = -0.5 * np.square(noise).sum(1) - (log_std + LOG_SQRT_2_PI).sum()
-        self.rollout.begin(envs, observations, action, log_prob)
-        clipped: Array = np.clip(action, -1.0, 1.0)
-        return clipped
+        self.normaliser.count(observations)
+        seen = self.normaliser.observations(observations)
+        action = self._model.mean(seen, envs)
+        action += np.exp(self._log_std) * noise
+        log_prob = -0.5 * np.square(noise).sum(1) - (self._log_std + LOG_SQRT_2_PI).sum()
+        self.rollout.begin(envs, seen, action, log_prob)
+        return _bounded(action)
 
     def observe(self, transitions: Transitions) -> None:
         """Take in what the latest actions led to; see ``Learner.observe``.
@@ -121,15 +120,15 @@ class PPO:
         Raises:
             LearningError: If a reward is not finite.
         """
-        if not np.isfinite(transitions.reward).all():
-            env = transitions.envs[~np.isfinite(transitions.reward)][0]
-            raise LearningError(f"reward of environment {env} is not finite at step {self.steps}")
-        self.rollout.complete(transitions, transitions.reward)
         self.steps += len(transitions.envs)
+        if not np.isfinite(transitions.reward).all():
+            raise LearningError(f"reward is not finite at step {self.steps}")
+        self.normaliser.count_rewards(transitions)
+        self.rollout.complete(transitions, self.normaliser.rewards(transitions.reward))
 
-    def policy(self, num_envs: int) -> Policy:  # noqa: ARG002 - it remembers nothing
+    def policy(self, num_envs: int) -> GreedyPolicy:
         """Return the policy of mean actions; see ``Learner.policy``."""
-        return GreedyPolicy(self.actor)
+        return GreedyPolicy(self._model.policy(num_envs), self.normaliser)
 
     def update(self) -> None:
         """Learn from the rollout if it is full.
@@ -137,114 +136,88 @@ class PPO:
         Raises:
             LearningError: If a loss or a gradient is not finite; no optimizer has used it.
         """
-        if not self.rollout.full:
-            return
-        if self.rollout.mask.any():
-            self._learn(self._samples())
-        self.rollout.clear()
+        if self.rollout.full:
+            if self.rollout.mask.any():
+                with torch.inference_mode(), flushed_denormals():
+                    self._learn()
+                self.updates += 1
+            self.rollout.clear()
 
-    def _samples(self) -> Batch:
-        """All present rows of the rollout, with values and advantages."""
+    def _learn(self) -> None:
+        """Take the gradient steps of all epochs (algorithm 1)."""
+        config = self.config
+        samples = self._samples()
+        rate = self.learning_rate
+        totals, taken, stop = np.zeros(len(Losses._fields)), 0, False
+        for _ in range(config.epochs):
+            for chosen in self._model.minibatches(self._shuffle_rng, config.minibatches):
+                losses, stop = self._step(samples, chosen, rate)
+                totals += losses
+                taken += 1
+                if stop:
+                    break
+            if stop:
+                break
+        for name, total in zip(Losses._fields, totals.tolist(), strict=True):
+            self._metrics.add(name, total / taken)
+        self._metrics.add("entropy", entropy(self._log_std))
+        self._metrics.add("learning_rate", rate)
+
+    def _samples(self) -> Samples:
+        """Return the rollout's T * N rows with values and advantages."""
         rollout, config = self.rollout, self.config
-        present = torch.from_numpy(np.flatnonzero(rollout.mask))
-        observation = torch.from_numpy(rollout.observation).flatten(0, 1)[present]
-        value, beyond = np.zeros((2, *rollout.mask.shape), np.float32)
-        with torch.no_grad():
-            value.reshape(-1)[present] = self.critic(observation)[:, 0]
-            tail = self.critic(torch.from_numpy(rollout.latest))[:, 0].numpy()
-            if rollout.cut:
-                t, n, last = zip(*rollout.cut, strict=True)
-                beyond[t, n] = self.critic(torch.from_numpy(np.stack(last)))[:, 0]
-        advantage = np.zeros_like(value)
+        value, latest, cut = self._model.values(
+            self.normaliser.observations(rollout.latest),
+            self.normaliser.observations(rollout.cut_observations()),
+        )
+        beyond, advantage = np.zeros((2, *value.shape), np.float32)
+        for (t, n, _), x in zip(rollout.cut, cut, strict=True):
+            beyond[t, n] = x
         generalised_advantages(
             rollout.reward,
             value,
             beyond,
-            tail,
+            latest,
             rollout.ended,
             rollout.mask,
             config.discount,
             config.gae_lambda,
             advantage,
         )
-        return Batch(
-            observation,
-            torch.from_numpy(rollout.action).flatten(0, 1)[present],
-            torch.from_numpy(rollout.log_prob).flatten()[present],
-            torch.from_numpy(value).flatten()[present],
-            torch.from_numpy(advantage).flatten()[present],
-        )
+        found, expected = advantage[rollout.mask], value[rollout.mask]
+        spread = float(np.var(found + expected))
+        if spread > 0.0:
+            self._metrics.add("explained_variance", 1.0 - float(np.var(found)) / spread)
+        action = rollout.action.reshape(-1, rollout.action.shape[-1])
+        return Samples(action, *(x.reshape(-1) for x in (rollout.log_prob, value, advantage)))
 
-    def _learn(self, samples: Batch) -> None:
-        """Take the epochs' gradient steps (algorithm 1)."""
-        config = self.config
-        returns = samples.advantage + samples.value
-        unexplained = samples.advantage.var(correction=0) / returns.var(correction=0)
-        self._metrics.add("explained_variance", 1.0 - unexplained.item())
-        for optimizer in self.optimizers.values():
-            optimizer.param_groups[0]["lr"] = self.learning_rate
-        count = len(returns)
-        for _ in range(config.epochs):
-            order = torch.from_numpy(self._shuffle_rng.permutation(count))
-            shuffled = Batch(*(part[order] for part in samples))
-            edges = np.linspace(0, count, min(config.minibatches, count) + 1).astype(int).tolist()
-            for start, stop in pairwise(edges):
-                if not self._step(Batch(*(part[start:stop] for part in shuffled))):
-                    return
-
-    def _step(self, batch: Batch) -> bool:
-        """Take a gradient step; return False, without it, if the policy has moved too far."""
-        config = self.config
-        advantage = batch.advantage
-        if config.normalise_advantages and len(advantage) > 1:
-            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-        log_ratio = self.actor.log_prob(self.actor(batch.observation), batch.action)
-        log_ratio = log_ratio - batch.log_prob
-        ratio = log_ratio.exp()
-        clipped = ratio.clamp(1.0 - config.clip_range, 1.0 + config.clip_range)
-        policy_loss = -torch.minimum(ratio * advantage, clipped * advantage).mean()
-        value = self.critic(batch.observation)[:, 0]
-        errors = (value - batch.value - batch.advantage).square()
-        if config.value_clip is not None:
-            change = (value - batch.value).clamp(-config.value_clip, config.value_clip)
-            errors = torch.maximum(errors, (change - batch.advantage).square())
-        value_loss = errors.mean()
-        entropy = self.actor.entropy()
-        loss = (
-            policy_loss
-            + config.value_coefficient * value_loss
-            - config.entropy_coefficient * entropy
-        )
-        with torch.no_grad():
-            kl = (ratio - 1.0 - log_ratio).mean().item()
-        if config.target_kl is not None and kl > 1.5 * config.target_kl:
-            return False
-        self._descend(loss, batch)
-        self.updates += 1
-        self._metrics.add("policy_loss", policy_loss.item())
-        self._metrics.add("value_loss", value_loss.item())
-        self._metrics.add("entropy", entropy.item())
-        self._metrics.add("kl", kl)
-        return True
-
-    def _descend(self, loss: Tensor, batch: Batch) -> None:
-        for optimizer in self.optimizers.values():
-            optimizer.zero_grad()
-        torch.autograd.backward(loss)
+    def _step(self, samples: Samples, chosen: Int, rate: float) -> tuple[Losses, bool]:
+        """Take a gradient step, unless the policy has moved too far: then return True."""
+        config, adam = self.config, self._adam
+        mean, value = self._model.forward(chosen)
+        if self._surrogate.rows != len(chosen):
+            self._surrogate = Surrogate(config, *mean.shape)
+        surrogate = self._surrogate
+        losses = surrogate.evaluate(samples, chosen, mean, self._log_std, value)
+        if config.target_kl is not None and losses.kl > 1.5 * config.target_kl:
+            return losses, True
+        self._model.backward(surrogate.d_mean, surrogate.d_value)
+        assert self.actor.log_std.grad is not None  # noqa: S101 - `JointAdam` has made it
+        self.actor.log_std.grad.copy_(torch.from_numpy(surrogate.d_log_std))
         if self._mu:
-            for parameter, anchor in zip(self._parameters, self._anchors, strict=True):
-                assert parameter.grad is not None  # noqa: S101 - backward has just filled it
-                parameter.grad.add_(parameter.detach() - anchor, alpha=self._mu)
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.config.max_grad_norm)
-        self._check(loss.item() + norm.item(), batch)
-        for optimizer in self.optimizers.values():
-            optimizer.step()
+            adam.pull(self._anchors, self._mu)
+        norm = adam.clip(config.max_grad_norm)
+        if not math.isfinite(norm + sum(losses)):
+            self._fail(samples, chosen)
+        adam.step(rate)
+        return losses, False
 
-    def _check(self, value: float, batch: Batch) -> None:
-        """Raise ``LearningError`` if ``value`` is not finite, naming the first tensor at fault."""
-        if math.isfinite(value):
-            return
-        suspects = {**batch._asdict(), **self._tensors}
+    def _fail(self, samples: Samples, chosen: Int) -> None:
+        """Raise ``LearningError``, naming the first tensor that is not finite."""
+        observation = self.rollout.observation.reshape(len(samples.value), -1)
+        suspects = {"observation": observation, **samples._asdict()}
+        suspects = {k: torch.from_numpy(v[chosen]) for k, v in suspects.items()}
+        suspects |= self._tensors | {"gradient": self._adam.gradient}
         name = next((k for k, v in suspects.items() if not torch.isfinite(v).all()), "loss")
         raise LearningError(f"{name} is not finite at step {self.steps}, update {self.updates}")
 
@@ -263,11 +236,13 @@ class PPO:
             ValueError: If a name is unknown or a shape is wrong; then nothing is loaded.
         """
         load_named(self._tensors, tensors)
+        if not self.normaliser.tensors().keys().isdisjoint(tensors):
+            self.normaliser.reload()
 
     def hold_near(self, mu: float) -> None:
         """Pull actor and critic to where they are now; see ``Learner.hold_near``."""
         self._mu = mu
-        self._anchors = [p.detach().clone() for p in self._parameters] if mu else []
+        self._anchors = [p.detach().clone() for p in self._adam.parameters] if mu else []
 
     def local_state(self) -> dict[str, Tensor]:
         """Counters, generators and the rollout that has begun; see ``Learner``."""
@@ -277,7 +252,9 @@ class PPO:
             "explore_rng": pack_generator(self._explore_rng),
             "shuffle_rng": pack_generator(self._shuffle_rng),
         }
-        return state | {f"rollout/{k}": v for k, v in self.rollout.local_state().items()}
+        for name, part in self._parts().items():
+            state |= {f"{name}/{k}": v for k, v in part.local_state().items()}
+        return state
 
     def load_local_state(self, state: Mapping[str, Tensor]) -> None:
         """Continue from a ``local_state()``.
@@ -285,32 +262,57 @@ class PPO:
         Raises:
             ValueError: If an entry is missing or does not fit this learner.
         """
-        self.rollout.load_local_state(
-            {k.removeprefix("rollout/"): v for k, v in state.items() if k.startswith("rollout/")}
-        )
+        for name, part in self._parts().items():
+            prefix = f"{name}/"
+            part.load_local_state(
+                {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            )
         self.steps = int(entry(state, "steps"))
         self.updates = int(entry(state, "updates"))
         unpack_generator(self._explore_rng, entry(state, "explore_rng"))
         unpack_generator(self._shuffle_rng, entry(state, "shuffle_rng"))
 
+    def _parts(self) -> dict[str, Rollout | Normaliser | FeedForward]:
+        return {"rollout": self.rollout, "normaliser": self.normaliser, "model": self._model}
+
     def write_journal(self) -> None:
-        """Nothing: ``local_state`` is complete."""
+        """Do nothing: ``local_state`` leaves nothing out."""
 
     def apply_journal(self) -> None:
-        """Nothing: ``local_state`` is complete."""
+        """Do nothing: ``local_state`` leaves nothing out."""
 
 
 class GreedyPolicy:
-    """Takes the mean action; implements ``Policy``."""
+    """Takes the mean action; implements ``f110_fl.learners.base.Policy``."""
 
-    def __init__(self, actor: GaussianActor) -> None:
-        self._actor = actor
+    def __init__(self, mean: FeedForwardMean, normaliser: Normaliser) -> None:
+        self._mean = mean
+        self._normaliser = normaliser
+        self.reset = mean.reset
 
-    def reset(self, envs: Int) -> None:
-        """Nothing: it remembers nothing."""
-
-    def act(self, observations: Array, envs: Int) -> Array:  # noqa: ARG002 - see ``Policy``
+    def act(self, observations: Array, envs: Int) -> Array:
         """Choose actions (M, A) for observations (M, D); see ``Policy.act``."""
-        with torch.inference_mode():
-            action: Array = self._actor(torch.tensor(observations)).numpy()
-        return np.clip(action, -1.0, 1.0, out=action)
+        return _bounded(self._mean(self._normaliser.observations(observations), envs))
+
+
+def _bounded(action: Array) -> Array:
+    """Return the actions within [-1, 1]."""
+    return np.minimum(np.maximum(action, -1.0), 1.0)  # np.clip takes three times as long
+
+
+def _networks(
+    config: PPOConfig, observation_size: int, action_size: int, generator: torch.Generator
+) -> tuple[GaussianActor, Mlp]:
+    """Return actor and critic with their first weights."""
+    gains = (0.01, 1.0) if config.orthogonal_init else (None, None)
+    actor = GaussianActor(
+        (observation_size, *config.actor_hidden, action_size),
+        config.activation,
+        gains[0],
+        config.initial_log_std,
+        generator,
+    )
+    critic = Mlp(
+        (observation_size, *config.critic_hidden, 1), config.activation, gains[1], generator
+    )
+    return actor, critic

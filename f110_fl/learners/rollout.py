@@ -116,6 +116,13 @@ class Rollout:
                 self.cut.append((t, int(envs[row]), last))
         self.steps += 1
 
+    def cut_observations(self) -> Array:
+        """Copies of the last observations of ``cut``, (K, D)."""
+        found = np.empty((len(self.cut), self.latest.shape[1]), np.float32)
+        for row, (_, _, observation) in zip(found, self.cut, strict=True):
+            row[:] = observation
+        return found
+
     def clear(self) -> None:
         """Start again; ``latest`` stays."""
         self.mask[:] = False
@@ -125,11 +132,9 @@ class Rollout:
     def local_state(self) -> dict[str, Tensor]:
         """Copies of the complete rows and of what else `load_local_state` needs."""
         rows = slice(self.steps)
-        width = self.latest.shape[1]
         where = np.array([(t, n) for t, n, _ in self.cut], np.int64).reshape(-1, 2)
-        last = np.array([x for _, _, x in self.cut], np.float32).reshape(-1, width)
         state = {name: array[rows] for name, array in self._rows().items()}
-        state |= {"latest": self.latest, "cut": where, "cut_observation": last}
+        state |= {"latest": self.latest, "cut": where, "cut_observation": self.cut_observations()}
         return {name: torch.from_numpy(array.copy()) for name, array in state.items()}
 
     def load_local_state(self, state: Mapping[str, Tensor]) -> None:

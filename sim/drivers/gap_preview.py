@@ -53,14 +53,21 @@ class _Previews(NamedTuple):
     headings: NDArray[np.float64]  # (K,) rad, to the car's own
     ranges: NDArray[np.float64]  # (K, J) m, of the car's middle from the sensor
     sectors: NDArray[np.int64]  # (K, J) that it is seen in; -1 outside the field of view
+    turns: NDArray[np.float64]  # (2, S) cosine and sine of multiples of a sector's angle
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def free_distances(ranges: NDArray[np.float32], driver: Any, depth: NDArray[np.float64]) -> None:
+def free_distances(
+    ranges: NDArray[np.float32],
+    turns: NDArray[np.float64],
+    driver: Any,
+    depth: NDArray[np.float64],
+) -> None:
     """How far a disc can move from the sensor in the middle direction of each sector.
 
     Args:
         ranges: (B,) m.
+        turns: (2, S) cosine and sine of the angle between directions so many sectors apart.
         driver: The settings; the disc's radius is the clearance.
         depth: (2, S) m; the second row is written, the first is working memory.
     """
@@ -69,7 +76,7 @@ def free_distances(ranges: NDArray[np.float32], driver: Any, depth: NDArray[np.f
     for i in range(count):
         nearest[i] = driver.horizon
         start = driver.begin + i * driver.group
-        for b in range(start, min(start + driver.group, len(ranges))):
+        for b in range(start, start + driver.group):
             nearest[i] = min(nearest[i], ranges[b])
         free[i] = driver.horizon
     radius = driver.clearance
@@ -80,9 +87,8 @@ def free_distances(ranges: NDArray[np.float32], driver: Any, depth: NDArray[np.f
         reach = math.pi / 2 if near <= radius else math.asin(radius / near)
         covered = int(reach / driver.spacing)
         for k in range(max(i - covered, 0), min(i + covered, count - 1) + 1):
-            angle = driver.spacing * (k - i)
-            across = near * math.sin(angle)
-            until = near * math.cos(angle) - math.sqrt(max(radius * radius - across * across, 0.0))
+            along, across = near * turns[0, abs(k - i)], near * turns[1, abs(k - i)]
+            until = along - math.sqrt(max(radius * radius - across * across, 0.0))
             free[k] = min(free[k], max(until, 0.0))
 
 
@@ -90,7 +96,7 @@ def free_distances(ranges: NDArray[np.float32], driver: Any, depth: NDArray[np.f
 def _preview(
     free: NDArray[np.float64], previews: _Previews, k: int, driver: Any
 ) -> tuple[float, float]:
-    """Mean clearance along a candidate's path, as a part of the horizon, and free length, m."""
+    """Mean clearance along a candidate's path, 0 to 1, and its free length, m."""
     points = previews.ranges.shape[1]
     total, slack, length = 0.0, 0.0, 0.0
     for j in range(points):
@@ -99,11 +105,11 @@ def _preview(
             break
         slack = free[sector] - previews.ranges[k, j]
         if slack <= 0.0:
-            return total / (points * driver.horizon), length
-        total += slack
+            return total / points, length
+        total += slack / (driver.horizon - previews.ranges[k, j])
         length += driver.stride
     # Beyond the preview the path is taken to go on as its last point is seen.
-    return total / (points * driver.horizon), length + slack
+    return total / points, length + slack
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -122,14 +128,14 @@ def _gap_preview(
     driver = settings[0]
     car = driver.car
     for e in range(first, last):
-        free_distances(scan[e, car], driver, scratch[e])
+        free_distances(scan[e, car], previews.turns, driver, scratch[e])
         yaw = state[e, car, YAW]
+        before = yaw if math.isnan(last_course[e]) else last_course[e]
         best, score, length = 0, -math.inf, 0.0
         for k in range(len(previews.headings)):
             clearance, reached = _preview(scratch[e, 1], previews, k, driver)
-            change = wrapped(yaw + previews.headings[k] - last_course[e], math.tau)
-            if not math.isnan(change):
-                clearance -= driver.continuity * abs(change)
+            change = wrapped(yaw + previews.headings[k] - before, math.tau)
+            clearance -= driver.continuity * abs(change)
             if clearance > score:
                 best, score, length = k, clearance, reached
         aim = previews.headings[best]
@@ -150,10 +156,11 @@ class GapPreview(Driver):
     while the front wheels point to that heading, as far as they turn, over ``preview`` metres.
     At each point of the path the clearance is how much farther than the point the car, as a disc
     of half its width and ``margin``, could drive straight from where it is now in the point's
-    direction; none from the first point on that it could not reach so. The score of a candidate is
-    the mean clearance over ``horizon``, less ``continuity`` for each radian that it differs from
-    the heading chosen before, which is kept in the world's frame. Wheels and speed follow the
-    best: the speed leaves room to brake on the path, and keeps v^2 tan(steer) / wheelbase to
+    direction, as a part of what it could if nothing were nearer than ``horizon``; none from the
+    first point on that it could not reach so. The score of a candidate is the mean clearance,
+    less ``continuity`` for each radian that it differs from the heading chosen before, which is
+    kept in the world's frame and is the car's own at first. Wheels and speed follow the best: the
+    speed leaves room to brake on the path, and keeps v^2 tan(steer) / wheelbase to
     ``acceleration``.
 
     Args:
@@ -172,6 +179,7 @@ class GapPreview(Driver):
         begin, end = beams_in_view(config, env, car)
         group = -(-(end - begin) // _SECTORS)
         count = (end - begin) // group
+        begin += (end - begin) % group // 2  # the few that are left over lie at the edges
         stride = config.preview / math.ceil(config.preview / _STRIDE)
         row = (
             car,
@@ -190,16 +198,16 @@ class GapPreview(Driver):
             config.continuity,
         )
         self._settings = np.array([row], _SETTINGS)
-        angle = float(self._settings["first_angle"][0])
-        headings = np.linspace(
-            angle, angle + beams.spacing * group * (count - 1), config.candidates
-        )
+        angle, spacing = (float(self._settings[name][0]) for name in ("first_angle", "spacing"))
+        headings = angle + np.linspace(0.0, spacing * (count - 1), config.candidates)
         paths = _paths(headings, env, car, stride, round(config.preview / stride))
         ranges = np.hypot(paths[..., 0], paths[..., 1])
         bearings = np.arctan2(paths[..., 1], paths[..., 0])
         sectors = np.rint((bearings - angle) / spacing).astype(np.int64)
         sectors[(sectors < 0) | (sectors >= count)] = -1
-        self._previews = _Previews(headings, ranges, sectors)
+        angles = spacing * np.arange(count, dtype=np.float64)
+        turns = np.array([np.cos(angles), np.sin(angles)])
+        self._previews = _Previews(headings, ranges, sectors, turns)
         self._last_course = np.full(num_envs, np.nan)
         self._scratch = np.zeros((num_envs, 2, count))
 
