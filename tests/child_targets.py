@@ -16,7 +16,7 @@ from f110_fl.rundir import RunDir
 
 
 def pretend(words: Sequence[str]) -> None:
-    """Stand in for run.py: train nothing; leave behind replicas that are done, or, seeded with 2 and not repaired, fail."""
+    """Stand in for run.py: leave behind replicas that are done; with seed 2, unrepaired, fail."""
     rundir = RunDir(Path(words[1]))
     scenario = json.loads(rundir.config.read_text())
     if scenario["seed"] == 2 and not (rundir.root.parent / "repaired").exists():
