@@ -50,6 +50,17 @@ def build_parser() -> argparse.ArgumentParser:
         default="simulation",
         help="clients in one simulation, or a process each with TLS and keys (default: simulation)",
     )
+    parser.add_argument(
+        "--superlink",
+        metavar="HOST:PORT",
+        help="run on the clients that are connected to this SuperLink; files are left there",
+    )
+    parser.add_argument(
+        "--root-certificates", metavar="FILE", help="the SuperLink's authority, PEM"
+    )
+    parser.add_argument(
+        "--insecure", action="store_true", help="plain text to the SuperLink; loopback only"
+    )
     add_arguments(parser)
     return parser
 
@@ -100,11 +111,19 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from f110_fl import launch
     from f110_fl.console import ConsoleSink
+    from f110_fl.errors import UserError
     from f110_fl.monitor import Sink
     from f110_fl.session import Session
     from f110_fl.settle import settle
     from f110_fl.tracking import WandbSink, wandb_mode
 
+    if arguments.superlink is not None:
+        from f110_fl.submission import submit
+
+        return submit(arguments, os.environ, Console(stderr=True))
+    if arguments.root_certificates is not None or arguments.insecure:
+        flag = "--insecure" if arguments.insecure else "--root-certificates"
+        raise UserError(f"{flag}: needs --superlink HOST:PORT")
     settled = settle(arguments, os.environ)
     scenario, rundir = settled.scenario, settled.rundir
     if settled.hosts and arguments.resume is None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
+import secrets
 import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from f110_fl.errors import UserError
 from f110_fl.files import write_atomic
@@ -16,6 +19,14 @@ from f110_fl.loading import dump_scenario
 from f110_fl.records import trim_episodes
 from f110_fl.rundir import RunDir
 from f110_fl.scenario import Scenario
+
+# Makes numba, which reads it when it is imported, keep kernels where every copy of the same
+# sources finds them: this project's and those that Flower installs.
+KERNEL_CACHE: Final = {
+    "NUMBA_CACHE_LOCATOR_CLASSES": (
+        "f110_fl.kernel_cache.SourcesLocator, InTreeCacheLocator, UserWideCacheLocator"
+    )
+}
 
 
 def run_root(scenario: Scenario) -> Path:
@@ -47,6 +58,7 @@ def check_environment(scenario: Scenario) -> None:
     """
     import numpy as np
 
+    os.environ.update(KERNEL_CACHE)  # for the children, too
     from sim.envs import F110ParallelEnv
 
     try:
@@ -79,6 +91,13 @@ def claimed(scenario: Scenario, rundir: RunDir, *, resumed: bool = False) -> Ite
         raise UserError(f"{rundir.root}: another process is running this run") from None
     except OSError as error:
         raise UserError(f"cannot write the run's directory {rundir.root}: {error}") from error
+
+
+def identity(rundir: RunDir) -> str:
+    """Return the run's name for clients elsewhere, made when it is first asked for."""
+    if not rundir.identity.exists():
+        write_atomic(rundir.identity, f"{rundir.root.name}-{secrets.token_hex(4)}")
+    return rundir.identity.read_text(encoding="utf-8")
 
 
 def summary(scenario: Scenario, rundir: RunDir) -> list[str]:

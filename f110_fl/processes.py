@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 STOP_GRACE = 10.0  # s from asking a child to end until it is killed
+_PR_SET_PDEATHSIG = 1  # of prctl(2)
 _PR_SET_CHILD_SUBREAPER = 36  # of prctl(2)
 PARENT_POLL = 1.0  # s between a child's looks for its parent
 
@@ -53,6 +54,12 @@ def adopt_orphans() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def die_with_parent() -> None:
+    """Have this process killed when its parent is gone (Linux; elsewhere, do nothing)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def end_orphans() -> None:
