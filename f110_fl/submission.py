@@ -208,8 +208,8 @@ def _quoted(text: str) -> str:
 
 
 def _last_error(log: str) -> str:
-    """Return what Flower's command line, or else the server's log, said last."""
+    """Return what Flower's command line said in its last box, or else the log's last line."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", log)
-    lines = [line.strip(" \u2502\u2500\u256d\u256e\u2570\u256f") for line in plain.splitlines()]
-    told = [line for line in lines if line and announce.MARK not in line]
-    return told[-1][:300] if told else "Flower said nothing"
+    box = re.findall(r"╭[^╭]*╰", plain)
+    lines = box[-1].splitlines()[1:-1] if box else plain.splitlines()[-1:]
+    return " ".join(" ".join(line.strip(" │").split()) for line in lines)[:300] or "nothing was said"

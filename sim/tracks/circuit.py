@@ -7,7 +7,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import CubicSpline
 
 from sim.config import RandomTrack
 from sim.tracks.centerline import curvature
@@ -36,6 +35,8 @@ def random_track(config: RandomTrack) -> Track:
     Raises:
         TrackError: If the grid would have too many cells.
     """
+    from scipy.interpolate import CubicSpline  # takes 0.3 s, and few processes need it
+
     rng = np.random.default_rng(config.seed)
     count = config.corners
     angles = 2 * np.pi / count * (np.arange(count) + rng.uniform(-0.35, 0.35, count))
