@@ -212,4 +212,6 @@ def _last_error(log: str) -> str:
     plain = re.sub(r"\x1b\[[0-9;]*m", "", log)
     box = re.findall(r"╭[^╭]*╰", plain)
     lines = box[-1].splitlines()[1:-1] if box else plain.splitlines()[-1:]
-    return " ".join(" ".join(line.strip(" │").split()) for line in lines)[:300] or "nothing was said"
+    return (
+        " ".join(" ".join(line.strip(" │").split()) for line in lines)[:300] or "nothing was said"
+    )

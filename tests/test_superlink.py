@@ -13,11 +13,12 @@ import pytest
 from conftest import REPOSITORY
 from test_deployment import TIMEOUT, processes_of, rounds, wait_for, write
 
-from f110_fl.credentials import Credentials, make_credentials
+from f110_fl.credentials import make_credentials
+from f110_fl.errors import UserError
 from f110_fl.flower_programs import CONNECTION, connected, free_port, program
-from f110_fl.places import hold_place, release_place
 from f110_fl.rundir import RunDir
-from f110_fl.superlink import SuperLink, UnreachableError
+from f110_fl.superlink import SuperLink, UnreachableError, settle_superlink
+from run import main
 
 LOOPBACK = "127.0.0.1"
 
@@ -57,18 +58,19 @@ class Federation:
             return False
         return True
 
-    def start_client(self, client_id: int, **flags: str) -> subprocess.Popen[bytes]:
-        own = {
-            "--client-id": str(client_id),
-            "--total-clients": "2",
-            "--fed-root": str(self.directory / f"state_{client_id}"),
-            "--superlink": self.link.address,
-            "--root-certificates": str(self.keys.ca),
-            "--key": str(self.keys.client_key(client_id)),
-        } | {f"--{name.replace('_', '-')}": value for name, value in flags.items()}
-        words = [word for flag in own.items() for word in flag]
-        command = [sys.executable, "-m", "clients.process", *words]
-        return self._start(command, f"client_{client_id}")
+    def start_client(
+        self, client_id: int, name: str = "", *, key: Path | None = None, ca: Path | None = None
+    ) -> subprocess.Popen[bytes]:
+        name = name or f"client_{client_id}"
+        command = [sys.executable, "-m", "clients.process", "--client-id", str(client_id)]
+        command += ["--total-clients", "2", "--fed-root", str(self.directory / f"state_{name}")]
+        command += ["--superlink", self.link.address]
+        command += ["--root-certificates", str(ca or self.keys.ca)]
+        command += ["--key", str(key or self.keys.client_key(client_id))]
+        return self._start(command, name)
+
+    def log(self, name: str) -> str:
+        return (self.directory / f"{name}.log").read_text()
 
     def _start(self, command: list[str], name: str) -> subprocess.Popen[bytes]:
         with (self.directory / f"{name}.log").open("ab") as log:
@@ -81,10 +83,12 @@ class Federation:
                 start_new_session=True,
             )
 
-    def submit(self, *flags: str, **variables: str) -> subprocess.Popen[str]:
+    def submit(
+        self, *flags: str, ca: Path | None = None, **variables: str
+    ) -> subprocess.Popen[str]:
         command = [sys.executable, str(REPOSITORY / "run.py"), "--superlink", self.link.address]
         return subprocess.Popen(
-            [*command, "--root-certificates", str(self.keys.ca), *flags],
+            [*command, "--root-certificates", str(ca or self.keys.ca), *flags],
             env=os.environ | variables,
             stderr=subprocess.PIPE,
             text=True,
@@ -103,6 +107,73 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
     yield federation
     federation.end()
     wait_for(lambda: not processes_of(federation.directory), "all its processes end")
+
+
+def test_a_killed_client_has_its_place_back_at_once(federation: Federation) -> None:
+    """Its successor need not wait for the SuperLink to miss it, which takes up to a minute."""
+    federation.clients[1].kill()
+    federation.clients[1].wait()
+    first = federation.log("client_1").count("SuperNode ID")
+    federation.clients[1] = federation.start_client(1)
+    wait_for(lambda: federation.log("client_1").count("SuperNode ID") > first, "it is back")
+    assert "could not be activated" not in federation.log("client_1")
+
+
+def test_one_process_a_client(federation: Federation) -> None:
+    federation.start_client(0, "client_0").wait(TIMEOUT)
+    assert "another process is this client" in federation.log("client_0")
+
+
+def test_strangers_are_refused(federation: Federation, tmp_path: Path) -> None:
+    """An unregistered key and a certificate of another authority: neither gets in."""
+    strangers = make_credentials(tmp_path / "strangers", (LOOPBACK,), 2)
+    unknown = federation.start_client(1, "unknown", key=strangers.client_key(1))
+    wait_for(
+        lambda: "Failed to initialize the connection" in federation.log("unknown"), "its refusal"
+    )
+    unknown.terminate()
+    assert unknown.wait(TIMEOUT) == 0
+    assert "SuperNode ID" not in federation.log("unknown")
+    distrustful = federation.start_client(1, "distrustful", ca=strangers.ca)
+    assert distrustful.wait(TIMEOUT) == 2
+    assert "its certificate is refused" in federation.log("distrustful")
+    run = federation.submit("--scenario", str(write(tmp_path)), ca=strangers.ca)
+    errors = run.communicate(timeout=TIMEOUT)[1]
+    assert run.returncode == 2
+    assert "its certificate is refused" in errors
+    assert len(errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--superlink", "10.0.0.1:9092", "--insecure"], "plain text is allowed on loopback only"),
+        (["--superlink", "127.0.0.1:1", "--insecure"], "no connection: "),
+        (["--superlink", "127.0.0.1:9092"], "--root-certificates FILE is needed"),
+        (["--superlink", "nowhere"], "allowed: HOST:PORT"),
+        (["--superlink", "127.0.0.1:1", "--insecure", "--max-parallel", "1"], "--max-parallel"),
+        (["--insecure"], "needs --superlink"),
+    ],
+)
+def test_what_run_refuses(
+    flags: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--scenario", str(write(tmp_path)), *flags]) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert len(errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "[::1]", "localhost"])
+def test_plain_text_is_for_loopback(host: str) -> None:
+    link = settle_superlink(f"{host}:9092", None, insecure=True)
+    assert (link.host, link.port) == (host.strip("[]"), 9092)
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "192.168.0.1", "[2001:db8::1]", "localhost.example"])
+def test_plain_text_is_for_nothing_else(host: str) -> None:
+    with pytest.raises(UserError, match="loopback only"):
+        settle_superlink(f"{host}:9092", None, insecure=True)
 
 
 def test_a_run_survives_the_superlink(federation: Federation, tmp_path: Path) -> None:

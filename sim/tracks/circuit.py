@@ -64,6 +64,8 @@ def random_track(config: RandomTrack) -> Track:
 
 def _even_points(curve: NDArray[np.complex128], length: float) -> Float:
     """Points at even distances along a closed curve that is scaled to a length, m."""
+    from scipy.interpolate import CubicSpline
+
     ring = np.append(curve, curve[:1])
     arc = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(ring)))])
     smooth = CubicSpline(arc, ring, bc_type="periodic")
