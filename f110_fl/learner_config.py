@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator
+from pydantic import Field, field_validator
 
 from sim.config import Config
 
@@ -13,9 +13,6 @@ Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Widths = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 Levels = Annotated[tuple[Annotated[float, Field(ge=-1, le=1)], ...], Field(min_length=1)]
-
-# Of learners other than the default one, a scenario must say which it means.
-NAMED = ConfigDict(json_schema_extra={"required": ["algorithm"]})
 
 
 class ReplayConfig(Config):
@@ -133,8 +130,6 @@ class TemperatureConfig(Config):
 class SACConfig(OffPolicyConfig):
     """Soft actor-critic with automatic temperature (Haarnoja et al. 2018b)."""
 
-    model_config = NAMED
-
     algorithm: Literal["sac"] = Field("sac", description="Selects this learner. [-]")
     actor_learning_rate: Positive = Field(3e-4, description="Adam step of the actor. [-]")
     critic_learning_rate: Positive = Field(3e-4, description="Adam step of the critics. [-]")
@@ -189,8 +184,6 @@ class HardTarget(Config):
 class DQNConfig(OffPolicyConfig):
     """Deep Q-network (Mnih et al. 2015) with the extensions that Rainbow combines."""
 
-    model_config = NAMED
-
     algorithm: Literal["dqn"] = Field("dqn", description="Selects this learner. [-]")
     actions: GridConfig = Field(GridConfig(), description="Actions to choose from. [-]")
     learning_rate: Positive = Field(1e-4, description="Adam step. [-]")
@@ -205,16 +198,52 @@ class DQNConfig(OffPolicyConfig):
     )
 
 
-def _algorithm(settings: Any) -> Any:
-    """Scenarios from before there was a choice name no algorithm: TD3."""
-    if isinstance(settings, dict):
-        return settings.get("algorithm", "td3")
-    return getattr(settings, "algorithm", None)
+class PPOConfig(Config):
+    """Proximal policy optimisation (Schulman et al. 2017), Stable-Baselines3's defaults."""
+
+    algorithm: Literal["ppo"] = Field("ppo", description="Selects this learner. [-]")
+    actor_hidden: Widths = Field((64, 64), description="Widths of the actor's layers. [units]")
+    critic_hidden: Widths = Field((64, 64), description="Widths of the critic's layers. [units]")
+    activation: Literal["tanh", "relu"] = Field("tanh", description="Of the hidden layers. [-]")
+    orthogonal_init: bool = Field(
+        True, description="Orthogonal initial weights, or uniform in 1/sqrt(inputs). [bool]"
+    )
+    initial_log_std: float = Field(
+        0.0, ge=-20, le=2, description="First log of the actions' standard deviation. [-]"
+    )
+    learning_rate: Positive = Field(3e-4, description="Adam step of both networks. [-]")
+    adam_epsilon: Positive = Field(1e-5, description="Adam's epsilon. [-]")
+    schedule: ScheduleConfig = Field(
+        ConstantSchedule(), description="Learning rates over the updates, one a rollout. [-]"
+    )
+    rollout_steps: int = Field(
+        2048, ge=1, description="Steps of each environment between updates. [steps]"
+    )
+    epochs: int = Field(10, ge=1, description="Passes over a rollout. [passes]")
+    minibatches: int = Field(32, ge=1, description="Gradient steps a pass. [steps]")
+    discount: Fraction = Field(0.99, description="Discount gamma. [-]")
+    gae_lambda: Fraction = Field(0.95, description="Bias against variance of advantages. [-]")
+    normalise_advantages: bool = Field(
+        True, description="Zero mean and unit variance in each minibatch. [bool]"
+    )
+    normalise_observations: bool = Field(
+        False, description="Zero mean and unit variance, by running statistics. [bool]"
+    )
+    normalise_rewards: bool = Field(
+        False, description="Divide by the running deviation of the return. [bool]"
+    )
+    clip_range: Positive = Field(0.2, description="Bound of the ratio's distance from 1. [-]")
+    value_clip: Positive | None = Field(
+        None, description="Bound of a value's change in an update; null: none. [reward]"
+    )
+    entropy_coefficient: float = Field(0.0, ge=0, description="Weight of the entropy. [-]")
+    value_coefficient: Positive = Field(0.5, description="Weight of the value loss. [-]")
+    max_grad_norm: Positive = Field(0.5, description="Longest gradient, L2. [-]")
+    target_kl: Positive | None = Field(
+        None, description="An update stops at 1.5 times this divergence; null: never. [nat]"
+    )
 
 
 LearnerConfig = Annotated[
-    Annotated[TD3Config, Tag("td3")]
-    | Annotated[SACConfig, Tag("sac")]
-    | Annotated[DQNConfig, Tag("dqn")],
-    Discriminator(_algorithm),
+    TD3Config | SACConfig | DQNConfig | PPOConfig, Field(discriminator="algorithm")
 ]

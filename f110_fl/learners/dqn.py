@@ -116,7 +116,8 @@ class DQN(OffPolicyLearner):
         if not equal.any(1).all():
             wrong = actions[~equal.any(1)][0].tolist()
             raise ValueError(f"action {wrong} is not one that DQN chooses from")
-        return equal.argmax(1).astype(np.float32)[:, None]
+        numbers: Array = equal.argmax(1).astype(np.float32)[:, None]
+        return numbers
 
     def _target_value(self, batch: Batch) -> Tensor:
         """What the values should be: (B,), double DQN's if wanted (van Hasselt 2016, eq. 4)."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
@@ -163,13 +164,15 @@ class TwinCritic(nn.Module):
         return torch.addmm(bias[0], x, weight[0]).squeeze(-1)
 
 
-def make_adam(network: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+def make_adam(
+    network: nn.Module, learning_rate: float, epsilon: float = 1e-8
+) -> torch.optim.Optimizer:
     """Adam (Kingma and Ba 2015) as `make_optimizer` makes it."""
-    return make_optimizer(network, learning_rate, OptimizerConfig())
+    return make_optimizer(network, learning_rate, OptimizerConfig(), epsilon)
 
 
 def make_optimizer(
-    network: nn.Module, learning_rate: float, config: OptimizerConfig
+    network: nn.Module, learning_rate: float, config: OptimizerConfig, epsilon: float = 1e-8
 ) -> torch.optim.Optimizer:
     """Make an optimizer whose moments exist, as zeros, from the start.
 
@@ -181,11 +184,16 @@ def make_optimizer(
         learning_rate: Of its steps.
         config: Adam (Kingma and Ba 2015), whose weight decay is part of the gradient, or AdamW
             (Loshchilov and Hutter 2019), whose is not.
+        epsilon: Added to the root of the second moment.
     """
     kind = torch.optim.AdamW if config.kind == "adamw" else torch.optim.Adam
     # Fused takes 0.3 ms for two critics 256-256-128, "foreach" and the plain loop 0.8 ms.
     optimizer = kind(
-        network.parameters(), lr=learning_rate, weight_decay=config.weight_decay, fused=True
+        network.parameters(),
+        lr=learning_rate,
+        eps=epsilon,
+        weight_decay=config.weight_decay,
+        fused=True,
     )
     for parameter in network.parameters():
         optimizer.state[parameter] = {
@@ -194,6 +202,88 @@ def make_optimizer(
             "exp_avg_sq": torch.zeros_like(parameter),
         }
     return optimizer
+
+
+class JointAdam:
+    """Steps optimizers from `make_adam` together, on gradients that lie in one tensor.
+
+    It does what their ``step`` would, in a fifth of the time for small networks: most of that
+    is spent in looking parameters up. All share learning rate and epsilon.
+
+    Args:
+        optimizers: Their parameters get gradients, which must then be written to in place.
+
+    Attributes:
+        parameters: Of all optimizers, in their order.
+        gradient: (P,), the gradients of all parameters, of which theirs are views.
+    """
+
+    def __init__(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        group = optimizers[0].param_groups[0]
+        self._beta1, self._beta2 = group["betas"]
+        self._epsilon = group["eps"]
+        states = {p: o.state[p] for o in optimizers for p in o.param_groups[0]["params"]}
+        sizes = [parameter.numel() for parameter in states]
+        self.parameters: list[Tensor] = list(states)
+        self.gradient = torch.zeros(sum(sizes))
+        self._values = [parameter.detach() for parameter in states]
+        self._gradients = [
+            part.view_as(value)
+            for part, value in zip(torch.split(self.gradient, sizes), self._values, strict=True)
+        ]
+        # The step counts, too, lie in one tensor: adding 1 to each would cost as much as Adam.
+        self._steps = torch.zeros(len(sizes))
+        self._counts = list(self._steps)
+        for k, (parameter, state) in enumerate(states.items()):
+            parameter.grad = self._gradients[k]
+            state["step"] = self._counts[k]
+        self._means = [state["exp_avg"] for state in states.values()]
+        self._squares = [state["exp_avg_sq"] for state in states.values()]
+
+    def pull(self, anchors: Sequence[Tensor], mu: float) -> None:
+        """Add the gradient mu (w - anchor) of the proximal term (FedProx, Li et al. 2020)."""
+        for value, gradient, anchor in zip(self._values, self._gradients, anchors, strict=True):
+            gradient.add_(value - anchor, alpha=mu)
+
+    def clip(self, longest: float) -> float:
+        """Shorten the gradient to an L2 norm of ``longest``; return what it was."""
+        norm = float(torch.linalg.vector_norm(self.gradient))
+        if norm > longest:
+            self.gradient.mul_(longest / norm)
+        return norm
+
+    def step(self, learning_rate: float) -> None:
+        """Take a step with this learning rate."""
+        self._steps.add_(1.0)
+        torch._fused_adam_(
+            self._values,
+            self._gradients,
+            self._means,
+            self._squares,
+            [],
+            self._counts,
+            lr=learning_rate,
+            beta1=self._beta1,
+            beta2=self._beta2,
+            weight_decay=0.0,
+            eps=self._epsilon,
+            amsgrad=False,
+            maximize=False,
+        )
+
+
+@contextmanager
+def flushed_denormals() -> Iterator[None]:
+    """Round denormal floats to 0 in this thread.
+
+    The moments of units that stay inactive decay into that range and would remain there, and
+    arithmetic on them is slow: Adam's step takes up to 20 times as long.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def named_tensors(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,12 @@ from f110_fl.learners.base import (
     unpack_generator,
 )
 from f110_fl.learners.n_step import NStep
-from f110_fl.learners.networks import load_named, make_optimizer, named_tensors
+from f110_fl.learners.networks import (
+    flushed_denormals,
+    load_named,
+    make_optimizer,
+    named_tensors,
+)
 from f110_fl.learners.replay import Batch, ReplayBuffer
 from f110_fl.learners.schedules import rate_factor
 
@@ -260,17 +264,3 @@ class GreedyPolicy:
         with torch.inference_mode():
             action: Array = self._choose(torch.tensor(observations)).numpy()
         return action
-
-
-@contextmanager
-def flushed_denormals() -> Iterator[None]:
-    """Round denormal floats to 0 in this thread.
-
-    The moments of units that stay inactive decay into that range and would remain there, and
-    arithmetic on them is slow: Adam's step takes up to 20 times as long.
-    """
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
