@@ -195,6 +195,10 @@ def test_the_proximal_term_adds_its_gradient(case):
     assert_equal(released.tensors(), free.tensors())
 
 
+def normalising(**changes: object) -> dict:
+    return {"normalise_observations": True, "normalise_rewards": True} | changes
+
+
 SCHEDULED = {"kind": "adamw", "weight_decay": 0.1, "schedule": {"kind": "linear", "updates": 60}}
 
 
@@ -204,7 +208,7 @@ def test_a_resumed_learner_goes_on_byte_by_byte(tmp_path, case, count):
     """Commit, be killed, load in a new learner: the same as never having stopped."""
     run, copy = tmp_path / "run", tmp_path / "copy"
     run.mkdir()
-    options = {"warmup_steps": 20, "n_step": 3, "optimizer": SCHEDULED}
+    options = normalising(warmup_steps=20, n_step=3, optimizer=SCHEDULED)
     original = make(CASES[case], 3, run / "replay", count, **options)
     rng = np.random.default_rng(1)
     for _ in range(37):
@@ -224,6 +228,52 @@ def test_a_resumed_learner_goes_on_byte_by_byte(tmp_path, case, count):
         np.testing.assert_array_equal(step(resumed, rng_copy, count), step(original, rng, count))
     assert_equal(resumed.tensors(), original.tensors())
     assert_equal(resumed.local_state(), original.local_state())
+
+
+@every
+def test_batches_are_normalised_by_the_statistics_of_the_moment(case):
+    learner = make(CASES[case], num_envs=4, warmup_steps=10**6, **normalising())
+    rng, seen, rewards = np.random.default_rng(0), [], []
+    ends = np.ones(4, dtype=bool)  # so that returns are rewards
+    for _ in range(50):
+        seen.append(rng.normal(3.0, 2.0, (4, D)).astype(np.float32))
+        rewards.append(rng.normal(5.0, 0.5, 4))
+        action = learner.act(seen[-1], np.arange(4))
+        observe(learner, seen[-1], action, rewards[-1], seen[-1] + 1, ends)
+    every_row, every_reward = np.concatenate(seen), np.concatenate(rewards)
+    batch = learner._sample()
+    where = batch.indices.numpy()
+    deviation = every_row.std(0)
+    expected = (every_row - every_row.mean(0)) / deviation
+    np.testing.assert_allclose(batch.observation, expected[where], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(batch.observation_action[:, :D], batch.observation)
+    shifted = (expected + 1 / deviation)[where]
+    np.testing.assert_allclose(batch.next_observation, shifted, rtol=1e-3, atol=1e-4)
+    scaled = np.clip(every_reward / every_reward.std(), -10, 10)
+    np.testing.assert_allclose(batch.reward, scaled[where], rtol=1e-3)
+
+
+@every
+def test_the_policy_sees_what_the_learner_sees(case):
+    rng = np.random.default_rng(0)
+    learner, plain = make(CASES[case], **normalising()), make(CASES[case])
+    learner.load_tensors(copies(plain))
+    assert learner.tensors().keys() - plain.tensors().keys() == {
+        f"model/{prefix}normaliser/{name}"
+        for prefix in ("", "reward_")
+        for name in ("count", "mean", "variance")
+    }
+    mean, variance = torch.full((D,), 2.0), torch.full((D,), 9.0)
+    learner.load_tensors(
+        {
+            "model/normaliser/count": torch.tensor(100.0),
+            "model/normaliser/mean": mean,
+            "model/normaliser/variance": variance,
+        }
+    )
+    observations = rng.standard_normal((6, D), dtype=np.float32)
+    found = greedy(learner, 3 * observations + 2)
+    np.testing.assert_allclose(found, greedy(plain, observations), atol=1e-5)
 
 
 @every

@@ -25,11 +25,11 @@ from typing import Any, Final
 import gymnasium
 import numpy as np
 import torch
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from f110_fl.learner_config import DQNConfig, SACConfig, TD3Config
+from f110_fl.learner_config import LearnerConfig
 from f110_fl.learners import Learner, make_learner
 from f110_fl.learners.base import Transitions
 
@@ -88,7 +88,7 @@ def off_policy(algorithm: str, size: int, hidden: Sequence[int], batch: int) -> 
     if algorithm == "dqn":  # what Stable-Baselines3 has
         shared |= {"double": False, "duelling": False, "optimizer": {"max_grad_norm": 10.0}}
     try:
-        config = OFF_POLICY[algorithm].model_validate(shared)
+        config = TypeAdapter(LearnerConfig).validate_python({"algorithm": algorithm, **shared})
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(f"{first['loc'][0]}: {first['msg']}") from error
