@@ -97,6 +97,12 @@ class OffPolicyConfig(Config):
         25_000, ge=0, description="Steps of uniformly random actions before updates. [steps]"
     )
     update_every: int = Field(1, ge=1, description="Environment steps per update. [steps]")
+    normalise_observations: bool = Field(
+        False, description="Zero mean and unit variance, by running statistics. [bool]"
+    )
+    normalise_rewards: bool = Field(
+        False, description="Divide by the running deviation of the return. [bool]"
+    )
     optimizer: OptimizerConfig = Field(OptimizerConfig(), description="Of every network. [-]")
     replay: ReplayConfig = Field(ReplayConfig(), description="Replay buffer. [-]")
 
