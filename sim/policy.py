@@ -311,8 +311,9 @@ def act(
             for i in range(network.sizes[layer]):
                 value = x[i]
                 if value != 0.0:  # of inactive units
+                    weights = network.weights[row : row + outputs]
                     for o in range(outputs):
-                        y[o] += value * network.weights[row + o]
+                        y[o] += value * weights[o]
                 row += outputs
             x, y = y, x
             if layer < layers - 1:
