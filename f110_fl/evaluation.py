@@ -99,7 +99,8 @@ def report(episodes: Sequence[Finished], cars: Iterable[str]) -> dict[str, dict[
     """Return what an evaluation amounts to, by car, ready for JSON.
 
     Rates are ``{"rate", "low", "high", "count"}`` with Wilson's 95 % interval, for success,
-    finished, crash and whatever else occurred; ``return`` has mean and standard deviation; lap times are in s.
+    finished, crash and whatever else occurred; ``return`` has mean and standard deviation;
+    lap times are in s.
     """
     found: dict[str, dict[str, object]] = {}
     for car in cars:
