@@ -381,6 +381,39 @@ def test_in_a_race_progress_is_the_way_made() -> None:
     assert seen > 20.0
 
 
+def test_every_environment_is_paid_by_its_own_track() -> None:
+    """Circles of 25 and 50 m, driven over their seams; par times are theirs too."""
+    terms = [{"term": "progress"}, {"term": "lap_time", "weight": 100.0, "par_speed": 1.0}]
+    config = EnvConfig.model_validate(
+        {
+            "track": {
+                "kind": "several",
+                "tracks": [{"kind": "circle", "radius": radius} for radius in (4.0, 8.0)],
+            },
+            "lidar": {"beams": 3},
+            "cars": [{"name": "a", "task": {"kind": "solo_lap", "shaping": terms}}],
+        }
+    )
+    race = Race(config, num_envs=6)
+    for e in range(6):
+        race.reset(e, e)
+    world = race.world.arrays
+    where = world.track.copy()
+    assert set(where.tolist()) == {0, 1}
+    lengths = np.array([track.length for track in race.tracks])[where]
+    assert lengths == pytest.approx(2 * math.pi * np.array([4.0, 8.0])[where], rel=1e-3)
+    (task,) = race._tasks
+    for e in range(6):
+        world.arc_length[e, 0] = lengths[e] - 0.1
+        task.reset(e)
+    world.arc_length[:, 0] = 0.3
+    task.step(0, 6)
+    assert race.episodes.rewards[:, 0] == pytest.approx([0.4] * 6)
+    world.laps[:], world.lap_steps[:] = 1, 1000  # 10 s
+    task.step(0, 6)
+    assert race.episodes.rewards[:, 0] == pytest.approx(100.0 * (lengths - 10.0))
+
+
 # What is refused
 
 
