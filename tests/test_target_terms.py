@@ -1,4 +1,4 @@
-"""Shaping terms about another car against their formulas, worked out by hand on arrays written by hand."""
+"""Shaping terms about another car against their formulas, worked out by hand."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from task_situations import OTHER, OWN, STEP, Situation, shaped
 
 from sim.layout import V
 from sim.tasks import Outcome
-
-LENGTH = 2 * 20.0 + 2 * math.pi * 6.0  # m, of the oval, within what its polyline is shorter
 
 
 @functools.cache  # hypothesis asks often
