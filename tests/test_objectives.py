@@ -292,7 +292,7 @@ def test_tracks_without_a_line_are_named(
 ) -> None:
     bare = make_track(EnvConfig().track)
     bare = dataclasses.replace(bare, centerline=np.empty((0, 2)), finish_line=None)
-    monkeypatch.setattr(sim.race, "make_track", lambda *_: bare)
+    monkeypatch.setattr(sim.race, "make_tracks", lambda *_: (bare,))
     cars = [{"name": "a", "task": task}, {"name": "b"}]
     with pytest.raises(ValueError, match=message):
         Race(EnvConfig.model_validate({"cars": cars, "lidar": {"beams": 3}}))
