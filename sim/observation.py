@@ -75,13 +75,14 @@ def _observe(
     beams = scan.shape[2]
     for e in range(first, last):
         t = track[e]
+        per_metre = scales[t, 0]
         for a in range(len(agents)):
             agent, at = agents[a], 0
             own, out = state[e, agent.car], observations[e, a]
             for part in parts:
                 if part == LIDAR:
                     for b in range(beams):
-                        out[at + b] = min(max(scan[e, agent.car, b] * scales[t, 0], 0.0), 1.0)
+                        out[at + b] = min(max(scan[e, agent.car, b] * per_metre, 0.0), 1.0)
                     at += beams
                 elif part == POSE:
                     out[at] = _unit((own[X] - scales[t, 1]) * scales[t, 3])

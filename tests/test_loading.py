@@ -390,7 +390,7 @@ def scenarios(draw):
             "name": "a",
             "seed": draw(st.integers(0, 2**63 - 1)),
             "env": {"track": draw(tracks), "cars": cars},
-            "learners": {"car_0": draw(learner)},
+            "learners": {"car_0": {"algorithm": "td3", **draw(learner)}},
             "federated": federated,
             "wandb": {"prefix": draw(st.text())},
         }

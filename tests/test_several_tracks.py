@@ -32,6 +32,7 @@ from sim.config import (
 from sim.envs import F110Env, F110ParallelEnv, F110VectorEnv
 from sim.race import Race
 from sim.rendering.renderer import Renderer
+from sim.tasks import Task
 from sim.tracks import TrackError, make_track, make_tracks
 from sim.tracks.gates import make_gates
 from sim.tracks.grid import make_grid
@@ -328,6 +329,12 @@ def test_a_raceline_is_that_of_one_track():
     driver = {"kind": "stanley", "raceline": "line.csv"}
     message = refused(config(RANDOM, drivers=(None, driver)))
     assert message.startswith("stanley of 'car_1' has a raceline, which is that of one track")
+
+
+def test_a_task_on_several_tracks_needs_their_stack():
+    race, env = several(5, 1), FULL.cars[0]
+    with pytest.raises(ValueError, match="stack: needed for 4 tracks"):
+        Task(env.task, FULL, 0, race.tracks, race.world.arrays, race.episodes)
 
 
 def test_several_tracks_are_not_one():

@@ -22,8 +22,8 @@ that order; each starts where the one before ends. B beams, C cars.
 | part | index | meaning | bounds | 1 stands for |
 |---|---|---|---|---|
 | lidar | 0 ... B-1 | distance along each beam, right to left | [0, 1] | max_range m |
-| pose | 0 | x from the centre of the track's free bounding box | [-1, 1] | half its length, m |
-| pose | 1 | y from the centre of the track's free bounding box | [-1, 1] | half its width, m |
+| pose | 0 | x from the centre of its track's free bounding box | [-1, 1] | half its length, m |
+| pose | 1 | y from the centre of its track's free bounding box | [-1, 1] | half its width, m |
 | pose | 2 | sine of yaw | [-1, 1] | - |
 | pose | 3 | cosine of yaw | [-1, 1] | - |
 | motion | 0 | speed along the body | [-1, 1] | speed_max m/s |

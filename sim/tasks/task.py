@@ -109,7 +109,8 @@ class Task:
         stack: The tracks for kernels; needed if there are several.
 
     Raises:
-        ValueError: If a part of it needs a centre line or a finish line and a track has none.
+        ValueError: If a part of it needs a centre line or a finish line and a track has none, or
+            a stack is missing.
     """
 
     def __init__(
@@ -123,6 +124,8 @@ class Task:
         stack: TrackStack | None = None,
     ) -> None:
         tracks = (tracks,) if isinstance(tracks, Track) else tracks
+        if stack is None and len(tracks) > 1:
+            raise ValueError(f"stack: needed for {len(tracks)} tracks")
         E, T = len(episodes.steps), len(config.shaping)
         rules = _Rules(
             objective=objective_table(config, env, car, tracks),
