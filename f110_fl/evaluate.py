@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 REPORT = "evaluation.json"
 TRAJECTORIES = "trajectories.npz"
 # Networks that only learning needs.
-_LEARNING = {"critic", "temperature"}
+_LEARNING = {"critic", "temperature", "reward_normaliser"}
 
 
 def evaluate(scenario: Scenario, rundir: RunDir, checkpoint: Path | None, console: Console) -> int:

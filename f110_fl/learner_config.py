@@ -213,8 +213,8 @@ class PPOConfig(Config):
     )
     learning_rate: Positive = Field(3e-4, description="Adam step of both networks. [-]")
     adam_epsilon: Positive = Field(1e-5, description="Adam's epsilon. [-]")
-    anneal_steps: int | None = Field(
-        None, ge=1, description="Learning rate falls linearly to 0 in so many; null: not. [steps]"
+    schedule: ScheduleConfig = Field(
+        ConstantSchedule(), description="Learning rates over the updates, one a rollout. [-]"
     )
     rollout_steps: int = Field(
         2048, ge=1, description="Steps of each environment between updates. [steps]"
@@ -225,6 +225,12 @@ class PPOConfig(Config):
     gae_lambda: Fraction = Field(0.95, description="Bias against variance of advantages. [-]")
     normalise_advantages: bool = Field(
         True, description="Zero mean and unit variance in each minibatch. [bool]"
+    )
+    normalise_observations: bool = Field(
+        False, description="Zero mean and unit variance, by running statistics. [bool]"
+    )
+    normalise_rewards: bool = Field(
+        False, description="Divide by the running deviation of the return. [bool]"
     )
     clip_range: Positive = Field(0.2, description="Bound of the ratio's distance from 1. [-]")
     value_clip: Positive | None = Field(

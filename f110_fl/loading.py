@@ -280,9 +280,13 @@ def _blamed(problem: _Problem, document: Document, overrides: Sequence[Override]
 def _file_settings(data: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
     """Yield where a scenario names files that it needs, and what kind they are."""
     track = data["env"]["track"]
-    if "file" in track:
-        kind = "a map's YAML file" if track["kind"] == "map" else "a CSV file"
-        yield ("env", "track", "file"), kind
+    tracks: dict[KeyPath, dict[str, Any]] = {("env", "track"): track}
+    for i, one in enumerate(track.get("tracks", ())):
+        tracks["env", "track", "tracks", i] = one
+    for path, one in tracks.items():
+        if "file" in one:
+            kind = "a map's YAML file" if one["kind"] == "map" else "a CSV file"
+            yield (*path, "file"), kind
     for i, car in enumerate(data["env"]["cars"]):
         for key, kind in (("raceline", "a CSV file"), ("checkpoint", "a safetensors file")):
             if car["driver"] and car["driver"].get(key) is not None:

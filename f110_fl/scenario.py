@@ -6,9 +6,15 @@ one from YAML and applies ``FED_*`` variables and command-line flags over it.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from f110_fl.federated_config import FederatedConfig
 from f110_fl.learner_config import LearnerConfig
@@ -46,10 +52,23 @@ class EvaluationConfig(Config):
     )
 
 
+def _spawn_set(value: object, handler: ValidatorFunctionWrapHandler) -> int | tuple[str, ...]:
+    """Give one error for both kinds of spawn sets."""
+    try:
+        return cast("int | tuple[str, ...]", handler(value))
+    except ValidationError:
+        raise ValueError(
+            f"found {value!r}; allowed: a spawn set's index from 0, or its list of spawn names"
+        ) from None
+
+
+SpawnSet = Annotated[Annotated[int, Field(ge=0)] | tuple[str, ...], WrapValidator(_spawn_set)]
+
+
 class StageConfig(Config):
     """What training episodes are like at a stage of the curriculum."""
 
-    spawn_sets: tuple[Annotated[int, Field(ge=0)] | tuple[str, ...], ...] = Field(
+    spawn_sets: tuple[SpawnSet, ...] = Field(
         (),
         description="Those of env.spawn_sets that are drawn from, as they are written there or "
         "by index from 0; none: all. [-]",

@@ -64,6 +64,7 @@ def _others(state: NDArray[np.float64], car: int, out: NDArray[np.float32], at: 
 def _observe(
     state: NDArray[np.float64],
     scan: NDArray[np.float32],
+    track: NDArray[np.int64],
     parts: NDArray[np.int64],
     agents: NDArray[np.void],
     scales: NDArray[np.float64],
@@ -73,17 +74,18 @@ def _observe(
 ) -> None:
     beams = scan.shape[2]
     for e in range(first, last):
+        t = track[e]
         for a in range(len(agents)):
             agent, at = agents[a], 0
             own, out = state[e, agent.car], observations[e, a]
             for part in parts:
                 if part == LIDAR:
                     for b in range(beams):
-                        out[at + b] = min(max(scan[e, agent.car, b] * scales[0], 0.0), 1.0)
+                        out[at + b] = min(max(scan[e, agent.car, b] * scales[t, 0], 0.0), 1.0)
                     at += beams
                 elif part == POSE:
-                    out[at] = _unit((own[X] - scales[1]) * scales[3])
-                    out[at + 1] = _unit((own[Y] - scales[2]) * scales[4])
+                    out[at] = _unit((own[X] - scales[t, 1]) * scales[t, 3])
+                    out[at + 1] = _unit((own[Y] - scales[t, 2]) * scales[t, 4])
                     out[at + 2] = math.sin(own[YAW])
                     out[at + 3] = math.cos(own[YAW])
                     at += 4
@@ -139,7 +141,7 @@ class Observer:
 
     Args:
         config: The environment.
-        track: The track it drives on.
+        tracks: The tracks it drives on.
         cars: Indices of the cars that observe, A; none: the agents, which have no driver.
         parts: What they observe; none: the environment's setting.
 
@@ -155,7 +157,7 @@ class Observer:
     def __init__(
         self,
         config: EnvConfig,
-        track: Track,
+        tracks: Sequence[Track],
         cars: Sequence[int] | None = None,
         parts: Sequence[ObservationPart] | None = None,
     ) -> None:
@@ -163,11 +165,12 @@ class Observer:
             cars = [i for i, car in enumerate(config.cars) if car.driver is None]
         if parts is None:
             parts = config.observation
-        low, high = free_box(track)
-        # Range, and where the pose's zero is and how much a metre is.
-        self._scales = np.concatenate(
-            [[1.0 / config.lidar.max_range], (low + high) / 2, 2.0 / (high - low)]
-        )
+        # By track: range, and where the pose's zero is and how much a metre is.
+        self._scales = np.empty((len(tracks), 5))
+        self._scales[:, 0] = 1.0 / config.lidar.max_range
+        for scales, track in zip(self._scales, tracks, strict=True):
+            low, high = free_box(track)
+            scales[1:3], scales[3:5] = (low + high) / 2, 2.0 / (high - low)
         self._parts = np.array([PARTS[part] for part in parts], np.int64)
         self._agents = np.array(
             [(i, config.cars[i].vehicle.speed_max, config.cars[i].vehicle.steer_max) for i in cars],
@@ -196,6 +199,7 @@ class Observer:
         _observe(
             world.state,
             world.scan,
+            world.track,
             self._parts,
             self._agents,
             self._scales,

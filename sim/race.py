@@ -15,9 +15,9 @@ from sim.drivers import Driver, make_driver
 from sim.episodes import begin, car_table, conclude
 from sim.layout import COMMAND_SIZE
 from sim.observation import Observer
-from sim.spawning import make_spawner
+from sim.spawning import Starts
 from sim.tasks import NONE, OTHER_DONE, Episodes, Outcome, Task, world_outcome
-from sim.tracks import Track, make_track
+from sim.tracks import Track, make_tracks
 from sim.vehicle import DRAWN, V_MIN
 from sim.world import World, compiled
 
@@ -25,7 +25,7 @@ Seed = int | np.random.SeedSequence
 
 
 class Race:
-    """E environments of the same cars on the same track: the engine under every environment.
+    """E environments of the same cars on the same tracks: the engine under every environment.
 
     Cars without a driver are the agents. An agent is terminated when it crashes, finishes
     (see `sim.laps`) or accomplishes its task; it is truncated when its task gives up or at
@@ -50,7 +50,8 @@ class Race:
         num_envs: E.
         agents: Names of the agents, in the order of the cars.
         agent_cars: Index of each agent among the cars.
-        track: The track.
+        tracks: The tracks; each episode is on one.
+        episode_track: (E,) index of the track that each environment's episode is on.
         world: The physics.
         spawn_sets: Spawn names, one a car, for each set that an episode can start from; none
             for starts that have no names.
@@ -81,9 +82,9 @@ class Race:
         self.agents = tuple(car.name for car in config.cars if car.driver is None)
         self._seeds = np.random.SeedSequence().spawn(num_envs)
         self._started = [0] * num_envs  # episodes of the stream, by environment
-        self.track: Track = make_track(config.track, base_dir)
+        self.tracks: tuple[Track, ...] = make_tracks(config.track, base_dir)
         self.world = World(
-            self.track,
+            self.tracks,
             [car.vehicle for car in config.cars],
             config.lidar,
             num_envs=num_envs,
@@ -95,7 +96,8 @@ class Race:
         for i, car in enumerate(config.cars):
             if car.vehicle.control == "rates" and not car.reverse:
                 self.world.vehicles[:, i, V_MIN] = 0.0
-        observer = Observer(config, self.track)
+        self.episode_track = self.world.arrays.track
+        observer = Observer(config, self.tracks)
         self._observer = observer
         self.observation_low, self.observation_high = observer.low, observer.high
         self._cars = car_table(config)
@@ -104,7 +106,7 @@ class Race:
         for i, car in enumerate(config.cars):
             if car.driver is not None:
                 driver = make_driver(
-                    car.driver, config, i, self.track, num_envs=num_envs, base_dir=base_dir
+                    car.driver, config, i, self.tracks, num_envs=num_envs, base_dir=base_dir
                 )
                 self._drivers.append(driver)
                 if car.task is not None:
@@ -123,19 +125,27 @@ class Race:
             steps=np.zeros(num_envs, np.int64),
             over=np.ones(num_envs, np.bool_),
         )
+        world = self.world
         self._tasks = [
-            Task(car.task, config, i, self.track, self.world.arrays, self.episodes)
+            Task(car.task, config, i, self.tracks, world.arrays, self.episodes, stack=world.stack)
             for i, car in enumerate(config.cars)
             if car.task is not None
         ]
         self._actions = np.zeros((num_envs, A, COMMAND_SIZE), np.float32)
         self._begin = compiled(begin, *self._begin_arguments(), 0, 1)
         self._conclude = compiled(conclude, *self._conclude_arguments(), 0, 1)
-        self._spawner = make_spawner(config, self.track)
-        self.spawn_sets = self._spawner.sets
+        self._starts = Starts(config, self.tracks)
+        self.spawn_sets = self._starts.sets
         self.allowed_spawn_sets = tuple(range(len(self.spawn_sets)))
         self.difficulty = 1.0
-        self._check_spawns()
+        self._check_starts()
+
+    @property
+    def track(self) -> Track:
+        """The only track; a ValueError if there are several: see `tracks`, `episode_track`."""
+        if len(self.tracks) > 1:
+            raise ValueError(f"there are {len(self.tracks)} tracks: see tracks, episode_track")
+        return self.tracks[0]
 
     def _begin_arguments(self) -> tuple[Any, ...]:
         config = self.config
@@ -148,38 +158,44 @@ class Race:
         any_ends = config.end_when == "any"
         return world.crashed, world.finished, self.episodes, self._cars, config.max_steps, any_ends
 
-    def _check_spawns(self) -> None:
-        trials = list(self._spawner.trials())
-        for what, poses in trials:
+    def _check_starts(self) -> None:
+        trials = list(self._starts.trials())
+        for what, track, poses in trials:
             try:
-                self.world.place(0, poses, 0)
+                self.world.place(0, poses, 0, track)
             except ValueError as error:
                 raise ValueError(f"{what}: {error}") from error
         for env in range(self.num_envs):  # so that stepping before a reset is harmless
-            self.world.place(env, trials[0][1], 0)
+            self.world.place(env, trials[0][2], 0)
 
-    def reset(self, env: int, seed: Seed, *, spawn_set: int | None = None) -> None:
+    def reset(
+        self, env: int, seed: Seed, *, spawn_set: int | None = None, track: int | None = None
+    ) -> None:
         """Start a new episode in one environment and write its observations.
 
-        The seed alone decides where the cars start, the noise and what differs between cars
-        (`HeterogeneityConfig`), whatever the batch position, given the difficulty and the spawn
-        sets that are allowed.
+        The seed alone decides the track, where the cars start, the noise and what differs between
+        cars (`HeterogeneityConfig`), whatever the batch position, given the difficulty and the
+        spawn sets that are allowed. The episode is the same whether its track was drawn, asked
+        for, or is the only one.
 
         Args:
             env: Index of the environment.
             seed: Seed of the environment's own random generator.
             spawn_set: Index of the spawn set; none: drawn uniformly from those allowed.
+            track: Index of the track; none: drawn uniformly.
 
         Raises:
-            ValueError: If there is no such spawn set, or a random start finds no room.
+            ValueError: If there is no such spawn set or track, or a random start finds no room.
         """
         rng = np.random.default_rng(seed)
         noise_key = int(rng.integers(2**64, dtype=np.uint64))
         if spawn_set is None and self.allowed_spawn_sets:
             spawn_set = self.allowed_spawn_sets[rng.integers(len(self.allowed_spawn_sets))]
-        poses = self._spawner.draw(rng, spawn_set)
+        if track is None:
+            track = self._starts.draw_track(seed)
+        poses = self._starts.draw(rng, track, spawn_set)
         self._draw_vehicles(env, rng)
-        self.world.place(env, poses, noise_key)
+        self.world.place(env, poses, noise_key, track)
         episodes = self.episodes
         episodes.rewards[env] = episodes.returns[env] = 0.0
         episodes.terminated[env] = episodes.truncated[env] = episodes.over[env] = False
@@ -243,13 +259,15 @@ class Race:
         self._seeds[env] = seed if isinstance(seed, sequence) else sequence(seed)
         self._started[env] = 0
 
-    def next_episode(self, env: int, *, spawn_set: int | None = None) -> None:
+    def next_episode(
+        self, env: int, *, spawn_set: int | None = None, track: int | None = None
+    ) -> None:
         """Start the next episode of an environment's stream; see `reset`."""
         stream = self._seeds[env]
         # The n-th child that `SeedSequence.spawn` would make, without counting inside it.
         key = (*stream.spawn_key, self._started[env])
         episode = np.random.SeedSequence(stream.entropy, spawn_key=key)
-        self.reset(env, episode, spawn_set=spawn_set)
+        self.reset(env, episode, spawn_set=spawn_set, track=track)
         self._started[env] += 1
 
     def autoreset(self) -> NDArray[np.int64]:

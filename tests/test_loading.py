@@ -14,7 +14,7 @@ from f110_fl.yaml_tree import parse_yaml
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT / "scenarios" / "convoy_lock_td3.yaml"
-BASE = "name: a\nlearners: {car_0: {}, car_1: {}}\n"  # two lines
+BASE = "name: a\nlearners: {car_0: {algorithm: td3}, car_1: {algorithm: td3}}\n"  # two lines
 
 
 def load(tmp_path, text, overrides=()):
@@ -43,7 +43,9 @@ def test_the_real_scenario():
 
 
 def test_a_scenario_states_only_what_differs(tmp_path):
-    expected = Scenario.model_validate({"name": "a", "learners": {"car_0": {}, "car_1": {}}})
+    expected = Scenario.model_validate(
+        {"name": "a", "learners": {"car_0": {"algorithm": "td3"}, "car_1": {"algorithm": "td3"}}}
+    )
     assert load(tmp_path, BASE) == expected
 
 
@@ -218,7 +220,10 @@ def test_a_mistake_is_one_line_that_says_what_is_allowed(tmp_path, text, message
         (b"name: a\nlearners: \xff\n", "s.yaml:2: byte 0xff is not UTF-8 text"),
         ("# c\nseed: 1\n", "s.yaml:2: name: is missing; allowed: "),
         ("name: a\n", "s.yaml:1: car 'car_0' has neither a driver nor a learner"),
-        ("name: no\nlearners: {car_0: {}, car_1: {}}", "s.yaml:1: name: found false (boolean); "),
+        (
+            "name: no\nlearners: {car_0: {algorithm: td3}}",
+            "s.yaml:1: name: found false (boolean); ",
+        ),
     ],
 )
 def test_a_file_that_is_no_scenario(tmp_path, text, message):
@@ -305,7 +310,7 @@ def test_a_map_file_is_relative_to_the_scenario(tmp_path, monkeypatch):
 
 def test_files_of_lanes_and_racelines_are_relative_to_the_scenario(tmp_path):
     (tmp_path / "a.csv").write_text("")
-    text = "name: a\nlearners: {car_0: {}}\n" + (
+    text = "name: a\nlearners: {car_0: {algorithm: td3}}\n" + (
         "env:\n  track: {kind: centerline, file: a.csv}\n  cars:\n    - name: car_0\n"
         "    - name: car_1\n      driver: {kind: pure_pursuit, raceline: a.csv}\n"
     )

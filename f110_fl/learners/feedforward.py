@@ -59,18 +59,19 @@ class FeedForward:
         """Return the action means for ``num_envs`` environments of their own."""
         return FeedForwardMean(self._actor, num_envs)
 
-    def values(self) -> tuple[Array, Array, Array]:
+    def values(self, latest: Array, cut: Array) -> tuple[Array, Array, Array]:
         """Return the critic's values now.
 
+        Args:
+            latest: (N, D), what follows each environment's last step.
+            cut: (K, D), what follows the steps in ``Rollout.cut``.
+
         Returns:
-            Of the rollout's observations (T, N), of what the environments saw last (N,), and of
-            the last observations of truncated episodes, in the order of ``Rollout.cut`` (K,).
+            Of the rollout's observations (T, N), of ``latest`` (N,) and of ``cut`` (K,).
         """
-        rollout = self._rollout
-        value = self._critic(self._observations).view(rollout.mask.shape)
-        latest = self._critic(torch.from_numpy(rollout.latest))[:, 0]
-        cut = self._critic(torch.from_numpy(rollout.cut_observations()))[:, 0]
-        return value.numpy(), latest.numpy(), cut.numpy()
+        value = self._critic(self._observations).view(self._rollout.mask.shape)
+        beyond = [self._critic(torch.from_numpy(x))[:, 0].numpy() for x in (latest, cut)]
+        return value.numpy(), beyond[0], beyond[1]
 
     def minibatches(self, rng: np.random.Generator, count: int) -> Iterator[Int]:
         """Partition the present samples at random.

@@ -32,7 +32,9 @@ from f110_fl.learners.networks import (
     make_adam,
     named_tensors,
 )
+from f110_fl.learners.normaliser import Normaliser
 from f110_fl.learners.rollout import Rollout, generalised_advantages
+from f110_fl.learners.schedules import rate_factor
 from f110_fl.learners.surrogate import LOG_SQRT_2_PI, Losses, Samples, Surrogate, entropy
 
 Int = NDArray[np.int64]
@@ -60,7 +62,7 @@ class PPO:
     ) -> None:
         self.config = config
         self.steps = 0  # transitions observed
-        self.updates = 0  # gradient steps
+        self.updates = 0  # rollouts learned from
         explore, shuffle, initial = (
             np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, stream))
             for stream in range(3)
@@ -77,6 +79,14 @@ class PPO:
         self._adam = JointAdam(list(optimizers.values()))
         self._tensors = named_tensors(networks, optimizers)
         self.rollout = Rollout(config.rollout_steps, num_envs, observation_size, action_size)
+        self.normaliser = Normaliser(
+            observation_size,
+            num_envs,
+            config.discount,
+            observations=config.normalise_observations,
+            rewards=config.normalise_rewards,
+        )
+        self._tensors |= self.normaliser.tensors()
         self._model = FeedForward(self.actor, self.critic, self.rollout)
         self._surrogate = Surrogate(config, 1, action_size)
         self._noise = np.zeros((num_envs, action_size), np.float32)
@@ -87,21 +97,21 @@ class PPO:
 
     @property
     def learning_rate(self) -> float:
-        """Step size of both optimizers now."""
+        """Step size of the next update."""
         config = self.config
-        if config.anneal_steps is None:
-            return config.learning_rate
-        return config.learning_rate * max(0.0, 1.0 - self.steps / config.anneal_steps)
+        return config.learning_rate * rate_factor(config.schedule, self.updates)
 
     def act(self, observations: Array, envs: Int) -> Array:
         """Draw actions (M, A) for observations (M, D); see ``Learner.act``."""
         # All N rows are drawn: an environment's noise does not depend on which others run.
         self._explore_rng.standard_normal(out=self._noise, dtype=np.float32)
         noise = self._noise[envs]
-        action = self._model.mean(observations, envs)
+        self.normaliser.count(observations)
+        seen = self.normaliser.observations(observations)
+        action = self._model.mean(seen, envs)
         action += np.exp(self._log_std) * noise
         log_prob = -0.5 * np.square(noise).sum(1) - (self._log_std + LOG_SQRT_2_PI).sum()
-        self.rollout.begin(envs, observations, action, log_prob)
+        self.rollout.begin(envs, seen, action, log_prob)
         return _bounded(action)
 
     def observe(self, transitions: Transitions) -> None:
@@ -113,11 +123,12 @@ class PPO:
         self.steps += len(transitions.envs)
         if not np.isfinite(transitions.reward).all():
             raise LearningError(f"reward is not finite at step {self.steps}")
-        self.rollout.complete(transitions, transitions.reward)
+        self.normaliser.count_rewards(transitions)
+        self.rollout.complete(transitions, self.normaliser.rewards(transitions.reward))
 
     def policy(self, num_envs: int) -> GreedyPolicy:
         """Return the policy of mean actions; see ``Learner.policy``."""
-        return GreedyPolicy(self._model.policy(num_envs))
+        return GreedyPolicy(self._model.policy(num_envs), self.normaliser)
 
     def update(self) -> None:
         """Learn from the rollout if it is full.
@@ -129,6 +140,7 @@ class PPO:
             if self.rollout.mask.any():
                 with torch.inference_mode(), flushed_denormals():
                     self._learn()
+                self.updates += 1
             self.rollout.clear()
 
     def _learn(self) -> None:
@@ -154,7 +166,10 @@ class PPO:
     def _samples(self) -> Samples:
         """Return the rollout's T * N rows with values and advantages."""
         rollout, config = self.rollout, self.config
-        value, latest, cut = self._model.values()
+        value, latest, cut = self._model.values(
+            self.normaliser.observations(rollout.latest),
+            self.normaliser.observations(rollout.cut_observations()),
+        )
         beyond, advantage = np.zeros((2, *value.shape), np.float32)
         for (t, n, _), x in zip(rollout.cut, cut, strict=True):
             beyond[t, n] = x
@@ -195,7 +210,6 @@ class PPO:
         if not math.isfinite(norm + sum(losses)):
             self._fail(samples, chosen)
         adam.step(rate)
-        self.updates += 1
         return losses, False
 
     def _fail(self, samples: Samples, chosen: Int) -> None:
@@ -222,6 +236,8 @@ class PPO:
             ValueError: If a name is unknown or a shape is wrong; then nothing is loaded.
         """
         load_named(self._tensors, tensors)
+        if not self.normaliser.tensors().keys().isdisjoint(tensors):
+            self.normaliser.reload()
 
     def hold_near(self, mu: float) -> None:
         """Pull actor and critic to where they are now; see ``Learner.hold_near``."""
@@ -236,7 +252,9 @@ class PPO:
             "explore_rng": pack_generator(self._explore_rng),
             "shuffle_rng": pack_generator(self._shuffle_rng),
         }
-        return state | {f"rollout/{k}": v for k, v in self.rollout.local_state().items()}
+        for name, part in self._parts().items():
+            state |= {f"{name}/{k}": v for k, v in part.local_state().items()}
+        return state
 
     def load_local_state(self, state: Mapping[str, Tensor]) -> None:
         """Continue from a ``local_state()``.
@@ -244,13 +262,18 @@ class PPO:
         Raises:
             ValueError: If an entry is missing or does not fit this learner.
         """
-        self.rollout.load_local_state(
-            {k.removeprefix("rollout/"): v for k, v in state.items() if k.startswith("rollout/")}
-        )
+        for name, part in self._parts().items():
+            prefix = f"{name}/"
+            part.load_local_state(
+                {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            )
         self.steps = int(entry(state, "steps"))
         self.updates = int(entry(state, "updates"))
         unpack_generator(self._explore_rng, entry(state, "explore_rng"))
         unpack_generator(self._shuffle_rng, entry(state, "shuffle_rng"))
+
+    def _parts(self) -> dict[str, Rollout | Normaliser | FeedForward]:
+        return {"rollout": self.rollout, "normaliser": self.normaliser, "model": self._model}
 
     def write_journal(self) -> None:
         """Do nothing: ``local_state`` leaves nothing out."""
@@ -262,13 +285,14 @@ class PPO:
 class GreedyPolicy:
     """Takes the mean action; implements ``f110_fl.learners.base.Policy``."""
 
-    def __init__(self, mean: FeedForwardMean) -> None:
+    def __init__(self, mean: FeedForwardMean, normaliser: Normaliser) -> None:
         self._mean = mean
+        self._normaliser = normaliser
         self.reset = mean.reset
 
     def act(self, observations: Array, envs: Int) -> Array:
         """Choose actions (M, A) for observations (M, D); see ``Policy.act``."""
-        return _bounded(self._mean(observations, envs))
+        return _bounded(self._mean(self._normaliser.observations(observations), envs))
 
 
 def _bounded(action: Array) -> Array:

@@ -30,10 +30,10 @@ class Samples(NamedTuple):
 class Losses(NamedTuple):
     """Means over a minibatch."""
 
-    policy: float  # clipped surrogate (Schulman et al. 2017, equation 7), negated
-    value: float  # squared error
+    policy_loss: float  # clipped surrogate (Schulman et al. 2017, equation 7), negated
+    value_loss: float  # squared error
     kl: float  # E[r - 1 - log r], an estimate of KL(old, new) that is never negative
-    clipped: float  # fraction of ratios outside the clip range
+    clip_fraction: float  # share of ratios outside the clip range
 
 
 class Surrogate:

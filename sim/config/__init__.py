@@ -38,6 +38,7 @@ from sim.config.tracks import (
     MapTrack,
     OvalTrack,
     RandomTrack,
+    SeveralTracks,
     TrackConfig,
 )
 from sim.config.vehicle import HeterogeneityConfig, LidarConfig, Range, VehicleConfig
@@ -74,6 +75,7 @@ __all__ = [
     "Range",
     "RenderConfig",
     "SecondaryViconConfig",
+    "SeveralTracks",
     "SoloLapConfig",
     "SpawnConfig",
     "StanleyConfig",

@@ -135,7 +135,7 @@ class GapPreviewConfig(Config):
     continuity: float = Field(
         0.05,
         ge=0,
-        description="Mean clearance, in horizons, worth a radian of change of the heading. [1/rad]",
+        description="Mean clearance, of 1 at most, worth a radian of change of heading. [1/rad]",
     )
     field_of_view: float = Field(
         3.141592653589793, gt=0, le=6.283185307179586, description="Where headings count. [rad]"

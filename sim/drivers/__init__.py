@@ -18,6 +18,7 @@ frozen_policy      acts as a trained network does, read from a file
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from sim.config import (
@@ -49,7 +50,7 @@ def make_driver(
     config: DriverConfig,
     env: EnvConfig,
     car: int,
-    track: Track,
+    tracks: Track | Sequence[Track],
     *,
     num_envs: int = 1,
     base_dir: Path | None = None,
@@ -60,25 +61,26 @@ def make_driver(
         config: The driver.
         env: The environment it is part of.
         car: Index of the car it drives.
-        track: Where it drives.
+        tracks: Where it drives: a track, or those of the world, in their order.
         num_envs: Environments in the batch.
         base_dir: Directory that its files are relative to; none: the working directory.
 
     Raises:
-        ValueError: If the track has no line to follow, the lidar has too few beams, or a policy
+        ValueError: If a track has no line to follow, the lidar has too few beams, or a policy
             does not fit what its car observes.
         TrackError: If the raceline's file is wrong.
         PolicyError: If the policy's file is wrong.
     """
     folder = base_dir or Path()
+    tracks = (tracks,) if isinstance(tracks, Track) else tracks
     if isinstance(config, PurePursuitConfig):
-        return PurePursuit(config, env, car, track, num_envs, folder)
+        return PurePursuit(config, env, car, tracks, num_envs, folder)
     if isinstance(config, StanleyConfig):
-        return Stanley(config, env, car, track, num_envs, folder)
+        return Stanley(config, env, car, tracks, num_envs, folder)
     if isinstance(config, BlockerConfig):
-        return Blocker(config, env, car, track, num_envs)
+        return Blocker(config, env, car, tracks, num_envs)
     if isinstance(config, FrozenPolicyConfig):
-        return FrozenPolicy(config, env, car, track, num_envs, folder)
+        return FrozenPolicy(config, env, car, tracks, num_envs, folder)
     if isinstance(config, FollowTheGapConfig):
         return FollowTheGap(config, env, car, num_envs)
     if isinstance(config, GapPreviewConfig):

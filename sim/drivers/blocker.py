@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,11 +13,19 @@ from scipy.ndimage import minimum_filter1d
 
 from sim.config import BlockerConfig, EnvConfig
 from sim.drivers.base import Driver
-from sim.drivers.line import entry_at, read_line, speed_profile, table_size, wrapped
+from sim.drivers.line import (
+    Routes,
+    entry_at,
+    make_routes,
+    read_lines,
+    route_on,
+    speed_profile,
+    table_size,
+    wrapped,
+)
 from sim.drivers.pure_pursuit import pursue
 from sim.layout import TARGET_SPEED, TARGET_STEER, V
 from sim.tracks import Track
-from sim.tracks.centerline import Centerline
 from sim.world import WorldArrays
 
 _NEIGHBOURS: Final = 9  # entries of a table, about 2 m, whose narrowest place counts
@@ -41,17 +50,22 @@ _SETTINGS: Final = np.dtype(
 def _blocker(
     world: WorldArrays,
     commands: NDArray[np.float64],
-    line: Centerline,
-    room: NDArray[np.float64],
-    speeds: NDArray[np.float64],
+    routes: Routes,
+    rooms: NDArray[np.float64],
     settings: NDArray[np.void],
     difficulty: NDArray[np.float64],
     first: int,
     last: int,
 ) -> None:
     driver = settings[0]
-    car, target = driver.car, driver.target
+    car, target, on = driver.car, driver.target, world.track[first]
+    line, speeds = route_on(routes, on)
+    room = rooms[routes.starts[on] : routes.starts[on + 1]]
     for e in range(first, last):
+        if world.track[e] != on:
+            on = world.track[e]
+            line, speeds = route_on(routes, on)
+            room = rooms[routes.starts[on] : routes.starts[on + 1]]
         own = world.state[e, car]
         s, offset = world.arc_length[e, car], world.lateral_offset[e, car]
         lead = s - world.arc_length[e, target]
@@ -93,27 +107,30 @@ class Blocker(Driver):
         config: The driver.
         env: The environment it is part of.
         car: Index of the car it drives.
-        track: Gives the centre line and the widths of the lane.
+        tracks: Give the centre lines and the widths of the lanes.
         num_envs: Environments in the batch.
 
     Raises:
-        ValueError: If the track has no centre line.
+        ValueError: If a track has no centre line.
     """
 
     def __init__(
-        self, config: BlockerConfig, env: EnvConfig, car: int, track: Track, num_envs: int
+        self,
+        config: BlockerConfig,
+        env: EnvConfig,
+        car: int,
+        tracks: Sequence[Track],
+        num_envs: int,
     ) -> None:
         super().__init__(num_envs)
-        self._line = line = read_line(None, env, car, track, Path())
         vehicle = env.cars[car].vehicle
-        s = (np.arange(table_size(line)) + 0.5) * line.length / table_size(line)
-        widths = np.column_stack([track.at(track.width_left, s), track.at(track.width_right, s)])
-        mode = "wrap" if line.closed else "nearest"
-        widths = minimum_filter1d(widths, _NEIGHBOURS, axis=0, mode=mode)
-        self._room = np.maximum(widths - vehicle.width / 2 - config.margin, 0.0)
-        self._speeds = speed_profile(
-            line, config.speed, config.acceleration, aside=self._room.max(axis=1)
-        )
+        lines = read_lines(None, env, car, tracks, Path())
+        rooms = [_room(track, vehicle.width / 2, config.margin) for track in tracks]
+        speeds = [
+            speed_profile(line, config.speed, config.acceleration, aside=room.max(axis=1))
+            for line, room in zip(lines, rooms, strict=True)
+        ]
+        self._routes, self._rooms = make_routes(lines, speeds), np.concatenate(rooms)
         target = [other.name for other in env.cars].index(config.target)
         row = (
             car,
@@ -136,11 +153,27 @@ class Blocker(Driver):
         _blocker(
             world,
             commands,
-            self._line,
-            self._room,
-            self._speeds,
+            self._routes,
+            self._rooms,
             self._settings,
             self.difficulty,
             first,
             last,
         )
+
+
+def _room(track: Track, half_width: float, margin: float) -> NDArray[np.float64]:
+    """How far a car's centre may be left and right of the centre line, (N, 2) m.
+
+    Args:
+        track: The track.
+        half_width: Of the car, m.
+        margin: From its side to the lane's edge at least, m.
+    """
+    line = track.line
+    s = (np.arange(table_size(line)) + 0.5) * line.length / table_size(line)
+    widths = np.column_stack([track.at(track.width_left, s), track.at(track.width_right, s)])
+    mode = "wrap" if line.closed else "nearest"
+    narrowest = minimum_filter1d(widths, _NEIGHBOURS, axis=0, mode=mode)
+    room: NDArray[np.float64] = np.maximum(narrowest - half_width - margin, 0.0)
+    return room

@@ -107,7 +107,12 @@ def _follow_the_gap(
     for e in range(first, last):
         ranges, depth = scan[e, car], scratch[e]
         extend_disparities(
-            ranges, driver.horizon, driver.disparity, driver.clearance, driver.spacing, depth
+            ranges[begin:end],
+            driver.horizon,
+            driver.disparity,
+            driver.clearance,
+            driver.spacing,
+            depth[begin:end],
         )
         deepest = begin
         for b in range(begin, end):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -54,7 +55,7 @@ class FrozenPolicy(Driver):
         config: The driver.
         env: The environment it is part of.
         car: Index of the car it drives.
-        track: Where it drives.
+        tracks: Where it drives.
         num_envs: Environments in the batch.
         base_dir: Directory that the checkpoint is relative to.
 
@@ -68,7 +69,7 @@ class FrozenPolicy(Driver):
         config: FrozenPolicyConfig,
         env: EnvConfig,
         car: int,
-        track: Track,
+        tracks: Sequence[Track],
         num_envs: int,
         base_dir: Path,
     ) -> None:
@@ -76,7 +77,7 @@ class FrozenPolicy(Driver):
         path = base_dir / config.checkpoint
         policy = load_policy(path, config.agent)
         stated = policy.form.observation
-        self._observer = Observer(env, track, (car,), [part for part, _ in stated] or None)
+        self._observer = Observer(env, tracks, (car,), [part for part, _ in stated] or None)
         size = len(self._observer.low)
         if policy.observation_size != size or stated not in ((), self._observer.parts):
             trained = _told(stated) if stated else "its parts are not stated"

@@ -96,7 +96,7 @@ def free_distances(
 def _preview(
     free: NDArray[np.float64], previews: _Previews, k: int, driver: Any
 ) -> tuple[float, float]:
-    """Mean clearance along a candidate's path, as a part of the horizon, and free length, m."""
+    """Mean clearance along a candidate's path, 0 to 1, and its free length, m."""
     points = previews.ranges.shape[1]
     total, slack, length = 0.0, 0.0, 0.0
     for j in range(points):
@@ -105,11 +105,11 @@ def _preview(
             break
         slack = free[sector] - previews.ranges[k, j]
         if slack <= 0.0:
-            return total / (points * driver.horizon), length
-        total += slack
+            return total / points, length
+        total += slack / (driver.horizon - previews.ranges[k, j])
         length += driver.stride
     # Beyond the preview the path is taken to go on as its last point is seen.
-    return total / (points * driver.horizon), length + slack
+    return total / points, length + slack
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -130,12 +130,12 @@ def _gap_preview(
     for e in range(first, last):
         free_distances(scan[e, car], previews.turns, driver, scratch[e])
         yaw = state[e, car, YAW]
+        before = yaw if math.isnan(last_course[e]) else last_course[e]
         best, score, length = 0, -math.inf, 0.0
         for k in range(len(previews.headings)):
             clearance, reached = _preview(scratch[e, 1], previews, k, driver)
-            change = wrapped(yaw + previews.headings[k] - last_course[e], math.tau)
-            if not math.isnan(change):
-                clearance -= driver.continuity * abs(change)
+            change = wrapped(yaw + previews.headings[k] - before, math.tau)
+            clearance -= driver.continuity * abs(change)
             if clearance > score:
                 best, score, length = k, clearance, reached
         aim = previews.headings[best]
@@ -156,10 +156,11 @@ class GapPreview(Driver):
     while the front wheels point to that heading, as far as they turn, over ``preview`` metres.
     At each point of the path the clearance is how much farther than the point the car, as a disc
     of half its width and ``margin``, could drive straight from where it is now in the point's
-    direction; none from the first point on that it could not reach so. The score of a candidate is
-    the mean clearance over ``horizon``, less ``continuity`` for each radian that it differs from
-    the heading chosen before, which is kept in the world's frame. Wheels and speed follow the
-    best: the speed leaves room to brake on the path, and keeps v^2 tan(steer) / wheelbase to
+    direction, as a part of what it could if nothing were nearer than ``horizon``; none from the
+    first point on that it could not reach so. The score of a candidate is the mean clearance,
+    less ``continuity`` for each radian that it differs from the heading chosen before, which is
+    kept in the world's frame and is the car's own at first. Wheels and speed follow the best: the
+    speed leaves room to brake on the path, and keeps v^2 tan(steer) / wheelbase to
     ``acceleration``.
 
     Args:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -14,38 +15,63 @@ from sim.config import EnvConfig
 from sim.tracks import Track
 from sim.tracks.centerline import Centerline, curvature, points_at, polyline
 from sim.tracks.lanefile import read_lane
+from sim.tracks.stack import LineStack, line_of, stack_lines
 
 _STEP: Final = 0.25  # m, between the entries of a table at most
 _CHORD: Final = 2  # steps to either side over which curvature is taken
 
 
-def read_line(
-    raceline: str | None, env: EnvConfig, car: int, track: Track, base_dir: Path
-) -> Centerline:
-    """Return the line that a driver follows.
+class Routes(NamedTuple):
+    """Lines to follow, one a track, and how fast they can be driven; for kernels."""
+
+    lines: LineStack
+    speeds: NDArray[np.float64]  # (all lines' entries,) m/s, from `speed_profile`
+    starts: NDArray[np.int64]  # (T + 1,) where a line's entries begin
+
+
+def make_routes(lines: Sequence[Centerline], speeds: Sequence[NDArray[np.float64]]) -> Routes:
+    """Put lines and their speeds, one a track, into one set of arrays."""
+    return Routes(stack_lines(lines), np.concatenate(speeds), np.cumsum([0, *map(len, speeds)]))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def route_on(routes: Routes, track: int) -> tuple[Centerline, NDArray[np.float64]]:
+    """The line to follow on a track, and its speeds."""
+    speeds = routes.speeds[routes.starts[track] : routes.starts[track + 1]]
+    return line_of(routes.lines, track), speeds
+
+
+def read_lines(
+    raceline: str | None, env: EnvConfig, car: int, tracks: Sequence[Track], base_dir: Path
+) -> list[Centerline]:
+    """Return the line that a driver follows on each track.
 
     Args:
-        raceline: CSV file; None: the track's centre line.
+        raceline: CSV file; None: the tracks' centre lines.
         env: The environment that the driver is part of.
         car: Index of the car it drives.
-        track: Gives the centre line.
+        tracks: Give the centre lines.
         base_dir: Directory that the file is relative to.
 
     Raises:
-        ValueError: If there is neither a centre line nor a raceline.
+        ValueError: If there is neither a centre line nor a raceline, or several tracks with one.
         TrackError: If the raceline's file is wrong.
     """
-    if raceline is not None:
-        lane = read_lane(base_dir / raceline)
-        return polyline(lane.points, lane.closed)
-    if track.length > 0:
-        return track.line
     driver = env.cars[car].driver
-    kind = driver.kind if driver else "the driver"
-    needed = "a raceline" if hasattr(driver, "raceline") else "a centre line"
-    raise ValueError(
-        f"{kind} of {env.cars[car].name!r} needs {needed}: {track.name} has no centre line"
-    )
+    who = f"{driver.kind if driver else 'the driver'} of {env.cars[car].name!r}"
+    if raceline is not None:
+        if len(tracks) > 1:
+            raise ValueError(
+                f"{who} has a raceline, which is that of one track, but there are {len(tracks)}; "
+                "without it, it follows their centre lines"
+            )
+        lane = read_lane(base_dir / raceline)
+        return [polyline(lane.points, lane.closed)]
+    for track in tracks:
+        if not track.length > 0:
+            needed = "a raceline" if hasattr(driver, "raceline") else "a centre line"
+            raise ValueError(f"{who} needs {needed}: {track.name} has no centre line")
+    return [track.line for track in tracks]
 
 
 def table_size(line: Centerline) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +13,14 @@ from numpy.typing import NDArray
 
 from sim.config import EnvConfig, PurePursuitConfig
 from sim.drivers.base import Driver
-from sim.drivers.line import entry_at, read_line, speed_profile
+from sim.drivers.line import (
+    Routes,
+    entry_at,
+    make_routes,
+    read_lines,
+    route_on,
+    speed_profile,
+)
 from sim.layout import TARGET_SPEED, TARGET_STEER, YAW, V, X, Y
 from sim.tracks import Track
 from sim.tracks.centerline import Centerline, point_at, project
@@ -64,17 +72,21 @@ def pursue(
 @njit(cache=True, nogil=True, error_model="numpy")
 def _pure_pursuit(
     state: NDArray[np.float64],
+    track: NDArray[np.int64],
     commands: NDArray[np.float64],
-    line: Centerline,
-    speeds: NDArray[np.float64],
+    routes: Routes,
     settings: NDArray[np.void],
     difficulty: NDArray[np.float64],
     first: int,
     last: int,
 ) -> None:
     driver = settings[0]
-    car = driver.car
+    car, on = driver.car, track[first]
+    line, speeds = route_on(routes, on)
     for e in range(first, last):
+        if track[e] != on:
+            on = track[e]
+            line, speeds = route_on(routes, on)
         own = state[e, car]
         x = own[X] - driver.rear_axle * math.cos(own[YAW])
         y = own[Y] - driver.rear_axle * math.sin(own[YAW])
@@ -100,12 +112,12 @@ class PurePursuit(Driver):
         config: The driver.
         env: The environment it is part of.
         car: Index of the car it drives.
-        track: Gives the centre line.
+        tracks: Give the centre lines.
         num_envs: Environments in the batch.
         base_dir: Directory that a raceline's file is relative to.
 
     Raises:
-        ValueError: If there is neither a centre line nor a raceline.
+        ValueError: If there is neither a centre line nor a raceline, or several tracks with one.
         TrackError: If the raceline's file is wrong.
     """
 
@@ -114,13 +126,14 @@ class PurePursuit(Driver):
         config: PurePursuitConfig,
         env: EnvConfig,
         car: int,
-        track: Track,
+        tracks: Sequence[Track],
         num_envs: int,
         base_dir: Path,
     ) -> None:
         super().__init__(num_envs)
-        self._line = read_line(config.raceline, env, car, track, base_dir)
-        self._speeds = speed_profile(self._line, config.speed, config.acceleration)
+        lines = read_lines(config.raceline, env, car, tracks, base_dir)
+        speeds = [speed_profile(line, config.speed, config.acceleration) for line in lines]
+        self._routes = make_routes(lines, speeds)
         vehicle = env.cars[car].vehicle
         row = (
             car,
@@ -138,9 +151,9 @@ class PurePursuit(Driver):
         """Write the car's commands in the environments ``first`` to ``last - 1``."""
         _pure_pursuit(
             world.state,
+            world.track,
             commands,
-            self._line,
-            self._speeds,
+            self._routes,
             self._settings,
             self.difficulty,
             first,

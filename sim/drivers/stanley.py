@@ -7,6 +7,7 @@ Driving: Controller Design, Experimental Validation and Racing", American Contro
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,10 +17,18 @@ from numpy.typing import NDArray
 
 from sim.config import EnvConfig, StanleyConfig
 from sim.drivers.base import Driver
-from sim.drivers.line import entry_at, read_line, speed_profile, wrapped
+from sim.drivers.line import (
+    Routes,
+    entry_at,
+    make_routes,
+    read_lines,
+    route_on,
+    speed_profile,
+    wrapped,
+)
 from sim.layout import TARGET_SPEED, TARGET_STEER, YAW, YAW_RATE, V, X, Y
 from sim.tracks import Track
-from sim.tracks.centerline import Centerline, point_at, project
+from sim.tracks.centerline import point_at, project
 from sim.world import WorldArrays
 
 _TURN: Final = 0.5  # m of the line, over which its turning is measured
@@ -39,17 +48,21 @@ _SETTINGS: Final = np.dtype(
 @njit(cache=True, nogil=True, error_model="numpy")
 def _stanley(
     state: NDArray[np.float64],
+    track: NDArray[np.int64],
     commands: NDArray[np.float64],
-    line: Centerline,
-    speeds: NDArray[np.float64],
+    routes: Routes,
     settings: NDArray[np.void],
     difficulty: NDArray[np.float64],
     first: int,
     last: int,
 ) -> None:
     driver = settings[0]
-    car = driver.car
+    car, on = driver.car, track[first]
+    line, speeds = route_on(routes, on)
     for e in range(first, last):
+        if track[e] != on:
+            on = track[e]
+            line, speeds = route_on(routes, on)
         own = state[e, car]
         x = own[X] + driver.front_axle * math.cos(own[YAW])
         y = own[Y] + driver.front_axle * math.sin(own[YAW])
@@ -90,12 +103,12 @@ class Stanley(Driver):
         config: The driver.
         env: The environment it is part of.
         car: Index of the car it drives.
-        track: Gives the centre line.
+        tracks: Give the centre lines.
         num_envs: Environments in the batch.
         base_dir: Directory that a raceline's file is relative to.
 
     Raises:
-        ValueError: If there is neither a centre line nor a raceline.
+        ValueError: If there is neither a centre line nor a raceline, or several tracks with one.
         TrackError: If the raceline's file is wrong.
     """
 
@@ -104,13 +117,14 @@ class Stanley(Driver):
         config: StanleyConfig,
         env: EnvConfig,
         car: int,
-        track: Track,
+        tracks: Sequence[Track],
         num_envs: int,
         base_dir: Path,
     ) -> None:
         super().__init__(num_envs)
-        self._line = read_line(config.raceline, env, car, track, base_dir)
-        self._speeds = speed_profile(self._line, config.speed, config.acceleration)
+        lines = read_lines(config.raceline, env, car, tracks, base_dir)
+        speeds = [speed_profile(line, config.speed, config.acceleration) for line in lines]
+        self._routes = make_routes(lines, speeds)
         vehicle = env.cars[car].vehicle
         row = (
             car,
@@ -128,9 +142,9 @@ class Stanley(Driver):
         """Write the car's commands in the environments ``first`` to ``last - 1``."""
         _stanley(
             world.state,
+            world.track,
             commands,
-            self._line,
-            self._speeds,
+            self._routes,
             self._settings,
             self.difficulty,
             first,

@@ -7,6 +7,7 @@ that follows from the world alone and returns the agent's own, with the reward t
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -268,27 +269,30 @@ def judge(
     return evade(world, task, e, outcome)
 
 
-def objective_table(config: TaskConfig, env: EnvConfig, car: int, track: Track) -> NDArray[np.void]:
+def objective_table(
+    config: TaskConfig, env: EnvConfig, car: int, tracks: Sequence[Track]
+) -> NDArray[np.void]:
     """Settings of an agent's objective, for kernels.
 
     Args:
         config: The task.
         env: The environment.
         car: Index of the agent's car.
-        track: The track.
+        tracks: The tracks.
 
     Returns:
         (1,) of `OBJECTIVE`.
 
     Raises:
-        ValueError: If it needs a centre line or a finish line and the track has none.
+        ValueError: If it needs a centre line or a finish line and a track has none.
     """
     names = [other.name for other in env.cars]
     who = f"task {config.kind} of {names[car]!r}"
-    if config.kind in ("overtake", "pursuit") and not track.length > 0:
-        raise ValueError(f"{who} needs a centre line: {track.name} has none")
-    if config.kind in ("solo_lap", "race") and track.finish_line is None:
-        raise ValueError(f"{who} needs a finish line: {track.name} has none")
+    for track in tracks:
+        if config.kind in ("overtake", "pursuit") and not track.length > 0:
+            raise ValueError(f"{who} needs a centre line: {track.name} has none")
+        if config.kind in ("solo_lap", "race") and track.finish_line is None:
+            raise ValueError(f"{who} needs a finish line: {track.name} has none")
     step_time = env.physics_step * env.physics_steps_per_action
     table = np.zeros(1, OBJECTIVE)
     row = table[0]

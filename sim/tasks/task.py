@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -15,6 +16,7 @@ from sim.tasks.outcomes import NONE, Episodes, world_outcome
 from sim.tasks.terms import TERM_MEMORY, shaping, start_term, term_table
 from sim.tracks import Track
 from sim.tracks.grid import make_grid
+from sim.tracks.stack import TrackStack, grid_of, line_of
 from sim.world import WorldArrays, compiled
 
 
@@ -55,6 +57,26 @@ def _pay(
         episodes.rewards[e, agent] = reward + paid
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def _pay_on_tracks(
+    world: WorldArrays,
+    tracks: TrackStack,
+    physics_step: float,
+    episodes: Episodes,
+    rules: _Rules,
+    first: int,
+    last: int,
+) -> None:
+    """`_pay` for environments on several tracks."""
+    begin = first
+    for end in range(first + 1, last + 1):
+        track = world.track[begin]
+        if end == last or world.track[end] != track:
+            course = Course(line_of(tracks.lines, track), grid_of(tracks, track), physics_step)
+            _pay(world, course, episodes, rules, begin, end)
+            begin = end
+
+
 class Task:
     """Pays one agent, and may end its episode.
 
@@ -67,12 +89,13 @@ class Task:
         config: The task.
         env: The environment it is part of.
         car: Index of the car it rewards, which has no driver.
-        track: Where it drives.
+        tracks: Where it drives: a track, or those of the world, in their order.
         world: The world it judges.
         episodes: Where rewards and outcomes are written.
+        stack: The tracks for kernels; needed if there are several.
 
     Raises:
-        ValueError: If a part of it needs a centre line or a finish line and the track has none.
+        ValueError: If a part of it needs a centre line or a finish line and a track has none.
     """
 
     def __init__(
@@ -80,28 +103,33 @@ class Task:
         config: TaskConfig,
         env: EnvConfig,
         car: int,
-        track: Track,
+        tracks: Track | Sequence[Track],
         world: WorldArrays,
         episodes: Episodes,
+        stack: TrackStack | None = None,
     ) -> None:
+        tracks = (tracks,) if isinstance(tracks, Track) else tracks
         E, T = len(episodes.steps), len(config.shaping)
         rules = _Rules(
-            objective=objective_table(config, env, car, track),
+            objective=objective_table(config, env, car, tracks),
             memory=np.zeros((E, OBJECTIVE_MEMORY)),
-            terms=term_table(config.shaping, env, car, getattr(config, "target", None), track),
+            terms=term_table(config.shaping, env, car, getattr(config, "target", None), tracks),
             term_memory=np.zeros((E, T, TERM_MEMORY)),
         )
-        course = Course(track.line, make_grid(track), env.physics_step)
-        self._start_arguments = world, course, rules
-        self._pay_arguments = world, course, episodes, rules
-        self._start = compiled(_start, *self._start_arguments, 0)
-        self._pay = compiled(_pay, *self._pay_arguments, 0, 1)
+        step = env.physics_step
+        self._courses = [Course(track.line, make_grid(track), step) for track in tracks]
+        self._world, self._rules = world, rules
+        self._start = compiled(_start, world, self._courses[0], rules, 0)
+        kernel: Any = _pay if stack is None else _pay_on_tracks
+        where: tuple[Any, ...] = (self._courses[0],) if stack is None else (stack, step)
+        self._pay_arguments = world, *where, episodes, rules
+        self._pay = compiled(kernel, *self._pay_arguments, 0, 1)
         for e in range(E):
             self.reset(e)
 
     def reset(self, env: int) -> None:
         """Begin one environment's episode, whose cars are placed."""
-        self._start(*self._start_arguments, env)
+        self._start(self._world, self._courses[self._world.track[env]], self._rules, env)
 
     def step(self, first: int, last: int) -> None:
         """Judge the environments ``first`` to ``last - 1`` after a step."""

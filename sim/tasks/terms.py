@@ -41,7 +41,7 @@ TERM: Final = np.dtype(
         ("cap", np.float64),  # steps
         ("bonus", np.float64),
         ("margin", np.float64),  # m
-        ("par", np.float64),  # s
+        ("par_speed", np.float64),  # m/s
     ]
 )
 PROGRESS: Final = 0
@@ -202,11 +202,11 @@ def lap_time(
 
     par is what the length of the centre line takes at ``par_speed``, s.
     """
-    reward = 0.0
+    reward, par = 0.0, course.line.length / term.par_speed
     laps = min(world.laps[e, car], world.lap_steps.shape[2])
     for lap in range(int(memory[0]), laps):
         took = world.lap_steps[e, car, lap] * course.physics_step
-        reward += term.weight * max(0.0, term.par - took)
+        reward += term.weight * max(0.0, par - took)
     memory[0] = laps
     return float(reward)
 
@@ -271,7 +271,11 @@ def shaping(
 
 
 def term_table(
-    terms: Sequence[TermConfig], env: EnvConfig, car: int, target: str | None, track: Track
+    terms: Sequence[TermConfig],
+    env: EnvConfig,
+    car: int,
+    target: str | None,
+    tracks: Sequence[Track],
 ) -> NDArray[np.void]:
     """Settings of an agent's terms, for kernels.
 
@@ -280,13 +284,13 @@ def term_table(
         env: The environment.
         car: Index of the agent's car.
         target: The task's target; none if it has none.
-        track: The track.
+        tracks: The tracks.
 
     Returns:
         (T,) of `TERM`.
 
     Raises:
-        ValueError: If a term needs a centre line or a finish line and the track has none.
+        ValueError: If a term needs a centre line or a finish line and a track has none.
     """
     names = [other.name for other in env.cars]
     step_time = env.physics_step * env.physics_steps_per_action
@@ -294,10 +298,11 @@ def term_table(
     for row, term in zip(table, terms, strict=True):
         who = f"term {term.term} of {names[car]!r}"
         lane = getattr(term, "toward", None) == "lane"
-        if (lane or term.term in _NEED_LINE) and not track.length > 0:
-            raise ValueError(f"{who} needs a centre line: {track.name} has none")
-        if term.term == "lap_time" and track.finish_line is None:
-            raise ValueError(f"{who} needs a finish line: {track.name} has none")
+        for track in tracks:
+            if (lane or term.term in _NEED_LINE) and not track.length > 0:
+                raise ValueError(f"{who} needs a centre line: {track.name} has none")
+            if term.term == "lap_time" and track.finish_line is None:
+                raise ValueError(f"{who} needs a finish line: {track.name} has none")
         settings = term.model_dump(include=set(TERM.names or ()) - {"term", "target"})
         for name, value in settings.items():
             row[name] = value
@@ -311,6 +316,4 @@ def term_table(
             row["speed"] = env.cars[car].vehicle.speed_max
         elif term.term == "streak":
             row["cap"] /= step_time
-        elif term.term == "lap_time":
-            row["par"] = track.length / term.par_speed
     return table
