@@ -14,12 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own convention
-from numpy.typing import NDArray
 from torch import Tensor
 
 from f110_fl.learner_config import DQNConfig, EpsilonGreedy, NoisyNets, SoftTarget
 from f110_fl.learners.base import Array
-from f110_fl.learners.off_policy import GreedyPolicy, OffPolicyLearner, Trained
+from f110_fl.learners.off_policy import OffPolicyLearner, Trained
 from f110_fl.learners.q_network import QNetwork
 from f110_fl.learners.replay import Batch
 
@@ -77,7 +76,6 @@ class DQN(OffPolicyLearner):
         self._networks: list[Tensor] = list(self.critic.parameters())
         self._targets: list[Tensor] = list(self.critic_target.parameters())
         self._table = torch.from_numpy(self.actions)
-        self._policy = GreedyPolicy(lambda x: self._table[self.critic(x).argmax(1)])
 
     @property
     def exploration(self) -> float:
@@ -90,9 +88,9 @@ class DQN(OffPolicyLearner):
         progress = min(1.0, self.steps / config.steps)
         return config.start + progress * (config.end - config.start)
 
-    def act(self, observations: Array, envs: NDArray[np.int64]) -> Array:
-        """Choose exploring actions; see ``Learner.act``."""
-        count, choices = len(envs), len(self.actions)
+    def _explore(self, observations: Array) -> Array:
+        """Choose the best actions, of noisy weights if wanted, or random ones."""
+        count, choices = len(observations), len(self.actions)
         random = self._rng.random(count) < self.exploration
         chosen = self._rng.integers(0, choices, count)
         if not random.all():
@@ -102,9 +100,9 @@ class DQN(OffPolicyLearner):
             chosen = np.where(random, chosen, value.argmax(1).numpy())
         return self.actions.take(chosen, axis=0)
 
-    def policy(self, num_envs: int) -> GreedyPolicy:  # noqa: ARG002 - it remembers nothing
-        """Return the best actions, of the mean weights, as a policy; see ``Learner.policy``."""
-        return self._policy
+    def _best(self, observations: Tensor) -> Tensor:
+        """Best actions of the mean weights."""
+        return self._table[self.critic(observations).argmax(1)]
 
     def _stored(self, actions: Array) -> Array:
         """Numbers of actions (M, 2) in the grid: (M, 1).

@@ -29,6 +29,7 @@ from f110_fl.learners.networks import (
     make_optimizer,
     named_tensors,
 )
+from f110_fl.learners.normaliser import Normaliser
 from f110_fl.learners.replay import Batch, ReplayBuffer
 from f110_fl.learners.schedules import rate_factor
 
@@ -75,6 +76,13 @@ class OffPolicyLearner(ABC):
         self._n_step = NStep(
             config.n_step, config.discount, num_envs, observation_size, action_size
         )
+        self.normaliser = Normaliser(
+            observation_size,
+            num_envs,
+            config.discount,
+            observations=config.normalise_observations,
+            rewards=config.normalise_rewards,
+        )
         self._metrics = Means()
         self._trained: tuple[Trained, ...] = ()
         self._tensors: dict[str, Tensor] = {}
@@ -85,6 +93,15 @@ class OffPolicyLearner(ABC):
         self._tensors = named_tensors(
             networks, {name: each.optimizer for name, each in trained.items()}
         )
+        self._tensors |= self.normaliser.tensors()
+
+    @abstractmethod
+    def _explore(self, observations: Array) -> Array:
+        """Choose exploring actions (M, A) for normalised observations (M, D)."""
+
+    @abstractmethod
+    def _best(self, observations: Tensor) -> Tensor:
+        """Map normalised observations (M, D) to new actions (M, A), without exploration."""
 
     @abstractmethod
     def _learn(self, batch: Batch) -> None:
@@ -98,6 +115,15 @@ class OffPolicyLearner(ABC):
         """Metrics of the present, to report next to the means."""
         return {"beta": self.replay.beta}
 
+    def act(self, observations: Array, envs: NDArray[np.int64]) -> Array:  # noqa: ARG002
+        """Choose exploring actions (M, A) for observations (M, D); see ``Learner.act``."""
+        self.normaliser.count(observations)
+        return self._explore(self.normaliser.observations(observations))
+
+    def policy(self, num_envs: int) -> GreedyPolicy:  # noqa: ARG002 - it remembers nothing
+        """Return the policy without exploration; see ``Learner.policy``."""
+        return GreedyPolicy(self._best, self.normaliser)
+
     def observe(self, transitions: Transitions) -> None:
         """Store what a step of M environments completes; see ``Learner.observe``.
 
@@ -107,6 +133,7 @@ class OffPolicyLearner(ABC):
         self.steps += len(transitions.envs)
         if not np.isfinite(transitions.reward).all():
             raise LearningError(f"reward is not finite at step {self.steps}")
+        self.normaliser.count_rewards(transitions)
         self.replay.add(*self._n_step.push(transitions, self._stored(transitions.action)))
 
     def update(self) -> None:
@@ -118,8 +145,22 @@ class OffPolicyLearner(ABC):
         due = (self.steps - self.config.warmup_steps) // self.config.update_every
         while self.updates < due and len(self.replay):
             with flushed_denormals():
-                self._learn(self.replay.sample(self.config.batch_size))
+                self._learn(self._sample())
             self.updates += 1
+
+    def _sample(self) -> Batch:
+        """Draw a batch. The buffer keeps what was observed: it is normalised as it is drawn."""
+        batch, normaliser = self.replay.sample(self.config.batch_size), self.normaliser
+        for part, normalised in (
+            (batch.observation, normaliser.observations),
+            (batch.next_observation, normaliser.observations),
+            (batch.reward, normaliser.rewards),
+        ):
+            raw = part.numpy()
+            found = normalised(raw)
+            if found is not raw:
+                raw[:] = found
+        return batch
 
     def _descend(self, trained: Trained, loss: Tensor, batch: Batch, **values: Tensor) -> None:
         """Take an optimizer's step down a loss.
@@ -164,6 +205,8 @@ class OffPolicyLearner(ABC):
             ValueError: If a name is unknown or a shape is wrong; then nothing is loaded.
         """
         load_named(self._tensors, tensors)
+        if not self.normaliser.tensors().keys().isdisjoint(tensors):
+            self.normaliser.reload()
 
     def hold_near(self, mu: float) -> None:
         """Pull what is trained to where it is now; see ``Learner.hold_near``."""
@@ -171,14 +214,14 @@ class OffPolicyLearner(ABC):
             trained.hold_near(mu)
 
     def local_state(self) -> dict[str, Tensor]:
-        """Counters, generators, open returns and the replay's state but for its rows."""
+        """Counters, generators, open returns, statistics, the replay's state but its rows."""
         state = {
             "steps": torch.tensor(self.steps),
             "updates": torch.tensor(self.updates),
             "rng": pack_generator(self._rng),
             "generator": self._generator.get_state(),
         }
-        for name, part in (("replay", self.replay), ("n_step", self._n_step)):
+        for name, part in self._parts().items():
             state |= {f"{name}/{key}": value for key, value in part.local_state().items()}
         return state
 
@@ -188,7 +231,7 @@ class OffPolicyLearner(ABC):
         Raises:
             ValueError: If an entry is missing or does not fit this learner or its replay file.
         """
-        for name, part in (("n_step", self._n_step), ("replay", self.replay)):
+        for name, part in self._parts().items():
             prefix = f"{name}/"
             part.load_local_state(
                 {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
@@ -197,6 +240,9 @@ class OffPolicyLearner(ABC):
         self.updates = int(entry(state, "updates"))
         unpack_generator(self._rng, entry(state, "rng"))
         self._generator.set_state(entry(state, "generator"))
+
+    def _parts(self) -> dict[str, NStep | Normaliser | ReplayBuffer]:
+        return {"n_step": self._n_step, "normaliser": self.normaliser, "replay": self.replay}
 
     def write_journal(self) -> None:
         """First step of a commit; see ``Learner`` and ``ReplayBuffer``."""
@@ -250,17 +296,20 @@ class GreedyPolicy:
     """A policy without memory; implements ``f110_fl.learners.base.Policy``.
 
     Args:
-        choose: Maps observations (M, D) to new actions (M, A).
+        choose: Maps normalised observations (M, D) to new actions (M, A).
+        normaliser: What it sees goes through it.
     """
 
-    def __init__(self, choose: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, choose: Callable[[Tensor], Tensor], normaliser: Normaliser) -> None:
         self._choose = choose
+        self._normaliser = normaliser
 
     def reset(self, envs: NDArray[np.int64]) -> None:
         """Nothing to forget; see ``Policy.reset``."""
 
     def act(self, observations: Array, envs: NDArray[np.int64]) -> Array:  # noqa: ARG002
         """Choose actions (M, A) for observations (M, D); see ``Policy.act``."""
+        seen = torch.tensor(self._normaliser.observations(observations))
         with torch.inference_mode():
-            action: Array = self._choose(torch.tensor(observations)).numpy()
+            action: Array = self._choose(seen).numpy()
         return action

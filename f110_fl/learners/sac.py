@@ -11,13 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from f110_fl.learner_config import OptimizerConfig, SACConfig
 from f110_fl.learners.base import Array
 from f110_fl.learners.networks import SquashedActor, TwinCritic
-from f110_fl.learners.off_policy import GreedyPolicy, OffPolicyLearner, Trained
+from f110_fl.learners.off_policy import OffPolicyLearner, Trained
 from f110_fl.learners.replay import Batch
 
 
@@ -92,16 +91,15 @@ class SAC(OffPolicyLearner):
         self._action_size = action_size
         target = temperature.target_entropy
         self._target_entropy = -float(action_size) if target is None else target
-        self._policy = GreedyPolicy(self.actor.mode)
 
     @property
     def alpha(self) -> float:
         """The temperature now."""
         return self.temperature.log_alpha.exp().item()
 
-    def act(self, observations: Array, envs: NDArray[np.int64]) -> Array:
-        """Draw actions, uniform ones during warm-up; see ``Learner.act``."""
-        shape = (len(envs), self._action_size)
+    def _explore(self, observations: Array) -> Array:
+        """Draw actions from the policy; during warm-up draw uniform ones."""
+        shape = (len(observations), self._action_size)
         if self.steps < self.config.warmup_steps:
             return self._rng.uniform(-1.0, 1.0, shape).astype(np.float32)
         noise = torch.from_numpy(self._rng.standard_normal(shape, np.float32))
@@ -109,9 +107,8 @@ class SAC(OffPolicyLearner):
             action: Array = self.actor.draw(torch.tensor(observations), noise).numpy()
         return action
 
-    def policy(self, num_envs: int) -> GreedyPolicy:  # noqa: ARG002 - it remembers nothing
-        """Return the actor's modes as a policy; see ``Learner.policy``."""
-        return self._policy
+    def _best(self, observations: Tensor) -> Tensor:
+        return self.actor.mode(observations)
 
     def _noise(self) -> Tensor:
         """Standard normal numbers (B, A)."""

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from f110_fl.learner_config import TD3Config
 from f110_fl.learners.base import Array
 from f110_fl.learners.networks import Actor, TwinCritic
-from f110_fl.learners.off_policy import GreedyPolicy, OffPolicyLearner, Trained
+from f110_fl.learners.off_policy import OffPolicyLearner, Trained
 from f110_fl.learners.replay import Batch
 
 
@@ -73,7 +72,6 @@ class TD3(OffPolicyLearner):
             *self.critic_target.parameters(),
         ]
         self._action_size = action_size
-        self._policy = GreedyPolicy(self.actor)
 
     @property
     def exploration(self) -> float:
@@ -82,20 +80,21 @@ class TD3(OffPolicyLearner):
         progress = min(1.0, self.steps / config.steps)
         return config.start + progress * (config.end - config.start)
 
-    def act(self, observations: Array, envs: NDArray[np.int64]) -> Array:
-        """Choose exploring actions, uniform ones during warm-up; see ``Learner.act``."""
-        shape = (len(envs), self._action_size)
+    def _explore(self, observations: Array) -> Array:
+        """Add noise to the best actions; during warm-up draw uniform ones."""
+        shape = (len(observations), self._action_size)
         if self.steps < self.config.warmup_steps:
             return self._rng.uniform(-1.0, 1.0, shape).astype(np.float32)
-        action = self._policy.act(observations, envs)
+        with torch.inference_mode():
+            action: Array = self.actor(torch.tensor(observations)).numpy()
         action += np.float32(self.exploration) * self._rng.standard_normal(shape, np.float32)
         np.maximum(action, -1.0, out=action)
         np.minimum(action, 1.0, out=action)
         return action
 
-    def policy(self, num_envs: int) -> GreedyPolicy:  # noqa: ARG002 - it remembers nothing
-        """Return the actor as a policy; see ``Learner.policy``."""
-        return self._policy
+    def _best(self, observations: Tensor) -> Tensor:
+        action: Tensor = self.actor(observations)
+        return action
 
     def _learn(self, batch: Batch) -> None:
         """Take one iteration of algorithm 1's inner loop."""
