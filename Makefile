@@ -22,7 +22,7 @@ train: $(STAMP)
 		--scenario scenarios/convoy_lock_td3.yaml --repeat 3 --max-parallel 3 --episodes $(EPISODES)
 
 test: $(STAMP) lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

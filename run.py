@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Train a scenario: federated clients in one Flower simulation, or independent replicas."""
+"""Train a scenario: federated clients in one Flower simulation, or independent replicas.
+
+Or a grid of scenarios, each as above.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +32,11 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Command-line flags win over FED_* variables, these over the scenario.",
     )
     parser.add_argument("--scenario", metavar="FILE", help="scenario, YAML")
+    parser.add_argument("--grid", metavar="FILE", help="many runs, YAML: base, matrix, runs")
     parser.add_argument(
-        "--resume", metavar="FED_ROOT", help="go on with a run, exactly; --episodes may extend it"
+        "--resume",
+        metavar="RUN_DIR",
+        help="go on with a run, exactly; --episodes may extend it; or with a grid",
     )
     parser.add_argument(
         "--mode",
@@ -42,7 +48,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--checkpoint", metavar="FILE", help="models to evaluate: best, state or global.safetensors"
     )
     parser.add_argument(
-        "--max-parallel", metavar="N", help="clients or replicas at a time (default: cores)"
+        "--max-parallel",
+        metavar="N",
+        help="clients, replicas or runs of a grid at a time (default: cores)",
     )
     parser.add_argument(
         "--engine",
@@ -106,17 +114,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
+def run_cell(words: Sequence[str]) -> None:
+    """Do one run of a grid, which is prepared in its directory, in this process."""
+    from f110_fl.overrides import VARIABLES
+
+    for setting in VARIABLES:  # they are in the prepared scenario already
+        os.environ.pop(setting.source, None)
+    sys.exit(main(words))
+
+
 def _run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from f110_fl import launch
+    from f110_fl import grid_run, launch
     from f110_fl.console import ConsoleSink
     from f110_fl.errors import UserError
     from f110_fl.monitor import Sink
+    from f110_fl.overrides import refuse_unavailable
     from f110_fl.session import Session
     from f110_fl.settle import settle
     from f110_fl.tracking import WandbSink, wandb_mode
 
+    refuse_unavailable(os.environ, arguments)
+    if arguments.grid is not None or grid_run.is_grid(arguments.resume):
+        return grid_run.run_grid(arguments, os.environ, Console(stderr=True), run_cell)
     if arguments.superlink is not None:
         from f110_fl.submission import submit
 
@@ -148,6 +169,8 @@ def _run(arguments: argparse.Namespace) -> int:
             for line in launch.summary(scenario, rundir):
                 console.out(line, highlight=False)
     if status:
+        for failure in session.failures:
+            console.out(f"run.py: {failure}", highlight=False)
         console.out(f"run.py: the run failed; see {rundir.logs}", highlight=False)
     return status
 
@@ -168,7 +191,8 @@ def _engine(session: Session, settled: Settled) -> int:
             return deployment.host(session, scenario, [0])
         return deployment.join(session, scenario, settled.client_id)
     federation = session.start("federation", simulate, session.rundir.root, settled.max_parallel)
-    return 1 if session.wait(federation) else 0
+    session.wait(federation)
+    return 1 if session.ended(federation) else 0
 
 
 if __name__ == "__main__":

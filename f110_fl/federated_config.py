@@ -146,7 +146,7 @@ class FederatedConfig(Config):
     privacy: PrivacyConfig | None = Field(
         None, description="Differential privacy; its noise is not seeded. [-]"
     )
-    share: Share = Field("all", description="Networks that are averaged. [-]")
+    share: Share = Field("all_but_normaliser", description="Networks that are averaged. [-]")
     weighting: Weighting = Field(
         "equal", description="Clients count equally, by steps taken, or by weights. [-]"
     )

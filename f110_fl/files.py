@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,23 @@ def append_line(path: Path, text: str, *, sync: bool = False) -> None:
             os.fsync(file)
     finally:
         os.close(file)
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool) -> Iterator[None]:
+    """Hold a lock that ends with this process, however it ends.
+
+    Args:
+        path: The file that stands for the lock, in a folder that exists; made if need be.
+        wait: Whether to wait for another process that holds it.
+
+    Raises:
+        BlockingIOError: If another process holds it and ``wait`` is false.
+        OSError: If the file cannot be opened.
+    """
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
 
 
 def find_file(name: str, folder: Path) -> Path | None:
@@ -132,8 +150,11 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
     import numpy as np
 
+    for name, array in arrays.items():
+        if array.dtype.hasobject:  # NumPy would pickle it
+            raise ValueError(f"array {name!r} holds Python objects")
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     write_atomic(path, buffer.getvalue())
 
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
 import shlex
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
 from f110_fl.errors import UserError
-from f110_fl.files import write_atomic
+from f110_fl.files import locked, write_atomic
 from f110_fl.loading import dump_scenario
+from f110_fl.processes import PARENT_POLL
 from f110_fl.records import trim_episodes
-from f110_fl.rundir import RunDir
+from f110_fl.replica import replicas_completed
+from f110_fl.rundir import LOCK, RunDir
 from f110_fl.scenario import Scenario
 
+LOCK_POLL = 0.1  # s between two tries to lock a directory
 # Makes numba, which reads it when it is imported, keep kernels where every copy of the same
 # sources finds them: this project's and those that Flower installs.
 KERNEL_CACHE: Final = {
@@ -59,38 +61,77 @@ def check_environment(scenario: Scenario) -> None:
     import numpy as np
 
     os.environ.update(KERNEL_CACHE)  # for the children, too
-    from sim.envs import F110ParallelEnv
+    from sim.layout import COMMAND_SIZE
+    from sim.race import Race
 
     try:
-        env = F110ParallelEnv(scenario.env)
+        race = Race(scenario.env)
+        if scenario.evaluation.track is not None:
+            Race(scenario.evaluation_env)
     except ValueError as error:
         raise UserError(str(error)) from error
-    env.reset(seed=0)
-    env.step({agent: np.zeros(2, np.float32) for agent in env.agents})
+    race.reset(0, 0)
+    race.step(np.zeros((1, len(race.agents), COMMAND_SIZE), np.float32))
 
 
 @contextmanager
-def claimed(scenario: Scenario, rundir: RunDir, *, resumed: bool = False) -> Iterator[None]:
-    """Make the run's directory, hold it for this process and write the scenario into it.
+def held(rundir: RunDir, patience: float = 0.0) -> Iterator[None]:
+    """Make a directory for a run, or several, and hold it for this process.
 
-    The hold ends with this process, however it ends. A resumed run's logs lose what its
-    clients will do again.
+    The hold ends with this process, however it ends.
+
+    Args:
+        rundir: The directory.
+        patience: Longest wait for another process that holds it, s.
 
     Raises:
         UserError: If the directory cannot be written, or another process holds it.
     """
     try:
         rundir.root.mkdir(parents=True, exist_ok=True)
-        with rundir.lock.open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            write_atomic(rundir.config, dump_scenario(scenario))
-            for client_id in range(scenario.federated.clients if resumed else 0):
-                trim_episodes(rundir.client(client_id))
+        with _locked_within(patience, rundir.lock):
             yield
     except BlockingIOError:
         raise UserError(f"{rundir.root}: another process is running this run") from None
     except OSError as error:
         raise UserError(f"cannot write the run's directory {rundir.root}: {error}") from error
+
+
+@contextmanager
+def _locked_within(patience: float, path: Path) -> Iterator[None]:
+    deadline = time.monotonic() + patience
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(locked(path, wait=False))
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise
+            time.sleep(LOCK_POLL)
+        yield
+
+
+@contextmanager
+def claimed(scenario: Scenario, rundir: RunDir, *, resumed: bool = False) -> Iterator[None]:
+    """Hold the run's directory and write the scenario into it; see :func:`held`.
+
+    A resumed run's logs lose what its clients will do again.
+
+    Raises:
+        UserError: If the directory cannot be written, another process holds it, or the state
+            of a resumed client cannot be read.
+    """
+    # One run of a killed grid lives on, with its directory, until it notices.
+    with held(rundir, patience=3 * PARENT_POLL if resumed else 0.0):
+        write_atomic(rundir.config, dump_scenario(scenario))
+        for client_id in range(scenario.federated.clients if resumed else 0):
+            directory = rundir.client(client_id)
+            if directory.is_dir():
+                # A killed run's replica lives on until it notices, and still writes.
+                with locked(directory / LOCK, wait=True):
+                    trim_episodes(directory)
+        yield
 
 
 def identity(rundir: RunDir) -> str:
@@ -109,6 +150,9 @@ def summary(scenario: Scenario, rundir: RunDir) -> list[str]:
         lines.append(f"Rounds          {rounds} of {scenario.rounds} completed, {rundir.rounds}")
         if rounds and scenario.federated.checkpoint_after_sync:
             lines.append(f"Global model    {rundir.global_tensors(rounds)}")
+    else:
+        done, replicas = replicas_completed(scenario, rundir), scenario.federated.clients
+        lines.append(f"Replicas        {done} of {replicas} completed")
     lines.append(f"Clients' state  {rundir.clients}")
     lines.append(f"Logs            {rundir.logs}")
     lines.append(f"To go on        python run.py --resume {shlex.quote(str(root))} --episodes N")
@@ -116,6 +160,13 @@ def summary(scenario: Scenario, rundir: RunDir) -> list[str]:
         path = shlex.quote(str(root / "wandb"))
         lines.append(f"W&B             wandb sync {path}/offline-run-*")
     return lines
+
+
+def completed(scenario: Scenario, rundir: RunDir) -> bool:
+    """Whether a run has nothing left to do."""
+    if scenario.federated.enabled:
+        return completed_rounds(rundir) >= scenario.rounds
+    return replicas_completed(scenario, rundir) == scenario.federated.clients
 
 
 def completed_rounds(rundir: RunDir) -> int:

@@ -25,8 +25,9 @@ from f110_fl.yaml_tree import Path as KeyPath
 def load_scenario(path: Path, overrides: Sequence[Override] = ()) -> Scenario:
     """Read, override and validate a scenario.
 
-    Validation is strict: ``"3"``, ``3.0`` and ``true`` are no whole numbers. Files of tracks and
-    racing lines are relative to the scenario's folder in YAML, and absolute in the result.
+    Validation is strict: ``"3"``, ``3.0`` and ``true`` are no whole numbers. Files of tracks,
+    racing lines and policies are relative to the scenario's folder in YAML, and absolute in the
+    result.
 
     Args:
         path: The YAML file.
@@ -39,8 +40,13 @@ def load_scenario(path: Path, overrides: Sequence[Override] = ()) -> Scenario:
     Raises:
         UserError: For anything wrong with the file or the overrides, in one line.
     """
-    overrides = list({override.path: override for override in overrides}.values())
-    document = parse_yaml(_read(path), str(path))
+    return resolve_scenario(parse_yaml(read_yaml(path), str(path)), path, overrides)
+
+
+def resolve_scenario(document: Document, path: Path, overrides: Sequence[Override]) -> Scenario:
+    """Override and validate a scenario that is read already; see :func:`load_scenario`."""
+    last = {override.path: number for number, override in enumerate(overrides)}
+    overrides = [overrides[number] for number in sorted(last.values())]
     if not isinstance(document.data, dict):
         found = "an empty file" if document.data is None else show(document.data)
         needed = allowed(Place(Scenario))
@@ -88,13 +94,22 @@ class _Problem(NamedTuple):
     order: tuple[int, int]  # line and column; (0, n) if override n brought it
 
 
-def _read(path: Path) -> str:
+def read_yaml(path: Path, kind: str = "a scenario's YAML file") -> str:
+    """Return the text of a YAML file.
+
+    Args:
+        path: The file.
+        kind: What it should be, for messages.
+
+    Raises:
+        UserError: If it cannot be read or is not UTF-8.
+    """
     try:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; allowed: a scenario's YAML file") from None
+        raise UserError(f"{path}: no such file; allowed: {kind}") from None
     except IsADirectoryError:
-        raise UserError(f"{path}: is a directory; allowed: a scenario's YAML file") from None
+        raise UserError(f"{path}: is a directory; allowed: {kind}") from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         byte = error.object[error.start]
@@ -106,21 +121,35 @@ def _read(path: Path) -> str:
 
 def _merge(data: dict[str, Any], overrides: Sequence[Override]) -> dict[str, Any]:
     """Return a copy of a file's settings with ``overrides`` laid over it."""
-    merged = dict(data)
+    merged = data
     # Seeds are counted out for the clients and from the seed that the others leave.
     for override in sorted(overrides, key=lambda item: isinstance(item.value, SeedPlan)):
-        target = merged
-        for key in override.path[:-1]:
-            inner = target.get(key, {})
-            if not isinstance(inner, dict):
-                break  # the file is wrong here, which validation will say
-            target[key] = dict(inner)
-            target = target[key]
-        else:
-            plan = override.value
-            value = plan.seeds(merged) if isinstance(plan, SeedPlan) else plan
-            target[override.path[-1]] = value
+        plan = override.value
+        value = plan.seeds(merged) if isinstance(plan, SeedPlan) else plan
+        try:
+            merged = cast("dict[str, Any]", _laid(merged, override.path, value))
+        except LookupError as error:
+            if not override.allowed:  # else the file is wrong here, which validation will say
+                raise UserError(f"{override.name}: {error.args[0]}") from None
     return merged
+
+
+def _laid(data: object, path: KeyPath, value: object, above: KeyPath = ()) -> object:
+    """Return a copy of ``data`` with ``value`` at ``path``.
+
+    Raises:
+        LookupError: If there is no such place; its message says why.
+    """
+    if not path:
+        return value
+    key, *_ = path
+    here, below = (*above, key), path[1:]
+    if isinstance(key, str) and isinstance(data, dict):
+        return {**data, key: _laid(data.get(key, {}), below, value, here)}
+    if isinstance(key, int) and isinstance(data, tuple) and key < len(data):
+        return (*data[:key], _laid(data[key], below, value, here), *data[key + 1 :])
+    found = show(data) if data or not isinstance(data, dict) else "not in the scenario's file"
+    raise LookupError(f"no {join(here)}: {join(above)} is {found}")
 
 
 def _errors(data: dict[str, Any]) -> list[ErrorDetails]:
@@ -147,12 +176,21 @@ def _problems(document: Document, overrides: Sequence[Override]) -> list[_Proble
             path = (*path, tag_of(place.models[0])[0])
         order: tuple[int, int] = document.mark(path)
         for number, override in enumerate(overrides):
-            if path[: len(override.path)] == override.path:
+            made_it = error["type"] != "value_error" and _made(path, override, document)
+            if path[: len(override.path)] == override.path or made_it:
                 order = (0, number)
         # A mistake behind an alias is one mistake, however often the alias is used.
         key = (order, error["type"], path[-1:], str(error.get("ctx")))
         problems.setdefault(key, _Problem(error, path, parent, place, order))
     return list(problems.values())
+
+
+def _made(path: KeyPath, override: Override, document: Document) -> bool:
+    """Whether an override made ``path``, or the mapping around it, on the way to its own key."""
+    absent = (path[:n] for n in range(len(path) + 1) if path[:n] not in document.marks)
+    first = next(absent, None)
+    near = first is not None and len(first) >= len(path) - 1
+    return near and override.path[: len(first or ())] == first
 
 
 def _locate(loc: tuple[int | str, ...]) -> tuple[KeyPath, Place, Place]:
@@ -181,6 +219,8 @@ def _describe(
     line, number = problem.order
     if line == 0:
         override = overrides[number]
+        if not override.allowed and problem.path == override.path:
+            return f"{override.name}: {what}"
         if problem.path != override.path or problem.error["type"] == "value_error":
             return f"{override.name}: {where}: {what}"
         return f"{override.name}: allowed: {override.allowed}" + _nearest(
@@ -240,12 +280,17 @@ def _blamed(problem: _Problem, document: Document, overrides: Sequence[Override]
 def _file_settings(data: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
     """Yield where a scenario names files that it needs, and what kind they are."""
     track = data["env"]["track"]
-    if "file" in track:
-        kind = "a map's YAML file" if track["kind"] == "map" else "a CSV file"
-        yield ("env", "track", "file"), kind
+    tracks: dict[KeyPath, dict[str, Any]] = {("env", "track"): track}
+    for i, one in enumerate(track.get("tracks", ())):
+        tracks["env", "track", "tracks", i] = one
+    for path, one in tracks.items():
+        if "file" in one:
+            kind = "a map's YAML file" if one["kind"] == "map" else "a CSV file"
+            yield (*path, "file"), kind
     for i, car in enumerate(data["env"]["cars"]):
-        if car["driver"] and car["driver"].get("raceline") is not None:
-            yield ("env", "cars", i, "driver", "raceline"), "a CSV file"
+        for key, kind in (("raceline", "a CSV file"), ("checkpoint", "a safetensors file")):
+            if car["driver"] and car["driver"].get(key) is not None:
+                yield ("env", "cars", i, "driver", key), kind
 
 
 def _with_files(

@@ -36,10 +36,10 @@ class Override:
     """One setting from outside the scenario's file."""
 
     source: str  # the variable or flag that brought it
-    path: tuple[str, ...]  # the keys it sets
+    path: tuple[str | int, ...]  # the keys, and indices of lists, that lead to what it sets
     value: object
     text: str  # as the user gave it; "" for a flag without a value
-    allowed: str  # what may stand there, in words
+    allowed: str  # what may stand there, in words; "": the models say it
 
     @property
     def name(self) -> str:
@@ -201,8 +201,8 @@ FLAGS: Final = (
 )
 
 # Names kept from the original system for what this version does not do.
-UNAVAILABLE: Final = ()
-UNAVAILABLE_FLAGS: Final = ("--grid",)
+UNAVAILABLE: Final[tuple[str, ...]] = ()
+UNAVAILABLE_FLAGS: Final[tuple[str, ...]] = ()
 
 
 def environment_overrides(environ: Mapping[str, str]) -> list[Override]:
@@ -239,10 +239,10 @@ def environment_overrides(environ: Mapping[str, str]) -> list[Override]:
             f"{given[_WEIGHTS].name} contradicts {given[_WEIGHTING].name}; "
             "allowed with FED_WEIGHTS: FED_AVG_MODE=weights, or none"
         )
-    return [*(implied for o in overrides for implied in _implied(o)), *overrides]
+    return [*(other for o in overrides for other in implied(o)), *overrides]
 
 
-def _implied(override: Override) -> list[Override]:
+def implied(override: Override) -> list[Override]:
     """Return what an override of a key means for the keys that depend on it."""
     if override.path == ("seed",):
         return [replace(override, path=("seeds",), value=())]
@@ -292,6 +292,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(flag.source, metavar="VALUE", help=words.replace("%", "%%"))
     tracks = f"{', '.join(_ready_tracks())}, or a map's YAML or a centre line's CSV file"
     parser.add_argument("--map", metavar="NAME_OR_FILE", help=tracks)
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        nargs="+",
+        action="extend",
+        help="settings by dotted key, values in YAML: learners.car_0.discount=0.98",
+    )
     parser.add_argument("--auto-seed", action="store_true", help="seed every client by its index")
     parser.add_argument("--seed-base", metavar="N", help="client 0's seed; the scenario's")
     parser.add_argument("--seed-step", metavar="N", help="from one client's to the next's; 1")

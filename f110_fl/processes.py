@@ -9,42 +9,80 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+
+from f110_fl.errors import UserError
 
 STOP_GRACE = 10.0  # s from asking a child to end until it is killed
 _PR_SET_PDEATHSIG = 1  # of prctl(2)
 _PR_SET_CHILD_SUBREAPER = 36  # of prctl(2)
 PARENT_POLL = 1.0  # s between a child's looks for its parent
+REASON_LENGTH = 2000  # characters; a pipe takes them at once, so that a child never waits
 
 
 class Children:
-    """A set of children, each the leader of its own process group, with its own log."""
+    """A set of children, each the leader of its own process group, with its own log.
 
-    def __init__(self) -> None:
+    Args:
+        generations: How deep the children's own children go, which are given time to end, too.
+    """
+
+    def __init__(self, generations: int = 1) -> None:
         self._running: list[BaseProcess] = []
+        self._reports: dict[BaseProcess, Connection] = {}
+        self._generations = generations
 
     def start(self, target: Callable[..., None], args: tuple[Any, ...], log: Path) -> BaseProcess:
         """Start ``target(*args)`` in a new interpreter; its output goes to ``log``."""
         log.parent.mkdir(parents=True, exist_ok=True)
         # A fresh interpreter: forking one that runs threads (PyTorch, W&B) can deadlock.
         context = multiprocessing.get_context("spawn")
-        child = context.Process(target=_child, args=(target, args, log, os.getpid()))
+        # Not by a file: a full disk is what a child may have to report.
+        report, sender = context.Pipe(duplex=False)
+        arguments = (target, args, log, os.getpid(), sender)
+        child = context.Process(target=_child, args=arguments, name=log.stem)
         child.start()
+        sender.close()
         self._running.append(child)
+        self._reports[child] = report
         return child
+
+    def close(self, child: BaseProcess) -> str:
+        """Forget a child that has ended, and end what it left in its group.
+
+        Returns:
+            Why it failed, in one line; "" if it did not.
+        """
+        if child in self._running:
+            self._running.remove(child)
+            _signal_group(child, signal.SIGKILL)
+        report, text = self._reports.pop(child, None), ""
+        if report is not None:
+            with suppress(EOFError), report:
+                text = report.recv_bytes().decode() if report.poll() else ""
+        status = child.exitcode or 0
+        if status < 0:
+            return f"ended by {signal.Signals(-status).name}"
+        return text or f"ended with exit status {status}" if status else ""
 
     def stop(self) -> None:
         """End every child and all that it started; return when they are gone."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             for child in self._running:
                 _signal_group(child, number)
-            deadline = time.monotonic() + STOP_GRACE
+            deadline = time.monotonic() + STOP_GRACE * (2 * self._generations - 1)
             for child in self._running:
                 child.join(max(deadline - time.monotonic(), 0.0))
         self._running.clear()
+        for report in self._reports.values():
+            report.close()
+        self._reports.clear()
 
 
 def adopt_orphans() -> None:
@@ -84,13 +122,23 @@ def _signal_group(child: BaseProcess, number: int) -> None:
                 os.kill(child.pid, number)
 
 
-def _child(target: Callable[..., None], args: tuple[Any, ...], log: Path, parent: int) -> None:
+def _child(
+    target: Callable[..., None], args: tuple[Any, ...], log: Path, parent: int, report: Connection
+) -> None:
     os.setsid()  # Ctrl-C reaches the parent alone, which then ends this group
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(descriptor, sys.stdout.fileno())
     os.dup2(descriptor, sys.stderr.fileno())
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    target(*args)
+    try:
+        target(*args)
+    except Exception as error:
+        with suppress(OSError):
+            traceback.print_exc()
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        reason = " ".join(f"{kind}{error}".split())
+        report.send_bytes(reason[:REASON_LENGTH].encode(errors="replace"))
+        sys.exit(1)
 
 
 def _end_with(parent: int) -> None:

@@ -7,12 +7,15 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
+from f110_fl.errors import UserError
 from f110_fl.files import read_metadata
 from f110_fl.rundir import EPISODES, STATE
 
 EpisodeKind = Literal["train", "evaluate"]
+
+FORMAT: Final = "1"  # of state files; raised whenever their meaning changes
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class EpisodeRecord:
     (s) for every car. ``steps`` counts actions, ``env_steps`` the client's training actions so
     far. ``seconds`` is the wall-clock time since the episode that ended before, ``collect`` what
     of it went into acting, stepping and learning, and the share of the batch that was idle.
-    ``losses`` are the learners' metrics since the last training episode.
+    ``losses`` are the learners' metrics since the last training episode, ``stage`` is the
+    curriculum's when the episode ended.
     """
 
     kind: EpisodeKind
@@ -37,6 +41,7 @@ class EpisodeRecord:
     losses: dict[str, float] = field(default_factory=dict)
     lap_times: dict[str, list[float]] = field(default_factory=dict)
     collect: dict[str, float] = field(default_factory=dict)
+    stage: int = 0
 
     def to_json(self) -> str:
         """Return the record as one line of JSON, without the newline."""
@@ -89,21 +94,41 @@ class Progress:
     round: int = 0  # last federated round completed
     episodes: int = 0  # training episodes completed
     env_steps: int = 0  # training actions taken
-    log_bytes: int = 0  # length of episodes.jsonl that belongs to this state
+    log_lines: int = 0  # of episodes.jsonl that belong to this state
     best: tuple[float, ...] = ()  # score of the best evaluation so far
+    curriculum: dict[str, Any] = field(default_factory=dict)  # its state
 
 
 def saved_progress(directory: Path) -> Progress:
-    """Return how far the state in a client's directory is; the start if there is none."""
+    """Return how far the state in a client's directory is; the start if there is none.
+
+    Raises:
+        UserError: If the state cannot be read, or is of another version of this program.
+    """
     state = directory / STATE
     if not state.exists():
         return Progress()
-    values = json.loads(read_metadata(state)["progress"])
+    metadata = read_metadata(state)
+    if metadata.get("format") != FORMAT:
+        held = f"format {metadata['format']}" if "format" in metadata else "no format's number"
+        raise UserError(f"{state} holds {held}; this run needs format {FORMAT}")
+    values = json.loads(metadata["progress"])
     return Progress(**values | {"best": tuple(values["best"])})
+
+
+def count_lines(path: Path) -> int:
+    """Return the complete lines of a file, 0 if there is none."""
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def trim_episodes(directory: Path) -> None:
     """Cut from a client's ``episodes.jsonl`` what is newer than its state."""
-    path, length = directory / EPISODES, saved_progress(directory).log_bytes
-    if path.exists() and path.stat().st_size > length:
+    path = directory / EPISODES
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for _ in range(saved_progress(directory).log_lines):
+            file.readline()
+        length = file.tell()
+    if path.stat().st_size > length:
         os.truncate(path, length)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from f110_fl.errors import UserError
+from f110_fl.files import locked
 from f110_fl.loading import parse_resolved
-from f110_fl.rundir import RunDir
+from f110_fl.records import saved_progress
+from f110_fl.rundir import LOCK, STATE, RunDir
 from f110_fl.scenario import Scenario
 from f110_fl.session import Session
 
@@ -21,16 +25,55 @@ def run_replicas(session: Session, scenario: Scenario, max_parallel: int) -> int
     return 1 if session.run_all(starters, max_parallel) else 0
 
 
+def replicas_completed(scenario: Scenario, rundir: RunDir) -> int:
+    """Return how many replicas have trained to the scenario's last episode."""
+    done = 0
+    for client_id in range(scenario.federated.clients):
+        with suppress(UserError):  # a state that cannot be read is none that is complete
+            done += saved_progress(rundir.client(client_id)).episodes >= scenario.episodes
+    return done
+
+
 def run_replica(root: Path, client_id: int) -> None:
     """Train replica ``client_id`` of the run in ``root`` to the scenario's last episode.
 
-    Its state is saved every ``checkpoint_every`` episodes and at the end.
-    """
-    from f110_fl.trainer import Trainer
+    Its state is saved whenever its episodes are a multiple of ``checkpoint_every``, and at the
+    end; it goes on from what is saved.
 
+    Raises:
+        UserError: If learning diverges or the state cannot be written. The message names the
+            last checkpoint, which is whole.
+    """
     rundir = RunDir(root)
     scenario = parse_resolved(rundir.config.read_text(encoding="utf-8"))
-    trainer = Trainer(scenario, client_id, rundir.client(client_id))
-    while (left := scenario.episodes - trainer.progress.episodes) > 0:
-        trainer.train(min(scenario.checkpoint_every, left))
-        trainer.save()
+    directory = rundir.client(client_id)
+    directory.mkdir(parents=True, exist_ok=True)
+    # The replica of a killed run lives on until it notices; two must not write here.
+    with locked(directory / LOCK, wait=True):
+        _train(scenario, client_id, directory)
+
+
+def _train(scenario: Scenario, client_id: int, directory: Path) -> None:
+    from safetensors import SafetensorError
+
+    from f110_fl.learners import LearningError
+    from f110_fl.trainer import Trainer
+
+    try:
+        trainer = Trainer(scenario, client_id, directory)
+        interval = scenario.checkpoint_every
+        while (done := trainer.progress.episodes) < scenario.episodes:
+            trainer.train(min(interval - done % interval, scenario.episodes - done))
+            trainer.save()
+    except LearningError as error:
+        raise UserError(f"learning diverged: {error}; {_kept(directory)}") from error
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{directory}: {error}; {_kept(directory)}") from error
+
+
+def _kept(directory: Path) -> str:
+    """Return the last checkpoint, in words."""
+    if not (directory / STATE).exists():
+        return "there is no checkpoint yet"
+    episodes = saved_progress(directory).episodes
+    return f"last good checkpoint: {directory / STATE}, after {episodes} episodes"

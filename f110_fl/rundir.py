@@ -10,6 +10,7 @@ from typing import Final
 STATE: Final = "state.safetensors"
 EPISODES: Final = "episodes.jsonl"
 BEST: Final = "best.safetensors"
+LOCK: Final = "lock"  # held by a replica's process; also one in a run's directory
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class RunDir:
     @property
     def lock(self) -> Path:
         """Locked by the process that runs the run."""
-        return self.root / "lock"
+        return self.root / LOCK
 
     @property
     def identity(self) -> Path:

@@ -6,9 +6,15 @@ one from YAML and applies ``FED_*`` variables and command-line flags over it.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from f110_fl.federated_config import FederatedConfig
 from f110_fl.learner_config import LearnerConfig
@@ -44,6 +50,78 @@ class EvaluationConfig(Config):
         "success_rate",
         description="What the best checkpoint is best at; ties go by return. [-]",
     )
+
+
+def _spawn_set(value: object, handler: ValidatorFunctionWrapHandler) -> int | tuple[str, ...]:
+    """Give one error for both kinds of spawn sets."""
+    try:
+        return cast("int | tuple[str, ...]", handler(value))
+    except ValidationError:
+        raise ValueError(
+            f"found {value!r}; allowed: a spawn set's index from 0, or its list of spawn names"
+        ) from None
+
+
+SpawnSet = Annotated[Annotated[int, Field(ge=0)] | tuple[str, ...], WrapValidator(_spawn_set)]
+
+
+class StageConfig(Config):
+    """What training episodes are like at a stage of the curriculum."""
+
+    spawn_sets: tuple[SpawnSet, ...] = Field(
+        (),
+        description="Those of env.spawn_sets that are drawn from, as they are written there or "
+        "by index from 0; none: all. [-]",
+    )
+    difficulty: float = Field(1.0, gt=0, description="Factor of the scripted cars' speeds. [-]")
+
+    def indices(self, env: EnvConfig) -> tuple[int, ...] | None:
+        """Indices of the stage's spawn sets among the environment's; None: all.
+
+        Raises:
+            ValueError: If there is no such spawn set.
+        """
+        known = list(env.spawn_sets)
+        found = []
+        for chosen in self.spawn_sets:
+            if chosen in known:
+                found.append(known.index(chosen))
+            elif isinstance(chosen, int) and chosen < len(known):
+                found.append(chosen)
+            else:
+                what = chosen if isinstance(chosen, int) else list(chosen)
+                shown = f"0 to {len(known) - 1}" if known else "none"
+                raise ValueError(f"spawn set {what} is not in env.spawn_sets: {shown}")
+        return tuple(found) or None
+
+
+class CurriculumConfig(Config):
+    """Stages of growing difficulty, by an agent's success rate in training."""
+
+    agent: str = Field(description="Whose success counts. [name]")
+    window: int = Field(
+        50, ge=1, description="Latest episodes of a stage that the rate is taken over. [episodes]"
+    )
+    raise_above: float = Field(
+        0.7, ge=0, lt=1, description="Success rate above which the stage rises. [-]"
+    )
+    lower_below: float = Field(
+        0.2, ge=0, le=1, description="Success rate below which the stage falls. [-]"
+    )
+    patience: int = Field(
+        10, ge=1, description="Episodes in a row that the rate must be so. [episodes]"
+    )
+    stages: tuple[StageConfig, ...] = Field(
+        min_length=1, description="The stages, easiest first. [-]"
+    )
+
+    @model_validator(mode="after")
+    def _order(self) -> CurriculumConfig:
+        if self.lower_below > self.raise_above:
+            raise ValueError(
+                f"lower_below, {self.lower_below:g}, is above raise_above, {self.raise_above:g}"
+            )
+        return self
 
 
 class WandbConfig(Config):
@@ -88,6 +166,9 @@ class Scenario(Config):
     )
     collect: CollectConfig = Field(CollectConfig(), description="Collecting experience. [-]")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="Evaluation. [-]")
+    curriculum: CurriculumConfig | None = Field(
+        None, description="Curriculum of the training episodes; null: none. [-]"
+    )
     checkpoint_every: int = Field(
         50, ge=1, description="Episodes between an unfederated replica's checkpoints. [episodes]"
     )
@@ -108,6 +189,14 @@ class Scenario(Config):
                 raise ValueError(
                     f"federated.agents names {name!r}; learners are {list(self.learners)}"
                 )
+        if self.curriculum is not None:
+            if self.curriculum.agent not in free:
+                raise ValueError(
+                    f"curriculum.agent is {self.curriculum.agent!r}; cars without a driver are "
+                    f"{free}"
+                )
+            for stage in self.curriculum.stages:
+                stage.indices(self.env)
         if self.seeds and len(self.seeds) != self.federated.clients:
             raise ValueError(
                 f"seeds needs one a client: {self.federated.clients}, found {len(self.seeds)}"

@@ -23,13 +23,15 @@ class Session:
     Args:
         rundir: The run's directory; each child logs into ``logs/``.
         sinks: Who is told what happens; closed at the end.
+        generations: How deep the children's own children go.
     """
 
-    def __init__(self, rundir: RunDir, sinks: Sequence[Sink]) -> None:
+    def __init__(self, rundir: RunDir, sinks: Sequence[Sink], generations: int = 1) -> None:
         self.rundir = rundir
+        self.failures: list[str] = []  # what failed, and why, a line each
         self._sinks = sinks
         self._monitor = Monitor(rundir)
-        self._children = Children()
+        self._children = Children(generations)
 
     def __enter__(self) -> Self:
         return self
@@ -69,6 +71,14 @@ class Session:
             self.forward()
             time.sleep(POLL_INTERVAL)
 
+    def ended(self, child: BaseProcess) -> str:
+        """Take note of a child that has ended; return why it failed, "" if it did not."""
+        reason = self._children.close(child)
+        if reason:
+            log = self.rundir.logs / f"{child.name}.log"
+            self.failures.append(f"{child.name} failed: {reason}; see {log}")
+        return reason
+
     def run_all(self, starters: Sequence[Starter], max_parallel: int) -> int:
         """Run children, at most ``max_parallel`` at a time; return how many failed."""
         waiting = list(reversed(starters))
@@ -79,6 +89,7 @@ class Session:
                 running.append(waiting.pop()())
             self.forward()
             running[0].join(POLL_INTERVAL)
-            failed += sum(child.exitcode not in (0, None) for child in running)
-            running = [child for child in running if child.is_alive()]
+            over = [child for child in running if not child.is_alive()]
+            running = [child for child in running if child not in over]
+            failed += sum(bool(self.ended(child)) for child in over)
         return failed

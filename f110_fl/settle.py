@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from f110_fl.dotted import set_overrides
 from f110_fl.errors import UserError
 from f110_fl.files import find_file
 from f110_fl.launch import completed_rounds, run_root
@@ -56,8 +57,8 @@ def settle(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settled
     if arguments.resume is not None:
         return settle_resumed(arguments, environ)
     if arguments.scenario is None:
-        raise UserError("--scenario FILE is missing (or --resume FED_ROOT)")
-    overrides = [*environment_overrides(environ), *command_line_overrides(arguments)]
+        raise UserError("--scenario FILE is missing (or --grid FILE, or --resume RUN_DIR)")
+    overrides = outside_overrides(arguments, environ)
     scenario = load_scenario(Path(arguments.scenario), overrides)
     if arguments.mode == "eval":
         return _settle_evaluation(arguments, environ, scenario)
@@ -70,8 +71,22 @@ def settle(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settled
     if own_id is not None:
         _check_by_hand(scenario, own_id)
     rundir = RunDir(run_root(scenario))
-    max_parallel = _max_parallel(arguments, scenario)
-    return Settled(scenario, own_id, max_parallel, rundir, arguments.engine)
+    parallel = max_parallel(arguments, scenario)
+    return Settled(scenario, own_id, parallel, rundir, arguments.engine)
+
+
+def outside_overrides(arguments: argparse.Namespace, environ: Mapping[str, str]) -> list[Override]:
+    """Return the settings of variables and, winning over them, of flags.
+
+    Raises:
+        UserError: If a value cannot be used, or two flags contradict each other.
+    """
+    flags = command_line_overrides(arguments)
+    return [
+        *environment_overrides(environ),
+        *flags,
+        *set_overrides(arguments.set or (), flags),
+    ]
 
 
 def _settle_evaluation(
@@ -119,7 +134,7 @@ def settle_resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) ->
     rundir = RunDir(Path(arguments.resume).absolute())
     if not rundir.config.is_file():
         raise UserError(f"--resume={arguments.resume!r}: no run there (no config.json)")
-    overrides = [*environment_overrides(environ), *command_line_overrides(arguments)]
+    overrides = outside_overrides(arguments, environ)
     if arguments.scenario is not None:
         raise UserError("--resume goes on with the run's own scenario; leave --scenario out")
     for override in overrides:
@@ -128,8 +143,8 @@ def settle_resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) ->
     scenario = parse_resolved(rundir.config.read_text(encoding="utf-8"), str(rundir.config))
     for override in overrides:
         scenario = _extended(scenario, rundir, override)
-    max_parallel = _max_parallel(arguments, scenario)
-    return Settled(scenario, None, max_parallel, rundir, arguments.engine)
+    parallel = max_parallel(arguments, scenario)
+    return Settled(scenario, None, parallel, rundir, arguments.engine)
 
 
 def _extended(scenario: Scenario, rundir: RunDir, override: Override) -> Scenario:
@@ -147,16 +162,31 @@ def _extended(scenario: Scenario, rundir: RunDir, override: Override) -> Scenari
     return scenario.model_copy(update={"episodes": episodes})
 
 
-def _max_parallel(arguments: argparse.Namespace, scenario: Scenario) -> int:
+def max_parallel(arguments: argparse.Namespace, scenario: Scenario) -> int:
+    """Return how many of the scenario's clients run at a time.
+
+    Raises:
+        UserError: If ``--max-parallel`` or ``--engine`` does not go with the scenario.
+    """
     text, clients = arguments.max_parallel, scenario.federated.clients
     if arguments.engine == "deployment" and not scenario.federated.enabled:
         raise UserError("--engine='deployment': the scenario is not federated")
     if text is None:
         return min(clients, os.cpu_count() or 1)
-    if not re.fullmatch("[0-9]{1,100}", text) or int(text) < 1:
-        raise UserError(f"--max-parallel={text!r}: allowed: a whole number from 1")
-    if arguments.engine == "deployment" and int(text) < clients:
+    number = parallel_number(text)
+    if arguments.engine == "deployment" and number < clients:
         raise UserError(
             f"--max-parallel={text!r}: with --engine deployment all {clients} clients run at once"
         )
-    return min(int(text), clients)
+    return min(number, clients)
+
+
+def parallel_number(text: str) -> int:
+    """Read the value of ``--max-parallel``.
+
+    Raises:
+        UserError: If it is no whole number from 1.
+    """
+    if not re.fullmatch("[0-9]{1,100}", text) or int(text) < 1:
+        raise UserError(f"--max-parallel={text!r}: allowed: a whole number from 1")
+    return int(text)

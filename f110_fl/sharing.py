@@ -70,7 +70,7 @@ def _shared(names: Iterable[str], share: Share) -> list[str]:
         case "actor":
             return [n for n, part in parts.items() if part.network.startswith("actor")]
         case "all_but_normaliser":
-            return [n for n, part in parts.items() if part.network != "normaliser"]
+            return [n for n, part in parts.items() if not part.network.endswith("normaliser")]
         case "all_but_head":
             heads = _last_layers(parts.values())
             return [n for n, p in parts.items() if (p.agent, p.network, p.layer) not in heads]

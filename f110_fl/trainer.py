@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from f110_fl import checkpoint
 from f110_fl.collector import Collector, Explorer, Finished
+from f110_fl.curriculum import Curriculum
 from f110_fl.evaluation import Evaluator, score
+from f110_fl.export import checkpoint_metadata
 from f110_fl.files import read_tensors, write_tensors
 from f110_fl.learners import Learner, make_learner
 from f110_fl.records import (
     EpisodeKind,
     EpisodeRecord,
     Progress,
+    count_lines,
     prefixed,
     saved_progress,
     trim_episodes,
@@ -91,8 +94,12 @@ class Trainer:
         self.seed = scenario.seeds[client_id] if scenario.seeds else scenario.seed
         self.progress = Progress()
         race = Race(scenario.env, num_envs=scenario.collect.workers, num_threads=scenario.threads)
+        checkpoint.check(directory / STATE, scenario, len(race.observation_low))
         self._collector = Collector(race, scenario.collect.prefetch)
         self._evaluator: Evaluator | None = None
+        self._curriculum: Curriculum | None = None
+        if scenario.curriculum is not None:
+            self._curriculum = Curriculum(scenario.curriculum, scenario.env)
         self.learners = make_learners(
             scenario, race, partial(stream, self.seed, Use.LEARNER, client_id), directory
         )
@@ -102,18 +109,23 @@ class Trainer:
         if self._state_path.exists():
             self._load()
         trim_episodes(directory)
+        if self._curriculum is not None:
+            self._curriculum.apply(race)
 
     # ------------------------------------------------------------------ persistence
 
     def save(self) -> None:
         """Make the present the state that the client is opened with next time."""
-        self.progress.log_bytes = self._log_size()
+        self.progress.log_lines = count_lines(self._episodes_path)
+        if self._curriculum is not None:
+            self.progress.curriculum = self._curriculum.state()
         tensors: Tensors = {}
         for agent, learner in self.learners.items():
             learner.write_journal()
             tensors |= prefixed(agent, learner.tensors())
             tensors |= prefixed(f"{agent}/local", learner.local_state())
-        write_tensors(self._state_path, tensors, {"progress": json.dumps(asdict(self.progress))})
+        size = len(self._collector.race.observation_low)
+        checkpoint.write(self._state_path, tensors, self.progress, self.scenario, size)
         for learner in self.learners.values():
             learner.apply_journal()
         self._signature = self._signature_on_disk()
@@ -125,6 +137,8 @@ class Trainer:
     def _load(self) -> None:
         tensors = read_tensors(self._state_path)
         self.progress = saved_progress(self.directory)
+        if self._curriculum is not None:
+            self._curriculum.load_state(self.progress.curriculum)
         for agent, learner in self.learners.items():
             own = unprefixed(agent, tensors)
             local = unprefixed("local", own)
@@ -138,9 +152,6 @@ class Trainer:
         except FileNotFoundError:
             return None
         return stat.st_ino, stat.st_mtime_ns, stat.st_size
-
-    def _log_size(self) -> int:
-        return self._episodes_path.stat().st_size if self._episodes_path.exists() else 0
 
     # ------------------------------------------------------------------ federation
 
@@ -199,6 +210,11 @@ class Trainer:
         losses: dict[str, float] = {}
         for agent, learner in self.learners.items():
             losses |= prefixed(agent, learner.pop_metrics())
+        curriculum = self._curriculum
+        if curriculum is not None:
+            outcome = finished.outcomes[curriculum.config.agent]
+            if curriculum.observe(outcome, finished.env):
+                curriculum.apply(self._collector.race)
         return self._record("train", finished, losses)
 
     def _evaluate(self) -> list[EpisodeRecord]:
@@ -218,7 +234,8 @@ class Trainer:
         for agent, learner in self.learners.items():
             own = learner.tensors()
             models |= prefixed(agent, {k: v for k, v in own.items() if k.startswith("model/")})
-        metadata = {"episodes": str(self.progress.episodes), "score": json.dumps(found)}
+        metadata = checkpoint_metadata(self.scenario)
+        metadata |= {"episodes": str(self.progress.episodes), "score": json.dumps(found)}
         write_tensors(self.directory / BEST, models, metadata)
 
     def _record(
@@ -236,4 +253,5 @@ class Trainer:
             losses=losses or {},
             lap_times=finished.lap_times,
             collect=finished.shares.metrics(),
+            stage=self._curriculum.number if self._curriculum else 0,
         )

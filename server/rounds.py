@@ -12,6 +12,7 @@ from flwr.app import ArrayRecord
 from flwr.serverapp.strategy import FedAvg
 
 from f110_fl import exchange
+from f110_fl.export import checkpoint_metadata
 from f110_fl.files import append_line, read_metadata, read_tensors, write_atomic, write_tensors
 from f110_fl.records import prefixed, unprefixed
 from f110_fl.rundir import RunDir
@@ -83,7 +84,8 @@ class RoundRecorder:
         summary = {"round": number, "rounds": self.scenario.rounds} | summary
         tensors = exchange.to_tensors(arrays)
         if self.scenario.federated.checkpoint_after_sync:
-            write_tensors(self.rundir.global_tensors(number), tensors | self.imposed)
+            path, metadata = self.rundir.global_tensors(number), checkpoint_metadata(self.scenario)
+            write_tensors(path, tensors | self.imposed, metadata)
         details = summary | {"by_client": {f"{k:02d}": v for k, v in by_client.items()}}
         text = json.dumps(details, indent=2, sort_keys=True)
         write_atomic(self.rundir.metrics(number), text + "\n")

@@ -31,6 +31,7 @@ from sim.vehicle import (
 )
 
 Float = NDArray[np.float64]
+Indices = NDArray[np.int64]
 
 OK: Final = -1  # no car to complain about
 _BLAME: Final = 0.1  # share of the closing that makes a car one that drove into the other
@@ -60,6 +61,7 @@ class WorldArrays(NamedTuple):
     lap_memory: NDArray[np.int64]  # (E, C, 2) columns of sim.laps
     arc_length: Float  # (E, C) m along the centre line; NaN if the track has none
     lateral_offset: Float  # (E, C) m left of the centre line; NaN if the track has none
+    track: NDArray[np.int64]  # (E,) index of the track that the cars are on
     steps: NDArray[np.int64]  # (E,) physics steps since the cars were placed
     noise_key: NDArray[np.uint64]  # (E,) key of the environment's noise
     poses: Float  # (E, 2, C, 3) m, m, rad before and after the latest physics step
@@ -85,6 +87,7 @@ def make_arrays(
         lap_memory=np.zeros((*shape, LAP_MEMORY), dtype=np.int64),
         arc_length=np.zeros(shape),
         lateral_offset=np.zeros(shape),
+        track=np.zeros(num_envs, dtype=np.int64),
         steps=np.zeros(num_envs, dtype=np.int64),
         noise_key=np.zeros(num_envs, dtype=np.uint64),
         poses=np.zeros((num_envs, 2, num_cars, 3)),
@@ -92,7 +95,7 @@ def make_arrays(
 
 
 class Scene(NamedTuple):
-    """Everything that stays the same while a world runs, for kernels."""
+    """Everything that stays the same on one track while a world runs, for kernels."""
 
     grid: Grid
     centerline: Centerline
@@ -105,7 +108,15 @@ class Scene(NamedTuple):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def place_cars(arrays: WorldArrays, scene: Scene, poses: Float, env: int, noise_key: int) -> int:
+def place_cars(
+    arrays: WorldArrays,
+    scene: Scene,
+    poses: Float,
+    env: int,
+    noise_key: int,
+    track: int,
+    envs: Indices,
+) -> int:
     """Put the cars of one environment down at rest and sense.
 
     Args:
@@ -114,6 +125,8 @@ def place_cars(arrays: WorldArrays, scene: Scene, poses: Float, env: int, noise_
         poses: (C, 3), x m, y m, yaw rad.
         env: Index of the environment.
         noise_key: Of its noise.
+        track: Index of the scene's track.
+        envs: (E,) all environments, in order.
 
     Returns:
         -1; or c * C + d for a car c that overlaps an earlier car d, or is not in the free
@@ -145,9 +158,10 @@ def place_cars(arrays: WorldArrays, scene: Scene, poses: Float, env: int, noise_
     arrays.finished[env] = False
     arrays.laps[env] = 0
     arrays.lap_steps[env] = 0
+    arrays.track[env] = track
     arrays.steps[env] = 0
     arrays.noise_key[env] = noise_key
-    _sense_range(arrays, scene, env, env + 1, 0)
+    _sense(arrays, scene, envs, env, env + 1, 0)
     for c in range(num_cars):
         memory, along = arrays.lap_memory[env, c], arrays.arc_length[env, c]
         memory[LAP_START] = -1
@@ -161,26 +175,29 @@ def step_range(
     scene: Scene,
     commands: Float,
     physics_steps: int,
+    envs: Indices,
     first: int,
     last: int,
     thread: int,
 ) -> int:
-    """Step environments ``first`` to ``last - 1``.
+    """Step the environments ``envs[first:last]``, which are on the scene's track.
 
     Args:
         arrays: Changed at those environments.
         scene: The rest of the world.
         commands: (E, C, 2) numbers.
         physics_steps: Integration steps to take.
-        first: First environment.
-        last: One past the last environment.
+        envs: Environments.
+        first: Where to begin in them.
+        last: Where to end.
         thread: Whose working memory to use.
 
     Returns:
         -1, or env * C + car of a car whose state has become infinite or not a number.
     """
     num_cars = int(commands.shape[1])
-    for e in range(first, last):
+    for i in range(first, last):
+        e = int(envs[i])
         for _ in range(physics_steps):
             for c in range(num_cars):
                 _keep_pose(arrays, e, c, 0)
@@ -194,7 +211,7 @@ def step_range(
             _find_car_contacts(arrays, scene, e)
             _stop_crashed(arrays, e)
             arrays.steps[e] += 1
-    _sense_range(arrays, scene, first, last, thread)
+    _sense(arrays, scene, envs, first, last, thread)
     return OK
 
 
@@ -304,8 +321,10 @@ def _stop_crashed(arrays: WorldArrays, e: int) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _sense_range(arrays: WorldArrays, scene: Scene, first: int, last: int, thread: int) -> None:
-    """Scans and positions along the centre line of environments ``first`` to ``last - 1``."""
+def _sense(
+    arrays: WorldArrays, scene: Scene, envs: Indices, first: int, last: int, thread: int
+) -> None:
+    """Scans and positions along the centre line of the environments ``envs[first:last]``."""
     scratch, beams = scene.scratch[thread], scene.beams
     num_cars, B = arrays.scan.shape[1], arrays.scan.shape[2]
     readings = arrays.scan.reshape(arrays.scan.size)
@@ -314,15 +333,13 @@ def _sense_range(arrays: WorldArrays, scene: Scene, first: int, last: int, threa
     for begin in range(first * num_cars, end, scene.scans_together):
         count, stop = 0, min(begin + scene.scans_together, end)
         for number in range(begin, stop):
-            e, c = number // num_cars, number % num_cars
+            e, c = envs[number // num_cars], number % num_cars
             x, y, yaw = _sensor_pose(arrays, beams, e, c)
-            count = add_rays(
-                scene.grid, beams, x, y, yaw, scratch, count, (number - begin) * B,
-                readings[begin * B : stop * B],
-            )  # fmt: skip
-        trace_rays(scene.grid, beams.max_range, scratch, count, readings[begin * B : stop * B])
+            start = (e * num_cars + c) * B
+            count = add_rays(scene.grid, beams, x, y, yaw, scratch, count, start, readings)
+        trace_rays(scene.grid, beams.max_range, scratch, count, readings)
         for number in range(begin, stop):
-            _complete_scan(arrays, scene, number // num_cars, number % num_cars)
+            _complete_scan(arrays, scene, envs[number // num_cars], number % num_cars)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

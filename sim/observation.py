@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.config import EnvConfig
+from sim.config import EnvConfig, ObservationPart
 from sim.layout import SLIP, STEER, YAW, YAW_RATE, V, X, Y
 from sim.tracks import Track
 from sim.tracks.track import BORDER
@@ -63,6 +64,7 @@ def _others(state: NDArray[np.float64], car: int, out: NDArray[np.float32], at: 
 def _observe(
     state: NDArray[np.float64],
     scan: NDArray[np.float32],
+    track: NDArray[np.int64],
     parts: NDArray[np.int64],
     agents: NDArray[np.void],
     scales: NDArray[np.float64],
@@ -72,17 +74,18 @@ def _observe(
 ) -> None:
     beams = scan.shape[2]
     for e in range(first, last):
+        t = track[e]
         for a in range(len(agents)):
             agent, at = agents[a], 0
             own, out = state[e, agent.car], observations[e, a]
             for part in parts:
                 if part == LIDAR:
                     for b in range(beams):
-                        out[at + b] = min(max(scan[e, agent.car, b] * scales[0], 0.0), 1.0)
+                        out[at + b] = min(max(scan[e, agent.car, b] * scales[t, 0], 0.0), 1.0)
                     at += beams
                 elif part == POSE:
-                    out[at] = _unit((own[X] - scales[1]) * scales[3])
-                    out[at + 1] = _unit((own[Y] - scales[2]) * scales[4])
+                    out[at] = _unit((own[X] - scales[t, 1]) * scales[t, 3])
+                    out[at + 1] = _unit((own[Y] - scales[t, 2]) * scales[t, 4])
                     out[at + 2] = math.sin(own[YAW])
                     out[at + 3] = math.cos(own[YAW])
                     at += 4
@@ -120,43 +123,65 @@ def free_box(track: Track) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return corners.min(axis=0), corners.max(axis=0)
 
 
-class Observer:
-    """Writes every agent's observation.
+def observation_parts(
+    config: EnvConfig, parts: Sequence[ObservationPart] | None = None
+) -> tuple[tuple[ObservationPart, int], ...]:
+    """Name and size of each part of an observation, in order.
 
     Args:
         config: The environment.
-        track: The track it drives on.
+        parts: What is observed; none: the environment's setting.
+    """
+    sizes = {"lidar": config.lidar.beams, "others": 4 * (len(config.cars) - 1)}
+    return tuple((part, sizes.get(part, 4)) for part in parts or config.observation)
+
+
+class Observer:
+    """Writes the observations of some cars.
+
+    Args:
+        config: The environment.
+        tracks: The tracks it drives on.
+        cars: Indices of the cars that observe, A; none: the agents, which have no driver.
+        parts: What they observe; none: the environment's setting.
 
     Attributes:
         low: (D,) float32, smallest value of each component.
         high: (D,) float32, largest value of each component.
+        parts: Name and size of each part, in order.
 
     Raises:
         ValueError: If there is nothing to observe.
     """
 
-    def __init__(self, config: EnvConfig, track: Track) -> None:
-        low, high = free_box(track)
-        # Range, and where the pose's zero is and how much a metre is.
-        self._scales = np.concatenate(
-            [[1.0 / config.lidar.max_range], (low + high) / 2, 2.0 / (high - low)]
-        )
-        self._parts = np.array([PARTS[part] for part in config.observation], np.int64)
+    def __init__(
+        self,
+        config: EnvConfig,
+        tracks: Sequence[Track],
+        cars: Sequence[int] | None = None,
+        parts: Sequence[ObservationPart] | None = None,
+    ) -> None:
+        if cars is None:
+            cars = [i for i, car in enumerate(config.cars) if car.driver is None]
+        if parts is None:
+            parts = config.observation
+        # By track: range, and where the pose's zero is and how much a metre is.
+        self._scales = np.empty((len(tracks), 5))
+        self._scales[:, 0] = 1.0 / config.lidar.max_range
+        for scales, track in zip(self._scales, tracks, strict=True):
+            low, high = free_box(track)
+            scales[1:3], scales[3:5] = (low + high) / 2, 2.0 / (high - low)
+        self._parts = np.array([PARTS[part] for part in parts], np.int64)
         self._agents = np.array(
-            [
-                (i, car.vehicle.speed_max, car.vehicle.steer_max)
-                for i, car in enumerate(config.cars)
-                if car.driver is None
-            ],
+            [(i, config.cars[i].vehicle.speed_max, config.cars[i].vehicle.steer_max) for i in cars],
             _AGENT,
         )
-        sizes = {"lidar": config.lidar.beams, "others": 4 * (len(config.cars) - 1)}
+        self.parts = observation_parts(config, parts)
         lows = [
-            np.full(sizes.get(part, 4), 0.0 if part == "lidar" else -1.0, np.float32)
-            for part in config.observation
+            np.full(size, 0.0 if part == "lidar" else -1.0, np.float32) for part, size in self.parts
         ]
         if not sum(map(len, lows)):
-            raise ValueError(f"the observation {list(config.observation)} of a single car is empty")
+            raise ValueError(f"the observation {list(parts)} of a single car is empty")
         self.low: NDArray[np.float32] = np.concatenate(lows)
         self.high: NDArray[np.float32] = np.ones_like(self.low)
 
@@ -174,6 +199,7 @@ class Observer:
         _observe(
             world.state,
             world.scan,
+            world.track,
             self._parts,
             self._agents,
             self._scales,

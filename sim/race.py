@@ -2,132 +2,30 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from sim.config import EnvConfig
 from sim.drivers import Driver, make_driver
-from sim.layout import COMMAND_SIZE, STEER, TARGET_SPEED, TARGET_STEER, V
+from sim.episodes import begin, car_table, conclude
+from sim.layout import COMMAND_SIZE
 from sim.observation import Observer
-from sim.spawning import make_spawner
-from sim.tasks import (
-    FINISHED,
-    NONE,
-    OTHER_DONE,
-    Episodes,
-    Outcome,
-    Task,
-    make_task,
-    world_outcome,
-)
-from sim.tracks import Track, make_track
+from sim.spawning import Starts
+from sim.tasks import NONE, OTHER_DONE, Episodes, Outcome, Task, world_outcome
+from sim.tracks import Track, make_tracks
 from sim.vehicle import DRAWN, V_MIN
 from sim.world import World, compiled
 
 Seed = int | np.random.SeedSequence
 
 
-# What the kernels below know about a car, one record a car.
-_CAR: Final = np.dtype(
-    [
-        ("agent", np.int64),  # its index among the agents, -1 for a scripted car
-        ("rates", np.bool_),  # its commands are rates: rad/s and m/s^2, not rad and m/s
-        ("steer_max", np.float64),  # first command of action 1
-        ("speed_middle", np.float64),  # second command of action 0
-        ("speed_half", np.float64),  # second command of action 1 less that of action 0
-    ]
-)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _begin(
-    actions: NDArray[np.float32],
-    episodes: Episodes,
-    cars: NDArray[np.void],
-    state: NDArray[np.float64],
-    duration: float,
-    commands: NDArray[np.float64],
-    first: int,
-    last: int,
-) -> int:
-    """Count the step and turn actions into commands, to be held for ``duration`` seconds.
-
-    Agents that are done are told to stand, wheels straight, whatever their action. If an action
-    of another is not a number nothing is written, and its index e * A + a is returned, else -1.
-    """
-    A: int = episodes.outcome.shape[1]
-    for e in range(first, last):
-        for a in range(A):
-            bad = np.isnan(actions[e, a, 0]) or np.isnan(actions[e, a, 1])
-            if bad and episodes.outcome[e, a] == NONE:
-                return e * A + a
-    for e in range(first, last):
-        if not episodes.over[e]:
-            episodes.steps[e] += 1
-        for c in range(len(cars)):
-            car = cars[c]
-            if car.agent < 0:
-                continue
-            if episodes.outcome[e, car.agent] != NONE:
-                commands[e, c, TARGET_STEER] = commands[e, c, TARGET_SPEED] = 0.0
-                if car.rates:
-                    commands[e, c, TARGET_STEER] = -state[e, c, STEER] / duration
-                    commands[e, c, TARGET_SPEED] = -state[e, c, V] / duration
-                continue
-            steer = min(max(actions[e, car.agent, 0], -1.0), 1.0)
-            speed = min(max(actions[e, car.agent, 1], -1.0), 1.0)
-            commands[e, c, TARGET_STEER] = car.steer_max * steer
-            commands[e, c, TARGET_SPEED] = car.speed_middle + car.speed_half * speed
-    return -1
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _conclude(
-    crashed: NDArray[np.bool_],
-    finished: NDArray[np.bool_],
-    episodes: Episodes,
-    cars: NDArray[np.void],
-    max_steps: int,
-    end_when_any: bool,
-    first: int,
-    last: int,
-) -> None:
-    """Add up the rewards, complete the outcomes, end episodes, and derive the flags."""
-    A = episodes.outcome.shape[1]
-    S = len(cars) - A
-    for e in range(first, last):
-        if episodes.over[e]:
-            continue
-        late = episodes.steps[e] >= max_steps
-        agents_done = scripted_done = 0
-        for c in range(len(cars)):
-            a = cars[c].agent
-            if a < 0:
-                scripted_done += crashed[e, c] or finished[e, c]
-            else:
-                if episodes.outcome[e, a] == NONE:
-                    episodes.outcome[e, a] = world_outcome(crashed[e, c], finished[e, c], late)
-                agents_done += episodes.outcome[e, a] != NONE
-        if end_when_any:
-            over = late or agents_done + scripted_done > 0
-        else:
-            over = late or (agents_done == A if A > 0 else scripted_done == S)
-        for a in range(A):
-            episodes.returns[e, a] += episodes.rewards[e, a]
-            if over and episodes.outcome[e, a] == NONE:
-                episodes.outcome[e, a] = OTHER_DONE
-            outcome = episodes.outcome[e, a]
-            episodes.terminated[e, a] = NONE < outcome <= FINISHED
-            episodes.truncated[e, a] = outcome > FINISHED
-        episodes.over[e] = over
-
-
 class Race:
-    """E environments of the same cars on the same track: the engine under every environment.
+    """E environments of the same cars on the same tracks: the engine under every environment.
 
     Cars without a driver are the agents. An agent is terminated when it crashes, finishes
     (see `sim.laps`) or accomplishes its task; it is truncated when its task gives up or at
@@ -152,10 +50,13 @@ class Race:
         num_envs: E.
         agents: Names of the agents, in the order of the cars.
         agent_cars: Index of each agent among the cars.
-        track: The track.
+        tracks: The tracks; each episode is on one.
+        episode_track: (E,) index of the track that each environment's episode is on.
         world: The physics.
         spawn_sets: Spawn names, one a car, for each set that an episode can start from; none
             for starts that have no names.
+        allowed_spawn_sets: Indices of those that are drawn; see `allow_spawn_sets`.
+        difficulty: Of the scripted cars; see `set_difficulty`.
         episodes: What `step` returns: the same arrays each time, overwritten in place.
         observation_low: (D,) float32 smallest observation.
         observation_high: (D,) float32 largest observation.
@@ -181,9 +82,9 @@ class Race:
         self.agents = tuple(car.name for car in config.cars if car.driver is None)
         self._seeds = np.random.SeedSequence().spawn(num_envs)
         self._started = [0] * num_envs  # episodes of the stream, by environment
-        self.track: Track = make_track(config.track, base_dir)
+        self.tracks: tuple[Track, ...] = make_tracks(config.track, base_dir)
         self.world = World(
-            self.track,
+            self.tracks,
             [car.vehicle for car in config.cars],
             config.lidar,
             num_envs=num_envs,
@@ -195,25 +96,23 @@ class Race:
         for i, car in enumerate(config.cars):
             if car.vehicle.control == "rates" and not car.reverse:
                 self.world.vehicles[:, i, V_MIN] = 0.0
-        observer = Observer(config, self.track)
+        self.episode_track = self.world.arrays.track
+        observer = Observer(config, self.tracks)
         self._observer = observer
         self.observation_low, self.observation_high = observer.low, observer.high
-        self._cars = _car_table(config)
+        self._cars = car_table(config)
         self.agent_cars = tuple(i for i, car in enumerate(config.cars) if car.driver is None)
         self._drivers: list[Driver] = []
-        self._tasks: list[Task] = []
         for i, car in enumerate(config.cars):
             if car.driver is not None:
                 driver = make_driver(
-                    car.driver, config, i, self.track, num_envs=num_envs, base_dir=base_dir
+                    car.driver, config, i, self.tracks, num_envs=num_envs, base_dir=base_dir
                 )
                 self._drivers.append(driver)
-            if car.task is not None:
-                if car.driver is not None:
+                if car.task is not None:
                     raise ValueError(
                         f"car {car.name!r} has a task, but a driver instead of an agent"
                     )
-                self._tasks.append(make_task(car.task, config, i, num_envs))
         A = len(self.agents)
         self._commands = np.zeros((num_envs, len(config.cars), COMMAND_SIZE))
         self.episodes = Episodes(
@@ -226,12 +125,27 @@ class Race:
             steps=np.zeros(num_envs, np.int64),
             over=np.ones(num_envs, np.bool_),
         )
+        world = self.world
+        self._tasks = [
+            Task(car.task, config, i, self.tracks, world.arrays, self.episodes, stack=world.stack)
+            for i, car in enumerate(config.cars)
+            if car.task is not None
+        ]
         self._actions = np.zeros((num_envs, A, COMMAND_SIZE), np.float32)
-        self._begin = compiled(_begin, *self._begin_arguments(), 0, 1)
-        self._conclude = compiled(_conclude, *self._conclude_arguments(), 0, 1)
-        self._spawner = make_spawner(config, self.track)
-        self.spawn_sets = self._spawner.sets
-        self._check_spawns()
+        self._begin = compiled(begin, *self._begin_arguments(), 0, 1)
+        self._conclude = compiled(conclude, *self._conclude_arguments(), 0, 1)
+        self._starts = Starts(config, self.tracks)
+        self.spawn_sets = self._starts.sets
+        self.allowed_spawn_sets = tuple(range(len(self.spawn_sets)))
+        self.difficulty = 1.0
+        self._check_starts()
+
+    @property
+    def track(self) -> Track:
+        """The only track; a ValueError if there are several: see `tracks`, `episode_track`."""
+        if len(self.tracks) > 1:
+            raise ValueError(f"there are {len(self.tracks)} tracks: see tracks, episode_track")
+        return self.tracks[0]
 
     def _begin_arguments(self) -> tuple[Any, ...]:
         config = self.config
@@ -244,41 +158,51 @@ class Race:
         any_ends = config.end_when == "any"
         return world.crashed, world.finished, self.episodes, self._cars, config.max_steps, any_ends
 
-    def _check_spawns(self) -> None:
-        trials = list(self._spawner.trials())
-        for what, poses in trials:
+    def _check_starts(self) -> None:
+        trials = list(self._starts.trials())
+        for what, track, poses in trials:
             try:
-                self.world.place(0, poses, 0)
+                self.world.place(0, poses, 0, track)
             except ValueError as error:
                 raise ValueError(f"{what}: {error}") from error
         for env in range(self.num_envs):  # so that stepping before a reset is harmless
-            self.world.place(env, trials[0][1], 0)
+            self.world.place(env, trials[0][2], 0)
 
-    def reset(self, env: int, seed: Seed, *, spawn_set: int | None = None) -> None:
+    def reset(
+        self, env: int, seed: Seed, *, spawn_set: int | None = None, track: int | None = None
+    ) -> None:
         """Start a new episode in one environment and write its observations.
 
-        The seed alone decides where the cars start, the noise and what differs between cars
-        (`HeterogeneityConfig`), whatever the batch position.
+        The seed alone decides the track, where the cars start, the noise and what differs between
+        cars (`HeterogeneityConfig`), whatever the batch position, given the difficulty and the
+        spawn sets that are allowed. The episode is the same whether its track was drawn, asked
+        for, or is the only one.
 
         Args:
             env: Index of the environment.
             seed: Seed of the environment's own random generator.
-            spawn_set: Index of the spawn set; none: drawn uniformly.
+            spawn_set: Index of the spawn set; none: drawn uniformly from those allowed.
+            track: Index of the track; none: drawn uniformly.
 
         Raises:
-            ValueError: If there is no such spawn set, or a random start finds no room.
+            ValueError: If there is no such spawn set or track, or a random start finds no room.
         """
         rng = np.random.default_rng(seed)
         noise_key = int(rng.integers(2**64, dtype=np.uint64))
-        poses = self._spawner.draw(rng, spawn_set)
+        if spawn_set is None and self.allowed_spawn_sets:
+            spawn_set = self.allowed_spawn_sets[rng.integers(len(self.allowed_spawn_sets))]
+        if track is None:
+            track = self._starts.draw_track(seed)
+        poses = self._starts.draw(rng, track, spawn_set)
         self._draw_vehicles(env, rng)
-        self.world.place(env, poses, noise_key)
+        self.world.place(env, poses, noise_key, track)
         episodes = self.episodes
         episodes.rewards[env] = episodes.returns[env] = 0.0
         episodes.terminated[env] = episodes.truncated[env] = episodes.over[env] = False
         episodes.outcome[env] = NONE
         episodes.steps[env] = 0
         for driver in self._drivers:
+            driver.difficulty[env] = self.difficulty
             driver.reset(env)
         for task in self._tasks:
             task.reset(env)
@@ -292,6 +216,34 @@ class Race:
                 low, high = bounds
                 draws = rng.uniform(low, high + (name == "steer_delay"), len(vehicles))
                 vehicles[:, DRAWN[name]] = np.floor(draws) if name == "steer_delay" else draws
+
+    def set_difficulty(self, difficulty: float) -> None:
+        """Make the scripted cars of the episodes that begin from now on faster or slower.
+
+        Args:
+            difficulty: Factor of the speed that every driver asks for; 1 at first.
+
+        Raises:
+            ValueError: If it is not positive and finite.
+        """
+        if not 0 < difficulty < math.inf:
+            raise ValueError(f"difficulty must be positive and finite, found {difficulty}")
+        self.difficulty = float(difficulty)
+
+    def allow_spawn_sets(self, spawn_sets: Sequence[int] | None) -> None:
+        """Choose what the episodes that begin from now on draw their starts from.
+
+        Args:
+            spawn_sets: Indices of spawn sets, at least one; None: all, as at first.
+
+        Raises:
+            ValueError: If there are none, or no such spawn set.
+        """
+        count = len(self.spawn_sets)
+        chosen = range(count) if spawn_sets is None else sorted(set(spawn_sets))
+        if spawn_sets is not None and (not chosen or chosen[0] < 0 or chosen[-1] >= count):
+            raise ValueError(f"spawn sets must be in 0 ... {count - 1}, found {list(spawn_sets)}")
+        self.allowed_spawn_sets = tuple(chosen)
 
     def seed(self, env: int, seed: Seed) -> None:
         """Start an environment's stream of episode seeds anew; before, it is the system's entropy.
@@ -307,13 +259,15 @@ class Race:
         self._seeds[env] = seed if isinstance(seed, sequence) else sequence(seed)
         self._started[env] = 0
 
-    def next_episode(self, env: int, *, spawn_set: int | None = None) -> None:
+    def next_episode(
+        self, env: int, *, spawn_set: int | None = None, track: int | None = None
+    ) -> None:
         """Start the next episode of an environment's stream; see `reset`."""
         stream = self._seeds[env]
         # The n-th child that `SeedSequence.spawn` would make, without counting inside it.
         key = (*stream.spawn_key, self._started[env])
         episode = np.random.SeedSequence(stream.entropy, spawn_key=key)
-        self.reset(env, episode, spawn_set=spawn_set)
+        self.reset(env, episode, spawn_set=spawn_set, track=track)
         self._started[env] += 1
 
     def autoreset(self) -> NDArray[np.int64]:
@@ -398,24 +352,7 @@ class Race:
 
     def _after(self, first: int, last: int) -> None:
         """Judge and observe the environments ``first`` to ``last - 1``."""
-        world, episodes = self.world.arrays, self.episodes
         for task in self._tasks:
-            task.step(world, episodes, first, last)
+            task.step(first, last)
         self._conclude(*self._conclude_arguments(), first, last)
-        self._observer.observe(world, episodes.observations, first, last)
-
-
-def _car_table(config: EnvConfig) -> NDArray[np.void]:
-    rows, agent = [], 0
-    for car in config.cars:
-        vehicle = car.vehicle
-        slowest = vehicle.speed_min if car.reverse else 0.0
-        rates = vehicle.control == "rates"
-        if rates:
-            steer, middle, half = vehicle.steer_rate_max, 0.0, vehicle.acceleration_max
-        else:
-            steer = vehicle.steer_max
-            middle, half = (vehicle.speed_max + slowest) / 2, (vehicle.speed_max - slowest) / 2
-        rows.append((-1 if car.driver else agent, rates, steer, middle, half))
-        agent += car.driver is None
-    return np.array(rows, _CAR)
+        self._observer.observe(self.world.arrays, self.episodes.observations, first, last)

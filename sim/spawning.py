@@ -1,8 +1,8 @@
-"""Where cars start an episode."""
+"""Where cars start an episode: on which track, and at which poses."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
@@ -272,6 +272,76 @@ def make_spawner(config: EnvConfig, track: Track) -> Spawner:
     if isinstance(config.spawn, RandomSpawn):
         return RandomSpawner(config.spawn, config, track)
     return NamedSpawner(config, track)
+
+
+class Starts:
+    """Draws the track of an episode, and the poses of all cars on it.
+
+    The track is drawn from a child of the episode's seed, which leaves the episode's own
+    generator alone: an episode is the same whether its track was drawn, asked for, or is the
+    only one.
+
+    Args:
+        config: The environment.
+        tracks: The tracks, at least one.
+
+    Attributes:
+        sets: As a spawner's; those of every track.
+
+    Raises:
+        ValueError: If the cars cannot start so on one of the tracks, or sets have other names on
+            one than on another.
+    """
+
+    def __init__(self, config: EnvConfig, tracks: Sequence[Track]) -> None:
+        several = len(tracks) > 1
+        self._where = [f"track {i}, {t.name}: " * several for i, t in enumerate(tracks)]
+        self._spawners: list[Spawner] = []
+        for where, track in zip(self._where, tracks, strict=True):
+            try:
+                self._spawners.append(make_spawner(config, track))
+            except ValueError as error:
+                raise ValueError(f"{where}{error}") from error
+        self.sets = self._spawners[0].sets
+        for where, spawner in zip(self._where, self._spawners, strict=True):
+            if spawner.sets != self.sets:
+                raise ValueError(
+                    f"{where}cars would start at {list(spawner.sets[0])}, but at "
+                    f"{list(self.sets[0])} on track 0, {tracks[0].name}: the names must be the "
+                    "same; use a spawn of kind grid or random"
+                )
+
+    def draw_track(self, seed: int | np.random.SeedSequence) -> int:
+        """Draw the index of an episode's track, uniformly, from the episode's seed."""
+        count = len(self._spawners)
+        if count == 1:
+            return 0
+        parent = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
+        # The first child that `SeedSequence.spawn` would make, without counting inside it.
+        child = np.random.SeedSequence(parent.entropy, spawn_key=(*parent.spawn_key, 0))
+        return int(child.generate_state(1, np.uint64)[0]) * count >> 64
+
+    def draw(self, rng: np.random.Generator, track: int, spawn_set: int | None) -> Float:
+        """Poses of the cars on a track, (C, 3): x m, y m, yaw rad.
+
+        Args:
+            rng: The environment's generator.
+            track: Index of the track.
+            spawn_set: Index of the set; none: drawn.
+
+        Raises:
+            ValueError: If there is no such track or set, or no room.
+        """
+        count = len(self._spawners)
+        if not 0 <= track < count:
+            raise ValueError(f"track must be in 0 ... {count - 1}, found {track}")
+        return self._spawners[track].draw(rng, spawn_set)
+
+    def trials(self) -> Iterator[tuple[str, int, Float]]:
+        """Poses that must be possible, each with words for a message and its track's index."""
+        for i, spawner in enumerate(self._spawners):
+            for what, poses in spawner.trials():
+                yield self._where[i] + what, i, poses
 
 
 def _finish(track: Track) -> float:

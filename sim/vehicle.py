@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.config import LidarConfig, VehicleConfig
+from sim.config import CarConfig, LidarConfig, VehicleConfig
 
 KINEMATIC_SPEED: Final = 0.5  # m/s, below which f1tenth_gym does not use the tyre model
 RK4, EULER = 0.0, 1.0
@@ -86,3 +86,18 @@ def vehicle_vector(config: VehicleConfig, lidar: LidarConfig | None = None) -> N
     vector[NOISE_STD] = lidar.noise_std if lidar else 0.0
     vector[DROPOUT] = lidar.dropout if lidar else 0.0
     return vector
+
+
+def action_scale(car: CarConfig) -> tuple[float, float, float]:
+    """How a car's actions in [-1, 1]^2 become its commands.
+
+    Returns:
+        First command of action 1; second command of action 0; second command of action 1 less
+        that of action 0. Angle rad and speed m/s, or rates rad/s and m/s^2, by its control.
+    """
+    vehicle = car.vehicle
+    if vehicle.control == "rates":
+        return vehicle.steer_rate_max, 0.0, vehicle.acceleration_max
+    slowest = vehicle.speed_min if car.reverse else 0.0
+    middle, half = (vehicle.speed_max + slowest) / 2, (vehicle.speed_max - slowest) / 2
+    return vehicle.steer_max, middle, half

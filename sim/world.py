@@ -15,10 +15,12 @@ from sim.kernels import OK, Scene, WorldArrays, make_arrays, place_cars, step_ra
 from sim.layout import COMMAND_SIZE
 from sim.lidar import make_beams, make_scratch, scans_together
 from sim.pool import RangePool
+from sim.several import Scenes, step_tracks
 from sim.tracks import Track
 from sim.tracks.centerline import make_centerline
 from sim.tracks.gates import make_gates
 from sim.tracks.grid import make_grid
+from sim.tracks.stack import TrackStack, stack_tracks
 from sim.vehicle import vehicle_vector
 
 __all__ = ["World", "WorldArrays", "compiled"]
@@ -49,7 +51,7 @@ class World:
     The pose of a car is that of its centre of gravity, the centre of its rectangle.
 
     Args:
-        track: Where the cars drive.
+        tracks: Where the cars drive: a track, or several, of which each environment is on one.
         vehicles: One a car.
         lidar: Every car's range finder.
         num_envs: Number of independent copies.
@@ -59,16 +61,17 @@ class World:
         laps: Laps after which a car has finished on a closed track, L; 1 on an open one.
 
     Attributes:
-        track: As given.
+        tracks: As given.
         arrays: The state of all environments; read it, and change it through `place` and
             `step`. It is all zeros until the cars are placed.
+        stack: The tracks for kernels; none if there is only one.
         pool: The threads.
         vehicles: (E, C, P) parameters, columns of `sim.vehicle`; may be changed in place.
     """
 
     def __init__(
         self,
-        track: Track,
+        tracks: Track | Sequence[Track],
         vehicles: Sequence[VehicleConfig],
         lidar: LidarConfig,
         *,
@@ -83,54 +86,79 @@ class World:
                 f"num_envs {num_envs}, {len(vehicles)} vehicles, physics_step {physics_step}: "
                 "all must be positive"
             )
-        if laps < 1 or (laps > 1 and not track.closed):
+        self.tracks = (tracks,) if isinstance(tracks, Track) else tuple(tracks)
+        if not self.tracks:
+            raise ValueError("there is no track: at least one is needed")
+        if laps < 1 or (laps > 1 and not all(track.closed for track in self.tracks)):
             raise ValueError(
                 f"laps {laps}: 1 is needed on an open track, 1 or more on a closed one"
             )
-        self.track = track
         self.pool = RangePool(num_threads)
         shape = (num_envs, len(vehicles))
+        if math.prod(shape) * lidar.beams >= 2**31:  # rays carry 32-bit indices
+            raise ValueError(
+                f"{num_envs} environments of {len(vehicles)} cars with {lidar.beams} beams: "
+                "below 2^31 beams in all are allowed"
+            )
         vectors = np.array([vehicle_vector(vehicle, lidar) for vehicle in vehicles])
         self.vehicles: Float = np.tile(vectors, (num_envs, 1, 1))
         delay = max(1, steer_delay_max, *(vehicle.steer_delay for vehicle in vehicles))
         self.arrays = make_arrays(*shape, lidar.beams, delay, laps)
-        self._scene = Scene(
-            grid=make_grid(track),
-            centerline=make_centerline(track),
-            gates=make_gates(track),
-            beams=make_beams(lidar),
-            vehicles=self.vehicles,
-            physics_step=float(physics_step),
-            scratch=np.stack([make_scratch(lidar.beams)] * num_threads),
-            scans_together=scans_together(lidar.beams),
-        )
+        beams, scratch = make_beams(lidar), np.stack([make_scratch(lidar.beams)] * num_threads)
+        self._physics_step = float(physics_step)
+        self._scenes = [
+            Scene(
+                grid=make_grid(track),
+                centerline=make_centerline(track),
+                gates=make_gates(track),
+                beams=beams,
+                vehicles=self.vehicles,
+                physics_step=self._physics_step,
+                scratch=scratch,
+                scans_together=scans_together(lidar.beams),
+            )
+            for track in self.tracks
+        ]
         self._commands = np.zeros((*shape, COMMAND_SIZE))
-        world = self.arrays, self._scene
-        self._place = compiled(place_cars, *world, np.zeros((len(vehicles), 3)), 0, np.uint64())
-        self._step = compiled(step_range, *world, self._commands, 1, 0, 1, 0)
+        self._envs = np.arange(num_envs)
+        self._world: tuple[Any, ...] = self.arrays, self._scenes[0]
+        poses = np.zeros((len(vehicles), 3))
+        self._place = compiled(place_cars, *self._world, poses, 0, np.uint64(), 0, self._envs)
+        self.stack: TrackStack | None = None
+        kernel: Any = step_range
+        self._which: tuple[Any, ...] = (self._envs,)
+        if len(self.tracks) > 1:
+            envs = np.zeros((num_threads, num_envs), np.int64)
+            parts = ((own.grid, own.centerline, own.gates) for own in self._scenes)
+            self.stack = stack_tracks(*zip(*parts, strict=True))
+            scenes = Scenes(self.stack, self._scenes[0], envs)
+            kernel, self._world, self._which = step_tracks, (self.arrays, scenes), ()
+        self._step = compiled(kernel, *self._world, self._commands, 1, *self._which, 0, 1, 0)
 
-    def place(self, env: int, poses: Float, noise_key: int) -> None:
+    def place(self, env: int, poses: Float, noise_key: int, track: int = 0) -> None:
         """Put the cars of one environment down at rest and sense.
 
         Args:
             env: Index of the environment.
             poses: (C, 3), x m, y m, yaw rad.
             noise_key: Selects the environment's noise stream; its low 64 bits count.
+            track: Index of the track.
 
         Raises:
-            ValueError: If a pose is outside the free space or two cars overlap. The
-                environment is then unchanged.
+            ValueError: If there is no such track, a pose is outside the free space or two cars
+                overlap. The environment is then unchanged.
         """
         arrays = self.arrays
         num_envs, num_cars = arrays.crashed.shape
         if not 0 <= env < num_envs:
             raise ValueError(f"env {env}: must be 0 to {num_envs - 1}")
+        if not 0 <= track < len(self.tracks):
+            raise ValueError(f"track must be in 0 ... {len(self.tracks) - 1}, found {track}")
         poses = np.array(poses, dtype=np.float64)
         if poses.shape != (num_cars, 3):
             raise ValueError(f"poses have shape {poses.shape}; {(num_cars, 3)} is needed")
-        culprit = self._place(
-            arrays, self._scene, poses, env, np.uint64(noise_key & 0xFFFF_FFFF_FFFF_FFFF)
-        )
+        key = np.uint64(noise_key & 0xFFFF_FFFF_FFFF_FFFF)
+        culprit = self._place(arrays, self._scenes[track], poses, env, key, track, self._envs)
         if culprit != OK:
             car, other = divmod(culprit, num_cars)
             shown = "({:g} m, {:g} m, {:g} rad)".format(*poses[car])
@@ -198,10 +226,12 @@ class World:
         Raises:
             FloatingPointError: As `step`.
         """
-        culprit = self._step(self.arrays, self._scene, commands, physics_steps, first, last, thread)
+        culprit = self._step(
+            *self._world, commands, physics_steps, *self._which, first, last, thread
+        )
         if culprit != OK:
             env, car = divmod(culprit, commands.shape[1])
             raise FloatingPointError(
                 f"dynamics of env {env}, car {car} diverged; "
-                f"choose a physics_step below {self._scene.physics_step:g} s"
+                f"choose a physics_step below {self._physics_step:g} s"
             )

@@ -60,6 +60,17 @@ def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+# Whole runs in processes of their own, longest first: with several workers the short tests
+# fill the time that these wait.
+LONG = ["test_deployment", "test_resume", "test_federation", "test_flower", "test_run", "test_grid"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the long tests first, and otherwise changes nothing."""
+    places = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
+
+
 @pytest.fixture
 def write_scenario(tmp_path: Path) -> Callable[..., Path]:
     """Writes the small scenario, with changes, and returns its path."""

@@ -234,7 +234,7 @@ def test_a_failed_round_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.Monk
     for directory in (reference, root):
         train(chosen, directory, 1, tensors)
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_evaluation_episode", fail)  # after the training episode
+        patch.setattr(Trainer, "_evaluate", fail)  # after the training episode
         with pytest.raises(Exception, match="no space left"):
             train(chosen, root, 2, tensors)
     assert same(train(chosen, root, 2, tensors)[0], train(chosen, reference, 2, tensors)[0])

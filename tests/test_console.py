@@ -91,7 +91,7 @@ def test_with_a_terminal_the_table_is_drawn_in_place() -> None:
 def test_only_averaged_learners_are_in_a_rounds_metrics() -> None:
     two = scenario(
         env={"cars": [{"name": "car_0"}, {"name": "car_1"}]},
-        learners={"car_0": {}, "car_1": {}},
+        learners={"car_0": {"algorithm": "td3"}, "car_1": {"algorithm": "td3"}},
         federated={"agents": ["car_1"]},
     )
     output = show(two, EVENTS[0], round_event("car_1"))

@@ -43,7 +43,7 @@ def command(
     world.state[1, TARGET, Y] = -2.0 + distance * math.sin(yaw + bearing)
     world.lateral_offset[1, CAR] = offset
     commands = np.full((E, C, 2), 7.0)
-    make_driver(driver, env, CAR, LINE2).command(world, commands, 1, 2)
+    make_driver(driver, env, CAR, LINE2, num_envs=E).command(world, commands, 1, 2)
     assert (commands[[0, 2]] == 7.0).all()  # outside the range
     assert (commands[:, TARGET] == 7.0).all()  # another car's
     steer, speed = commands[1, CAR]

@@ -14,7 +14,7 @@ from f110_fl.yaml_tree import parse_yaml
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT / "scenarios" / "convoy_lock_td3.yaml"
-BASE = "name: a\nlearners: {car_0: {}, car_1: {}}\n"  # two lines
+BASE = "name: a\nlearners: {car_0: {algorithm: td3}, car_1: {algorithm: td3}}\n"  # two lines
 
 
 def load(tmp_path, text, overrides=()):
@@ -43,7 +43,9 @@ def test_the_real_scenario():
 
 
 def test_a_scenario_states_only_what_differs(tmp_path):
-    expected = Scenario.model_validate({"name": "a", "learners": {"car_0": {}, "car_1": {}}})
+    expected = Scenario.model_validate(
+        {"name": "a", "learners": {"car_0": {"algorithm": "td3"}, "car_1": {"algorithm": "td3"}}}
+    )
     assert load(tmp_path, BASE) == expected
 
 
@@ -129,23 +131,23 @@ def test_a_scenario_states_only_what_differs(tmp_path):
         ),
         (  # discriminated unions
             "env:\n  track:\n    kind: circel\n",
-            "s.yaml:5: env.track.kind: found 'circel' (text); "
-            "allowed: line2, circle, oval, random, centerline, map (did you mean 'circle'?)",
+            "s.yaml:5: env.track.kind: found 'circel' (text); allowed: "
+            "line2, circle, oval, random, centerline, map, several (did you mean 'circle'?)",
         ),
         (
             "env:\n  track: {kind: 5}\n",
             "s.yaml:4: env.track.kind: found 5 (whole number); "
-            "allowed: line2, circle, oval, random, centerline, map",
+            "allowed: line2, circle, oval, random, centerline, map, several",
         ),
         (
             "env:\n  track: {radius: 3}\n",
             "s.yaml:4: env.track.kind: is missing; "
-            "allowed: line2, circle, oval, random, centerline, map",
+            "allowed: line2, circle, oval, random, centerline, map, several",
         ),
         (
             "env:\n  track: circle\n",
             "s.yaml:4: env.track: found 'circle' (text); "
-            "allowed: a mapping with kind: line2, circle, oval, random, centerline, map"
+            "allowed: a mapping with kind: line2, circle, oval, random, centerline, map, several"
             " (did you mean 'circle'?)",
         ),
         (
@@ -216,8 +218,12 @@ def test_a_mistake_is_one_line_that_says_what_is_allowed(tmp_path, text, message
         ("\n- name\n", "s.yaml:2: found a list of 1; allowed: a mapping of name, seed, "),
         ("text", "s.yaml:1: found 'text' (text); allowed: a mapping of name, seed, "),
         (b"name: a\nlearners: \xff\n", "s.yaml:2: byte 0xff is not UTF-8 text"),
-        ("# c\nname: a\n", "s.yaml:2: learners: is missing; allowed: a mapping to a mapping of "),
-        ("name: no\nlearners: {car_0: {}, car_1: {}}", "s.yaml:1: name: found false (boolean); "),
+        ("# c\nseed: 1\n", "s.yaml:2: name: is missing; allowed: "),
+        ("name: a\n", "s.yaml:1: car 'car_0' has neither a driver nor a learner"),
+        (
+            "name: no\nlearners: {car_0: {algorithm: td3}}",
+            "s.yaml:1: name: found false (boolean); ",
+        ),
     ],
 )
 def test_a_file_that_is_no_scenario(tmp_path, text, message):
@@ -304,7 +310,7 @@ def test_a_map_file_is_relative_to_the_scenario(tmp_path, monkeypatch):
 
 def test_files_of_lanes_and_racelines_are_relative_to_the_scenario(tmp_path):
     (tmp_path / "a.csv").write_text("")
-    text = "name: a\nlearners: {car_0: {}}\n" + (
+    text = "name: a\nlearners: {car_0: {algorithm: td3}}\n" + (
         "env:\n  track: {kind: centerline, file: a.csv}\n  cars:\n    - name: car_0\n"
         "    - name: car_1\n      driver: {kind: pure_pursuit, raceline: a.csv}\n"
     )
@@ -317,6 +323,15 @@ def test_files_of_lanes_and_racelines_are_relative_to_the_scenario(tmp_path):
     assert "env.track.file: found 'b.csv'" in complaint(
         tmp_path, text.replace("file: a", "file: b")
     )
+    text = BASE + (
+        "env:\n  track:\n    kind: several\n    tracks:\n      - {kind: oval}\n"
+        "      - {kind: centerline, file: a.csv}\n"
+    )
+    assert load(tmp_path, text).env.track.tracks[1].file == str(tmp_path.resolve() / "a.csv")
+    message = complaint(tmp_path, text.replace("a.csv", "b.csv"))
+    assert message.startswith("s.yaml:8: env.track.tracks[1].file: found 'b.csv', no such file in ")
+    message = complaint(tmp_path, text.replace("oval", "ovol"))
+    assert message.startswith("s.yaml:7: env.track.tracks[0].kind: found 'ovol' (text); allowed: ")
 
 
 def test_overrides_win_and_later_ones_win_over_earlier(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from f110_fl.dotted import set_overrides
 from f110_fl.errors import UserError
 from f110_fl.loading import dump_scenario, load_scenario, parse_resolved
 from f110_fl.overrides import (
@@ -20,7 +21,8 @@ from f110_fl.overrides import (
 )
 
 ROOT = Path(__file__).parents[1]
-BASE = "name: a\nlearners: {car_0: {}, car_1: {}}\n"  # two lines
+CONVOY = ROOT / "scenarios" / "convoy_lock_td3.yaml"
+BASE = "name: a\nlearners: {car_0: {algorithm: td3}, car_1: {algorithm: td3}}\n"  # two lines
 
 NO_TRACK = (
     "no such track or file; allowed: line2, circle, oval, random, "
@@ -55,6 +57,8 @@ def at(scenario, path):
 
 
 GOOD = {
+    **{f"COLLECT_{n}": ("4", 4) for n in ("WORKERS", "PREFETCH", "SEED_STRIDE")},
+    **{f"--collect-{n}": ("4", 4) for n in ("workers", "prefetch", "seed-stride")},
     "FED_TOTAL_CLIENTS": ("5", 5),
     "FED_ROOT": ("runs/x y", "runs/x y"),
     "FED_ROUND_INTERVAL": (" 7 ", 7),
@@ -289,17 +293,17 @@ def test_a_client_id_outside_the_federation(text):
 
 
 @pytest.mark.parametrize("name", ["COLLECT_WORKERS", "COLLECT_PREFETCH", "COLLECT_SEED_STRIDE"])
-@pytest.mark.parametrize("text", ["4", "0", ""])
-def test_what_is_not_available_is_refused(name, text):
-    flag = "--" + name.lower().replace("_", "-")
-    words = f"={text!r}: {name} is not available in this version; leave it out"
-    assert complaint(refuse_unavailable, {name: text}) == name + words
-    message = complaint(refuse_unavailable, {}, arguments(f"{flag}={text}"))
-    assert message == f"{flag}={text!r}: {flag} is not available in this version; leave it out"
+def test_the_collector_by_variable_and_by_flag(tmp_path, name):
+    key, flag = name.lower().removeprefix("collect_"), "--" + name.lower().replace("_", "-")
+    by_variable = resolve(tmp_path, "", {name: "4"}, [])
+    assert by_variable.collect.model_dump()[key] == 4
+    assert resolve(tmp_path, "", {name: "4"}, [flag, "6"]).collect.model_dump()[key] == 6
+    for text in ("0", "", "x", "1.5"):
+        assert f"{name}={text!r}: " in complaint(resolve, tmp_path, "", {name: text}, [])
+        assert f"{flag}={text!r}: " in complaint(resolve, tmp_path, "", {}, [flag, text])
 
 
-def test_grid_is_refused_and_nothing_is_not():
-    assert "--grid is not available" in complaint(refuse_unavailable, {}, arguments("--grid", "f"))
+def test_nothing_of_the_original_is_refused():
     refuse_unavailable({"PATH": ""}, arguments("--episodes", "3"))
 
 
@@ -356,3 +360,53 @@ def test_help_shows_every_flag_and_imports_nothing_heavy():
     found = subprocess.run(run, capture_output=True, text=True, check=True, cwd=ROOT)
     for setting in FLAGS:
         assert setting.source in found.stdout
+
+
+# ---------------------------------------------------------------------- --set
+
+DOTTED = [
+    ("learners.car_0.discout=0.9", "learners.car_0.discout='0.9': unknown key", "'discount'"),
+    ("learners.car_0.discount=2", "learners.car_0.discount='2': found 2", "from 0 to 1"),
+    ("learner.car_0.discount=1", "learner: unknown key", "'learners'"),
+    ("seed.foo=1", "seed", "found a mapping"),
+    ("episodes.foo=1", "no episodes.foo: episodes is 5000 (whole number)", ""),
+    ("env.cars[9].name=x", "no env.cars[9]: env.cars is a list of 2", ""),
+    ("federated.strategy.learning_rate=0.1", "federated.strategy.name: is missing", "fedadam"),
+    ("seed=", "seed='': is empty", ""),
+    ("seed", "--set='seed': allowed: KEY=VALUE", ""),
+    ("a b=1", "--set='a b=1': allowed: KEY=VALUE", ""),
+    ("seed={", "not YAML", ""),
+]
+
+
+@pytest.mark.parametrize(("text", "start", "words"), DOTTED)
+def test_what_set_refuses(text, start, words):
+    line = complaint(lambda: load_scenario(CONVOY, set_overrides([text], [])))
+    assert line.startswith("--set")
+    assert start in line
+    assert words in line
+
+
+def test_set_lays_a_value_anywhere():
+    texts = ["learners.car_0.discount=0.5", "env.cars[1].vehicle.width=0.2", "seed=3"]
+    texts.append("federated.strategy={name: fedadam, learning_rate: 0.01}")
+    scenario = load_scenario(CONVOY, set_overrides(texts, []))
+    assert scenario.learners["car_0"].discount == 0.5
+    assert scenario.env.cars[1].vehicle.width == 0.2
+    assert scenario.env.cars[0].vehicle.width == 0.225
+    assert scenario.seed == 3
+    assert scenario.federated.strategy.learning_rate == 0.01
+
+
+def test_set_contradicts_no_other_flag():
+    flags = command_line_overrides(arguments("--episodes", "3"))
+    line = complaint(lambda: set_overrides(["episodes=4"], flags))
+    assert line == "--set episodes='4': contradicts --episodes='3'; leave one out"
+    line = complaint(lambda: set_overrides(["env.track={kind: oval}", "env.track.kind=line2"], []))
+    assert "contradicts --set env.track='{kind: oval}'" in line
+
+
+def test_set_means_what_a_variable_means(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text(CONVOY.read_text() + "seeds: [1, 2, 3]\n")
+    assert load_scenario(path, set_overrides(["seed=9"], [])).seeds == ()

@@ -180,6 +180,8 @@ class Recorder:
 class Worker:
     """Stands in for a child: ends, with ``status``, when it was joined ``joins`` times."""
 
+    name = "worker"
+
     def __init__(self, running: set[Worker], joins: int, status: int) -> None:
         self.running, self.joins, self.status = running, joins, status
         self.exitcode: int | None = None

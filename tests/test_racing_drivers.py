@@ -24,8 +24,8 @@ from sim.config import (
     VehicleConfig,
 )
 from sim.drivers import make_driver
+from sim.drivers.line import speed_profile
 from sim.layout import V, X, Y
-from sim.pure_pursuit import speed_profile
 from sim.race import Race
 from sim.tracks import TrackError, make_track
 from sim.tracks.centerline import polyline

@@ -79,11 +79,12 @@ def test_a_small_scale_draws_cars_large_enough_to_see() -> None:
 def test_walls_are_those_of_the_distance_field(turn: float, zoom: float | None) -> None:
     race = race_at([[5.6, 2.0, 0.0], [5.2, 3.5, 1.0]])
     x, y, _ = race.track.origin
-    race.track = dataclasses.replace(race.track, origin=(x + 1.0, y - 2.0, turn))
+    race.tracks = (dataclasses.replace(race.track, origin=(x + 1.0, y - 2.0, turn)),)
     renderer = Renderer(race, RenderConfig(width=300, height=220, zoom=zoom))
     frame = renderer.frame(1)
     columns, rows = np.meshgrid(np.arange(300) + 0.5, np.arange(220) + 0.5)
-    origin, unit = renderer.to_pixels(np.array([[0.0, 0.0], [1.0, 0.0]]), renderer._middle)
+    view = renderer.view(1)
+    origin, unit = view.to_pixels(np.array([[0.0, 0.0], [1.0, 0.0]]), view.middle)
     scale = unit[0] - origin[0]
     assert zoom is None or scale == pytest.approx(zoom)
     points = np.stack([(columns - origin[0]) / scale, (origin[1] - rows) / scale], axis=-1)

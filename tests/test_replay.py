@@ -20,10 +20,10 @@ def make(capacity: int, path: Path | None = None, seed: int = 0, **config: float
     return ReplayBuffer(capacity, D, A, ReplayConfig(**config), np.random.default_rng(seed), path)
 
 
-def transition(k: int) -> tuple[np.ndarray, np.ndarray, float, np.ndarray, bool]:
+def transition(k: int) -> tuple[np.ndarray, np.ndarray, float, float, np.ndarray]:
     """The k-th transition ever: every number in it tells k."""
     ones = np.ones(D, dtype=np.float32)
-    return k * ones, -k * np.ones(A, dtype=np.float32), k + 0.25, k * ones + 0.5, k % 3 == 0
+    return k * ones, -k * np.ones(A, dtype=np.float32), k + 0.25, 0.5 * (k % 3), k * ones + 0.5
 
 
 def add(buffer: ReplayBuffer, count: int, at_once: int = 1) -> None:
@@ -43,7 +43,7 @@ def check_contents(buffer: ReplayBuffer, total: int) -> None:
     for _ in range(5):
         batch = buffer.sample(64)
         indices = batch.indices.tolist()
-        observation, action, reward, next_observation, terminated = (
+        observation, action, reward, discount, next_observation = (
             np.array(part) for part in zip(*(newest[i] for i in indices), strict=True)
         )
         np.testing.assert_array_equal(batch.observation, observation)
@@ -51,7 +51,7 @@ def check_contents(buffer: ReplayBuffer, total: int) -> None:
         np.testing.assert_array_equal(batch.observation_action, np.hstack((observation, action)))
         np.testing.assert_array_equal(batch.reward, reward)
         np.testing.assert_array_equal(batch.next_observation, next_observation)
-        np.testing.assert_array_equal(batch.terminated, terminated)
+        np.testing.assert_array_equal(batch.discount, discount)
         seen.update(indices)
     assert seen == set(newest)
 

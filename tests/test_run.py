@@ -83,8 +83,11 @@ REFUSALS: dict[str, tuple[dict[str, Any], list[str], dict[str, str], str]] = {
         {"federated": {"enabled": False}}, [], {"FED_CLIENT_ID": "1"}, "is not federated"
     ),
     "no clients": ({}, [], {"FED_TOTAL_CLIENTS": "0"}, "'0': an empty federation; allowed"),
-    "grid": ({}, ["--grid", "g.yaml"], {}, "--grid is not available"),
-    "collector": ({}, ["--collect-workers", "2"], {}, "--collect-workers is not available"),
+    "grid": ({}, ["--grid", "g.yaml"], {}, "--grid names its scenario itself"),
+    "no workers": ({}, ["--collect-workers", "0"], {}, "--collect-workers='0': allowed: a whole"),
+    "checkpoint": ({}, ["--checkpoint", "x"], {}, "--checkpoint='x': needs --mode eval"),
+    "no checkpoint": ({}, ["--mode", "eval"], {}, "--checkpoint FILE is missing: .* car_0"),
+    "no such checkpoint": ({}, ["--mode", "eval", "--checkpoint", "x"], {}, "no such file"),
     "none at a time": ({}, ["--max-parallel", "0"], {}, "--max-parallel='0': allowed: a whole"),
     "too long a number": ({}, ["--max-parallel", "9" * 5000], {}, "--max-parallel='9+': allowed"),
     "no such map": ({}, ["--map", "nowhere.yaml"], {}, "no such track or file"),

@@ -61,7 +61,7 @@ def test_shipped_scenarios_satisfy_the_schema(file):
 def test_the_schema_refuses_what_the_models_refuse():
     jsonschema = pytest.importorskip("jsonschema")
     check = jsonschema.Draft202012Validator(json.loads(schema_text()))
-    good = {"name": "a", "learners": {"car_0": {}}}
+    good = {"name": "a", "learners": {"car_0": {"algorithm": "td3"}}}
     assert check.is_valid(good)
     for bad in ({"seed": -1}, {"epochs": 3}, {"env": {"track": {"kind": "ellipse"}}}):
         assert not check.is_valid({**good, **bad})

@@ -22,7 +22,11 @@ MOMENTS = [
     for layer in range(3)
     for slot in ("exp_avg", "exp_avg_sq", "step")
 ]
-NORMALISER = ["car_0/model/normaliser/mean", "car_0/model/normaliser/variance"]
+NORMALISER = [
+    f"car_0/model/{network}/{part}"
+    for network in ("normaliser", "reward_normaliser")
+    for part in ("count", "mean", "variance")
+]
 NAMES = [*PARAMETERS, *MOMENTS, *NORMALISER]
 
 
@@ -31,7 +35,7 @@ def federated(**changes: object) -> FederatedConfig:
 
 
 def test_networks_are_averaged_with_their_targets() -> None:
-    names = averaged_names(NAMES, federated())
+    names = averaged_names(NAMES, federated(share="all"))
     assert names == {*PARAMETERS, *NORMALISER}
 
 
@@ -59,9 +63,9 @@ def test_actor_only() -> None:
     assert names == {n for n in (*PARAMETERS, *MOMENTS) if n.split("/")[2].startswith("actor")}
 
 
-def test_a_normaliser_can_stay_at_home() -> None:
-    names = averaged_names(NAMES, federated(share="all_but_normaliser"))
-    assert names == set(PARAMETERS)
+def test_a_normaliser_stays_at_home_by_default() -> None:
+    for config in (federated(), federated(share="all_but_normaliser")):
+        assert averaged_names(NAMES, config) == set(PARAMETERS)
 
 
 def test_a_personal_head_keeps_its_moments_too() -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import pytest
+import yaml
+from conftest import REPOSITORY
 
 from sim.config import CarConfig, ConvoyLockConfig, EnvConfig
 from sim.kernels import make_arrays
-from sim.layout import V, X
-from sim.tasks import Episodes, Outcome, make_task
+from sim.layout import YAW, V, X, Y
+from sim.race import Race
+from sim.tasks import Episodes, Outcome, Task
+from sim.tracks import make_track
 
 ATTACKER, DEFENDER = 1, 0  # the attacker is car 1 and agent 0: the two indices differ
 
@@ -28,7 +35,6 @@ class Situation:
         )
         E, C = num_envs, 2
         self.config = config
-        self.task = make_task(config, env, ATTACKER, E)
         self.world = make_arrays(E, C, beams=3, steer_delay=2)
         self.episodes = Episodes(
             observations=np.zeros((E, 1, 1), np.float32),
@@ -40,6 +46,8 @@ class Situation:
             steps=np.zeros(E, np.int64),
             over=np.zeros(E, np.bool_),
         )
+        track = make_track(env.track)
+        self.task = Task(config, env, ATTACKER, track, self.world, self.episodes)
         self.put(distance=5.0, speed=1.0)
 
     def put(self, *, distance: float | None = None, speed: float | None = None) -> None:
@@ -56,7 +64,7 @@ class Situation:
             self.world.crashed[:, ATTACKER] = now == Outcome.CRASH
             self.world.finished[:, ATTACKER] = now == Outcome.FINISHED
             self.episodes.steps[:] = 2500 if now == Outcome.TIME_LIMIT else 2499
-            self.task.step(self.world, self.episodes, 0, len(self.episodes.steps))
+            self.task.step(0, len(self.episodes.steps))
         return float(self.episodes.rewards[0, 0]), Outcome(self.episodes.outcome[0, 0])
 
     def reset(self) -> None:
@@ -208,6 +216,70 @@ def test_an_agent_that_is_done_earns_nothing_more() -> None:
 def test_environments_and_ranges_are_independent() -> None:
     s = Situation(num_envs=4)
     s.world.lateral_offset[1:3, DEFENDER] = 1.2
-    s.task.step(s.world, s.episodes, 0, 2)
+    s.task.step(0, 2)
     assert s.episodes.outcome[:, 0].tolist() == [0, Outcome.SUCCESS, 0, 0]
     assert s.episodes.rewards[:, 0].tolist() == [0.0, 60.0, 0.0, 0.0]
+
+
+def by_the_book(race: Race, actions: Iterable[np.ndarray]) -> tuple[list, list]:
+    """Rewards and outcomes of driving, and the same by the task's description, in plain Python."""
+    env, world, paid, expected = race.config, race.world.arrays, [], []
+    task, since, idle = env.cars[0].task, math.inf, 0
+    for step, action in enumerate(actions, 1):
+        found = race.step(action.reshape(1, 1, 2))
+        paid.append((found.rewards[0, 0], Outcome(found.outcome[0, 0])))
+        (x, y, v), (ox, oy) = world.state[0, 0, [X, Y, V]], world.state[0, 1, [X, Y]]
+        near = math.hypot(ox - x, oy - y) <= task.pressure_distance and v >= task.pressure_speed
+        since = 0 if near else since + 1
+        idle = idle + 1 if abs(v) < task.idle_speed else 0
+        pressed = world.crashed[0, 1] and since * 0.01 <= task.pressure_window + 1e-9
+        forced = abs(world.lateral_offset[0, 1]) >= task.forced_offset
+        if world.crashed[0, 0]:
+            end = (task.crash_reward, Outcome.CRASH)
+        elif pressed or forced:
+            end = (task.success_reward, Outcome.SUCCESS)
+        elif world.finished[0, 0]:
+            end = (0.0, Outcome.FINISHED)
+        elif idle >= task.idle_limit:
+            end = (task.idle_limit_reward, Outcome.IDLE)
+        elif step >= env.max_steps:
+            end = (task.truncation_reward, Outcome.TIME_LIMIT)
+        elif world.crashed[0, 1] or world.finished[0, 1]:
+            end = (0.0, Outcome.OTHER_DONE)
+        else:
+            end = (0.0, Outcome.NONE)
+        waits = idle > task.idle_grace and end[1] != Outcome.IDLE
+        expected.append((end[0] + (task.idle_reward if waits else 0.0), end[1]))
+        if race.episodes.over[0]:
+            break
+    return paid, expected
+
+
+@pytest.mark.parametrize(
+    ("side", "seed", "outcome"),
+    [
+        (-0.4, 1, Outcome.SUCCESS),
+        (-0.5, 0, Outcome.CRASH),
+        (-0.3, 10, Outcome.IDLE),
+        (-0.3, 1, Outcome.TIME_LIMIT),
+        (0.25, 0, Outcome.OTHER_DONE),
+    ],
+)
+def test_whole_episodes_are_paid_by_the_book(side: float, seed: int, outcome: Outcome) -> None:
+    """The shipped scenario, to the last bit; the attacker drives at the defender's side."""
+    scenario = yaml.safe_load((REPOSITORY / "scenarios" / "convoy_lock_td3.yaml").read_text())
+    race = Race(EnvConfig.model_validate(scenario["env"]))
+    race.reset(0, seed)
+    state, rng = race.world.arrays.state, np.random.default_rng(seed)
+
+    def chase() -> Iterator[np.ndarray]:
+        while True:
+            dx, dy = state[0, 1, [X, Y]] + [0.05, side] - state[0, 0, [X, Y]]
+            yaw = (state[0, 0, YAW] + math.pi) % (2 * math.pi) - math.pi
+            steer = 4 * (math.atan2(dy, max(dx, 0.6)) - yaw)
+            yield np.clip([steer, 0.6 + 0.8 * dx + rng.normal(0, 0.05)], -1, 1)
+
+    paid, expected = by_the_book(race, chase())
+    assert paid == expected
+    assert paid[-1][1] == outcome
+    assert race.episodes.returns[0, 0] == sum(reward for reward, _ in expected)

@@ -27,7 +27,15 @@ from pydantic import ValidationError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sim.config import CarConfig, CircleTrack, EnvConfig, LidarConfig, Line2Track, MapTrack
+from sim.config import (
+    CarConfig,
+    CircleTrack,
+    EnvConfig,
+    LidarConfig,
+    Line2Track,
+    MapTrack,
+    RandomTrack,
+)
 from sim.envs import F110ParallelEnv
 from sim.race import Race
 from sim.tracks import Track, TrackError
@@ -53,7 +61,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--beams", type=int, default=1080, help="LiDAR beams (default: 1080)")
     parser.add_argument("--envs", type=int, default=1, help="environments (default: 1)")
     parser.add_argument("--threads", type=int, default=1, help="threads (default: 1)")
-    parser.add_argument("--map", default="line2", help="line2, circle or a ROS map's .yaml")
+    parser.add_argument("--map", default="line2", help="line2, circle, random or a ROS map's .yaml")
+    parser.add_argument("--tracks", type=int, default=1, help="of --map random (default: 1)")
     parser.add_argument("--seconds", type=float, default=1.0, help="a measurement (default: 1)")
     parser.add_argument("--repeats", type=int, default=3, help="measurements (default: 3)")
     parser.add_argument("--interface", choices=("world", "race", "parallel"), default="race")
@@ -62,14 +71,20 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def make_config(cars: int, beams: int, track: str) -> EnvConfig:
+def make_config(cars: int, beams: int, track: str, tracks: int = 1) -> EnvConfig:
     """Return the environment that is timed: every car is an agent, and the noise is on.
 
     Raises:
         InputError: If there can be no such environment.
     """
-    kinds = {"line2": Line2Track(), "circle": CircleTrack()}
+    if tracks != 1 and track != "random":
+        raise InputError(f"--tracks {tracks}: several are of --map random, found --map {track}")
     try:
+        kinds = {
+            "line2": Line2Track(),
+            "circle": CircleTrack(),
+            "random": RandomTrack(count=tracks),
+        }
         return EnvConfig(
             track=kinds.get(track) or MapTrack(file=track),
             cars=tuple(CarConfig(name=f"car_{i}") for i in range(cars)),
@@ -106,14 +121,18 @@ def world_step(race: Race) -> Step:
     middle = np.array([0.0, (vehicle.speed_max + vehicle.speed_min) / 2])
     shape = (ACTIONS, race.num_envs, len(race.agents), 2)
     commands = middle + scale * rng.uniform(-1.0, 1.0, shape)
-    poses = np.array([race.track.spawns[name] for name in race.spawn_sets[0]])
+    names = race.spawn_sets[0]
+    poses = [np.array([track.spawns[name] for name in names]) for track in race.tracks]
+    for env in range(race.num_envs):
+        world.place(env, poses[env % len(poses)], env, env % len(poses))
 
     def step(i: int) -> None:
         world.step(commands[i % ACTIONS])
         crashed = world.arrays.crashed
         if crashed.any():
             for env in np.flatnonzero(crashed.any(axis=1)):
-                world.place(int(env), poses, i)
+                track = int(race.episode_track[env])
+                world.place(int(env), poses[track], i, track)
 
     return step
 
@@ -191,7 +210,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     """
     if arguments.seconds <= 0 or arguments.repeats < 1:
         raise InputError("--seconds and --repeats must be positive")
-    config = make_config(arguments.cars, arguments.beams, arguments.map)
+    if arguments.peer and arguments.tracks != 1:
+        raise InputError("--peer: times one track")
+    config = make_config(arguments.cars, arguments.beams, arguments.map, arguments.tracks)
     try:
         race = Race(config, num_envs=arguments.envs, num_threads=arguments.threads)
     except (TrackError, ValueError) as error:

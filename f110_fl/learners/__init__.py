@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from f110_fl.learner_config import LearnerConfig
+from f110_fl.learner_config import DQNConfig, LearnerConfig, PPOConfig, SACConfig, TD3Config
 from f110_fl.learners.base import Learner, LearningError
+from f110_fl.learners.dqn import DQN
+from f110_fl.learners.ppo import PPO
+from f110_fl.learners.sac import SAC
 from f110_fl.learners.td3 import TD3
 
-__all__ = ["TD3", "Learner", "LearningError", "make_learner"]
+__all__ = ["DQN", "PPO", "SAC", "TD3", "Learner", "LearningError", "make_learner"]
 
 
 def make_learner(
@@ -19,7 +22,7 @@ def make_learner(
     action_size: int,
     seed: np.random.SeedSequence,
     *,
-    num_envs: int = 1,  # noqa: ARG001 - TD3 keeps nothing by environment
+    num_envs: int = 1,
     replay_path: Path | None = None,
 ) -> Learner:
     """Build the learner that ``config.algorithm`` names.
@@ -31,8 +34,18 @@ def make_learner(
         seed: Root of all its random streams; not advanced.
         num_envs: Environments that it collects from together.
         replay_path: File in which its experience survives a restart; None: in memory only.
+            On-policy learners keep theirs, a rollout, in their local state.
 
     Raises:
         ValueError: If the file exists with another layout.
     """
-    return TD3(config, observation_size, action_size, seed, replay_path=replay_path)
+    sizes = observation_size, action_size
+    match config:
+        case TD3Config():
+            return TD3(config, *sizes, seed, num_envs=num_envs, replay_path=replay_path)
+        case SACConfig():
+            return SAC(config, *sizes, seed, num_envs=num_envs, replay_path=replay_path)
+        case DQNConfig():
+            return DQN(config, *sizes, seed, num_envs=num_envs, replay_path=replay_path)
+        case PPOConfig():
+            return PPO(config, *sizes, seed, num_envs=num_envs)

@@ -31,7 +31,7 @@ class Columns(NamedTuple):
     action: slice
     observation_action: slice  # both, as a critic reads them
     reward: int
-    terminated: int
+    discount: int
     next_observation: slice
     width: int
 
@@ -45,7 +45,7 @@ class Columns(NamedTuple):
             action=slice(observation_size, reward),
             observation_action=slice(0, reward),
             reward=reward,
-            terminated=reward + 1,
+            discount=reward + 1,
             next_observation=slice(reward + 2, width),
             width=width,
         )
@@ -58,7 +58,7 @@ class Batch(NamedTuple):
     action: Tensor  # (B, A)
     observation_action: Tensor  # (B, D + A)
     reward: Tensor  # (B,)
-    terminated: Tensor  # (B,) 1 or 0
+    discount: Tensor  # (B,) of the value of next_observation, 0 where there is none
     next_observation: Tensor  # (B, D)
     weights: Tensor  # (B,) importance weights, at most 1
     indices: Tensor  # (B,) int64, for update_priorities
@@ -77,7 +77,7 @@ class _Scratch:
             action=self.rows[:, columns.action],
             observation_action=self.rows[:, columns.observation_action],
             reward=self.rows[:, columns.reward],
-            terminated=self.rows[:, columns.terminated],
+            discount=self.rows[:, columns.discount],
             next_observation=self.rows[:, columns.next_observation],
             weights=torch.ones(batch_size),
             indices=torch.zeros(batch_size, dtype=torch.int64),
@@ -145,17 +145,17 @@ class ReplayBuffer:
         observation: Array,
         action: Array,
         reward: NDArray[np.floating],
+        discount: NDArray[np.floating],
         next_observation: Array,
-        terminated: NDArray[np.bool_],
     ) -> None:
         """Store M transitions over the oldest, at the highest priority so far.
 
         Args:
             observation: (M, D).
             action: (M, A).
-            reward: (M,), of the step.
+            reward: (M,), of the step or steps.
+            discount: (M,), of the value of ``next_observation``; 0 after a termination.
             next_observation: (M, D).
-            terminated: (M,), whether the value of ``next_observation`` is 0 by definition.
         """
         count, columns = len(reward), self.columns
         indices = np.arange(self.total, self.total + count) % self.capacity
@@ -163,7 +163,7 @@ class ReplayBuffer:
         rows[:, columns.observation] = observation
         rows[:, columns.action] = action
         rows[:, columns.reward] = reward
-        rows[:, columns.terminated] = terminated
+        rows[:, columns.discount] = discount
         rows[:, columns.next_observation] = next_observation
         self._rows[indices] = rows  # the last of duplicates stays
         self.total += count

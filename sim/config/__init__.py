@@ -8,14 +8,29 @@ from __future__ import annotations
 
 from sim.config.base import Config
 from sim.config.drivers import (
+    BlockerConfig,
     DriverConfig,
     FollowTheGapConfig,
+    FrozenPolicyConfig,
+    GapPreviewConfig,
     PurePursuitConfig,
+    RandomDriverConfig,
     SecondaryViconConfig,
+    StanleyConfig,
 )
 from sim.config.env import CarConfig, EnvConfig, ObservationPart, RenderConfig
 from sim.config.spawns import GridSpawn, NamedSpawn, RandomSpawn, SpawnConfig
-from sim.config.tasks import ConvoyLockConfig, TaskConfig
+from sim.config.tasks import (
+    ConvoyLockConfig,
+    EvadeConfig,
+    GapLockConfig,
+    OvertakeConfig,
+    PursuitConfig,
+    RaceConfig,
+    SoloLapConfig,
+    TaskConfig,
+)
+from sim.config.terms import TermConfig
 from sim.config.tracks import (
     CenterlineTrack,
     CircleTrack,
@@ -23,11 +38,13 @@ from sim.config.tracks import (
     MapTrack,
     OvalTrack,
     RandomTrack,
+    SeveralTracks,
     TrackConfig,
 )
 from sim.config.vehicle import HeterogeneityConfig, LidarConfig, Range, VehicleConfig
 
 __all__ = [
+    "BlockerConfig",
     "CarConfig",
     "CenterlineTrack",
     "CircleTrack",
@@ -35,7 +52,11 @@ __all__ = [
     "ConvoyLockConfig",
     "DriverConfig",
     "EnvConfig",
+    "EvadeConfig",
     "FollowTheGapConfig",
+    "FrozenPolicyConfig",
+    "GapLockConfig",
+    "GapPreviewConfig",
     "GridSpawn",
     "HeterogeneityConfig",
     "LidarConfig",
@@ -44,14 +65,22 @@ __all__ = [
     "NamedSpawn",
     "ObservationPart",
     "OvalTrack",
+    "OvertakeConfig",
     "PurePursuitConfig",
+    "PursuitConfig",
+    "RaceConfig",
+    "RandomDriverConfig",
     "RandomSpawn",
     "RandomTrack",
     "Range",
     "RenderConfig",
     "SecondaryViconConfig",
+    "SeveralTracks",
+    "SoloLapConfig",
     "SpawnConfig",
+    "StanleyConfig",
     "TaskConfig",
+    "TermConfig",
     "TrackConfig",
     "VehicleConfig",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sim.config.base import Config
 
@@ -27,10 +27,9 @@ class SecondaryViconConfig(Config):
     stop_offset: float = Field(1.2, ge=0, description="Off the lane centre by more: stop. [m]")
 
 
-class PurePursuitConfig(Config):
-    """Follow the centre line, or a racing line, at the speed that its bends allow."""
+class LineDriverConfig(Config):
+    """What drivers that follow a line have in common."""
 
-    kind: Literal["pure_pursuit"] = Field("pure_pursuit", description="Selects this driver. [-]")
     raceline: str | None = Field(
         None,
         description="CSV file of the line to follow, relative to the scenario that names it; "
@@ -40,11 +39,58 @@ class PurePursuitConfig(Config):
     acceleration: float = Field(
         4.0, gt=0, description="Sideways in bends and braking before them at most. [m/s^2]"
     )
+
+
+class PurePursuitConfig(LineDriverConfig):
+    """Follow the centre line, or a racing line, at the speed that its bends allow."""
+
+    kind: Literal["pure_pursuit"] = Field("pure_pursuit", description="Selects this driver. [-]")
     lookahead: float = Field(
         0.6, gt=0, description="Distance along the line to the point steered for. [m]"
     )
     lookahead_time: float = Field(
         0.2, ge=0, description="What is added to it for each m/s of speed. [s]"
+    )
+
+
+class StanleyConfig(LineDriverConfig):
+    """Keep the front axle on the centre line, or a racing line; speeds as pure_pursuit."""
+
+    kind: Literal["stanley"] = Field("stanley", description="Selects this driver. [-]")
+    gain: float = Field(
+        3.0, ge=0, description="Rate at which the front axle approaches the line. [1/s]"
+    )
+    softening: float = Field(
+        1.0, ge=0, description="Added to the speed, so that a slow car does not overreact. [m/s]"
+    )
+    yaw_damping: float = Field(
+        0.05, ge=0, description="Steering against yaw rates other than the line's. [s]"
+    )
+
+
+class BlockerConfig(Config):
+    """Drive along the lane's centre, and in front of the target when it is behind."""
+
+    kind: Literal["blocker"] = Field("blocker", description="Selects this driver. [-]")
+    target: str = Field("car_0", description="The car to stay in front of. [name]")
+    speed: float = Field(3.0, gt=0, description="Fastest speed. [m/s]")
+    acceleration: float = Field(
+        4.0, gt=0, description="Sideways in bends and braking before them at most. [m/s^2]"
+    )
+    lookahead: float = Field(
+        0.6, gt=0, description="Distance along the line to the point steered for. [m]"
+    )
+    lookahead_time: float = Field(
+        0.2, ge=0, description="What is added to it for each m/s of speed. [s]"
+    )
+    distance: float = Field(
+        8.0, ge=0, description="Block a target at most this far behind along the line. [m]"
+    )
+    shift: float = Field(
+        0.3, gt=0, le=1, description="Move over by at most this for each metre forwards. [m/m]"
+    )
+    margin: float = Field(
+        0.2, ge=0, description="Kept from the lane's edges, beyond half the car's width. [m]"
     )
 
 
@@ -70,6 +116,72 @@ class FollowTheGapConfig(Config):
     )
 
 
+class GapPreviewConfig(Config):
+    """Steer for the heading whose path ahead is the freest, and change it reluctantly."""
+
+    kind: Literal["gap_preview"] = Field("gap_preview", description="Selects this driver. [-]")
+    speed: float = Field(3.0, gt=0, description="Fastest speed. [m/s]")
+    acceleration: float = Field(
+        4.0, gt=0, description="Sideways in bends and braking before obstacles at most. [m/s^2]"
+    )
+    margin: float = Field(
+        0.15, ge=0, description="Kept from obstacles, beyond half the car's width. [m]"
+    )
+    horizon: float = Field(10.0, gt=0, description="Farther readings count as this far. [m]")
+    preview: float = Field(
+        2.0, gt=0, le=20, description="Length of the path that is looked at to each heading. [m]"
+    )
+    candidates: int = Field(41, ge=3, le=401, description="Headings that are looked at. [-]")
+    continuity: float = Field(
+        0.05,
+        ge=0,
+        description="Mean clearance, of 1 at most, worth a radian of change of heading. [1/rad]",
+    )
+    field_of_view: float = Field(
+        3.141592653589793, gt=0, le=6.283185307179586, description="Where headings count. [rad]"
+    )
+
+
+class RandomDriverConfig(Config):
+    """Steer and accelerate smoothly between random values; the episode's seed decides them."""
+
+    kind: Literal["random"] = Field("random", description="Selects this driver. [-]")
+    steer: float = Field(
+        0.5, ge=0, le=1, description="Largest steering angle, as a part of the car's limit. [-]"
+    )
+    speed_min: float = Field(0.5, description="Smallest speed drawn. [m/s]")
+    speed: float = Field(2.0, description="Largest speed drawn. [m/s]")
+    interval: float = Field(0.5, gt=0, description="Time between two random values. [s]")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RandomDriverConfig:
+        if self.speed_min > self.speed:
+            raise ValueError(f"speed_min {self.speed_min:g} is above speed {self.speed:g}")
+        return self
+
+
+class FrozenPolicyConfig(Config):
+    """Act as a trained policy does, without learning."""
+
+    kind: Literal["frozen_policy"] = Field("frozen_policy", description="Selects this driver. [-]")
+    checkpoint: str = Field(
+        min_length=1,
+        description="Safetensors file with the policy, relative to the scenario that names it. "
+        "[path]",
+    )
+    agent: str = Field(
+        min_length=1, description="The agent in that file whose policy it is. [name]"
+    )
+
+
 DriverConfig = Annotated[
-    SecondaryViconConfig | PurePursuitConfig | FollowTheGapConfig, Field(discriminator="kind")
+    SecondaryViconConfig
+    | PurePursuitConfig
+    | StanleyConfig
+    | BlockerConfig
+    | FollowTheGapConfig
+    | GapPreviewConfig
+    | RandomDriverConfig
+    | FrozenPolicyConfig,
+    Field(discriminator="kind"),
 ]

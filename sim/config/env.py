@@ -84,12 +84,13 @@ class EnvConfig(Config):
             if car.driver is not None and car.vehicle.control == "rates":
                 raise ValueError(f"{car.name!r} has a driver, which needs control: targets")
             others = [name for name in names if name != car.name]
-            for part in (car.driver, car.task):
-                target = getattr(part, "target", None)  # not every driver has one
+            for part in (car.driver, car.task, *(car.task.shaping if car.task else ())):
+                target = getattr(part, "target", None)  # not every part has one
                 if part is not None and target is not None and target not in others:
+                    what = f"term {part.term}" if hasattr(part, "term") else part.kind
                     shown = ", ".join(map(repr, others)) or "none"
                     raise ValueError(
-                        f"{part.kind} of {car.name!r} targets {target!r}; other cars: {shown}"
+                        f"{what} of {car.name!r} targets {target!r}; other cars: {shown}"
                     )
         if self.spawn_sets and self.spawn.kind != "named":
             raise ValueError(f"spawn_sets and spawn of kind {self.spawn.kind!r} exclude each other")

@@ -2,23 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sim.config.base import Config
+from sim.config.terms import (
+    DistanceTerm,
+    EscapeTerm,
+    HeadingTerm,
+    LapTimeTerm,
+    OvertakeTerm,
+    PressureTerm,
+    ProgressTerm,
+    SpeedTerm,
+    StreakTerm,
+    TermConfig,
+)
+
+_SHAPING = "Terms paid at each step, on top of the objective's rewards. [-]"
+_CRASH = "Paid when the car crashes. [reward]"
+_LATE = "Paid when the time limit ends the episode. [reward]"
 
 
-class ConvoyLockConfig(Config):
-    """Reward of an attacker that presses a defender into a wall or out of its lane."""
+class Objective(Config):
+    """What decides success, and what is paid for how an episode ends."""
 
-    kind: Literal["convoy_lock"] = Field("convoy_lock", description="Selects this task. [-]")
+    kind: str = Field(description="Selects this task. [-]")
+    shaping: tuple[TermConfig, ...] = Field((), description=_SHAPING)
+
+    @model_validator(mode="after")
+    def _targets(self) -> Objective:
+        if getattr(self, "target", None) is None:
+            for term in self.shaping:
+                lane = getattr(term, "toward", "target") == "lane"
+                if "target" in type(term).model_fields and term.target is None and not lane:  # type: ignore[union-attr]
+                    raise ValueError(f"term {term.term} needs a target, for {self.kind} has none")
+        return self
+
+
+class Lock(Objective):
+    """What `ConvoyLockConfig` and `GapLockConfig` share."""
+
     target: str = Field("car_1", description="The defender. [name]")
     success_reward: float = Field(60.0, description="Paid once, on success. [reward]")
     crash_reward: float = Field(-10.0, description="Paid when the attacker crashes. [reward]")
-    truncation_reward: float = Field(
-        -25.0, description="Paid when the time limit ends the episode. [reward]"
-    )
+    truncation_reward: float = Field(-25.0, description=_LATE)
     pressure_distance: float = Field(
         0.75, gt=0, description="Pressure needs the attacker this near. [m]"
     )
@@ -32,14 +61,129 @@ class ConvoyLockConfig(Config):
         1.1, gt=0, description="Defender this far off the lane centre: success. [m]"
     )
     idle_speed: float = Field(0.02, ge=0, description="Below this speed a step is idle. [m/s]")
-    idle_grace: int = Field(18, ge=0, description="Idle steps in a row before paying. [steps]")
-    idle_reward: float = Field(-0.08, description="Paid at each further idle step. [reward]")
-    idle_limit: int = Field(
-        90, ge=1, description="Idle steps in a row that truncate the episode. [steps]"
-    )
     idle_limit_reward: float = Field(
         -35.0, description="Paid instead of truncation_reward at the idle limit. [reward]"
     )
 
 
-TaskConfig = ConvoyLockConfig
+class ConvoyLockConfig(Lock):
+    """Reward of an attacker that presses a defender into a wall or out of its lane."""
+
+    kind: Literal["convoy_lock"] = Field("convoy_lock", description="Selects this task. [-]")
+    idle_grace: int = Field(18, ge=0, description="Idle steps in a row before paying. [steps]")
+    idle_reward: float = Field(-0.08, description="Paid at each further idle step. [reward]")
+    idle_limit: int = Field(
+        90, ge=1, description="Idle steps in a row that truncate the episode. [steps]"
+    )
+
+
+class GapLockConfig(Lock):
+    """As `ConvoyLockConfig`, with shaping, and with idleness measured in seconds."""
+
+    kind: Literal["gap_lock"] = Field("gap_lock", description="Selects this task. [-]")
+    idle_grace: float = Field(1.0, ge=0, description="Idle time before paying. [s]")
+    idle_reward: float = Field(-1.0, description="Paid for a second of further idling. [reward/s]")
+    idle_limit: float = Field(
+        5.0, gt=0, description="Idle time that truncates the episode, to the next step. [s]"
+    )
+    shaping: tuple[TermConfig, ...] = Field(
+        (
+            PressureTerm(),
+            DistanceTerm(),
+            HeadingTerm(),
+            SpeedTerm(),
+            EscapeTerm(),
+            StreakTerm(),
+        ),
+        description=_SHAPING,
+    )
+
+
+class SoloLapConfig(Objective):
+    """Reward of a car that drives its laps; other cars do not count."""
+
+    kind: Literal["solo_lap"] = Field("solo_lap", description="Selects this task. [-]")
+    success_reward: float = Field(10.0, description="Paid once, when the laps are driven. [reward]")
+    crash_reward: float = Field(-10.0, description=_CRASH)
+    truncation_reward: float = Field(0.0, description=_LATE)
+    shaping: tuple[TermConfig, ...] = Field((ProgressTerm(), LapTimeTerm()), description=_SHAPING)
+
+
+class RaceConfig(Objective):
+    """Reward of a car that drives its laps before any other has driven its own."""
+
+    kind: Literal["race"] = Field("race", description="Selects this task. [-]")
+    success_reward: float = Field(10.0, description="Paid once, to the first. [reward]")
+    loss_reward: float = Field(
+        -10.0, description="Paid once, when another car is the first. [reward]"
+    )
+    crash_reward: float = Field(-10.0, description=_CRASH)
+    truncation_reward: float = Field(0.0, description=_LATE)
+    shaping: tuple[TermConfig, ...] = Field((ProgressTerm(), LapTimeTerm()), description=_SHAPING)
+
+
+class OvertakeConfig(Objective):
+    """Reward of a car that passes another without touching anything."""
+
+    kind: Literal["overtake"] = Field("overtake", description="Selects this task. [-]")
+    target: str = Field("car_1", description="The car to pass. [name]")
+    margin: float = Field(
+        1.0, ge=0, description="So far ahead of it along the centre line: success. [m]"
+    )
+    success_reward: float = Field(10.0, description="Paid once, on success. [reward]")
+    crash_reward: float = Field(-10.0, description=_CRASH)
+    truncation_reward: float = Field(0.0, description=_LATE)
+    shaping: tuple[TermConfig, ...] = Field((OvertakeTerm(bonus=0.0),), description=_SHAPING)
+
+
+class PursuitConfig(Objective):
+    """Reward of a car that stays close behind another without touching anything."""
+
+    kind: Literal["pursuit"] = Field("pursuit", description="Selects this task. [-]")
+    target: str = Field("car_1", description="The car to follow. [name]")
+    near: float = Field(
+        0.8, gt=0, description="Along the centre line, centre to centre, at least. [m]"
+    )
+    far: float = Field(2.0, gt=0, description="The same, at most. [m]")
+    hold_time: float = Field(
+        3.0, gt=0, description="So long without a break: success, at the next step. [s]"
+    )
+    success_reward: float = Field(10.0, description="Paid once, on success. [reward]")
+    crash_reward: float = Field(-10.0, description=_CRASH)
+    truncation_reward: float = Field(0.0, description=_LATE)
+    shaping: tuple[TermConfig, ...] = Field((DistanceTerm(),), description=_SHAPING)
+
+    @model_validator(mode="after")
+    def _window(self) -> PursuitConfig:
+        if self.near > self.far:
+            raise ValueError(f"near, {self.near:g} m, is above far, {self.far:g} m")
+        return self
+
+
+class EvadeConfig(Objective):
+    """Reward of a defender that survives an attacker: `ConvoyLockConfig` mirrored."""
+
+    kind: Literal["evade"] = Field("evade", description="Selects this task. [-]")
+    target: str = Field("car_0", description="The attacker. [name]")
+    forced_offset: float = Field(
+        1.1, gt=0, description="So far off the lane centre counts as a crash. [m]"
+    )
+    success_reward: float = Field(
+        25.0, description="Paid at the time limit or the finish line. [reward]"
+    )
+    attacker_crash_reward: float = Field(
+        10.0, description="Paid instead when the attacker alone crashes. [reward]"
+    )
+    crash_reward: float = Field(-60.0, description=_CRASH)
+
+
+TaskConfig = Annotated[
+    ConvoyLockConfig
+    | GapLockConfig
+    | SoloLapConfig
+    | RaceConfig
+    | OvertakeConfig
+    | PursuitConfig
+    | EvadeConfig,
+    Field(discriminator="kind"),
+]

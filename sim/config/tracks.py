@@ -61,6 +61,12 @@ class RandomTrack(Config):
 
     kind: Literal["random"] = Field("random", description="Selects this track. [-]")
     seed: int = Field(0, ge=0, description="Decides the course, with the other settings. [-]")
+    count: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="Circuits, of seeds seed, seed + 1, ...; each episode draws one. [-]",
+    )
     length: float = Field(80.0, ge=10, le=1000, description="Length of the centre line. [m]")
     width: float = Field(3.0, ge=0.8, le=20, description="Distance between the walls. [m]")
     min_radius: float = Field(
@@ -94,7 +100,20 @@ class CenterlineTrack(Config):
     resolution: float = Field(0.05, gt=0, le=0.5, description="Edge of a grid cell. [m]")
 
 
+class SeveralTracks(Config):
+    """Tracks of which each episode draws one; all closed, or all open."""
+
+    kind: Literal["several"] = Field("several", description="Selects these tracks. [-]")
+    tracks: tuple[
+        Annotated[
+            Line2Track | CircleTrack | OvalTrack | RandomTrack | CenterlineTrack | MapTrack,
+            Field(discriminator="kind"),
+        ],
+        ...,
+    ] = Field(min_length=1, max_length=1000, description="The tracks, of any kinds. [-]")
+
+
 TrackConfig = Annotated[
-    Line2Track | CircleTrack | OvalTrack | RandomTrack | CenterlineTrack | MapTrack,
+    Line2Track | CircleTrack | OvalTrack | RandomTrack | CenterlineTrack | MapTrack | SeveralTracks,
     Field(discriminator="kind"),
 ]

@@ -52,6 +52,7 @@ accomplishes its task, and truncated when its task gives up on it, at ``max_step
 | ``return`` | sum of the episode's rewards |
 | ``laps`` | laps completed, of those that the configuration asks for |
 | ``lap_times`` | how long each of them took, a list, s |
+| ``track`` | index of the track that the episode was on, 0 if there is only one |
 
 **Seeds**: ``reset(seed=s)`` starts an environment's sequence of episodes anew, ``reset()`` goes
 on with it; all three interfaces give the same episodes for the same seed.

@@ -24,7 +24,7 @@ CONVOY: Final = EnvConfig(
         CarConfig(name="car_1", driver=SecondaryViconConfig(target="car_0")),
     )
 )
-OPTIONS: Final = ("spawn_set",)  # of reset()
+OPTIONS: Final = ("spawn_set", "track")  # of reset(), indices all
 
 
 def agent_names(config: EnvConfig) -> list[str]:
@@ -48,19 +48,24 @@ def agent_spaces(race: Race) -> tuple[spaces.Box, spaces.Box]:
     return spaces.Box(race.observation_low, race.observation_high), action_space
 
 
-def spawn_set_option(options: Mapping[str, Any] | None) -> int | None:
-    """Read the options of a reset: ``{"spawn_set": i}`` asks for that spawn set.
+def read_options(options: Mapping[str, Any] | None) -> dict[str, int]:
+    """Read the options of a reset: ``{"spawn_set": i, "track": j}`` asks for these.
+
+    Returns:
+        What `Race.next_episode` takes by name.
 
     Raises:
-        ValueError: If an option is unknown, or the spawn set no integer.
+        ValueError: If an option is unknown, or its value no integer.
     """
-    for key in options or {}:
+    found: dict[str, int] = {}
+    for key, value in (options or {}).items():
         if key not in OPTIONS:
             raise ValueError(f"unknown reset option {key!r}; known: {list(OPTIONS)}")
-    spawn_set = (options or {}).get("spawn_set")
-    if spawn_set is not None and not isinstance(spawn_set, int | np.integer):
-        raise ValueError(f"spawn_set must be an integer, found {spawn_set!r}")
-    return None if spawn_set is None else int(spawn_set)
+        if value is not None:
+            if not isinstance(value, int | np.integer):
+                raise ValueError(f"{key} must be an integer, found {value!r}")
+            found[key] = int(value)
+    return found
 
 
 def last_info(race: Race, env: int, agent: int) -> dict[str, Any]:
@@ -72,4 +77,5 @@ def last_info(race: Race, env: int, agent: int) -> dict[str, Any]:
         "return": float(episodes.returns[env, agent]),
         "laps": len(lap_times),
         "lap_times": lap_times,
+        "track": int(race.episode_track[env]),
     }

@@ -54,7 +54,9 @@ class Display:
             from sim.rendering.window import Window
 
             names = ", ".join(race.agents)
-            self._window = Window(f"{race.track.name}: {names}", frame_rate(race.config))
+            tracks = race.tracks
+            where = tracks[0].name if len(tracks) == 1 else f"{len(tracks)} tracks"
+            self._window = Window(f"{where}: {names}", frame_rate(race.config))
 
     def update(self) -> None:
         """Take note of a reset or a step; in mode "human", show race 0."""

@@ -18,7 +18,7 @@ from sim.envs.common import (
     agent_names,
     agent_spaces,
     last_info,
-    spawn_set_option,
+    read_options,
 )
 from sim.envs.display import RENDER_MODES, Display, frame_rate
 from sim.race import Race
@@ -86,20 +86,22 @@ class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[mi
         Args:
             seed: Restarts the sequence of episodes; none goes on with it. The first sequence is
                 seeded from the operating system's entropy.
-            options: ``{"spawn_set": i}`` starts from that spawn set instead of a drawn one.
+            options: ``{"spawn_set": i}`` starts from that spawn set instead of a drawn one,
+                ``{"track": i}`` on that track.
 
         Returns:
             The observations and the (empty) infos, by agent.
 
         Raises:
-            ValueError: If an option is unknown or there is no such spawn set. An option called
-                "options" is ignored: PettingZoo's own API test passes it to every environment.
+            ValueError: If an option is unknown or there is no such spawn set or track. An option
+                called "options" is ignored: PettingZoo's own API test passes it to every
+                environment.
         """
         known = {k: v for k, v in (options or {}).items() if k != _IGNORED_OPTION}
-        spawn_set = spawn_set_option(known)
+        chosen = read_options(known)
         if seed is not None:
             self.race.seed(0, seed)
-        self.race.next_episode(0, spawn_set=spawn_set)
+        self.race.next_episode(0, **chosen)
         self._display.update()
         self.agents = self.possible_agents[:]
         observations = self.race.episodes.observations[0].copy()

@@ -19,7 +19,7 @@ from sim.envs.common import (
     agent_names,
     agent_spaces,
     last_info,
-    spawn_set_option,
+    read_options,
 )
 from sim.envs.display import RENDER_MODES, Display, frame_rate
 from sim.race import Race
@@ -78,21 +78,22 @@ class F110Env(gymnasium.Env[Observation, Action]):
         Args:
             seed: Restarts the sequence of episodes; none goes on with it. The first sequence is
                 seeded from the operating system's entropy; ``np_random_seed`` tells the seed.
-            options: ``{"spawn_set": i}`` starts from that spawn set instead of a drawn one.
+            options: ``{"spawn_set": i}`` starts from that spawn set instead of a drawn one,
+                ``{"track": i}`` on that track.
 
         Returns:
             The observation, (D,), and an empty info.
 
         Raises:
-            ValueError: If an option is unknown or there is no such spawn set.
+            ValueError: If an option is unknown or there is no such spawn set or track.
         """
-        spawn_set = spawn_set_option(options)
+        chosen = read_options(options)
         if seed is None and self._np_random_seed is None:
             seed = self.np_random_seed  # drawn by Gymnasium at this first look
         super().reset(seed=seed)
         if seed is not None:
             self.race.seed(0, seed)
-        self.race.next_episode(0, spawn_set=spawn_set)
+        self.race.next_episode(0, **chosen)
         self._display.update()
         return self.race.episodes.observations[0, 0].copy(), {}
 

@@ -21,7 +21,7 @@ from sim.envs.common import (
     agent_names,
     agent_spaces,
     last_info,
-    spawn_set_option,
+    read_options,
 )
 from sim.envs.display import RENDER_MODES, Display, frame_rate
 from sim.layout import COMMAND_SIZE
@@ -29,7 +29,7 @@ from sim.race import Race
 
 
 class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
-    """Many races of the same cars on the same track, stepped by one compiled call.
+    """Many races of the same cars on the same tracks, stepped by one compiled call.
 
     `sim.envs` tables what an agent observes, does and earns. A row of the batch is an agent:
     with A agents a race, row i is agent ``i % A`` of race ``i // A``, so that one policy can
@@ -114,17 +114,18 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
                 the race's; a single s stands for s, s + 1, s + 2, ... None goes on with all. The
                 first sequences are seeded from the operating system's entropy; ``np_random_seed``
                 tells that of race 0.
-            options: ``{"spawn_set": i}`` starts all from that spawn set instead of drawn ones.
+            options: ``{"spawn_set": i}`` starts all from that spawn set instead of drawn ones,
+                ``{"track": i}`` on that track.
 
         Returns:
             The observations, (N, D), and empty infos.
 
         Raises:
             ValueError: If there are not as many seeds as races, one is negative, an option is
-                unknown or there is no such spawn set.
+                unknown or there is no such spawn set or track.
             TypeError: If a seed is no integer.
         """
-        spawn_set = spawn_set_option(options)
+        chosen = read_options(options)
         if seed is None and not self._running:
             seed = self.np_random_seed  # drawn by Gymnasium at this first look
         races = range(self.race.num_envs)
@@ -142,7 +143,7 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
             if sequence is not None:
                 self.race.seed(e, sequence)
         for e in races:
-            self.race.next_episode(e, spawn_set=spawn_set)
+            self.race.next_episode(e, **chosen)
         self._running = True
         self._display.update()
         return self._observations(), {}

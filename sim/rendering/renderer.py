@@ -13,6 +13,7 @@ from sim.layout import YAW, V, X, Y
 from sim.lidar import make_beams
 from sim.observation import free_box
 from sim.race import Race
+from sim.tracks import Track
 from sim.vehicle import LENGTH, WIDTH
 
 Color = tuple[int, int, int]
@@ -44,6 +45,80 @@ CARS: Final[tuple[Color, ...]] = (
 )
 
 
+class _View:
+    """How a track lies in frames, and what of them does not move.
+
+    Args:
+        track: The track.
+        size: Width and height of a frame, px.
+        zoom: Scale, px/m; none: the whole track fits.
+        still: Whether the middle of a frame is always that of the track.
+
+    Attributes:
+        middle: What lies in the middle of a frame that shows the whole track, m.
+        zoom: Scale, px/m.
+    """
+
+    def __init__(
+        self, track: Track, size: tuple[int, int], zoom: float | None, still: bool
+    ) -> None:
+        low, high = free_box(track)
+        middle = (low + high) / 2
+        self.middle: Point = float(middle[0]), float(middle[1])
+        self._track, self._size = track, size
+        self.zoom = zoom or float(np.min((1.0 - MARGIN) * np.array(size) / (high - low)))
+        # One pixel a cell, row 0 lowest; at least a frame's pixel thick, no wall is lost.
+        free = track.distance > 0.5 / self.zoom
+        self._map = Image.fromarray(free.astype(np.uint8))
+        self._map.putpalette([*WALL, *FREE])
+        self._still = self._draw(self.middle) if still else None
+
+    def to_pixels(self, points: Points, centre: Point) -> Points:
+        """Find where points lie in a frame.
+
+        Args:
+            points: (N, 2) m.
+            centre: What lies in the middle of the frame, m.
+
+        Returns:
+            (N, 2) px to the right of and below the upper left corner.
+        """
+        width, height = self._size
+        pixels: Points = (points - centre) * (self.zoom, -self.zoom) + (width / 2, height / 2)
+        return pixels
+
+    def background(self, centre: Point) -> Image.Image:
+        """What does not move, in a frame around a point; the caller's to draw on."""
+        return self._draw(centre) if self._still is None else self._still.copy()
+
+    def _draw(self, centre: Point) -> Image.Image:
+        track, (width, height) = self._track, self._size
+        x, y, yaw = track.origin
+        cos, sin = np.cos(yaw), np.sin(yaw)
+        # The frame's upper left corner in the grid's frame, and a pixel's edge, in cells.
+        left = (centre[0] - width / 2 / self.zoom - x) / track.resolution
+        top = (centre[1] + height / 2 / self.zoom - y) / track.resolution
+        edge = 1.0 / (self.zoom * track.resolution)
+        columns = cos * edge, -sin * edge, cos * left + sin * top
+        rows = -sin * edge, -cos * edge, cos * top - sin * left
+        image = self._map.transform(
+            self._size,
+            Image.Transform.AFFINE,
+            (*columns, *rows),
+            Image.Resampling.NEAREST,
+            fillcolor=0,  # walls, outside the grid too
+        ).convert("RGB")
+        draw = ImageDraw.Draw(image)
+        line = track.centerline
+        if len(line):
+            points = np.vstack([line, line[:1]]) if track.closed else line
+            draw.line(self.to_pixels(points, centre).ravel().tolist(), CENTERLINE)
+        if track.finish_line:
+            ends = np.array(track.finish_line)
+            draw.line(self.to_pixels(ends, centre).ravel().tolist(), FINISH, width=3)
+        return image
+
+
 class Renderer:
     """Draws the environments of a race: walls, lines, cars, LiDAR hits, names, speeds, time.
 
@@ -66,19 +141,14 @@ class Renderer:
         self._names = names
         self._size = config.width, config.height
         self._followed = None if config.follow is None else names.index(config.follow)
-        low, high = free_box(race.track)
-        middle = (low + high) / 2
-        self._middle = float(middle[0]), float(middle[1])
-        fitting = float(np.min((1.0 - MARGIN) * np.array(self._size) / (high - low)))
-        self._zoom = config.zoom or (fitting if self._followed is None else FOLLOW_ZOOM)
+        self._zoom = config.zoom or (None if self._followed is None else FOLLOW_ZOOM)
+        self._views: dict[int, _View] = {}  # by track
         self._beams = make_beams(race.config.lidar)
         if self._followed is None:
             self._scanning = [names.index(name) for name in race.agents] or [0]
         else:
             self._scanning = [self._followed]
         self._font = ImageFont.load_default()
-        self._map = self._draw_map()
-        self._still = None if self._followed is not None else self._background(self._middle)
 
     def frame(self, env: int = 0) -> Frame:
         """Draw one environment.
@@ -89,18 +159,17 @@ class Renderer:
         Returns:
             (height, width, 3) uint8 red, green, blue; the caller's to keep.
         """
-        state = self._race.world.arrays.state[env]
-        if self._still is None:
+        state, view = self._race.world.arrays.state[env], self.view(env)
+        centre = view.middle
+        if self._followed is not None:
             centre = float(state[self._followed, X]), float(state[self._followed, Y])
-            image = self._background(centre)
-        else:
-            centre, image = self._middle, self._still.copy()
+        image = view.background(centre)
         draw = ImageDraw.Draw(image)
         for car in self._scanning:
-            self._draw_scan(draw, centre, env, car)
+            self._draw_scan(draw, view, centre, env, car)
         for car in range(len(state)):
-            self._draw_car(draw, centre, env, car)
-        for car, (x, y) in enumerate(self.to_pixels(state[:, [X, Y]], centre).tolist()):
+            self._draw_car(draw, view, centre, env, car)
+        for car, (x, y) in enumerate(view.to_pixels(state[:, [X, Y]], centre).tolist()):
             if 0 <= x < self._size[0] and 0 <= y < self._size[1]:
                 text = f"{self._names[car]}: {state[car, V]:.1f} m/s"
                 self._draw_text(draw, (x + MIN_CAR, y - 2 * MIN_CAR), text)
@@ -108,71 +177,34 @@ class Renderer:
         self._draw_text(draw, (6.0, 4.0), f"{seconds:.2f} s")
         return np.array(image)
 
-    def to_pixels(self, points: Points, centre: Point) -> Points:
-        """Find where points lie in a frame.
+    def view(self, env: int) -> _View:
+        """The view of the track that an environment's episode is on; drawn at first use."""
+        track = int(self._race.episode_track[env])
+        if track not in self._views:
+            still = self._followed is None
+            self._views[track] = _View(self._race.tracks[track], self._size, self._zoom, still)
+        return self._views[track]
 
-        Args:
-            points: (N, 2) m.
-            centre: What lies in the middle of the frame, m.
-
-        Returns:
-            (N, 2) px to the right of and below the upper left corner.
-        """
-        width, height = self._size
-        pixels: Points = (points - centre) * (self._zoom, -self._zoom) + (width / 2, height / 2)
-        return pixels
-
-    def _draw_map(self) -> Image.Image:
-        """One pixel a cell, row 0 lowest; at least a frame's pixel thick, no wall is lost."""
-        free = self._race.track.distance > 0.5 / self._zoom
-        image = Image.fromarray(free.astype(np.uint8))
-        image.putpalette([*WALL, *FREE])
-        return image
-
-    def _background(self, centre: Point) -> Image.Image:
-        """What does not move, in a frame around a point."""
-        track, (width, height) = self._race.track, self._size
-        x, y, yaw = track.origin
-        cos, sin = np.cos(yaw), np.sin(yaw)
-        # The frame's upper left corner in the grid's frame, and a pixel's edge, in cells.
-        left = (centre[0] - width / 2 / self._zoom - x) / track.resolution
-        top = (centre[1] + height / 2 / self._zoom - y) / track.resolution
-        edge = 1.0 / (self._zoom * track.resolution)
-        columns = cos * edge, -sin * edge, cos * left + sin * top
-        rows = -sin * edge, -cos * edge, cos * top - sin * left
-        image = self._map.transform(
-            self._size,
-            Image.Transform.AFFINE,
-            (*columns, *rows),
-            Image.Resampling.NEAREST,
-            fillcolor=0,  # walls, outside the grid too
-        ).convert("RGB")
-        draw = ImageDraw.Draw(image)
-        line = track.centerline
-        if len(line):
-            points = np.vstack([line, line[:1]]) if track.closed else line
-            draw.line(self.to_pixels(points, centre).ravel().tolist(), CENTERLINE)
-        if track.finish_line:
-            ends = np.array(track.finish_line)
-            draw.line(self.to_pixels(ends, centre).ravel().tolist(), FINISH, width=3)
-        return image
-
-    def _draw_scan(self, draw: ImageDraw.ImageDraw, centre: Point, env: int, car: int) -> None:
+    def _draw_scan(
+        self, draw: ImageDraw.ImageDraw, view: _View, centre: Point, env: int, car: int
+    ) -> None:
         """Mark where a car's beams hit."""
         arrays, beams = self._race.world.arrays, self._beams
         scan, (x, y, yaw) = arrays.scan[env, car], arrays.state[env, car, [X, Y, YAW]]
         cos, sin = np.cos(yaw), np.sin(yaw)
         forward, left = beams.mount_x + scan * beams.cos, scan * beams.sin
         hits = np.column_stack([x + cos * forward - sin * left, y + sin * forward + cos * left])
-        pixels = self.to_pixels(hits[scan < beams.max_range], centre)
+        pixels = view.to_pixels(hits[scan < beams.max_range], centre)
         dots = np.concatenate([pixels + offset for offset in ((0, 0), (0, 1), (1, 0), (1, 1))])
         draw.point(dots.ravel().tolist(), CARS[car % len(CARS)])
 
-    def _draw_car(self, draw: ImageDraw.ImageDraw, centre: Point, env: int, car: int) -> None:
+    def _draw_car(
+        self, draw: ImageDraw.ImageDraw, view: _View, centre: Point, env: int, car: int
+    ) -> None:
         """Draw a car's rectangle, and a dark nose."""
         arrays, vehicle = self._race.world.arrays, self._race.world.vehicles[env, car]
         x, y, yaw = arrays.state[env, car, [X, Y, YAW]]
-        enlarge = max(1.0, MIN_CAR / (vehicle[LENGTH] * self._zoom))
+        enlarge = max(1.0, MIN_CAR / (vehicle[LENGTH] * view.zoom))
         half_length, half_width = enlarge * vehicle[LENGTH] / 2, enlarge * vehicle[WIDTH] / 2
         cos, sin = np.cos(yaw), np.sin(yaw)
         turn = np.array([[cos, sin], [-sin, cos]])
@@ -181,7 +213,7 @@ class Renderer:
         outline = CRASHED if arrays.crashed[env, car] else OUTLINE
         for shape, fill in ((body, CARS[car % len(CARS)]), (nose, OUTLINE)):
             corners = shape * (half_length, half_width) @ turn + (x, y)
-            draw.polygon(self.to_pixels(corners, centre).ravel().tolist(), fill, outline)
+            draw.polygon(view.to_pixels(corners, centre).ravel().tolist(), fill, outline)
 
     def _draw_text(self, draw: ImageDraw.ImageDraw, at: Point, text: str) -> None:
         left, top, right, bottom = draw.textbbox(at, text, self._font)

@@ -10,6 +10,7 @@ from sim.config import (
     Line2Track,
     OvalTrack,
     RandomTrack,
+    SeveralTracks,
     TrackConfig,
 )
 from sim.tracks.circle import circle_track
@@ -19,11 +20,40 @@ from sim.tracks.line2 import line2_track
 from sim.tracks.rosmap import map_track
 from sim.tracks.track import Pose, Track, TrackError
 
-__all__ = ["Pose", "Track", "TrackError", "make_track"]
+__all__ = ["Pose", "Track", "TrackError", "make_track", "make_tracks"]
+
+
+def make_tracks(config: TrackConfig, base_dir: Path | None = None) -> tuple[Track, ...]:
+    """Build the tracks that a scenario asks for, in the order in which it names them.
+
+    Args:
+        config: One track, or several.
+        base_dir: Directory that a track's file is relative to; None: the working directory.
+
+    Raises:
+        TrackError: If one cannot be built, or some are closed and others open.
+    """
+    kinds = config.tracks if isinstance(config, SeveralTracks) else (config,)
+    tracks: list[Track] = []
+    for kind in kinds:
+        if isinstance(kind, RandomTrack):
+            seeds = range(kind.seed, kind.seed + kind.count)
+            singles = [kind.model_copy(update={"seed": seed, "count": 1}) for seed in seeds]
+            tracks.extend(random_track(single) for single in singles)
+        else:
+            tracks.append(make_track(kind, base_dir))
+    for i, track in enumerate(tracks):
+        if track.closed != tracks[0].closed:
+            words = "closed" if track.closed else "open", "open" if track.closed else "closed"
+            raise TrackError(
+                f"track {i}, {track.name}, is {words[0]}, but track 0, {tracks[0].name}, is "
+                f"{words[1]}: all must be closed, or all open"
+            )
+    return tuple(tracks)
 
 
 def make_track(config: TrackConfig, base_dir: Path | None = None) -> Track:
-    """Build the track that a scenario asks for.
+    """Build the only track that a scenario asks for.
 
     Args:
         config: Which track, and its measures.
@@ -31,7 +61,10 @@ def make_track(config: TrackConfig, base_dir: Path | None = None) -> Track:
 
     Raises:
         TrackError: If the track cannot be built; one line that says what to change.
+        ValueError: If the scenario asks for several: those are `make_tracks`'s.
     """
+    if isinstance(config, SeveralTracks) or (isinstance(config, RandomTrack) and config.count > 1):
+        raise ValueError(f"{config.kind}: several tracks are asked for, where one is needed")
     if isinstance(config, Line2Track):
         return line2_track()
     if isinstance(config, CircleTrack):

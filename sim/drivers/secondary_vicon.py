@@ -1,47 +1,18 @@
-"""Scripted drivers: they command the cars that no agent drives."""
+"""The defender of ``convoy_lock``: it holds its speed and turns away from the attacker."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.config import (
-    DriverConfig,
-    EnvConfig,
-    FollowTheGapConfig,
-    PurePursuitConfig,
-    SecondaryViconConfig,
-)
-from sim.follow_the_gap import FollowTheGap
+from sim.config import EnvConfig, SecondaryViconConfig
+from sim.drivers.base import Driver
 from sim.layout import TARGET_SPEED, TARGET_STEER, YAW, X, Y
-from sim.pure_pursuit import PurePursuit
-from sim.tracks import Track
 from sim.world import WorldArrays
-
-
-class Driver(Protocol):
-    """Commands one car in every environment."""
-
-    def reset(self, env: int) -> None:
-        """Forget one environment's episode."""
-
-    def command(
-        self, world: WorldArrays, commands: NDArray[np.float64], first: int, last: int
-    ) -> None:
-        """Write the car's commands in the environments ``first`` to ``last - 1``.
-
-        Args:
-            world: The world before the step.
-            commands: (E, C, 2), written at the driver's car: steering angle rad, speed m/s.
-            first: First environment.
-            last: One past the last environment.
-        """
-
 
 # Settings of `SecondaryVicon` as its kernel takes them: one record, because compiled code
 # unpacks an array's header at each call, but a tuple field by field. See `SecondaryViconConfig`.
@@ -65,6 +36,7 @@ def _secondary_vicon(
     lateral_offset: NDArray[np.float64],
     commands: NDArray[np.float64],
     settings: NDArray[np.void],
+    difficulty: NDArray[np.float64],
     first: int,
     last: int,
 ) -> None:
@@ -84,10 +56,10 @@ def _secondary_vicon(
             away = math.atan2(sin * dx - cos * dy, -cos * dx - sin * dy)
             steer = driver.avoid_gain * away
         commands[e, car, TARGET_STEER] = min(max(steer, -steer_max), steer_max)
-        commands[e, car, TARGET_SPEED] = speed
+        commands[e, car, TARGET_SPEED] = difficulty[e] * speed
 
 
-class SecondaryVicon:
+class SecondaryVicon(Driver):
     """Hold a speed, turn away from a near car, recover towards the lane centre.
 
     Stateless, decided anew at each step; the first rule that applies decides:
@@ -107,9 +79,13 @@ class SecondaryVicon:
         config: The driver.
         env: The environment it is part of.
         car: Index of the car it drives.
+        num_envs: Environments in the batch.
     """
 
-    def __init__(self, config: SecondaryViconConfig, env: EnvConfig, car: int) -> None:
+    def __init__(
+        self, config: SecondaryViconConfig, env: EnvConfig, car: int, num_envs: int
+    ) -> None:
+        super().__init__(num_envs)
         settings = {
             "car": car,
             "target": [other.name for other in env.cars].index(config.target),
@@ -119,40 +95,16 @@ class SecondaryVicon:
         names = _SECONDARY_VICON.names or ()
         self._settings = np.array([tuple(settings[name] for name in names)], _SECONDARY_VICON)
 
-    def reset(self, env: int) -> None:
-        """Forget nothing: the driver has no memory."""
-
     def command(
         self, world: WorldArrays, commands: NDArray[np.float64], first: int, last: int
     ) -> None:
         """Write the car's commands in the environments ``first`` to ``last - 1``."""
-        _secondary_vicon(world.state, world.lateral_offset, commands, self._settings, first, last)
-
-
-def make_driver(
-    config: DriverConfig,
-    env: EnvConfig,
-    car: int,
-    track: Track,
-    *,
-    num_envs: int = 1,
-    base_dir: Path | None = None,
-) -> Driver:
-    """Build the driver of a car.
-
-    Args:
-        config: The driver.
-        env: The environment it is part of.
-        car: Index of the car it drives.
-        track: Where it drives.
-        num_envs: Environments in the batch.
-        base_dir: Directory that its files are relative to; none: the working directory.
-
-    Raises:
-        ValueError: If the track has no line to follow.
-    """
-    if isinstance(config, PurePursuitConfig):
-        return PurePursuit(config, env, car, track, base_dir or Path())
-    if isinstance(config, FollowTheGapConfig):
-        return FollowTheGap(config, env, car, num_envs)
-    return SecondaryVicon(config, env, car)
+        _secondary_vicon(
+            world.state,
+            world.lateral_offset,
+            commands,
+            self._settings,
+            self.difficulty,
+            first,
+            last,
+        )

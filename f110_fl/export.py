@@ -1,0 +1,61 @@
+"""Trained policies in the simulator's own format, in which scripted cars can drive them."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+from f110_fl.learner_config import DQNConfig, LearnerConfig, PPOConfig, SACConfig, TD3Config
+from f110_fl.learners import Learner
+from f110_fl.scenario import Scenario
+from sim.config import EnvConfig
+from sim.observation import observation_parts
+from sim.policy import Policy, PolicyFormat, make_policy, policy_metadata
+
+
+def policy_format(config: LearnerConfig, env: EnvConfig) -> PolicyFormat:
+    """Tell which of a learner's tensors act without exploration, and how.
+
+    Args:
+        config: The learner's hyperparameters.
+        env: The environment that it observes.
+
+    Returns:
+        The format, which names tensors as `Learner.tensors` does.
+    """
+    network, hidden = "actor", tuple[int, ...]()
+    how: dict[str, Any] = {"activation": "relu", "output": "tanh"}
+    match config:
+        case TD3Config() | SACConfig():  # of SAC's outputs the means come first
+            hidden = config.hidden
+        case PPOConfig():
+            hidden = config.actor_hidden
+            how |= {"activation": config.activation, "output": "clip"}
+        case DQNConfig():
+            network, hidden = "critic", config.hidden
+            actions = list(product(config.actions.steering, config.actions.speed))
+            how |= {"output": "argmax", "actions": actions, "duelling": config.duelling}
+    name = f"model/{network}"
+    layers = [(f"{name}/weights.{i}", f"{name}/biases.{i}") for i in range(len(hidden) + 1)]
+    return PolicyFormat.model_validate(
+        {"layers": layers, "observation": observation_parts(env), **how}
+    )
+
+
+def export_policy(learner: Learner, config: LearnerConfig, env: EnvConfig) -> Policy:
+    """Return a copy of a learner's policy as it is now; `sim.policy.save_policy` writes it.
+
+    Args:
+        learner: The learner.
+        config: Its hyperparameters.
+        env: The environment that it observes.
+    """
+    form, tensors = policy_format(config, env), learner.tensors()
+    return make_policy(form, {name: tensors[name].cpu().numpy() for name in form.names})
+
+
+def checkpoint_metadata(scenario: Scenario) -> dict[str, str]:
+    """Return the metadata with which a file of all learners' tensors is one of policies."""
+    return policy_metadata(
+        {agent: policy_format(config, scenario.env) for agent, config in scenario.learners.items()}
+    )

@@ -1,0 +1,202 @@
+"""Observations and rewards brought to a common scale by running statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from f110_fl.learners.base import Array, Transitions, entry
+
+Float = NDArray[np.float64]
+
+BOUND: Final = 10.0  # of what is normalised
+EPSILON: Final = 1e-8  # added to variances
+
+
+class RunningMoments:
+    """Mean and variance of all rows so far, each column apart.
+
+    They are merged batch by batch as Chan, Golub and LeVeque 1983 do (equation 1.5), in
+    float64; before any row they are 0 and 1.
+
+    Args:
+        size: Columns, D.
+
+    Attributes:
+        tensors: What they are, float32: ``count`` (), ``mean`` (D,), ``variance`` (D,);
+            always the same tensors.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._count, self._mean, self._squares = np.zeros(()), np.zeros(size), np.zeros(size)
+        self._mean_now, self._variance_now = np.zeros(size, np.float32), np.ones(size, np.float32)
+        self._count_now = np.zeros((), np.float32)
+        self.tensors = {
+            "count": torch.from_numpy(self._count_now),
+            "mean": torch.from_numpy(self._mean_now),
+            "variance": torch.from_numpy(self._variance_now),
+        }
+
+    def add(self, rows: NDArray[np.floating]) -> None:
+        """Count rows (M, D) in."""
+        count = len(rows)
+        if count == 0:
+            return
+        mean = rows.mean(0, dtype=np.float64)
+        squares = np.square(rows - mean).sum(0)
+        total = self._count + count
+        delta = mean - self._mean
+        self._squares += squares + np.square(delta) * (self._count * count / total)
+        self._mean += delta * (count / total)
+        self._count[...] = total
+        self._publish()
+
+    def _publish(self) -> None:
+        self._count_now[...], self._mean_now[:] = self._count, self._mean
+        if self._count:
+            np.divide(self._squares, self._count, out=self._variance_now, casting="same_kind")
+
+    def reload(self) -> None:
+        """Take over what was written into ``tensors``."""
+        self._count[...], self._mean[:] = self._count_now, self._mean_now
+        np.multiply(self._variance_now, self._count, out=self._squares)
+
+    def scale(self) -> Array:
+        """Reciprocal standard deviations (D,)."""
+        scale: Array = 1.0 / np.sqrt(self._variance_now + np.float32(EPSILON))
+        return scale
+
+    def local_state(self) -> dict[str, Tensor]:
+        """The float64 statistics, as copies."""
+        return {name: torch.from_numpy(array.copy()) for name, array in self._exact().items()}
+
+    def load_local_state(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from a ``local_state()``.
+
+        Raises:
+            ValueError: If an entry is missing.
+        """
+        for name, array in self._exact().items():
+            array[...] = entry(state, name).numpy()
+        self._publish()
+
+    def _exact(self) -> dict[str, Float]:
+        return {"count": self._count, "mean": self._mean, "squares": self._squares}
+
+
+class Normaliser:
+    """Normalises observations, rewards, both or neither of one learner.
+
+    Observations get zero mean and unit variance; rewards are divided by the standard deviation
+    of the discounted return so far, without moving their mean (Engstrom et al. 2020, section 3).
+    Both are then clipped to [-10, 10]. What is off passes unchanged.
+
+    Its statistics are tensors of the learner, under the network names ``normaliser`` and
+    ``reward_normaliser``, so that the former travel with a policy; a federation leaves both at
+    home by default.
+
+    Args:
+        observation_size: D.
+        num_envs: Environments that are collected from, N.
+        discount: gamma of the return.
+        observations: Whether to normalise observations.
+        rewards: Whether to normalise rewards.
+    """
+
+    def __init__(
+        self,
+        observation_size: int,
+        num_envs: int,
+        discount: float,
+        *,
+        observations: bool,
+        rewards: bool,
+    ) -> None:
+        self._discount = discount
+        self._observation = RunningMoments(observation_size) if observations else None
+        self._return = RunningMoments(1) if rewards else None
+        self._returns = np.zeros(num_envs)  # of the episodes that run
+
+    def count(self, observations: Array) -> None:
+        """Count observations (M, D) in."""
+        if self._observation is not None:
+            self._observation.add(observations)
+
+    def observations(self, observations: Array) -> Array:
+        """Return observations (M, D) normalised; the same array if that is off."""
+        if self._observation is None:
+            return observations
+        found: Array = observations - self._observation.tensors["mean"].numpy()
+        found *= self._observation.scale()
+        np.maximum(found, -BOUND, out=found)
+        np.minimum(found, BOUND, out=found)
+        return found
+
+    def count_rewards(self, transitions: Transitions) -> None:
+        """Count the discounted returns after these steps in."""
+        if self._return is None:
+            return
+        envs = transitions.envs
+        returns = self._discount * self._returns[envs] + transitions.reward
+        self._return.add(returns[:, None])
+        returns[transitions.terminated | transitions.truncated] = 0.0
+        self._returns[envs] = returns
+
+    def rewards(self, rewards: Float) -> Float:
+        """Return rewards (M,) normalised; the same array if that is off."""
+        if self._return is None:
+            return rewards
+        return np.clip(rewards * float(self._return.scale()[0]), -BOUND, BOUND)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The statistics by name, as views; none of what is off."""
+        return {
+            f"model/{part}/{name}": tensor
+            for part, moments in self._parts().items()
+            for name, tensor in moments.tensors.items()
+        }
+
+    def reload(self) -> None:
+        """Take over what was written into ``tensors``."""
+        for moments in self._parts().values():
+            moments.reload()
+
+    def local_state(self) -> dict[str, Tensor]:
+        """The statistics in float64, and the returns of the episodes that run; as copies."""
+        state = {
+            f"{part}/{name}": tensor
+            for part, moments in self._parts().items()
+            for name, tensor in moments.local_state().items()
+        }
+        if self._return is not None:
+            state["returns"] = torch.from_numpy(self._returns.copy())
+        return state
+
+    def load_local_state(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from a ``local_state()``.
+
+        Raises:
+            ValueError: If an entry is missing or has another shape.
+        """
+        for name, tensor in self.local_state().items():
+            if entry(state, name).shape != tensor.shape:
+                raise ValueError(
+                    f"normaliser's {name} has shape {tuple(state[name].shape)}, "
+                    f"expected {tuple(tensor.shape)}"
+                )
+        for part, moments in self._parts().items():
+            prefix = f"{part}/"
+            moments.load_local_state(
+                {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            )
+        if self._return is not None:
+            self._returns[:] = state["returns"].numpy()
+
+    def _parts(self) -> dict[str, RunningMoments]:
+        parts = {"normaliser": self._observation, "reward_normaliser": self._return}
+        return {name: moments for name, moments in parts.items() if moments is not None}

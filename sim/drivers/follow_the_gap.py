@@ -1,0 +1,208 @@
+"""A driver that needs no map: follow the gap, with the disparity extension of F1TENTH teams.
+
+Sezer and Gokasan, "A novel obstacle avoidance algorithm: Follow the Gap Method", Robotics and
+Autonomous Systems 60, 2012. Otterness, "The Disparity Extender Algorithm, and F1/Tenth", 2019,
+nathanotterness.com.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from sim.config import EnvConfig, FollowTheGapConfig, GapPreviewConfig
+from sim.drivers.base import Driver
+from sim.layout import TARGET_SPEED, TARGET_STEER
+from sim.lidar import make_beams
+from sim.world import WorldArrays
+
+_DEEP: Final = 0.85  # a gap goes on while readings reach this part of its deepest
+
+_SETTINGS: Final = np.dtype(
+    [
+        ("car", np.int64),
+        ("steer_max", np.float64),  # rad
+        ("wheelbase", np.float64),  # m
+        ("front", np.float64),  # m, from the sensor to the car's front
+        ("rear", np.float64),  # m, from the sensor to the car's rear
+        ("clearance", np.float64),  # m, half the car's width and the margin
+        ("first_angle", np.float64),  # rad, of beam 0
+        ("spacing", np.float64),  # rad, between beams
+        ("begin", np.int64),  # first beam in the field of view
+        ("end", np.int64),  # one past the last
+        ("speed", np.float64),  # m/s
+        ("acceleration", np.float64),  # m/s^2
+        ("horizon", np.float64),  # m
+        ("disparity", np.float64),  # m
+    ]
+)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def extend_disparities(
+    ranges: NDArray[np.float32],
+    horizon: float,
+    disparity: float,
+    clearance: float,
+    spacing: float,
+    depth: NDArray[np.float32],
+) -> None:
+    """Shorten readings to where a car, not a point, could drive in their direction.
+
+    Where neighbouring readings differ by more than ``disparity``, the nearer one is an edge; the
+    readings beyond it that a disc of radius ``clearance`` at the edge covers are made as short.
+
+    Args:
+        ranges: (B,) m.
+        horizon: Farther readings count as this far, m.
+        disparity: m.
+        clearance: m.
+        spacing: Angle between beams, rad.
+        depth: (B,) m, written.
+    """
+    beams = len(ranges)
+    for b in range(beams):
+        depth[b] = min(ranges[b], horizon)
+    for b in range(beams - 1):
+        if abs(ranges[b + 1] - ranges[b]) > disparity:
+            right_nearer = ranges[b] < ranges[b + 1]
+            edge = b if right_nearer else b + 1
+            near = min(ranges[edge], horizon)
+            reach = math.asin(min(clearance / max(near, 1e-3), 1.0))
+            covered = math.ceil(reach / spacing)
+            low = edge if right_nearer else max(edge - covered, 0)
+            high = min(edge + covered, beams - 1) if right_nearer else edge
+            for k in range(low, high + 1):
+                depth[k] = min(depth[k], near)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _obstacle_beside(ranges: NDArray[np.float32], driver: Any, side: float) -> bool:
+    """Whether anything is beside the rear half of the car, on the side it would turn to."""
+    for b in range(len(ranges)):
+        angle = side * (driver.first_angle + driver.spacing * b)
+        if angle > math.pi / 2:
+            behind, beside = -ranges[b] * math.cos(angle), ranges[b] * math.sin(angle)
+            if behind < driver.rear and beside < driver.clearance:
+                return True
+    return False
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _follow_the_gap(
+    scan: NDArray[np.float32],
+    commands: NDArray[np.float64],
+    scratch: NDArray[np.float32],
+    settings: NDArray[np.void],
+    difficulty: NDArray[np.float64],
+    first: int,
+    last: int,
+) -> None:
+    driver = settings[0]
+    car, begin, end = driver.car, driver.begin, driver.end
+    for e in range(first, last):
+        ranges, depth = scan[e, car], scratch[e]
+        extend_disparities(
+            ranges[begin:end],
+            driver.horizon,
+            driver.disparity,
+            driver.clearance,
+            driver.spacing,
+            depth[begin:end],
+        )
+        deepest = begin
+        for b in range(begin, end):
+            if depth[b] > depth[deepest]:
+                deepest = b
+        right = left = deepest
+        while right > begin and depth[right - 1] >= _DEEP * depth[deepest]:
+            right -= 1
+        while left < end - 1 and depth[left + 1] >= _DEEP * depth[deepest]:
+            left += 1
+        aim = driver.first_angle + driver.spacing * (right + left) / 2
+        steer = min(max(aim, -driver.steer_max), driver.steer_max)
+        if _obstacle_beside(ranges, driver, 1.0 if steer > 0.0 else -1.0):
+            steer = 0.0
+        commands[e, car, TARGET_STEER] = steer
+        # Fast enough to stop before what is ahead where the wheels point.
+        b = round((steer - driver.first_angle) / driver.spacing)
+        free = max(depth[min(max(b, begin), end - 1)] - driver.front, 0.0)
+        bend = abs(math.tan(steer)) / driver.wheelbase
+        squared = driver.acceleration * min(2.0 * free, 1.0 / max(bend, 1e-9))
+        commands[e, car, TARGET_SPEED] = difficulty[e] * min(driver.speed, math.sqrt(squared))
+
+
+def beams_in_view(
+    config: FollowTheGapConfig | GapPreviewConfig, env: EnvConfig, car: int
+) -> tuple[int, int]:
+    """Return the first beam in a driver's field of view, and one past the last.
+
+    Raises:
+        ValueError: If there are fewer than three.
+    """
+    beams = make_beams(env.lidar)
+    angles = beams.first + beams.spacing * np.arange(env.lidar.beams)
+    seen = np.flatnonzero(np.abs(angles) <= config.field_of_view / 2 + 1e-9)
+    if len(seen) < 3:
+        raise ValueError(
+            f"{config.kind} of {env.cars[car].name!r} needs at least 3 beams in its field of "
+            f"view of {config.field_of_view:g} rad, found {len(seen)}"
+        )
+    return int(seen[0]), int(seen[-1]) + 1
+
+
+class FollowTheGap(Driver):
+    """Steer for the middle of the deepest gap, at the speed from which the car can stop.
+
+    Where neighbouring readings differ by more than ``disparity`` there is an edge; readings
+    beside it are shortened to the edge's over half the car's width and ``margin``. The gap is
+    the deepest reading left in the field of view, with its neighbours that reach 85 % of it. The
+    car does not turn towards a side where anything is nearer than ``margin`` to its rear half,
+    which would cut the corner; only beams more than 90 degrees off the heading see that. The
+    speed leaves room to brake before the reading ahead, and keeps v^2 tan(steer) / wheelbase to
+    ``acceleration``.
+
+    Args:
+        config: The driver.
+        env: The environment it is part of.
+        car: Index of the car it drives.
+        num_envs: Environments in the batch.
+
+    Raises:
+        ValueError: If the lidar has fewer than three beams in the field of view.
+    """
+
+    def __init__(self, config: FollowTheGapConfig, env: EnvConfig, car: int, num_envs: int) -> None:
+        super().__init__(num_envs)
+        beams, vehicle = make_beams(env.lidar), env.cars[car].vehicle
+        begin, end = beams_in_view(config, env, car)
+        row = (
+            car,
+            vehicle.steer_max,
+            vehicle.front_axle + vehicle.rear_axle,
+            vehicle.length / 2 - env.lidar.mount_x,
+            vehicle.length / 2 + env.lidar.mount_x,
+            vehicle.width / 2 + config.margin,
+            beams.first,
+            beams.spacing,
+            begin,
+            end,
+            config.speed,
+            config.acceleration,
+            config.horizon,
+            config.disparity,
+        )
+        self._settings = np.array([row], _SETTINGS)
+        self._scratch = np.zeros((num_envs, env.lidar.beams), np.float32)
+
+    def command(
+        self, world: WorldArrays, commands: NDArray[np.float64], first: int, last: int
+    ) -> None:
+        """Write the car's commands in the environments ``first`` to ``last - 1``."""
+        _follow_the_gap(
+            world.scan, commands, self._scratch, self._settings, self.difficulty, first, last
+        )

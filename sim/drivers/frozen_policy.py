@@ -1,0 +1,106 @@
+"""A driver that was trained: it acts as a network does that is read from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from sim.config import EnvConfig, FrozenPolicyConfig
+from sim.drivers.base import Driver
+from sim.layout import COMMAND_SIZE, TARGET_SPEED, TARGET_STEER
+from sim.observation import Observer
+from sim.policy import act, load_policy, make_network, make_scratch
+from sim.tracks import Track
+from sim.vehicle import action_scale
+from sim.world import WorldArrays
+
+_SETTINGS: Final = np.dtype(
+    [
+        ("car", np.int64),
+        ("steer_max", np.float64),  # first command of action 1, rad
+        ("speed_middle", np.float64),  # second command of action 0, m/s
+        ("speed_half", np.float64),  # second command of action 1 less that of action 0, m/s
+    ]
+)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _obey(
+    actions: NDArray[np.float32],
+    commands: NDArray[np.float64],
+    settings: NDArray[np.void],
+    difficulty: NDArray[np.float64],
+    first: int,
+    last: int,
+) -> None:
+    driver = settings[0]
+    for e in range(first, last):
+        speed = driver.speed_middle + driver.speed_half * actions[e, 1]
+        commands[e, driver.car, TARGET_STEER] = driver.steer_max * actions[e, 0]
+        commands[e, driver.car, TARGET_SPEED] = difficulty[e] * speed
+
+
+class FrozenPolicy(Driver):
+    """Observe as an agent does, and act as a trained policy does, without noise.
+
+    The policy is of the format in `sim.policy`. Its actions mean what an agent's do: steering
+    angle and speed, by the limits of the car that it drives now.
+
+    Args:
+        config: The driver.
+        env: The environment it is part of.
+        car: Index of the car it drives.
+        tracks: Where it drives.
+        num_envs: Environments in the batch.
+        base_dir: Directory that the checkpoint is relative to.
+
+    Raises:
+        PolicyError: If the checkpoint cannot be used.
+        ValueError: If it observes something else than its car can.
+    """
+
+    def __init__(
+        self,
+        config: FrozenPolicyConfig,
+        env: EnvConfig,
+        car: int,
+        tracks: Sequence[Track],
+        num_envs: int,
+        base_dir: Path,
+    ) -> None:
+        super().__init__(num_envs)
+        path = base_dir / config.checkpoint
+        policy = load_policy(path, config.agent)
+        stated = policy.form.observation
+        self._observer = Observer(env, tracks, (car,), [part for part, _ in stated] or None)
+        size = len(self._observer.low)
+        if policy.observation_size != size or stated not in ((), self._observer.parts):
+            trained = _told(stated) if stated else "its parts are not stated"
+            raise ValueError(
+                f"frozen_policy of {env.cars[car].name!r}: {config.agent!r} in {path} observes "
+                f"{policy.observation_size} numbers ({trained}), the car {size} "
+                f"({_told(self._observer.parts)})"
+            )
+        self._network = make_network(policy)
+        self._scratch = make_scratch(self._network, num_envs)
+        self._observations = np.zeros((num_envs, 1, size), np.float32)
+        self._actions = np.zeros((num_envs, COMMAND_SIZE), np.float32)
+        self._settings = np.array([(car, *action_scale(env.cars[car]))], _SETTINGS)
+
+    def command(
+        self, world: WorldArrays, commands: NDArray[np.float64], first: int, last: int
+    ) -> None:
+        """Write the car's commands in the environments ``first`` to ``last - 1``."""
+        self._observer.observe(world, self._observations, first, last)
+        rows = self._observations[:, 0]
+        act(self._network, rows, self._scratch, self._actions, first, last)
+        _obey(self._actions, commands, self._settings, self.difficulty, first, last)
+
+
+def _told(parts: tuple[tuple[str, int], ...]) -> str:
+    return ", ".join(f"{part} {size}" for part, size in parts)

@@ -1,0 +1,152 @@
+"""A driver that follows a line with its front axle: the controller of the car Stanley.
+
+Hoffmann, Tomlin, Montemerlo and Thrun, "Autonomous Automobile Trajectory Tracking for Off-Road
+Driving: Controller Design, Experimental Validation and Racing", American Control Conference, 2007.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from sim.config import EnvConfig, StanleyConfig
+from sim.drivers.base import Driver
+from sim.drivers.line import (
+    Routes,
+    entry_at,
+    make_routes,
+    read_lines,
+    route_on,
+    speed_profile,
+    wrapped,
+)
+from sim.layout import TARGET_SPEED, TARGET_STEER, YAW, YAW_RATE, V, X, Y
+from sim.tracks import Track
+from sim.tracks.centerline import point_at, project
+from sim.world import WorldArrays
+
+_TURN: Final = 0.5  # m of the line, over which its turning is measured
+
+_SETTINGS: Final = np.dtype(
+    [
+        ("car", np.int64),
+        ("steer_max", np.float64),  # rad
+        ("front_axle", np.float64),  # m ahead of the centre of gravity
+        ("gain", np.float64),  # 1/s
+        ("softening", np.float64),  # m/s
+        ("yaw_damping", np.float64),  # s
+    ]
+)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _stanley(
+    state: NDArray[np.float64],
+    track: NDArray[np.int64],
+    commands: NDArray[np.float64],
+    routes: Routes,
+    settings: NDArray[np.void],
+    difficulty: NDArray[np.float64],
+    first: int,
+    last: int,
+) -> None:
+    driver = settings[0]
+    car, on = driver.car, track[first]
+    line, speeds = route_on(routes, on)
+    for e in range(first, last):
+        if track[e] != on:
+            on = track[e]
+            line, speeds = route_on(routes, on)
+        own = state[e, car]
+        x = own[X] + driver.front_axle * math.cos(own[YAW])
+        y = own[Y] + driver.front_axle * math.sin(own[YAW])
+        s, left = project(line, x, y)
+        _, _, course = point_at(line, s, 0.0)
+        # The ends of an open line are as straight as what is nearest to them.
+        begin, end = s - _TURN / 2, s + _TURN / 2
+        if not line.closed:
+            begin, end = max(begin, 0.0), min(end, line.length)
+        _, _, before = point_at(line, begin, 0.0)
+        _, _, after = point_at(line, end, 0.0)
+        curve = wrapped(after - before, math.tau) / max(end - begin, 1e-9)
+        heading = wrapped(course - own[YAW], math.tau)
+        speed = abs(own[V])
+        steer = heading - math.atan2(driver.gain * left, driver.softening + speed)
+        steer += driver.yaw_damping * (own[V] * curve - own[YAW_RATE])
+        commands[e, car, TARGET_STEER] = min(max(steer, -driver.steer_max), driver.steer_max)
+        fastest = speeds[entry_at(line, s, len(speeds))]
+        commands[e, car, TARGET_SPEED] = difficulty[e] * fastest
+
+
+class Stanley(Driver):
+    """Keep the front axle on a line, at the speed that the line's bends allow.
+
+    The steering angle is the paper's law without what it adds for slipping tyres and a slow
+    steering servo:
+
+        delta = (psi_line - psi) - atan(gain * e / (softening + |v|)) + damping * (r_line - r)
+
+    psi_line is the heading of the line at the point nearest to the front axle, psi the car's,
+    e the distance of the front axle from the line, positive to the left, in m, v the speed in
+    m/s, r the yaw rate and r_line = v times the line's curvature that of a car on it, in rad/s.
+    Without the last term the front axle's error falls as de/dt = -gain e / sqrt(1 + (gain e /
+    v)^2), so exponentially where it is small, at any speed. Bends need no other term: on a
+    circle the front wheels point along it when the front axle is on it.
+
+    Args:
+        config: The driver.
+        env: The environment it is part of.
+        car: Index of the car it drives.
+        tracks: Give the centre lines.
+        num_envs: Environments in the batch.
+        base_dir: Directory that a raceline's file is relative to.
+
+    Raises:
+        ValueError: If there is neither a centre line nor a raceline, or several tracks with one.
+        TrackError: If the raceline's file is wrong.
+    """
+
+    def __init__(
+        self,
+        config: StanleyConfig,
+        env: EnvConfig,
+        car: int,
+        tracks: Sequence[Track],
+        num_envs: int,
+        base_dir: Path,
+    ) -> None:
+        super().__init__(num_envs)
+        lines = read_lines(config.raceline, env, car, tracks, base_dir)
+        speeds = [speed_profile(line, config.speed, config.acceleration) for line in lines]
+        self._routes = make_routes(lines, speeds)
+        vehicle = env.cars[car].vehicle
+        row = (
+            car,
+            vehicle.steer_max,
+            vehicle.front_axle,
+            config.gain,
+            config.softening,
+            config.yaw_damping,
+        )
+        self._settings = np.array([row], _SETTINGS)
+
+    def command(
+        self, world: WorldArrays, commands: NDArray[np.float64], first: int, last: int
+    ) -> None:
+        """Write the car's commands in the environments ``first`` to ``last - 1``."""
+        _stanley(
+            world.state,
+            world.track,
+            commands,
+            self._routes,
+            self._settings,
+            self.difficulty,
+            first,
+            last,
+        )
