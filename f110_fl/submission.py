@@ -61,8 +61,13 @@ def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> dict
             f"FED_CLIENT_ID={environ['FED_CLIENT_ID']!r}: not with --superlink, whose clients "
             "are there already; see python -m clients.process"
         )
-    if arguments.mode != "train" or arguments.max_parallel is not None:
-        flag = "--mode" if arguments.mode != "train" else "--max-parallel"
+    elsewhere = {
+        "--mode": arguments.mode != "train",
+        "--grid": arguments.grid is not None,
+        "--max-parallel": arguments.max_parallel is not None,
+        "--engine": arguments.engine != "simulation",
+    }
+    for flag in [flag for flag, given in elsewhere.items() if given]:
         raise UserError(f"{flag}: not with --superlink")
     if arguments.resume is None:
         scenario = settle(arguments, environ).scenario
