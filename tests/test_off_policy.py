@@ -187,10 +187,9 @@ def test_the_proximal_term_adds_its_gradient(case):
             if name.startswith(f"model/{VALUE[case]}/"):
                 tensor.add_(shift)
         step(learner, np.random.default_rng(1))
-    others = dict(getattr(held, VALUE[case]).named_parameters())
-    for name, parameter in getattr(free, VALUE[case]).named_parameters():
-        expected = parameter.grad + mu * shift
-        torch.testing.assert_close(others[name].grad, expected, atol=1e-6, rtol=1e-5)
+    trained, others = (learner._trained[VALUE[case]] for learner in (free, held))
+    for gradient, found in zip(trained.gradient, others.gradient, strict=True):
+        torch.testing.assert_close(found, gradient + mu * shift, atol=1e-6, rtol=1e-5)
     assert_equal(released.tensors(), free.tensors())
 
 

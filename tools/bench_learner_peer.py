@@ -93,7 +93,7 @@ def on_policy(size: int, hidden: Sequence[int], batch: int, envs: int, steps: in
     return update
 
 
-class _Racing(VecEnv):  # type: ignore[misc] - where it is not installed
+class _Racing(VecEnv):  # type: ignore[misc]  # it need not be installed
     """Our environments as Stable-Baselines3 steps them."""
 
     def __init__(self, env: F110VectorEnv) -> None:
