@@ -58,6 +58,17 @@ def build_parser() -> argparse.ArgumentParser:
         default="simulation",
         help="clients in one simulation, or a process each with TLS and keys (default: simulation)",
     )
+    parser.add_argument(
+        "--superlink",
+        metavar="HOST:PORT",
+        help="run on the clients that are connected to this SuperLink; files are left there",
+    )
+    parser.add_argument(
+        "--root-certificates", metavar="FILE", help="the SuperLink's authority, PEM"
+    )
+    parser.add_argument(
+        "--insecure", action="store_true", help="plain text to the SuperLink; loopback only"
+    )
     add_arguments(parser)
     return parser
 
@@ -117,6 +128,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from f110_fl import grid_run, launch
     from f110_fl.console import ConsoleSink
+    from f110_fl.errors import UserError
     from f110_fl.monitor import Sink
     from f110_fl.overrides import refuse_unavailable
     from f110_fl.session import Session
@@ -126,6 +138,13 @@ def _run(arguments: argparse.Namespace) -> int:
     refuse_unavailable(os.environ, arguments)
     if arguments.grid is not None or grid_run.is_grid(arguments.resume):
         return grid_run.run_grid(arguments, os.environ, Console(stderr=True), run_cell)
+    if arguments.superlink is not None:
+        from f110_fl.submission import submit
+
+        return submit(arguments, os.environ, Console(stderr=True))
+    if arguments.root_certificates is not None or arguments.insecure:
+        flag = "--insecure" if arguments.insecure else "--root-certificates"
+        raise UserError(f"{flag}: needs --superlink HOST:PORT")
     settled = settle(arguments, os.environ)
     scenario, rundir = settled.scenario, settled.rundir
     if settled.hosts and arguments.resume is None:

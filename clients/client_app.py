@@ -73,8 +73,7 @@ def train(message: Message, context: Context) -> Message:
         own = {"seed": int(context.node_config["seed"]), "seeds": ()}
         scenario = scenario.model_copy(update=own)
     client_id = int(context.node_config["partition-id"])
-    # A client on another machine keeps its state where it was told to, not where the server does.
-    rundir = RunDir(Path(str(context.node_config.get("root", order[exchange.ROOT]))))
+    rundir = RunDir(_root(context, order))
     server_round = int(order[exchange.ROUND])  # type: ignore[arg-type]
     trainer = _open(scenario, client_id, rundir)
     if trainer.progress.round < server_round:
@@ -107,6 +106,16 @@ def train(message: Message, context: Context) -> Message:
     sent = sharing.select(tensors, sharing.averaged_names(tensors, scenario.federated))
     content = RecordDict({exchange.ARRAYS: exchange.to_arrays(sent), exchange.METRICS: metrics})
     return Message(content=content, reply_to=message)
+
+
+def _root(context: Context, order: ConfigRecord) -> Path:
+    """Return the run's directory, which on another machine is not where the server has it."""
+    if "root" not in context.node_config:
+        return Path(str(order[exchange.ROOT]))
+    name = str(order[exchange.RUN])
+    if Path(name).name != name or name == "..":
+        raise RuntimeError(f"the server calls its run {name!r}, which is no name")
+    return Path(str(context.node_config["root"])) / name
 
 
 def _open(scenario: Scenario, client_id: int, rundir: RunDir) -> Trainer:

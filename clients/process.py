@@ -8,21 +8,38 @@ server, and goes on from its state after its own restart.
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from f110_fl.errors import UserError
+from f110_fl.flower_programs import environment, free_port, program
 from f110_fl.overrides import client_id as client_id_of
+from f110_fl.places import hold_place, release_place
+from f110_fl.processes import adopt_orphans, die_with_parent, end_orphans
+from f110_fl.superlink import SuperLink, UnreachableError, needed_file, settle_superlink
 
 RETRY_INTERVAL: Final = 5.0  # s from a SuperNode's end to its next start
+
+
+@dataclass(frozen=True)
+class Client:
+    """What the command line and the environment say."""
+
+    client_id: int
+    total: int
+    root: Path  # state of this client, of every run that it takes part in
+    link: SuperLink
+    key: Path | None  # None with plain text
+    seed: int | None
+    port: str | None
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -34,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--superlink", required=True, metavar="HOST:PORT", help="the server")
     parser.add_argument("--root-certificates", type=Path, help="the server's authority, PEM")
     parser.add_argument("--key", type=Path, help="this client's private key, OpenSSH P-384")
-    parser.add_argument("--port", default="9094", help="a free port of this machine")
+    parser.add_argument("--port", help="of Flower's local API on loopback (default: a free one)")
     parser.add_argument("--seed", type=int, help="seed of this client (default: the scenario's)")
     parser.add_argument(
         "--insecure", action="store_true", help="plain text and no key; loopback only"
@@ -42,54 +59,86 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def command(arguments: argparse.Namespace, environ: Mapping[str, str]) -> list[str]:
-    """Return the SuperNode's command line.
+def settle(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Client:
+    """Return what is to be done.
 
     Raises:
         UserError: For settings that are missing, wrong, or not safe.
     """
     total = _whole("--total-clients", arguments.total_clients, environ.get("FED_TOTAL_CLIENTS"))
-    if total < 1:
-        raise UserError(f"--total-clients={total}: allowed: a whole number from 1")
     own = arguments.client_id or environ.get("FED_CLIENT_ID")
     own_id = client_id_of({} if own is None else {"FED_CLIENT_ID": own}, total)
     root = arguments.fed_root or environ.get("FED_ROOT")
     if own_id is None or not root:
         raise UserError("--client-id and --fed-root (or FED_CLIENT_ID and FED_ROOT) are needed")
-    config = f"partition-id={own_id} num-partitions={total} root={str(Path(root).absolute())!r}"
-    if arguments.seed is not None:
-        config += f" seed={arguments.seed}"
+    if "'" in root:
+        raise UserError(f"--fed-root={root!r}: Flower takes no path with a quotation mark")
+    port = None if arguments.port is None else str(_whole("--port", arguments.port, most=65535))
+    link = settle_superlink(
+        arguments.superlink, arguments.root_certificates, insecure=arguments.insecure
+    )
+    key = None
+    if not arguments.insecure:
+        key = needed_file("--key", arguments.key)
+    elif arguments.key is not None:
+        raise UserError("--insecure contradicts --key; leave one of them out")
+    return Client(own_id, total, Path(root).absolute(), link, key, arguments.seed, port)
+
+
+def command(client: Client) -> list[str]:
+    """Return the SuperNode's command line."""
+    config = f"partition-id={client.client_id} num-partitions={client.total} root='{client.root}'"
+    if client.seed is not None:
+        config += f" seed={client.seed}"
+    security = ["--insecure"]
+    if client.key is not None:
+        security = ["--root-certificates", str(client.link.root_certificates)]
+        security += ["--auth-supernode-private-key", str(client.key)]
     return [
-        str(Path(sys.executable).with_name("flower-supernode")),
-        *("--superlink", arguments.superlink, "--host", "127.0.0.1", "--port", arguments.port),
-        *("--node-config", config),
-        *_security(arguments),
+        program("flower-supernode"),
+        *("--superlink", client.link.address, "--node-config", config, *security),
+        *("--host", "127.0.0.1", "--port", client.port or str(free_port())),
     ]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return the SuperNode's exit status, or 2 for wrong input."""
+    """Return 0 after SIGTERM or Ctrl-C, or 2 for wrong input; run until then."""
     arguments = build_parser().parse_args(argv)
     try:
-        words = command(arguments, os.environ)
+        client = settle(arguments, os.environ)
+        with hold_place(client.root / f"client_{client.client_id:02d}"):
+            return _run(client)
     except UserError as error:
         print(f"clients.process: {error}", file=sys.stderr)  # noqa: T201
         return 2
-    environment = os.environ | {
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-    }
+
+
+def _run(client: Client) -> int:
     stopped = threading.Event()
-    while True:
-        node = subprocess.Popen(words, env=environment)  # noqa: S603
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    adopt_orphans()
+    home = Path(os.environ.get("FLWR_HOME", client.root / f"client_{client.client_id:02d}/flower"))
+    while not stopped.is_set():
+        try:
+            client.link.probe()  # a certificate that is wrong stays wrong
+        except UnreachableError:
+            pass  # the SuperNode goes on trying
+        else:
+            if client.key is not None:
+                release_place(client.link, client.key)
+        node = subprocess.Popen(  # noqa: S603
+            command(client), env=environment(home), preexec_fn=die_with_parent
+        )
         stop = partial(_stop, node, stopped)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
-        status = node.wait()
-        # After a crash the server keeps the place taken until it misses the former self.
-        if stopped.wait(RETRY_INTERVAL):
-            return status
+        if stopped.is_set():
+            node.terminate()
+        node.wait()
+        end_orphans()
+        stopped.wait(RETRY_INTERVAL)
+    return 0
 
 
 def _stop(node: subprocess.Popen[bytes], stopped: threading.Event, *_: object) -> None:
@@ -97,40 +146,10 @@ def _stop(node: subprocess.Popen[bytes], stopped: threading.Event, *_: object) -
     node.terminate()
 
 
-def _security(arguments: argparse.Namespace) -> list[str]:
-    if arguments.insecure:
-        if not _is_loopback(arguments.superlink):
-            raise UserError(
-                f"--insecure: {arguments.superlink} is not on this machine; plain text is "
-                "allowed on loopback only"
-            )
-        return ["--insecure"]
-    for flag, path in (
-        ("--root-certificates", arguments.root_certificates),
-        ("--key", arguments.key),
-    ):
-        if path is None:
-            raise UserError(f"{flag} FILE is needed (or --insecure, on loopback)")
-        if not path.is_file():
-            raise UserError(f"{flag}={str(path)!r}: no such file")
-    return [
-        *("--root-certificates", str(arguments.root_certificates)),
-        *("--auth-supernode-private-key", str(arguments.key)),
-    ]
-
-
-def _is_loopback(address: str) -> bool:
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _whole(flag: str, *texts: str | None) -> int:
+def _whole(flag: str, *texts: str | None, most: int = 10_000) -> int:
     text = next((text for text in texts if text is not None), None)
-    if text is None or not text.isascii() or not text.isdigit():
-        raise UserError(f"{flag}={text!r}: allowed: a whole number from 1")
+    if text is None or not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= most:
+        raise UserError(f"{flag}={text!r}: allowed: a whole number from 1 to {most}")
     return int(text)
 
 

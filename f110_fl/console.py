@@ -26,6 +26,7 @@ class _Row:
     episodes: int = 0
     recent: deque[EpisodeRecord] = field(default_factory=lambda: deque(maxlen=WINDOW))
     evaluations: deque[EpisodeRecord] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    last: dict[str, float] = field(default_factory=dict)  # metrics of a client elsewhere
 
 
 class ConsoleSink:
@@ -59,6 +60,11 @@ class ConsoleSink:
                 row.evaluations.append(event.record)
         else:
             self._rounds = event.summary["round"]
+            # Of clients on other machines only this is known.
+            for client_id, metrics in event.summary.get("by_client", {}).items():
+                row = self._rows[int(client_id)]
+                row.episodes += int(metrics["train/episodes"])
+                row.last = metrics
             self._console.out(self._round_line(event), highlight=False)
 
     def close(self) -> None:
@@ -98,6 +104,8 @@ class ConsoleSink:
 
     def _cells(self, row: _Row) -> tuple[str, ...]:
         total = self._scenario.episodes
+        if row.last:
+            return (f"{row.episodes}/{total}", *self._round_cells(row.last))
         if not row.recent:
             return (f"0/{total}", *["-"] * 5)
         seconds = sum(record.seconds for record in row.recent)
@@ -108,6 +116,18 @@ class ConsoleSink:
             self._rate(row.recent, "crash"),
             f"{sum(record.steps for record in row.recent) / max(seconds, 1e-9):,.0f}",
             self._rate(row.evaluations, "success"),
+        )
+
+    def _round_cells(self, metrics: dict[str, float]) -> tuple[str, ...]:
+        train = f"train/{self._agent}"
+        speed = metrics["train/env-steps"] / max(metrics["train/seconds"], 1e-9)
+        evaluated = f"{metrics[f'evaluate/{self._agent}/success-rate']:.0%}"
+        return (
+            f"{metrics[f'{train}/success-rate']:.0%}",
+            f"{metrics[f'{train}/return']:.1f}",
+            f"{metrics[f'{train}/crash-rate']:.0%}",
+            f"{speed:,.0f}",
+            evaluated if metrics["evaluate/episodes"] else "-",
         )
 
     def _rate(self, records: deque[EpisodeRecord], outcome: str) -> str:

@@ -1,10 +1,16 @@
-"""Certificates and keys of a deployed federation, made for one run."""
+"""Certificates and keys of a deployed federation.
+
+``run.py --engine deployment`` makes them for one run; ``python -m f110_fl.credentials`` for
+machines that are to stay.
+"""
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import ipaddress
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,3 +175,26 @@ def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make credentials in a directory and say what is whose; return 0."""
+    parser = argparse.ArgumentParser(prog="python -m f110_fl.credentials", description=__doc__)
+    parser.add_argument("directory", type=Path, help="where to; what is there already is kept")
+    parser.add_argument("--host", action="append", required=True, help="name or address; repeat it")
+    parser.add_argument("--clients", type=int, required=True, help="number of client keys")
+    arguments = parser.parse_args(argv)
+    made = make_credentials(arguments.directory, arguments.host, arguments.clients)
+    lines = [
+        f"for everybody    {made.ca}",
+        f"for the server   {made.certificate} {made.key}",
+    ]
+    for client_id in range(arguments.clients):
+        key, public = made.client_key(client_id), made.client_public_key(client_id)
+        lines.append(f"for client {client_id:<5} {key} (to register: {public})")
+    print("\n".join(lines))  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,12 +7,10 @@ client that shares ``FED_ROOT`` with the host. Both are bound to loopback.
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Final
@@ -20,17 +18,18 @@ from typing import Final
 from f110_fl.credentials import Credentials, make_credentials
 from f110_fl.errors import UserError
 from f110_fl.files import write_atomic
+from f110_fl.flower_programs import CONNECTION, connected, free_port, program, run_program
 from f110_fl.launch import completed_rounds
 from f110_fl.loading import parse_resolved
-from f110_fl.processes import adopt_orphans, end_orphans
+from f110_fl.places import hold_place, release_place
 from f110_fl.rundir import RunDir
 from f110_fl.scenario import Scenario
 from f110_fl.session import POLL_INTERVAL, Session
+from f110_fl.superlink import SuperLink
 
 APP: Final = Path(__file__).resolve().parents[1]  # what `flwr run` submits
 LOOPBACK: Final = "127.0.0.1"
 RETRY_INTERVAL: Final = 3.0  # s from a client's end to its next start
-CONNECTION: Final = "federation"  # name of the SuperLink in Flower's configuration
 
 
 def host(session: Session, scenario: Scenario, clients: Iterable[int]) -> int:
@@ -46,9 +45,9 @@ def host(session: Session, scenario: Scenario, clients: Iterable[int]) -> int:
     credentials = make_credentials(
         _flower(rundir) / "keys", (LOOPBACK, "localhost"), scenario.federated.clients
     )
-    port = _free_port()
+    port = free_port()
     address = f"{LOOPBACK}:{port}"
-    environment = _environment(rundir, address, credentials)
+    environment = _connected(rundir, address, credentials)
     superlink = session.start("superlink", run_program, _superlink(credentials, port), environment)
     if not _listens(session, port, timeout):
         raise UserError(f"Flower's SuperLink did not start (exit {superlink.exitcode}); see logs/")
@@ -89,23 +88,15 @@ def join(session: Session, scenario: Scenario, client_id: int) -> int:
     _compare(scenario, parse_resolved(rundir.config.read_text(encoding="utf-8")), client_id)
     address = meeting.read_text(encoding="utf-8")
     credentials = Credentials(_flower(rundir) / "keys")
-    while meeting.exists():
-        # A node that was killed counts as connected until it is missed, and keeps its
-        # successor out; so a client that ends is started again for as long as the run lasts.
-        node = _start_client(session, scenario, credentials, address, client_id)
-        session.wait(node, done=lambda: not meeting.exists())
-        session.pause(RETRY_INTERVAL, done=lambda: not meeting.exists())
+    with hold_place(rundir.client(client_id)):
+        # A client that ends is started again for as long as the run lasts.
+        while meeting.exists():
+            link = SuperLink(address, credentials.ca)
+            release_place(link, credentials.client_key(client_id))
+            node = _start_client(session, scenario, credentials, address, client_id)
+            session.wait(node, done=lambda: not meeting.exists())
+            session.pause(RETRY_INTERVAL, done=lambda: not meeting.exists())
     return 0 if completed_rounds(rundir) == scenario.rounds else 1
-
-
-def run_program(command: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Run a program in this process's group; end with its exit status, and with all it started."""
-    # Whoever ends the group waits for this process, and so for the program to tidy up.
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    adopt_orphans()
-    status = subprocess.call(command, env=environment, stdin=subprocess.DEVNULL)  # noqa: S603
-    end_orphans()
-    sys.exit(status)
 
 
 def _start_client(
@@ -114,20 +105,20 @@ def _start_client(
     seed = scenario.seeds[client_id] if scenario.seeds else scenario.seed
     config = f"partition-id={client_id} num-partitions={scenario.federated.clients} seed={seed}"
     command = [
-        _program("flower-supernode"),
+        program("flower-supernode"),
         *("--superlink", address, "--root-certificates", str(credentials.ca)),
         *("--auth-supernode-private-key", str(credentials.client_key(client_id))),
-        *("--host", LOOPBACK, "--port", str(_free_port())),
+        *("--host", LOOPBACK, "--port", str(free_port())),
         *("--max-wait-time", str(int(scenario.federated.connect_timeout))),
         *("--node-config", config),
     ]
-    environment = _environment(session.rundir, address, credentials)
+    environment = _connected(session.rundir, address, credentials)
     return session.start(f"supernode_{client_id:02d}", run_program, command, environment)
 
 
 def _register(public_key: Path, environment: Mapping[str, str]) -> None:
     """Make a client's key known to the SuperLink."""
-    command = [_program("flwr"), "supernode", "register", str(public_key), CONNECTION]
+    command = [program("flwr"), "supernode", "register", str(public_key), CONNECTION]
     result = subprocess.run(  # noqa: S603
         command, env=environment, capture_output=True, text=True, check=False
     )
@@ -156,36 +147,15 @@ def _meeting(rundir: RunDir) -> Path:
     return rundir.root / "superlink"
 
 
-def _environment(rundir: RunDir, address: str, credentials: Credentials) -> dict[str, str]:
-    """Return Flower's environment, with a home in the run's directory for this process.
-
-    The home holds the installed app and, beside it, its compiled kernels: one for all
-    programs of a process, so that nothing is compiled twice.
-    """
+def _connected(rundir: RunDir, address: str, credentials: Credentials) -> dict[str, str]:
+    """Return Flower's environment, with a home in the run's directory for this process."""
     home = _flower(rundir) / f"home_{os.getpid()}"
-    home.mkdir(parents=True, exist_ok=True)
-    write_atomic(
-        home / "config.toml",
-        f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\n'
-        f'address = "{address}"\nroot-certificates = "{credentials.ca}"\n',
-    )
-    return os.environ | {
-        "FLWR_HOME": str(home),
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        # Flower starts its own programs by name.
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-    }
-
-
-def _program(name: str) -> str:
-    return str(Path(sys.executable).with_name(name))
+    return connected(home, SuperLink(address, credentials.ca))
 
 
 def _superlink(credentials: Credentials, port: int) -> list[str]:
     return [
-        _program("flower-superlink"),
+        program("flower-superlink"),
         *("--ssl-ca-certfile", str(credentials.ca)),
         *("--ssl-certfile", str(credentials.certificate)),
         *("--ssl-keyfile", str(credentials.key)),
@@ -196,13 +166,7 @@ def _superlink(credentials: Credentials, port: int) -> list[str]:
 
 def _submission(rundir: RunDir) -> list[str]:
     settings = f"prepared-root='{rundir.root}'"
-    return [_program("flwr"), "run", str(APP), CONNECTION, "--stream", "--run-config", settings]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+    return [program("flwr"), "run", str(APP), CONNECTION, "--stream", "--run-config", settings]
 
 
 def _listens(session: Session, port: int, timeout: float) -> bool:

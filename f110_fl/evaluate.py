@@ -114,14 +114,15 @@ def _networks(names: Iterable[str]) -> list[str]:
 
 
 def _table(found: Mapping[str, Any]) -> Any:
-    """Lay the report out, a row a car."""
+    """Lay the report out, a row a car; scripted cars have no task: finishing is their success."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
     for name in ("car", "episodes", "success (95 %)", "crash (95 %)", "return", "laps", "lap time"):
         table.add_column(name, justify="right")
     for car, entry in found.items():
-        rates = [entry["outcomes"][outcome] for outcome in ("success", "crash")]
+        success = "success" if "return" in entry else "finished"
+        rates = [entry["outcomes"][outcome] for outcome in (success, "crash")]
         laps, returns = entry.get("lap_time"), entry.get("return")
         table.add_row(
             car,

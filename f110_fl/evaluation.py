@@ -98,14 +98,15 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
 def report(episodes: Sequence[Finished], cars: Iterable[str]) -> dict[str, dict[str, object]]:
     """Return what an evaluation amounts to, by car, ready for JSON.
 
-    Rates are ``{"rate", "low", "high", "count"}`` with Wilson's 95 % interval, for each outcome
-    that occurred; ``return`` has mean and standard deviation; lap times are in s.
+    Rates are ``{"rate", "low", "high", "count"}`` with Wilson's 95 % interval, for success,
+    finished, crash and whatever else occurred; ``return`` has mean and standard deviation;
+    lap times are in s.
     """
     found: dict[str, dict[str, object]] = {}
     for car in cars:
         outcomes = [episode.outcomes[car] for episode in episodes]
         rates: dict[str, object] = {}
-        for outcome in sorted({"success", "crash", *outcomes}):
+        for outcome in sorted({"success", "finished", "crash", *outcomes}):
             count = outcomes.count(outcome)
             low, high = wilson_interval(count, len(outcomes))
             rates[outcome] = {

@@ -17,7 +17,8 @@ METRICS: Final = "metrics"
 ROUND: Final = "server-round"
 EPISODES: Final = "episodes"
 SCENARIO: Final = "scenario"
-ROOT: Final = "root"
+ROOT: Final = "root"  # the run's directory where the server is
+RUN: Final = "run"  # the run's name, for a client that keeps its state elsewhere
 
 # Keys of the answer to a query.
 CLIENT_ID: Final = "client-id"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from f110_fl.learner_config import LearnerConfig, PPOConfig, TD3Config
+from itertools import product
+from typing import Any
+
+from f110_fl.learner_config import DQNConfig, LearnerConfig, PPOConfig, SACConfig, TD3Config
 from f110_fl.learners import Learner
 from f110_fl.scenario import Scenario
 from sim.config import EnvConfig
@@ -20,20 +23,22 @@ def policy_format(config: LearnerConfig, env: EnvConfig) -> PolicyFormat:
     Returns:
         The format, which names tensors as `Learner.tensors` does.
     """
+    network, hidden = "actor", tuple[int, ...]()
+    how: dict[str, Any] = {"activation": "relu", "output": "tanh"}
     match config:
-        case TD3Config():
-            layers, activation, output = len(config.hidden), "relu", "tanh"
+        case TD3Config() | SACConfig():  # of SAC's outputs the means come first
+            hidden = config.hidden
         case PPOConfig():
-            layers, activation, output = len(config.actor_hidden), config.activation, "clip"
+            hidden = config.actor_hidden
+            how |= {"activation": config.activation, "output": "clip"}
+        case DQNConfig():
+            network, hidden = "critic", config.hidden
+            actions = list(product(config.actions.steering, config.actions.speed))
+            how |= {"output": "argmax", "actions": actions, "duelling": config.duelling}
+    name = f"model/{network}"
+    layers = [(f"{name}/weights.{i}", f"{name}/biases.{i}") for i in range(len(hidden) + 1)]
     return PolicyFormat.model_validate(
-        {
-            "layers": [
-                (f"model/actor/weights.{i}", f"model/actor/biases.{i}") for i in range(layers + 1)
-            ],
-            "activation": activation,
-            "output": output,
-            "observation": observation_parts(env),
-        }
+        {"layers": layers, "observation": observation_parts(env), **how}
     )
 
 

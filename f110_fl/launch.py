@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import secrets
 import shlex
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Final
 
 from f110_fl.errors import UserError
 from f110_fl.files import locked, write_atomic
@@ -19,6 +22,13 @@ from f110_fl.rundir import LOCK, RunDir
 from f110_fl.scenario import Scenario
 
 LOCK_POLL = 0.1  # s between two tries to lock a directory
+# Makes numba, which reads it when it is imported, keep kernels where every copy of the same
+# sources finds them: this project's and those that Flower installs.
+KERNEL_CACHE: Final = {
+    "NUMBA_CACHE_LOCATOR_CLASSES": (
+        "f110_fl.kernel_cache.SourcesLocator, InTreeCacheLocator, UserWideCacheLocator"
+    )
+}
 
 
 def run_root(scenario: Scenario) -> Path:
@@ -50,6 +60,7 @@ def check_environment(scenario: Scenario) -> None:
     """
     import numpy as np
 
+    os.environ.update(KERNEL_CACHE)  # for the children, too
     from sim.layout import COMMAND_SIZE
     from sim.race import Race
 
@@ -121,6 +132,13 @@ def claimed(scenario: Scenario, rundir: RunDir, *, resumed: bool = False) -> Ite
                 with locked(directory / LOCK, wait=True):
                     trim_episodes(directory)
         yield
+
+
+def identity(rundir: RunDir) -> str:
+    """Return the run's name for clients elsewhere, made when it is first asked for."""
+    if not rundir.identity.exists():
+        write_atomic(rundir.identity, f"{rundir.root.name}-{secrets.token_hex(4)}")
+    return rundir.identity.read_text(encoding="utf-8")
 
 
 def summary(scenario: Scenario, rundir: RunDir) -> list[str]:

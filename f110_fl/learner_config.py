@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from sim.config import Config
 
@@ -204,6 +204,15 @@ class DQNConfig(OffPolicyConfig):
     )
 
 
+class LstmConfig(Config):
+    """A memory before the hidden layers of actor and critic, one each."""
+
+    units: int = Field(128, ge=1, description="Width. [units]")
+    sequence: int = Field(
+        16, ge=1, description="Steps that gradients flow back; divides rollout_steps. [steps]"
+    )
+
+
 class PPOConfig(Config):
     """Proximal policy optimisation (Schulman et al. 2017), Stable-Baselines3's defaults."""
 
@@ -211,6 +220,7 @@ class PPOConfig(Config):
     actor_hidden: Widths = Field((64, 64), description="Widths of the actor's layers. [units]")
     critic_hidden: Widths = Field((64, 64), description="Widths of the critic's layers. [units]")
     activation: Literal["tanh", "relu"] = Field("tanh", description="Of the hidden layers. [-]")
+    lstm: LstmConfig | None = Field(None, description="Memory; null: none. [-]")
     orthogonal_init: bool = Field(
         True, description="Orthogonal initial weights, or uniform in 1/sqrt(inputs). [bool]"
     )
@@ -248,6 +258,15 @@ class PPOConfig(Config):
     target_kl: Positive | None = Field(
         None, description="An update stops at 1.5 times this divergence; null: never. [nat]"
     )
+
+    @model_validator(mode="after")
+    def _sequences(self) -> PPOConfig:
+        if self.lstm and self.rollout_steps % self.lstm.sequence:
+            raise ValueError(
+                f"rollout_steps {self.rollout_steps} is no multiple of lstm.sequence "
+                f"{self.lstm.sequence}"
+            )
+        return self
 
 
 LearnerConfig = Annotated[

@@ -20,6 +20,7 @@ from typing import Any
 from f110_fl.errors import UserError
 
 STOP_GRACE = 10.0  # s from asking a child to end until it is killed
+_PR_SET_PDEATHSIG = 1  # of prctl(2)
 _PR_SET_CHILD_SUBREAPER = 36  # of prctl(2)
 PARENT_POLL = 1.0  # s between a child's looks for its parent
 REASON_LENGTH = 2000  # characters; a pipe takes them at once, so that a child never waits
@@ -91,6 +92,12 @@ def adopt_orphans() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def die_with_parent() -> None:
+    """Have this process killed when its parent is gone (Linux; elsewhere, do nothing)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def end_orphans() -> None:

@@ -30,6 +30,11 @@ class RunDir:
         return self.root / LOCK
 
     @property
+    def identity(self) -> Path:
+        """The run's name for clients that keep their state elsewhere; no two runs share one."""
+        return self.root / "identity"
+
+    @property
     def rounds(self) -> Path:
         """One JSON line for each completed round."""
         return self.root / "rounds.jsonl"

@@ -29,6 +29,10 @@ class WandbSink:
     def __init__(self, scenario: Scenario, rundir: RunDir) -> None:
         self._scenario = scenario
         self._rundir = rundir
+        # An agent of a sweep gives this process one run; what it is judged by is logged there.
+        swept = "WANDB_SWEEP_ID" in os.environ
+        judged = "server" if scenario.federated.enabled else "client_00"
+        self._only = judged if swept else None
         self._time = time.strftime("%Y%m%d-%H%M%S")
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
@@ -50,6 +54,8 @@ class WandbSink:
         try:
             while (event := self._events.get()) is not None:
                 role, values = _log_values(event)
+                if self._only not in (None, role):
+                    continue
                 if role not in runs:
                     runs[role] = self._start(role)
                 runs[role].log(values)

@@ -35,8 +35,8 @@ class Roster:
         """
         nodes = list(grid.get_node_ids())
         self._ask(grid, [node for node in nodes if node not in self._client_of])
-        known = [node for node in nodes if node in self._client_of]
-        return {self._client_of[node]: node for node in known}
+        present = set(nodes)
+        return {client: node for node, client in self._client_of.items() if node in present}
 
     def wait(self, grid: Grid, total: int | None, least: int, timeout: float) -> None:
         """Wait until all clients are there, or, at the end of the wait, enough of them.
@@ -48,11 +48,17 @@ class Roster:
             timeout: Longest wait, s.
 
         Raises:
-            UserError: If fewer than ``least`` clients are there when the wait ends.
+            UserError: If fewer than ``least`` clients are there when the wait ends, or
+                clients were started for a federation of another size.
         """
         deadline = time.monotonic() + timeout
         while True:
             present = self.online(grid)
+            if total and self.total and total != self.total:
+                raise UserError(
+                    f"the run is for {total} clients, but clients were started with "
+                    f"--total-clients {self.total}"
+                )
             total = total or self.total
             missing = sorted(set(range(total or 1)) - set(present))
             if total is not None and not missing:

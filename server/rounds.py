@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,17 +32,23 @@ class RoundRecorder:
         rundir: The run's directory.
         imposed: Tensors that a sync sets on every client without sending them, the zeroed
             moments; they complete ``global.safetensors``.
+        on_round: Called with what is in ``metrics.json`` after each round.
 
     Attributes:
         resumed_from: The last completed round when the run was opened, 0 for a new one.
     """
 
     def __init__(
-        self, scenario: Scenario, rundir: RunDir, imposed: Mapping[str, torch.Tensor]
+        self,
+        scenario: Scenario,
+        rundir: RunDir,
+        imposed: Mapping[str, torch.Tensor],
+        on_round: Callable[[dict[str, Any]], None] = lambda _: None,
     ) -> None:
         self.scenario = scenario
         self.rundir = rundir
         self.imposed = dict(imposed)
+        self._on_round = on_round
         self.resumed_from = 0
         if rundir.server.exists():
             summary = json.loads(read_metadata(rundir.server)["summary"])
@@ -86,6 +92,7 @@ class RoundRecorder:
         state = prefixed("global", tensors) | prefixed("rule", rule_state(rule))
         write_tensors(self.rundir.server, state, {"summary": json.dumps(summary)})
         append_line(self.rundir.rounds, json.dumps(summary))
+        self._on_round(details)
 
     def _mend_rounds(self, last: dict[str, Any]) -> None:
         """Make ``rounds.jsonl`` end with the last committed round."""

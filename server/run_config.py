@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any, Final
 
 from f110_fl.errors import UserError
 from f110_fl.launch import refuse_used, run_root
-from f110_fl.loading import load_scenario
+from f110_fl.loading import load_scenario, parse_resolved
 from f110_fl.overrides import FLAGS, VARIABLES, Override, environment_overrides
 from f110_fl.rundir import RunDir
 from f110_fl.scenario import Scenario
+from f110_fl.settle import settle_resumed
 
 log = logging.getLogger("flwr")
 
@@ -61,6 +63,26 @@ def settle(run_config: Mapping[str, Any], clients: int) -> tuple[Scenario, RunDi
     refuse_used(rundir.root)
     log.info("Run directory: %s", rundir.root)
     return scenario, rundir
+
+
+def settle_submitted(run_config: Mapping[str, Any]) -> tuple[Scenario, RunDir, bool]:
+    """Return the scenario that ``run.py --superlink`` submitted, its directory, if it goes on.
+
+    Raises:
+        UserError: If the directory is used, or there is nothing in it to go on with.
+    """
+    root = str(run_config["submitted-resume"])
+    if not root:
+        scenario = parse_resolved(str(run_config["submitted"]), "the submitted scenario")
+        rundir = RunDir(run_root(scenario))
+        refuse_used(rundir.root)
+        return scenario, rundir, False
+    episodes = str(run_config["submitted-episodes"]) or None
+    arguments = Namespace(
+        resume=root, scenario=None, episodes=episodes, max_parallel=None, engine="deployment"
+    )
+    settled = settle_resumed(arguments, {})
+    return settled.scenario, settled.rundir, True
 
 
 def _clients(clients: int) -> Override:

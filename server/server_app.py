@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from f110_fl import exchange, sharing
+from f110_fl import announce, exchange, sharing
 from f110_fl.errors import UserError
 from f110_fl.federated_config import FederatedConfig
-from f110_fl.loading import parse_resolved
+from f110_fl.loading import dump_scenario, parse_resolved
 from f110_fl.rundir import RunDir
 from f110_fl.scenario import Scenario
 from server.roster import Roster
 from server.rounds import RoundRecorder
-from server.run_config import settle
+from server.run_config import settle, settle_submitted
 from server.strategy import FederatedStrategy
 
 log = logging.getLogger("flwr")
@@ -31,6 +34,9 @@ def main(grid: Grid, context: Context) -> None:
     prepared_root = str(context.run_config["prepared-root"])
     if prepared_root:
         run_prepared(grid, Path(prepared_root))
+        return
+    if context.run_config["submitted"] or context.run_config["submitted-resume"]:
+        run_submitted(grid, context.run_config)
         return
     roster, defaults = Roster(), FederatedConfig()
     try:
@@ -46,6 +52,36 @@ def main(grid: Grid, context: Context) -> None:
         serve(grid, scenario, rundir, roster)
 
 
+def run_submitted(grid: Grid, run_config: Mapping[str, Any]) -> None:
+    """Run what ``run.py --superlink`` submitted, and announce how it goes.
+
+    Raises:
+        UserError: For settings that cannot be used here, or if too few clients connect.
+        RuntimeError: If a round ends with too few usable replies.
+    """
+    from f110_fl.launch import check_environment, claimed, completed_rounds
+    from f110_fl.tracking import recorded
+
+    try:
+        scenario, rundir, resumed = settle_submitted(run_config)
+        check_environment(scenario)
+        with claimed(scenario, rundir, resumed=resumed), recorded(scenario, rundir):
+            announce.announce(
+                announce.STARTED,
+                root=str(rundir.root),
+                scenario=dump_scenario(scenario),
+                rounds=completed_rounds(rundir),
+            )
+            run_prepared(grid, rundir.root, partial(_announce, announce.ROUND))
+    except (UserError, RuntimeError) as error:
+        announce.announce(announce.FAILED, message=str(error))
+        raise
+
+
+def _announce(kind: str, values: dict[str, Any]) -> None:
+    announce.announce(kind, **values)
+
+
 def prepared(root: Path) -> ServerApp:
     """Return a ServerApp for a run whose directory already holds its ``config.json``."""
     prepared_app = ServerApp()
@@ -57,7 +93,9 @@ def prepared(root: Path) -> ServerApp:
     return prepared_app
 
 
-def run_prepared(grid: Grid, root: Path) -> None:
+def run_prepared(
+    grid: Grid, root: Path, on_round: Callable[[dict[str, Any]], None] = lambda _: None
+) -> None:
     """Wait for the clients of the run in ``root`` and run it, or what is left of it.
 
     Raises:
@@ -68,10 +106,16 @@ def run_prepared(grid: Grid, root: Path) -> None:
     federated = scenario.federated
     roster = Roster()
     roster.wait(grid, federated.clients, federated.min_clients, federated.connect_timeout)
-    serve(grid, scenario, rundir, roster)
+    serve(grid, scenario, rundir, roster, on_round)
 
 
-def serve(grid: Grid, scenario: Scenario, rundir: RunDir, roster: Roster) -> None:
+def serve(
+    grid: Grid,
+    scenario: Scenario,
+    rundir: RunDir,
+    roster: Roster,
+    on_round: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> None:
     """Run the rounds that are left and leave their files in ``rundir``.
 
     Args:
@@ -79,6 +123,7 @@ def serve(grid: Grid, scenario: Scenario, rundir: RunDir, roster: Roster) -> Non
         scenario: The resolved scenario.
         rundir: The run's directory.
         roster: The clients.
+        on_round: Called after each round with what is in its ``metrics.json``.
 
     Raises:
         RuntimeError: If a round ends with too few usable replies.
@@ -94,7 +139,7 @@ def serve(grid: Grid, scenario: Scenario, rundir: RunDir, roster: Roster) -> Non
     zeroed = sharing.select(tensors, sharing.zeroed_names(tensors, federated))
     imposed = {name: torch.zeros_like(tensor) for name, tensor in zeroed.items()}
     averaged = sharing.select(tensors, sharing.averaged_names(tensors, federated))
-    recorder = RoundRecorder(scenario, rundir, imposed)
+    recorder = RoundRecorder(scenario, rundir, imposed, on_round)
     strategy = FederatedStrategy(scenario, roster, recorder)
     arrays = recorder.restore(strategy.rule, exchange.to_arrays(averaged))
     left = scenario.rounds - recorder.resumed_from

@@ -13,6 +13,7 @@ from flwr.serverapp.strategy import Strategy
 from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 
 from f110_fl import exchange, sharing
+from f110_fl.launch import identity
 from f110_fl.loading import dump_scenario
 from f110_fl.scenario import Scenario
 from server.chosen import Chosen
@@ -82,6 +83,7 @@ class FederatedStrategy(Strategy):
         config[exchange.EPISODES] = self.scenario.round_episodes(number)
         config[exchange.SCENARIO] = self._scenario_text
         config[exchange.ROOT] = str(self.recorder.rundir.root)
+        config[exchange.RUN] = identity(self.recorder.rundir)
         # The rule may keep the arrays and add to the config; whom to ask is settled.
         networks, _ = _split(arrays)
         list(self._aggregator.configure_train(number, networks, config, Chosen(grid, nodes)))

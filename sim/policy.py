@@ -59,6 +59,11 @@ class PolicyFormat(Config):
     actions: tuple[tuple[float, float], ...] = Field(
         (), description="Actions to choose from, for argmax, each in [-1, 1]^2. [-]"
     )
+    duelling: bool = Field(
+        False,
+        description="For argmax: the last hidden layer is there twice, for the state's value and "
+        "for the advantages, and the last layer's first row is the value's. [bool]",
+    )
     observation: tuple[tuple[ObservationPart, int], ...] = Field(
         (), description="Parts of the observation and their sizes; none: the environment's. [-]"
     )
@@ -74,6 +79,8 @@ class PolicyFormat(Config):
             raise ValueError(f"output {self.output!r} with {len(self.actions)} actions")
         if any(not -1.0 <= value <= 1.0 for action in self.actions for value in action):
             raise ValueError("actions must be in [-1, 1]")
+        if self.duelling and (self.output != "argmax" or len(self.layers) < 2):
+            raise ValueError("duelling needs argmax and a hidden layer")
         return self
 
     @property
@@ -138,15 +145,17 @@ def make_policy(form: PolicyFormat, tensors: Mapping[str, ArrayLike]) -> Policy:
             raise PolicyError(f"tensor {name!r} has shape {found[name].shape}, needed is {needed}")
 
     width = inputs
-    for weights, biases in form.layers:
+    for i, (weights, biases) in enumerate(form.layers):
         outputs = len(found[weights]) if found[weights].ndim else 0
         check(weights, (outputs, width))
         check(biases, (outputs,))
         width = outputs
+        if form.duelling and i == len(form.layers) - 2:
+            width = outputs // 2
     for vector in (form.mean, form.scale):
         if vector is not None:
             check(vector, (inputs,))
-    needed = len(form.actions) or COMMAND_SIZE
+    needed = len(form.actions) + form.duelling or COMMAND_SIZE
     if width < needed or (form.actions and width > needed):
         raise PolicyError(f"output {form.output!r} of {width} numbers, needed are {needed}")
     stated = sum(size for _, size in form.observation)
@@ -247,6 +256,10 @@ def make_network(policy: Policy) -> Network:
     size = policy.observation_size
     weights = [tensors[name] for name, _ in form.layers]
     biases = [tensors[name] for _, name in form.layers]
+    if form.duelling:  # the value is the same for all actions: their advantages decide
+        half = len(biases[-2]) // 2
+        weights[-2:] = weights[-2][half:], weights[-1][1:]
+        biases[-2:] = biases[-2][half:], biases[-1][1:]
     return Network(
         sizes=np.array([size, *map(len, biases)], np.int64),
         weights=np.concatenate([matrix.T.ravel() for matrix in weights]),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from child_targets import limited
 from conftest import SMALL, merge
 
 from f110_fl import checkpoint
@@ -142,12 +142,6 @@ def test_a_full_disk_leaves_the_last_checkpoint(
         assert contents(rundir)["state.safetensors"] == contents(straight)["state.safetensors"]
 
 
-def limited(root: Path, limit: int) -> None:
-    """What a child runs: a replica that cannot write files beyond a size."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    run_replica(root, 0)
-
-
 def test_a_file_too_large_ends_a_child_with_one_line(tmp_path: Path, straight: RunDir) -> None:
     """The operating system's own refusal, through the child's report, with no traceback."""
     rundir = RunDir(tmp_path / "run")
@@ -229,8 +223,9 @@ def test_a_checkpoint_says_what_it_holds(straight: RunDir) -> None:
     assert learner["algorithm"] == "td3"
     assert learner["hidden"] == [16, 16]
     assert learner["action_size"] == 2
-    weight = read_tensors(straight.client(0) / "state.safetensors")
-    assert weight["car_0/model/actor/layers.0.weight"].shape == (16, learner["observation_size"])
+    tensors = read_tensors(straight.client(0) / "state.safetensors")
+    actor = [t.shape for name, t in tensors.items() if name.startswith("car_0/model/actor/")]
+    assert (16, learner["observation_size"]) in actor
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,7 @@ def test_the_last_info_holds_the_outcome() -> None:
                 "return": -25.0,
                 "laps": 0,
                 "lap_times": [],
+                "track": 0,
             }
         },
     )
@@ -129,7 +130,7 @@ def test_agents_that_are_done_leave_and_stay_away() -> None:
     _, rewards, terminated, truncated, infos = env.step(stand)
     assert terminated == {"car_0": True, "car_1": False}
     assert truncated == {"car_0": False, "car_1": False}
-    crash = {"outcome": "crash", "steps": 1, "return": 0.0, "laps": 0, "lap_times": []}
+    crash = {"outcome": "crash", "steps": 1, "return": 0.0, "laps": 0, "lap_times": [], "track": 0}
     assert infos == {"car_0": crash, "car_1": {}}
     assert rewards == {"car_0": 0.0, "car_1": 0.0}
     assert env.agents == ["car_1"]

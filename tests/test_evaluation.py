@@ -70,7 +70,7 @@ def test_a_report_by_hand() -> None:
     )["a"]
     outcomes: Any = found["outcomes"]
     assert {name: rate["count"] for name, rate in outcomes.items()} == {
-        "success": 2, "crash": 0, "time_limit": 1
+        "success": 2, "finished": 0, "crash": 0, "time_limit": 1
     }  # fmt: skip
     assert outcomes["success"]["rate"] == pytest.approx(2 / 3)
     assert found["return"] == {"mean": pytest.approx(2.0), "sd": pytest.approx((2 / 3) ** 0.5)}

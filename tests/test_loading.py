@@ -131,23 +131,23 @@ def test_a_scenario_states_only_what_differs(tmp_path):
         ),
         (  # discriminated unions
             "env:\n  track:\n    kind: circel\n",
-            "s.yaml:5: env.track.kind: found 'circel' (text); "
-            "allowed: line2, circle, oval, random, centerline, map (did you mean 'circle'?)",
+            "s.yaml:5: env.track.kind: found 'circel' (text); allowed: "
+            "line2, circle, oval, random, centerline, map, several (did you mean 'circle'?)",
         ),
         (
             "env:\n  track: {kind: 5}\n",
             "s.yaml:4: env.track.kind: found 5 (whole number); "
-            "allowed: line2, circle, oval, random, centerline, map",
+            "allowed: line2, circle, oval, random, centerline, map, several",
         ),
         (
             "env:\n  track: {radius: 3}\n",
             "s.yaml:4: env.track.kind: is missing; "
-            "allowed: line2, circle, oval, random, centerline, map",
+            "allowed: line2, circle, oval, random, centerline, map, several",
         ),
         (
             "env:\n  track: circle\n",
             "s.yaml:4: env.track: found 'circle' (text); "
-            "allowed: a mapping with kind: line2, circle, oval, random, centerline, map"
+            "allowed: a mapping with kind: line2, circle, oval, random, centerline, map, several"
             " (did you mean 'circle'?)",
         ),
         (
@@ -323,6 +323,15 @@ def test_files_of_lanes_and_racelines_are_relative_to_the_scenario(tmp_path):
     assert "env.track.file: found 'b.csv'" in complaint(
         tmp_path, text.replace("file: a", "file: b")
     )
+    text = BASE + (
+        "env:\n  track:\n    kind: several\n    tracks:\n      - {kind: oval}\n"
+        "      - {kind: centerline, file: a.csv}\n"
+    )
+    assert load(tmp_path, text).env.track.tracks[1].file == str(tmp_path.resolve() / "a.csv")
+    message = complaint(tmp_path, text.replace("a.csv", "b.csv"))
+    assert message.startswith("s.yaml:8: env.track.tracks[1].file: found 'b.csv', no such file in ")
+    message = complaint(tmp_path, text.replace("oval", "ovol"))
+    assert message.startswith("s.yaml:7: env.track.tracks[0].kind: found 'ovol' (text); allowed: ")
 
 
 def test_overrides_win_and_later_ones_win_over_earlier(tmp_path):

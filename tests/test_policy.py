@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from f110_fl.export import checkpoint_metadata, export_policy
 from f110_fl.files import write_tensors
-from f110_fl.learner_config import PPOConfig, TD3Config
+from f110_fl.learner_config import DQNConfig, NoisyNets, PPOConfig, SACConfig, TD3Config
 from f110_fl.learners import make_learner
 from f110_fl.loading import load_scenario
 from f110_fl.records import prefixed
@@ -105,14 +105,17 @@ def test_acts_as_its_layers_say(sizes, activation, output, normaliser, limit, se
         TD3Config(hidden=(64, 32), warmup_steps=0),
         PPOConfig(actor_hidden=(32, 16), activation="tanh"),
         PPOConfig(actor_hidden=(32,), activation="relu"),
+        SACConfig(hidden=(32, 16)),
+        DQNConfig(hidden=(32, 16), duelling=False),
+        DQNConfig(hidden=(32,), duelling=True, exploration=NoisyNets()),
     ],
-    ids=["td3", "ppo-tanh", "ppo-relu"],
+    ids=["td3", "ppo-tanh", "ppo-relu", "sac", "dqn", "duelling-noisy"],
 )
 def test_an_exported_policy_is_the_learners_own(config):
     learner = make_learner(config, SIZE, 2, np.random.SeedSequence(3), num_envs=2)
     with torch.no_grad():  # biases start at 0 otherwise
         for name, tensor in learner.tensors().items():
-            if name.startswith("model/actor/"):
+            if name.startswith(("model/actor/", "model/critic/")):
                 tensor.add_(0.1 * torch.randn(tensor.shape, generator=torch.Generator()))
     policy = export_policy(learner, config, ENV)
     rows = np.random.default_rng(0).uniform(-1, 1, (50, SIZE)).astype(np.float32)
@@ -121,7 +124,7 @@ def test_an_exported_policy_is_the_learners_own(config):
     before = policy.act(rows)
     np.testing.assert_allclose(before, acting.act(rows, np.arange(50)), atol=1e-6, rtol=0)
     with torch.no_grad():
-        learner.tensors()["model/actor/biases.0"].add_(1.0)
+        learner.tensors()[policy.form.layers[-1][1]][:1].add_(9.0)
     assert np.array_equal(policy.act(rows), before)  # a copy
 
 
@@ -293,6 +296,19 @@ def test_its_file_is_relative_to_the_scenario(write_scenario: Callable[..., Path
     assert json.loads(scenario.model_dump_json())["env"]["cars"][1]["driver"] == driver | {
         "checkpoint": found.checkpoint
     }
+
+
+def test_two_streams_are_for_choices_and_their_shapes_are_checked():
+    changes = {"output": "argmax", "actions": [(0, 0), (0, 1)], "duelling": True}
+    form = PolicyFormat.model_validate(FORM.model_dump() | changes)
+    good = GOOD | {"w1": np.ones((3, 2)), "b1": np.ones(3)}
+    make_policy(form, good)
+    with pytest.raises(PolicyError, match=r"'w1' has shape \(3, 4\), needed is \(3, 2\)"):
+        make_policy(form, good | {"w1": np.ones((3, 4))})
+    with pytest.raises(PolicyError, match="output 'argmax' of 2 numbers, needed are 3"):
+        make_policy(form, good | {"w1": np.ones((2, 2)), "b1": np.ones(2)})
+    with pytest.raises(ValueError, match="duelling needs argmax"):
+        PolicyFormat.model_validate(FORM.model_dump() | {"duelling": True})
 
 
 def test_metadata_states_what_is_not_the_default():

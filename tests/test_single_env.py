@@ -46,7 +46,7 @@ def test_is_the_parallel_environment_with_one_agent() -> None:
             action = rng.uniform(-1, 1, 2).astype(np.float32)
             found = env.step(action)
             expected = [part["car_0"] for part in parallel.step({"car_0": action})]
-        assert set(found[-1]) == {"outcome", "steps", "return", "laps", "lap_times"}
+        assert set(found[-1]) == {"outcome", "steps", "return", "laps", "lap_times", "track"}
 
 
 def test_an_unseeded_start_tells_its_seed() -> None:

@@ -123,6 +123,16 @@ def test_a_run_for_each_client_and_one_for_the_server(wandb: Wandb, tmp_path: Pa
     assert wandb.threads == {"wandb"}  # never the one that watches the run
 
 
+@pytest.mark.parametrize(("enabled", "role"), [(True, "server"), (False, "client_00")])
+def test_a_sweep_has_one_run(
+    wandb: Wandb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enabled: bool, role: str
+) -> None:
+    monkeypatch.setenv("WANDB_SWEEP_ID", "a sweep")
+    changes = {"federated": {"enabled": enabled}}
+    record(Scenario.model_validate(merge(SMALL, changes)), tmp_path)
+    assert [run.options["name"] for run in wandb.runs] == [role]
+
+
 def test_what_is_logged(wandb: Wandb, tmp_path: Path) -> None:
     record(scenario(), tmp_path)
     first, _, server = (run.logged for run in wandb.runs)

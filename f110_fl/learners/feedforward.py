@@ -17,7 +17,7 @@ Int = NDArray[np.int64]
 
 
 class FeedForwardMean:
-    """Means of a policy's actions in N environments; implements ``ppo.Mean``."""
+    """Means of a policy's actions in N environments."""
 
     def __init__(self, actor: GaussianActor, num_envs: int) -> None:
         self._pass = MlpPass(actor, num_envs)
@@ -36,7 +36,7 @@ class FeedForwardMean:
 
 
 class FeedForward:
-    """Actor and critic on the samples of a rollout; implements ``ppo.Model``.
+    """Actor and critic on the samples of a rollout.
 
     Args:
         actor: Its parameters have gradients to write to, as the critic's.
@@ -49,6 +49,7 @@ class FeedForward:
         self._observations = torch.from_numpy(rollout.observation).flatten(0, 1)
         self._resize(1)
         self.mean = FeedForwardMean(actor, len(rollout.latest))
+        self.reset = self.mean.reset
 
     def _resize(self, rows: int) -> None:
         self._actor_pass = MlpPass(self._actor, rows)
@@ -109,12 +110,6 @@ class FeedForward:
         """
         self._actor_pass.backward(torch.from_numpy(d_mean))
         self._critic_pass.backward(torch.from_numpy(d_value))
-
-    def ended(self, envs: Int) -> None:
-        """Do nothing: it remembers nothing."""
-
-    def finish(self) -> None:
-        """Do nothing: it remembers nothing."""
 
     def local_state(self) -> dict[str, Tensor]:
         """Nothing."""

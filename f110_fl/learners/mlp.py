@@ -120,11 +120,15 @@ class MlpPass:
             x = output
         return x
 
-    def backward(self, gradient: Tensor) -> None:
+    def backward(self, gradient: Tensor) -> Tensor:
         """Write the parameters' gradients, which must exist, over what they were.
 
         Args:
             gradient: (B, last size), of the loss by the output of the latest `forward`.
+
+        Returns:
+            The gradient by the first layer's output before its activation, (B, its size), valid
+            until the next call: times that layer's weights, it is the gradient by the input.
         """
         for layer in range(len(self._weights) - 1, -1, -1):
             x = self._outputs[layer - 1] if layer else self._input
@@ -139,3 +143,4 @@ class MlpPass:
                 else:
                     delta.mul_(torch.sign(x, out=slope))
                 gradient = delta
+        return gradient

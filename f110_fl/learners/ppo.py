@@ -24,6 +24,7 @@ from f110_fl.learners.base import (
     unpack_generator,
 )
 from f110_fl.learners.feedforward import FeedForward, FeedForwardMean
+from f110_fl.learners.lstm import Lstm
 from f110_fl.learners.mlp import GaussianActor, Mlp
 from f110_fl.learners.networks import (
     JointAdam,
@@ -33,6 +34,7 @@ from f110_fl.learners.networks import (
     named_tensors,
 )
 from f110_fl.learners.normaliser import Normaliser
+from f110_fl.learners.recurrent import Recurrent, RecurrentMean
 from f110_fl.learners.rollout import Rollout, generalised_advantages
 from f110_fl.learners.schedules import rate_factor
 from f110_fl.learners.surrogate import LOG_SQRT_2_PI, Losses, Samples, Surrogate, entropy
@@ -70,7 +72,10 @@ class PPO:
         self._explore_rng = np.random.default_rng(explore)
         self._shuffle_rng = np.random.default_rng(shuffle)
         generator = torch.Generator().manual_seed(int(initial.generate_state(1)[0]))
-        self.actor, self.critic = _networks(config, observation_size, action_size, generator)
+        self.actor, self.critic = _heads(config, observation_size, action_size, generator)
+        lstms = _memories(config, observation_size, generator)
+        if lstms is not None:
+            self.actor.lstm, self.critic.lstm = lstms
         networks = {"actor": self.actor, "critic": self.critic}
         optimizers = {
             name: make_adam(network, config.learning_rate, config.adam_epsilon)
@@ -87,7 +92,13 @@ class PPO:
             rewards=config.normalise_rewards,
         )
         self._tensors |= self.normaliser.tensors()
-        self._model = FeedForward(self.actor, self.critic, self.rollout)
+        self._model: FeedForward | Recurrent
+        if config.lstm is None or lstms is None:
+            self._model = FeedForward(self.actor, self.critic, self.rollout)
+        else:
+            self._model = Recurrent(
+                self.actor, self.critic, lstms, self.rollout, config.lstm.sequence
+            )
         self._surrogate = Surrogate(config, 1, action_size)
         self._noise = np.zeros((num_envs, action_size), np.float32)
         self._log_std = self.actor.log_std.detach().numpy()
@@ -125,6 +136,9 @@ class PPO:
             raise LearningError(f"reward is not finite at step {self.steps}")
         self.normaliser.count_rewards(transitions)
         self.rollout.complete(transitions, self.normaliser.rewards(transitions.reward))
+        ended = transitions.terminated | transitions.truncated
+        if ended.any():
+            self._model.reset(transitions.envs[ended])
 
     def policy(self, num_envs: int) -> GreedyPolicy:
         """Return the policy of mean actions; see ``Learner.policy``."""
@@ -272,7 +286,7 @@ class PPO:
         unpack_generator(self._explore_rng, entry(state, "explore_rng"))
         unpack_generator(self._shuffle_rng, entry(state, "shuffle_rng"))
 
-    def _parts(self) -> dict[str, Rollout | Normaliser | FeedForward]:
+    def _parts(self) -> dict[str, Rollout | Normaliser | FeedForward | Recurrent]:
         return {"rollout": self.rollout, "normaliser": self.normaliser, "model": self._model}
 
     def write_journal(self) -> None:
@@ -285,7 +299,7 @@ class PPO:
 class GreedyPolicy:
     """Takes the mean action; implements ``f110_fl.learners.base.Policy``."""
 
-    def __init__(self, mean: FeedForwardMean, normaliser: Normaliser) -> None:
+    def __init__(self, mean: FeedForwardMean | RecurrentMean, normaliser: Normaliser) -> None:
         self._mean = mean
         self._normaliser = normaliser
         self.reset = mean.reset
@@ -300,19 +314,36 @@ def _bounded(action: Array) -> Array:
     return np.minimum(np.maximum(action, -1.0), 1.0)  # np.clip takes three times as long
 
 
-def _networks(
+def _heads(
     config: PPOConfig, observation_size: int, action_size: int, generator: torch.Generator
 ) -> tuple[GaussianActor, Mlp]:
-    """Return actor and critic with their first weights."""
+    """Return actor and critic, without their memories, with their first weights."""
+    inputs = observation_size if config.lstm is None else config.lstm.units
     gains = (0.01, 1.0) if config.orthogonal_init else (None, None)
     actor = GaussianActor(
-        (observation_size, *config.actor_hidden, action_size),
+        (inputs, *config.actor_hidden, action_size),
         config.activation,
         gains[0],
         config.initial_log_std,
         generator,
     )
-    critic = Mlp(
-        (observation_size, *config.critic_hidden, 1), config.activation, gains[1], generator
+    critic = Mlp((inputs, *config.critic_hidden, 1), config.activation, gains[1], generator)
+    return actor, critic
+
+
+def _memories(
+    config: PPOConfig, observation_size: int, generator: torch.Generator
+) -> tuple[Lstm, Lstm] | None:
+    """Return the memories of actor and critic with their first weights; None: none."""
+    if config.lstm is None:
+        return None
+    actor, critic = (
+        Lstm(
+            observation_size,
+            config.lstm.units,
+            orthogonal=config.orthogonal_init,
+            generator=generator,
+        )
+        for _ in range(2)
     )
     return actor, critic

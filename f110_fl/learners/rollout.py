@@ -68,6 +68,7 @@ class Rollout:
         action: (T, N, A), as drawn, before it was clipped.
         log_prob: (T, N), of ``action`` under the policy that drew it.
         reward: (T, N).
+        first: (T, N), whether the step began its episode.
         ended: (T, N), whether the step ended its episode.
         mask: (T, N), whether there was a step.
         latest: (N, D), each environment's last next observation.
@@ -80,9 +81,11 @@ class Rollout:
         self.action = np.zeros((steps, num_envs, action_size), np.float32)
         self.log_prob = np.zeros((steps, num_envs), np.float32)
         self.reward = np.zeros((steps, num_envs))
+        self.first = np.zeros((steps, num_envs), np.bool_)
         self.ended = np.zeros((steps, num_envs), np.bool_)
         self.mask = np.zeros((steps, num_envs), np.bool_)
         self.latest = np.zeros((num_envs, observation_size), np.float32)
+        self._fresh = np.ones(num_envs, np.bool_)  # an episode begins with the next step
         self.cut: list[tuple[int, int, Array]] = []
         self.steps = 0
 
@@ -97,6 +100,7 @@ class Rollout:
         self.observation[t, envs] = observation
         self.action[t, envs] = action
         self.log_prob[t, envs] = log_prob
+        self.first[t, envs] = self._fresh[envs]
 
     def complete(self, transitions: Transitions, reward: Float) -> None:
         """Write what came of it; the row is then complete.
@@ -107,7 +111,7 @@ class Rollout:
         """
         t, envs = self.steps, transitions.envs
         self.reward[t, envs] = reward
-        self.ended[t, envs] = transitions.terminated | transitions.truncated
+        self.ended[t, envs] = self._fresh[envs] = transitions.terminated | transitions.truncated
         self.mask[t, envs] = True
         self.latest[envs] = transitions.next_observation
         if transitions.truncated.any():
@@ -134,7 +138,12 @@ class Rollout:
         rows = slice(self.steps)
         where = np.array([(t, n) for t, n, _ in self.cut], np.int64).reshape(-1, 2)
         state = {name: array[rows] for name, array in self._rows().items()}
-        state |= {"latest": self.latest, "cut": where, "cut_observation": self.cut_observations()}
+        state |= {
+            "latest": self.latest,
+            "fresh": self._fresh,
+            "cut": where,
+            "cut_observation": self.cut_observations(),
+        }
         return {name: torch.from_numpy(array.copy()) for name, array in state.items()}
 
     def load_local_state(self, state: Mapping[str, Tensor]) -> None:
@@ -147,7 +156,7 @@ class Rollout:
         if steps > len(self.mask):
             raise ValueError(f"rollout has {steps} steps, at most {len(self.mask)} fit")
         targets = {name: array[:steps] for name, array in self._rows().items()}
-        targets["latest"] = self.latest
+        targets |= {"latest": self.latest, "fresh": self._fresh}
         for name, target in targets.items():
             found = entry(state, name)
             if found.shape != target.shape:
@@ -169,6 +178,7 @@ class Rollout:
             "action": self.action,
             "log_prob": self.log_prob,
             "reward": self.reward,
+            "first": self.first,
             "ended": self.ended,
             "mask": self.mask,
         }

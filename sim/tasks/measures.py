@@ -1,4 +1,8 @@
-"""What objectives and terms measure alike, for one environment and one agent."""
+"""What objectives and terms measure alike, for one environment and one agent.
+
+These functions, objectives and terms take the arrays that they read, not the whole world, and
+become part of the kernel that calls them: handing on a tuple of arrays costs more than a term.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,8 @@ from numpy.typing import NDArray
 from sim.layout import V, X, Y
 from sim.tracks.centerline import Centerline
 from sim.tracks.grid import Grid
-from sim.world import WorldArrays
+
+Float = NDArray[np.float64]
 
 
 class Course(NamedTuple):
@@ -23,60 +28,50 @@ class Course(NamedTuple):
     physics_step: float  # s
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def distance_between(world: WorldArrays, e: int, car: int, target: int) -> float:
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def distance_between(state: Float, e: int, car: int, target: int) -> float:
     """Distance between two cars, centre to centre, m."""
-    state = world.state
     return float(
         np.hypot(state[e, target, X] - state[e, car, X], state[e, target, Y] - state[e, car, Y])
     )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def pressing(
-    world: WorldArrays, e: int, car: int, target: int, distance: float, speed: float
-) -> bool:
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def pressing(state: Float, e: int, car: int, target: int, distance: float, speed: float) -> bool:
     """Whether a car is within a distance of the target, m, at a speed, m/s, or faster."""
-    near = distance_between(world, e, car, target) <= distance
-    return bool(near and world.state[e, car, V] >= speed)
+    near = distance_between(state, e, car, target) <= distance
+    return bool(near and state[e, car, V] >= speed)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def along(line: Centerline, way: float) -> float:
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def along(length: float, way: float) -> float:
     """The shortest way, m, between two arc lengths that differ by ``way``.
 
-    On a closed line of length L that is ``way`` less the multiple of L that brings it into
-    [-L/2, L/2), so that a car may cross the seam; on an open one ``way`` itself.
+    On a closed line of that length that is ``way`` less the multiple of it that brings it into
+    [-length/2, length/2), so that a car may cross the seam; on an open one, which has length 0
+    here, ``way`` itself.
     """
-    if line.closed:
-        way -= line.length * math.floor(way / line.length + 0.5)
+    if length > 0.0:
+        way -= length * math.floor(way / length + 0.5)
     return way
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def follow_lead(
-    world: WorldArrays,
-    line: Centerline,
-    memory: NDArray[np.float64],
-    column: int,
-    e: int,
-    car: int,
-    target: int,
+    arc_length: Float, length: float, lead: Float, e: int, car: int, target: int
 ) -> float:
-    """How far a car's lead over the target has grown, m along the centre line; minds the lead.
+    """How far a car's lead over the target has grown, m along the centre line.
 
     A lead may exceed half a lap: it is followed step by step, not taken from positions alone.
 
     Args:
-        world: The world.
-        line: The track's centre line.
-        memory: Holds the lead, m, updated.
-        column: Where.
+        arc_length: (E, C) m.
+        length: As `along` takes it.
+        lead: Its first number is the lead, m, updated.
         e: Index of the environment.
         car: Index of the car.
         target: Index of the other.
     """
-    ahead = world.arc_length[e, car] - world.arc_length[e, target]
-    grown = along(line, ahead - memory[column])
-    memory[column] += grown
+    grown = along(length, arc_length[e, car] - arc_length[e, target] - lead[0])
+    lead[0] += grown
     return grown

@@ -1,7 +1,8 @@
 """Objectives: what decides an agent's outcome, and what is paid for it.
 
-An objective is a function of the world, one environment and one agent. It is given the outcome
-that follows from the world alone and returns the agent's own, with the reward that this pays.
+An objective is a function of the world's arrays, one environment and one agent. It is given the
+outcome that follows from the world alone and returns the agent's own, with the reward that this
+pays.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from sim.config import (
     TaskConfig,
 )
 from sim.layout import V
-from sim.tasks.measures import Course, along, follow_lead, pressing
+from sim.tasks.measures import Float, along, follow_lead, pressing
 from sim.tasks.outcomes import CRASH, FINISHED, IDLE, NONE, OTHER_DONE, SUCCESS, TIME_LIMIT
 from sim.tracks import Track
-from sim.world import WorldArrays
 
 Record = Any  # one of the table below
-Memory = NDArray[np.float64]
+Memory = NDArray[np.float64]  # of the objective, in one environment
+Flags = NDArray[np.bool_]
 
 # Settings of an objective as compiled code takes them: one record, because compiled code
 # unpacks an array's header at each call, but a tuple field by field. See `sim.config.tasks`.
@@ -87,19 +88,28 @@ _BEEN_BEHIND: Final = 1  # 1 once the lead was negative
 _HELD: Final = 0  # steps in a row
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def end_reward(task: Record, outcome: int) -> float:
     """What a success, a crash or the time limit pays."""
+    reward = 0.0
     if outcome == SUCCESS:
-        return float(task.success_reward)
-    if outcome == CRASH:
-        return float(task.crash_reward)
-    return float(task.truncation_reward) if outcome == TIME_LIMIT else 0.0
+        reward = task.success_reward
+    elif outcome == CRASH:
+        reward = task.crash_reward
+    elif outcome == TIME_LIMIT:
+        reward = task.truncation_reward
+    return reward
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def lock(
-    world: WorldArrays, task: Record, memory: Memory, e: int, outcome: int
+    state: Float,
+    crashed: Flags,
+    lateral_offset: Float,
+    task: Record,
+    memory: Memory,
+    e: int,
+    outcome: int,
 ) -> tuple[int, float]:
     """Press the target into a wall or out of its lane.
 
@@ -114,20 +124,20 @@ def lock(
       ``idle_limit_reward`` alone and truncates the agent.
     """
     car, target = task.car, task.target
-    if pressing(world, e, car, target, task.pressure_distance, task.pressure_speed):
+    if pressing(state, e, car, target, task.pressure_distance, task.pressure_speed):
         memory[_SINCE_PRESSURE] = 0
     else:
         memory[_SINCE_PRESSURE] += 1
-    idle = abs(world.state[e, car, V]) < task.idle_speed
+    idle = abs(state[e, car, V]) < task.idle_speed
     memory[_IDLE_STEPS] = memory[_IDLE_STEPS] + 1 if idle else 0
 
-    pressed = world.crashed[e, target] and memory[_SINCE_PRESSURE] <= task.pressure_steps
-    forced = abs(world.lateral_offset[e, target]) >= task.forced_offset
+    pressed = crashed[e, target] and memory[_SINCE_PRESSURE] <= task.pressure_steps
+    forced = abs(lateral_offset[e, target]) >= task.forced_offset
     if outcome != CRASH and (pressed or forced):
         outcome = SUCCESS
     elif outcome in (NONE, TIME_LIMIT) and memory[_IDLE_STEPS] >= task.idle_limit:
         outcome = IDLE
-    elif outcome == NONE and world.crashed[e, target]:
+    elif outcome == NONE and crashed[e, target]:
         outcome = OTHER_DONE  # a standing defender can no longer be pressed into anything
 
     reward = end_reward(task, outcome)
@@ -138,7 +148,7 @@ def lock(
     return outcome, float(reward)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def solo_lap(task: Record, outcome: int) -> tuple[int, float]:
     """Drive the laps: then it is a success, where a car without a task has finished."""
     if outcome == FINISHED:
@@ -146,10 +156,8 @@ def solo_lap(task: Record, outcome: int) -> tuple[int, float]:
     return outcome, end_reward(task, outcome)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def race(
-    world: WorldArrays, task: Record, memory: Memory, e: int, outcome: int
-) -> tuple[int, float]:
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def race(finished: Flags, task: Record, memory: Memory, e: int, outcome: int) -> tuple[int, float]:
     """Drive the laps before any other car has: success; all that finish in one step are first.
 
     When another is first, ``loss_reward`` is paid, unless the agent crashes in that step. If
@@ -160,27 +168,33 @@ def race(
         outcome = SUCCESS
     reward = end_reward(task, outcome)
     if first and outcome in (NONE, TIME_LIMIT):
-        for other in range(world.finished.shape[1]):
-            if other != task.car and world.finished[e, other]:
+        for other in range(finished.shape[1]):
+            if other != task.car and finished[e, other]:
                 memory[_LOST] = 1.0
         if memory[_LOST] != 0.0:
             reward += task.loss_reward
     return outcome, float(reward)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def overtake(
-    world: WorldArrays, course: Course, task: Record, memory: Memory, e: int, outcome: int
+    arc_length: Float,
+    length: float,
+    crashed: Flags,
+    task: Record,
+    memory: Memory,
+    e: int,
+    outcome: int,
 ) -> tuple[int, float]:
     """Be ``margin`` ahead of the target along the centre line, having been behind: success.
 
     Any contact is a crash, and no success. Passing a target that has crashed is none either:
     its crash truncates the agent (``OTHER_DONE``), unpaid.
     """
-    follow_lead(world, course.line, memory, _LEAD, e, task.car, task.target)
+    follow_lead(arc_length, length, memory, e, task.car, task.target)
     if memory[_LEAD] < 0.0:
         memory[_BEEN_BEHIND] = 1.0
-    target_crashed = world.crashed[e, task.target]
+    target_crashed = crashed[e, task.target]
     passed = memory[_BEEN_BEHIND] == 1.0 and memory[_LEAD] >= task.margin
     if outcome != CRASH and passed and not target_crashed:
         outcome = SUCCESS
@@ -189,18 +203,24 @@ def overtake(
     return outcome, end_reward(task, outcome)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def pursuit(
-    world: WorldArrays, course: Course, task: Record, memory: Memory, e: int, outcome: int
+    arc_length: Float,
+    length: float,
+    crashed: Flags,
+    task: Record,
+    memory: Memory,
+    e: int,
+    outcome: int,
 ) -> tuple[int, float]:
     """Stay from ``near`` to ``far`` behind the target along the centre line for ``hold_time``.
 
     Any contact is a crash, and no success. The target's crash truncates the agent
     (``OTHER_DONE``), unpaid.
     """
-    gap = along(course.line, world.arc_length[e, task.target] - world.arc_length[e, task.car])
+    gap = along(length, arc_length[e, task.target] - arc_length[e, task.car])
     memory[_HELD] = memory[_HELD] + 1.0 if task.near <= gap <= task.far else 0.0
-    target_crashed = world.crashed[e, task.target]
+    target_crashed = crashed[e, task.target]
     if outcome != CRASH and memory[_HELD] >= task.hold_steps and not target_crashed:
         outcome = SUCCESS
     elif outcome == NONE and target_crashed:
@@ -208,8 +228,10 @@ def pursuit(
     return outcome, end_reward(task, outcome)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def evade(world: WorldArrays, task: Record, e: int, outcome: int) -> tuple[int, float]:
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def evade(
+    crashed: Flags, lateral_offset: Float, task: Record, e: int, outcome: int
+) -> tuple[int, float]:
     """Survive the target, an attacker, until the time limit or the finish line: success.
 
     `lock` mirrored: what its success pays the attacker costs the defender, and the other way
@@ -217,56 +239,71 @@ def evade(world: WorldArrays, task: Record, e: int, outcome: int) -> tuple[int, 
     crashes in that step, and the attacker's crash alone is a success, which pays
     ``attacker_crash_reward``.
     """
-    attacker_crashed = world.crashed[e, task.target]
-    forced = abs(world.lateral_offset[e, task.car]) >= task.forced_offset
+    attacker_crashed = crashed[e, task.target]
+    forced = abs(lateral_offset[e, task.car]) >= task.forced_offset
     if outcome == CRASH or (forced and not attacker_crashed):
-        return CRASH, float(task.crash_reward)
-    if attacker_crashed:
-        return SUCCESS, float(task.attacker_crash_reward)
-    if outcome in (FINISHED, TIME_LIMIT):
-        return SUCCESS, float(task.success_reward)
-    return NONE, 0.0
+        outcome, reward = CRASH, task.crash_reward
+    elif attacker_crashed:
+        outcome, reward = SUCCESS, task.attacker_crash_reward
+    elif outcome in (FINISHED, TIME_LIMIT):
+        outcome, reward = SUCCESS, task.success_reward
+    else:
+        outcome, reward = NONE, 0.0
+    return outcome, float(reward)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def start_objective(
-    world: WorldArrays, course: Course, task: Record, memory: Memory, e: int
-) -> None:
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def start_objective(arc_length: Float, length: float, task: Record, memory: Memory, e: int) -> None:
     """Forget the last episode of an objective."""
     memory[:] = 0.0
     if task.kind == LOCK:
         memory[_SINCE_PRESSURE] = task.pressure_steps
     elif task.kind == OVERTAKE:
-        follow_lead(world, course.line, memory, _LEAD, e, task.car, task.target)
+        follow_lead(arc_length, length, memory, e, task.car, task.target)
         memory[_BEEN_BEHIND] = 1.0 if memory[_LEAD] < 0.0 else 0.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def judge(
-    world: WorldArrays, course: Course, task: Record, memory: Memory, e: int, outcome: int
+    state: Float,
+    crashed: Flags,
+    finished: Flags,
+    arc_length: Float,
+    lateral_offset: Float,
+    length: float,
+    task: Record,
+    memory: Memory,
+    e: int,
+    outcome: int,
 ) -> tuple[int, float]:
     """An agent's outcome after a step, and what it pays.
 
     Args:
-        world: The world after it.
-        course: The track.
+        state: Of the world after it, see `WorldArrays`; so are the next four.
+        crashed: (E, C).
+        finished: (E, C).
+        arc_length: (E, C) m.
+        lateral_offset: (E, C) m.
+        length: Of a closed centre line, m; 0 for an open one.
         task: Of `OBJECTIVE`.
         memory: (OBJECTIVE_MEMORY,) of the agent in this environment, updated.
         e: Index of the environment.
         outcome: That of `world_outcome`.
     """
-    kind = task.kind
+    kind, reward = task.kind, 0.0
     if kind == LOCK:
-        return lock(world, task, memory, e, outcome)
-    if kind == SOLO_LAP:
-        return solo_lap(task, outcome)
-    if kind == RACE:
-        return race(world, task, memory, e, outcome)
-    if kind == OVERTAKE:
-        return overtake(world, course, task, memory, e, outcome)
-    if kind == PURSUIT:
-        return pursuit(world, course, task, memory, e, outcome)
-    return evade(world, task, e, outcome)
+        outcome, reward = lock(state, crashed, lateral_offset, task, memory, e, outcome)
+    elif kind == SOLO_LAP:
+        outcome, reward = solo_lap(task, outcome)
+    elif kind == RACE:
+        outcome, reward = race(finished, task, memory, e, outcome)
+    elif kind == OVERTAKE:
+        outcome, reward = overtake(arc_length, length, crashed, task, memory, e, outcome)
+    elif kind == PURSUIT:
+        outcome, reward = pursuit(arc_length, length, crashed, task, memory, e, outcome)
+    elif kind == EVADE:
+        outcome, reward = evade(crashed, lateral_offset, task, e, outcome)
+    return outcome, reward
 
 
 def objective_table(

@@ -29,30 +29,44 @@ class _Rules(NamedTuple):
     term_memory: NDArray[np.float64]  # (E, T, TERM_MEMORY)
 
 
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _lap_length(course: Course) -> float:
+    return course.line.length if course.line.closed else 0.0
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def _start(world: WorldArrays, course: Course, rules: _Rules, e: int) -> None:
-    objective = rules.objective[0]
-    start_objective(world, course, objective, rules.memory[e], e)
+    objective, length = rules.objective[0], _lap_length(course)
+    s = world.arc_length
+    start_objective(s, length, objective, rules.memory[e], e)
     for k in range(len(rules.terms)):
-        start_term(world, course, rules.terms[k], rules.term_memory[e, k], e, objective.car)
+        memory = rules.term_memory[e, k]
+        start_term(world.state, s, length, rules.terms[k], memory, e, objective.car)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _pay(
     world: WorldArrays, course: Course, episodes: Episodes, rules: _Rules, first: int, last: int
 ) -> None:
-    objective = rules.objective[0]
+    objective, length = rules.objective[0], _lap_length(course)
     agent, car = objective.agent, objective.car
+    state, crashed, finished = world.state, world.crashed, world.finished
+    s, d = world.arc_length, world.lateral_offset
+    laps, times = world.laps, world.lap_steps
     for e in range(first, last):
         episodes.rewards[e, agent] = 0.0
         if episodes.outcome[e, agent] != NONE:
             continue
         reward = 0.0
         for k in range(len(rules.terms)):
-            reward += shaping(world, course, rules.terms[k], rules.term_memory[e, k], e, car)
+            term, memory = rules.terms[k], rules.term_memory[e, k]
+            reward += shaping(
+                state, crashed, s, d, laps, times, length, course, term, memory, e, car
+            )
         late = episodes.steps[e] >= objective.max_steps
-        outcome = world_outcome(world.crashed[e, car], world.finished[e, car], late)
-        outcome, paid = judge(world, course, objective, rules.memory[e], e, outcome)
+        outcome = world_outcome(crashed[e, car], finished[e, car], late)
+        memory = rules.memory[e]
+        outcome, paid = judge(state, crashed, finished, s, d, length, objective, memory, e, outcome)
         episodes.outcome[e, agent] = outcome
         episodes.rewards[e, agent] = reward + paid
 

@@ -1,7 +1,7 @@
 """The terms that shape a reward: each pays one agent at each step, by a formula of its own.
 
-A term is a function of the world, one environment and one car. It returns the reward of the
-step. Where the settings give a weight for a second, ``term.weight`` here is for a step, the
+A term is a function of the world's arrays, one environment and one car, and returns the reward of
+the step. Where the settings give a weight for a second, ``term.weight`` here is for a step, the
 setting times the control period, so that returns do not depend on the period. Before and after
 are the ends of the step; what was before is in the term's memory.
 """
@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from sim.config import EnvConfig
 from sim.config.terms import TermConfig
 from sim.layout import STEER, YAW, V, X, Y
-from sim.tasks.measures import Course, along, distance_between, follow_lead, pressing
+from sim.tasks.measures import Course, Float, along, distance_between, follow_lead, pressing
 from sim.tracks import Track
-from sim.tracks.centerline import point_at
-from sim.tracks.grid import to_cells, wall_distance
-from sim.world import WorldArrays
+from sim.tracks.centerline import Centerline, point_at
+from sim.tracks.grid import Grid, to_cells, wall_distance
 
 Record = Any  # one of the table below
-Memory = NDArray[np.float64]
+Memory = NDArray[np.float64]  # of the term, in one environment
+Flags = NDArray[np.bool_]
 
 # Settings of a term as compiled code takes them; a term reads those that its formula names.
 TERM: Final = np.dtype(
@@ -78,196 +78,240 @@ _NEED_LINE: Final = ("progress", "lateral", "overtake", "lap_time")  # a centre 
 _AHEAD, _BEHIND, _PASSED = 0.0, 1.0, 2.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def progress(
-    world: WorldArrays, course: Course, term: Record, memory: Memory, e: int, car: int
+    arc_length: Float, length: float, term: Record, memory: Memory, e: int, car: int
 ) -> float:
     """Pay weight * (s after - s before), s the arc length along the centre line, m.
 
     The shorter way round on a closed line, so crossing its seam counts like any other metre.
     """
-    gained = along(course.line, world.arc_length[e, car] - memory[0])
-    memory[0] = world.arc_length[e, car]
+    gained = along(length, arc_length[e, car] - memory[0])
+    memory[0] = arc_length[e, car]
     return float(term.weight * gained)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def speed(world: WorldArrays, term: Record, e: int, car: int) -> float:
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def speed(state: Float, term: Record, e: int, car: int) -> float:
     """Pay weight * v / speed_max, v m/s along the body, negative backwards."""
-    return float(term.weight * world.state[e, car, V] / term.speed)
+    return float(term.weight * state[e, car, V] / term.speed)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def time(term: Record) -> float:
     """Pay weight."""
     return float(term.weight)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def lateral(world: WorldArrays, term: Record, e: int, car: int) -> float:
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def lateral(lateral_offset: Float, term: Record, e: int, car: int) -> float:
     """Pay weight * abs(d), d m from the centre line."""
-    return float(term.weight * abs(world.lateral_offset[e, car]))
+    return float(term.weight * abs(lateral_offset[e, car]))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def wall_clearance(world: WorldArrays, course: Course, term: Record, e: int, car: int) -> float:
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def wall_clearance(state: Float, grid: Grid, term: Record, e: int, car: int) -> float:
     """Pay weight * max(0, 1 - w / distance), w m from the car's centre to the nearest wall."""
-    column, row = to_cells(course.grid, world.state[e, car, X], world.state[e, car, Y])
-    wall = wall_distance(course.grid, column, row)
-    return float(term.weight * max(0.0, 1.0 - wall / term.distance))
+    column, row = to_cells(grid, state[e, car, X], state[e, car, Y])
+    return float(term.weight * max(0.0, 1.0 - wall_distance(grid, column, row) / term.distance))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def smoothness(world: WorldArrays, term: Record, memory: Memory, e: int, car: int) -> float:
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def smoothness(state: Float, term: Record, memory: Memory, e: int, car: int) -> float:
     """Pay weight * abs(steering angle after - before), rad."""
-    turned = abs(world.state[e, car, STEER] - memory[0])
-    memory[0] = world.state[e, car, STEER]
+    turned = abs(state[e, car, STEER] - memory[0])
+    memory[0] = state[e, car, STEER]
     return float(term.weight * turned)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def pressure(world: WorldArrays, term: Record, e: int, car: int) -> float:
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def pressure(state: Float, term: Record, e: int, car: int) -> float:
     """Pay weight while within ``distance`` of the target at ``speed`` or faster, else 0."""
-    pressed = pressing(world, e, car, term.target, term.distance, term.speed)
+    pressed = pressing(state, e, car, term.target, term.distance, term.speed)
     return float(term.weight) if pressed else 0.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def distance(world: WorldArrays, term: Record, memory: Memory, e: int, car: int) -> float:
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def distance(state: Float, term: Record, memory: Memory, e: int, car: int) -> float:
     """Pay weight * (D before - discount * D after), D m to the target, centre to centre.
 
     It is F = discount * P(after) - P(before) of the potential P = -weight * D (Ng, Harada and
     Russell, "Policy invariance under reward transformations", ICML 1999, equation 2).
     """
-    apart = distance_between(world, e, car, term.target)
+    apart = distance_between(state, e, car, term.target)
     closed = memory[0] - term.discount * apart
     memory[0] = apart
     return float(term.weight * closed)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def heading(world: WorldArrays, course: Course, term: Record, e: int, car: int) -> float:
-    """Pay weight * cos(angle from the car's heading to the target, or to the lane's direction)."""
-    own = world.state[e, car]
-    if term.lane:
-        course_yaw = point_at(course.line, world.arc_length[e, car], 0.0)[2]
-        return float(term.weight * math.cos(course_yaw - own[YAW]))
-    dx = world.state[e, term.target, X] - own[X]
-    dy = world.state[e, term.target, Y] - own[Y]
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def heading(state: Float, term: Record, e: int, car: int) -> float:
+    """Pay weight * cos(angle from the car's heading to the target)."""
+    dx = state[e, term.target, X] - state[e, car, X]
+    dy = state[e, term.target, Y] - state[e, car, Y]
     apart = math.hypot(dx, dy)
     if apart == 0.0:
         return 0.0
-    return float(term.weight * (math.cos(own[YAW]) * dx + math.sin(own[YAW]) * dy) / apart)
+    yaw = state[e, car, YAW]
+    return float(term.weight * (math.cos(yaw) * dx + math.sin(yaw) * dy) / apart)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def escape(world: WorldArrays, term: Record, e: int, car: int) -> float:
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def lane_heading(
+    state: Float, arc_length: Float, line: Centerline, term: Record, e: int, car: int
+) -> float:
+    """Pay weight * cos(angle from the car's heading to the lane's direction)."""
+    lane_yaw = point_at(line, arc_length[e, car], 0.0)[2]
+    return float(term.weight * math.cos(lane_yaw - state[e, car, YAW]))
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def escape(state: Float, term: Record, e: int, car: int) -> float:
     """Pay weight while the target is farther away than ``distance``, else 0."""
-    far = distance_between(world, e, car, term.target) > term.distance
+    far = distance_between(state, e, car, term.target) > term.distance
     return float(term.weight) if far else 0.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def streak(world: WorldArrays, term: Record, memory: Memory, e: int, car: int) -> float:
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def streak(state: Float, term: Record, memory: Memory, e: int, car: int) -> float:
     """Pay weight * min(n / cap, 1), the n-th step of pressure in a row; cap is in steps here."""
-    pressed = pressing(world, e, car, term.target, term.distance, term.speed)
+    pressed = pressing(state, e, car, term.target, term.distance, term.speed)
     memory[0] = memory[0] + 1.0 if pressed else 0.0
     return float(term.weight * min(memory[0] / term.cap, 1.0))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def overtake(
-    world: WorldArrays, course: Course, term: Record, memory: Memory, e: int, car: int
+    arc_length: Float,
+    length: float,
+    crashed: NDArray[np.bool_],
+    term: Record,
+    memory: Memory,
+    e: int,
+    car: int,
 ) -> float:
     """Pay weight * (lead after - lead before), and once ``bonus``; the lead is m along the line.
 
     The bonus is for the first step that finds the lead at ``margin`` or more after it was
     negative, with neither car crashed.
     """
-    reward = term.weight * follow_lead(world, course.line, memory, 0, e, car, term.target)
+    reward = term.weight * follow_lead(arc_length, length, memory, e, car, term.target)
     if memory[1] == _AHEAD and memory[0] < 0.0:
         memory[1] = _BEHIND
-    clean = not (world.crashed[e, car] or world.crashed[e, term.target])
+    clean = not (crashed[e, car] or crashed[e, term.target])
     if memory[1] == _BEHIND and memory[0] >= term.margin and clean:
         memory[1] = _PASSED
         reward += term.bonus
     return float(reward)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def lap_time(
-    world: WorldArrays, course: Course, term: Record, memory: Memory, e: int, car: int
+    laps: NDArray[np.int32],
+    lap_steps: NDArray[np.int64],
+    course: Course,
+    term: Record,
+    memory: Memory,
+    e: int,
+    car: int,
 ) -> float:
     """Pay weight * max(0, par - T) for a lap that took T s, when it is completed.
 
     par is what the length of the centre line takes at ``par_speed``, s.
     """
     reward, par = 0.0, course.line.length / term.par_speed
-    laps = min(world.laps[e, car], world.lap_steps.shape[2])
-    for lap in range(int(memory[0]), laps):
-        took = world.lap_steps[e, car, lap] * course.physics_step
+    done = min(laps[e, car], lap_steps.shape[2])
+    for lap in range(int(memory[0]), done):
+        took = lap_steps[e, car, lap] * course.physics_step
         reward += term.weight * max(0.0, par - took)
-    memory[0] = laps
+    memory[0] = done
     return float(reward)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def start_term(
-    world: WorldArrays, course: Course, term: Record, memory: Memory, e: int, car: int
+    state: Float,
+    arc_length: Float,
+    length: float,
+    term: Record,
+    memory: Memory,
+    e: int,
+    car: int,
 ) -> None:
     """Forget the last episode of a term: what was before is now."""
     memory[:] = 0.0
     if term.term == PROGRESS:
-        memory[0] = world.arc_length[e, car]
+        memory[0] = arc_length[e, car]
     elif term.term == SMOOTHNESS:
-        memory[0] = world.state[e, car, STEER]
+        memory[0] = state[e, car, STEER]
     elif term.term == DISTANCE:
-        memory[0] = distance_between(world, e, car, term.target)
+        memory[0] = distance_between(state, e, car, term.target)
     elif term.term == OVERTAKE:
-        follow_lead(world, course.line, memory, 0, e, car, term.target)
+        follow_lead(arc_length, length, memory, e, car, term.target)
         memory[1] = _BEHIND if memory[0] < 0.0 else _AHEAD
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def shaping(
-    world: WorldArrays, course: Course, term: Record, memory: Memory, e: int, car: int
+    state: Float,
+    crashed: Flags,
+    arc_length: Float,
+    lateral_offset: Float,
+    laps: NDArray[np.int32],
+    lap_steps: NDArray[np.int64],
+    length: float,
+    course: Course,
+    term: Record,
+    memory: Memory,
+    e: int,
+    car: int,
 ) -> float:
     """What a term pays for a step.
 
     Args:
-        world: The world after it.
+        state: Of the world after it, see `WorldArrays`; so are the next five.
+        crashed: (E, C).
+        arc_length: (E, C) m.
+        lateral_offset: (E, C) m.
+        laps: (E, C).
+        lap_steps: (E, C, L).
+        length: Of a closed centre line, m; 0 for an open one.
         course: The track.
         term: Of `TERM`.
         memory: (TERM_MEMORY,) of the term in this environment, updated.
         e: Index of the environment.
         car: Index of the agent's car.
     """
-    which = term.term
+    which, reward = term.term, 0.0
     if which == PROGRESS:
-        return progress(world, course, term, memory, e, car)
-    if which == SPEED:
-        return speed(world, term, e, car)
-    if which == TIME:
-        return time(term)
-    if which == LATERAL:
-        return lateral(world, term, e, car)
-    if which == WALL_CLEARANCE:
-        return wall_clearance(world, course, term, e, car)
-    if which == SMOOTHNESS:
-        return smoothness(world, term, memory, e, car)
-    if which == PRESSURE:
-        return pressure(world, term, e, car)
-    if which == DISTANCE:
-        return distance(world, term, memory, e, car)
-    if which == HEADING:
-        return heading(world, course, term, e, car)
-    if which == ESCAPE:
-        return escape(world, term, e, car)
-    if which == STREAK:
-        return streak(world, term, memory, e, car)
-    if which == OVERTAKE:
-        return overtake(world, course, term, memory, e, car)
-    return lap_time(world, course, term, memory, e, car)
+        reward = progress(arc_length, length, term, memory, e, car)
+    elif which == SPEED:
+        reward = speed(state, term, e, car)
+    elif which == TIME:
+        reward = time(term)
+    elif which == LATERAL:
+        reward = lateral(lateral_offset, term, e, car)
+    elif which == WALL_CLEARANCE:
+        reward = wall_clearance(state, course.grid, term, e, car)
+    elif which == SMOOTHNESS:
+        reward = smoothness(state, term, memory, e, car)
+    elif which == PRESSURE:
+        reward = pressure(state, term, e, car)
+    elif which == DISTANCE:
+        reward = distance(state, term, memory, e, car)
+    elif which == HEADING and not term.lane:
+        reward = heading(state, term, e, car)
+    elif which == HEADING:
+        reward = lane_heading(state, arc_length, course.line, term, e, car)
+    elif which == ESCAPE:
+        reward = escape(state, term, e, car)
+    elif which == STREAK:
+        reward = streak(state, term, memory, e, car)
+    elif which == OVERTAKE:
+        reward = overtake(arc_length, length, crashed, term, memory, e, car)
+    elif which == LAP_TIME:
+        reward = lap_time(laps, lap_steps, course, term, memory, e, car)
+    return reward
 
 
 def term_table(

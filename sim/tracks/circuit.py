@@ -7,7 +7,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import CubicSpline
 
 from sim.config import RandomTrack
 from sim.tracks.centerline import curvature
@@ -36,6 +35,8 @@ def random_track(config: RandomTrack) -> Track:
     Raises:
         TrackError: If the grid would have too many cells.
     """
+    from scipy.interpolate import CubicSpline  # takes 0.3 s, and few processes need it
+
     rng = np.random.default_rng(config.seed)
     count = config.corners
     angles = 2 * np.pi / count * (np.arange(count) + rng.uniform(-0.35, 0.35, count))
@@ -63,6 +64,8 @@ def random_track(config: RandomTrack) -> Track:
 
 def _even_points(curve: NDArray[np.complex128], length: float) -> Float:
     """Points at even distances along a closed curve that is scaled to a length, m."""
+    from scipy.interpolate import CubicSpline
+
     ring = np.append(curve, curve[:1])
     arc = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(ring)))])
     smooth = CubicSpline(arc, ring, bc_type="periodic")

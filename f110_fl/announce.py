@@ -1,0 +1,27 @@
+"""What the server of a submitted run tells, through Flower's log, to who submitted it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+MARK: Final = "f110-fl-event "  # starts a line that is meant for programs
+
+STARTED: Final = "started"  # root, scenario (JSON), rounds: completed before
+ROUND: Final = "round"  # the round's metrics.json
+FAILED: Final = "failed"  # message
+
+
+def announce(kind: str, **values: Any) -> None:
+    """Print an event as one line."""
+    print(f"{MARK}{json.dumps({'event': kind} | values)}", flush=True)  # noqa: T201
+
+
+def announced(line: str) -> dict[str, Any] | None:
+    """Return the event in a line of a log, None for any other line."""
+    _, mark, text = line.partition(MARK)
+    try:
+        event = json.loads(text) if mark else None
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "event" in event else None
