@@ -30,7 +30,7 @@ from pydantic import TypeAdapter, ValidationError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from f110_fl.learner_config import DQNConfig, LearnerConfig, SACConfig, TD3Config
+from f110_fl.learner_config import LearnerConfig
 from f110_fl.learners import Learner, make_learner
 from f110_fl.learners.base import Transitions
 from sim.config import CarConfig, EnvConfig, LidarConfig, SecondaryViconConfig
