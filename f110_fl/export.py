@@ -39,7 +39,7 @@ def policy_format(config: LearnerConfig, env: EnvConfig) -> PolicyFormat:
             hidden = config.actor_hidden
             how |= {"activation": config.activation, "output": "clip"}
         case DQNConfig():
-            network, hidden = "critic", config.hidden
+            network, hidden = "q", config.hidden
             actions = list(product(config.actions.steering, config.actions.speed))
             how |= {"output": "argmax", "actions": actions, "duelling": config.duelling}
     if config.normalise_observations:

@@ -30,6 +30,9 @@ ZEROED_SLOTS: Final[Mapping[OptimizerStrategy, frozenset[str]]] = {
     "average_second_moment": frozenset({"exp_avg"}),
 }
 
+# Networks that choose actions: of TD3, SAC and PPO, and of DQN.
+ACTING: Final = frozenset({"actor", "q"})
+
 
 def is_optimizer_tensor(name: str) -> bool:
     """Whether a name is an optimizer's slot, not a network's parameter."""
@@ -68,7 +71,7 @@ def _shared(names: Iterable[str], share: Share) -> list[str]:
         case "all":
             return list(parts)
         case "actor":
-            return [n for n, part in parts.items() if part.network.startswith("actor")]
+            return [n for n, p in parts.items() if p.network.removesuffix("_target") in ACTING]
         case "all_but_normaliser":
             return [n for n, part in parts.items() if not part.network.endswith("normaliser")]
         case "all_but_head":

@@ -35,20 +35,20 @@ class DQNReference(Networks):
         """Return the TD errors (B,); the noises are of target, choice and learning."""
         config = self.config
         s, rows = batch["next_observation"], torch.arange(len(batch["reward"]))
-        later = self.values("critic_target", s, noises[0])
-        chosen = self.values("critic", s, noises[1]) if config.double else later
+        later = self.values("q_target", s, noises[0])
+        chosen = self.values("q", s, noises[1]) if config.double else later
         y = batch["reward"] + batch["discount"] * later[rows, chosen.argmax(1)]
         self.attach()
-        q = self.values("critic", batch["observation"], noises[2])
+        q = self.values("q", batch["observation"], noises[2])
         e = q[rows, batch["action"][:, 0].long()] - y.detach()
         k = config.huber
         huber = torch.where(e.abs() <= k, e**2 / 2, k * (e.abs() - k / 2))
         loss = (batch["weights"] * huber).sum() / len(e)
-        self.adam("critic", loss, config.learning_rate)
+        self.adam("q", loss, config.learning_rate)
         self.updates += 1
         if config.target.kind == "soft":
-            self.follow("critic", config.target.tau)
+            self.follow("q", config.target.tau)
         elif self.updates % config.target.updates == 0:
-            self.follow("critic", 1.0)
+            self.follow("q", 1.0)
         self.detach()
         return e.detach()

@@ -42,7 +42,7 @@ def test_updates_match_a_plain_implementation(monkeypatch, settings, double, due
 
     def draw() -> list[tuple[torch.Tensor, torch.Tensor]]:
         """The normal numbers of a layer's inputs, then of its outputs."""
-        shapes = [w.shape for w in learner.critic.weights] if settings is NOISY else []
+        shapes = [w.shape for w in learner.q.weights] if settings is NOISY else []
         return [
             tuple(torch.empty(n).normal_(generator=generator) for n in (m, k)) for k, m in shapes
         ]
@@ -124,10 +124,10 @@ def test_noise_is_drawn_anew_at_every_action_and_absent_from_the_policy():
 def test_a_hard_target_is_renewed_at_its_interval_only():
     learner, rng = make(NOISY), np.random.default_rng(0)  # every 3 updates
     for update in range(1, 10):
-        before = copies(learner)["model/critic_target/weights.0"]
+        before = copies(learner)["model/q_target/weights.0"]
         step(learner, rng)
         tensors = learner.tensors()
-        slow, fast = (tensors[f"model/critic{end}/weights.0"] for end in ("_target", ""))
+        slow, fast = (tensors[f"model/q{end}/weights.0"] for end in ("_target", ""))
         assert torch.equal(slow, before) is (update % 3 != 0)
         assert torch.equal(slow, fast) is (update % 3 == 0)
 
@@ -136,11 +136,11 @@ def test_duelling_advantages_have_no_mean():
     """Shifting every advantage alike changes no value (equation 9)."""
     learner = make(DQN)
     x = torch.randn(7, D, generator=torch.Generator().manual_seed(0))
-    before = learner.critic(x).detach()
-    learner.tensors()["model/critic/biases.2"][1:] += 3.0
-    torch.testing.assert_close(learner.critic(x).detach(), before)
-    learner.tensors()["model/critic/biases.2"][:1] += 3.0
-    torch.testing.assert_close(learner.critic(x).detach(), before + 3.0)
+    before = learner.q(x).detach()
+    learner.tensors()["model/q/biases.2"][1:] += 3.0
+    torch.testing.assert_close(learner.q(x).detach(), before)
+    learner.tensors()["model/q/biases.2"][:1] += 3.0
+    torch.testing.assert_close(learner.q(x).detach(), before + 3.0)
 
 
 LENGTH = 4
@@ -179,5 +179,5 @@ def test_it_learns_a_chain(settings, n_step):
     assert (best[:, 0] == 1).all()
     if n_step == 1:  # more steps count in the random ones among them
         with torch.no_grad():
-            values = learner.critic(torch.from_numpy(table[:LENGTH])).numpy()
+            values = learner.q(torch.from_numpy(table[:LENGTH])).numpy()
         np.testing.assert_allclose(values[:, 1], 0.9 ** np.arange(LENGTH - 1, -1, -1), atol=0.2)

@@ -29,15 +29,16 @@ CASES = {"td3": TD3, "sac": SAC, "dqn": DQN, "noisy": NOISY}
 NETWORKS = {
     "td3": {"actor", "actor_target", "critic", "critic_target"},
     "sac": {"actor", "critic", "critic_target", "temperature"},
-    "dqn": {"critic", "critic_target"},
-    "noisy": {"critic", "critic_target"},
+    "dqn": {"q", "q_target"},
+    "noisy": {"q", "q_target"},
 }
 TRAINED = {
     "td3": {"actor", "critic"},
     "sac": {"actor", "critic", "temperature"},
-    "dqn": {"critic"},
-    "noisy": {"critic"},
+    "dqn": {"q"},
+    "noisy": {"q"},
 }
+VALUE = {"td3": "critic", "sac": "critic", "dqn": "q", "noisy": "q"}  # trained at each update
 every = pytest.mark.parametrize("case", CASES)
 
 
@@ -61,7 +62,7 @@ def test_names_and_shapes_are_the_same_before_and_after_updates(case):
     assert parts == networks | {f"optimizer/{name}" for name in TRAINED[case]}
     slots = {name.split("/")[3] for name in tensors if name.startswith("optimizer/")}
     assert slots == {"step", "exp_avg", "exp_avg_sq"}
-    assert tensors["optimizer/critic/weights.0/step"] == 4
+    assert tensors[f"optimizer/{VALUE[case]}/weights.0/step"] == 4
 
 
 @every
@@ -139,18 +140,16 @@ def test_loading_tensors_reaches_networks_and_optimizers(case):
     np.testing.assert_array_equal(greedy(sink, observation), greedy(source, observation))
     for _ in range(2):  # the optimizer works on what was loaded
         step(sink, rng)
-    assert sink.tensors()["optimizer/critic/weights.0/step"] == 7
-    bias = sink.tensors()["model/critic/biases.0"]
-    sink.load_tensors({"model/critic/biases.0": torch.full_like(bias, 0.25)})
+    assert sink.tensors()[f"optimizer/{VALUE[case]}/weights.0/step"] == 7
+    bias = sink.tensors()[f"model/{VALUE[case]}/biases.0"]
+    sink.load_tensors({f"model/{VALUE[case]}/biases.0": torch.full_like(bias, 0.25)})
     assert (bias == 0.25).all()
 
 
 @every
-@pytest.mark.parametrize(
-    ("name", "shape"), [("model/critic/weights.9", (2,)), ("model/critic/biases.2", (3,))]
-)
-def test_a_wrong_tensor_is_named_and_nothing_is_loaded(case, name, shape):
-    learner = make(CASES[case])
+@pytest.mark.parametrize(("parameter", "shape"), [("weights.9", (2,)), ("biases.2", (3,))])
+def test_a_wrong_tensor_is_named_and_nothing_is_loaded(case, parameter, shape):
+    learner, name = make(CASES[case]), f"model/{VALUE[case]}/{parameter}"
     before = copies(learner)
     wrong = {key: tensor + 1 for key, tensor in before.items()} | {name: torch.zeros(shape)}
     with pytest.raises(ValueError, match=name):
@@ -168,7 +167,7 @@ def test_zeroed_views_are_the_learners_own_moments(case):
             assert tensor.any()
             tensor.zero_()
     step(learner, rng)
-    assert learner.tensors()["optimizer/critic/weights.0/step"] == 1
+    assert learner.tensors()[f"optimizer/{VALUE[case]}/weights.0/step"] == 1
 
 
 @every
@@ -185,13 +184,12 @@ def test_the_proximal_term_adds_its_gradient(case):
     released.hold_near(0.0)
     for learner in (free, held, released):
         for name, tensor in learner.tensors().items():
-            if name.startswith("model/critic/"):
+            if name.startswith(f"model/{VALUE[case]}/"):
                 tensor.add_(shift)
         step(learner, np.random.default_rng(1))
-    others = dict(held.critic.named_parameters())
-    for name, parameter in free.critic.named_parameters():
-        expected = parameter.grad + mu * shift
-        torch.testing.assert_close(others[name].grad, expected, atol=1e-6, rtol=1e-5)
+    trained, others = (learner._trained[VALUE[case]] for learner in (free, held))
+    for gradient, found in zip(trained.gradient, others.gradient, strict=True):
+        torch.testing.assert_close(found, gradient + mu * shift, atol=1e-6, rtol=1e-5)
     assert_equal(released.tensors(), free.tensors())
 
 

@@ -117,7 +117,7 @@ def test_an_exported_policy_is_the_learners_own(config):
     learner = make_learner(config, SIZE, 2, np.random.SeedSequence(3), num_envs=2)
     with torch.no_grad():  # biases start at 0 otherwise
         for name, tensor in learner.tensors().items():
-            if name.startswith(("model/actor/", "model/critic/")):
+            if name.startswith(("model/actor/", "model/q/")):
                 tensor.add_(0.1 * torch.randn(tensor.shape, generator=torch.Generator()))
     rng = np.random.default_rng(1)
     learner.act(rng.uniform(-1, 3, (2, SIZE)).astype(np.float32), np.arange(2))  # counted in

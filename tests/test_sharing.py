@@ -58,6 +58,11 @@ def test_slots(strategy: str, averaged: set[str], zeroed: set[str]) -> None:
         assert found == {name for name in MOMENTS if name.rsplit("/", 1)[1] in slots}
 
 
+def test_the_network_of_a_dqn_is_its_actor() -> None:
+    names = ["a/model/q/weights.0", "a/model/q_target/weights.0"]
+    assert averaged_names(names, federated(share="actor")) == set(names)
+
+
 def test_actor_only() -> None:
     names = averaged_names(NAMES, federated(share="actor", optimizer_strategy="average"))
     assert names == {n for n in (*PARAMETERS, *MOMENTS) if n.split("/")[2].startswith("actor")}

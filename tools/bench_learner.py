@@ -3,7 +3,10 @@
 
 Observations and rewards are made up; collecting them is not timed. Figures are medians of
 ``--repeats`` measurements of ``--seconds`` each, after one to warm up. An update of PPO is a
-whole one: advantages, and every epoch over a rollout of 2048 steps in minibatches of 64.
+whole one: advantages, and 10 epochs over 8 times 256 steps in minibatches of 64.
+
+``--env`` times PPO with the racing environment instead, 8 at once, collecting and learning
+together, and prints steps of environments a second.
 
 ``--peer`` also times Stable-Baselines3, which must be importable, with the same algorithm,
 networks, batch and number of threads, in turns with ours, and adds its rate and the median
@@ -13,27 +16,29 @@ of the ratios.
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-import gymnasium
 import numpy as np
 import torch
 from pydantic import TypeAdapter, ValidationError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from f110_fl.learner_config import DQNConfig, LearnerConfig, SACConfig, TD3Config
+from f110_fl.learner_config import LearnerConfig
 from f110_fl.learners import Learner, make_learner
 from f110_fl.learners.base import Transitions
+from sim.config import CarConfig, EnvConfig, LidarConfig, SecondaryViconConfig
+from sim.envs import F110VectorEnv
 
-ROWS: Final = 10_000  # transitions in the replay buffer
+ROWS: Final = 10_000  # transitions in a replay buffer
+ENVS: Final = 8  # of PPO
+STEPS: Final = 256  # of each of them in a rollout
 ACTIONS: Final = 2
 
 Update = Callable[[], float]  # does one update, returns the seconds it took
@@ -43,6 +48,14 @@ class InputError(ValueError):
     """What was asked for cannot be timed; one line says why."""
 
 
+class Sizes(NamedTuple):
+    """What is the same for both programs."""
+
+    observation: int
+    hidden: tuple[int, ...]
+    batch: int
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line."""
     parser = argparse.ArgumentParser(
@@ -50,16 +63,34 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--algo", choices=tuple(OFF_POLICY), default="td3")
+    parser.add_argument("--algo", choices=("td3", "sac", "dqn", "ppo"), default="td3")
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch (default: 1)")
     parser.add_argument("--observation", type=int, default=62, help="its size (default: 62)")
     parser.add_argument("--hidden", default="256,256,128", help="widths (default: 256,256,128)")
-    parser.add_argument("--batch", type=int, default=256, help="transitions (default: 256)")
+    parser.add_argument("--batch", type=int, help="transitions (default: 256; ppo: 64)")
     parser.add_argument("--seconds", type=float, default=2.0, help="a measurement (default: 2)")
     parser.add_argument("--repeats", type=int, default=5, help="measurements (default: 5)")
+    parser.add_argument("--env", action="store_true", help="PPO together with its environment")
     parser.add_argument("--peer", action="store_true", help="time Stable-Baselines3 too")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
+
+
+def build(algorithm: str, sizes: Sizes) -> Learner:
+    """Return a learner with the sizes and, for comparison, what Stable-Baselines3 has."""
+    settings: dict[str, Any] = {"algorithm": algorithm}
+    if algorithm == "ppo":
+        settings |= {"actor_hidden": sizes.hidden, "critic_hidden": sizes.hidden}
+        settings |= {"rollout_steps": STEPS, "minibatches": ENVS * STEPS // sizes.batch}
+    else:
+        settings |= {"hidden": sizes.hidden, "batch_size": sizes.batch, "warmup_steps": ROWS}
+        settings["replay"] = {"capacity": ROWS}
+    if algorithm == "dqn":
+        settings |= {"double": False, "duelling": False, "optimizer": {"max_grad_norm": 10.0}}
+    config = TypeAdapter[Any](LearnerConfig).validate_python(settings)
+    envs = ENVS if algorithm == "ppo" else ROWS
+    seed = np.random.SeedSequence(0)
+    return make_learner(config, sizes.observation, ACTIONS, seed, num_envs=envs)
 
 
 def random_step(learner: Learner, rng: np.random.Generator, envs: int, size: int) -> None:
@@ -73,31 +104,16 @@ def random_step(learner: Learner, rng: np.random.Generator, envs: int, size: int
     )
 
 
-def off_policy(algorithm: str, size: int, hidden: Sequence[int], batch: int) -> Update:
-    """Return an update of a learner with a full replay buffer.
-
-    Raises:
-        InputError: If there is no such learner.
-    """
-    shared: dict[str, Any] = {
-        "hidden": hidden,
-        "batch_size": batch,
-        "warmup_steps": ROWS,
-        "replay": {"capacity": ROWS},
-    }
-    if algorithm == "dqn":  # what Stable-Baselines3 has
-        shared |= {"double": False, "duelling": False, "optimizer": {"max_grad_norm": 10.0}}
-    try:
-        config = TypeAdapter(LearnerConfig).validate_python({"algorithm": algorithm, **shared})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"{first['loc'][0]}: {first['msg']}") from error
-    learner = make_learner(config, size, ACTIONS, np.random.SeedSequence(0), num_envs=ROWS)
-    rng = np.random.default_rng(0)
-    random_step(learner, rng, ROWS, size)
+def own_update(algorithm: str, sizes: Sizes) -> Update:
+    """Return an update of ours: on a full replay buffer, or on a full rollout."""
+    learner, rng = build(algorithm, sizes), np.random.default_rng(0)
+    envs, steps = (ENVS, STEPS) if algorithm == "ppo" else (1, 1)
+    if algorithm != "ppo":
+        random_step(learner, rng, ROWS, sizes.observation)
 
     def update() -> float:
-        random_step(learner, rng, 1, size)
+        for _ in range(steps):
+            random_step(learner, rng, envs, sizes.observation)
         begin = time.perf_counter()
         learner.update()
         return time.perf_counter() - begin
@@ -105,60 +121,40 @@ def off_policy(algorithm: str, size: int, hidden: Sequence[int], batch: int) -> 
     return update
 
 
-class _Spaces(gymnasium.Env[Any, Any]):
-    """What Stable-Baselines3 needs of an environment that is never stepped."""
-
-    def __init__(self, size: int, *, discrete: bool) -> None:
-        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
-        self.action_space = (
-            gymnasium.spaces.Discrete(15)
-            if discrete
-            else gymnasium.spaces.Box(-1.0, 1.0, (ACTIONS,), np.float32)
-        )
-
-    def reset(self, **_: Any) -> tuple[Any, dict[str, Any]]:
-        return np.zeros(self.observation_space.shape, np.float32), {}
+def race_config() -> EnvConfig:
+    """One learning car and a scripted one, 54 beams: the shipped scenario's."""
+    cars = (CarConfig(name="car_0"), CarConfig(name="car_1", driver=SecondaryViconConfig()))
+    return EnvConfig(cars=cars, lidar=LidarConfig(beams=54))
 
 
-def peer_off_policy(algorithm: str, size: int, hidden: Sequence[int], batch: int) -> Update:
-    """Return an update of Stable-Baselines3's learner with a full replay buffer."""
-    peer = import_peer()
-    model = getattr(peer, algorithm.upper())(
-        "MlpPolicy",
-        _Spaces(size, discrete=algorithm == "dqn"),
-        buffer_size=ROWS,
-        batch_size=batch,
-        policy_kwargs={"net_arch": list(hidden)},
-        device="cpu",
-        seed=0,
-    )
-    model.set_logger(importlib.import_module("stable_baselines3.common.logger").Logger(None, []))
-    rng, buffer = np.random.default_rng(0), model.replay_buffer
-    for _ in range(ROWS):
-        observation, following = rng.standard_normal((2, 1, size), dtype=np.float32)
-        action = np.array([[model.action_space.sample()]]).reshape(1, -1)
-        reward, ends = rng.standard_normal(1), rng.random(1) < 0.01
-        buffer.add(observation, following, action, reward, ends, [{}])
+def own_loop(sizes: Sizes) -> Update:
+    """Return a rollout of our PPO in the racing environment, and the update on it."""
+    env = F110VectorEnv(race_config(), ENVS)
+    space = env.single_observation_space.shape
+    learner = build("ppo", sizes._replace(observation=space[0] if space else 0))
+    observation, _ = env.reset(seed=0)
+    numbers = np.arange(ENVS)
 
     def update() -> float:
+        nonlocal observation
         begin = time.perf_counter()
-        model.train(gradient_steps=1, batch_size=batch)
+        for _ in range(STEPS):
+            action = learner.act(observation, numbers)
+            following, reward, terminated, truncated, infos = env.step(action)
+            last = following
+            if "final_obs" in infos:
+                last = following.copy()
+                for row in np.flatnonzero(infos["_final_obs"]):
+                    last[row] = infos["final_obs"][row]
+            ended = np.asarray(truncated & ~terminated)
+            learner.observe(
+                Transitions(numbers, observation, action, reward, last, terminated, ended)
+            )
+            learner.update()
+            observation = following
         return time.perf_counter() - begin
 
     return update
-
-
-def import_peer() -> Any:
-    """Return Stable-Baselines3.
-
-    Raises:
-        InputError: If it cannot be imported.
-    """
-    try:
-        return importlib.import_module("stable_baselines3")
-    except ImportError as error:
-        message = f"--peer: Stable-Baselines3 cannot be imported: {error}"
-        raise InputError(message) from error
 
 
 def rate(update: Update, seconds: float) -> float:
@@ -170,6 +166,24 @@ def rate(update: Update, seconds: float) -> float:
     return count / elapsed
 
 
+def parse_sizes(arguments: argparse.Namespace) -> Sizes:
+    """Return the sizes asked for.
+
+    Raises:
+        InputError: If they are none.
+    """
+    batch = arguments.batch or (64 if arguments.algo == "ppo" else 256)
+    try:
+        hidden = tuple(int(width) for width in arguments.hidden.split(","))
+    except ValueError as error:
+        raise InputError(f"--hidden: numbers between commas, found {arguments.hidden}") from error
+    if min(batch, arguments.observation, *hidden) < 1:
+        raise InputError("--batch, --observation and --hidden must be positive")
+    if arguments.algo == "ppo" and ENVS * STEPS % batch:
+        raise InputError(f"--batch: must divide {ENVS * STEPS}, found {batch}")
+    return Sizes(arguments.observation, hidden, batch)
+
+
 def measure(arguments: argparse.Namespace) -> dict[str, float]:
     """Return the figures, by the names they are printed with.
 
@@ -178,31 +192,46 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     """
     if arguments.seconds <= 0 or arguments.repeats < 1 or arguments.threads < 1:
         raise InputError("--seconds, --repeats and --threads must be positive")
-    if arguments.observation < 1:
-        raise InputError("--observation must be positive")
-    try:
-        hidden = [int(width) for width in arguments.hidden.split(",")]
-    except ValueError as error:
-        raise InputError(f"--hidden: numbers between commas, found {arguments.hidden}") from error
+    if arguments.env and arguments.algo != "ppo":
+        raise InputError(f"--env: is for --algo ppo, found {arguments.algo}")
+    sizes = parse_sizes(arguments)
     torch.set_num_threads(arguments.threads)
-    what = arguments.algo, arguments.observation, hidden, arguments.batch
-    updates = [off_policy(*what)]
-    if arguments.peer:
-        updates.append(peer_off_policy(*what))
+    try:
+        updates = [own_loop(sizes) if arguments.env else own_update(arguments.algo, sizes)]
+        if arguments.peer:
+            updates.append(peer_update(arguments.algo, sizes, racing=arguments.env))
+    except ValidationError as error:
+        raise InputError(error.errors()[0]["msg"]) from error
     for update in updates:
         rate(update, arguments.seconds / 2)
     rates: list[list[float]] = [[] for _ in updates]
     for _ in range(arguments.repeats):
         for update, found in zip(updates, rates, strict=True):
             found.append(rate(update, arguments.seconds))
-    result = {"updates_per_s": statistics.median(rates[0])}
+    name, factor = ("env_steps_per_s", ENVS * STEPS) if arguments.env else ("updates_per_s", 1)
+    result = {name: factor * statistics.median(rates[0])}
     if arguments.peer:
-        result["peer_updates_per_s"] = statistics.median(rates[1])
+        result[f"peer_{name}"] = factor * statistics.median(rates[1])
         result["ratio"] = statistics.median(a / b for a, b in zip(*rates, strict=True))
     return {name: round(value, 3) for name, value in result.items()}
 
 
-OFF_POLICY: Final = {"td3": TD3Config, "sac": SACConfig, "dqn": DQNConfig}
+def peer_update(algorithm: str, sizes: Sizes, *, racing: bool) -> Update:
+    """Return an update of Stable-Baselines3's learner.
+
+    Raises:
+        InputError: If it cannot be imported.
+    """
+    try:
+        import bench_learner_peer as peer
+    except ImportError as error:
+        message = f"--peer: Stable-Baselines3 cannot be imported: {error}"
+        raise InputError(message) from error
+    if racing:
+        return peer.loop(F110VectorEnv(race_config(), ENVS), sizes.hidden, sizes.batch, STEPS)
+    if algorithm == "ppo":
+        return peer.on_policy(sizes.observation, sizes.hidden, sizes.batch, ENVS, STEPS)
+    return peer.off_policy(algorithm, sizes.observation, sizes.hidden, sizes.batch, ROWS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -217,7 +246,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(result))  # noqa: T201
     else:
         for name, value in result.items():
-            print(f"{name:20} {value:12,.3f}")  # noqa: T201
+            print(f"{name:22} {value:12,.3f}")  # noqa: T201
     return 0
 
 

@@ -59,7 +59,7 @@ class DQN(OffPolicyLearner):
         grid = list(product(config.actions.steering, config.actions.speed))
         self.actions: Array = np.array(grid, dtype=np.float32)  # (K, 2)
         noisy = config.exploration
-        self.critic = QNetwork(
+        self.q = QNetwork(
             observation_size,
             len(grid),
             config.hidden,
@@ -67,14 +67,14 @@ class DQN(OffPolicyLearner):
             sigma=noisy.sigma if isinstance(noisy, NoisyNets) else None,
             generator=self._generator,
         )
-        self.critic_target = deepcopy(self.critic).requires_grad_(False)
-        self._critic = Trained(self.critic, config.learning_rate, config.optimizer)
+        self.q_target = deepcopy(self.q).requires_grad_(False)
+        self._trained_q = Trained(self.q, config.learning_rate, config.optimizer)
         self._own(
-            {"critic": self.critic, "critic_target": self.critic_target},
-            {"critic": self._critic},
+            {"q": self.q, "q_target": self.q_target},
+            {"q": self._trained_q},
         )
-        self._networks: list[Tensor] = list(self.critic.parameters())
-        self._targets: list[Tensor] = list(self.critic_target.parameters())
+        self._networks: list[Tensor] = list(self.q.parameters())
+        self._targets: list[Tensor] = list(self.q_target.parameters())
         self._table = torch.from_numpy(self.actions)
 
     @property
@@ -95,14 +95,14 @@ class DQN(OffPolicyLearner):
         chosen = self._rng.integers(0, choices, count)
         if not random.all():
             with torch.inference_mode():
-                noise = self.critic.draw_noise(self._generator)
-                value = self.critic(torch.tensor(observations), noise)
+                noise = self.q.draw_noise(self._generator)
+                value = self.q(torch.tensor(observations), noise)
             chosen = np.where(random, chosen, value.argmax(1).numpy())
         return self.actions.take(chosen, axis=0)
 
     def _best(self, observations: Tensor) -> Tensor:
         """Best actions of the mean weights."""
-        return self._table[self.critic(observations).argmax(1)]
+        return self._table[self.q(observations).argmax(1)]
 
     def _stored(self, actions: Array) -> Array:
         """Numbers of actions (M, 2) in the grid: (M, 1).
@@ -119,12 +119,12 @@ class DQN(OffPolicyLearner):
 
     def _target_value(self, batch: Batch) -> Tensor:
         """What the values should be: (B,), double DQN's if wanted (van Hasselt 2016, eq. 4)."""
-        following, target = batch.next_observation, self.critic_target
+        following, target = batch.next_observation, self.q_target
         with torch.no_grad():
             value: Tensor = target(following, target.draw_noise(self._generator))
             if self.config.double:
-                noise = self.critic.draw_noise(self._generator)
-                best = self.critic(following, noise).argmax(1, keepdim=True)
+                noise = self.q.draw_noise(self._generator)
+                best = self.q(following, noise).argmax(1, keepdim=True)
                 value = value.gather(1, best)[:, 0]
             else:
                 value = value.amax(1)
@@ -133,11 +133,11 @@ class DQN(OffPolicyLearner):
     def _learn(self, batch: Batch) -> None:
         """Regress the values of the actions taken on the targets; renew the priorities."""
         target = self._target_value(batch)
-        values = self.critic(batch.observation, self.critic.draw_noise(self._generator))
+        values = self.q(batch.observation, self.q.draw_noise(self._generator))
         value = values.gather(1, batch.action.long())[:, 0]
         errors = F.huber_loss(value, target, reduction="none", delta=self.config.huber)
         loss = (batch.weights * errors).mean()
-        self._descend(self._critic, loss, batch, target=target, value=value)
+        self._descend(self._trained_q, loss, batch, target=target, value=value)
         value = value.detach()
         self.replay.update_priorities(batch.indices, value - target)
         self._follow()

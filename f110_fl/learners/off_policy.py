@@ -84,12 +84,12 @@ class OffPolicyLearner(ABC):
             rewards=config.normalise_rewards,
         )
         self._metrics = Means()
-        self._trained: tuple[Trained, ...] = ()
+        self._trained: dict[str, Trained] = {}
         self._tensors: dict[str, Tensor] = {}
 
     def _own(self, networks: Mapping[str, nn.Module], trained: Mapping[str, Trained]) -> None:
         """Name the networks and the optimizers of those that are trained, once and for all."""
-        self._trained = tuple(trained.values())
+        self._trained = dict(trained)
         self._tensors = named_tensors(
             networks, {name: each.optimizer for name, each in trained.items()}
         )
@@ -176,7 +176,7 @@ class OffPolicyLearner(ABC):
         """
         self._check(loss.item(), batch, values)
         factor = rate_factor(self.config.optimizer.schedule, self.updates)
-        norm = trained.gradient(loss)
+        norm = trained.differentiate(loss)
         if norm is not None:
             self._check(norm.item(), batch, values)
         trained.step(factor)
@@ -210,7 +210,7 @@ class OffPolicyLearner(ABC):
 
     def hold_near(self, mu: float) -> None:
         """Pull what is trained to where it is now; see ``Learner.hold_near``."""
-        for trained in self._trained:
+        for trained in self._trained.values():
             trained.hold_near(mu)
 
     def local_state(self) -> dict[str, Tensor]:
@@ -260,36 +260,65 @@ class Trained:
         network: What is trained, in place.
         learning_rate: Before any schedule.
         config: The optimizer.
+
+    Attributes:
+        optimizer: Holds the moments; ``step`` does what its own would.
+        gradient: Of every parameter, from the latest ``differentiate``.
     """
 
     def __init__(self, network: nn.Module, learning_rate: float, config: OptimizerConfig) -> None:
-        self.parameters = list(network.parameters())
         self.optimizer = make_optimizer(network, learning_rate, config)
+        self.gradient: list[Tensor] = []
+        self._config = config
         self._learning_rate = learning_rate
-        self._max_norm = config.max_grad_norm
+        self._parameters = list(network.parameters())
+        self._values = [parameter.detach() for parameter in self._parameters]
+        states = [self.optimizer.state[parameter] for parameter in self._parameters]
+        self._means = [state["exp_avg"] for state in states]
+        self._squares = [state["exp_avg_sq"] for state in states]
+        self._steps = [state["step"] for state in states]
         self._mu = 0.0
         self._anchors: list[Tensor] = []
 
     def hold_near(self, mu: float) -> None:
         """Add mu / 2 * |w - w_now|^2 to its losses; see ``Learner.hold_near``."""
         self._mu = mu
-        self._anchors = [p.detach().clone() for p in self.parameters] if mu else []
+        self._anchors = [value.clone() for value in self._values] if mu else []
 
-    def gradient(self, loss: Tensor) -> Tensor | None:
+    def differentiate(self, loss: Tensor) -> Tensor | None:
         """Compute the gradient; clip it, if that is wanted, and return its norm before, ()."""
-        self.optimizer.zero_grad()
-        torch.autograd.backward(loss, inputs=self.parameters)
-        for parameter, anchor in zip(self.parameters, self._anchors, strict=False):
-            assert parameter.grad is not None  # noqa: S101 - backward has just filled it
-            parameter.grad.add_(parameter.detach() - anchor, alpha=self._mu)
-        if self._max_norm is None:
+        self.gradient = list(torch.autograd.grad(loss, self._parameters))
+        if self._mu:
+            distance = torch._foreach_sub(self._values, self._anchors)
+            torch._foreach_add_(self.gradient, distance, alpha=self._mu)
+        longest = self._config.max_grad_norm
+        if longest is None:
             return None
-        return nn.utils.clip_grad_norm_(self.parameters, self._max_norm)
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self.gradient)))
+        torch._foreach_mul_(self.gradient, torch.clamp(longest / (norm + 1e-6), max=1.0))
+        return norm
 
     def step(self, factor: float) -> None:
         """Take the optimizer's step at ``factor`` times the learning rate."""
-        self.optimizer.param_groups[0]["lr"] = factor * self._learning_rate
-        self.optimizer.step()
+        group = self.optimizer.param_groups[0]
+        decoupled = self._config.kind == "adamw"
+        torch._foreach_add_(self._steps, 1.0)
+        # The optimizer's own step spends as long again on looking its tensors up.
+        (torch._fused_adamw_ if decoupled else torch._fused_adam_)(
+            self._values,
+            self.gradient,
+            self._means,
+            self._squares,
+            [],
+            self._steps,
+            lr=factor * self._learning_rate,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            amsgrad=False,
+            maximize=False,
+        )
 
 
 class GreedyPolicy:
