@@ -136,8 +136,6 @@ def _run(arguments: argparse.Namespace) -> int:
     from f110_fl.tracking import WandbSink, wandb_mode
 
     refuse_unavailable(os.environ, arguments)
-    if arguments.grid is not None or grid_run.is_grid(arguments.resume):
-        return grid_run.run_grid(arguments, os.environ, Console(stderr=True), run_cell)
     if arguments.superlink is not None:
         from f110_fl.submission import submit
 
@@ -145,6 +143,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.root_certificates is not None or arguments.insecure:
         flag = "--insecure" if arguments.insecure else "--root-certificates"
         raise UserError(f"{flag}: needs --superlink HOST:PORT")
+    if arguments.grid is not None or grid_run.is_grid(arguments.resume):
+        return grid_run.run_grid(arguments, os.environ, Console(stderr=True), run_cell)
     settled = settle(arguments, os.environ)
     scenario, rundir = settled.scenario, settled.rundir
     if settled.hosts and arguments.resume is None:

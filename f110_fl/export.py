@@ -5,8 +5,10 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
+from f110_fl.errors import UserError
 from f110_fl.learner_config import DQNConfig, LearnerConfig, PPOConfig, SACConfig, TD3Config
 from f110_fl.learners import Learner
+from f110_fl.learners.normaliser import BOUND
 from f110_fl.scenario import Scenario
 from sim.config import EnvConfig
 from sim.observation import observation_parts
@@ -22,7 +24,12 @@ def policy_format(config: LearnerConfig, env: EnvConfig) -> PolicyFormat:
 
     Returns:
         The format, which names tensors as `Learner.tensors` does.
+
+    Raises:
+        UserError: If the policy remembers: the format has layers only.
     """
+    if not _exportable(config):
+        raise UserError("a policy with lstm cannot be exported; allowed: learners without memory")
     network, hidden = "actor", tuple[int, ...]()
     how: dict[str, Any] = {"activation": "relu", "output": "tanh"}
     match config:
@@ -35,6 +42,9 @@ def policy_format(config: LearnerConfig, env: EnvConfig) -> PolicyFormat:
             network, hidden = "critic", config.hidden
             actions = list(product(config.actions.steering, config.actions.speed))
             how |= {"output": "argmax", "actions": actions, "duelling": config.duelling}
+    if config.normalise_observations:
+        moments = {part: f"model/normaliser/{part}" for part in ("mean", "variance")}
+        how |= {**moments, "limit": BOUND}
     name = f"model/{network}"
     layers = [(f"{name}/weights.{i}", f"{name}/biases.{i}") for i in range(len(hidden) + 1)]
     return PolicyFormat.model_validate(
@@ -55,7 +65,17 @@ def export_policy(learner: Learner, config: LearnerConfig, env: EnvConfig) -> Po
 
 
 def checkpoint_metadata(scenario: Scenario) -> dict[str, str]:
-    """Return the metadata with which a file of all learners' tensors is one of policies."""
-    return policy_metadata(
-        {agent: policy_format(config, scenario.env) for agent, config in scenario.learners.items()}
-    )
+    """Return the metadata with which a file of all learners' tensors is one of policies.
+
+    Agents whose policy remembers are left out.
+    """
+    forms = {
+        agent: policy_format(config, scenario.env)
+        for agent, config in scenario.learners.items()
+        if _exportable(config)
+    }
+    return policy_metadata(forms)
+
+
+def _exportable(config: LearnerConfig) -> bool:
+    return not (isinstance(config, PPOConfig) and config.lstm)

@@ -7,7 +7,6 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -47,8 +46,7 @@ def run_grid(
     Raises:
         UserError: For anything wrong with the grid or a run of it; then nothing is started.
     """
-    if arguments.mode == "eval":
-        raise UserError("--mode='eval': not with a grid; allowed: train")
+    _refuse_flags(arguments)
     grid = _resumed(arguments, environ) if arguments.grid is None else _new(arguments, environ)
     for cell in grid.cells:
         if not cell.scenario.learners:
@@ -56,9 +54,7 @@ def run_grid(
         own = argparse.Namespace(engine=arguments.engine, max_parallel=None)
         max_parallel(own, cell.scenario)
     parallel = _parallel(arguments)
-    distinct = {cell.scenario.env.model_dump_json(): cell.scenario for cell in grid.cells}
-    for scenario in distinct.values():
-        launch.check_environment(scenario)
+    _check_environments(grid)
     rundir = RunDir(grid.root)
     with launch.held(rundir):
         if arguments.grid is not None:
@@ -66,14 +62,36 @@ def run_grid(
         table = _Table(grid, console)
         starters = []
         share = max(1, (os.cpu_count() or 1) // parallel)
-        with ExitStack() as stack:
-            session = stack.enter_context(_GridSession(rundir, table))
+        with _GridSession(rundir, table) as session:
             for cell in grid.cells:
                 if table.results[cell.name].status != "done":
                     words = _command(cell, grid.root, arguments.engine, share)
                     starters.append(partial(session.start_cell, cell.name, target, words))
             session.run_all(starters, parallel)
     return 0 if all(result.status == "done" for result in table.results.values()) else 1
+
+
+def _refuse_flags(arguments: argparse.Namespace) -> None:
+    """Refuse flags that mean nothing to a grid."""
+    if arguments.mode == "eval":
+        raise UserError("--mode='eval': not with a grid; allowed: train")
+    for name in ("checkpoint", "superlink", "root_certificates", "insecure"):
+        if getattr(arguments, name):
+            raise UserError(f"--{name.replace('_', '-')}: not with a grid; leave it out")
+
+
+def _check_environments(grid: Grid) -> None:
+    """Build each of the runs' environments once."""
+    seen: set[str] = set()
+    for cell in grid.cells:
+        scenario = cell.scenario
+        described = scenario.env.model_dump_json() + scenario.evaluation_env.model_dump_json()
+        if described not in seen:
+            seen.add(described)
+            try:
+                launch.check_environment(scenario)
+            except UserError as error:
+                raise UserError(f"{cell.name}: {error}") from None
 
 
 def is_grid(directory: str | None) -> bool:

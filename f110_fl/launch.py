@@ -137,6 +137,7 @@ def claimed(scenario: Scenario, rundir: RunDir, *, resumed: bool = False) -> Ite
 def identity(rundir: RunDir) -> str:
     """Return the run's name for clients elsewhere, made when it is first asked for."""
     if not rundir.identity.exists():
+        rundir.root.mkdir(parents=True, exist_ok=True)
         write_atomic(rundir.identity, f"{rundir.root.name}-{secrets.token_hex(4)}")
     return rundir.identity.read_text(encoding="utf-8")
 

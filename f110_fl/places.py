@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from f110_fl.errors import UserError
+from f110_fl.files import locked
 from f110_fl.superlink import SuperLink
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
+
+PLACE: Final = "place"  # locked by the process that is the client
 
 
 @contextmanager
@@ -22,13 +24,15 @@ def hold_place(directory: Path) -> Iterator[None]:
     Raises:
         UserError: If another process holds it, or it cannot be written.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with (directory / "lock").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
-    except BlockingIOError:
-        raise UserError(f"{directory}: another process is this client") from None
+    with ExitStack() as stack:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(directory / PLACE, wait=False))
+        except BlockingIOError:
+            raise UserError(f"{directory}: another process is this client") from None
+        except OSError as error:
+            raise UserError(f"{directory}: cannot be written: {error}") from error
+        yield
 
 
 def release_place(link: SuperLink, key: Path) -> bool:

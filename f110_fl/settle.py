@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,14 +137,35 @@ def settle_resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) ->
     overrides = outside_overrides(arguments, environ)
     if arguments.scenario is not None:
         raise UserError("--resume goes on with the run's own scenario; leave --scenario out")
-    for override in overrides:
-        if override.path != ("episodes",):
-            raise UserError(f"{override.name}: cannot change in a resumed run; leave it out")
+    scenario = resumed_scenario(rundir, overrides)
+    parallel = max_parallel(arguments, scenario)
+    return Settled(scenario, None, parallel, rundir, arguments.engine)
+
+
+def resumed_scenario(rundir: RunDir, overrides: Sequence[Override]) -> Scenario:
+    """Return the scenario of a run to go on with, as long as the overrides want it.
+
+    Raises:
+        UserError: If the directory holds no run, or anything but the length is to change.
+    """
+    if not rundir.config.is_file():
+        raise UserError(f"--resume={str(rundir.root)!r}: no run there (no config.json)")
+    refuse_changes(overrides)
     scenario = parse_resolved(rundir.config.read_text(encoding="utf-8"), str(rundir.config))
     for override in overrides:
         scenario = _extended(scenario, rundir, override)
-    parallel = max_parallel(arguments, scenario)
-    return Settled(scenario, None, parallel, rundir, arguments.engine)
+    return scenario
+
+
+def refuse_changes(overrides: Sequence[Override]) -> None:
+    """Stop before a resumed run would be another run.
+
+    Raises:
+        UserError: If an override sets anything but the number of episodes.
+    """
+    for override in overrides:
+        if override.path != ("episodes",):
+            raise UserError(f"{override.name}: cannot change in a resumed run; leave it out")
 
 
 def _extended(scenario: Scenario, rundir: RunDir, override: Override) -> Scenario:

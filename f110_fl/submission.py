@@ -25,9 +25,8 @@ from f110_fl.errors import UserError
 from f110_fl.flower_programs import CONNECTION, connected, program, run_program
 from f110_fl.loading import dump_scenario, parse_resolved
 from f110_fl.monitor import RoundEvent
-from f110_fl.overrides import command_line_overrides, environment_overrides
 from f110_fl.processes import Children
-from f110_fl.settle import settle
+from f110_fl.settle import outside_overrides, refuse_changes, settle
 from f110_fl.superlink import SuperLink, settle_superlink
 
 POLL_INTERVAL: Final = 0.25  # s between two looks at the log
@@ -61,8 +60,13 @@ def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> dict
             f"FED_CLIENT_ID={environ['FED_CLIENT_ID']!r}: not with --superlink, whose clients "
             "are there already; see python -m clients.process"
         )
-    if arguments.mode != "train" or arguments.max_parallel is not None:
-        flag = "--mode" if arguments.mode != "train" else "--max-parallel"
+    elsewhere = {
+        "--mode": arguments.mode != "train",
+        "--grid": arguments.grid is not None,
+        "--max-parallel": arguments.max_parallel is not None,
+        "--engine": arguments.engine != "simulation",
+    }
+    for flag in [flag for flag, given in elsewhere.items() if given]:
         raise UserError(f"{flag}: not with --superlink")
     if arguments.resume is None:
         scenario = settle(arguments, environ).scenario
@@ -72,9 +76,9 @@ def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> dict
     if arguments.scenario is not None:
         raise UserError("--resume goes on with the run's own scenario; leave --scenario out")
     settings = {"submitted-resume": str(arguments.resume)}
-    for override in [*environment_overrides(environ), *command_line_overrides(arguments)]:
-        if override.path != ("episodes",):
-            raise UserError(f"{override.name}: cannot change in a resumed run; leave it out")
+    overrides = outside_overrides(arguments, environ)
+    refuse_changes(overrides)
+    for override in overrides:
         settings["submitted-episodes"] = str(override.value)
     return settings
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from f110_fl.loading import load_scenario, parse_resolved
 from f110_fl.overrides import FLAGS, VARIABLES, Override, environment_overrides
 from f110_fl.rundir import RunDir
 from f110_fl.scenario import Scenario
-from f110_fl.settle import settle_resumed
+from f110_fl.settle import resumed_scenario
 
 log = logging.getLogger("flwr")
 
@@ -77,12 +76,11 @@ def settle_submitted(run_config: Mapping[str, Any]) -> tuple[Scenario, RunDir, b
         rundir = RunDir(run_root(scenario))
         refuse_used(rundir.root)
         return scenario, rundir, False
-    episodes = str(run_config["submitted-episodes"]) or None
-    arguments = Namespace(
-        resume=root, scenario=None, episodes=episodes, max_parallel=None, engine="deployment"
-    )
-    settled = settle_resumed(arguments, {})
-    return settled.scenario, settled.rundir, True
+    rundir = RunDir(Path(root).absolute())
+    episodes = str(run_config["submitted-episodes"])
+    length = next(flag for flag in FLAGS if flag.source == "--episodes")
+    overrides = [length.override(episodes)] if episodes else []
+    return resumed_scenario(rundir, overrides), rundir, True
 
 
 def _clients(clients: int) -> Override:

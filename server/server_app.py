@@ -73,8 +73,9 @@ def run_submitted(grid: Grid, run_config: Mapping[str, Any]) -> None:
                 rounds=completed_rounds(rundir),
             )
             run_prepared(grid, rundir.root, partial(_announce, announce.ROUND))
-    except (UserError, RuntimeError) as error:
-        announce.announce(announce.FAILED, message=str(error))
+    except Exception as error:
+        kind = "" if isinstance(error, UserError | RuntimeError) else f"{type(error).__name__}: "
+        announce.announce(announce.FAILED, message=f"{kind}{error}")
         raise
 
 

@@ -33,6 +33,7 @@ Array = NDArray[np.float32]
 
 METADATA: Final = "policy"  # key of the metadata entry
 
+_EPSILON: Final = np.float32(1e-8)  # added to variances
 # Codes of what comes after a layer.
 _RELU: Final = 0
 _TANH: Final = 1
@@ -68,7 +69,9 @@ class PolicyFormat(Config):
         (), description="Parts of the observation and their sizes; none: the environment's. [-]"
     )
     mean: str | None = Field(None, description="Subtracted from the observation first. [name]")
-    scale: str | None = Field(None, description="What is left is multiplied by it. [name]")
+    variance: str | None = Field(
+        None, description="What is left is divided by the root of it, plus 1e-8. [name]"
+    )
     limit: float | None = Field(
         None, gt=0, description="What is left is clipped to this, to either side. [-]"
     )
@@ -86,7 +89,7 @@ class PolicyFormat(Config):
     @property
     def names(self) -> tuple[str, ...]:
         """Names of its tensors."""
-        normaliser = [name for name in (self.mean, self.scale) if name is not None]
+        normaliser = [name for name in (self.mean, self.variance) if name is not None]
         return (*(name for layer in self.layers for name in layer), *normaliser)
 
 
@@ -144,6 +147,8 @@ def make_policy(form: PolicyFormat, tensors: Mapping[str, ArrayLike]) -> Policy:
         if found[name].shape != needed:
             raise PolicyError(f"tensor {name!r} has shape {found[name].shape}, needed is {needed}")
 
+    if form.variance is not None and (found[form.variance] < 0.0).any():
+        raise PolicyError(f"tensor {form.variance!r} holds negative variances")
     width = inputs
     for i, (weights, biases) in enumerate(form.layers):
         outputs = len(found[weights]) if found[weights].ndim else 0
@@ -152,7 +157,7 @@ def make_policy(form: PolicyFormat, tensors: Mapping[str, ArrayLike]) -> Policy:
         width = outputs
         if form.duelling and i == len(form.layers) - 2:
             width = outputs // 2
-    for vector in (form.mean, form.scale):
+    for vector in (form.mean, form.variance):
         if vector is not None:
             check(vector, (inputs,))
     needed = len(form.actions) + form.duelling or COMMAND_SIZE
@@ -256,6 +261,7 @@ def make_network(policy: Policy) -> Network:
     size = policy.observation_size
     weights = [tensors[name] for name, _ in form.layers]
     biases = [tensors[name] for _, name in form.layers]
+    variance = tensors[form.variance] if form.variance else np.ones(size, np.float32)
     if form.duelling:  # the value is the same for all actions: their advantages decide
         half = len(biases[-2]) // 2
         weights[-2:] = weights[-2][half:], weights[-1][1:]
@@ -268,7 +274,7 @@ def make_network(policy: Policy) -> Network:
         output=_CODES[form.output],
         actions=np.array(form.actions, np.float32).reshape(-1, COMMAND_SIZE),
         mean=tensors[form.mean] if form.mean else np.zeros(size, np.float32),
-        scale=tensors[form.scale] if form.scale else np.ones(size, np.float32),
+        scale=1.0 / np.sqrt(variance + _EPSILON),
         limit=np.float32(form.limit or math.inf),
     )
 
@@ -311,8 +317,9 @@ def act(
             for i in range(network.sizes[layer]):
                 value = x[i]
                 if value != 0.0:  # of inactive units
+                    weights = network.weights[row : row + outputs]
                     for o in range(outputs):
-                        y[o] += value * network.weights[row + o]
+                        y[o] += value * weights[o]
                 row += outputs
             x, y = y, x
             if layer < layers - 1:

@@ -105,10 +105,12 @@ class FakeGrid(Grid):
 
     Args:
         clients: Client id of each node id.
+        total: Number of clients that they say there are; one more than the highest id.
     """
 
-    def __init__(self, clients: dict[int, int]) -> None:
+    def __init__(self, clients: dict[int, int], total: int | None = None) -> None:
         self.clients = clients
+        self.total = total or max(clients.values()) + 1
         self.queries = 0
 
     def get_node_ids(self) -> list[int]:
@@ -124,8 +126,7 @@ class FakeGrid(Grid):
         for message in messages:
             self.queries += 1
             node = message.metadata.dst_node_id
-            total = max(self.clients.values()) + 1
-            answer = {exchange.CLIENT_ID: self.clients[node], exchange.NUM_CLIENTS: total}
+            answer = {exchange.CLIENT_ID: self.clients[node], exchange.NUM_CLIENTS: self.total}
             content = RecordDict({exchange.CONFIG: ConfigRecord(answer)})
             reply = Message(content, reply_to=sent(message))
             reply.metadata.__dict__["_src_node_id"] = node

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import run
-from f110_fl import grid_run
+from f110_fl import grid_run, launch
 from f110_fl.errors import UserError
 from f110_fl.grid import load_grid, read_grid, write_grid
 from f110_fl.overrides import Override, environment_overrides
@@ -219,6 +219,14 @@ def test_results_are_of_the_last_evaluation(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- running
 
 
+@pytest.fixture(autouse=True)
+def own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What run.py sets for its children must not reach other tests."""
+    for name in launch.KERNEL_CACHE:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
 def grid(console: Console, *flags: str, **variables: str) -> int:
     return grid_run.run_grid(run.build_parser().parse_args(flags), variables, console, pretend)
 
@@ -252,6 +260,7 @@ def test_failures_are_reported_and_not_fatal_and_tried_again(
     [
         (["--scenario", "x"], "leave --scenario out"),
         (["--mode", "eval"], "not with a grid"),
+        (["--superlink", "a:1"], "--superlink: not with a grid"),
         (["--engine", "deployment"], "is not federated"),
         (["--max-parallel", "0"], "allowed: a whole number"),
         (["--set", f"{GAMMA}=0.5"], "contradicts"),
@@ -261,6 +270,14 @@ def test_flags_that_do_not_go_with_a_grid(tmp_path: Path, flags: list[str], word
     path = write(tmp_path / "in", FULL)
     with pytest.raises(UserError, match=words):
         grid(Console(quiet=True), "--grid", str(path), *flags, FED_ROOT=str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_environment_that_cannot_be_built(tmp_path: Path) -> None:
+    text = "base: small.yaml\nmatrix:\n  env.spawn_sets: [[[spawn_1, spawn_1]]]\n"
+    path = write(tmp_path / "in", text)
+    with pytest.raises(UserError, match=r"^spawn_sets-\S+: .*spawn_1"):
+        grid(Console(quiet=True), "--grid", str(path), FED_ROOT=str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from f110_fl.dotted import set_overrides
 from f110_fl.errors import UserError
 from f110_fl.loading import dump_scenario, load_scenario, parse_resolved
 from f110_fl.overrides import (
@@ -21,7 +20,6 @@ from f110_fl.overrides import (
 )
 
 ROOT = Path(__file__).parents[1]
-CONVOY = ROOT / "scenarios" / "convoy_lock_td3.yaml"
 BASE = "name: a\nlearners: {car_0: {algorithm: td3}, car_1: {algorithm: td3}}\n"  # two lines
 
 NO_TRACK = (
@@ -360,53 +358,3 @@ def test_help_shows_every_flag_and_imports_nothing_heavy():
     found = subprocess.run(run, capture_output=True, text=True, check=True, cwd=ROOT)
     for setting in FLAGS:
         assert setting.source in found.stdout
-
-
-# ---------------------------------------------------------------------- --set
-
-DOTTED = [
-    ("learners.car_0.discout=0.9", "learners.car_0.discout='0.9': unknown key", "'discount'"),
-    ("learners.car_0.discount=2", "learners.car_0.discount='2': found 2", "from 0 to 1"),
-    ("learner.car_0.discount=1", "learner: unknown key", "'learners'"),
-    ("seed.foo=1", "seed", "found a mapping"),
-    ("episodes.foo=1", "no episodes.foo: episodes is 5000 (whole number)", ""),
-    ("env.cars[9].name=x", "no env.cars[9]: env.cars is a list of 2", ""),
-    ("federated.strategy.learning_rate=0.1", "federated.strategy.name: is missing", "fedadam"),
-    ("seed=", "seed='': is empty", ""),
-    ("seed", "--set='seed': allowed: KEY=VALUE", ""),
-    ("a b=1", "--set='a b=1': allowed: KEY=VALUE", ""),
-    ("seed={", "not YAML", ""),
-]
-
-
-@pytest.mark.parametrize(("text", "start", "words"), DOTTED)
-def test_what_set_refuses(text, start, words):
-    line = complaint(lambda: load_scenario(CONVOY, set_overrides([text], [])))
-    assert line.startswith("--set")
-    assert start in line
-    assert words in line
-
-
-def test_set_lays_a_value_anywhere():
-    texts = ["learners.car_0.discount=0.5", "env.cars[1].vehicle.width=0.2", "seed=3"]
-    texts.append("federated.strategy={name: fedadam, learning_rate: 0.01}")
-    scenario = load_scenario(CONVOY, set_overrides(texts, []))
-    assert scenario.learners["car_0"].discount == 0.5
-    assert scenario.env.cars[1].vehicle.width == 0.2
-    assert scenario.env.cars[0].vehicle.width == 0.225
-    assert scenario.seed == 3
-    assert scenario.federated.strategy.learning_rate == 0.01
-
-
-def test_set_contradicts_no_other_flag():
-    flags = command_line_overrides(arguments("--episodes", "3"))
-    line = complaint(lambda: set_overrides(["episodes=4"], flags))
-    assert line == "--set episodes='4': contradicts --episodes='3'; leave one out"
-    line = complaint(lambda: set_overrides(["env.track={kind: oval}", "env.track.kind=line2"], []))
-    assert "contradicts --set env.track='{kind: oval}'" in line
-
-
-def test_set_means_what_a_variable_means(tmp_path):
-    path = tmp_path / "s.yaml"
-    path.write_text(CONVOY.read_text() + "seeds: [1, 2, 3]\n")
-    assert load_scenario(path, set_overrides(["seed=9"], [])).seeds == ()

@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+from f110_fl.errors import UserError
 from f110_fl.export import checkpoint_metadata, export_policy
 from f110_fl.files import write_tensors
-from f110_fl.learner_config import DQNConfig, NoisyNets, PPOConfig, SACConfig, TD3Config
+from f110_fl.learner_config import DQNConfig, LstmConfig, NoisyNets, PPOConfig, SACConfig, TD3Config
 from f110_fl.learners import make_learner
 from f110_fl.loading import load_scenario
 from f110_fl.records import prefixed
@@ -51,7 +52,7 @@ def random_policy(sizes: list[int], seed: int = 0, **changes) -> Policy:
     for (weights, biases), inputs, outputs in zip(layers, sizes, sizes[1:], strict=False):
         tensors[weights] = rng.normal(size=(outputs, inputs)) / np.sqrt(inputs)
         tensors[biases] = rng.normal(size=outputs) / 3
-    tensors["mean"], tensors["scale"] = rng.normal(size=sizes[0]), rng.uniform(0.2, 3, sizes[0])
+    tensors["mean"], tensors["variance"] = rng.normal(size=sizes[0]), rng.uniform(0.2, 3, sizes[0])
     settings = {"layers": layers, "activation": "relu", "output": "tanh"} | changes
     return make_policy(PolicyFormat.model_validate(settings), tensors)
 
@@ -61,7 +62,7 @@ def by_hand(policy: Policy, x: np.ndarray) -> np.ndarray:
     form = policy.form
     tensors = {name: tensor.astype(np.float64) for name, tensor in policy.tensors.items()}
     x = x - (tensors[form.mean] if form.mean else 0.0)
-    x = x * (tensors[form.scale] if form.scale else 1.0)
+    x = x / (np.sqrt(tensors[form.variance] + 1e-8) if form.variance else 1.0)
     if form.limit:
         x = np.clip(x, -form.limit, form.limit)
     for i, (weights, biases) in enumerate(form.layers):
@@ -80,7 +81,7 @@ def by_hand(policy: Policy, x: np.ndarray) -> np.ndarray:
     sizes=st.lists(st.integers(1, 70), min_size=1, max_size=4),
     activation=st.sampled_from(["relu", "tanh"]),
     output=st.sampled_from(["tanh", "clip", "argmax"]),
-    normaliser=st.sampled_from([{}, {"mean": "mean"}, {"mean": "mean", "scale": "scale"}]),
+    normaliser=st.sampled_from([{}, {"mean": "mean"}, {"mean": "mean", "variance": "variance"}]),
     limit=st.sampled_from([None, 0.5]),
     seed=st.integers(0, 1000),
 )
@@ -105,11 +106,12 @@ def test_acts_as_its_layers_say(sizes, activation, output, normaliser, limit, se
         TD3Config(hidden=(64, 32), warmup_steps=0),
         PPOConfig(actor_hidden=(32, 16), activation="tanh"),
         PPOConfig(actor_hidden=(32,), activation="relu"),
+        PPOConfig(normalise_observations=True),
         SACConfig(hidden=(32, 16)),
         DQNConfig(hidden=(32, 16), duelling=False),
         DQNConfig(hidden=(32,), duelling=True, exploration=NoisyNets()),
     ],
-    ids=["td3", "ppo-tanh", "ppo-relu", "sac", "dqn", "duelling-noisy"],
+    ids=["td3", "ppo-tanh", "ppo-relu", "ppo-normalised", "sac", "dqn", "duelling-noisy"],
 )
 def test_an_exported_policy_is_the_learners_own(config):
     learner = make_learner(config, SIZE, 2, np.random.SeedSequence(3), num_envs=2)
@@ -117,6 +119,8 @@ def test_an_exported_policy_is_the_learners_own(config):
         for name, tensor in learner.tensors().items():
             if name.startswith(("model/actor/", "model/critic/")):
                 tensor.add_(0.1 * torch.randn(tensor.shape, generator=torch.Generator()))
+    rng = np.random.default_rng(1)
+    learner.act(rng.uniform(-1, 3, (2, SIZE)).astype(np.float32), np.arange(2))  # counted in
     policy = export_policy(learner, config, ENV)
     rows = np.random.default_rng(0).uniform(-1, 1, (50, SIZE)).astype(np.float32)
     acting = learner.policy(50)
@@ -128,11 +132,21 @@ def test_an_exported_policy_is_the_learners_own(config):
     assert np.array_equal(policy.act(rows), before)  # a copy
 
 
+def test_a_policy_that_remembers_is_no_policy_of_layers(write_scenario):
+    config = PPOConfig(lstm=LstmConfig())
+    learner = make_learner(config, SIZE, 2, np.random.SeedSequence(3))
+    with pytest.raises(UserError, match="lstm cannot be exported"):
+        export_policy(learner, config, ENV)
+    scenario = load_scenario(write_scenario())
+    forgetful = scenario.model_copy(update={"learners": {"car_0": config}})
+    assert checkpoint_metadata(forgetful) == {"policy": "{}"}
+
+
 # Files
 
 
 def test_a_policy_survives_a_file(tmp_path: Path):
-    first = random_policy([SIZE, 8, 2], 1, mean="mean", scale="scale", limit=5.0)
+    first = random_policy([SIZE, 8, 2], 1, mean="mean", variance="variance", limit=5.0)
     second = random_policy([SIZE, 4, 3], 2, output="argmax", actions=[(0, 0), (1, 0), (0, 1)])
     save_policy(tmp_path / "p.safetensors", {"b": second, "a": first})
     rows = np.random.default_rng(0).normal(size=(5, SIZE))

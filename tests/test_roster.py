@@ -37,7 +37,20 @@ def test_the_federation_may_say_its_own_size() -> None:
 
 def test_missing_clients_end_the_wait_by_name() -> None:
     with pytest.raises(UserError, match=r"clients \[1, 2\] of 3 did not connect within 0 s"):
-        Roster().wait(FakeGrid({4: 0}), 3, least=2, timeout=0)
+        Roster().wait(FakeGrid({4: 0}, total=3), 3, least=2, timeout=0)
+
+
+def test_clients_of_a_federation_of_another_size_are_refused() -> None:
+    with pytest.raises(UserError, match=r"for 3 clients, .* --total-clients 2"):
+        Roster().wait(FakeGrid({4: 0, 5: 1}), 3, least=1, timeout=0)
+
+
+def test_of_two_nodes_of_a_client_the_later_counts() -> None:
+    """A client that was killed and came back, before the SuperLink misses its former self."""
+    roster, grid = Roster(), FakeGrid({9: 0}, total=1)
+    assert roster.online(grid) == {0: 9}
+    grid.clients = {4: 0, 9: 0}
+    assert roster.online(grid) == {0: 4}
 
 
 def test_enough_clients_start_without_the_rest() -> None:
