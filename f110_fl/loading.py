@@ -279,14 +279,16 @@ def _blamed(problem: _Problem, document: Document, overrides: Sequence[Override]
 
 def _file_settings(data: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
     """Yield where a scenario names files that it needs, and what kind they are."""
-    track = data["env"]["track"]
-    tracks: dict[KeyPath, dict[str, Any]] = {("env", "track"): track}
-    for i, one in enumerate(track.get("tracks", ())):
-        tracks["env", "track", "tracks", i] = one
-    for path, one in tracks.items():
-        if "file" in one:
-            kind = "a map's YAML file" if one["kind"] == "map" else "a CSV file"
-            yield (*path, "file"), kind
+    for section in ("env", "evaluation"):
+        path: KeyPath = (section, "track")
+        track = data[section]["track"] or {}  # an evaluation may have none of its own
+        places = {path: track}
+        for i, one in enumerate(track.get("tracks", ())):
+            places[*path, "tracks", i] = one
+        for place, one in places.items():
+            if "file" in one:
+                kind = "a map's YAML file" if one["kind"] == "map" else "a CSV file"
+                yield (*place, "file"), kind
     for i, car in enumerate(data["env"]["cars"]):
         for key, kind in (("raceline", "a CSV file"), ("checkpoint", "a safetensors file")):
             if car["driver"] and car["driver"].get(key) is not None:

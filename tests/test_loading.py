@@ -330,6 +330,11 @@ def test_files_of_lanes_and_racelines_are_relative_to_the_scenario(tmp_path):
     assert load(tmp_path, text).env.track.tracks[1].file == str(tmp_path.resolve() / "a.csv")
     message = complaint(tmp_path, text.replace("a.csv", "b.csv"))
     assert message.startswith("s.yaml:8: env.track.tracks[1].file: found 'b.csv', no such file in ")
+    held_out = BASE + "evaluation:\n  track: {kind: centerline, file: a.csv}\n"
+    found = load(tmp_path, held_out).evaluation.track.file
+    assert found == str(tmp_path.resolve() / "a.csv")
+    message = complaint(tmp_path, held_out.replace("a.csv", "b.csv"))
+    assert message.startswith("s.yaml:4: evaluation.track.file: found 'b.csv', no such file in ")
     message = complaint(tmp_path, text.replace("oval", "ovol"))
     assert message.startswith("s.yaml:7: env.track.tracks[0].kind: found 'ovol' (text); allowed: ")
 
