@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sim.config import EnvConfig
 from sim.layout import STEER, TARGET_SPEED, TARGET_STEER, V
-from sim.tasks import FINISHED, NONE, OTHER_DONE, Episodes, world_outcome
+from sim.tasks import FAILED, NONE, OTHER_DONE, Episodes, world_outcome
 from sim.vehicle import action_scale
 
 # What the kernels below know about a car, one record a car.
@@ -103,8 +103,8 @@ def conclude(
             if over and episodes.outcome[e, a] == NONE:
                 episodes.outcome[e, a] = OTHER_DONE
             outcome = episodes.outcome[e, a]
-            episodes.terminated[e, a] = NONE < outcome <= FINISHED
-            episodes.truncated[e, a] = outcome > FINISHED
+            episodes.terminated[e, a] = NONE < outcome <= FAILED
+            episodes.truncated[e, a] = outcome > FAILED
         episodes.over[e] = over
 
 

@@ -17,7 +17,8 @@ from sim.tracks import make_track
 
 NONE, SUCCESS, CRASH = Outcome.NONE, Outcome.SUCCESS, Outcome.CRASH
 FINISHED, IDLE = Outcome.FINISHED, Outcome.IDLE
-TIME_LIMIT, OTHER_DONE = Outcome.TIME_LIMIT, Outcome.OTHER_DONE
+TIME_LIMIT, FAILED = Outcome.TIME_LIMIT, Outcome.FAILED
+OTHER_DONE = Outcome.OTHER_DONE
 
 
 def objective(kind: str, **settings: object) -> Situation:
@@ -120,7 +121,7 @@ def test_contact_while_passing_is_a_crash_and_a_wreck_cannot_be_passed() -> None
     s = behind()
     s.put(OWN, 8.5)
     s.world.crashed[0, OTHER] = True
-    assert s.step() == (0.0, OTHER_DONE)
+    assert s.step() == (0.0, FAILED)
 
 
 @pytest.mark.parametrize("end", [FINISHED, TIME_LIMIT])
@@ -154,7 +155,7 @@ def test_contact_in_pursuit_is_a_crash_and_a_wreck_is_not_pursued() -> None:
     s = objective("pursuit", hold_time=STEP)
     s.put(OWN, 28.5)
     s.world.crashed[0, OTHER] = True
-    assert s.step() == (0.0, OTHER_DONE)
+    assert s.step() == (0.0, FAILED)
     s.reset()
     assert s.step(CRASH) == (-10.0, CRASH)
 
@@ -235,7 +236,7 @@ def test_gap_lock_ends_like_convoy_lock() -> None:
     s.reset()
     s.put(OTHER, 30.0)
     s.world.crashed[0, OTHER] = True
-    assert s.step()[1] == OTHER_DONE
+    assert s.step()[1] == FAILED
 
 
 @pytest.mark.parametrize("steps", [1, 5, 10])

@@ -88,9 +88,9 @@ def test_defender_crash_under_pressure_is_success() -> None:
     ("distance", "speed", "outcome"),
     [
         (0.75, 0.1, Outcome.SUCCESS),  # both bounds are inclusive
-        (0.7501, 1.0, Outcome.OTHER_DONE),
-        (0.5, 0.0999, Outcome.OTHER_DONE),
-        (0.5, -1.0, Outcome.OTHER_DONE),  # backing off is no pressure
+        (0.7501, 1.0, Outcome.FAILED),
+        (0.5, 0.0999, Outcome.FAILED),
+        (0.5, -1.0, Outcome.FAILED),  # backing off is no pressure
     ],
 )
 def test_pressure_needs_nearness_and_speed(distance: float, speed: float, outcome: Outcome) -> None:
@@ -104,7 +104,7 @@ def test_pressure_needs_nearness_and_speed(distance: float, speed: float, outcom
 
 @pytest.mark.parametrize(("physics_steps", "window"), [(1, 50), (5, 10), (7, 7)])
 def test_pressure_counts_for_its_window(physics_steps: int, window: int) -> None:
-    for later, outcome in ((window, Outcome.SUCCESS), (window + 1, Outcome.OTHER_DONE)):
+    for later, outcome in ((window, Outcome.SUCCESS), (window + 1, Outcome.FAILED)):
         s = Situation(physics_steps=physics_steps)
         s.put(distance=0.5)
         s.step()
@@ -121,7 +121,7 @@ def test_pressure_is_forgotten_at_reset() -> None:
     s.reset()
     s.put(distance=3.0)
     s.world.crashed[0, DEFENDER] = True
-    assert s.step() == (0.0, Outcome.OTHER_DONE)
+    assert s.step() == (0.0, Outcome.FAILED)
 
 
 @pytest.mark.parametrize("side", [-1.0, 1.0])
@@ -245,7 +245,7 @@ def by_the_book(race: Race, actions: Iterable[np.ndarray]) -> tuple[list, list]:
         elif step >= env.max_steps:
             end = (task.truncation_reward, Outcome.TIME_LIMIT)
         elif world.crashed[0, 1] or world.finished[0, 1]:
-            end = (0.0, Outcome.OTHER_DONE)
+            end = (0.0, Outcome.FAILED)
         else:
             end = (0.0, Outcome.NONE)
         waits = idle > task.idle_grace and end[1] != Outcome.IDLE
@@ -262,7 +262,7 @@ def by_the_book(race: Race, actions: Iterable[np.ndarray]) -> tuple[list, list]:
         (-0.5, 0, Outcome.CRASH),
         (-0.3, 10, Outcome.IDLE),
         (-0.3, 1, Outcome.TIME_LIMIT),
-        (0.25, 0, Outcome.OTHER_DONE),
+        (0.25, 0, Outcome.FAILED),
     ],
 )
 def test_whole_episodes_are_paid_by_the_book(side: float, seed: int, outcome: Outcome) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sim.tasks.outcomes import (
     CRASH,
+    FAILED,
     FINISHED,
     IDLE,
     NONE,
@@ -22,6 +23,7 @@ from sim.tasks.task import Task
 
 __all__ = [
     "CRASH",
+    "FAILED",
     "FINISHED",
     "IDLE",
     "NONE",

@@ -24,7 +24,7 @@ from sim.config import (
 )
 from sim.layout import V
 from sim.tasks.measures import Float, along, follow_lead, pressing
-from sim.tasks.outcomes import CRASH, FINISHED, IDLE, NONE, OTHER_DONE, SUCCESS, TIME_LIMIT
+from sim.tasks.outcomes import CRASH, FAILED, FINISHED, IDLE, NONE, SUCCESS, TIME_LIMIT
 from sim.tracks import Track
 
 Record = Any  # one of the table below
@@ -118,7 +118,7 @@ def lock(
       centre. Pressure is applied at each step that finds the agent within
       ``pressure_distance``, centre to centre, at ``pressure_speed`` or faster forwards. A
       contact between the two crashes both, so it is a crash and no success.
-    * The target's crash without success truncates the agent (``OTHER_DONE``), unpaid.
+    * The target's crash without success ends the agent's episode (``FAILED``), unpaid.
     * Of the steps in a row below ``idle_speed``, each after ``idle_grace`` pays
       ``idle_reward``, on top of whatever else that step pays. The one at ``idle_limit`` pays
       ``idle_limit_reward`` alone and truncates the agent.
@@ -138,7 +138,7 @@ def lock(
     elif outcome in (NONE, TIME_LIMIT) and memory[_IDLE_STEPS] >= task.idle_limit:
         outcome = IDLE
     elif outcome == NONE and crashed[e, target]:
-        outcome = OTHER_DONE  # a standing defender can no longer be pressed into anything
+        outcome = FAILED  # a standing defender can no longer be pressed into anything
 
     reward = end_reward(task, outcome)
     if outcome == IDLE:
@@ -189,7 +189,7 @@ def overtake(
     """Be ``margin`` ahead of the target along the centre line, having been behind: success.
 
     Any contact is a crash, and no success. Passing a target that has crashed is none either:
-    its crash truncates the agent (``OTHER_DONE``), unpaid.
+    its crash ends the agent's episode (``FAILED``), unpaid.
     """
     follow_lead(arc_length, length, memory, e, task.car, task.target)
     if memory[_LEAD] < 0.0:
@@ -199,7 +199,7 @@ def overtake(
     if outcome != CRASH and passed and not target_crashed:
         outcome = SUCCESS
     elif outcome == NONE and target_crashed:
-        outcome = OTHER_DONE
+        outcome = FAILED
     return outcome, end_reward(task, outcome)
 
 
@@ -215,8 +215,8 @@ def pursuit(
 ) -> tuple[int, float]:
     """Stay from ``near`` to ``far`` behind the target along the centre line for ``hold_time``.
 
-    Any contact is a crash, and no success. The target's crash truncates the agent
-    (``OTHER_DONE``), unpaid.
+    Any contact is a crash, and no success. The target's crash ends the
+    agent's episode (``FAILED``), unpaid.
     """
     gap = along(length, arc_length[e, task.target] - arc_length[e, task.car])
     memory[_HELD] = memory[_HELD] + 1.0 if task.near <= gap <= task.far else 0.0
@@ -224,7 +224,7 @@ def pursuit(
     if outcome != CRASH and memory[_HELD] >= task.hold_steps and not target_crashed:
         outcome = SUCCESS
     elif outcome == NONE and target_crashed:
-        outcome = OTHER_DONE
+        outcome = FAILED
     return outcome, end_reward(task, outcome)
 
 

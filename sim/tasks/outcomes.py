@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 
 
 class Outcome(IntEnum):
-    """How an agent's episode ended: 1 to 3 terminate it, 4 to 6 truncate it."""
+    """How an agent's episode ended: 1 to 4 terminate it, 5 to 7 truncate it."""
 
     NONE = 0  # it has not ended
     SUCCESS = 1  # the agent's task is accomplished
     CRASH = 2  # the agent touched a wall or a car
     FINISHED = 3  # the agent crossed the finish line
-    IDLE = 4  # the agent's task gave up on a standing car
-    TIME_LIMIT = 5  # max_steps
-    OTHER_DONE = 6  # what ended the episode happened to another car
+    FAILED = 4  # the agent's task can no longer be accomplished
+    IDLE = 5  # the agent's task gave up on a standing car
+    TIME_LIMIT = 6  # max_steps
+    OTHER_DONE = 7  # what ended the episode happened to another car
 
 
 # Plain integers, because arrays of int8 take no enum members inside compiled code.
@@ -27,6 +28,7 @@ NONE: Final = int(Outcome.NONE)
 SUCCESS: Final = int(Outcome.SUCCESS)
 CRASH: Final = int(Outcome.CRASH)
 FINISHED: Final = int(Outcome.FINISHED)
+FAILED: Final = int(Outcome.FAILED)
 IDLE: Final = int(Outcome.IDLE)
 TIME_LIMIT: Final = int(Outcome.TIME_LIMIT)
 OTHER_DONE: Final = int(Outcome.OTHER_DONE)
