@@ -62,7 +62,16 @@ def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 # Whole runs in processes of their own, longest first: with several workers the short tests
 # fill the time that these wait.
-LONG = ["test_deployment", "test_resume", "test_federation", "test_flower", "test_run", "test_grid"]
+LONG = [
+    "test_resume",
+    "test_deployment",
+    "test_superlink",
+    "test_federation",
+    "test_flower",
+    "test_run",
+    "test_smoke",
+    "test_grid",
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
