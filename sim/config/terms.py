@@ -78,7 +78,8 @@ class PressureTerm(Config):
 class DistanceTerm(Config):
     """Closing on the target: the difference of a potential, which no going round in circles earns.
 
-    With the learner's discount it changes no optimal policy (Ng, Harada and Russell 1999).
+    With the learner's discount it changes no optimal policy of endless episodes (Ng, Harada and
+    Russell 1999); where an episode ends, the potential reached is kept.
     """
 
     term: Literal["distance"] = Field("distance", description="Selects this term. [-]")

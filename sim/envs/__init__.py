@@ -16,6 +16,9 @@ agents. What they do, see and earn is the same in all three:
 | 0 | steering angle, left positive | -steer_max | steer_max | rad |
 | 1 | speed | speed_min, or 0 if ``reverse`` is off | speed_max | m/s |
 
+With ``control: rates`` they are the steering rate, -steer_rate_max to steer_rate_max rad/s, and
+the acceleration, -acceleration_max to acceleration_max m/s^2.
+
 **Observations**: ``Box(low, high, (D,), float32)``, the parts that ``observation`` lists, in
 that order; each starts where the one before ends. B beams, C cars.
 
