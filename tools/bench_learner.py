@@ -66,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--algo", choices=("td3", "sac", "dqn", "ppo"), default="td3")
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch (default: 1)")
     parser.add_argument("--observation", type=int, default=62, help="its size (default: 62)")
-    parser.add_argument("--hidden", default="256,256,128", help="widths (default: 256,256,128)")
+    parser.add_argument("--hidden", help="widths (default: 256,256,128; ppo: 64,64)")
     parser.add_argument("--batch", type=int, help="transitions (default: 256; ppo: 64)")
     parser.add_argument("--seconds", type=float, default=2.0, help="a measurement (default: 2)")
     parser.add_argument("--repeats", type=int, default=5, help="measurements (default: 5)")
@@ -174,7 +174,8 @@ def parse_sizes(arguments: argparse.Namespace) -> Sizes:
     """
     batch = arguments.batch or (64 if arguments.algo == "ppo" else 256)
     try:
-        hidden = tuple(int(width) for width in arguments.hidden.split(","))
+        words = arguments.hidden or ("64,64" if arguments.algo == "ppo" else "256,256,128")
+        hidden = tuple(int(width) for width in words.split(","))
     except ValueError as error:
         raise InputError(f"--hidden: numbers between commas, found {arguments.hidden}") from error
     if min(batch, arguments.observation, *hidden) < 1:
