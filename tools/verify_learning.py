@@ -80,6 +80,7 @@ TASKS: Final[dict[str, tuple[str, int, LearnerConfig, dict[str, Any]]]] = {
             {
                 "hidden": (256, 256),
                 "learning_rate": 5e-4,
+                "optimizer": {"schedule": {"kind": "linear", "updates": 49_000, "end": 0.02}},
                 "batch_size": 64,
                 "warmup_steps": 1000,
                 "actions": {"steering": (-1.0, 1.0), "speed": (0.0,)},
