@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from f110_fl.overrides import add_arguments
 
@@ -24,9 +24,16 @@ if TYPE_CHECKING:
 INTERRUPTED = 130  # exit status
 
 
+class _Parser(argparse.ArgumentParser):
+    """Answers a mistake with one line, as the rest of the program does."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see --help\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="run.py",
         description=__doc__,
         epilog="Command-line flags win over FED_* variables, these over the scenario.",

@@ -117,9 +117,11 @@ def _table(found: Mapping[str, Any]) -> Any:
     """Lay the report out, a row a car; scripted cars have no task: finishing is their success."""
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False)
-    for name in ("car", "episodes", "success (95 %)", "crash (95 %)", "return", "laps", "lap time"):
-        table.add_column(name, justify="right")
+    table = Table(
+        box=None, pad_edge=False, caption="[low, high]: 95 % interval", caption_justify="left"
+    )
+    for name in ("car", "episodes", "success", "crash", "return", "laps", "lap time, s"):
+        table.add_column(name, justify="right", no_wrap=True)
     for car, entry in found.items():
         success = "success" if "return" in entry else "finished"
         rates = [entry["outcomes"][outcome] for outcome in (success, "crash")]
@@ -127,9 +129,9 @@ def _table(found: Mapping[str, Any]) -> Any:
         table.add_row(
             car,
             str(entry["episodes"]),
-            *(f"{r['rate']:.1%} ({r['low']:.1%} to {r['high']:.1%})" for r in rates),
+            *(f"{r['rate']:.1%} [{r['low']:.0%}, {r['high']:.0%}]" for r in rates),
             f"{returns['mean']:.1f} ± {returns['sd']:.1f}" if returns else "-",
             str(entry["laps"]),
-            f"{laps['mean']:.2f} ± {laps['sd']:.2f} s" if laps else "-",
+            f"{laps['mean']:.2f} ± {laps['sd']:.2f}" if laps else "-",
         )
     return table

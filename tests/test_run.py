@@ -87,6 +87,8 @@ REFUSALS: dict[str, tuple[dict[str, Any], list[str], dict[str, str], str]] = {
     "no workers": ({}, ["--collect-workers", "0"], {}, "--collect-workers='0': allowed: a whole"),
     "checkpoint": ({}, ["--checkpoint", "x"], {}, "--checkpoint='x': needs --mode eval"),
     "no checkpoint": ({}, ["--mode", "eval"], {}, "--checkpoint FILE is missing: .* car_0"),
+    "no such mode": ({}, ["--mode", "evl"], {}, "invalid choice: 'evl' .*; see --help"),
+    "no such flag": ({}, ["--epochs", "3"], {}, "unrecognized arguments: --epochs 3; see --help"),
     "no such checkpoint": ({}, ["--mode", "eval", "--checkpoint", "x"], {}, "no such file"),
     "none at a time": ({}, ["--max-parallel", "0"], {}, "--max-parallel='0': allowed: a whole"),
     "too long a number": ({}, ["--max-parallel", "9" * 5000], {}, "--max-parallel='9+': allowed"),
