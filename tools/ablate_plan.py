@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, get_args
 
-from f110_fl.dotted import overlaps, parse_key, set_overrides, with_implied
+from f110_fl.dotted import set_overrides, with_implied
 from f110_fl.errors import UserError
 from f110_fl.federated_config import OptimizerStrategy
 from f110_fl.files import write_atomic
 from f110_fl.grid import GRID, Cell, Grid, write_grid
+from f110_fl.key_path import overlaps, parse_key
 from f110_fl.launch import held
 from f110_fl.loading import dump_scenario, load_scenario, parse_resolved
 from f110_fl.overrides import Override
