@@ -17,6 +17,7 @@ from ablate_figure import Line, draw, ticks
 from ablate_plan import Arm, make_arms, make_plan, prepare, settings_of
 from ablate_report import compare, verdict
 from ablate_stats import Curve, Interval, judge, make_panel, read_curve, t_interval
+from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ from f110_fl.errors import UserError
 from f110_fl.records import EpisodeRecord
 from f110_fl.rundir import RunDir
 
+LICENSE = str(REPOSITORY / "LICENSE")  # a file without markers
 Write = Callable[..., Path]
 
 
@@ -248,6 +250,8 @@ def test_a_plan_may_grow_but_not_change(write_scenario: Write, tmp_path: Path) -
         (["--episodes", "40", "--set", "seed=3"], r"--set seed='3': the ablation sets that"),
         (["--episodes", "40", "--set", "threads=x"], "threads='x'"),
         (["--episodes", "40", "--set", "evaluation.episodes=0"], "nothing to compare"),
+        (["--episodes", "40", "--doc", "nowhere.md"], "--doc='nowhere.md': cannot be read"),
+        (["--episodes", "40", "--doc", LICENSE], "needs one place <!-- ablation small -->"),
         (["--episodes", "40", "--report-only"], "no seed is complete with every arm yet"),
     ],
 )

@@ -83,14 +83,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             runs = {cell.name: cell.settings for cell in grid.cells}
             print(json.dumps({"out": str(grid.root), "runs": runs}, indent=2))  # noqa: T201
             return 0
+        from ablate_report import place_in, write_report
+
+        if arguments.doc is not None:  # before all the runs
+            place_in(arguments.doc, grid.cells[0].scenario.name)
         status = 0
         if not arguments.report_only:
             prepare(grid)
             status = run(grid, arguments.max_parallel)
             if status not in (0, 1):
                 return status
-        from ablate_report import write_report
-
         print(write_report(grid, arguments))  # noqa: T201
     except UserError as error:
         print(f"ablate.py: {error}", file=sys.stderr)  # noqa: T201

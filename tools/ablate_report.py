@@ -276,13 +276,17 @@ def _figure(panels: Mapping[int, Panel], arguments: argparse.Namespace) -> str:
     return draw(shown, "training steps of all clients, thousand", f"{label}, held out")
 
 
-def _into(path: Path, name: str, report: str, figure: str) -> None:
-    """Put the report between its markers in a document, and the figure beside the document.
+def place_in(path: Path, name: str) -> str:
+    """Return what a document has in the place for a scenario's report, its markers included.
+
+    Args:
+        path: The document.
+        name: The scenario's.
 
     Raises:
-        UserError: If the document has no markers for it.
+        UserError: If the document cannot be read, or has no such place.
     """
-    begin, end = f"<!-- ablation {name} -->", f"<!-- end of ablation {name} -->"
+    begin, end = _markers(name)
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -290,7 +294,17 @@ def _into(path: Path, name: str, report: str, figure: str) -> None:
     places = re.findall(f"{re.escape(begin)}.*?{re.escape(end)}", text, re.DOTALL)
     if len(places) != 1:
         raise UserError(f"--doc={str(path)!r}: needs one place {begin} {end} for the report")
+    return str(places[0])
+
+
+def _markers(name: str) -> tuple[str, str]:
+    return f"<!-- ablation {name} -->", f"<!-- end of ablation {name} -->"
+
+
+def _into(path: Path, name: str, report: str, figure: str) -> None:
+    """Put the report between its markers in a document, and the figure beside the document."""
+    (begin, end), before = _markers(name), place_in(path, name)
     file = f"ablation_{name}.svg"
     body = f"{begin}\n![learning curves]({file})\n\n{report}{end}"
     write_atomic(path.parent / file, figure)
-    write_atomic(path, text.replace(places[0], body))
+    write_atomic(path, path.read_text(encoding="utf-8").replace(before, body))

@@ -47,9 +47,9 @@ def t_interval(values: Sequence[float] | Float) -> Interval:
     mean = float(sample.mean())
     if len(sample) < 2:
         return Interval(mean, -math.inf, math.inf)
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
-    quantile = float(t.ppf((1 + LEVEL) / 2, len(sample) - 1))
+    quantile = float(stdtrit(len(sample) - 1, (1 + LEVEL) / 2))
     half = quantile * float(sample.std(ddof=1)) / math.sqrt(len(sample))
     return Interval(mean, mean - half, mean + half)
 
