@@ -44,6 +44,7 @@ def test_students_interval() -> None:
     assert t_interval([5.0]) == (5.0, -math.inf, math.inf)
     assert t_interval([4.0, 4.0]) == (4.0, 4.0, 4.0)
     assert (str(Interval(1, 0.5, 1.5)), str(t_interval([5.0]))) == ("1.00 (0.50 to 1.50)", "5.00")
+    assert str(Interval(-0.001, -1, 1)) == "0.00 (-1.00 to 1.00)"
 
 
 def test_95_of_100_intervals_hold_the_truth() -> None:
@@ -140,6 +141,10 @@ def test_differences_are_paired_by_seed() -> None:
     assert len(found) == 2 * (2 + 2 + 1)
     lines = verdict(found, {2: panel})
     assert lines == [
+        "- **Federated against independent learners, 4 comparisons: better in 2, worse in 0, "
+        "indistinguishable in 2.**",
+        "- **Federated against one learner that sees everything, 4 comparisons: better in 0, worse "
+        "in 2, indistinguishable in 2.**",
         "- 2 clients against independent learners: at the end `local` better, `reset` "
         "indistinguishable; on the way `local` better, `reset` indistinguishable.",
         "- 2 clients against one learner that sees everything: at the end `local` worse, `reset` "

@@ -31,7 +31,9 @@ from ablate_plan import STRATEGIES, make_plan, prepare
 
 from f110_fl.errors import UserError
 from f110_fl.grid import Grid
+from f110_fl.launch import completed
 from f110_fl.overrides import VARIABLES
+from f110_fl.rundir import RunDir
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
 
@@ -65,6 +67,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(grid: Grid, max_parallel: int) -> int:
     """Run what is not complete, through ``run.py --resume``; return its exit status."""
+    if all(completed(cell.scenario, RunDir(grid.root / cell.name)) for cell in grid.cells):
+        return 0
     words = [sys.executable, str(REPOSITORY / "run.py"), "--resume", str(grid.root)]
     # The caller's variables would change what is asked for here.
     names = {setting.source for setting in VARIABLES}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 from ablate_figure import Line, draw
@@ -18,6 +18,7 @@ from ablate_stats import (
     Curve,
     Float,
     Interval,
+    Judgement,
     Metric,
     Panel,
     judge,
@@ -177,7 +178,7 @@ def compare(clients: int, panel: Panel, arguments: argparse.Namespace) -> Iterat
 
 def verdict(found: Sequence[Comparison], panels: Mapping[int, Panel]) -> list[str]:
     """Return what the intervals allow to say, in words, as lines of Markdown."""
-    lines = []
+    lines = _headline([e for e in found if len(panels[e.clients].seeds) > 1])
     for clients, panel in panels.items():
         if len(panel.seeds) < 2:
             lines.append(f"- {clients} clients: one seed says nothing of chance; no verdict.")
@@ -203,6 +204,17 @@ def verdict(found: Sequence[Comparison], panels: Mapping[int, Panel]) -> list[st
         f"- Of the {len(found)} intervals of 95 % behind this, {len(found) / 20:.1f} would miss "
         "zero by chance alone if nothing differed."
     )
+    return lines
+
+
+def _headline(found: Sequence[Comparison]) -> list[str]:
+    """Return how often federating was what, against each baseline."""
+    lines = []
+    for other, words in OTHERS.items():
+        said = [judge(e.difference) for e in found if e.other == other]
+        if said:
+            counts = ", ".join(f"{word} in {said.count(word)}" for word in get_args(Judgement))
+            lines.append(f"- **Federated against {words}, {len(said)} comparisons: {counts}.**")
     return lines
 
 

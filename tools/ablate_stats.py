@@ -31,9 +31,8 @@ class Interval(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        if math.isinf(self.low):
-            return f"{self.mean:.2f}"
-        return f"{self.mean:.2f} ({self.low:.2f} to {self.high:.2f})"
+        mean, low, high = (f"{round(value, 2) + 0.0:.2f}" for value in self)  # 0.00, not -0.00
+        return mean if math.isinf(self.low) else f"{mean} ({low} to {high})"
 
 
 def t_interval(values: Sequence[float] | Float) -> Interval:
