@@ -255,6 +255,7 @@ def test_a_plan_may_grow_but_not_change(write_scenario: Write, tmp_path: Path) -
         (["--episodes", "40", "--set", "seed=3"], r"--set seed='3': the ablation sets that"),
         (["--episodes", "40", "--set", "threads=x"], "threads='x'"),
         (["--episodes", "40", "--set", "evaluation.episodes=0"], "nothing to compare"),
+        (["--episodes", "40", "--set", "federated.vary={env.laps: [1, 2]}"], "federated.vary: one"),
         (["--episodes", "40", "--doc", "nowhere.md"], "--doc='nowhere.md': cannot be read"),
         (["--episodes", "40", "--doc", LICENSE], "needs one place <!-- ablation small -->"),
         (["--episodes", "40", "--report-only"], "no seed is complete with every arm yet"),

@@ -123,6 +123,11 @@ def make_plan(arguments: argparse.Namespace) -> Grid:
         raise UserError(f"{arguments.scenario}: nothing learns")
     if not first.evaluation.episodes:
         raise UserError(f"{arguments.scenario}: evaluation.episodes is 0; nothing to compare")
+    if first.federated.vary:
+        raise UserError(
+            f"{arguments.scenario}: federated.vary: one learner cannot see what every client "
+            "sees; leave it out"
+        )
     return Grid(NAME, root, tuple(cells))
 
 

@@ -140,26 +140,18 @@ def averaged_value(cell: Cell, rundir: RunDir, metric: Metric) -> float | None:
     Their evaluations are of what each made of the average before; this is what all would go on
     from. None if it cannot act alone, because an actor, or a part of one, is not averaged.
     """
-    import torch
-
     from f110_fl.evaluate import load_models
-    from f110_fl.evaluation import Evaluator
-    from f110_fl.seeding import Use, stream
-    from f110_fl.trainer import make_learners
+    from f110_fl.global_model import ModelEvaluator
 
-    scenario = cell.scenario
-    torch.set_num_threads(scenario.threads)
-    evaluator = Evaluator(scenario, scenario.evaluation.episodes)
-    learners = make_learners(
-        scenario, evaluator.race, lambda index: stream(scenario.seed, Use.MODEL, index)
-    )
+    evaluator = ModelEvaluator(cell.scenario)
+    learners = evaluator.learners
     tensors = unprefixed("global", read_tensors(rundir.server))
     try:
         for agent, learner in learners.items():
             load_models(learner, agent, tensors, rundir.server)
     except UserError:
         return None
-    episodes = evaluator.run({agent: own.policy for agent, own in learners.items()})
+    episodes = evaluator.run()
     if metric == "return":
         return float(np.mean([e.returns[a] for e in episodes for a in learners]))
     return float(np.mean([e.outcomes[a] == "success" for e in episodes for a in learners]))
