@@ -120,6 +120,8 @@ def test_arms_are_compared_at_equal_steps() -> None:
     assert panel.end("long") == pytest.approx([120.0, 240.0])
     assert panel.mean("long") == pytest.approx([80.0, 160.0])
     assert panel.end("short") == pytest.approx([60.0, 60.0])
+    assert panel.last("short") == pytest.approx([60.0, 70.0])
+    assert panel.last("long") == pytest.approx([200.0, 320.0])
     assert make_panel({"a": {0: straight(1, [1, 2])}, "b": {1: straight(1, [1, 2])}}) is None
 
 
@@ -136,21 +138,26 @@ def test_differences_are_paired_by_seed() -> None:
     assert panel is not None
     found = list(compare(2, panel, build_options(strategies=["local", "reset"])))
     by_key = {(e.score, e.strategy, e.other): e.difference for e in found}
-    assert by_key["at the end", "local", "independent"] == pytest.approx(t_interval(more))
+    assert by_key["at equal steps", "local", "independent"] == pytest.approx(t_interval(more))
     assert t_interval(panel.end("local-2")).low < 0 < t_interval(panel.end("local-2")).high
-    assert len(found) == 2 * (2 + 2 + 1)
+    assert len(found) == 3 * (2 + 2 + 1)
     lines = verdict(found, {2: panel})
+    better, worse = (
+        "; ".join(
+            f"{score} `local` {word}, `reset` indistinguishable"
+            for score in ("at equal steps", "on the way", "at equal episodes")
+        )
+        for word in ("better", "worse")
+    )
     assert lines == [
-        "- **Federated against independent learners, 4 comparisons: better in 2, worse in 0, "
-        "indistinguishable in 2.**",
-        "- **Federated against one learner that sees everything, 4 comparisons: better in 0, worse "
-        "in 2, indistinguishable in 2.**",
-        "- 2 clients against independent learners: at the end `local` better, `reset` "
-        "indistinguishable; on the way `local` better, `reset` indistinguishable.",
-        "- 2 clients against one learner that sees everything: at the end `local` worse, `reset` "
-        "indistinguishable; on the way `local` worse, `reset` indistinguishable.",
+        "- **Federated against independent learners, 6 comparisons: better in 3, worse in 0, "
+        "indistinguishable in 3.**",
+        "- **Federated against one learner that sees everything, 6 comparisons: better in 0, worse "
+        "in 3, indistinguishable in 3.**",
+        f"- 2 clients against independent learners: {better}.",
+        f"- 2 clients against one learner that sees everything: {worse}.",
         "- 2 clients, strategies among themselves: all indistinguishable.",
-        "- Of the 10 intervals of 95 % behind this, 0.5 would miss zero by chance alone if "
+        "- Of the 15 intervals of 95 % behind this, 0.8 would miss zero by chance alone if "
         "nothing differed.",
     ]
 

@@ -35,8 +35,9 @@ from f110_fl.records import unprefixed
 from f110_fl.rundir import RunDir
 
 SCORES: Final[dict[str, Callable[[Panel, str], Float]]] = {
-    "at the end": Panel.end,
+    "at equal steps": Panel.end,
     "on the way": Panel.mean,
+    "at equal episodes": Panel.last,
 }
 OTHERS: Final = {INDEPENDENT: "independent learners", SINGLE: "one learner that sees everything"}
 
@@ -228,9 +229,8 @@ def _results(
 ) -> list[str]:
     """Return the table of what each arm reached."""
     lines = [
-        "| clients | arm | thousand steps | end, equal steps | on the way | last, equal episodes "
-        "| last average |",
-        "|---|---|---|---|---|---|---|",
+        f"| clients | arm | thousand steps | {' | '.join(SCORES)} | last average |",
+        "|---|---|---|" + "---|" * (len(SCORES) + 1),
     ]
     for clients, panel in panels.items():
         for arm in _arms_of(clients, arguments):
@@ -240,9 +240,7 @@ def _results(
                 str(clients),
                 arm.kind,
                 f"{np.mean([run.steps[-1] for run in runs]) / 1000:.0f}",
-                t_interval(panel.end(arm.name)),
-                t_interval(panel.mean(arm.name)),
-                t_interval([run.values[-1] for run in runs]),
+                *(t_interval(score(panel, arm.name)) for score in SCORES.values()),
                 t_interval([known[seed] for seed in panel.seeds]) if known else "",
             ]
             lines.append(f"| {' | '.join(map(str, cells))} |")

@@ -117,12 +117,14 @@ class Panel:
 
     ``steps`` (POINTS,) are training steps of all clients together, from where every run has been
     evaluated to where the shortest ends: in episodes all are equally long, in steps they are
-    not. ``values`` are (seeds, POINTS) by arm, linear between evaluations.
+    not. ``values`` are (seeds, POINTS) by arm, linear between evaluations; ``lasts`` (seeds,) those
+    of the last evaluation, after all episodes.
     """
 
     seeds: tuple[int, ...]
     steps: Float
     values: dict[str, Float]
+    lasts: dict[str, Float]
 
     def end(self, arm: str) -> Float:
         """(seeds,) values after the last sample that all have."""
@@ -132,6 +134,10 @@ class Panel:
         """(seeds,) means over the samples on the way: who learns faster has more."""
         means: Float = self.values[arm].mean(axis=1)
         return means
+
+    def last(self, arm: str) -> Float:
+        """(seeds,) values after the last episode, however many steps it took."""
+        return self.lasts[arm]
 
     def difference(self, arm: str, other: str, score: Callable[[Panel, str], Float]) -> Interval:
         """Return the interval of an arm's score minus another's, paired by seed."""
@@ -158,4 +164,5 @@ def make_panel(curves: Mapping[str, Mapping[int, Curve]]) -> Panel | None:
         arm: np.array([np.interp(steps, own[s].steps, own[s].values) for s in seeds])
         for arm, own in curves.items()
     }
-    return Panel(seeds, steps, values)
+    lasts = {arm: np.array([own[s].values[-1] for s in seeds]) for arm, own in curves.items()}
+    return Panel(seeds, steps, values, lasts)
