@@ -36,29 +36,35 @@ class FeedForwardMean:
 
 
 class FeedForward:
-    """Actor and critic on the samples of a rollout.
+    """Actor and critic on the samples of a rollout, on any device.
 
     Args:
         actor: Its parameters have gradients to write to, as the critic's.
         critic: Of the same observations.
-        rollout: What to learn from.
+        rollout: What to learn from, on the host.
+        acting: The actor on the host, or its copy there.
     """
 
-    def __init__(self, actor: GaussianActor, critic: Mlp, rollout: Rollout) -> None:
+    def __init__(
+        self, actor: GaussianActor, critic: Mlp, rollout: Rollout, acting: GaussianActor
+    ) -> None:
         self._actor, self._critic, self._rollout = actor, critic, rollout
-        self._observations = torch.from_numpy(rollout.observation).flatten(0, 1)
+        self._device = actor.log_std.device
+        self._collected = torch.from_numpy(rollout.observation).flatten(0, 1)
+        self._observations = self._collected.to(self._device)  # as of the latest `values`
         self._resize(1)
-        self.mean = FeedForwardMean(actor, len(rollout.latest))
+        self._acting = acting
+        self.mean = FeedForwardMean(acting, len(rollout.latest))
         self.reset = self.mean.reset
 
     def _resize(self, rows: int) -> None:
         self._actor_pass = MlpPass(self._actor, rows)
         self._critic_pass = MlpPass(self._critic, rows)
-        self._batch = torch.empty(rows, self._observations.shape[1])
+        self._batch = self._observations.new_empty(rows, self._observations.shape[1])
 
     def policy(self, num_envs: int) -> FeedForwardMean:
         """Return the action means for ``num_envs`` environments of their own."""
-        return FeedForwardMean(self._actor, num_envs)
+        return FeedForwardMean(self._acting, num_envs)
 
     def values(self, latest: Array, cut: Array) -> tuple[Array, Array, Array]:
         """Return the critic's values now.
@@ -70,9 +76,12 @@ class FeedForward:
         Returns:
             Of the rollout's observations (T, N), of ``latest`` (N,) and of ``cut`` (K,).
         """
+        device = self._device
+        self._observations = self._collected.to(device)
         value = self._critic(self._observations).view(self._rollout.mask.shape)
-        beyond = [self._critic(torch.from_numpy(x))[:, 0].numpy() for x in (latest, cut)]
-        return value.numpy(), beyond[0], beyond[1]
+        following = (torch.from_numpy(x).to(device) for x in (latest, cut))
+        beyond = [self._critic(x)[:, 0].cpu().numpy() for x in following]
+        return value.cpu().numpy(), beyond[0], beyond[1]
 
     def minibatches(self, rng: np.random.Generator, count: int) -> Iterator[Int]:
         """Partition the present samples at random.
@@ -96,10 +105,11 @@ class FeedForward:
 
     def forward(self, chosen: Int) -> tuple[Array, Array]:
         """Return the means (B, A) and values (B, 1) of a minibatch."""
-        torch.index_select(self._observations, 0, torch.from_numpy(chosen), out=self._batch)
+        rows = torch.from_numpy(chosen).to(self._device)
+        torch.index_select(self._observations, 0, rows, out=self._batch)
         mean = self._actor_pass.forward(self._batch)
         value = self._critic_pass.forward(self._batch)
-        return mean.numpy(), value.numpy()
+        return mean.cpu().numpy(), value.cpu().numpy()
 
     def backward(self, d_mean: Array, d_value: Array) -> None:
         """Write the gradients of all weights and biases.
@@ -108,8 +118,8 @@ class FeedForward:
             d_mean: (B, A), of the loss by the means of the latest `forward`.
             d_value: (B, 1), by its values.
         """
-        self._actor_pass.backward(torch.from_numpy(d_mean))
-        self._critic_pass.backward(torch.from_numpy(d_value))
+        self._actor_pass.backward(torch.from_numpy(d_mean).to(self._device))
+        self._critic_pass.backward(torch.from_numpy(d_value).to(self._device))
 
     def local_state(self) -> dict[str, Tensor]:
         """Nothing."""

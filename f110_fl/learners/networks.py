@@ -197,7 +197,7 @@ def make_optimizer(
     )
     for parameter in network.parameters():
         optimizer.state[parameter] = {
-            "step": torch.zeros(()),
+            "step": torch.zeros((), device=parameter.device),
             "exp_avg": torch.zeros_like(parameter),
             "exp_avg_sq": torch.zeros_like(parameter),
         }
@@ -225,14 +225,15 @@ class JointAdam:
         states = {p: o.state[p] for o in optimizers for p in o.param_groups[0]["params"]}
         sizes = [parameter.numel() for parameter in states]
         self.parameters: list[Tensor] = list(states)
-        self.gradient = torch.zeros(sum(sizes))
+        device = self.parameters[0].device
+        self.gradient = torch.zeros(sum(sizes), device=device)
         self._values = [parameter.detach() for parameter in states]
         self._gradients = [
             part.view_as(value)
             for part, value in zip(torch.split(self.gradient, sizes), self._values, strict=True)
         ]
         # The step counts, too, lie in one tensor: adding 1 to each would cost as much as Adam.
-        self._steps = torch.zeros(len(sizes))
+        self._steps = torch.zeros(len(sizes), device=device)
         self._counts = list(self._steps)
         for k, (parameter, state) in enumerate(states.items()):
             parameter.grad = self._gradients[k]
