@@ -11,6 +11,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from flwr.app import ConfigRecord, Context, Message, MessageType, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.mod import LocalDpMod
@@ -65,7 +66,8 @@ def train(message: Message, context: Context) -> Message:
     A round that this client has already completed (the server asks again after a restart)
     is answered from its directory without training.
     """
-    from f110_fl.records import summarise
+    from f110_fl.learners import LearningError
+    from f110_fl.records import last_good, summarise
 
     order = message.content.config_records[exchange.CONFIG]
     scenario = parse_resolved(str(order[exchange.SCENARIO]))
@@ -80,13 +82,18 @@ def train(message: Message, context: Context) -> Message:
         arrays = message.content.array_records[exchange.ARRAYS]
         trainer.load_shared(exchange.to_tensors(arrays))
         if server_round > 1:  # there was a sync
-            moments = trainer.shared_tensors()
-            for name in sharing.zeroed_names(moments, scenario.federated):
-                moments[name].zero_()
+            held = trainer.shared_tensors()
+            names = sharing.zeroed_names(held, scenario.federated)
+            trainer.load_shared({name: torch.zeros_like(held[name]) for name in names})
         trainer.hold_near(float(order.get(exchange.PROXIMAL_MU, 0.0)))  # type: ignore[arg-type]
-        records = trainer.train(int(order[exchange.EPISODES]))  # type: ignore[arg-type]
-        trainer.progress.round = server_round
-        trainer.save()
+        episodes = int(order[exchange.EPISODES])  # type: ignore[arg-type]
+        try:
+            records = trainer.train(episodes)
+            trainer.progress.round = server_round
+            trainer.save()
+        except LearningError as error:  # the server logs the message
+            reason = f"learning diverged: {error}; {last_good(trainer.directory)}"
+            raise LearningError(reason) from error
     elif trainer.progress.round == server_round:
         records = _recorded(rundir, client_id, server_round)
     else:

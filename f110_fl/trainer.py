@@ -20,6 +20,7 @@ from f110_fl.evaluation import Evaluator, score
 from f110_fl.export import checkpoint_metadata
 from f110_fl.files import read_tensors, write_tensors
 from f110_fl.learners import Learner, make_learner
+from f110_fl.learners.device import Device, choose
 from f110_fl.records import (
     EpisodeKind,
     EpisodeRecord,
@@ -44,6 +45,7 @@ def make_learners(
     race: Race,
     seed: Callable[[int], np.random.SeedSequence],
     directory: Path | None = None,
+    device: Device = "cpu",
 ) -> dict[str, Learner]:
     """Return the scenario's learners, by agent.
 
@@ -52,7 +54,12 @@ def make_learners(
         race: The environments that they collect from.
         seed: Of the learner with a given index.
         directory: Where their experience survives a restart; None: in memory only.
+        device: Where they learn.
+
+    Raises:
+        UserError: If that is not on this machine.
     """
+    place = choose(device)
     return {
         agent: make_learner(
             config,
@@ -61,6 +68,7 @@ def make_learners(
             seed(index),
             num_envs=race.num_envs,
             replay_path=directory and directory / f"{agent}.replay",
+            place=place,
         )
         for index, (agent, config) in enumerate(scenario.learners.items())
     }
@@ -100,9 +108,8 @@ class Trainer:
         self._curriculum: Curriculum | None = None
         if scenario.curriculum is not None:
             self._curriculum = Curriculum(scenario.curriculum, scenario.env)
-        self.learners = make_learners(
-            scenario, race, partial(stream, self.seed, Use.LEARNER, client_id), directory
-        )
+        seed = partial(stream, self.seed, Use.LEARNER, client_id)
+        self.learners = make_learners(scenario, race, seed, directory, scenario.device)
         self._episodes_path = directory / EPISODES
         self._state_path = directory / STATE
         self._signature: tuple[int, int, int] | None = None
@@ -187,7 +194,7 @@ class Trainer:
         """
         records: list[EpisodeRecord] = []
         evaluation = self.scenario.evaluation
-        players = {agent: Explorer(learner) for agent, learner in self.learners.items()}
+        players = {agent: Explorer(agent, own) for agent, own in self.learners.items()}
         with self._episodes_path.open("a", encoding="utf-8", buffering=1) as log:
             for finished in self._collector.run(self._seeds(episodes), players):
                 new = [self._trained(finished)]

@@ -42,8 +42,7 @@ def make_learner(
     Raises:
         ValueError: If the file exists with another layout.
     """
-    sizes = observation_size, action_size
-    place = place or Host()
+    sizes, place = (observation_size, action_size), place or Host()
     match config:
         case TD3Config():
             return TD3(

@@ -21,6 +21,7 @@ from f110_fl.learners.resident import ResidentReplay
 T = TypeVar("T")
 Network = TypeVar("Network", bound=nn.Module)
 Feed = Callable[[list[Tensor]], list[Tensor]]
+Device = Literal["cpu", "cuda", "auto"]
 
 WARM_UPS: Final = 3  # calls before one is recorded
 
@@ -118,7 +119,7 @@ class Apart(Host):
         return ActingCopy(network, deepcopy(network).cpu())
 
 
-def choose(device: Literal["cpu", "cuda", "auto"]) -> Host:
+def choose(device: Device) -> Host:
     """Return where a scenario's learners compute.
 
     Args:
@@ -130,10 +131,9 @@ def choose(device: Literal["cpu", "cuda", "auto"]) -> Host:
     if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
         return Host()
     if not torch.cuda.is_available():
-        build = "" if torch.backends.cuda.is_built() else ", which is built without it"
         raise UserError(
-            f"device: 'cuda': PyTorch {torch.__version__}{build}, finds no CUDA device on this "
-            "machine; allowed: cpu, auto"
+            f"device: 'cuda': PyTorch {torch.__version__} finds no CUDA device on this machine; "
+            "allowed: 'cpu', 'auto'"
         )
     return Apart(torch.device("cuda"), Replayed)
 
@@ -159,7 +159,7 @@ class Replayed:
 
     def _record(self, function: Callable[[], T]) -> torch.cuda.CUDAGraph:
         """Record the function after it has run a few times: libraries set themselves up then."""
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(WARM_UPS):

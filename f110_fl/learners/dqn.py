@@ -130,10 +130,9 @@ class DQN(OffPolicyLearner):
         return numbers
 
     def _noises(self) -> list[Noise]:
-        """Draw the noise of the target, of the network that picks, if any, and of the learning."""
-        networks = (
-            [self.q_target, self.q, self.q] if self.config.double else [self.q_target, self.q]
-        )
+        """Draw the noise of the target, of what picks in double DQN, and of what learns."""
+        picks = [self.q] if self.config.double else []
+        networks = [self.q_target, *picks, self.q]
         pairs = zip(self._feeds, networks, strict=False)
         return [feed(network.draw_noise(self._generator)) for feed, network in pairs]
 

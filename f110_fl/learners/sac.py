@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from f110_fl.learner_config import OptimizerConfig, SACConfig
 from f110_fl.learners.base import Array
-from f110_fl.learners.networks import SquashedActor, TwinCritic
 from f110_fl.learners.device import Host
+from f110_fl.learners.networks import SquashedActor, TwinCritic
 from f110_fl.learners.off_policy import Loss, OffPolicyLearner, Trained
 from f110_fl.learners.replay import Batch
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from f110_fl.learner_config import TD3Config
 from f110_fl.learners.base import Array
-from f110_fl.learners.networks import Actor, TwinCritic
 from f110_fl.learners.device import Host
+from f110_fl.learners.networks import Actor, TwinCritic
 from f110_fl.learners.off_policy import Loss, OffPolicyLearner, Trained
 from f110_fl.learners.replay import Batch
 
