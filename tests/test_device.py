@@ -237,12 +237,12 @@ def test_tensors_are_float32_on_the_cpu_and_copies(place, case):
 @every_place
 @every_case
 def test_a_loss_that_is_not_finite_stops_learning_and_names_the_cause(place, case):
-    learner = make(CASES[case], 0, None, 300, place)
+    learner = make(CASES[case], 0, None, 300, place, update_every=300)
     twins([learner], np.random.default_rng(0), 1, 300)
     before = copies(learner)
     zero, going = np.zeros((300, D), dtype=np.float32), np.zeros(300, dtype=bool)
     observe(learner, zero, act(learner, zero), np.zeros(300), zero * np.float32(np.nan), going)
-    with pytest.raises(LearningError, match="next_observation is not finite at step 600, update"):
+    with pytest.raises(LearningError, match="next_observation is not finite at step 600, update 1"):
         learner.update()
     assert_equal(learner.tensors(), before)
 

@@ -186,7 +186,7 @@ class OffPolicyLearner(ABC):
         """Raise ``LearningError`` if ``value`` is not finite, naming the first tensor at fault."""
         if math.isfinite(value):
             return
-        suspects = {**batch._asdict(), **loss.parts, **self._tensors}
+        suspects = {**batch._asdict(), **self._tensors, **loss.parts}
         name = next((k for k, v in suspects.items() if not torch.isfinite(v).all()), "loss")
         raise LearningError(f"{name} is not finite at step {self.steps}, update {self.updates}")
 

@@ -247,9 +247,9 @@ class PPO:
     def _fail(self, samples: Samples, chosen: Int) -> None:
         """Raise ``LearningError``, naming the first tensor that is not finite."""
         observation = self.rollout.observation.reshape(len(samples.value), -1)
-        suspects = {"observation": observation, **samples._asdict()}
-        suspects = {k: torch.from_numpy(v[chosen]) for k, v in suspects.items()}
-        suspects |= self._tensors | {"gradient": self._adam.gradient}
+        suspects = {"observation": torch.from_numpy(observation[chosen]), **self._tensors}
+        suspects |= {k: torch.from_numpy(v[chosen]) for k, v in samples._asdict().items()}
+        suspects["gradient"] = self._adam.gradient
         name = next((k for k, v in suspects.items() if not torch.isfinite(v).all()), "loss")
         raise LearningError(f"{name} is not finite at step {self.steps}, update {self.updates}")
 
