@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -16,10 +16,10 @@ from pydantic_core import ErrorDetails
 from f110_fl.errors import UserError, did_you_mean, show
 from f110_fl.fields import Place, allowed, child, tag_of
 from f110_fl.files import find_file
+from f110_fl.key_path import KeyPath, join, laid
 from f110_fl.overrides import Override, SeedPlan
 from f110_fl.scenario import Scenario
-from f110_fl.yaml_tree import Document, join, parse_yaml
-from f110_fl.yaml_tree import Path as KeyPath
+from f110_fl.yaml_tree import Document, parse_yaml
 
 
 def load_scenario(path: Path, overrides: Sequence[Override] = ()) -> Scenario:
@@ -127,29 +127,11 @@ def _merge(data: dict[str, Any], overrides: Sequence[Override]) -> dict[str, Any
         plan = override.value
         value = plan.seeds(merged) if isinstance(plan, SeedPlan) else plan
         try:
-            merged = cast("dict[str, Any]", _laid(merged, override.path, value))
+            merged = cast("dict[str, Any]", laid(merged, override.path, value))
         except LookupError as error:
             if not override.allowed:  # else the file is wrong here, which validation will say
                 raise UserError(f"{override.name}: {error.args[0]}") from None
     return merged
-
-
-def _laid(data: object, path: KeyPath, value: object, above: KeyPath = ()) -> object:
-    """Return a copy of ``data`` with ``value`` at ``path``.
-
-    Raises:
-        LookupError: If there is no such place; its message says why.
-    """
-    if not path:
-        return value
-    key, *_ = path
-    here, below = (*above, key), path[1:]
-    if isinstance(key, str) and isinstance(data, dict):
-        return {**data, key: _laid(data.get(key, {}), below, value, here)}
-    if isinstance(key, int) and isinstance(data, tuple) and key < len(data):
-        return (*data[:key], _laid(data[key], below, value, here), *data[key + 1 :])
-    found = show(data) if data or not isinstance(data, dict) else "not in the scenario's file"
-    raise LookupError(f"no {join(here)}: {join(above)} is {found}")
 
 
 def _errors(data: dict[str, Any]) -> list[ErrorDetails]:
@@ -277,34 +259,35 @@ def _blamed(problem: _Problem, document: Document, overrides: Sequence[Override]
     return blamed or (near if not breaks([]) else [])
 
 
-def _file_settings(data: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
-    """Yield where a scenario names files that it needs, and what kind they are."""
-    for section in ("env", "evaluation"):
-        path: KeyPath = (section, "track")
-        track = data[section]["track"] or {}  # an evaluation may have none of its own
-        places = {path: track}
-        for i, one in enumerate(track.get("tracks", ())):
-            places[*path, "tracks", i] = one
-        for place, one in places.items():
-            if "file" in one:
-                kind = "a map's YAML file" if one["kind"] == "map" else "a CSV file"
-                yield (*place, "file"), kind
-    for i, car in enumerate(data["env"]["cars"]):
-        for key, kind in (("raceline", "a CSV file"), ("checkpoint", "a safetensors file")):
-            if car["driver"] and car["driver"].get(key) is not None:
-                yield ("env", "cars", i, "driver", key), kind
+_FILES: Final = {
+    "raceline": "a CSV file",
+    "checkpoint": "a safetensors file",
+    "file": "a map's YAML file or a centre line's CSV file",
+}
+
+
+def _file_settings(data: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
+    """Yield where settings name files that they need, and what kind they are."""
+    items = enumerate(data) if isinstance(data, tuple) else data.items()
+    for key, value in items:
+        # What clients differ in is below a dotted key, one value a client.
+        name = key if isinstance(key, str) else path[-1]
+        name = name.rpartition(".")[2] if isinstance(name, str) else name
+        if isinstance(value, dict | tuple):
+            yield from _file_settings(value, (*path, key))
+        elif name in _FILES and isinstance(value, str):
+            yield (*path, key), _FILES[name]
 
 
 def _with_files(
     scenario: Scenario, path: Path, document: Document, overrides: Sequence[Override]
 ) -> Scenario:
     """Make the names of files absolute, and check that they are there."""
-    data = scenario.model_dump()
+    data: Any = scenario.model_dump(exclude={"learners", "wandb"})
     for place, kind in _file_settings(data):
-        parent: Any = data
-        for key in place[:-1]:
-            parent = parent[key]
-        name = parent[place[-1]]
+        name: Any = data
+        for key in place:
+            name = name[key]
         file = find_file(name, path.parent)
         if file is None:
             given = [o for o in overrides if o.path == place[: len(o.path)]]
@@ -313,5 +296,5 @@ def _with_files(
                 f"{at}: {join(place)}: found {name!r}, no such file in "
                 f"{str(path.parent.resolve())!r}; allowed: {kind}"
             )
-        parent[place[-1]] = str(file)
-    return Scenario.model_validate(data)
+        data = laid(data, place, str(file))
+    return Scenario.model_validate(scenario.model_dump() | data)

@@ -31,7 +31,7 @@ from learner_cases import (
 )
 from safetensors.torch import load_file, save_file
 
-from f110_fl import launch, trainer
+from f110_fl import agents, launch
 from f110_fl.errors import UserError
 from f110_fl.learner_config import PPOConfig, ReplayConfig
 from f110_fl.learners import PPO, LearningError, make_learner
@@ -40,6 +40,7 @@ from f110_fl.learners.off_policy import OffPolicyLearner
 from f110_fl.learners.replay import ReplayBuffer
 from f110_fl.learners.resident import ResidentReplay
 from f110_fl.scenario import Scenario
+from f110_fl.trainer import Trainer
 
 CPU = torch.device("cpu")
 CASES = {"td3": TD3, "sac": SAC, "dqn": DQN, "noisy": NOISY}
@@ -297,8 +298,8 @@ def test_a_clients_files_are_the_same(tmp_path, monkeypatch):
     """Training, evaluating and saving, on the host and apart from it."""
     scenario = Scenario.model_validate(SMALL)
     for name, there in (("host", Host()), ("apart", Apart(CPU, Host().runner))):
-        monkeypatch.setattr(trainer, "choose", lambda _, there=there: there)
-        client = trainer.Trainer(scenario, 0, tmp_path / name)
+        monkeypatch.setattr(agents, "choose", lambda _, there=there: there)
+        client = Trainer(scenario, 0, tmp_path / name)
         client.train(3)
         client.save()
     for file in ("state.safetensors", "best.safetensors", "car_0.replay"):
