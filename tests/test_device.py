@@ -274,6 +274,26 @@ def test_the_resident_rows_are_those_of_the_buffer(counts):
         resident.sample(6)
 
 
+def test_rows_that_a_commit_took_back_are_not_drawn(tmp_path):
+    """Loaded again after more was added and drawn: that is gone from the device, too."""
+    rng, config = np.random.default_rng(4), ReplayConfig()
+    buffer = ResidentReplay(CPU, 50, 7, 1, 1, config, rng, tmp_path / "replay")
+
+    def add(number: float) -> None:
+        column = np.full((3, 1), number, np.float32)
+        buffer.add(column, column, column[:, 0], column[:, 0], column)
+
+    add(1.0)
+    buffer.write_journal()
+    state = buffer.local_state()
+    buffer.apply_journal()
+    add(2.0)
+    assert set(buffer.sample(50).reward.tolist()) == {1.0, 2.0}
+    buffer.load_local_state(state)
+    add(3.0)
+    assert set(buffer.sample(50).reward.tolist()) == {1.0, 3.0}
+
+
 def test_a_device_that_is_not_there_is_one_line(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert type(choose("cpu")) is type(choose("auto")) is Host
