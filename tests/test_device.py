@@ -84,10 +84,11 @@ def place(where: str, monkeypatch: pytest.MonkeyPatch) -> Host:
 
 
 def build(
-    case: str, seed: int, where: Host | None, path: Path | None = None, **changes: Any
-) -> Any:
+    case: str, seed: int, place: Host | None, path: Path | None = None, **changes: Any
+) -> OffPolicyLearner:
     """A learner of three environments; a step earns an update."""
-    return make(CASES[case], seed, path, 3, where, update_every=3, **changes)
+    replay = CASES[case]["replay"] | {"capacity": 100}
+    return make(CASES[case], seed, path, 3, place, update_every=3, replay=replay, **changes)
 
 
 def assert_same(place: Host, found: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -136,7 +137,7 @@ def test_updates_are_those_of_the_host(place, where, case, changes):
     assert_same(place, pair[1].tensors(), pair[0].tensors())  # first weights are drawn on the host
     rng, loaded = np.random.default_rng(1), copies(build(case, 8, None, **changes))
     for round_ in range(3):
-        twins(pair, rng, 40)
+        twins(pair, rng, 20)
         assert_twins(place, pair)
         for learner in pair:
             models = {n: t for n, t in loaded.items() if "/weights." in n and "optim" not in n}
@@ -187,11 +188,11 @@ def test_a_checkpoint_goes_from_host_to_device_and_back(tmp_path, place, case):
     file, rng = tmp_path / "replay", np.random.default_rng(1)
     straight, moved = (build(case, 3, None, path, **NORMALISING) for path in (None, file))
     for there in (place, None, place):
-        twins([straight, moved], rng, 35)
+        twins([straight, moved], rng, 20)
         commit(moved, tmp_path / "state")
         moved = build(case, 99, there, file, **NORMALISING)
         resume(moved, tmp_path / "state")
-    twins([straight, moved], rng, 35)
+    twins([straight, moved], rng, 20)
     straight.pop_metrics()
     assert_same(place, moved.tensors(), straight.tensors())
     assert_same(place, moved.local_state(), straight.local_state())

@@ -65,6 +65,14 @@ class Host:
     def __init__(self) -> None:
         self.device = torch.device("cpu")
 
+    def put(self, tensor: Tensor) -> Tensor:
+        """Return a tensor of the host's here: itself, or a copy."""
+        return tensor
+
+    def get(self, tensor: Tensor) -> Tensor:
+        """Return a tensor that is here on the host: itself, or a copy."""
+        return tensor
+
     def replay(self, batch_size: int, *args: Any) -> ReplayBuffer:  # noqa: ARG002
         """Make a replay buffer whose batches of this size are here; ``args`` are its own."""
         return ReplayBuffer(*args)
@@ -97,6 +105,14 @@ class Apart(Host):
     def __init__(self, device: torch.device, runner: Callable[[], Runner]) -> None:
         self.device = device
         self._runner = runner
+
+    def put(self, tensor: Tensor) -> Tensor:
+        """See `Host.put`."""
+        return tensor.to(self.device)
+
+    def get(self, tensor: Tensor) -> Tensor:
+        """See `Host.get`."""
+        return tensor.cpu()
 
     def replay(self, batch_size: int, *args: Any) -> ReplayBuffer:
         """See `Host.replay`."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from f110_fl.learners.base import Array
+from f110_fl.learners.device import Host
 from f110_fl.learners.mlp import GaussianActor, Mlp, MlpPass
 from f110_fl.learners.rollout import Rollout
 
@@ -43,15 +44,21 @@ class FeedForward:
         critic: Of the same observations.
         rollout: What to learn from, on the host.
         acting: The actor on the host, or its copy there.
+        place: Where actor and critic are.
     """
 
     def __init__(
-        self, actor: GaussianActor, critic: Mlp, rollout: Rollout, acting: GaussianActor
+        self,
+        actor: GaussianActor,
+        critic: Mlp,
+        rollout: Rollout,
+        acting: GaussianActor,
+        place: Host,
     ) -> None:
         self._actor, self._critic, self._rollout = actor, critic, rollout
-        self._device = actor.log_std.device
+        self._put, self._get = place.put, place.get
         self._collected = torch.from_numpy(rollout.observation).flatten(0, 1)
-        self._observations = self._collected.to(self._device)  # as of the latest `values`
+        self._observations = self._put(self._collected)  # as of the latest `values`
         self._resize(1)
         self._acting = acting
         self.mean = FeedForwardMean(acting, len(rollout.latest))
@@ -76,12 +83,11 @@ class FeedForward:
         Returns:
             Of the rollout's observations (T, N), of ``latest`` (N,) and of ``cut`` (K,).
         """
-        device = self._device
-        self._observations = self._collected.to(device)
+        self._observations = self._put(self._collected)
         value = self._critic(self._observations).view(self._rollout.mask.shape)
-        following = (torch.from_numpy(x).to(device) for x in (latest, cut))
-        beyond = [self._critic(x)[:, 0].cpu().numpy() for x in following]
-        return value.cpu().numpy(), beyond[0], beyond[1]
+        following = (self._put(torch.from_numpy(x)) for x in (latest, cut))
+        beyond = [self._get(self._critic(x)[:, 0]).numpy() for x in following]
+        return self._get(value).numpy(), beyond[0], beyond[1]
 
     def minibatches(self, rng: np.random.Generator, count: int) -> Iterator[Int]:
         """Partition the present samples at random.
@@ -105,11 +111,11 @@ class FeedForward:
 
     def forward(self, chosen: Int) -> tuple[Array, Array]:
         """Return the means (B, A) and values (B, 1) of a minibatch."""
-        rows = torch.from_numpy(chosen).to(self._device)
+        rows = self._put(torch.from_numpy(chosen))
         torch.index_select(self._observations, 0, rows, out=self._batch)
         mean = self._actor_pass.forward(self._batch)
         value = self._critic_pass.forward(self._batch)
-        return mean.cpu().numpy(), value.cpu().numpy()
+        return self._get(mean).numpy(), self._get(value).numpy()
 
     def backward(self, d_mean: Array, d_value: Array) -> None:
         """Write the gradients of all weights and biases.
@@ -118,8 +124,8 @@ class FeedForward:
             d_mean: (B, A), of the loss by the means of the latest `forward`.
             d_value: (B, 1), by its values.
         """
-        self._actor_pass.backward(torch.from_numpy(d_mean).to(self._device))
-        self._critic_pass.backward(torch.from_numpy(d_value).to(self._device))
+        self._actor_pass.backward(self._put(torch.from_numpy(d_mean)))
+        self._critic_pass.backward(self._put(torch.from_numpy(d_value)))
 
     def local_state(self) -> dict[str, Tensor]:
         """Nothing."""

@@ -102,7 +102,9 @@ class PPO:
         self._tensors |= self.normaliser.tensors()
         self._model: FeedForward | Recurrent
         if config.lstm is None or lstms is None:
-            self._model = FeedForward(self.actor, self.critic, self.rollout, self._acting.network)
+            self._model = FeedForward(
+                self.actor, self.critic, self.rollout, self._acting.network, place
+            )
         else:
             acting = self._acting.network
             memory = cast(Lstm, acting.lstm)
@@ -229,7 +231,7 @@ class PPO:
         if self._surrogate.rows != len(chosen):
             self._surrogate = Surrogate(config, *mean.shape)
         surrogate = self._surrogate
-        log_std = self._learned_log_std.cpu().numpy()
+        log_std = self._place.get(self._learned_log_std).numpy()
         losses = surrogate.evaluate(samples, chosen, mean, log_std, value)
         if config.target_kl is not None and losses.kl > 1.5 * config.target_kl:
             return losses, True
