@@ -33,12 +33,12 @@ PROXIMAL_MU: Final = "proximal-mu"
 
 def to_arrays(tensors: Mapping[str, torch.Tensor]) -> ArrayRecord:
     """Return the tensors as a Flower record, in name order."""
-    return ArrayRecord({name: Array(tensors[name].numpy()) for name in sorted(tensors)})
+    return ArrayRecord({name: Array.from_numpy_ndarray(tensors[name].numpy()) for name in sorted(tensors)})
 
 
 def to_tensors(arrays: ArrayRecord) -> dict[str, torch.Tensor]:
     """Return a record's arrays as tensors that own their memory."""
-    return {name: torch.from_numpy(np.array(array.numpy())) for name, array in arrays.items()}
+    return {name: torch.from_numpy(array.numpy()) for name, array in arrays.items()}
 
 
 def cast_like(arrays: ArrayRecord, reference: ArrayRecord) -> ArrayRecord:

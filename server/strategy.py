@@ -16,7 +16,7 @@ from f110_fl import exchange, sharing
 from f110_fl.launch import identity
 from f110_fl.loading import dump_scenario
 from f110_fl.scenario import Scenario
-from server.chosen import Chosen
+from server.grids import Chosen
 from server.replies import fault
 from server.roster import Roster, sample, sample_size
 from server.rounds import RoundRecorder
@@ -78,6 +78,7 @@ class FederatedStrategy(Strategy):
             raise RuntimeError(
                 f"round {number}: {len(self._asked)} clients are connected, {least} are needed"
             )
+        self.recorder.begin(number)
         nodes = [online[client] for client in self._asked]
         config[exchange.ROUND] = number
         config[exchange.EPISODES] = self.scenario.round_episodes(number)
@@ -115,10 +116,6 @@ class FederatedStrategy(Strategy):
             client_id: dict(reply.content.metric_records[exchange.METRICS])
             for client_id, reply in accepted.items()
         }
-        self.recorder.write_clients(
-            number,
-            {k: r.content.array_records[exchange.ARRAYS] for k, r in accepted.items()},
-        )
         arrays, metrics = self._average(number, accepted)
         self.recorder.complete(
             number,
@@ -174,6 +171,8 @@ class FederatedStrategy(Strategy):
             else:
                 reason = fault(reply.content, self._global, max_steps, limit)
             if reason is None:
+                arrays = reply.content.array_records[exchange.ARRAYS]
+                reply.content[exchange.ARRAYS] = self.recorder.keep(number, client_id, arrays)
                 accepted[client_id] = reply
                 del dropped[client_id]
             else:
