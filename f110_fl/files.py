@@ -22,10 +22,19 @@ if TYPE_CHECKING:  # torch takes a second to import, and writing text needs none
 
 # Types of a safetensors file by NumPy's names, in the order in which tensors are laid out.
 _KINDS: Final = {
-    **{"uint64": "U64", "int64": "I64", "float64": "F64", "complex64": "C64"},
-    **{"float32": "F32", "uint32": "U32", "int32": "I32"},
-    **{"float16": "F16", "uint16": "U16", "int16": "I16"},
-    **{"int8": "I8", "uint8": "U8", "bool": "BOOL"},
+    "uint64": "U64",
+    "int64": "I64",
+    "float64": "F64",
+    "complex64": "C64",
+    "float32": "F32",
+    "uint32": "U32",
+    "int32": "I32",
+    "float16": "F16",
+    "uint16": "U16",
+    "int16": "I16",
+    "int8": "I8",
+    "uint8": "U8",
+    "bool": "BOOL",
 }
 
 

@@ -25,11 +25,11 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-REPOSITORY: Final = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tools")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from process_memory import Sampler
 
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from flwr.clientapp import ClientApp
     from flwr.serverapp import ServerApp
 
+REPOSITORY: Final = Path(__file__).resolve().parents[1]
 Result = dict[str, Any]
 RATIOS: Final = ("round_overhead_s", "bytes_per_client", "bytes_to_client", "server_peak_mib")
 
@@ -183,7 +184,7 @@ def run_once(arguments: argparse.Namespace, scenario: Scenario, root: Path, *, o
     if not (root / FOUND).exists():
         raise UserError(f"the run failed: {'; '.join(session.failures)}; see {rundir.logs}")
     found: Result = json.loads((root / FOUND).read_text(encoding="utf-8"))
-    if (root / STARTS).exists():
+    if arguments.engine == "deployment":
         found["starts"] = [float(line) for line in (root / STARTS).read_text().splitlines()]
     if sampler is not None:
         found["memory_mib"] = sampler.by_round(found["marks"])
@@ -229,7 +230,7 @@ def figures(runs: Sequence[Result], clients: int) -> Result:
 def durations(run: Result) -> list[float]:
     """Return how long each round took, s."""
     marks = run["marks"]
-    return [end - begin for begin, end in zip(marks, marks[1:], strict=False)]
+    return [end - begin for begin, end in pairwise(marks)]
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> Result:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
@@ -74,14 +75,14 @@ class Sampler:
             own = [sample for sample in self.samples if sample.role == role]
             result[role] = [
                 max((s.mib for s in own if begin <= s.time < end), default=0.0)
-                for begin, end in zip(marks, marks[1:], strict=False)
+                for begin, end in pairwise(marks)
             ]
         sums: dict[float, float] = {}
         for sample in self.samples:
             sums[sample.time] = sums.get(sample.time, 0.0) + sample.mib
         result["all"] = [
             max((mib for moment, mib in sums.items() if begin <= moment < end), default=0.0)
-            for begin, end in zip(marks, marks[1:], strict=False)
+            for begin, end in pairwise(marks)
         ]
         return result
 
