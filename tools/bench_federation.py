@@ -194,7 +194,7 @@ def run_once(arguments: argparse.Namespace, scenario: Scenario, root: Path, *, o
 def shared(scenario: Scenario) -> dict[str, tuple[str, list[int]]]:
     """Return type and shape of every tensor that the scenario's clients send, by name."""
     from f110_fl import sharing
-    from f110_fl.trainer import initial_tensors
+    from f110_fl.agents import initial_tensors
 
     tensors = {
         name: tensor
