@@ -38,12 +38,16 @@ _KINDS: Final = {
 }
 
 
-def write_atomic(path: Path, data: bytes | str | Sequence[Buffer]) -> None:
+def write_atomic(
+    path: Path, data: bytes | str | Sequence[Buffer], *, sync_name: bool = True
+) -> None:
     """Write a file so that readers, and a crash at any time, see the old one or the new one.
 
     Args:
         path: The file, in a folder that exists; what is there is replaced.
         data: Its content, or its parts; text is encoded as UTF-8.
+        sync_name: Whether the name is to survive a power cut already now; otherwise it does
+            after the next such write into the same folder.
 
     Raises:
         OSError: If it cannot be written; the old file is then untouched.
@@ -61,6 +65,8 @@ def write_atomic(path: Path, data: bytes | str | Sequence[Buffer]) -> None:
         with suppress(OSError):
             temporary.unlink()
         raise
+    if not sync_name:
+        return
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)  # the new name survives a power cut only after this
@@ -123,6 +129,8 @@ def write_tensors(
     path: Path,
     tensors: Mapping[str, torch.Tensor | NDArray[Any]],
     metadata: Mapping[str, str] | None = None,
+    *,
+    sync_name: bool = True,
 ) -> None:
     """Write a safetensors file atomically; equal content gives equal bytes.
 
@@ -130,6 +138,7 @@ def write_tensors(
         path: The file, in a folder that exists.
         tensors: Named tensors or arrays, of any shapes, on any device, of a type numpy has.
         metadata: Texts to keep beside them.
+        sync_name: See `write_atomic`.
 
     Raises:
         TypeError: For a type that numpy does not have, such as bfloat16.
@@ -149,7 +158,7 @@ def write_tensors(
             raise TypeError(f"a safetensors file holds no {array.dtype.name}")
     arrays = dict(sorted(arrays.items(), key=lambda item: kinds.index(item[1].dtype.name)))
     data = (array.reshape(-1).data for array in arrays.values())
-    write_atomic(path, [_header(arrays, metadata or {}), *data])
+    write_atomic(path, [_header(arrays, metadata or {}), *data], sync_name=sync_name)
 
 
 def _header(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> bytes:

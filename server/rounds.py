@@ -81,7 +81,8 @@ class RoundRecorder:
         if not self.scenario.federated.checkpoint_after_sync:
             return arrays
         path = self.rundir.client_tensors(number, client_id)
-        write_tensors(path, {name: array.numpy() for name, array in arrays.items()})
+        tensors = {name: array.numpy() for name, array in arrays.items()}
+        write_tensors(path, tensors, sync_name=False)  # the global model follows into the folder
         return stored(arrays, path)
 
     def complete(
