@@ -144,8 +144,8 @@ def bundle(folder: Path, *, own: bool) -> Path:
         made = f"own_{kind}" if own else f"bare_{kind}"
         line = f"from bench_federation_apps import {made}\n\napp = {made}()\n"
         (app / f"bench_{kind}.py").write_text(line, encoding="utf-8")
-    include = '"bench_*.py",\n    "LICENSE"'
-    (app / "pyproject.toml").write_text(text.replace('"LICENSE"', include, 1), encoding="utf-8")
+    text = text.replace("fab-include = [", 'fab-include = ["bench_*.py",')
+    (app / "pyproject.toml").write_text(text, encoding="utf-8")
     for name in ("LICENSE", "README.md", "tools/bench_federation_apps.py"):
         shutil.copy(REPOSITORY / name, app)
     for name in ("f110_fl", "sim", "clients", "server", "scenarios"):
