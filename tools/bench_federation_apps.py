@@ -202,6 +202,11 @@ def bare_client() -> ClientApp:
     return client
 
 
+def own_client() -> ClientApp:
+    """Return our ClientApp, for a deployment."""
+    return TimedClient()
+
+
 class TimedClient(ClientApp):
     """Our ClientApp, which notes how long its process took to get to training."""
 
