@@ -6,10 +6,10 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from f110_fl.errors import UserError
 
@@ -17,47 +17,23 @@ if TYPE_CHECKING:  # torch takes a second to import, and writing text needs none
     import torch
     from numpy.typing import NDArray
 
-    Buffer = bytes | memoryview
 
-
-# Types of a safetensors file by NumPy's names, in the order in which tensors are laid out.
-_KINDS: Final = {
-    "uint64": "U64",
-    "int64": "I64",
-    "float64": "F64",
-    "complex64": "C64",
-    "float32": "F32",
-    "uint32": "U32",
-    "int32": "I32",
-    "float16": "F16",
-    "uint16": "U16",
-    "int16": "I16",
-    "int8": "I8",
-    "uint8": "U8",
-    "bool": "BOOL",
-}
-
-
-def write_atomic(
-    path: Path, data: bytes | str | Sequence[Buffer], *, sync_name: bool = True
-) -> None:
+def write_atomic(path: Path, data: bytes | str, *, sync_name: bool = True) -> None:
     """Write a file so that readers, and a crash at any time, see the old one or the new one.
 
     Args:
         path: The file, in a folder that exists; what is there is replaced.
-        data: Its content, or its parts; text is encoded as UTF-8.
+        data: Its content; text is encoded as UTF-8.
         sync_name: Whether the name is to survive a power cut already now; otherwise it does
             after the next such write into the same folder.
 
     Raises:
         OSError: If it cannot be written; the old file is then untouched.
     """
-    if isinstance(data, str):
-        data = data.encode()
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:
-            file.writelines([data] if isinstance(data, bytes) else data)
+            file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -145,39 +121,25 @@ def write_tensors(
         OSError: If it cannot be written; the old file is then untouched.
     """
     import numpy as np
+    from safetensors.numpy import save
 
     arrays = {}
     for name in sorted(tensors):
         value = tensors[name]
         array = value if isinstance(value, np.ndarray) else value.detach().cpu().numpy()
-        arrays[name] = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
-    # The library's order, which keeps every tensor aligned: by type, then by name.
-    kinds = list(_KINDS)
-    for array in arrays.values():
-        if array.dtype.name not in _KINDS:
-            raise TypeError(f"a safetensors file holds no {array.dtype.name}")
-    arrays = dict(sorted(arrays.items(), key=lambda item: kinds.index(item[1].dtype.name)))
-    data = (array.reshape(-1).data for array in arrays.values())
-    write_atomic(path, [_header(arrays, metadata or {}), *data], sync_name=sync_name)
+        arrays[name] = np.asarray(array, order="C")
+    write_atomic(path, _with_metadata(save(arrays), metadata or {}), sync_name=sync_name)
 
 
-def _header(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> bytes:
-    """Return a safetensors file's header: its length, then JSON.
-
-    The library's own has metadata in random order, and its files are put together in memory.
-    """
-    header: dict[str, Any] = {}
-    if metadata:
-        header["__metadata__"] = dict(sorted(metadata.items()))
-    start = 0
-    for name, array in arrays.items():
-        end = start + array.nbytes
-        kind = _KINDS[array.dtype.name]
-        header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": [start, end]}
-        start = end
+def _with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
+    """Put metadata into a safetensors file's header in sorted order (the library's is random)."""
+    if not metadata:
+        return data
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(data[8:start])}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8 bytes
-    return len(text).to_bytes(8, "little") + text
+    return len(text).to_bytes(8, "little") + text + data[start:]
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

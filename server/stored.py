@@ -7,14 +7,12 @@ after the other, and takes no more memory for a hundred clients than for one.
 
 from __future__ import annotations
 
-import json
-import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from flwr.app import Array, ArrayRecord
 from numpy.typing import NDArray
+from safetensors import safe_open
 
 
 class StoredArray(Array):
@@ -22,14 +20,14 @@ class StoredArray(Array):
 
     Args:
         array: Has its type and shape.
-        path: The file.
-        offset: Where in it the array starts, bytes.
+        path: The safetensors file.
+        name: The array's in it.
     """
 
-    def __init__(self, array: Array, path: Path, offset: int) -> None:
+    def __init__(self, array: Array, path: Path, name: str) -> None:
         super().__init__(array.dtype, array.shape, array.stype, b"")
         self._path = path
-        self._offset = offset
+        self._name = name
 
     def numpy(self) -> NDArray[Any]:
         """Return the array, newly read.
@@ -37,9 +35,9 @@ class StoredArray(Array):
         Raises:
             OSError: If the file is gone.
         """
-        count = math.prod(self.shape)
-        found = np.fromfile(self._path, self.dtype, count, offset=self._offset)
-        return found.reshape(self.shape)
+        with safe_open(self._path, "numpy") as file:
+            found: NDArray[Any] = file.get_tensor(self._name)
+        return found
 
 
 def stored(arrays: ArrayRecord, path: Path) -> ArrayRecord:
@@ -49,11 +47,7 @@ def stored(arrays: ArrayRecord, path: Path) -> ArrayRecord:
         arrays: What was written into it: names, types and shapes.
         path: The file.
     """
-    with path.open("rb") as file:
-        start = 8 + int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(start - 8))
     record = ArrayRecord()  # whose constructor would copy the arrays
     for name, array in arrays.items():
-        offset = start + header[name]["data_offsets"][0]
-        record[name] = StoredArray(array, path, offset)
+        record[name] = StoredArray(array, path, name)
     return record
