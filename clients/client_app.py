@@ -11,7 +11,6 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from flwr.app import ConfigRecord, Context, Message, MessageType, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.mod import LocalDpMod
@@ -79,7 +78,7 @@ def train(message: Message, context: Context) -> Message:
         if server_round > 1:  # there was a sync
             held = trainer.shared_tensors()
             names = sharing.zeroed_names(held, scenario.federated)
-            trainer.load_shared({name: torch.zeros_like(held[name]) for name in names})
+            trainer.load_shared({name: held[name].new_zeros(held[name].shape) for name in names})
         trainer.hold_near(float(order.get(exchange.PROXIMAL_MU, 0.0)))  # type: ignore[arg-type]
         episodes = int(order[exchange.EPISODES])  # type: ignore[arg-type]
         try:
