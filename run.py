@@ -84,6 +84,8 @@ def simulate(root: Path, max_parallel: int) -> None:
     """Run the federation prepared in ``root`` in Flower's simulation."""
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Else Ray hides the GPU from clients, none of which reserves one: they share it.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     from flwr.simulation import run_simulation
 
     from clients.client_app import app
@@ -154,6 +156,8 @@ def _run(arguments: argparse.Namespace) -> int:
     scenario, rundir = settled.scenario, settled.rundir
     if settled.hosts and arguments.resume is None:
         launch.refuse_used(rundir.root)
+    if settled.mode == "train":
+        launch.check_device(scenario)
     launch.check_environment(scenario)
     if settled.mode == "eval":
         from f110_fl.evaluate import evaluate

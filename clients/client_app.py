@@ -65,7 +65,8 @@ def train(message: Message, context: Context) -> Message:
     A round that this client has already completed (the server asks again after a restart)
     is answered from its directory without training.
     """
-    from f110_fl.records import summarise
+    from f110_fl.learners import LearningError
+    from f110_fl.records import last_good, summarise
 
     order = message.content.config_records[exchange.CONFIG]
     server_round = int(order[exchange.ROUND])  # type: ignore[arg-type]
@@ -75,13 +76,18 @@ def train(message: Message, context: Context) -> Message:
         arrays = message.content.array_records[exchange.ARRAYS]
         trainer.load_shared(exchange.to_tensors(arrays))
         if server_round > 1:  # there was a sync
-            moments = trainer.shared_tensors()
-            for name in sharing.zeroed_names(moments, scenario.federated):
-                moments[name].zero_()
+            held = trainer.shared_tensors()
+            names = sharing.zeroed_names(held, scenario.federated)
+            trainer.load_shared({name: held[name].new_zeros(held[name].shape) for name in names})
         trainer.hold_near(float(order.get(exchange.PROXIMAL_MU, 0.0)))  # type: ignore[arg-type]
-        records = trainer.train(int(order[exchange.EPISODES]))  # type: ignore[arg-type]
-        trainer.progress.round = server_round
-        trainer.save()
+        episodes = int(order[exchange.EPISODES])  # type: ignore[arg-type]
+        try:
+            records = trainer.train(episodes)
+            trainer.progress.round = server_round
+            trainer.save()
+        except LearningError as error:  # the server logs the message
+            reason = f"learning diverged: {error}; {last_good(trainer.directory)}"
+            raise LearningError(reason) from error
     elif trainer.progress.round == server_round:
         records = _recorded(rundir, client_id, server_round)
     else:

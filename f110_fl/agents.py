@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from f110_fl.learners import Learner, make_learner
+from f110_fl.learners.device import Device, choose
 from f110_fl.records import prefixed
 from f110_fl.scenario import Scenario
 from f110_fl.seeding import Use, stream
@@ -22,6 +23,7 @@ def make_learners(
     race: Race,
     seed: Callable[[int], np.random.SeedSequence],
     directory: Path | None = None,
+    device: Device = "cpu",
 ) -> dict[str, Learner]:
     """Return the scenario's learners, by agent.
 
@@ -30,7 +32,12 @@ def make_learners(
         race: The environments that they collect from.
         seed: Of the learner with a given index.
         directory: Where their experience survives a restart; None: in memory only.
+        device: Where they learn.
+
+    Raises:
+        UserError: If this machine has no such device.
     """
+    place = choose(device)
     return {
         agent: make_learner(
             config,
@@ -39,6 +46,7 @@ def make_learners(
             seed(index),
             num_envs=race.num_envs,
             replay_path=directory and directory / f"{agent}.replay",
+            place=place,
         )
         for index, (agent, config) in enumerate(scenario.learners.items())
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -100,7 +101,8 @@ def _check_finite(tensors: Mapping[str, torch.Tensor], progress: Progress) -> No
 
     for name, tensor in tensors.items():
         learned = name.split("/")[1] in ("model", "optimizer")
-        if learned and not tensor.isfinite().all():
+        # The sum is much faster; that of finite numbers may still exceed what a float holds.
+        if learned and not math.isfinite(tensor.sum()) and not tensor.isfinite().all():
             raise LearningError(f"{name} is not finite at step {progress.env_steps}")
 
 

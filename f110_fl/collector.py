@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from f110_fl.learners.base import Learner, Policy, Transitions
+from f110_fl.learners.base import Learner, LearningError, Policy, Transitions
 from f110_fl.seeding import integer
 from sim.race import Race
 from sim.tasks import NONE
@@ -52,9 +52,15 @@ class Watcher(Protocol):
 
 
 class Explorer:
-    """A learner at work: it explores and learns."""
+    """A learner at work: it explores and learns.
 
-    def __init__(self, learner: Learner) -> None:
+    Args:
+        agent: Its name.
+        learner: The learner.
+    """
+
+    def __init__(self, agent: str, learner: Learner) -> None:
+        self._agent = agent
         self._learner = learner
         self.act = learner.act
 
@@ -62,9 +68,16 @@ class Explorer:
         """Do nothing: a learner knows from the transition that ended the last episode."""
 
     def learn(self, transitions: Transitions) -> None:
-        """Take in transitions, and do the learning that is due."""
-        self._learner.observe(transitions)
-        self._learner.update()
+        """Take in transitions, and do the learning that is due.
+
+        Raises:
+            LearningError: If a reward or a loss is not finite; it names the agent.
+        """
+        try:
+            self._learner.observe(transitions)
+            self._learner.update()
+        except LearningError as error:
+            raise LearningError(f"{self._agent}: {error}") from error
 
 
 class Greedy:

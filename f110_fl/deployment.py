@@ -32,8 +32,14 @@ LOOPBACK: Final = "127.0.0.1"
 RETRY_INTERVAL: Final = 3.0  # s from a client's end to its next start
 
 
-def host(session: Session, scenario: Scenario, clients: Iterable[int]) -> int:
+def host(session: Session, scenario: Scenario, clients: Iterable[int], app: Path = APP) -> int:
     """Run the SuperLink, the given clients and the run itself, to its end.
+
+    Args:
+        session: Starts what is run.
+        scenario: The run's, as it is in its directory.
+        clients: Ids of the clients that run here.
+        app: Directory of the Flower app.
 
     Returns:
         Exit status: 0 if every round completed.
@@ -58,7 +64,7 @@ def host(session: Session, scenario: Scenario, clients: Iterable[int]) -> int:
         write_atomic(meeting, address)
         for client_id in clients:
             _start_client(session, scenario, credentials, address, client_id)
-        submission = session.start("run", run_program, _submission(rundir), environment)
+        submission = session.start("run", run_program, _submission(rundir, app), environment)
         session.wait(submission)
     finally:
         meeting.unlink(missing_ok=True)
@@ -164,9 +170,9 @@ def _superlink(credentials: Credentials, port: int) -> list[str]:
     ]
 
 
-def _submission(rundir: RunDir) -> list[str]:
+def _submission(rundir: RunDir, app: Path) -> list[str]:
     settings = f"prepared-root='{rundir.root}'"
-    return [program("flwr"), "run", str(APP), CONNECTION, "--stream", "--run-config", settings]
+    return [program("flwr"), "run", str(app), CONNECTION, "--stream", "--run-config", settings]
 
 
 def _listens(session: Session, port: int, timeout: float) -> bool:

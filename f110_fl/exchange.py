@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import torch
 from flwr.app import Array, ArrayRecord
+
+if TYPE_CHECKING:  # torch takes a second to import, and saying who one is needs none of it
+    import torch
 
 ARRAYS: Final = "arrays"
 CONFIG: Final = "config"
@@ -33,12 +35,16 @@ PROXIMAL_MU: Final = "proximal-mu"
 
 def to_arrays(tensors: Mapping[str, torch.Tensor]) -> ArrayRecord:
     """Return the tensors as a Flower record, in name order."""
-    return ArrayRecord({name: Array(tensors[name].numpy()) for name in sorted(tensors)})
+    return ArrayRecord(
+        {name: Array.from_numpy_ndarray(tensors[name].numpy()) for name in sorted(tensors)}
+    )
 
 
 def to_tensors(arrays: ArrayRecord) -> dict[str, torch.Tensor]:
     """Return a record's arrays as tensors that own their memory."""
-    return {name: torch.from_numpy(np.array(array.numpy())) for name, array in arrays.items()}
+    import torch
+
+    return {name: torch.from_numpy(array.numpy()) for name, array in arrays.items()}
 
 
 def cast_like(arrays: ArrayRecord, reference: ArrayRecord) -> ArrayRecord:

@@ -18,12 +18,14 @@ if TYPE_CHECKING:  # torch takes a second to import, and writing text needs none
     from numpy.typing import NDArray
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
+def write_atomic(path: Path, data: bytes | str, *, sync_name: bool = True) -> None:
     """Write a file so that readers, and a crash at any time, see the old one or the new one.
 
     Args:
         path: The file, in a folder that exists; what is there is replaced.
         data: Its content; text is encoded as UTF-8.
+        sync_name: Whether the name is to survive a power cut already now; otherwise it does
+            after the next such write into the same folder.
 
     Raises:
         OSError: If it cannot be written; the old file is then untouched.
@@ -39,6 +41,8 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         with suppress(OSError):
             temporary.unlink()
         raise
+    if not sync_name:
+        return
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)  # the new name survives a power cut only after this
@@ -101,6 +105,8 @@ def write_tensors(
     path: Path,
     tensors: Mapping[str, torch.Tensor | NDArray[Any]],
     metadata: Mapping[str, str] | None = None,
+    *,
+    sync_name: bool = True,
 ) -> None:
     """Write a safetensors file atomically; equal content gives equal bytes.
 
@@ -108,6 +114,7 @@ def write_tensors(
         path: The file, in a folder that exists.
         tensors: Named tensors or arrays, of any shapes, on any device, of a type numpy has.
         metadata: Texts to keep beside them.
+        sync_name: See `write_atomic`.
 
     Raises:
         TypeError: For a type that numpy does not have, such as bfloat16.
@@ -121,7 +128,7 @@ def write_tensors(
         value = tensors[name]
         array = value if isinstance(value, np.ndarray) else value.detach().cpu().numpy()
         arrays[name] = np.asarray(array, order="C")
-    write_atomic(path, _with_metadata(save(arrays), metadata or {}))
+    write_atomic(path, _with_metadata(save(arrays), metadata or {}), sync_name=sync_name)
 
 
 def _with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:

@@ -81,7 +81,7 @@ def _refuse_flags(arguments: argparse.Namespace) -> None:
 
 
 def _check_environments(grid: Grid) -> None:
-    """Build each of the runs' environments once."""
+    """Build each of the runs' environments once, and look for the devices they need."""
     seen: set[str] = set()
     for cell in grid.cells:
         scenario = cell.scenario
@@ -92,6 +92,7 @@ def _check_environments(grid: Grid) -> None:
                 launch.check_environment(scenario)
             except UserError as error:
                 raise UserError(f"{cell.name}: {error}") from None
+        launch.check_device(scenario)
 
 
 def is_grid(directory: str | None) -> bool:

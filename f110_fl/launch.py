@@ -79,6 +79,18 @@ def check_environment(scenario: Scenario) -> None:
     race.step(np.zeros((1, len(race.agents), COMMAND_SIZE), np.float32))
 
 
+def check_device(scenario: Scenario) -> None:
+    """Look for the device that the learners need on this machine.
+
+    Raises:
+        UserError: If it is not there.
+    """
+    if scenario.device == "cuda":  # PyTorch takes a second to import
+        from f110_fl.learners.device import choose
+
+        choose(scenario.device)
+
+
 @contextmanager
 def held(rundir: RunDir, patience: float = 0.0) -> Iterator[None]:
     """Make a directory for a run, or several, and hold it for this process.

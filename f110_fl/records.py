@@ -124,6 +124,14 @@ def saved_progress(directory: Path) -> Progress:
     return Progress(**values | {"best": tuple(values["best"])})
 
 
+def last_good(directory: Path) -> str:
+    """Return in words which checkpoint there is in a client's directory."""
+    if not (directory / STATE).exists():
+        return "there is no checkpoint yet"
+    episodes = saved_progress(directory).episodes
+    return f"last good checkpoint: {directory / STATE}, after {episodes} episodes"
+
+
 def count_lines(path: Path) -> int:
     """Return the complete lines of a file, 0 if there is none."""
     return path.read_bytes().count(b"\n") if path.exists() else 0

@@ -9,8 +9,8 @@ from pathlib import Path
 from f110_fl.errors import UserError
 from f110_fl.files import locked
 from f110_fl.loading import parse_resolved
-from f110_fl.records import saved_progress
-from f110_fl.rundir import LOCK, STATE, RunDir
+from f110_fl.records import last_good, saved_progress
+from f110_fl.rundir import LOCK, RunDir
 from f110_fl.scenario import Scenario
 from f110_fl.session import Session
 
@@ -42,7 +42,7 @@ def run_replica(root: Path, client_id: int) -> None:
 
     Raises:
         UserError: If learning diverges or the state cannot be written. The message names the
-            last checkpoint, which is whole.
+            last checkpoint, which is whole, and for the former agent, step and tensor.
     """
     rundir = RunDir(root)
     scenario = parse_resolved(rundir.config.read_text(encoding="utf-8"))
@@ -66,14 +66,6 @@ def _train(scenario: Scenario, client_id: int, directory: Path) -> None:
             trainer.train(min(interval - done % interval, scenario.episodes - done))
             trainer.save()
     except LearningError as error:
-        raise UserError(f"learning diverged: {error}; {_kept(directory)}") from error
+        raise UserError(f"learning diverged: {error}; {last_good(directory)}") from error
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{directory}: {error}; {_kept(directory)}") from error
-
-
-def _kept(directory: Path) -> str:
-    """Return the last checkpoint, in words."""
-    if not (directory / STATE).exists():
-        return "there is no checkpoint yet"
-    episodes = saved_progress(directory).episodes
-    return f"last good checkpoint: {directory / STATE}, after {episodes} episodes"
+        raise UserError(f"{directory}: {error}; {last_good(directory)}") from error

@@ -162,6 +162,9 @@ class Scenario(Config):
     )
     episodes: int = Field(5000, ge=1, description="Training episodes a client. [episodes]")
     threads: int = Field(1, ge=1, le=256, description="PyTorch threads a client. [threads]")
+    device: Literal["cpu", "cuda", "auto"] = Field(
+        "cpu", description="Where networks learn; auto: on a GPU where there is one. [-]"
+    )
     env: EnvConfig = Field(EnvConfig(), description="The environment. [-]")
     learners: dict[str, LearnerConfig] = Field(
         {}, description="Learner of each car that has no driver, by car. [-]"

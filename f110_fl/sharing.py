@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final
-
-import torch
+from typing import TYPE_CHECKING, Final
 
 from f110_fl.federated_config import FederatedConfig, OptimizerStrategy, Share
+
+if TYPE_CHECKING:  # torch takes a second to import
+    import torch
 
 # What a sync does with each slot of an optimizer; slots that are not named stay at home.
 # Averaging Adam's second moment and restarting its first follows FedAdamW (arXiv 2510.27486);

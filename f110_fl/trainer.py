@@ -65,9 +65,8 @@ class Trainer:
         self._curriculum: Curriculum | None = None
         if scenario.curriculum is not None:
             self._curriculum = Curriculum(scenario.curriculum, self.own.env)
-        self.learners = make_learners(
-            scenario, race, partial(stream, self.seed, Use.LEARNER, client_id), directory
-        )
+        seed = partial(stream, self.seed, Use.LEARNER, client_id)
+        self.learners = make_learners(scenario, race, seed, directory, scenario.device)
         self._episodes_path = directory / EPISODES
         self._state_path = directory / STATE
         self._signature: tuple[int, int, int] | None = None
@@ -170,7 +169,7 @@ class Trainer:
         """
         records: list[EpisodeRecord] = []
         evaluation = self.scenario.evaluation
-        players = {agent: Explorer(learner) for agent, learner in self.learners.items()}
+        players = {agent: Explorer(agent, own) for agent, own in self.learners.items()}
         with self._episodes_path.open("a", encoding="utf-8", buffering=1) as log:
             for finished in self._collector.run(self._seeds(episodes), players):
                 new = [self._trained(finished)]

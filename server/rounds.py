@@ -19,6 +19,7 @@ from f110_fl.records import complete_lines, prefixed, unprefixed
 from f110_fl.rundir import RunDir
 from f110_fl.scenario import Scenario
 from server.rules import load_rule_state, rule_state
+from server.stored import stored
 
 
 class RoundRecorder:
@@ -65,13 +66,24 @@ class RoundRecorder:
         load_rule_state(rule, state)
         return exchange.to_arrays(unprefixed("global", tensors))
 
-    def write_clients(self, number: int, sent: Mapping[int, ArrayRecord]) -> None:
-        """Write what clients sent; to be called before a rule can use it up."""
-        self.rundir.round(number).mkdir(parents=True, exist_ok=True)
-        if self.scenario.federated.checkpoint_after_sync:
-            for client_id, arrays in sent.items():
-                path = self.rundir.client_tensors(number, client_id)
-                write_tensors(path, exchange.to_tensors(arrays))
+    def begin(self, number: int) -> None:
+        """Make a round's directory, without what a try that failed has left in it."""
+        directory = self.rundir.round(number)
+        directory.mkdir(parents=True, exist_ok=True)
+        for path in directory.glob("client_*.safetensors"):
+            path.unlink()
+
+    def keep(self, number: int, client_id: int, arrays: ArrayRecord) -> ArrayRecord:
+        """Write what a client sent, and return it as it lies in the file.
+
+        Where such files are not wanted, it stays in memory.
+        """
+        if not self.scenario.federated.checkpoint_after_sync:
+            return arrays
+        path = self.rundir.client_tensors(number, client_id)
+        tensors = {name: array.numpy() for name, array in arrays.items()}
+        write_tensors(path, tensors, sync_name=False)  # the global model follows into the folder
+        return stored(arrays, path)
 
     def complete(
         self,

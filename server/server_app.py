@@ -18,6 +18,7 @@ from f110_fl.federated_config import FederatedConfig
 from f110_fl.loading import dump_scenario, parse_resolved
 from f110_fl.rundir import RunDir
 from f110_fl.scenario import Scenario
+from server.grids import Streaming
 from server.roster import Roster
 from server.rounds import RoundRecorder
 from server.run_config import settle, settle_submitted
@@ -38,7 +39,7 @@ def main(grid: Grid, context: Context) -> None:
     if context.run_config["submitted"] or context.run_config["submitted-resume"]:
         run_submitted(grid, context.run_config)
         return
-    roster, defaults = Roster(), FederatedConfig()
+    grid, roster, defaults = Streaming(grid), Roster(), FederatedConfig()
     try:
         roster.wait(grid, None, defaults.min_clients, defaults.connect_timeout)
         scenario, rundir = settle(context.run_config, roster.total or 1)
@@ -98,7 +99,7 @@ def run_prepared(grid: Grid, root: Path, tell: Tell = silent) -> None:
     Raises:
         UserError: If too few clients connect in time.
     """
-    rundir = RunDir(root)
+    grid, rundir = Streaming(grid), RunDir(root)
     scenario = parse_resolved(rundir.config.read_text(encoding="utf-8"))
     federated = scenario.federated
     roster = Roster()

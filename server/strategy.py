@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
@@ -18,7 +19,7 @@ from f110_fl.launch import identity
 from f110_fl.loading import dump_scenario
 from f110_fl.records import evaluation_names
 from f110_fl.scenario import Scenario
-from server.chosen import Chosen
+from server.grids import Chosen
 from server.replies import evaluation_fault, fault
 from server.roster import Roster, sample, sample_size
 from server.rounds import RoundRecorder
@@ -92,6 +93,7 @@ class FederatedStrategy(Strategy):
             raise RuntimeError(
                 f"round {number}: {len(self._asked)} clients are connected, {least} are needed"
             )
+        self.recorder.begin(number)
         nodes = [online[client] for client in self._asked]
         self._order(config, number)
         config[exchange.EPISODES] = self.scenario.round_episodes(number)
@@ -130,7 +132,9 @@ class FederatedStrategy(Strategy):
         max_steps = float(episodes * self.scenario.env.max_steps)
         limit = self.scenario.federated.max_update_norm
         accepted, dropped = self._sort_out(
-            replies, lambda content: fault(content, self._global, max_steps, limit)
+            replies,
+            lambda content: fault(content, self._global, max_steps, limit),
+            partial(self._keep, number),
         )
         self._answered = tuple(accepted)
         for client_id, reason in dropped.items():
@@ -144,10 +148,6 @@ class FederatedStrategy(Strategy):
             client_id: dict(reply.content.metric_records[exchange.METRICS])
             for client_id, reply in accepted.items()
         }
-        self.recorder.write_clients(
-            number,
-            {k: r.content.array_records[exchange.ARRAYS] for k, r in accepted.items()},
-        )
         arrays, metrics = self._average(number, accepted)
         self.recorder.complete(
             number,
@@ -183,8 +183,16 @@ class FederatedStrategy(Strategy):
             arrays = ArrayRecord({**arrays, **aggregate_arrayrecords(moments, exchange.WEIGHT)})
         return exchange.cast_like(arrays, self._global), averaged
 
+    def _keep(self, number: int, client_id: int, content: RecordDict) -> None:
+        """Have a reply's arrays where they take no memory until they are averaged."""
+        arrays = content.array_records[exchange.ARRAYS]
+        content[exchange.ARRAYS] = self.recorder.keep(number, client_id, arrays)
+
     def _sort_out(
-        self, replies: Iterable[Message], fault_of: Callable[[RecordDict], str | None]
+        self,
+        replies: Iterable[Message],
+        fault_of: Callable[[RecordDict], str | None],
+        keep: Callable[[int, RecordDict], None] = lambda *_: None,
     ) -> tuple[dict[int, Message], dict[int, str]]:
         """Return usable replies and reasons against the rest, each by client id."""
         accepted: dict[int, Message] = {}
@@ -200,6 +208,7 @@ class FederatedStrategy(Strategy):
             else:
                 reason = fault_of(reply.content)
             if reason is None:
+                keep(client_id, reply.content)
                 accepted[client_id] = reply
                 del dropped[client_id]
             else:

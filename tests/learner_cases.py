@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from f110_fl.learner_config import LearnerConfig
 from f110_fl.learners import make_learner
 from f110_fl.learners.base import Transitions
+from f110_fl.learners.device import Host
 from f110_fl.learners.off_policy import OffPolicyLearner
 
 D, A = 5, 2
@@ -44,11 +45,16 @@ NOISY = DQN | {
 
 
 def make(
-    settings: dict, seed: int = 0, path: Path | None = None, num_envs: int = 1, **changes: object
+    settings: dict,
+    seed: int = 0,
+    path: Path | None = None,
+    num_envs: int = 1,
+    place: Host | None = None,
+    **changes: object,
 ) -> OffPolicyLearner:
     config = TypeAdapter(LearnerConfig).validate_python(settings | changes)
     sequence = np.random.SeedSequence(seed)
-    learner = make_learner(config, D, A, sequence, num_envs=num_envs, replay_path=path)
+    learner = make_learner(config, D, A, sequence, num_envs=num_envs, replay_path=path, place=place)
     assert isinstance(learner, OffPolicyLearner)
     return learner
 

@@ -187,7 +187,7 @@ def test_a_reward_that_is_no_number_ends_the_replica(
         run_replica(rundir.root, 0)
     line = str(caught.value)
     state = rundir.client(0) / "state.safetensors"
-    assert line.startswith("learning diverged: reward")
+    assert line.startswith("learning diverged: car_0: reward is not finite at step ")
     assert "step 7" in line
     assert line.endswith(f"; last good checkpoint: {state}, after 2 episodes")
 

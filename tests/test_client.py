@@ -225,6 +225,21 @@ def test_a_killed_round_leaves_the_last_state(tmp_path: Path) -> None:
     assert len(lines) == 4  # two episodes with an evaluation each
 
 
+def test_a_diverged_client_says_who_where_and_what_is_left(tmp_path: Path) -> None:
+    chosen = scenario(learners={"car_0": {"warmup_steps": 0, "replay": {"alpha": 0.0}}})
+    sent, _ = train(chosen, tmp_path, 1, networks(initial_tensors(chosen)))
+    state = RunDir(tmp_path).client(0) / "state.safetensors"
+    before, name = state.read_bytes(), "car_0/model/critic/weights.0"
+    sent[name] = torch.full_like(sent[name], torch.nan)
+    with pytest.raises(Exception, match="learning diverged") as caught:
+        train(chosen, tmp_path, 2, sent)
+    assert str(caught.value) == (
+        "learning diverged: car_0: model/critic/weights.0 is not finite at step 41, update 40; "
+        f"last good checkpoint: {state}, after 1 episodes"
+    )
+    assert state.read_bytes() == before
+
+
 def test_a_failed_round_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError("no space left")

@@ -163,6 +163,6 @@ class _Learner:
 def test_a_learner_acts_observes_and_updates_once_a_step() -> None:
     race = Race(EnvConfig.model_validate(SMALL["env"]), num_envs=2)
     learner = _Learner()
-    list(Collector(race).run(seeds(2), {"car_0": Explorer(learner)}))  # type: ignore[arg-type]
+    list(Collector(race).run(seeds(2), {"car_0": Explorer("car_0", learner)}))  # type: ignore[arg-type]
     assert learner.calls[:6] == ["act", "observe", "update"] * 2
     assert len(learner.calls) % 3 == 0

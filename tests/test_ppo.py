@@ -410,7 +410,7 @@ def test_a_loss_that_is_not_finite_stops_learning_and_names_the_cause():
     assert_equal(learner.tensors(), before)
     learner, world = make(), World(0)
     learner.load_tensors({"model/critic/biases.1": torch.tensor([float("nan")])})
-    with pytest.raises(LearningError, match="value is not finite"):
+    with pytest.raises(LearningError, match=r"model/critic/biases\.1 is not finite"):
         run(learner, world, 12)
 
 

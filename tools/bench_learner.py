@@ -30,9 +30,11 @@ from pydantic import TypeAdapter, ValidationError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from f110_fl.errors import UserError
 from f110_fl.learner_config import LearnerConfig
 from f110_fl.learners import Learner, make_learner
 from f110_fl.learners.base import Transitions
+from f110_fl.learners.device import Host, choose
 from sim.config import CarConfig, EnvConfig, LidarConfig, SecondaryViconConfig
 from sim.envs import F110VectorEnv
 
@@ -64,6 +66,9 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--algo", choices=("td3", "sac", "dqn", "ppo"), default="td3")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda", "auto"), default="cpu", help="ours (default: cpu)"
+    )
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch (default: 1)")
     parser.add_argument("--observation", type=int, default=62, help="its size (default: 62)")
     parser.add_argument("--hidden", help="widths (default: 256,256,128; ppo: 64,64)")
@@ -76,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def build(algorithm: str, sizes: Sizes) -> Learner:
+def build(algorithm: str, sizes: Sizes, place: Host) -> Learner:
     """Return a learner with the sizes and, for comparison, what Stable-Baselines3 has."""
     settings: dict[str, Any] = {"algorithm": algorithm}
     if algorithm == "ppo":
@@ -90,7 +95,7 @@ def build(algorithm: str, sizes: Sizes) -> Learner:
     config = TypeAdapter[Any](LearnerConfig).validate_python(settings)
     envs = ENVS if algorithm == "ppo" else ROWS
     seed = np.random.SeedSequence(0)
-    return make_learner(config, sizes.observation, ACTIONS, seed, num_envs=envs)
+    return make_learner(config, sizes.observation, ACTIONS, seed, num_envs=envs, place=place)
 
 
 def random_step(learner: Learner, rng: np.random.Generator, envs: int, size: int) -> None:
@@ -104,9 +109,10 @@ def random_step(learner: Learner, rng: np.random.Generator, envs: int, size: int
     )
 
 
-def own_update(algorithm: str, sizes: Sizes) -> Update:
+def own_update(algorithm: str, sizes: Sizes, place: Host) -> Update:
     """Return an update of ours: on a full replay buffer, or on a full rollout."""
-    learner, rng = build(algorithm, sizes), np.random.default_rng(0)
+    learner, rng = build(algorithm, sizes, place), np.random.default_rng(0)
+    finish = torch.cuda.synchronize if place.device.type == "cuda" else torch.cpu.synchronize
     envs, steps = (ENVS, STEPS) if algorithm == "ppo" else (1, 1)
     if algorithm != "ppo":
         random_step(learner, rng, ROWS, sizes.observation)
@@ -116,6 +122,7 @@ def own_update(algorithm: str, sizes: Sizes) -> Update:
             random_step(learner, rng, envs, sizes.observation)
         begin = time.perf_counter()
         learner.update()
+        finish()
         return time.perf_counter() - begin
 
     return update
@@ -127,11 +134,11 @@ def race_config() -> EnvConfig:
     return EnvConfig(cars=cars, lidar=LidarConfig(beams=54))
 
 
-def own_loop(sizes: Sizes) -> Update:
+def own_loop(sizes: Sizes, place: Host) -> Update:
     """Return a rollout of our PPO in the racing environment, and the update on it."""
     env = F110VectorEnv(race_config(), ENVS)
     space = env.single_observation_space.shape
-    learner = build("ppo", sizes._replace(observation=space[0] if space else 0))
+    learner = build("ppo", sizes._replace(observation=space[0] if space else 0), place)
     observation, _ = env.reset(seed=0)
     numbers = np.arange(ENVS)
 
@@ -198,11 +205,15 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     sizes = parse_sizes(arguments)
     torch.set_num_threads(arguments.threads)
     try:
-        updates = [own_loop(sizes) if arguments.env else own_update(arguments.algo, sizes)]
+        place = choose(arguments.device)
+        own = own_loop(sizes, place) if arguments.env else None
+        updates = [own or own_update(arguments.algo, sizes, place)]
         if arguments.peer:
             updates.append(peer_update(arguments.algo, sizes, racing=arguments.env))
     except ValidationError as error:
         raise InputError(error.errors()[0]["msg"]) from error
+    except UserError as error:
+        raise InputError(f"--{error}") from error
     for update in updates:
         rate(update, arguments.seconds / 2)
     rates: list[list[float]] = [[] for _ in updates]

@@ -8,6 +8,7 @@ import numpy as np
 
 from f110_fl.learner_config import DQNConfig, LearnerConfig, PPOConfig, SACConfig, TD3Config
 from f110_fl.learners.base import Learner, LearningError
+from f110_fl.learners.device import Host
 from f110_fl.learners.dqn import DQN
 from f110_fl.learners.ppo import PPO
 from f110_fl.learners.sac import SAC
@@ -24,6 +25,7 @@ def make_learner(
     *,
     num_envs: int = 1,
     replay_path: Path | None = None,
+    place: Host | None = None,
 ) -> Learner:
     """Build the learner that ``config.algorithm`` names.
 
@@ -35,17 +37,24 @@ def make_learner(
         num_envs: Environments that it collects from together.
         replay_path: File in which its experience survives a restart; None: in memory only.
             On-policy learners keep theirs, a rollout, in their local state.
+        place: Where it computes; None: on the host.
 
     Raises:
         ValueError: If the file exists with another layout.
     """
-    sizes = observation_size, action_size
+    sizes, place = (observation_size, action_size), place or Host()
     match config:
         case TD3Config():
-            return TD3(config, *sizes, seed, num_envs=num_envs, replay_path=replay_path)
+            return TD3(
+                config, *sizes, seed, num_envs=num_envs, replay_path=replay_path, place=place
+            )
         case SACConfig():
-            return SAC(config, *sizes, seed, num_envs=num_envs, replay_path=replay_path)
+            return SAC(
+                config, *sizes, seed, num_envs=num_envs, replay_path=replay_path, place=place
+            )
         case DQNConfig():
-            return DQN(config, *sizes, seed, num_envs=num_envs, replay_path=replay_path)
+            return DQN(
+                config, *sizes, seed, num_envs=num_envs, replay_path=replay_path, place=place
+            )
         case PPOConfig():
-            return PPO(config, *sizes, seed, num_envs=num_envs)
+            return PPO(config, *sizes, seed, num_envs=num_envs, place=place)

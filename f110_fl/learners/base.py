@@ -109,9 +109,10 @@ class Learner(Protocol):
         ...
 
     def tensors(self) -> dict[str, Tensor]:
-        """Networks and optimizer moments, float32, as views without gradients.
+        """Networks and optimizer moments, float32, on the CPU, without gradients.
 
-        The names are ``model/<network>/<parameter>`` and
+        They are to be read: views where the learner computes on the CPU, else copies. What they
+        are changes through `load_tensors`. The names are ``model/<network>/<parameter>`` and
         ``optimizer/<optimizer>/<parameter>/<slot>``, the same before and after any update.
         """
         ...

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from f110_fl.learner_config import DQNConfig, EpsilonGreedy, NoisyNets, SoftTarget
 from f110_fl.learners.base import Array
-from f110_fl.learners.off_policy import OffPolicyLearner, Trained
-from f110_fl.learners.q_network import QNetwork
+from f110_fl.learners.device import Host
+from f110_fl.learners.off_policy import Loss, OffPolicyLearner, Trained
+from f110_fl.learners.q_network import Noise, QNetwork
 from f110_fl.learners.replay import Batch
 
 
@@ -34,6 +35,7 @@ class DQN(OffPolicyLearner):
         num_envs: Environments that it collects from together.
         replay_path: File of the replay buffer, which holds the actions' numbers; None keeps it
             in memory.
+        place: Where networks, moments and batches are.
 
     Raises:
         ValueError: If there are not two actions.
@@ -50,11 +52,18 @@ class DQN(OffPolicyLearner):
         *,
         num_envs: int = 1,
         replay_path: Path | None = None,
+        place: Host,
     ) -> None:
         if action_size != 2:
             raise ValueError(f"DQN chooses steering and speed, not {action_size} actions")
         super().__init__(
-            config, observation_size, 1, seed, num_envs=num_envs, replay_path=replay_path
+            config,
+            observation_size,
+            1,
+            seed,
+            num_envs=num_envs,
+            replay_path=replay_path,
+            place=place,
         )
         grid = list(product(config.actions.steering, config.actions.speed))
         self.actions: Array = np.array(grid, dtype=np.float32)  # (K, 2)
@@ -66,16 +75,18 @@ class DQN(OffPolicyLearner):
             duelling=config.duelling,
             sigma=noisy.sigma if isinstance(noisy, NoisyNets) else None,
             generator=self._generator,
-        )
+        ).to(place.device)
         self.q_target = deepcopy(self.q).requires_grad_(False)
-        self._trained_q = Trained(self.q, config.learning_rate, config.optimizer)
+        run = place.runner()
+        self._trained_q = Trained(self.q, config.learning_rate, config.optimizer, run)
         self._own(
             {"q": self.q, "q_target": self.q_target},
             {"q": self._trained_q},
         )
         self._networks: list[Tensor] = list(self.q.parameters())
         self._targets: list[Tensor] = list(self.q_target.parameters())
-        self._table = torch.from_numpy(self.actions)
+        self._table = torch.from_numpy(self.actions).to(place.device)
+        self._feeds = [place.feed() for _ in range(3)]
 
     @property
     def exploration(self) -> float:
@@ -94,10 +105,11 @@ class DQN(OffPolicyLearner):
         random = self._rng.random(count) < self.exploration
         chosen = self._rng.integers(0, choices, count)
         if not random.all():
+            device = self._place.device
             with torch.inference_mode():
-                noise = self.q.draw_noise(self._generator)
-                value = self.q(torch.tensor(observations), noise)
-            chosen = np.where(random, chosen, value.argmax(1).numpy())
+                noise = [part.to(device) for part in self.q.draw_noise(self._generator)]
+                value = self.q(torch.tensor(observations, device=device), noise)
+            chosen = np.where(random, chosen, value.argmax(1).cpu().numpy())
         return self.actions.take(chosen, axis=0)
 
     def _best(self, observations: Tensor) -> Tensor:
@@ -117,14 +129,20 @@ class DQN(OffPolicyLearner):
         numbers: Array = equal.argmax(1).astype(np.float32)[:, None]
         return numbers
 
-    def _target_value(self, batch: Batch) -> Tensor:
+    def _noises(self) -> list[Noise]:
+        """Draw the noise of the target, of what picks in double DQN, and of what learns."""
+        picks = [self.q] if self.config.double else []
+        networks = [self.q_target, *picks, self.q]
+        pairs = zip(self._feeds, networks, strict=False)
+        return [feed(network.draw_noise(self._generator)) for feed, network in pairs]
+
+    def _target_value(self, batch: Batch, noises: list[Noise]) -> Tensor:
         """What the values should be: (B,), double DQN's if wanted (van Hasselt 2016, eq. 4)."""
-        following, target = batch.next_observation, self.q_target
+        following = batch.next_observation
         with torch.no_grad():
-            value: Tensor = target(following, target.draw_noise(self._generator))
+            value: Tensor = self.q_target(following, noises[0])
             if self.config.double:
-                noise = self.q.draw_noise(self._generator)
-                best = self.q(following, noise).argmax(1, keepdim=True)
+                best = self.q(following, noises[1]).argmax(1, keepdim=True)
                 value = value.gather(1, best)[:, 0]
             else:
                 value = value.amax(1)
@@ -132,17 +150,22 @@ class DQN(OffPolicyLearner):
 
     def _learn(self, batch: Batch) -> None:
         """Regress the values of the actions taken on the targets; renew the priorities."""
-        target = self._target_value(batch)
-        values = self.q(batch.observation, self.q.draw_noise(self._generator))
+        noises = self._noises()
+        loss = self._descend(self._trained_q, lambda: self._loss(batch, noises), batch)
+        self.replay.update_priorities(batch.indices, loss.parts["td_error"])
+        self._follow()
+        self._metrics.add("critic_loss", loss.value.item())
+        self._metrics.add("value", loss.parts["value"].mean().item())
+
+    def _loss(self, batch: Batch, noises: list[Noise]) -> Loss:
+        """Huber's loss of the values of the actions taken, weighted by importance."""
+        target = self._target_value(batch, noises)
+        values = self.q(batch.observation, noises[-1])
         value = values.gather(1, batch.action.long())[:, 0]
         errors = F.huber_loss(value, target, reduction="none", delta=self.config.huber)
         loss = (batch.weights * errors).mean()
-        self._descend(self._trained_q, loss, batch, target=target, value=value)
         value = value.detach()
-        self.replay.update_priorities(batch.indices, value - target)
-        self._follow()
-        self._metrics.add("critic_loss", loss.item())
-        self._metrics.add("value", value.mean().item())
+        return Loss(loss, {"target": target, "value": value, "td_error": value - target})
 
     def _follow(self) -> None:
         """Bring the target network nearer."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from f110_fl.learners.base import Array
+from f110_fl.learners.device import Host
 from f110_fl.learners.mlp import GaussianActor, Mlp, MlpPass
 from f110_fl.learners.rollout import Rollout
 
@@ -36,29 +37,41 @@ class FeedForwardMean:
 
 
 class FeedForward:
-    """Actor and critic on the samples of a rollout.
+    """Actor and critic on the samples of a rollout, on any device.
 
     Args:
         actor: Its parameters have gradients to write to, as the critic's.
         critic: Of the same observations.
-        rollout: What to learn from.
+        rollout: What to learn from, on the host.
+        acting: The actor on the host, or its copy there.
+        place: Where actor and critic are.
     """
 
-    def __init__(self, actor: GaussianActor, critic: Mlp, rollout: Rollout) -> None:
+    def __init__(
+        self,
+        actor: GaussianActor,
+        critic: Mlp,
+        rollout: Rollout,
+        acting: GaussianActor,
+        place: Host,
+    ) -> None:
         self._actor, self._critic, self._rollout = actor, critic, rollout
-        self._observations = torch.from_numpy(rollout.observation).flatten(0, 1)
+        self._put, self._get = place.put, place.get
+        self._collected = torch.from_numpy(rollout.observation).flatten(0, 1)
+        self._observations = self._put(self._collected)  # as of the latest `values`
         self._resize(1)
-        self.mean = FeedForwardMean(actor, len(rollout.latest))
+        self._acting = acting
+        self.mean = FeedForwardMean(acting, len(rollout.latest))
         self.reset = self.mean.reset
 
     def _resize(self, rows: int) -> None:
         self._actor_pass = MlpPass(self._actor, rows)
         self._critic_pass = MlpPass(self._critic, rows)
-        self._batch = torch.empty(rows, self._observations.shape[1])
+        self._batch = self._observations.new_empty(rows, self._observations.shape[1])
 
     def policy(self, num_envs: int) -> FeedForwardMean:
         """Return the action means for ``num_envs`` environments of their own."""
-        return FeedForwardMean(self._actor, num_envs)
+        return FeedForwardMean(self._acting, num_envs)
 
     def values(self, latest: Array, cut: Array) -> tuple[Array, Array, Array]:
         """Return the critic's values now.
@@ -70,9 +83,11 @@ class FeedForward:
         Returns:
             Of the rollout's observations (T, N), of ``latest`` (N,) and of ``cut`` (K,).
         """
+        self._observations = self._put(self._collected)
         value = self._critic(self._observations).view(self._rollout.mask.shape)
-        beyond = [self._critic(torch.from_numpy(x))[:, 0].numpy() for x in (latest, cut)]
-        return value.numpy(), beyond[0], beyond[1]
+        following = (self._put(torch.from_numpy(x)) for x in (latest, cut))
+        beyond = [self._get(self._critic(x)[:, 0]).numpy() for x in following]
+        return self._get(value).numpy(), beyond[0], beyond[1]
 
     def minibatches(self, rng: np.random.Generator, count: int) -> Iterator[Int]:
         """Partition the present samples at random.
@@ -96,10 +111,11 @@ class FeedForward:
 
     def forward(self, chosen: Int) -> tuple[Array, Array]:
         """Return the means (B, A) and values (B, 1) of a minibatch."""
-        torch.index_select(self._observations, 0, torch.from_numpy(chosen), out=self._batch)
+        rows = self._put(torch.from_numpy(chosen))
+        torch.index_select(self._observations, 0, rows, out=self._batch)
         mean = self._actor_pass.forward(self._batch)
         value = self._critic_pass.forward(self._batch)
-        return mean.numpy(), value.numpy()
+        return self._get(mean).numpy(), self._get(value).numpy()
 
     def backward(self, d_mean: Array, d_value: Array) -> None:
         """Write the gradients of all weights and biases.
@@ -108,8 +124,8 @@ class FeedForward:
             d_mean: (B, A), of the loss by the means of the latest `forward`.
             d_value: (B, 1), by its values.
         """
-        self._actor_pass.backward(torch.from_numpy(d_mean))
-        self._critic_pass.backward(torch.from_numpy(d_value))
+        self._actor_pass.backward(self._put(torch.from_numpy(d_mean)))
+        self._critic_pass.backward(self._put(torch.from_numpy(d_value)))
 
     def local_state(self) -> dict[str, Tensor]:
         """Nothing."""

@@ -57,11 +57,12 @@ class LstmPass:
         self._network = network
         self._input, self._hidden = network.input.detach(), network.hidden.detach()
         self._bias = network.bias.detach()
-        self._gates = torch.empty(steps, rows, 4 * units)  # then activations; then gradients
+        empty = self._bias.new_empty
+        self._gates = empty(steps, rows, 4 * units)  # then activations; then gradients
         shape = steps, rows, units
-        self.h, self.c = torch.empty(shape), torch.empty(shape)
-        self._h_in, self._c_in = torch.empty(shape), torch.empty(shape)
-        self._tanh_c = torch.empty(shape)
+        self.h, self.c = empty(shape), empty(shape)
+        self._h_in, self._c_in = empty(shape), empty(shape)
+        self._tanh_c = empty(shape)
         self._x = torch.empty(0)
         self._keep = torch.empty(0)
 
@@ -99,7 +100,7 @@ class LstmPass:
             gradient: (L, B, H), of the loss by the outputs of the latest `forward`.
         """
         units = self._units
-        d_h, d_c = torch.zeros(2, self.rows, units)
+        d_h, d_c = gradient.new_zeros(2, self.rows, units)
         for t in range(self.steps - 1, -1, -1):
             i, f, o, g = torch.split(self._gates[t], units, 1)
             tanh_c, c_in = self._tanh_c[t], self._c_in[t]

@@ -100,13 +100,13 @@ class MlpPass:
         self._biases = [bias.detach() for bias in network.biases]
         self._weights = [weight.detach() for weight in network.weights]
         self._transposed = [weight.T for weight in self._weights]
-        self._outputs = [torch.empty(rows, len(bias)) for bias in self._biases]
+        self._outputs = [bias.new_empty(rows, len(bias)) for bias in self._biases]
         self._deltas = [torch.empty_like(output) for output in self._outputs[:-1]]
         self._gradients = [
             (weight.grad, bias.grad)
             for weight, bias in zip(network.weights, network.biases, strict=True)
         ]
-        self._ones = torch.ones(rows)
+        self._ones = self._biases[0].new_ones(rows)
         self._input = torch.empty(0)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -153,6 +153,16 @@ class Normaliser:
             return rewards
         return np.clip(rewards * float(self._return.scale()[0]), -BOUND, BOUND)
 
+    def normalise(self, rewards: Tensor, *observations: Tensor) -> None:
+        """Normalise a batch's rewards (B,) and observations (B, D) in place, on any device."""
+        if self._observation is not None:
+            mean = self._observation.tensors["mean"].to(rewards.device)
+            scale = torch.from_numpy(self._observation.scale()).to(rewards.device)
+            for part in observations:
+                part.sub_(mean).mul_(scale).clamp_(-BOUND, BOUND)
+        if self._return is not None:
+            rewards.mul_(float(self._return.scale()[0])).clamp_(-BOUND, BOUND)
+
     def tensors(self) -> dict[str, Tensor]:
         """The statistics by name, as views; none of what is off."""
         return {

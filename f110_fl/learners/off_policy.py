@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from f110_fl.learners.base import (
     pack_generator,
     unpack_generator,
 )
+from f110_fl.learners.device import Host, Runner
 from f110_fl.learners.n_step import NStep
 from f110_fl.learners.networks import (
     flushed_denormals,
@@ -44,6 +46,7 @@ class OffPolicyLearner(ABC):
         seed: Root of all its random streams; not advanced.
         num_envs: Environments that it collects from together.
         replay_path: File of the replay buffer; None keeps it in memory.
+        place: Where networks, moments and batches are.
     """
 
     def __init__(
@@ -55,8 +58,10 @@ class OffPolicyLearner(ABC):
         *,
         num_envs: int = 1,
         replay_path: Path | None = None,
+        place: Host,
     ) -> None:
         self.config = config
+        self._place = place
         self.steps = 0  # environment steps observed
         self.updates = 0
         explore, replay, noise = (
@@ -65,7 +70,8 @@ class OffPolicyLearner(ABC):
         )
         self._rng = np.random.default_rng(explore)
         self._generator = torch.Generator().manual_seed(int(noise.generate_state(1)[0]))
-        self.replay = ReplayBuffer(
+        self.replay = place.replay(
+            config.batch_size,
             config.replay.capacity,
             observation_size,
             action_size,
@@ -122,7 +128,7 @@ class OffPolicyLearner(ABC):
 
     def policy(self, num_envs: int) -> GreedyPolicy:  # noqa: ARG002 - it remembers nothing
         """Return the policy without exploration; see ``Learner.policy``."""
-        return GreedyPolicy(self._best, self.normaliser)
+        return GreedyPolicy(self._best, self.normaliser, self._place)
 
     def observe(self, transitions: Transitions) -> None:
         """Store what a step of M environments completes; see ``Learner.observe``.
@@ -150,42 +156,37 @@ class OffPolicyLearner(ABC):
 
     def _sample(self) -> Batch:
         """Draw a batch. The buffer keeps what was observed: it is normalised as it is drawn."""
-        batch, normaliser = self.replay.sample(self.config.batch_size), self.normaliser
-        for part, normalised in (
-            (batch.observation, normaliser.observations),
-            (batch.next_observation, normaliser.observations),
-            (batch.reward, normaliser.rewards),
-        ):
-            raw = part.numpy()
-            found = normalised(raw)
-            if found is not raw:
-                raw[:] = found
+        batch = self.replay.sample(self.config.batch_size)
+        self.normaliser.normalise(batch.reward, batch.observation, batch.next_observation)
         return batch
 
-    def _descend(self, trained: Trained, loss: Tensor, batch: Batch, **values: Tensor) -> None:
+    def _descend(self, trained: Trained, compute: Callable[[], Loss], batch: Batch) -> Loss:
         """Take an optimizer's step down a loss.
 
         Args:
             trained: The network to train.
-            loss: ().
-            batch: What it comes from.
-            **values: What it comes from too; both are looked through for the cause of an error.
+            compute: Computes the loss; see `Trained.differentiate`.
+            batch: What it comes from; looked through for the cause of an error.
+
+        Returns:
+            What was computed.
 
         Raises:
             LearningError: If the loss or the gradient is not finite; nothing has changed then.
         """
-        self._check(loss.item(), batch, values)
-        factor = rate_factor(self.config.optimizer.schedule, self.updates)
-        norm = trained.differentiate(loss)
+        loss = trained.differentiate(compute)
+        self._check(loss.value.item(), batch, loss)
+        norm = trained.adjust()
         if norm is not None:
-            self._check(norm.item(), batch, values)
-        trained.step(factor)
+            self._check(norm.item(), batch, loss)
+        trained.step(rate_factor(self.config.optimizer.schedule, self.updates))
+        return loss
 
-    def _check(self, value: float, batch: Batch, values: Mapping[str, Tensor]) -> None:
+    def _check(self, value: float, batch: Batch, loss: Loss) -> None:
         """Raise ``LearningError`` if ``value`` is not finite, naming the first tensor at fault."""
         if math.isfinite(value):
             return
-        suspects = {**batch._asdict(), **values, **self._tensors}
+        suspects = {**batch._asdict(), **self._tensors, **loss.parts}
         name = next((k for k, v in suspects.items() if not torch.isfinite(v).all()), "loss")
         raise LearningError(f"{name} is not finite at step {self.steps}, update {self.updates}")
 
@@ -196,7 +197,7 @@ class OffPolicyLearner(ABC):
 
     def tensors(self) -> dict[str, Tensor]:
         """Networks and moments by name; see ``Learner.tensors``."""
-        return dict(self._tensors)
+        return self._place.fetch(self._tensors)
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy any subset of ``tensors()`` in.
@@ -253,6 +254,13 @@ class OffPolicyLearner(ABC):
         self.replay.apply_journal()
 
 
+class Loss(NamedTuple):
+    """A loss, and other results of computing it, all without gradients."""
+
+    value: Tensor  # ()
+    parts: dict[str, Tensor]
+
+
 class Trained:
     """A network with its optimizer, and the point that it may be held near.
 
@@ -260,15 +268,19 @@ class Trained:
         network: What is trained, in place.
         learning_rate: Before any schedule.
         config: The optimizer.
+        run: Runs forward and backward pass.
 
     Attributes:
         optimizer: Holds the moments; ``step`` does what its own would.
         gradient: Of every parameter, from the latest ``differentiate``.
     """
 
-    def __init__(self, network: nn.Module, learning_rate: float, config: OptimizerConfig) -> None:
+    def __init__(
+        self, network: nn.Module, learning_rate: float, config: OptimizerConfig, run: Runner
+    ) -> None:
         self.optimizer = make_optimizer(network, learning_rate, config)
         self.gradient: list[Tensor] = []
+        self._run = run
         self._config = config
         self._learning_rate = learning_rate
         self._parameters = list(network.parameters())
@@ -285,9 +297,25 @@ class Trained:
         self._mu = mu
         self._anchors = [value.clone() for value in self._values] if mu else []
 
-    def differentiate(self, loss: Tensor) -> Tensor | None:
-        """Compute the gradient; clip it, if that is wanted, and return its norm before, ()."""
-        self.gradient = list(torch.autograd.grad(loss, self._parameters))
+    def differentiate(self, compute: Callable[[], Loss]) -> Loss:
+        """Compute a loss and its gradient.
+
+        Args:
+            compute: Returns the loss, with its graph. It must do the same at every call, with
+                the same tensors, change none of them and ask for no number: on a GPU it is
+                called at first only, and what it did is repeated from then on.
+        """
+
+        def both() -> tuple[Loss, list[Tensor]]:
+            loss = compute()
+            gradient = torch.autograd.grad(loss.value, self._parameters)
+            return loss._replace(value=loss.value.detach()), list(gradient)
+
+        loss, self.gradient = self._run(both)
+        return loss
+
+    def adjust(self) -> Tensor | None:
+        """Add the proximal term's gradient; clip, if wanted, and return the norm before, ()."""
         if self._mu:
             distance = torch._foreach_sub(self._values, self._anchors)
             torch._foreach_add_(self.gradient, distance, alpha=self._mu)
@@ -327,18 +355,22 @@ class GreedyPolicy:
     Args:
         choose: Maps normalised observations (M, D) to new actions (M, A).
         normaliser: What it sees goes through it.
+        place: Where ``choose`` computes.
     """
 
-    def __init__(self, choose: Callable[[Tensor], Tensor], normaliser: Normaliser) -> None:
+    def __init__(
+        self, choose: Callable[[Tensor], Tensor], normaliser: Normaliser, place: Host
+    ) -> None:
         self._choose = choose
         self._normaliser = normaliser
+        self._device = place.device
 
     def reset(self, envs: NDArray[np.int64]) -> None:
         """Nothing to forget; see ``Policy.reset``."""
 
     def act(self, observations: Array, envs: NDArray[np.int64]) -> Array:  # noqa: ARG002
         """Choose actions (M, A) for observations (M, D); see ``Policy.act``."""
-        seen = torch.tensor(self._normaliser.observations(observations))
+        seen = torch.tensor(self._normaliser.observations(observations), device=self._device)
         with torch.inference_mode():
-            action: Array = self._choose(seen).numpy()
+            action: Array = self._choose(seen).cpu().numpy()
         return action

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from f110_fl.learners.base import (
     pack_generator,
     unpack_generator,
 )
+from f110_fl.learners.device import Host
 from f110_fl.learners.feedforward import FeedForward, FeedForwardMean
 from f110_fl.learners.lstm import Lstm
 from f110_fl.learners.mlp import GaussianActor, Mlp
@@ -51,6 +53,9 @@ class PPO:
         action_size: A.
         seed: Root of all its random streams; not advanced.
         num_envs: Environments that it collects from, N.
+        place: Where networks, moments and minibatches are. It acts on the host, with a copy of
+            the actor: that changes once a rollout, and is asked at every step. The loss, too, is
+            computed there: all that it needs is the networks' outputs.
     """
 
     def __init__(
@@ -61,8 +66,10 @@ class PPO:
         seed: np.random.SeedSequence,
         *,
         num_envs: int = 1,
+        place: Host,
     ) -> None:
         self.config = config
+        self._place = place
         self.steps = 0  # transitions observed
         self.updates = 0  # rollouts learned from
         explore, shuffle, initial = (
@@ -76,7 +83,8 @@ class PPO:
         lstms = _memories(config, observation_size, generator)
         if lstms is not None:
             self.actor.lstm, self.critic.lstm = lstms
-        networks = {"actor": self.actor, "critic": self.critic}
+        networks = {"actor": self.actor.to(place.device), "critic": self.critic.to(place.device)}
+        self._acting = place.acting(self.actor)
         optimizers = {
             name: make_adam(network, config.learning_rate, config.adam_epsilon)
             for name, network in networks.items()
@@ -94,14 +102,24 @@ class PPO:
         self._tensors |= self.normaliser.tensors()
         self._model: FeedForward | Recurrent
         if config.lstm is None or lstms is None:
-            self._model = FeedForward(self.actor, self.critic, self.rollout)
+            self._model = FeedForward(
+                self.actor, self.critic, self.rollout, self._acting.network, place
+            )
         else:
+            acting = self._acting.network
+            memory = cast(Lstm, acting.lstm)
             self._model = Recurrent(
-                self.actor, self.critic, lstms, self.rollout, config.lstm.sequence
+                self.actor,
+                self.critic,
+                lstms,
+                self.rollout,
+                config.lstm.sequence,
+                (acting, memory),
             )
         self._surrogate = Surrogate(config, 1, action_size)
         self._noise = np.zeros((num_envs, action_size), np.float32)
-        self._log_std = self.actor.log_std.detach().numpy()
+        self._log_std = self._acting.network.log_std.detach().numpy()
+        self._learned_log_std = self.actor.log_std.detach()
         self._metrics = Means()
         self._mu = 0.0
         self._anchors: list[Tensor] = []
@@ -172,6 +190,7 @@ class PPO:
                     break
             if stop:
                 break
+        self._acting.refresh()
         for name, total in zip(Losses._fields, totals.tolist(), strict=True):
             self._metrics.add(name, total / taken)
         self._metrics.add("entropy", entropy(self._log_std))
@@ -212,7 +231,8 @@ class PPO:
         if self._surrogate.rows != len(chosen):
             self._surrogate = Surrogate(config, *mean.shape)
         surrogate = self._surrogate
-        losses = surrogate.evaluate(samples, chosen, mean, self._log_std, value)
+        log_std = self._place.get(self._learned_log_std).numpy()
+        losses = surrogate.evaluate(samples, chosen, mean, log_std, value)
         if config.target_kl is not None and losses.kl > 1.5 * config.target_kl:
             return losses, True
         self._model.backward(surrogate.d_mean, surrogate.d_value)
@@ -229,9 +249,9 @@ class PPO:
     def _fail(self, samples: Samples, chosen: Int) -> None:
         """Raise ``LearningError``, naming the first tensor that is not finite."""
         observation = self.rollout.observation.reshape(len(samples.value), -1)
-        suspects = {"observation": observation, **samples._asdict()}
-        suspects = {k: torch.from_numpy(v[chosen]) for k, v in suspects.items()}
-        suspects |= self._tensors | {"gradient": self._adam.gradient}
+        suspects = {"observation": torch.from_numpy(observation[chosen]), **self._tensors}
+        suspects |= {k: torch.from_numpy(v[chosen]) for k, v in samples._asdict().items()}
+        suspects["gradient"] = self._adam.gradient
         name = next((k for k, v in suspects.items() if not torch.isfinite(v).all()), "loss")
         raise LearningError(f"{name} is not finite at step {self.steps}, update {self.updates}")
 
@@ -241,7 +261,7 @@ class PPO:
 
     def tensors(self) -> dict[str, Tensor]:
         """Networks and moments by name; see ``Learner.tensors``."""
-        return dict(self._tensors)
+        return self._place.fetch(self._tensors)
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy any subset of ``tensors()`` in; a rollout that has begun goes on.
@@ -250,6 +270,7 @@ class PPO:
             ValueError: If a name is unknown or a shape is wrong; then nothing is loaded.
         """
         load_named(self._tensors, tensors)
+        self._acting.refresh()
         if not self.normaliser.tensors().keys().isdisjoint(tensors):
             self.normaliser.reload()
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from f110_fl.learners.networks import draw_parameters
 
-Noise = list[tuple[Tensor, Tensor]]  # a layer: (inputs,) and (outputs,), already f(epsilon)
+# A layer after the other: (inputs,), then (outputs,), already f(epsilon).
+Noise = list[Tensor]
 
 
 class QNetwork(nn.Module):
@@ -66,10 +67,8 @@ class QNetwork(nn.Module):
 
     def draw_noise(self, generator: torch.Generator) -> Noise:
         """Draw the noise of every layer; empty if the network has none."""
-        return [
-            (_scaled_noise(weight.shape[1], generator), _scaled_noise(len(weight), generator))
-            for weight, _ in self._sigmas
-        ]
+        sizes = [size for weight, _ in self._sigmas for size in reversed(weight.shape)]
+        return [_scaled_noise(size, generator) for size in sizes]
 
     def forward(self, observation: Tensor, noise: Noise | None = None) -> Tensor:
         """Map observations (B, D) to the actions' values (B, K).
@@ -96,8 +95,8 @@ class QNetwork(nn.Module):
                 torch.addcmul(weight, weight_sigma, torch.outer(outputs, inputs)),
                 torch.addcmul(bias, bias_sigma, outputs),
             )
-            for (weight, bias), (weight_sigma, bias_sigma), (inputs, outputs) in zip(
-                self._layers, self._sigmas, noise, strict=True
+            for (weight, bias), (weight_sigma, bias_sigma), inputs, outputs in zip(
+                self._layers, self._sigmas, noise[::2], noise[1::2], strict=True
             )
         )
 

@@ -55,7 +55,7 @@ class _Network:
         self._lstm = LstmPass(lstm, steps, rows)
         self._head = MlpPass(head, steps * rows)
         self._weight = head.weights[0].detach()
-        self._gradient = torch.zeros(steps * rows, len(head.biases[-1]))
+        self._gradient = self._weight.new_zeros(steps * rows, len(head.biases[-1]))
 
     def forward(self, x: Tensor, first: Tensor, state: Tensor) -> Tensor:
         """Map (L * B, D) to (L * B, outputs), from states (2, B, H)."""
@@ -80,8 +80,9 @@ class Recurrent:
         actor: Head of the policy; its parameters have gradients to write to, as all have.
         critic: Head of the value.
         lstms: Memories of actor and critic.
-        rollout: What to learn from.
+        rollout: What to learn from, on the host.
         length: Rows of a sequence, L; divides those of the rollout.
+        acting: Head and memory of the policy on the host, or their copies there.
     """
 
     def __init__(
@@ -91,17 +92,24 @@ class Recurrent:
         lstms: tuple[Lstm, Lstm],
         rollout: Rollout,
         length: int,
+        acting: tuple[GaussianActor, Lstm],
     ) -> None:
         self._heads = actor, critic
         self._lstms = lstms
+        self._device = device = actor.log_std.device
+        self._host_policy = acting
         self._rollout, self._length = rollout, length
         steps, num_envs = rollout.mask.shape
-        self._acting = RecurrentMean(actor, lstms[0], num_envs)
+        self._acting = RecurrentMean(*acting, num_envs)
         self.reset = self._acting.reset
-        # States of actor and critic at the start of every sequence, (2, T / L, 2, N, H).
-        self._starts = torch.zeros(2, steps // length, 2, num_envs, lstms[0].units)
-        self._critic_state = torch.zeros(2, num_envs, lstms[1].units)
-        self._observations = torch.from_numpy(rollout.observation).flatten(0, 1)
+        # States at the start of every sequence, (T / L, 2, N, H): the actor's on the host, and
+        # those of actor and critic as of the latest `values`.
+        self._collected_starts = torch.zeros(steps // length, 2, num_envs, lstms[0].units)
+        self._starts = [torch.zeros_like(self._collected_starts, device=device) for _ in "ac"]
+        self._critic_state = torch.zeros(2, num_envs, lstms[1].units, device=device)
+        self._collected = torch.from_numpy(rollout.observation).flatten(0, 1)
+        self._observations = self._collected.to(device)
+        self._first = torch.from_numpy(rollout.first).to(device)
         self._rows = -1
         self._networks: list[_Network] = []
         self._sequences = np.zeros((0, 2), np.int64)  # (B, 2): which of T / L, environment
@@ -112,12 +120,12 @@ class Recurrent:
         """Return the means (M, A) for observations (M, D) of the next row of the rollout."""
         sequence, inside = divmod(self._rollout.steps, self._length)
         if inside == 0:
-            self._starts[0, sequence] = self._acting.state
+            self._collected_starts[sequence] = self._acting.state
         return self._acting(observations, envs)
 
     def policy(self, num_envs: int) -> RecurrentMean:
         """Return the action means for ``num_envs`` environments of their own."""
-        return RecurrentMean(self._heads[0], self._lstms[0], num_envs)
+        return RecurrentMean(*self._host_policy, num_envs)
 
     def values(self, latest: Array, cut: Array) -> tuple[Array, Array, Array]:
         """Return the critic's values now, and start its sequences from what it remembers.
@@ -130,14 +138,17 @@ class Recurrent:
             Of the rollout's observations (T, N), of ``latest`` (N,) and of ``cut`` (K,).
         """
         steps, num_envs = self._rollout.mask.shape
-        length, head, lstm = self._length, self._heads[1], self._lstms[1]
-        first = torch.from_numpy(self._rollout.first)
+        length, head, lstm, device = self._length, self._heads[1], self._lstms[1], self._device
+        self._observations = self._collected.to(device)
+        self._first = first = torch.from_numpy(self._rollout.first).to(device)
+        self._starts[0] = self._collected_starts.to(device)
         run = LstmPass(lstm, length, num_envs)
-        value = torch.empty(steps, num_envs)
-        after = torch.zeros(2, len(cut), lstm.units)  # the states that `cut` is seen in
+        value = torch.empty(steps, num_envs, device=device)
+        # The states that `cut` is seen in.
+        after = torch.zeros(2, len(cut), lstm.units, device=device)
         state = self._critic_state
         for start in range(0, steps, length):
-            self._starts[1, start // length] = state
+            self._starts[1][start // length] = state
             inside = slice(start, start + length)
             rows = self._observations[start * num_envs : (start + length) * num_envs]
             output = run.forward(rows, first[inside], *state)
@@ -147,15 +158,17 @@ class Recurrent:
                     after[0, k], after[1, k] = output[t - start, n], run.c[t - start, n]
             state = torch.stack((output[-1], run.c[-1]))
         self._critic_state = state
-        beyond = [self._next_values(torch.from_numpy(latest), state)]
-        beyond.append(self._next_values(torch.from_numpy(cut), after))
-        return value.numpy(), beyond[0].numpy(), beyond[1].numpy()
+        beyond = [
+            self._next_values(torch.from_numpy(seen).to(device), states).cpu().numpy()
+            for seen, states in ((latest, state), (cut, after))
+        ]
+        return value.cpu().numpy(), beyond[0], beyond[1]
 
     def _next_values(self, observations: Tensor, state: Tensor) -> Tensor:
         """Return the values (K,) of observations (K, D) seen in the states (2, K, H)."""
         rows = len(observations)
         run = LstmPass(self._lstms[1], 1, rows)
-        goes_on = torch.zeros(1, rows, dtype=torch.bool)
+        goes_on = torch.zeros(1, rows, dtype=torch.bool, device=self._device)
         value: Tensor = self._heads[1](run.forward(observations, goes_on, *state)[0])[:, 0]
         return value
 
@@ -191,21 +204,21 @@ class Recurrent:
             self._sequences = sequences
             self._index = index
             present = np.flatnonzero(mask.reshape(-1)[index])
-            self._present = torch.from_numpy(present)
+            self._present = torch.from_numpy(present).to(self._device)
             yield index.reshape(-1)[present]
 
     def forward(self, chosen: Int) -> tuple[Array, Array]:  # noqa: ARG002 - set with them
         """Return the means (B, A) and values (B, 1) of the latest minibatch."""
-        index = torch.from_numpy(self._index)
+        index = torch.from_numpy(self._index).to(self._device)
         x = self._observations[index.flatten()]
-        first = torch.from_numpy(self._rollout.first.reshape(-1))[index]
-        sequence, env = torch.from_numpy(self._sequences).T
+        first = self._first.flatten()[index]
+        sequence, env = torch.from_numpy(self._sequences).to(self._device).T
         outputs = [
             network.forward(x, first, starts[sequence, :, env].transpose(0, 1).contiguous())
             for network, starts in zip(self._networks, self._starts, strict=True)
         ]
-        mean, value = (output[self._present] for output in outputs)
-        return mean.numpy(), value.numpy()
+        mean, value = (output[self._present].cpu().numpy() for output in outputs)
+        return mean, value
 
     def backward(self, d_mean: Array, d_value: Array) -> None:
         """Write the gradients of all weights and biases.
@@ -215,15 +228,15 @@ class Recurrent:
             d_value: (B, 1), by its values.
         """
         for network, gradient in zip(self._networks, (d_mean, d_value), strict=True):
-            network.backward(torch.from_numpy(gradient), self._present)
+            network.backward(torch.from_numpy(gradient).to(self._device), self._present)
 
     def local_state(self) -> dict[str, Tensor]:
         """What the networks remember, and where the sequences of this rollout start; copies."""
         begun = -(-self._rollout.steps // self._length)
         return {
             "acting": self._acting.state.clone(),
-            "critic": self._critic_state.clone(),
-            "starts": self._starts[0, :begun].clone(),
+            "critic": self._critic_state.to("cpu", copy=True),
+            "starts": self._collected_starts[:begun].clone(),
         }
 
     def load_local_state(self, state: Mapping[str, Tensor]) -> None:
@@ -236,7 +249,7 @@ class Recurrent:
         targets = {
             "acting": self._acting.state,
             "critic": self._critic_state,
-            "starts": self._starts[0, :begun],
+            "starts": self._collected_starts[:begun],
         }
         for name, target in targets.items():
             if entry(state, name).shape != target.shape:

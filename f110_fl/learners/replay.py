@@ -22,6 +22,7 @@ Array = NDArray[np.float32]
 
 # The file: one page of int64 [transitions ever added, capacity, columns], then the rows.
 HEADER_BYTES: Final = 4096
+HOST: Final = torch.device("cpu")
 
 
 class Columns(NamedTuple):
@@ -61,15 +62,21 @@ class Batch(NamedTuple):
     discount: Tensor  # (B,) of the value of next_observation, 0 where there is none
     next_observation: Tensor  # (B, D)
     weights: Tensor  # (B,) importance weights, at most 1
-    indices: Tensor  # (B,) int64, for update_priorities
+    indices: Tensor  # (B,) int64, for update_priorities; on the host
 
 
-class _Scratch:
-    """Everything a draw of B transitions writes to, allocated once."""
+class Draw:
+    """Everything a draw of B transitions writes to, allocated once.
 
-    def __init__(self, batch_size: int, columns: Columns) -> None:
+    Args:
+        batch_size: B.
+        columns: Of the rows.
+        device: Where the batch is.
+    """
+
+    def __init__(self, batch_size: int, columns: Columns, device: torch.device) -> None:
         self.size = batch_size
-        self.rows = torch.zeros(batch_size, columns.width)
+        self.rows = torch.zeros(batch_size, columns.width, device=device)
         self.uniforms = np.zeros(batch_size)
         self.priorities = np.zeros(batch_size)
         self.batch = Batch(
@@ -79,8 +86,8 @@ class _Scratch:
             reward=self.rows[:, columns.reward],
             discount=self.rows[:, columns.discount],
             next_observation=self.rows[:, columns.next_observation],
-            weights=torch.ones(batch_size),
-            indices=torch.zeros(batch_size, dtype=torch.int64),
+            weights=torch.ones(batch_size, device=device),
+            indices=torch.zeros(batch_size, dtype=torch.int64, device=device),
         )
 
 
@@ -122,7 +129,7 @@ class ReplayBuffer:
         self._committed = 0  # of total, what the file holds
         self._rng = rng
         self._tree = SumTree(capacity) if config.alpha > 0 else None
-        self._scratch = _Scratch(1, self.columns)
+        self._draw = Draw(1, self.columns, HOST)
         self._path = path
         if path is None:
             self._map(np.zeros((capacity, self.columns.width), dtype=np.float32))
@@ -186,32 +193,36 @@ class ReplayBuffer:
         """
         if self.total == 0:
             raise ValueError("cannot sample from an empty replay buffer")
-        if self._scratch.size != batch_size:
-            self._scratch = _Scratch(batch_size, self.columns)
-        scratch, batch = self._scratch, self._scratch.batch
+        if self._draw.size != batch_size:
+            self._draw = Draw(batch_size, self.columns, HOST)
+        draw, batch = self._draw, self._draw.batch
         indices = batch.indices.numpy()
         if self._tree is None:
             indices[:] = self._rng.integers(0, len(self), size=batch_size)
         else:
-            self._rng.random(out=scratch.uniforms)
-            priorities = scratch.priorities
-            self._tree.sample(scratch.uniforms, indices, priorities)
+            self._rng.random(out=draw.uniforms)
+            priorities = draw.priorities
+            self._tree.sample(draw.uniforms, indices, priorities)
             # N and the total cancel: (N P)^-beta / max (N P)^-beta = (P / min P)^-beta.
             priorities /= priorities.min()
             batch.weights.numpy()[:] = np.power(priorities, -self.beta, out=priorities)
-        torch.index_select(self._torch_rows, 0, batch.indices, out=scratch.rows)
-        return batch
+        return self._gather(draw)
+
+    def _gather(self, draw: Draw) -> Batch:
+        """Fill the batch with the rows of its indices."""
+        torch.index_select(self._torch_rows, 0, draw.batch.indices, out=draw.rows)
+        return draw.batch
 
     def update_priorities(self, indices: Tensor, td_errors: Tensor) -> None:
         """Set p = |TD error| + epsilon (Schaul et al. 2016, section 3.3); no-op with alpha 0.
 
         Args:
             indices: (B,), from a batch.
-            td_errors: (B,), finite, of either sign.
+            td_errors: (B,), finite, of either sign, on any device.
         """
         if self._tree is None:
             return
-        priorities = np.abs(td_errors.numpy(), dtype=np.float64) + self.config.epsilon
+        priorities = np.abs(td_errors.cpu().numpy(), dtype=np.float64) + self.config.epsilon
         self.max_priority = max(self.max_priority, float(priorities.max()))
         self._tree.assign_many(indices.numpy(), priorities**self.config.alpha)
 

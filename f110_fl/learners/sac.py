@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from f110_fl.learner_config import OptimizerConfig, SACConfig
 from f110_fl.learners.base import Array
+from f110_fl.learners.device import Host
 from f110_fl.learners.networks import SquashedActor, TwinCritic
-from f110_fl.learners.off_policy import OffPolicyLearner, Trained
+from f110_fl.learners.off_policy import Loss, OffPolicyLearner, Trained
 from f110_fl.learners.replay import Batch
 
 
@@ -42,6 +43,7 @@ class SAC(OffPolicyLearner):
         seed: Root of all its random streams; not advanced.
         num_envs: Environments that it collects from together.
         replay_path: File of the replay buffer; None keeps it in memory.
+        place: Where networks, moments and batches are.
     """
 
     config: SACConfig
@@ -55,6 +57,7 @@ class SAC(OffPolicyLearner):
         *,
         num_envs: int = 1,
         replay_path: Path | None = None,
+        place: Host,
     ) -> None:
         super().__init__(
             config,
@@ -63,19 +66,24 @@ class SAC(OffPolicyLearner):
             seed,
             num_envs=num_envs,
             replay_path=replay_path,
+            place=place,
         )
-        temperature = config.temperature
-        self.actor = SquashedActor(observation_size, action_size, config.hidden, self._generator)
-        self.critic = TwinCritic(observation_size + action_size, config.hidden, self._generator)
-        self.critic_target = deepcopy(self.critic).requires_grad_(False)
+        temperature, optimizer, generator = config.temperature, config.optimizer, self._generator
+        self.actor = SquashedActor(observation_size, action_size, config.hidden, generator)
+        self.critic = TwinCritic(observation_size + action_size, config.hidden, generator)
         self.temperature = Temperature(temperature.initial)
-        self._actor = Trained(self.actor, config.actor_learning_rate, config.optimizer)
-        self._critic = Trained(self.critic, config.critic_learning_rate, config.optimizer)
+        for network in (self.actor, self.critic, self.temperature):
+            network.to(place.device)
+        self.critic_target = deepcopy(self.critic).requires_grad_(False)
+        run = place.runner
+        self._actor = Trained(self.actor, config.actor_learning_rate, optimizer, run())
+        self._critic = Trained(self.critic, config.critic_learning_rate, optimizer, run())
         trained = {"actor": self._actor, "critic": self._critic}
         if temperature.automatic:
             # A lone number is neither decayed nor clipped.
             plain = OptimizerConfig()
-            self._temperature = Trained(self.temperature, temperature.learning_rate, plain)
+            rate = temperature.learning_rate
+            self._temperature = Trained(self.temperature, rate, plain, run())
             trained["temperature"] = self._temperature
         self._own(
             {
@@ -89,6 +97,7 @@ class SAC(OffPolicyLearner):
         self._networks: list[Tensor] = list(self.critic.parameters())
         self._targets: list[Tensor] = list(self.critic_target.parameters())
         self._action_size = action_size
+        self._feed = place.feed()
         target = temperature.target_entropy
         self._target_entropy = -float(action_size) if target is None else target
 
@@ -102,9 +111,10 @@ class SAC(OffPolicyLearner):
         shape = (len(observations), self._action_size)
         if self.steps < self.config.warmup_steps:
             return self._rng.uniform(-1.0, 1.0, shape).astype(np.float32)
-        noise = torch.from_numpy(self._rng.standard_normal(shape, np.float32))
+        device, noise = self._place.device, self._rng.standard_normal(shape, np.float32)
         with torch.inference_mode():
-            action: Array = self.actor.draw(torch.tensor(observations), noise).numpy()
+            seen, drawn = torch.tensor(observations, device=device), torch.from_numpy(noise)
+            action: Array = self.actor.draw(seen, drawn.to(device)).cpu().numpy()
         return action
 
     def _best(self, observations: Tensor) -> Tensor:
@@ -117,49 +127,57 @@ class SAC(OffPolicyLearner):
 
     def _learn(self, batch: Batch) -> None:
         """Take a gradient step of algorithm 1."""
-        alpha = self.alpha
-        self._update_critic(batch, alpha)
-        log_prob = self._update_actor(batch, alpha)
+        noises = self._feed([self._noise(), self._noise()])
+        loss = self._descend(self._critic, lambda: self._critic_loss(batch, noises[0]), batch)
+        self.replay.update_priorities(batch.indices, loss.parts["td_error"])
+        self._metrics.add("critic_loss", loss.value.item())
+        self._metrics.add("value", loss.parts["value"].mean().item())
+        loss = self._descend(self._actor, lambda: self._actor_loss(batch, noises[1]), batch)
+        log_prob = loss.parts["log_prob"]
+        self._metrics.add("actor_loss", loss.value.item())
+        self._metrics.add("entropy", -log_prob.mean().item())
         if self.config.temperature.automatic:
-            self._update_temperature(batch, log_prob)
+            self._descend(self._temperature, lambda: self._temperature_loss(log_prob), batch)
         with torch.no_grad():
             torch._foreach_lerp_(self._targets, self._networks, self.config.tau)
 
-    def _target_value(self, batch: Batch, alpha: float) -> Tensor:
-        """Soft value of what follows, from the lesser of both targets (equations 3 and 5): (B,)."""
+    def _target_value(self, batch: Batch, noise: Tensor) -> Tensor:
+        """Soft value of what follows, from the lesser of both targets (equations 3 and 5).
+
+        Args:
+            batch: B transitions.
+            noise: (B, A), standard normal.
+
+        Returns:
+            (B,).
+        """
         with torch.no_grad():
-            action, log_prob = self.actor.sample(batch.next_observation, self._noise())
+            action, log_prob = self.actor.sample(batch.next_observation, noise)
             observation_action = torch.cat((batch.next_observation, action), 1)
             value: Tensor = self.critic_target(observation_action).amin(0)
-            return batch.reward + batch.discount * value.sub_(log_prob, alpha=alpha)
+            alpha = self.temperature.log_alpha.exp()
+            return batch.reward + batch.discount * value.addcmul_(alpha, log_prob, value=-1.0)
 
-    def _update_critic(self, batch: Batch, alpha: float) -> None:
-        """Regress both critics on the target, weighted by importance; renew the priorities."""
-        target = self._target_value(batch, alpha)
+    def _critic_loss(self, batch: Batch, noise: Tensor) -> Loss:
+        """Both critics' squared errors, weighted by importance."""
+        target = self._target_value(batch, noise)
         value = self.critic(batch.observation_action)
         td_error = value - target
         loss = (batch.weights * td_error.square()).mean(1).sum()
-        self._descend(self._critic, loss, batch, target=target, value=value)
-        self.replay.update_priorities(batch.indices, td_error.detach().abs().amax(0))
-        self._metrics.add("critic_loss", loss.item())
-        self._metrics.add("value", value.detach().mean().item())
+        larger = td_error.detach().abs().amax(0)
+        return Loss(loss, {"target": target, "value": value.detach(), "td_error": larger})
 
-    def _update_actor(self, batch: Batch, alpha: float) -> Tensor:
-        """Descend alpha log pi - min Q (equation 9); return log pi (B,) without gradient."""
-        action, log_prob = self.actor.sample(batch.observation, self._noise())
+    def _actor_loss(self, batch: Batch, noise: Tensor) -> Loss:
+        """Mean of alpha log pi - min Q (equation 9)."""
+        action, log_prob = self.actor.sample(batch.observation, noise)
         value = self.critic(torch.cat((batch.observation, action), 1)).amin(0)
-        loss = (alpha * log_prob - value).mean()
-        self._descend(self._actor, loss, batch, log_prob=log_prob)
-        self._metrics.add("actor_loss", loss.item())
-        log_prob = log_prob.detach()
-        self._metrics.add("entropy", -log_prob.mean().item())
-        return log_prob
+        alpha = self.temperature.log_alpha.detach().exp()
+        return Loss((alpha * log_prob - value).mean(), {"log_prob": log_prob.detach()})
 
-    def _update_temperature(self, batch: Batch, log_prob: Tensor) -> None:
-        """Raise alpha where the entropy is below its target (equation 18, in log alpha)."""
+    def _temperature_loss(self, log_prob: Tensor) -> Loss:
+        """What raises alpha where the entropy is below its target (equation 18, in log alpha)."""
         excess = log_prob.mean() + self._target_entropy
-        loss = -(self.temperature.log_alpha * excess).sum()
-        self._descend(self._temperature, loss, batch, log_prob=log_prob)
+        return Loss(-(self.temperature.log_alpha * excess).sum(), {"log_prob": log_prob})
 
     def _present(self) -> dict[str, float]:
         return {"temperature": self.alpha, **super()._present()}

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from f110_fl.learner_config import TD3Config
 from f110_fl.learners.base import Array
+from f110_fl.learners.device import Host
 from f110_fl.learners.networks import Actor, TwinCritic
-from f110_fl.learners.off_policy import OffPolicyLearner, Trained
+from f110_fl.learners.off_policy import Loss, OffPolicyLearner, Trained
 from f110_fl.learners.replay import Batch
 
 
@@ -29,6 +30,7 @@ class TD3(OffPolicyLearner):
         seed: Root of all its random streams; not advanced.
         num_envs: Environments that it collects from together.
         replay_path: File of the replay buffer; None keeps it in memory.
+        place: Where networks, moments and batches are.
     """
 
     config: TD3Config
@@ -42,6 +44,7 @@ class TD3(OffPolicyLearner):
         *,
         num_envs: int = 1,
         replay_path: Path | None = None,
+        place: Host,
     ) -> None:
         super().__init__(
             config,
@@ -50,13 +53,18 @@ class TD3(OffPolicyLearner):
             seed,
             num_envs=num_envs,
             replay_path=replay_path,
+            place=place,
         )
-        self.actor = Actor(observation_size, action_size, config.hidden, self._generator)
-        self.critic = TwinCritic(observation_size + action_size, config.hidden, self._generator)
+        generator, optimizer = self._generator, config.optimizer
+        self.actor = Actor(observation_size, action_size, config.hidden, generator)
+        self.critic = TwinCritic(observation_size + action_size, config.hidden, generator)
+        for network in (self.actor, self.critic):
+            network.to(place.device)
         self.actor_target = deepcopy(self.actor).requires_grad_(False)
         self.critic_target = deepcopy(self.critic).requires_grad_(False)
-        self._actor = Trained(self.actor, config.actor_learning_rate, config.optimizer)
-        self._critic = Trained(self.critic, config.critic_learning_rate, config.optimizer)
+        run = place.runner
+        self._actor = Trained(self.actor, config.actor_learning_rate, optimizer, run())
+        self._critic = Trained(self.critic, config.critic_learning_rate, optimizer, run())
         self._own(
             {
                 "actor": self.actor,
@@ -72,6 +80,7 @@ class TD3(OffPolicyLearner):
             *self.critic_target.parameters(),
         ]
         self._action_size = action_size
+        self._feed = place.feed()
 
     @property
     def exploration(self) -> float:
@@ -86,7 +95,8 @@ class TD3(OffPolicyLearner):
         if self.steps < self.config.warmup_steps:
             return self._rng.uniform(-1.0, 1.0, shape).astype(np.float32)
         with torch.inference_mode():
-            action: Array = self.actor(torch.tensor(observations)).numpy()
+            seen = torch.tensor(observations, device=self._place.device)
+            action: Array = self.actor(seen).cpu().numpy()
         action += np.float32(self.exploration) * self._rng.standard_normal(shape, np.float32)
         np.maximum(action, -1.0, out=action)
         np.minimum(action, 1.0, out=action)
@@ -98,42 +108,52 @@ class TD3(OffPolicyLearner):
 
     def _learn(self, batch: Batch) -> None:
         """Take one iteration of algorithm 1's inner loop."""
-        self._update_critic(batch)
+        size = (len(batch.reward), self._action_size)
+        (noise,) = self._feed([torch.empty(size).normal_(generator=self._generator)])
+        loss = self._descend(self._critic, lambda: self._critic_loss(batch, noise), batch)
+        self.replay.update_priorities(batch.indices, loss.parts["td_error"])
+        self._metrics.add("critic_loss", loss.value.item())
+        self._metrics.add("value", loss.parts["value"].mean().item())
         if (self.updates + 1) % self.config.policy_delay == 0:
-            self._update_actor(batch)
+            loss = self._descend(self._actor, lambda: self._actor_loss(batch), batch)
+            self._metrics.add("actor_loss", loss.value.item())
             with torch.no_grad():  # theta' <- tau theta + (1 - tau) theta'
                 torch._foreach_lerp_(self._targets, self._networks, self.config.tau)
 
-    def _target_value(self, batch: Batch) -> Tensor:
-        """Clipped double Q-learning with target policy smoothing (equations 10 and 14): (B,)."""
+    def _target_value(self, batch: Batch, noise: Tensor) -> Tensor:
+        """Clipped double Q-learning with target policy smoothing (equations 10 and 14).
+
+        Args:
+            batch: B transitions.
+            noise: (B, A), standard normal.
+
+        Returns:
+            (B,).
+        """
         config = self.config
         with torch.no_grad():
             action = self.actor_target(batch.next_observation)
-            noise = torch.empty_like(action).normal_(generator=self._generator)
-            noise.mul_(config.policy_noise).clamp_(-config.noise_clip, config.noise_clip)
-            action.add_(noise).clamp_(-1.0, 1.0)
+            smoothing = (noise * config.policy_noise).clamp_(-config.noise_clip, config.noise_clip)
+            action.add_(smoothing).clamp_(-1.0, 1.0)
             observation_action = torch.cat((batch.next_observation, action), 1)
             value: Tensor = self.critic_target(observation_action).amin(0)
             return batch.reward + batch.discount * value
 
-    def _update_critic(self, batch: Batch) -> None:
-        """Regress both critics on the target, weighted by importance; renew the priorities."""
-        target = self._target_value(batch)
+    def _critic_loss(self, batch: Batch, noise: Tensor) -> Loss:
+        """Both critics' squared errors, weighted by importance."""
+        target = self._target_value(batch, noise)
         value = self.critic(batch.observation_action)
         td_error = value - target
         loss = (batch.weights * td_error.square()).mean(1).sum()
-        self._descend(self._critic, loss, batch, target=target, value=value)
         # The larger error of the two critics, as Fujimoto et al. 2020 (LAP) prioritise TD3.
-        self.replay.update_priorities(batch.indices, td_error.detach().abs().amax(0))
-        self._metrics.add("critic_loss", loss.item())
-        self._metrics.add("value", value.detach().mean().item())
+        larger = td_error.detach().abs().amax(0)
+        return Loss(loss, {"target": target, "value": value.detach(), "td_error": larger})
 
-    def _update_actor(self, batch: Batch) -> None:
-        """Ascend the first critic's value (algorithm 1, deterministic policy gradient)."""
+    def _actor_loss(self, batch: Batch) -> Loss:
+        """The first critic's value, negated (algorithm 1, deterministic policy gradient)."""
         action = self.actor(batch.observation)
-        loss = -self.critic.first(torch.cat((batch.observation, action), 1)).mean()
-        self._descend(self._actor, loss, batch)
-        self._metrics.add("actor_loss", loss.item())
+        value = self.critic.first(torch.cat((batch.observation, action), 1))
+        return Loss(-value.mean(), {})
 
     def _present(self) -> dict[str, float]:
         return {"exploration": self.exploration, **super()._present()}

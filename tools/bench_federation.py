@@ -1,0 +1,283 @@
+#!/usr/bin/env python3
+"""Measure what the federation costs: time, bytes and memory of rounds in which little is trained.
+
+round_overhead_s is the median wall time of a round. Training in it is next to nothing: one
+episode of ``--steps`` steps, too few for an update, without evaluation. Nothing is subtracted,
+so that opening and saving a client, which a client does not report as training, is counted. A
+round ends when the next one's messages go out; a first one warms up and is not counted.
+
+bytes_per_client and bytes_to_client are one training message's, every object that Flower sends
+for it; tensor_bytes is what the shared tensors alone take. server_peak_mib is the largest
+resident memory of the process with the ServerApp: in a simulation, Ray's driver. client_start_s,
+deployed only, is how old a ClientApp's process is when training starts, of the last rounds.
+
+``--peer`` runs a bare Flower app in turns with ours: Flower's FedAvg, and a ClientApp that sends
+back what it got, which has the names, shapes and types that ours has. Ratios are medians too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from process_memory import Sampler
+
+from f110_fl.dotted import set_overrides
+from f110_fl.errors import UserError
+from f110_fl.launch import check_environment, claimed
+from f110_fl.loading import load_scenario
+from f110_fl.rundir import RunDir
+from f110_fl.scenario import Scenario
+from f110_fl.session import Session
+
+if TYPE_CHECKING:
+    from flwr.clientapp import ClientApp
+    from flwr.serverapp import ServerApp
+
+REPOSITORY: Final = Path(__file__).resolve().parents[1]
+Result = dict[str, Any]
+RATIOS: Final = ("round_overhead_s", "bytes_per_client", "bytes_to_client", "server_peak_mib")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    parser = argparse.ArgumentParser(
+        prog="bench_federation.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--clients", type=int, default=2, help="(default: 2)")
+    parser.add_argument("--rounds", type=int, default=5, help="that are timed (default: 5)")
+    parser.add_argument("--engine", choices=("simulation", "deployment"), default="simulation")
+    parser.add_argument("--max-parallel", type=int, default=2, help="simulated (default: 2)")
+    parser.add_argument(
+        "--scenario",
+        type=Path,
+        default=REPOSITORY / "scenarios" / "convoy_lock_td3.yaml",
+        help="whose tensors (default: convoy_lock_td3)",
+    )
+    parser.add_argument("--steps", type=int, default=10, help="of an episode (default: 10)")
+    parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="as run.py's")
+    parser.add_argument("--repeats", type=int, default=1, help="runs of each app (default: 1)")
+    parser.add_argument("--peer", action="store_true", help="run a bare Flower app, too")
+    parser.add_argument("--memory", action="store_true", help="of every process, round by round")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def settle(arguments: argparse.Namespace) -> Scenario:
+    """Return the scenario that is measured.
+
+    Raises:
+        UserError: If the flags are wrong or do not go with the scenario.
+    """
+    for name in ("clients", "rounds", "max_parallel", "repeats", "steps"):
+        if getattr(arguments, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be positive")
+    settings = {
+        "episodes": arguments.rounds + 1,
+        "env.max_steps": arguments.steps,
+        "evaluation.episodes": 0,
+        "federated.clients": arguments.clients,
+        "federated.round_interval": 1,
+        "wandb.enabled": "false",
+    }
+    own = arguments.set or []
+    named = {text.partition("=")[0] for text in own}
+    texts = [f"{key}={value}" for key, value in settings.items() if key not in named]
+    return load_scenario(arguments.scenario, set_overrides([*texts, *own], []))
+
+
+# ------------------------------------------------------------------ one run
+
+
+def simulate(server: ServerApp, client: ClientApp, clients: int, parallel: int) -> None:
+    """Run two apps in Flower's simulation, as run.py does."""
+    from flwr.simulation import run_simulation
+
+    run_simulation(
+        server_app=server,
+        client_app=client,
+        num_supernodes=clients,
+        backend_config={
+            "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
+            "init_args": {"num_cpus": min(parallel, clients), "include_dashboard": False},
+        },
+    )
+
+
+def simulate_own(root: Path, clients: int, parallel: int) -> None:
+    """Simulate ours, in a process of its own."""
+    from bench_federation_apps import own_server
+
+    from clients.client_app import app
+
+    simulate(own_server(root), app, clients, parallel)
+
+
+def simulate_bare(root: Path, clients: int, parallel: int) -> None:
+    """Simulate the bare app, in a process of its own."""
+    from bench_federation_apps import bare_client, bare_server
+
+    simulate(bare_server(root), bare_client(), clients, parallel)
+
+
+def bundle(folder: Path, *, own: bool) -> Path:
+    """Return a Flower app's directory, made in ``folder``: ours or the bare one."""
+    app = folder / ("own" if own else "bare")
+    app.mkdir()
+    text = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    for kind in ("server", "client"):
+        text = text.replace(f'"{kind}.{kind}_app:app"', f'"bench_{kind}:app"')
+        text = text.replace(f'"{kind}s.{kind}_app:app"', f'"bench_{kind}:app"')
+        made = f"own_{kind}" if own else f"bare_{kind}"
+        line = f"from bench_federation_apps import {made}\n\napp = {made}()\n"
+        (app / f"bench_{kind}.py").write_text(line, encoding="utf-8")
+    text = text.replace("fab-include = [", 'fab-include = ["bench_*.py",')
+    (app / "pyproject.toml").write_text(text, encoding="utf-8")
+    for name in ("LICENSE", "README.md", "tools/bench_federation_apps.py"):
+        shutil.copy(REPOSITORY / name, app)
+    for name in ("f110_fl", "sim", "clients", "server", "scenarios"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(REPOSITORY / name, app / name, ignore=ignored)
+    return app
+
+
+def run_once(arguments: argparse.Namespace, scenario: Scenario, root: Path, *, own: bool) -> Result:
+    """Run ours or the bare app in ``root``, and return what the stopwatch found.
+
+    Raises:
+        UserError: If the run fails.
+    """
+    from bench_federation_apps import FOUND, PLAN, STARTS
+
+    rundir = RunDir(root)
+    with ExitStack() as stack:
+        stack.enter_context(claimed(scenario, rundir))
+        if not own:
+            plan = {"rounds": scenario.rounds, "clients": scenario.federated.clients}
+            (root / PLAN).write_text(json.dumps(plan | {"tensors": shared(scenario)}))
+        session = stack.enter_context(Session(rundir, [], generations=2))
+        sampler = stack.enter_context(Sampler()) if arguments.memory else None
+        if arguments.engine == "deployment":
+            from f110_fl import deployment
+
+            app = bundle(root, own=own)
+            clients = range(scenario.federated.clients)
+            deployment.host(session, scenario, clients, app)
+        else:
+            target = simulate_own if own else simulate_bare
+            child = session.start("run", target, root, arguments.clients, arguments.max_parallel)
+            session.wait(child)
+            session.ended(child)
+    if not (root / FOUND).exists():
+        raise UserError(f"the run failed: {'; '.join(session.failures)}; see {rundir.logs}")
+    found: Result = json.loads((root / FOUND).read_text(encoding="utf-8"))
+    if arguments.engine == "deployment":
+        found["starts"] = [float(line) for line in (root / STARTS).read_text().splitlines()]
+    if sampler is not None:
+        found["memory_mib"] = sampler.by_round(found["marks"])
+    return found
+
+
+def shared(scenario: Scenario) -> dict[str, tuple[str, list[int]]]:
+    """Return type and shape of every tensor that the scenario's clients send, by name."""
+    from f110_fl import sharing
+    from f110_fl.agents import initial_tensors
+
+    tensors = {
+        name: tensor
+        for name, tensor in initial_tensors(scenario).items()
+        if name.split("/")[0] in scenario.federated_agents
+    }
+    names = sorted(sharing.averaged_names(tensors, scenario.federated))
+    return {name: (str(tensors[name].numpy().dtype), list(tensors[name].shape)) for name in names}
+
+
+# ------------------------------------------------------------------ all runs
+
+
+def figures(runs: Sequence[Result], clients: int) -> Result:
+    """Return the medians over an app's runs.
+
+    Args:
+        runs: What `run_once` returned.
+        clients: In each of them.
+    """
+    rounds = [statistics.median(durations(run)[1:]) for run in runs]
+    result: Result = {"round_overhead_s": statistics.median(rounds)}
+    result["first_round_s"] = statistics.median(durations(run)[0] for run in runs)
+    for name in ("bytes_per_client", "bytes_to_client", "tensor_bytes", "server_peak_mib"):
+        result[name] = statistics.median(run[name] for run in runs)
+    result["bytes_ratio"] = result["bytes_per_client"] / result["tensor_bytes"]
+    starts = [age for run in runs for age in run.get("starts", ())[clients:]]
+    if starts:
+        result["client_start_s"] = statistics.median(starts)
+    return {name: round(value, 4) for name, value in result.items()}
+
+
+def durations(run: Result) -> list[float]:
+    """Return how long each round took, s."""
+    marks = run["marks"]
+    return [end - begin for begin, end in pairwise(marks)]
+
+
+def measure(arguments: argparse.Namespace, folder: Path) -> Result:
+    """Return all figures, by the names they are printed with.
+
+    Args:
+        arguments: What the parser returned.
+        folder: Where runs may leave their files.
+
+    Raises:
+        UserError: If what was asked for cannot be run.
+    """
+    scenario = settle(arguments)
+    check_environment(scenario)
+    runs: dict[bool, list[Result]] = {True: [], False: []}
+    for repeat in range(arguments.repeats):
+        for own in (True, False) if arguments.peer else (True,):
+            root = folder / f"{'own' if own else 'bare'}_{repeat}"
+            runs[own].append(run_once(arguments, scenario, root, own=own))
+            shutil.rmtree(root)
+    result = {"clients": arguments.clients, "rounds": arguments.rounds, "engine": arguments.engine}
+    result |= figures(runs[True], arguments.clients)
+    if arguments.memory:
+        found = runs[True][-1]["memory_mib"]
+        result["memory_mib"] = {role: [round(mib) for mib in row] for role, row in found.items()}
+    if arguments.peer:
+        result["peer"] = figures(runs[False], arguments.clients)
+        pairs = [(figures([a], 0), figures([b], 0)) for a, b in zip(*runs.values(), strict=True)]
+        result["ratio"] = {
+            name: round(statistics.median(a[name] / b[name] for a, b in pairs), 3)
+            for name in RATIOS
+        }
+    return result
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return 0, or 2 if what was asked for cannot be run."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        with tempfile.TemporaryDirectory(prefix="bench-federation-") as folder:
+            result = measure(arguments, Path(folder))
+    except UserError as error:
+        print(f"bench_federation.py: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    print(json.dumps(result, indent=None if arguments.json else 2))  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,236 @@
+"""The two Flower apps that ``bench_federation.py`` compares, under one stopwatch."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Context,
+    Message,
+    MessageType,
+    MetricRecord,
+    RecordDict,
+)
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import FedAvg
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+from flwr.supercore.run import Run
+
+PLAN: Final = "plan.json"  # in a run's directory: what a bare app is to do
+FOUND: Final = "stopwatch.json"  # in a run's directory: what was measured
+STARTS: Final = "starts"  # in a run's directory: ages of ClientApp processes at training, s
+ROOT: Final = "root"  # key of a training message's config: the run's directory
+
+
+class Stopwatch(Grid):
+    """A grid that notes when rounds begin, and how large their messages are.
+
+    A round begins when its training messages are handed over. It ends when the next one's are,
+    so nothing that a server does between two rounds is left out.
+
+    Args:
+        grid: Flower's grid.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self.marks: list[float] = []  # beginnings of rounds, and the end of the last, s
+        self.sizes: dict[str, int] = {}
+
+    def _note(self, messages: Iterable[Message]) -> list[Message]:
+        messages = list(messages)
+        if messages and messages[0].metadata.message_type == MessageType.TRAIN:
+            self.marks.append(time.monotonic())
+        return messages
+
+    def _weigh(self, name: str, messages: Iterable[Message]) -> list[Message]:
+        """Measure one message of the first round, which is not timed."""
+        messages = list(messages)
+        for message in messages:
+            if name in self.sizes or not message.has_content():
+                break
+            if message.content.array_records:
+                self.sizes[name], self.sizes["tensor_bytes"] = _sizes(message.content)
+        return messages
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """See Flower."""
+        messages = self._note(messages)
+        numbers = self._grid.push_messages(messages)
+        self._weigh("bytes_to_client", messages)
+        return numbers
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """See Flower."""
+        return self._weigh("bytes_per_client", self._grid.pull_messages(message_ids))
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """See Flower."""
+        messages = self._note(messages)
+        replies = self._grid.send_and_receive(messages, timeout=timeout)
+        self._weigh("bytes_to_client", messages)
+        return self._weigh("bytes_per_client", replies)
+
+    def finish(self, root: Path) -> None:
+        """Write what was measured into the run's directory."""
+        self.marks.append(time.monotonic())
+        found = {"marks": self.marks, "server_peak_mib": peak_mib(), **self.sizes}
+        (root / FOUND).write_text(json.dumps(found))
+
+    def get_node_ids(self) -> Iterable[int]:
+        """See Flower."""
+        return self._grid.get_node_ids()
+
+    def set_run(self, run: Run) -> None:
+        """See Flower."""
+        self._grid.set_run(run)
+
+    @property
+    def run(self) -> Run:
+        """See Flower."""
+        return self._grid.run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """See Flower."""
+        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
+
+
+def _sizes(content: RecordDict) -> tuple[int, int]:
+    """Return how many bytes Flower sends for a message's content, and its arrays' own bytes.
+
+    Flower sends equal arrays once, and at first target networks equal the others. Later none
+    do, so other numbers are weighed in their place.
+    """
+    (name, arrays), *_ = content.array_records.items()
+    rng = np.random.default_rng(0)
+    values = {key: np.asarray(rng.random(a.shape), a.dtype) for key, a in arrays.items()}
+    records = {key: record for key, record in content.items() if key != name}
+    weighed = RecordDict(records | {name: ArrayRecord({k: Array(v) for k, v in values.items()})})
+    sent = sum(len(part.deflate()) for part in get_all_nested_objects(weighed).values())
+    return sent, sum(value.nbytes for value in values.values())
+
+
+def peak_mib() -> float:
+    """Return this process's largest resident memory so far, MiB."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
+
+
+def own_server(root: Path | None = None) -> ServerApp:
+    """Return our ServerApp under the stopwatch.
+
+    Args:
+        root: Where the run is prepared; None: where Flower's run config says.
+    """
+    server = ServerApp()
+
+    @server.main()
+    def _main(grid: Grid, context: Context) -> None:
+        from server.server_app import run_prepared
+
+        directory = root or _prepared_root(context)
+        watch = Stopwatch(grid)
+        run_prepared(watch, directory)
+        watch.finish(directory)
+
+    return server
+
+
+def bare_server(root: Path | None = None) -> ServerApp:
+    """Return the bare app's ServerApp: Flower's FedAvg on tensors as in the plan in ``root``.
+
+    Args:
+        root: Where the plan is; None: where Flower's run config says.
+    """
+    server = ServerApp()
+
+    @server.main()
+    def _main(grid: Grid, context: Context) -> None:
+        directory = root or _prepared_root(context)
+        plan: dict[str, Any] = json.loads((directory / PLAN).read_text(encoding="utf-8"))
+        rng = np.random.default_rng(0)
+        arrays = {
+            name: Array(np.asarray(rng.standard_normal(shape), kind))
+            for name, (kind, shape) in plan["tensors"].items()
+        }
+        watch, clients = Stopwatch(grid), plan["clients"]
+        strategy = FedAvg(
+            fraction_evaluate=0.0, min_train_nodes=clients, min_available_nodes=clients
+        )
+        config = ConfigRecord({ROOT: str(directory)})
+        strategy.start(watch, ArrayRecord(arrays), plan["rounds"], 600.0, config)
+        watch.finish(directory)
+
+    return server
+
+
+def _prepared_root(context: Context) -> Path:
+    return Path(str(context.run_config["prepared-root"]))
+
+
+def bare_client() -> ClientApp:
+    """Return the bare app's ClientApp, which sends back what it got."""
+    client = ClientApp()
+
+    @client.train()
+    def _train(message: Message, context: Context) -> Message:  # noqa: ARG001
+        arrays = message.content.array_records["arrays"]
+        _note_start(Path(str(message.content.config_records["config"][ROOT])))
+        content = RecordDict({"arrays": arrays, "metrics": MetricRecord({"num-examples": 1.0})})
+        return Message(content, reply_to=message)
+
+    return client
+
+
+def own_client() -> ClientApp:
+    """Return our ClientApp, for a deployment."""
+    return TimedClient()
+
+
+class TimedClient(ClientApp):
+    """Our ClientApp, which notes how long its process took to get to training."""
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        """See Flower."""
+        from clients.client_app import app
+
+        if message.metadata.message_type == MessageType.TRAIN:
+            from f110_fl.trainer import Trainer
+
+            root = Path(str(message.content.config_records["config"][ROOT]))
+            train = Trainer.train
+
+            def timed(trainer: Trainer, episodes: int) -> Any:
+                _note_start(root)
+                return train(trainer, episodes)
+
+            Trainer.train = timed  # type: ignore[method-assign,assignment] # until its end
+        return app(message, context)
+
+
+def _note_start(root: Path) -> None:
+    """Append how old this process is, s."""
+    ticks = int(Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19])
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    with (root / STARTS).open("a", encoding="ascii") as file:
+        file.write(f"{age:.3f}\n")
