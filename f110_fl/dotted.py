@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Final
 
 from f110_fl.errors import UserError
+from f110_fl.key_path import join, overlaps, parse_key
 from f110_fl.overrides import Override, implied
-from f110_fl.yaml_tree import Path, join, parse_yaml
+from f110_fl.yaml_tree import parse_yaml
 
 EXAMPLE: Final = "learners.car_0.discount=0.98"
-_KEY: Final = re.compile(r"[\w-]+(\[[0-9]{1,6}\])*(\.[\w-]+(\[[0-9]{1,6}\])*)*")
-
-
-def parse_key(text: str) -> Path | None:
-    """Return the keys and list indices of ``env.cars[0].name``, None if it is no such text."""
-    if not _KEY.fullmatch(text):
-        return None
-    parts = re.findall(r"([\w-]+)(\])?", text)
-    return tuple(int(part) if bracket else part for part, bracket in parts)
-
-
-def overlaps(left: Path, right: Path) -> bool:
-    """Whether one of two paths is the other or lies below it."""
-    depth = min(len(left), len(right))
-    return left[:depth] == right[:depth]
 
 
 def with_implied(overrides: Sequence[Override], others: Sequence[Override] = ()) -> list[Override]:

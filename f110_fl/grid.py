@@ -15,13 +15,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
-from f110_fl.dotted import overlaps, parse_key, with_implied
+from f110_fl.dotted import with_implied
 from f110_fl.errors import UserError, did_you_mean, show
+from f110_fl.key_path import KeyPath, join, overlaps, parse_key
 from f110_fl.loading import read_yaml, resolve_scenario
 from f110_fl.overrides import Override
 from f110_fl.scenario import Scenario, WandbConfig
-from f110_fl.yaml_tree import Document, join, parse_yaml
-from f110_fl.yaml_tree import Path as KeyPath
+from f110_fl.yaml_tree import Document, parse_yaml
 
 KEYS: Final = ("base", "matrix", "runs")
 ROOT: Final = ("federated", "root")

@@ -16,10 +16,10 @@ from pydantic_core import ErrorDetails
 from f110_fl.errors import UserError, did_you_mean, show
 from f110_fl.fields import Place, allowed, child, tag_of
 from f110_fl.files import find_file
+from f110_fl.key_path import KeyPath, join, laid
 from f110_fl.overrides import Override, SeedPlan
 from f110_fl.scenario import Scenario
-from f110_fl.yaml_tree import Document, join, parse_yaml
-from f110_fl.yaml_tree import Path as KeyPath
+from f110_fl.yaml_tree import Document, parse_yaml
 
 
 def load_scenario(path: Path, overrides: Sequence[Override] = ()) -> Scenario:
@@ -127,29 +127,11 @@ def _merge(data: dict[str, Any], overrides: Sequence[Override]) -> dict[str, Any
         plan = override.value
         value = plan.seeds(merged) if isinstance(plan, SeedPlan) else plan
         try:
-            merged = cast("dict[str, Any]", _laid(merged, override.path, value))
+            merged = cast("dict[str, Any]", laid(merged, override.path, value))
         except LookupError as error:
             if not override.allowed:  # else the file is wrong here, which validation will say
                 raise UserError(f"{override.name}: {error.args[0]}") from None
     return merged
-
-
-def _laid(data: object, path: KeyPath, value: object, above: KeyPath = ()) -> object:
-    """Return a copy of ``data`` with ``value`` at ``path``.
-
-    Raises:
-        LookupError: If there is no such place; its message says why.
-    """
-    if not path:
-        return value
-    key, *_ = path
-    here, below = (*above, key), path[1:]
-    if isinstance(key, str) and isinstance(data, dict):
-        return {**data, key: _laid(data.get(key, {}), below, value, here)}
-    if isinstance(key, int) and isinstance(data, tuple) and key < len(data):
-        return (*data[:key], _laid(data[key], below, value, here), *data[key + 1 :])
-    found = show(data) if data or not isinstance(data, dict) else "not in the scenario's file"
-    raise LookupError(f"no {join(here)}: {join(above)} is {found}")
 
 
 def _errors(data: dict[str, Any]) -> list[ErrorDetails]:

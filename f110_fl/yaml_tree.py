@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 import yaml
 
 from f110_fl.errors import UserError
-
-Key: TypeAlias = str | int
-Path: TypeAlias = tuple[Key, ...]  # keys and list indices from the root
+from f110_fl.key_path import KeyPath, join
 
 _TAG: Final = "tag:yaml.org,2002:"
 _BOOLEANS: Final = {
@@ -36,9 +34,9 @@ class Document(NamedTuple):
     """A YAML file's value, and where each part of it is written."""
 
     data: object
-    marks: dict[Path, Mark]
+    marks: dict[KeyPath, Mark]
 
-    def mark(self, path: Path) -> Mark:
+    def mark(self, path: KeyPath) -> Mark:
         """Return the place of ``path``, or of its nearest ancestor that is written down."""
         while path and path not in self.marks:
             path = path[:-1]
@@ -129,10 +127,10 @@ class _Builder:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.marks: dict[Path, Mark] = {}
+        self.marks: dict[KeyPath, Mark] = {}
         self._open: list[yaml.Node] = []  # the nodes being built, outermost first
 
-    def build(self, node: yaml.Node, path: Path) -> object:
+    def build(self, node: yaml.Node, path: KeyPath) -> object:
         """Return the value of ``node``, which lies at ``path``."""
         self.marks.setdefault(path, _mark(node))
         if any(node is other for other in self._open):
@@ -152,7 +150,7 @@ class _Builder:
         finally:
             self._open.pop()
 
-    def _scalar(self, node: yaml.ScalarNode, path: Path) -> object:
+    def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> object:
         convert = _SCALARS.get(node.tag)
         if convert is None:
             raise self._error(node, path, f"tag {_short(node.tag)!r} is not allowed")
@@ -164,7 +162,7 @@ class _Builder:
             what = f"{node.value[:40]!r} is not a {_short(node.tag)}"
             raise self._error(node, path, what) from None
 
-    def _pairs(self, node: yaml.MappingNode, path: Path) -> dict[str, yaml.Node]:
+    def _pairs(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, yaml.Node]:
         """Return a mapping's entries, merged ones (``<<``) first overridden by its own."""
         own: dict[str, yaml.Node] = {}
         lines: dict[str, Mark] = {}
@@ -187,7 +185,7 @@ class _Builder:
             self.marks[*path, name] = lines[name]
         return {**merged, **own}
 
-    def _merged(self, node: yaml.Node, path: Path) -> dict[str, yaml.Node]:
+    def _merged(self, node: yaml.Node, path: KeyPath) -> dict[str, yaml.Node]:
         sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
         merged: dict[str, yaml.Node] = {}
         for source in reversed(sources):  # the first source wins
@@ -200,21 +198,9 @@ class _Builder:
             self._open.pop()
         return merged
 
-    def _error(self, node: yaml.Node, path: Path, what: str) -> UserError:
+    def _error(self, node: yaml.Node, path: KeyPath, what: str) -> UserError:
         where = f"{join(path)}: " if path else ""
         return UserError(f"{self.name}:{_mark(node).line}: {where}{what}")
-
-
-def join(path: Path) -> str:
-    """Return a path as text: ``env.cars[0].name``."""
-    text = ""
-    for key in path:
-        if isinstance(key, int):
-            text += f"[{key}]"
-        else:
-            plain = key if re.fullmatch(r"[\w-]+", key) else repr(key)
-            text += f".{plain}" if text else plain
-    return text
 
 
 def _mark(node: yaml.Node) -> Mark:

@@ -11,12 +11,12 @@ from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 
-from f110_fl.dotted import parse_key, set_overrides
+from f110_fl.dotted import set_overrides
 from f110_fl.errors import UserError
+from f110_fl.key_path import join, parse_key
 from f110_fl.learner_config import TD3Config
 from f110_fl.loading import load_scenario
 from f110_fl.overrides import command_line_overrides
-from f110_fl.yaml_tree import join
 
 CONVOY = REPOSITORY / "scenarios" / "convoy_lock_td3.yaml"
 
