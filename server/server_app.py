@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from flwr.serverapp import Grid, ServerApp
 from f110_fl import announce, exchange, sharing
 from f110_fl.errors import UserError
 from f110_fl.federated_config import FederatedConfig
+from f110_fl.files import locked
 from f110_fl.loading import dump_scenario, parse_resolved
 from f110_fl.rundir import RunDir
 from f110_fl.scenario import Scenario
@@ -33,7 +35,10 @@ def main(grid: Grid, context: Context) -> None:
     """Run what ``flwr run`` asks for; see ``[tool.flwr.app.config]`` in pyproject.toml."""
     prepared_root = str(context.run_config["prepared-root"])
     if prepared_root:
-        run_prepared(grid, Path(prepared_root))
+        rundir = RunDir(Path(prepared_root))
+        # The lock ends with this process, however it ends: the host sees it, Flower a minute later.
+        with locked(rundir.server_lock, wait=True), _failure_announced():
+            run_prepared(grid, rundir.root)
         return
     if context.run_config["submitted"] or context.run_config["submitted-resume"]:
         run_submitted(grid, context.run_config)
@@ -62,7 +67,7 @@ def run_submitted(grid: Grid, run_config: Mapping[str, Any]) -> None:
     from f110_fl.launch import check_environment, claimed, completed_rounds
     from f110_fl.tracking import recorded
 
-    try:
+    with _failure_announced():
         scenario, rundir, resumed = settle_submitted(run_config)
         check_environment(scenario)
         with claimed(scenario, rundir, resumed=resumed), recorded(scenario, rundir):
@@ -73,6 +78,13 @@ def run_submitted(grid: Grid, run_config: Mapping[str, Any]) -> None:
                 rounds=completed_rounds(rundir),
             )
             run_prepared(grid, rundir.root, partial(_announce, announce.ROUND))
+
+
+@contextmanager
+def _failure_announced() -> Iterator[None]:
+    """Announce why the run failed, if it does."""
+    try:
+        yield
     except Exception as error:
         kind = "" if isinstance(error, UserError | RuntimeError) else f"{type(error).__name__}: "
         announce.announce(announce.FAILED, message=f"{kind}{error}")
