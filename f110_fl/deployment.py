@@ -61,9 +61,12 @@ def host(session: Session, scenario: Scenario, clients: Iterable[int]) -> int:
         write_atomic(meeting, address)
         for client_id in clients:
             _start_client(session, scenario, credentials, address, client_id)
+        watch = ServerWatch(rundir)
+        if not watch.vacant(timeout):
+            raise UserError(f"{rundir.root}: the server of a run that was killed is still there")
         said = _log_size(rundir)
         submission = session.start(RUN, run_program, _submission(rundir), environment)
-        session.wait(submission, done=_ServerWatch(rundir).ended)
+        session.wait(submission, done=watch.ended)
         session.pause(END_GRACE, done=lambda: not submission.is_alive())
     finally:
         meeting.unlink(missing_ok=True)
@@ -109,7 +112,7 @@ def join(session: Session, scenario: Scenario, client_id: int) -> int:
     return 0 if completed_rounds(rundir) == scenario.rounds else 1
 
 
-class _ServerWatch:
+class ServerWatch:
     """Notices that the server's process is gone, which Flower does after a minute.
 
     Args:
@@ -120,14 +123,25 @@ class _ServerWatch:
         self._lock = rundir.server_lock
         self._begun = False
 
+    def vacant(self, timeout: float) -> bool:
+        """Wait until no server is there, s at most; return whether that is so."""
+        deadline = time.monotonic() + timeout
+        while self._held() and time.monotonic() < deadline:
+            time.sleep(POLL_INTERVAL)
+        return not self._held()
+
     def ended(self) -> bool:
-        """Whether the server was there and is not any more."""
+        """Return whether a server has been seen and is not there any more."""
+        held = self._held()
+        self._begun = self._begun or held
+        return self._begun and not held
+
+    def _held(self) -> bool:
         try:
             with locked(self._lock, wait=False):
-                return self._begun
+                return False
         except BlockingIOError:
-            self._begun = True
-            return False
+            return True
 
 
 def _log_size(rundir: RunDir) -> int:

@@ -31,7 +31,7 @@ class RunDir:
 
     @property
     def server_lock(self) -> Path:
-        """Locked by the server's process of a deployment."""
+        """Locked by the process that the ServerApp runs in."""
         return self.root / "server.lock"
 
     @property

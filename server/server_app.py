@@ -35,10 +35,8 @@ def main(grid: Grid, context: Context) -> None:
     """Run what ``flwr run`` asks for; see ``[tool.flwr.app.config]`` in pyproject.toml."""
     prepared_root = str(context.run_config["prepared-root"])
     if prepared_root:
-        rundir = RunDir(Path(prepared_root))
-        # The lock ends with this process, however it ends: the host sees it, Flower a minute later.
-        with locked(rundir.server_lock, wait=True), _failure_announced():
-            run_prepared(grid, rundir.root)
+        with _failure_announced():
+            run_prepared(grid, Path(prepared_root))
         return
     if context.run_config["submitted"] or context.run_config["submitted-resume"]:
         run_submitted(grid, context.run_config)
@@ -115,11 +113,14 @@ def run_prepared(
         UserError: If too few clients connect in time.
     """
     rundir = RunDir(root)
-    scenario = parse_resolved(rundir.config.read_text(encoding="utf-8"))
-    federated = scenario.federated
-    roster = Roster()
-    roster.wait(grid, federated.clients, federated.min_clients, federated.connect_timeout)
-    serve(grid, scenario, rundir, roster, on_round)
+    # A killed run's server lives on until it notices; two must not write here. The lock ends with
+    # this process, however it ends, which tells the host of a deployment.
+    with locked(rundir.server_lock, wait=True):
+        scenario = parse_resolved(rundir.config.read_text(encoding="utf-8"))
+        federated = scenario.federated
+        roster = Roster()
+        roster.wait(grid, federated.clients, federated.min_clients, federated.connect_timeout)
+        serve(grid, scenario, rundir, roster, on_round)
 
 
 def serve(

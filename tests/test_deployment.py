@@ -18,6 +18,8 @@ import pytest
 import yaml
 from conftest import REPOSITORY, SMALL, merge
 
+from f110_fl.deployment import ServerWatch
+from f110_fl.files import locked
 from f110_fl.records import saved_progress
 from f110_fl.rundir import RunDir
 
@@ -123,6 +125,17 @@ def test_two_rounds_deployed(deployed: RunDir) -> None:
     keys = rundir.root / "flower" / "keys"
     for private in ("superlink.key", "client_00", "client_01"):
         assert stat.S_IMODE((keys / private).stat().st_mode) == 0o600
+
+
+def test_a_server_is_missed_once_it_was_there(tmp_path: Path) -> None:
+    rundir = RunDir(tmp_path)
+    watch = ServerWatch(rundir)
+    assert watch.vacant(0)
+    assert not watch.ended()
+    with locked(rundir.server_lock, wait=True):
+        assert not watch.vacant(0)
+        assert not watch.ended()
+    assert watch.ended()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes by /proc")
