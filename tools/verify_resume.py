@@ -121,6 +121,9 @@ class Run:
             return self._process.wait(seconds) == 0
         except subprocess.TimeoutExpired:
             return None
+        except KeyboardInterrupt:
+            self.kill(everything=True)
+            raise
 
     def kill(self, *, everything: bool) -> None:
         """Kill run.py's process group, and with ``everything`` all that descends from it."""
@@ -204,6 +207,7 @@ def torment(
         whom = "all processes" if everything else "run.py alone"
         told.append(f"{moment:6.2f} s  {completed} rounds done  {whom}")
     succeeded = run.go(PATIENCE * length)
+    run.kill(everything=True)  # if it hangs
     return told, "" if succeeded else f"failed or hung, see {run.errors}"
 
 
@@ -228,10 +232,7 @@ def verify(arguments: argparse.Namespace, directory: Path) -> bool:
     while done < arguments.kills:
         run = Run(flags, scenario.absolute(), RunDir(directory / f"run_{number:02d}"))
         number += 1
-        try:
-            told, failure = torment(run, min(PER_RUN, arguments.kills - done), length, chance)
-        finally:
-            run.kill(everything=True)
+        told, failure = torment(run, min(PER_RUN, arguments.kills - done), length, chance)
         if not failure:
             differing = difference(run.rundir, expected)
             failure = differing and f"{differing} differs"
@@ -248,6 +249,7 @@ def verify(arguments: argparse.Namespace, directory: Path) -> bool:
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0 if all are equal, else 1, with the runs' directory kept."""
     arguments = build_parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     directory = Path(tempfile.mkdtemp(prefix="verify_resume-"))
     good = verify(arguments, directory)
     if good:
