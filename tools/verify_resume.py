@@ -2,9 +2,11 @@
 """Kill federations at random moments, resume them, and compare every byte (Linux).
 
 One run is left alone. Others are killed without warning, each up to ``PER_RUN`` times, at
-moments drawn uniformly from the length of the undisturbed run; at random, either all of a run's
-processes die at once, or run.py alone, whose children then have to end by themselves. Each is
-resumed at once, and in the end compared with the undisturbed run.
+moments drawn uniformly from the length of the undisturbed run. A moment is told by what the
+clients had logged by then, and the seconds since, so that it means the same on a busy machine and
+in a resumed run. At random, either all of a run's processes die at once, or run.py alone, whose
+children then have to end by themselves. Each is resumed at once, and in the end compared with the
+undisturbed run.
 
 Prints a line for each kill. Exit status: 0 all equal, 1 something differs or fails.
 """
@@ -22,7 +24,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import yaml
@@ -34,10 +36,13 @@ from f110_fl.launch import completed_rounds
 from f110_fl.rundir import RunDir
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
-PER_RUN: Final = 4  # kills of one run at most
+PER_RUN: Final = 7  # kills of one run at most
+POLL_INTERVAL: Final = 0.02  # s between two looks at a run
+MAX_LENGTH: Final = 3600.0  # s that the undisturbed run may take
 PATIENCE: Final = 20.0  # a run may take this many times what the undisturbed one took
 CLOCKED: Final = ("seconds", "collect")  # what an episode's record says of wall-clock time
 ROUND_FACTS: Final = ("round", "asked", "clients", "dropped")  # what a round's does not
+Outcome = Literal["done", "failed", "stopped", "hangs"]
 # Two TD3 clients, whose replay of 100 wraps several times, with everything that keeps a state.
 TASK: Final[dict[str, Any]] = {
     "name": "verify_resume",
@@ -85,6 +90,13 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+class Stop(NamedTuple):
+    """A moment of a run."""
+
+    lines: int  # episodes logged by then
+    seconds: float  # since then; in a run's progress, since its start
+
+
 class Run:
     """A run in a directory, started or resumed any number of times.
 
@@ -99,10 +111,16 @@ class Run:
         self._flags = flags
         self._scenario = scenario
         self._process: subprocess.Popen[bytes] | None = None
+        self.progress: list[Stop] = []  # when the number of logged episodes changed
         self.errors = rundir.root.with_suffix(".err")
 
-    def go(self, seconds: float) -> bool | None:
-        """Start or resume it; return whether it succeeded, None if it still runs by then."""
+    def go(self, patience: float, stop: Stop | None = None) -> Outcome:
+        """Start or resume it.
+
+        Args:
+            patience: Longest wait, s.
+            stop: When to return and leave it running; None: at its end.
+        """
         known = self.rundir.config.exists()
         words = ["--resume", str(self.rundir.root)] if known else ["--scenario", self._scenario]
         variables = {k: v for k, v in os.environ.items() if not k.startswith(("FED_", "RUN_"))}
@@ -118,12 +136,29 @@ class Run:
                 start_new_session=True,
             )
         try:
-            return self._process.wait(seconds) == 0
-        except subprocess.TimeoutExpired:
-            return None
+            return self._watch(self._process, patience, stop)
         except KeyboardInterrupt:
             self.kill(everything=True)
             raise
+
+    def _watch(
+        self, process: subprocess.Popen[bytes], patience: float, stop: Stop | None
+    ) -> Outcome:
+        begun = time.monotonic()
+        self.progress = [Stop(0, 0.0)]
+        reached: float | None = None
+        while process.poll() is None:
+            now, lines = time.monotonic() - begun, logged(self.rundir)
+            if lines != self.progress[-1].lines:
+                self.progress.append(Stop(lines, now))
+            if stop is not None and reached is None and lines >= stop.lines:
+                reached = now
+            if stop is not None and reached is not None and now >= reached + stop.seconds:
+                return "stopped"
+            if now > patience:
+                return "hangs"
+            time.sleep(POLL_INTERVAL)
+        return "failed" if process.returncode else "done"
 
     def kill(self, *, everything: bool) -> None:
         """Kill run.py's process group, and with ``everything`` all that descends from it."""
@@ -138,6 +173,18 @@ class Run:
             except ProcessLookupError:
                 continue  # it went with its parent
         process.wait()
+
+
+def logged(rundir: RunDir) -> int:
+    """Return how many episodes a run's clients have logged."""
+    logs = rundir.root.glob("clients/*/episodes.jsonl")
+    return sum(log.read_bytes().count(b"\n") for log in logs)
+
+
+def at(progress: Sequence[Stop], moment: float) -> Stop:
+    """Return where a run with this progress was at a moment, s from its start."""
+    last = [entry for entry in progress if entry.seconds <= moment][-1]
+    return Stop(last.lines, moment - last.seconds)
 
 
 def descendants(pid: int) -> list[int]:
@@ -182,67 +229,68 @@ def difference(run: RunDir, expected: dict[str, object]) -> str:
 
 
 def torment(
-    run: Run, kills: int, length: float, chance: np.random.Generator
+    run: Run, moments: Sequence[Stop], patience: float, chance: np.random.Generator
 ) -> tuple[list[str], str]:
-    """Kill a run and resume it until it is done.
+    """Kill a run at each moment, and resume it until it is done.
 
     Args:
         run: The run.
-        kills: How often.
-        length: Of the undisturbed run, s.
-        chance: Draws moments and kinds.
+        moments: Ascending.
+        patience: Longest wait for a moment or for the run's end, s.
+        chance: Draws whom a kill hits.
 
     Returns:
-        A text for each kill, and why the run failed, "" if it did not. A run that was done
-        before its next kill has fewer kills.
+        A text for each kill, fewer than moments if the run was done before, and why the run
+        failed, "" if it did not.
     """
     told: list[str] = []
-    while len(told) < kills:
-        moment, everything = length * chance.random(), bool(chance.integers(2))
-        succeeded = run.go(moment)
-        if succeeded is not None:
-            return told, "" if succeeded else f"failed, see {run.errors}"
-        completed = completed_rounds(run.rundir)
+    for moment in [*moments, None]:
+        outcome = run.go(patience, moment)
+        if outcome == "done":
+            return told, ""
+        if outcome != "stopped":
+            break
+        completed, everything = completed_rounds(run.rundir), bool(chance.integers(2))
         run.kill(everything=everything)
         whom = "all processes" if everything else "run.py alone"
-        told.append(f"{moment:6.2f} s  {completed} rounds done  {whom}")
-    succeeded = run.go(PATIENCE * length)
-    run.kill(everything=True)  # if it hangs
-    return told, "" if succeeded else f"failed or hung, see {run.errors}"
+        told.append(f"in round {completed + 1:2d}  {whom}")
+    run.kill(everything=True)
+    return told, f"{outcome}, see {run.errors}"
 
 
 def verify(arguments: argparse.Namespace, directory: Path) -> bool:
     """Return whether everything that was killed ended as what was not."""
-    scenario = arguments.scenario
+    scenario, flags = arguments.scenario, ["--engine", arguments.engine]
     if scenario is None:
         scenario = directory / "scenario.yaml"
         scenario.write_text(yaml.safe_dump(TASK), encoding="utf-8")
-    flags = ["--engine", arguments.engine]
     straight = Run(flags, scenario.absolute(), RunDir(directory / "straight"))
     begun = time.monotonic()
-    if not straight.go(3600.0):
-        print(f"the undisturbed run failed, see {straight.errors}")  # noqa: T201
+    if (outcome := straight.go(MAX_LENGTH)) != "done":
+        straight.kill(everything=True)
+        print(f"the undisturbed run {outcome}, see {straight.errors}")  # noqa: T201
         return False
-    length = time.monotonic() - begun
-    expected = contents(straight.rundir)
+    length, expected = time.monotonic() - begun, contents(straight.rundir)
     rounds = completed_rounds(straight.rundir)
     print(f"undisturbed: {length:.1f} s, {rounds} rounds, {len(expected)} files", flush=True)  # noqa: T201
     chance = np.random.default_rng(arguments.seed)
-    done, number, good = 0, 0, True
-    while done < arguments.kills:
+    done = number = 0
+    good = True
+    while done < arguments.kills and good:
         run = Run(flags, scenario.absolute(), RunDir(directory / f"run_{number:02d}"))
         number += 1
-        told, failure = torment(run, min(PER_RUN, arguments.kills - done), length, chance)
+        moments = sorted(length * chance.random(min(PER_RUN, arguments.kills - done)))
+        stops = [at(straight.progress, moment) for moment in moments]
+        told, failure = torment(run, stops, PATIENCE * length, chance)
         if not failure:
             differing = difference(run.rundir, expected)
             failure = differing and f"{differing} differs"
-        for text in told:
+        good = not failure
+        for moment, text in zip(moments, told, strict=False):
             done += 1
-            print(f"{done:3d}  {text}  {failure or 'equal'}", flush=True)  # noqa: T201
-        good = good and not failure
-        if failure and not told:
-            print(f"     run {number} without a kill: {failure}")  # noqa: T201
-            return False
+            print(f"{done:3d}  at {moment:6.2f} s  {text}  {failure or 'equal'}", flush=True)  # noqa: T201
+        if failure:
+            print(f"{run.rundir.root}: {failure}")  # noqa: T201
     return good
 
 
