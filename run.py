@@ -137,12 +137,10 @@ def _run(arguments: argparse.Namespace) -> int:
     from f110_fl.console import ConsoleSink
     from f110_fl.errors import UserError
     from f110_fl.monitor import Sink
-    from f110_fl.overrides import refuse_unavailable
     from f110_fl.session import Session
     from f110_fl.settle import settle
     from f110_fl.tracking import WandbSink, wandb_mode
 
-    refuse_unavailable(os.environ, arguments)
     if arguments.superlink is not None:
         from f110_fl.submission import submit
 

@@ -68,14 +68,9 @@ def train(message: Message, context: Context) -> Message:
     from f110_fl.records import summarise
 
     order = message.content.config_records[exchange.CONFIG]
-    scenario = parse_resolved(str(order[exchange.SCENARIO]))
-    if "seed" in context.node_config:  # a replica that was started by hand has its own
-        own = {"seed": int(context.node_config["seed"]), "seeds": ()}
-        scenario = scenario.model_copy(update=own)
-    client_id = int(context.node_config["partition-id"])
-    rundir = RunDir(_root(context, order))
     server_round = int(order[exchange.ROUND])  # type: ignore[arg-type]
-    trainer = _open(scenario, client_id, rundir)
+    trainer, rundir = _ordered(order, context)
+    scenario, client_id = trainer.scenario, trainer.client_id
     if trainer.progress.round < server_round:
         arrays = message.content.array_records[exchange.ARRAYS]
         trainer.load_shared(exchange.to_tensors(arrays))
@@ -106,6 +101,30 @@ def train(message: Message, context: Context) -> Message:
     sent = sharing.select(tensors, sharing.averaged_names(tensors, scenario.federated))
     content = RecordDict({exchange.ARRAYS: exchange.to_arrays(sent), exchange.METRICS: metrics})
     return Message(content=content, reply_to=message)
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Answer how the averaged models do in the client's own environment; learn nothing."""
+    from f110_fl.evaluation import metrics
+
+    trainer, _ = _ordered(message.content.config_records[exchange.CONFIG], context)
+    arrays = message.content.array_records[exchange.ARRAYS]
+    episodes = trainer.evaluate_shared(exchange.to_tensors(arrays))
+    _keep_warm(trainer)
+    found = MetricRecord(metrics(episodes, trainer.scenario.federated_agents))  # type: ignore[arg-type]
+    return Message(content=RecordDict({exchange.METRICS: found}), reply_to=message)
+
+
+def _ordered(order: ConfigRecord, context: Context) -> tuple[Trainer, RunDir]:
+    """Return the client that an order is for, as its directory has it, and the run's directory."""
+    scenario = parse_resolved(str(order[exchange.SCENARIO]))
+    if "seed" in context.node_config:  # a replica that was started by hand has its own
+        own = {"seed": int(context.node_config["seed"]), "seeds": ()}
+        scenario = scenario.model_copy(update=own)
+    client_id = int(context.node_config["partition-id"])
+    rundir = RunDir(_root(context, order))
+    return _open(scenario, client_id, rundir), rundir
 
 
 def _root(context: Context, order: ConfigRecord) -> Path:

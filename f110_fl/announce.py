@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
 
 MARK: Final = "f110-fl-event "  # starts a line that is meant for programs
 
 STARTED: Final = "started"  # root, scenario (JSON), rounds: completed before
 ROUND: Final = "round"  # the round's metrics.json
+EVALUATION: Final = "evaluation"  # a line of evaluations.jsonl
 FAILED: Final = "failed"  # message
 
 
-def announce(kind: str, **values: Any) -> None:
+Tell: TypeAlias = Callable[[str, dict[str, Any]], None]  # takes an event: its kind, its values
+
+
+def silent(_kind: str, _values: dict[str, Any]) -> None:
+    """Tell nobody."""
+
+
+def announce(kind: str, values: dict[str, Any]) -> None:
     """Print an event as one line."""
     print(f"{MARK}{json.dumps({'event': kind} | values)}", flush=True)  # noqa: T201
 

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from f110_fl.monitor import EpisodeEvent, Event, RoundEvent
+from f110_fl.monitor import EpisodeEvent, EvaluationEvent, Event, RoundEvent
 from f110_fl.records import EpisodeRecord
 from f110_fl.scenario import Scenario
 
@@ -58,6 +58,8 @@ class ConsoleSink:
                 row.recent.append(event.record)
             else:
                 row.evaluations.append(event.record)
+        elif isinstance(event, EvaluationEvent):
+            self._console.out(self._evaluation_line(event), highlight=False)
         else:
             self._rounds = event.summary["round"]
             # Of clients on other machines only this is known.
@@ -89,6 +91,22 @@ class ConsoleSink:
         if summary["dropped"]:
             line += f"  dropped {', '.join(summary['dropped'])}"
         return line
+
+    def _evaluation_line(self, event: EvaluationEvent) -> str:
+        found, agent = event.found, self._agent
+        metrics, on = found["metrics"], found["on"]
+        where = "the server" if on == "server" else f"{len(found['by_client'])} clients"
+        line = f"round {found['round']}/{self._scenario.rounds}  global model on {where}  "
+        if not metrics:
+            return line + "no usable answer"
+        line += f"success {metrics[f'evaluate/{agent}/success-rate']:.0%}"
+        if on == "server":
+            rate = found["cars"][agent]["outcomes"]["success"]
+            line += f" [{rate['low']:.0%}, {rate['high']:.0%}]"
+        return line + (
+            f"  return {metrics[f'evaluate/{agent}/return']:.1f}"
+            f"  crash {metrics[f'evaluate/{agent}/crash-rate']:.0%}"
+        )
 
     def _render(self) -> Group:
         table = Table(box=None, pad_edge=False)

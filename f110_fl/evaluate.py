@@ -39,23 +39,16 @@ def evaluate(scenario: Scenario, rundir: RunDir, checkpoint: Path | None, consol
     Raises:
         UserError: If the checkpoint does not fit the scenario.
     """
-    import torch
+    from f110_fl.evaluation import Recorder, report
+    from f110_fl.global_model import ModelEvaluator
 
-    from f110_fl.evaluation import Evaluator, Recorder, report
-    from f110_fl.seeding import Use, stream
-    from f110_fl.trainer import make_learners
-
-    torch.set_num_threads(scenario.threads)
-    evaluator = Evaluator(scenario, scenario.evaluation.episodes)
-    learners = make_learners(
-        scenario, evaluator.race, lambda index: stream(scenario.seed, Use.MODEL, index)
-    )
+    evaluator = ModelEvaluator(scenario)
     if checkpoint is not None:
         tensors = read_tensors(checkpoint)
-        for agent, learner in learners.items():
+        for agent, learner in evaluator.learners.items():
             load_models(learner, agent, tensors, checkpoint)
     recorder = Recorder()
-    episodes = evaluator.run({a: learner.policy for a, learner in learners.items()}, recorder)
+    episodes = evaluator.run(recorder)
     found = report(episodes, [car.name for car in scenario.env.cars])
     rundir.root.mkdir(parents=True, exist_ok=True)
     recorder.save(rundir.root / TRAJECTORIES, evaluator.race)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from f110_fl.collector import Collector, Finished, Greedy
 from f110_fl.files import write_arrays
 from f110_fl.learners.base import Policy
+from f110_fl.records import evaluation_names
 from f110_fl.scenario import Metric, Scenario
 from f110_fl.seeding import Use, stream
 from sim.race import Race
@@ -80,6 +81,21 @@ def score(episodes: Sequence[Finished], agents: Iterable[str], metric: Metric) -
         return completed - 1.0, returns
     mean = float(np.mean([time for times in laps for time in times]))
     return 0.0, -mean, returns
+
+
+def metrics(episodes: Sequence[Finished], agents: Iterable[str]) -> dict[str, float]:
+    """Return means of an evaluation by name; the names depend on ``agents`` alone."""
+    agents = list(agents)
+    values = [float(len(episodes))]
+    for agent in agents:
+        outcomes = [episode.outcomes[agent] for episode in episodes]
+        values += [
+            float(np.mean([episode.returns[agent] for episode in episodes])),
+            outcomes.count("success") / len(outcomes),
+            outcomes.count("crash") / len(outcomes),
+            float(np.mean([len(episode.lap_times[agent]) for episode in episodes])),
+        ]
+    return dict(zip(evaluation_names(agents), values, strict=True))
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:

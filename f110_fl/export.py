@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from f110_fl.errors import UserError
+from f110_fl.files import write_tensors
 from f110_fl.learner_config import DQNConfig, LearnerConfig, PPOConfig, SACConfig, TD3Config
 from f110_fl.learners import Learner
 from f110_fl.learners.normaliser import BOUND
@@ -75,6 +78,29 @@ def checkpoint_metadata(scenario: Scenario) -> dict[str, str]:
         if _exportable(config)
     }
     return policy_metadata(forms)
+
+
+def write_models(
+    path: Path, learners: Mapping[str, Learner], scenario: Scenario, metadata: Mapping[str, str]
+) -> None:
+    """Write the models alone of all learners, as policies that can be evaluated and driven.
+
+    Args:
+        path: The file; what is there is replaced.
+        learners: By agent.
+        scenario: Theirs.
+        metadata: What else the file says of itself.
+
+    Raises:
+        OSError: If it cannot be written; the old file is then untouched.
+    """
+    models = {
+        f"{agent}/{name}": tensor
+        for agent, learner in learners.items()
+        for name, tensor in learner.tensors().items()
+        if name.startswith("model/")
+    }
+    write_tensors(path, models, {**checkpoint_metadata(scenario), **metadata})
 
 
 def _exportable(config: LearnerConfig) -> bool:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from itertools import combinations
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 
+from f110_fl.key_path import overlaps, parse_key
 from f110_fl.learner_config import Fraction, Positive
 from f110_fl.templates import check_placeholders
 from sim.config import Config
@@ -13,6 +22,9 @@ from sim.config import Config
 OptimizerStrategy = Literal["local", "average", "reset", "average_second_moment"]
 Weighting = Literal["equal", "env_steps", "weights"]
 Share = Literal["all", "actor", "all_but_normaliser", "all_but_head"]
+EvaluateOn = Literal["none", "server", "clients", "both"]
+
+VARIED = ("env", "evaluation")  # sections of a scenario in which clients may differ
 
 
 class FedAvgConfig(Config):
@@ -129,11 +141,50 @@ class LocalPrivacyConfig(Config):
 PrivacyConfig = Annotated[CentralPrivacyConfig | LocalPrivacyConfig, Field(discriminator="kind")]
 
 
+class RangeConfig(Config):
+    """A number that each client draws for itself."""
+
+    low: int | float = Field(description="Smallest. [of the key]")
+    high: int | float = Field(description="Largest. [of the key]")
+
+    @model_validator(mode="after")
+    def _order(self) -> RangeConfig:
+        if self.low > self.high:
+            raise ValueError(f"low, {self.low:g}, is above high, {self.high:g}")
+        return self
+
+
+def _variation(value: Any, handler: ValidatorFunctionWrapHandler) -> RangeConfig | tuple[Any, ...]:
+    """Give one error for both kinds, and lists as tuples, from YAML and JSON alike."""
+    try:
+        return cast("RangeConfig | tuple[Any, ...]", handler(_frozen(value)))
+    except ValidationError:
+        raise ValueError(
+            f"found {value!r}; allowed: a list of values, one a client, or a mapping of low and "
+            "high, numbers in this order"
+        ) from None
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _frozen(item) for key, item in value.items()}
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+
+
+Values = Annotated[tuple[Any, ...], Field(min_length=1)]
+Variation = Annotated[RangeConfig | Values, WrapValidator(_variation)]
+
+
 class FederatedConfig(Config):
     """Federated averaging (McMahan et al. 2017) between clients."""
 
     enabled: bool = Field(True, description="Average, or run independent replicas. [bool]")
     clients: int = Field(3, ge=1, le=10_000, description="Parallel learners. [clients]")
+    vary: dict[str, Variation] = Field(
+        {},
+        description="In what clients differ: a list, one value a client, or a range to draw "
+        "from, by dotted key under env or evaluation. [-]",
+    )
     round_interval: int = Field(50, ge=1, description="Episodes between averages. [episodes]")
     strategy: StrategyConfig = Field(FedAvgConfig(), description="How to aggregate. [-]")
     fraction: float = Field(
@@ -155,6 +206,12 @@ class FederatedConfig(Config):
         "local", description="Optimizer moments at a sync: keep, average or zero. [-]"
     )
     agents: tuple[str, ...] = Field((), description="Learners averaged; none: all. [names]")
+    evaluate_on: EvaluateOn = Field(
+        "none", description="Where the global model is evaluated after a round. [-]"
+    )
+    evaluate_every: int = Field(
+        1, ge=1, description="Rounds between evaluations of the global model. [rounds]"
+    )
     checkpoint_after_sync: bool = Field(
         True, description="Write global and client tensors of every round. [bool]"
     )
@@ -167,6 +224,33 @@ class FederatedConfig(Config):
         min_length=1,
         description="Directory of the run; {name} and {time} are filled in. [path]",
     )
+
+    @field_validator("vary")
+    @classmethod
+    def _keys(cls, vary: dict[str, Variation]) -> dict[str, Variation]:
+        paths = {}
+        for key in vary:
+            path = parse_key(key)
+            if path is None or len(path) < 2 or path[0] not in VARIED:
+                sections = " or ".join(VARIED)
+                raise ValueError(
+                    f"found key {key!r}; allowed: a dotted key under {sections}, such as env.track"
+                )
+            paths[key] = path
+        for one, other in combinations(paths, 2):
+            if overlaps(paths[one], paths[other]):
+                raise ValueError(f"{one} and {other} overlap; leave one out")
+        return vary
+
+    @property
+    def evaluated_on_server(self) -> bool:
+        """Whether the server evaluates the global model."""
+        return self.evaluate_on in ("server", "both")
+
+    @property
+    def evaluated_on_clients(self) -> bool:
+        """Whether clients evaluate the global model."""
+        return self.evaluate_on in ("clients", "both")
 
     @model_validator(mode="after")
     def _weights(self) -> FederatedConfig:

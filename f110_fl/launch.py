@@ -64,10 +64,15 @@ def check_environment(scenario: Scenario) -> None:
     from sim.layout import COMMAND_SIZE
     from sim.race import Race
 
+    environments = [scenario.env, scenario.evaluation_env]
+    if scenario.federated.vary:
+        own = map(scenario.for_client, range(scenario.federated.clients))
+        environments += [env for each in own for env in (each.env, each.evaluation_env)]
     try:
         race = Race(scenario.env)
-        if scenario.evaluation.track is not None:
-            Race(scenario.evaluation_env)
+        for text, env in {env.model_dump_json(): env for env in environments}.items():
+            if text != scenario.env.model_dump_json():
+                Race(env)
     except ValueError as error:
         raise UserError(str(error)) from error
     race.reset(0, 0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -259,34 +259,35 @@ def _blamed(problem: _Problem, document: Document, overrides: Sequence[Override]
     return blamed or (near if not breaks([]) else [])
 
 
-def _file_settings(data: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
-    """Yield where a scenario names files that it needs, and what kind they are."""
-    for section in ("env", "evaluation"):
-        path: KeyPath = (section, "track")
-        track = data[section]["track"] or {}  # an evaluation may have none of its own
-        places = {path: track}
-        for i, one in enumerate(track.get("tracks", ())):
-            places[*path, "tracks", i] = one
-        for place, one in places.items():
-            if "file" in one:
-                kind = "a map's YAML file" if one["kind"] == "map" else "a CSV file"
-                yield (*place, "file"), kind
-    for i, car in enumerate(data["env"]["cars"]):
-        for key, kind in (("raceline", "a CSV file"), ("checkpoint", "a safetensors file")):
-            if car["driver"] and car["driver"].get(key) is not None:
-                yield ("env", "cars", i, "driver", key), kind
+_FILES: Final = {
+    "raceline": "a CSV file",
+    "checkpoint": "a safetensors file",
+    "file": "a map's YAML file or a centre line's CSV file",
+}
+
+
+def _file_settings(data: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
+    """Yield where settings name files that they need, and what kind they are."""
+    items = enumerate(data) if isinstance(data, tuple) else data.items()
+    for key, value in items:
+        # What clients differ in is below a dotted key, one value a client.
+        name = key if isinstance(key, str) else path[-1]
+        name = name.rpartition(".")[2] if isinstance(name, str) else name
+        if isinstance(value, dict | tuple):
+            yield from _file_settings(value, (*path, key))
+        elif name in _FILES and isinstance(value, str):
+            yield (*path, key), _FILES[name]
 
 
 def _with_files(
     scenario: Scenario, path: Path, document: Document, overrides: Sequence[Override]
 ) -> Scenario:
     """Make the names of files absolute, and check that they are there."""
-    data = scenario.model_dump()
+    data: Any = scenario.model_dump(exclude={"learners", "wandb"})
     for place, kind in _file_settings(data):
-        parent: Any = data
-        for key in place[:-1]:
-            parent = parent[key]
-        name = parent[place[-1]]
+        name: Any = data
+        for key in place:
+            name = name[key]
         file = find_file(name, path.parent)
         if file is None:
             given = [o for o in overrides if o.path == place[: len(o.path)]]
@@ -295,5 +296,5 @@ def _with_files(
                 f"{at}: {join(place)}: found {name!r}, no such file in "
                 f"{str(path.parent.resolve())!r}; allowed: {kind}"
             )
-        parent[place[-1]] = str(file)
-    return Scenario.model_validate(data)
+        data = laid(data, place, str(file))
+    return Scenario.model_validate(scenario.model_dump() | data)

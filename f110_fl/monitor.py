@@ -30,7 +30,14 @@ class RoundEvent:
     summary: dict[str, Any]
 
 
-Event = EpisodeEvent | RoundEvent
+@dataclass(frozen=True)
+class EvaluationEvent:
+    """The global model was evaluated; ``found`` is its line of ``evaluations.jsonl``."""
+
+    found: dict[str, Any]
+
+
+Event = EpisodeEvent | RoundEvent | EvaluationEvent
 
 
 class Sink(Protocol):
@@ -81,11 +88,13 @@ class Monitor:
     def __init__(self, rundir: RunDir) -> None:
         self._rundir = rundir
         self._rounds = _Tail(rundir.rounds)
+        self._evaluations = _Tail(rundir.evaluations)
         self._episodes: dict[Path, _Tail] = {}
 
     def poll(self) -> list[Event]:
         """Return what happened since the last call, a client's episodes in their order."""
-        rounds = [RoundEvent(summary) for summary in self._rounds.lines()]
+        rounds: list[Event] = [RoundEvent(summary) for summary in self._rounds.lines()]
+        rounds += [EvaluationEvent(found) for found in self._evaluations.lines()]
         for path in self._rundir.clients.glob("*/episodes.jsonl"):
             self._episodes.setdefault(path, _Tail(path))
         episodes: list[Event] = [

@@ -200,10 +200,6 @@ FLAGS: Final = (
     Setting("--wandb-name-template", ("wandb", "name_template")),
 )
 
-# Names kept from the original system for what this version does not do.
-UNAVAILABLE: Final[tuple[str, ...]] = ()
-UNAVAILABLE_FLAGS: Final[tuple[str, ...]] = ()
-
 
 def environment_overrides(environ: Mapping[str, str]) -> list[Override]:
     """Return the settings that environment variables bring.
@@ -302,8 +298,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--auto-seed", action="store_true", help="seed every client by its index")
     parser.add_argument("--seed-base", metavar="N", help="client 0's seed; the scenario's")
     parser.add_argument("--seed-step", metavar="N", help="from one client's to the next's; 1")
-    for name in UNAVAILABLE_FLAGS:
-        parser.add_argument(name, metavar="VALUE", help="not available in this version")
 
 
 def command_line_overrides(args: argparse.Namespace) -> list[Override]:
@@ -370,18 +364,3 @@ def _seed_plan(args: argparse.Namespace) -> list[Override]:
     plan = SeedPlan(None if base is None else int(base), steps)
     source = " ".join(["--auto-seed", *(f"{flag}={text}" for flag, text in texts.items())])
     return [Override(source, ("seeds",), plan, "", words)]
-
-
-def refuse_unavailable(environ: Mapping[str, str], args: argparse.Namespace | None = None) -> None:
-    """Stop at variables and flags of the original system that do nothing here yet.
-
-    Raises:
-        UserError: If one is set, whatever its value.
-    """
-    given = {name: environ[name] for name in UNAVAILABLE if name in environ}
-    for flag in UNAVAILABLE_FLAGS if args else ():
-        text = getattr(args, flag[2:].replace("-", "_"), None)
-        if text is not None:
-            given[flag] = text
-    for name, text in given.items():
-        raise UserError(f"{name}={text!r}: {name} is not available in this version; leave it out")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -76,6 +77,13 @@ def summarise(records: Sequence[EpisodeRecord], agents: Iterable[str]) -> dict[s
     return metrics
 
 
+def evaluation_names(agents: Iterable[str]) -> list[str]:
+    """Return the names of what an evaluation of the global model finds."""
+    means = ("return", "success-rate", "crash-rate", "laps")
+    each = [f"evaluate/{agent}/{mean}" for agent in agents for mean in means]
+    return ["evaluate/episodes", *each]
+
+
 def prefixed(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``values`` with ``prefix/`` before every key."""
     return {f"{prefix}/{key}": value for key, value in values.items()}
@@ -119,6 +127,17 @@ def saved_progress(directory: Path) -> Progress:
 def count_lines(path: Path) -> int:
     """Return the complete lines of a file, 0 if there is none."""
     return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def complete_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the objects in a file of JSON lines, without those that a crash cut off."""
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        with suppress(ValueError):
+            value = json.loads(line)
+            if isinstance(value, dict):
+                found.append(value)
+    return found
 
 
 def trim_episodes(directory: Path) -> None:

@@ -45,6 +45,16 @@ class RunDir:
         return self.root / "rounds.jsonl"
 
     @property
+    def evaluations(self) -> Path:
+        """One JSON line for each evaluation of the global model."""
+        return self.root / "evaluations.jsonl"
+
+    @property
+    def best(self) -> Path:
+        """The global model of the server's best evaluation."""
+        return self.root / BEST
+
+    @property
     def server(self) -> Path:
         """What the server keeps between rounds: global tensors and its strategy's state."""
         return self.root / "server.safetensors"

@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from f110_fl import vary
 from f110_fl.federated_config import FederatedConfig
 from f110_fl.learner_config import LearnerConfig
 from f110_fl.templates import check_placeholders
@@ -53,9 +54,10 @@ class EvaluationConfig(Config):
 
 
 def _spawn_set(value: object, handler: ValidatorFunctionWrapHandler) -> int | tuple[str, ...]:
-    """Give one error for both kinds of spawn sets."""
+    """Give one error for both kinds of spawn sets; JSON's lists are tuples, as YAML's are."""
     try:
-        return cast("int | tuple[str, ...]", handler(value))
+        names = tuple(value) if isinstance(value, list) else value
+        return cast("int | tuple[str, ...]", handler(names))
     except ValidationError:
         raise ValueError(
             f"found {value!r}; allowed: a spawn set's index from 0, or its list of spawn names"
@@ -201,7 +203,33 @@ class Scenario(Config):
             raise ValueError(
                 f"seeds needs one a client: {self.federated.clients}, found {len(self.seeds)}"
             )
+        if self.federated.evaluate_on != "none":
+            self._check_evaluable()
+        vary.check(self)
         return self
+
+    def _check_evaluable(self) -> None:
+        """Stop before a model would be evaluated that lacks parts, or in no episodes."""
+        if not self.evaluation.episodes:
+            raise ValueError("federated.evaluate_on needs evaluation.episodes above 0")
+        if not self.federated.evaluated_on_server:
+            return  # clients fill in with what is theirs
+        if set(self.federated_agents) != set(self.learners):
+            raise ValueError("federated.evaluate_on: the server has not all learners' models")
+        share, normalised = (
+            self.federated.share,
+            [agent for agent, own in self.learners.items() if own.normalise_observations],
+        )
+        if share == "all_but_head" or (normalised and share != "all"):
+            what = "heads" if share == "all_but_head" else "normalisers"
+            raise ValueError(
+                f"federated.evaluate_on: with share {share!r} the server has no {what}; "
+                "allowed: clients, or share: all"
+            )
+
+    def for_client(self, client_id: int) -> Scenario:
+        """Return the scenario as a client has it, ``federated.vary`` laid over it."""
+        return vary.client_scenario(self, client_id) if self.federated.vary else self
 
     @property
     def evaluation_env(self) -> EnvConfig:

@@ -15,6 +15,7 @@ class Use(IntEnum):
     TRAIN_EPISODE = 2
     EVALUATION_EPISODE = 3
     SAMPLING = 4
+    VARIATION = 5
 
 
 def stream(seed: int, use: Use, *key: int) -> np.random.SeedSequence:

@@ -19,7 +19,6 @@ from f110_fl.overrides import (
     client_id,
     command_line_overrides,
     environment_overrides,
-    refuse_unavailable,
 )
 from f110_fl.rundir import RunDir
 from f110_fl.scenario import Scenario
@@ -53,7 +52,6 @@ def settle(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settled
     Raises:
         UserError: For anything wrong with any of them, in one line.
     """
-    refuse_unavailable(environ, arguments)
     if arguments.resume is not None:
         return settle_resumed(arguments, environ)
     if arguments.scenario is None:

@@ -24,7 +24,7 @@ from f110_fl.deployment import APP
 from f110_fl.errors import UserError
 from f110_fl.flower_programs import CONNECTION, connected, program, run_program
 from f110_fl.loading import dump_scenario, parse_resolved
-from f110_fl.monitor import RoundEvent
+from f110_fl.monitor import EvaluationEvent, RoundEvent
 from f110_fl.processes import Children
 from f110_fl.settle import outside_overrides, refuse_changes, settle
 from f110_fl.superlink import SuperLink, settle_superlink
@@ -153,6 +153,8 @@ class _Submission:
         elif event["event"] == announce.ROUND and self._sink is not None:
             self._rounds = (event["round"], event["rounds"])
             self._sink.handle(RoundEvent(event))
+        elif event["event"] == announce.EVALUATION and self._sink is not None:
+            self._sink.handle(EvaluationEvent(event))
         elif event["event"] == announce.FAILED:
             self._failure = event["message"]
 

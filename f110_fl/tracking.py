@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from f110_fl.monitor import EpisodeEvent, Event, Monitor
+from f110_fl.monitor import EvaluationEvent, Event, Monitor, RoundEvent
+from f110_fl.records import prefixed
 from f110_fl.rundir import RunDir
 from f110_fl.scenario import Scenario
 
@@ -107,7 +108,10 @@ def _netrc() -> str:
 
 def _log_values(event: Event) -> tuple[str, dict[str, Any]]:
     """Return the W&B run that an event belongs to, and what to log there."""
-    if not isinstance(event, EpisodeEvent):
+    if isinstance(event, EvaluationEvent):
+        found = event.found
+        return "server", {"round": found["round"], **prefixed(found["on"], found["metrics"])}
+    if isinstance(event, RoundEvent):
         summary = event.summary
         return "server", {
             "round": summary["round"],

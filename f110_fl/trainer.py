@@ -6,7 +6,7 @@ The same object serves a Flower client, simulated or deployed, and an unfederate
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -14,12 +14,13 @@ import numpy as np
 import torch
 
 from f110_fl import checkpoint
+from f110_fl.agents import make_learners
 from f110_fl.collector import Collector, Explorer, Finished
 from f110_fl.curriculum import Curriculum
 from f110_fl.evaluation import Evaluator, score
-from f110_fl.export import checkpoint_metadata
-from f110_fl.files import read_tensors, write_tensors
-from f110_fl.learners import Learner, make_learner
+from f110_fl.export import write_models
+from f110_fl.files import read_tensors
+from f110_fl.global_model import ModelEvaluator
 from f110_fl.records import (
     EpisodeKind,
     EpisodeRecord,
@@ -33,47 +34,9 @@ from f110_fl.records import (
 from f110_fl.rundir import BEST, EPISODES, STATE
 from f110_fl.scenario import Scenario
 from f110_fl.seeding import Use, stream
-from sim.layout import COMMAND_SIZE
 from sim.race import Race
 
 Tensors = dict[str, torch.Tensor]
-
-
-def make_learners(
-    scenario: Scenario,
-    race: Race,
-    seed: Callable[[int], np.random.SeedSequence],
-    directory: Path | None = None,
-) -> dict[str, Learner]:
-    """Return the scenario's learners, by agent.
-
-    Args:
-        scenario: Whose learners.
-        race: The environments that they collect from.
-        seed: Of the learner with a given index.
-        directory: Where their experience survives a restart; None: in memory only.
-    """
-    return {
-        agent: make_learner(
-            config,
-            len(race.observation_low),
-            COMMAND_SIZE,
-            seed(index),
-            num_envs=race.num_envs,
-            replay_path=directory and directory / f"{agent}.replay",
-        )
-        for index, (agent, config) in enumerate(scenario.learners.items())
-    }
-
-
-def initial_tensors(scenario: Scenario) -> Tensors:
-    """Return the tensors that every client's learners start a federation from."""
-    race = Race(scenario.env)
-    learners = make_learners(scenario, race, partial(stream, scenario.seed, Use.MODEL))
-    tensors: Tensors = {}
-    for agent, learner in learners.items():
-        tensors |= prefixed(agent, learner.tensors())
-    return tensors
 
 
 class Trainer:
@@ -89,17 +52,19 @@ class Trainer:
         torch.set_num_threads(scenario.threads)
         directory.mkdir(parents=True, exist_ok=True)
         self.scenario = scenario
+        self.own = scenario.for_client(client_id)
         self.client_id = client_id
         self.directory = directory
         self.seed = scenario.seeds[client_id] if scenario.seeds else scenario.seed
         self.progress = Progress()
-        race = Race(scenario.env, num_envs=scenario.collect.workers, num_threads=scenario.threads)
+        race = Race(self.own.env, num_envs=scenario.collect.workers, num_threads=scenario.threads)
         checkpoint.check(directory / STATE, scenario, len(race.observation_low))
         self._collector = Collector(race, scenario.collect.prefetch)
         self._evaluator: Evaluator | None = None
+        self._models: ModelEvaluator | None = None
         self._curriculum: Curriculum | None = None
         if scenario.curriculum is not None:
-            self._curriculum = Curriculum(scenario.curriculum, scenario.env)
+            self._curriculum = Curriculum(scenario.curriculum, self.own.env)
         self.learners = make_learners(
             scenario, race, partial(stream, self.seed, Use.LEARNER, client_id), directory
         )
@@ -125,7 +90,7 @@ class Trainer:
             tensors |= prefixed(agent, learner.tensors())
             tensors |= prefixed(f"{agent}/local", learner.local_state())
         size = len(self._collector.race.observation_low)
-        checkpoint.write(self._state_path, tensors, self.progress, self.scenario, size)
+        checkpoint.write(self._state_path, tensors, self.progress, self.own, size)
         for learner in self.learners.values():
             learner.apply_journal()
         self._signature = self._signature_on_disk()
@@ -176,6 +141,24 @@ class Trainer:
         for agent in self.scenario.federated_agents:
             self.learners[agent].hold_near(mu)
 
+    def evaluate_shared(self, tensors: Mapping[str, torch.Tensor]) -> list[Finished]:
+        """Evaluate averaged models, completed by the client's own, in the client's environment.
+
+        Nothing that the client keeps changes.
+
+        Args:
+            tensors: Any subset of `shared_tensors`.
+
+        Returns:
+            The episodes, in the order of their seeds.
+        """
+        if self._models is None:
+            self._models = ModelEvaluator(self.own, self._open_evaluator())
+        for agent, learner in self.learners.items():
+            self._models.load(prefixed(agent, learner.tensors()))
+        self._models.load(tensors)
+        return self._models.run()
+
     # ------------------------------------------------------------------ training
 
     def train(self, episodes: int) -> list[EpisodeRecord]:
@@ -219,24 +202,22 @@ class Trainer:
 
     def _evaluate(self) -> list[EpisodeRecord]:
         """Evaluate the greedy policies, and keep the models if none were better."""
-        evaluation = self.scenario.evaluation
-        if self._evaluator is None:
-            self._evaluator = Evaluator(self.scenario, evaluation.episodes)
-        episodes = self._evaluator.run({a: own.policy for a, own in self.learners.items()})
-        found = score(episodes, self.learners, evaluation.best)
+        players = {agent: learner.policy for agent, learner in self.learners.items()}
+        episodes = self._open_evaluator().run(players)
+        found = score(episodes, self.learners, self.scenario.evaluation.best)
         if not self.progress.best or found > self.progress.best:
             self.progress.best = found
             self._save_best(found)
         return [self._record("evaluate", finished) for finished in episodes]
 
+    def _open_evaluator(self) -> Evaluator:
+        if self._evaluator is None:
+            self._evaluator = Evaluator(self.own, self.own.evaluation.episodes)
+        return self._evaluator
+
     def _save_best(self, found: tuple[float, ...]) -> None:
-        models: Tensors = {}
-        for agent, learner in self.learners.items():
-            own = learner.tensors()
-            models |= prefixed(agent, {k: v for k, v in own.items() if k.startswith("model/")})
-        metadata = checkpoint_metadata(self.scenario)
-        metadata |= {"episodes": str(self.progress.episodes), "score": json.dumps(found)}
-        write_tensors(self.directory / BEST, models, metadata)
+        metadata = {"episodes": str(self.progress.episodes), "score": json.dumps(found)}
+        write_models(self.directory / BEST, self.learners, self.own, metadata)
 
     def _record(
         self, kind: EpisodeKind, finished: Finished, losses: dict[str, float] | None = None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from flwr.app import ArrayRecord, MetricRecord, RecordDict
 
 from f110_fl import exchange
+from f110_fl.records import evaluation_names
 
 # Metrics that count things: never negative, and steps at most what the round allows.
 _COUNTS = ("train/episodes", "train/env-steps", "evaluate/episodes", "evaluate/env-steps")
@@ -35,6 +36,27 @@ def fault(
     metrics = content.metric_records[exchange.METRICS]
     arrays = content.array_records[exchange.ARRAYS]
     return _metrics_fault(metrics, max_steps) or _arrays_fault(arrays, expected, max_update_norm)
+
+
+def evaluation_fault(content: RecordDict, agents: Iterable[str]) -> str | None:
+    """Return why an evaluation's reply cannot be used, in words, or None.
+
+    Args:
+        content: The reply.
+        agents: The learners that are averaged.
+    """
+    if content.array_records or set(content.metric_records) != {exchange.METRICS}:
+        return f"records are {sorted(content)}"
+    values: Mapping[str, object] = content.metric_records[exchange.METRICS]
+    differing = sorted(set(values) ^ set(evaluation_names(agents)))
+    if differing:
+        return f"metric {differing[0]!r} is missing or was not asked for"
+    for name, value in values.items():
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            return f"metric {name!r} is {value!r}"
+        if name.endswith("-rate") and not 0 <= value <= 1:
+            return f"metric {name!r} is {value!r}"
+    return None
 
 
 def _metrics_fault(metrics: MetricRecord, max_steps: float) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,11 @@ import torch
 from flwr.app import ArrayRecord
 from flwr.serverapp.strategy import FedAvg
 
-from f110_fl import exchange
+from f110_fl import announce, exchange
+from f110_fl.announce import Tell, silent
 from f110_fl.export import checkpoint_metadata
 from f110_fl.files import append_line, read_metadata, read_tensors, write_atomic, write_tensors
-from f110_fl.records import prefixed, unprefixed
+from f110_fl.records import complete_lines, prefixed, unprefixed
 from f110_fl.rundir import RunDir
 from f110_fl.scenario import Scenario
 from server.rules import load_rule_state, rule_state
@@ -32,7 +33,7 @@ class RoundRecorder:
         rundir: The run's directory.
         imposed: Tensors that a sync sets on every client without sending them, the zeroed
             moments; they complete ``global.safetensors``.
-        on_round: Called with what is in ``metrics.json`` after each round.
+        tell: Called with ``announce.ROUND`` and what is in ``metrics.json`` after each round.
 
     Attributes:
         resumed_from: The last completed round when the run was opened, 0 for a new one.
@@ -43,12 +44,12 @@ class RoundRecorder:
         scenario: Scenario,
         rundir: RunDir,
         imposed: Mapping[str, torch.Tensor],
-        on_round: Callable[[dict[str, Any]], None] = lambda _: None,
+        tell: Tell = silent,
     ) -> None:
         self.scenario = scenario
         self.rundir = rundir
         self.imposed = dict(imposed)
-        self._on_round = on_round
+        self._tell = tell
         self.resumed_from = 0
         if rundir.server.exists():
             summary = json.loads(read_metadata(rundir.server)["summary"])
@@ -92,19 +93,11 @@ class RoundRecorder:
         state = prefixed("global", tensors) | prefixed("rule", rule_state(rule))
         write_tensors(self.rundir.server, state, {"summary": json.dumps(summary)})
         append_line(self.rundir.rounds, json.dumps(summary))
-        self._on_round(details)
+        self._tell(announce.ROUND, details)
 
     def _mend_rounds(self, last: dict[str, Any]) -> None:
         """Make ``rounds.jsonl`` end with the last committed round."""
-        path = self.rundir.rounds
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        kept = [line for line in lines if _number(line) in range(1, last["round"])]
-        write_atomic(path, "".join(f"{line}\n" for line in [*kept, json.dumps(last)]))
-
-
-def _number(line: str) -> int:
-    """Return a line's round, -1 for a line that a crash cut off."""
-    try:
-        return int(json.loads(line)["round"])
-    except (ValueError, KeyError, TypeError):
-        return -1
+        lines = complete_lines(self.rundir.rounds)
+        kept = [line for line in lines if line.get("round", last["round"]) < last["round"]]
+        text = "".join(f"{json.dumps(line)}\n" for line in [*kept, last])
+        write_atomic(self.rundir.rounds, text)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from f110_fl import announce, exchange, sharing
+from f110_fl.announce import Tell, silent
 from f110_fl.errors import UserError
 from f110_fl.federated_config import FederatedConfig
 from f110_fl.files import locked
@@ -71,11 +71,13 @@ def run_submitted(grid: Grid, run_config: Mapping[str, Any]) -> None:
         with claimed(scenario, rundir, resumed=resumed), recorded(scenario, rundir):
             announce.announce(
                 announce.STARTED,
-                root=str(rundir.root),
-                scenario=dump_scenario(scenario),
-                rounds=completed_rounds(rundir),
+                {
+                    "root": str(rundir.root),
+                    "scenario": dump_scenario(scenario),
+                    "rounds": completed_rounds(rundir),
+                },
             )
-            run_prepared(grid, rundir.root, partial(_announce, announce.ROUND))
+            run_prepared(grid, rundir.root, announce.announce)
 
 
 @contextmanager
@@ -85,12 +87,8 @@ def _failure_announced() -> Iterator[None]:
         yield
     except Exception as error:
         kind = "" if isinstance(error, UserError | RuntimeError) else f"{type(error).__name__}: "
-        announce.announce(announce.FAILED, message=f"{kind}{error}")
+        announce.announce(announce.FAILED, {"message": f"{kind}{error}"})
         raise
-
-
-def _announce(kind: str, values: dict[str, Any]) -> None:
-    announce.announce(kind, **values)
 
 
 def prepared(root: Path) -> ServerApp:
@@ -104,9 +102,7 @@ def prepared(root: Path) -> ServerApp:
     return prepared_app
 
 
-def run_prepared(
-    grid: Grid, root: Path, on_round: Callable[[dict[str, Any]], None] = lambda _: None
-) -> None:
+def run_prepared(grid: Grid, root: Path, tell: Tell = silent) -> None:
     """Wait for the clients of the run in ``root`` and run it, or what is left of it.
 
     Raises:
@@ -120,7 +116,7 @@ def run_prepared(
         federated = scenario.federated
         roster = Roster()
         roster.wait(grid, federated.clients, federated.min_clients, federated.connect_timeout)
-        serve(grid, scenario, rundir, roster, on_round)
+        serve(grid, scenario, rundir, roster, tell)
 
 
 def serve(
@@ -128,7 +124,7 @@ def serve(
     scenario: Scenario,
     rundir: RunDir,
     roster: Roster,
-    on_round: Callable[[dict[str, Any]], None] = lambda _: None,
+    tell: Tell = silent,
 ) -> None:
     """Run the rounds that are left and leave their files in ``rundir``.
 
@@ -137,12 +133,13 @@ def serve(
         scenario: The resolved scenario.
         rundir: The run's directory.
         roster: The clients.
-        on_round: Called after each round with what is in its ``metrics.json``.
+        tell: Called with each event, its kind and values; see ``announce``.
 
     Raises:
         RuntimeError: If a round ends with too few usable replies.
     """
-    from f110_fl.trainer import initial_tensors
+    from f110_fl.agents import initial_tensors
+    from server.evaluation import GlobalEvaluation
 
     federated = scenario.federated
     tensors = {
@@ -153,9 +150,16 @@ def serve(
     zeroed = sharing.select(tensors, sharing.zeroed_names(tensors, federated))
     imposed = {name: torch.zeros_like(tensor) for name, tensor in zeroed.items()}
     averaged = sharing.select(tensors, sharing.averaged_names(tensors, federated))
-    recorder = RoundRecorder(scenario, rundir, imposed, on_round)
-    strategy = FederatedStrategy(scenario, roster, recorder)
+    recorder = RoundRecorder(scenario, rundir, imposed, tell)
+    evaluation = None
+    if federated.evaluate_on != "none":
+        evaluation = GlobalEvaluation(scenario, rundir, recorder.resumed_from, tell)
+    strategy = FederatedStrategy(scenario, roster, recorder, evaluation)
     arrays = recorder.restore(strategy.rule, exchange.to_arrays(averaged))
-    left = scenario.rounds - recorder.resumed_from
-    if left > 0:
-        strategy.start(grid=grid, initial_arrays=arrays, num_rounds=left, timeout=federated.timeout)
+    strategy.start(
+        grid=grid,
+        initial_arrays=arrays,
+        num_rounds=max(scenario.rounds - recorder.resumed_from, 0),
+        timeout=federated.timeout,
+        evaluate_fn=strategy.evaluate_on_server if federated.evaluated_on_server else None,
+    )

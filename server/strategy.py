@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, cast
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
@@ -15,12 +16,16 @@ from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 from f110_fl import exchange, sharing
 from f110_fl.launch import identity
 from f110_fl.loading import dump_scenario
+from f110_fl.records import evaluation_names
 from f110_fl.scenario import Scenario
 from server.chosen import Chosen
-from server.replies import fault
+from server.replies import evaluation_fault, fault
 from server.roster import Roster, sample, sample_size
 from server.rounds import RoundRecorder
 from server.rules import make_rule, private
+
+if TYPE_CHECKING:  # the simulator is imported when it is needed
+    from server.evaluation import GlobalEvaluation
 
 log = logging.getLogger("flwr")
 
@@ -38,16 +43,25 @@ class FederatedStrategy(Strategy):
         scenario: The run's scenario.
         roster: The clients.
         recorder: Writes the rounds' files; knows the rounds that are already done.
+        evaluation: Writes the evaluations' file; None if the global model is not evaluated.
     """
 
-    def __init__(self, scenario: Scenario, roster: Roster, recorder: RoundRecorder) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        roster: Roster,
+        recorder: RoundRecorder,
+        evaluation: GlobalEvaluation | None = None,
+    ) -> None:
         self.scenario = scenario
         self.roster = roster
         self.recorder = recorder
+        self.evaluation = evaluation
         self.rule = make_rule(scenario.federated.strategy)
         self._aggregator = private(self.rule, scenario.federated, sample_size(scenario))
         self._scenario_text = dump_scenario(scenario)
         self._asked: tuple[int, ...] = ()
+        self._answered: tuple[int, ...] = ()
         self._messages: list[Message] = []
         self._global = ArrayRecord()
         self._started = 0.0
@@ -79,18 +93,27 @@ class FederatedStrategy(Strategy):
                 f"round {number}: {len(self._asked)} clients are connected, {least} are needed"
             )
         nodes = [online[client] for client in self._asked]
-        config[exchange.ROUND] = number
+        self._order(config, number)
         config[exchange.EPISODES] = self.scenario.round_episodes(number)
-        config[exchange.SCENARIO] = self._scenario_text
-        config[exchange.ROOT] = str(self.recorder.rundir.root)
-        config[exchange.RUN] = identity(self.recorder.rundir)
         # The rule may keep the arrays and add to the config; whom to ask is settled.
         networks, _ = _split(arrays)
         list(self._aggregator.configure_train(number, networks, config, Chosen(grid, nodes)))
+        return self._send(MessageType.TRAIN, arrays, config, nodes)
+
+    def _order(self, config: ConfigRecord, number: int) -> None:
+        """Put into ``config`` what every order tells a client."""
+        config[exchange.ROUND] = number
+        config[exchange.SCENARIO] = self._scenario_text
+        config[exchange.ROOT] = str(self.recorder.rundir.root)
+        config[exchange.RUN] = identity(self.recorder.rundir)
+
+    def _send(
+        self, kind: str, arrays: ArrayRecord, config: ConfigRecord, nodes: Iterable[int]
+    ) -> list[Message]:
+        """Return the messages, in the order of the clients asked, and remember them."""
         content = RecordDict({exchange.ARRAYS: arrays, exchange.CONFIG: config})
         self._messages = [
-            Message(content=content, message_type=MessageType.TRAIN, dst_node_id=node)
-            for node in nodes
+            Message(content=content, message_type=kind, dst_node_id=node) for node in nodes
         ]
         return self._messages
 
@@ -103,7 +126,13 @@ class FederatedStrategy(Strategy):
             RuntimeError: If fewer than ``min_clients`` replies are usable.
         """
         number = self.true_round(server_round)
-        accepted, dropped = self._sort_out(number, replies)
+        episodes = self.scenario.round_episodes(number)
+        max_steps = float(episodes * self.scenario.env.max_steps)
+        limit = self.scenario.federated.max_update_norm
+        accepted, dropped = self._sort_out(
+            replies, lambda content: fault(content, self._global, max_steps, limit)
+        )
+        self._answered = tuple(accepted)
         for client_id, reason in dropped.items():
             log.warning("Round %d goes on without client %d: %s", number, client_id, reason)
         least = self.scenario.federated.min_clients
@@ -155,12 +184,9 @@ class FederatedStrategy(Strategy):
         return exchange.cast_like(arrays, self._global), averaged
 
     def _sort_out(
-        self, number: int, replies: Iterable[Message]
+        self, replies: Iterable[Message], fault_of: Callable[[RecordDict], str | None]
     ) -> tuple[dict[int, Message], dict[int, str]]:
         """Return usable replies and reasons against the rest, each by client id."""
-        episodes = self.scenario.round_episodes(number)
-        max_steps = float(episodes * self.scenario.env.max_steps)
-        limit = self.scenario.federated.max_update_norm
         accepted: dict[int, Message] = {}
         dropped = dict.fromkeys(self._asked, "no answer in time")
         # Flower answers itself for a node that is gone, so the sender does not tell whose it is.
@@ -172,7 +198,7 @@ class FederatedStrategy(Strategy):
             if reply.has_error():
                 reason: str | None = _brief(reply.error.reason or "")
             else:
-                reason = fault(reply.content, self._global, max_steps, limit)
+                reason = fault_of(reply.content)
             if reason is None:
                 accepted[client_id] = reply
                 del dropped[client_id]
@@ -186,23 +212,49 @@ class FederatedStrategy(Strategy):
             return float(metrics[exchange.ENV_STEPS])  # type: ignore[arg-type]
         return federated.weights[client_id] if federated.weighting == "weights" else 1.0
 
+    def evaluate_on_server(self, server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
+        """Evaluate the global model here, if it is time; Flower's ``evaluate_fn``."""
+        if self.evaluation is None:
+            return None
+        return self.evaluation.on_server(self.true_round(server_round), arrays)
+
     def configure_evaluate(
-        self,
-        server_round: int,  # noqa: ARG002
-        arrays: ArrayRecord,  # noqa: ARG002
-        config: ConfigRecord,  # noqa: ARG002
-        grid: Grid,  # noqa: ARG002
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Ask nobody: clients evaluate while they train."""
-        return []
+        """Ask the round's clients to evaluate ``arrays``, if it is time.
+
+        One that did not answer may still be at work in its directory, and is left alone.
+        """
+        number = self.true_round(server_round)
+        asked = self.scenario.federated.evaluated_on_clients
+        if not asked or self.evaluation is None or not self.evaluation.due(number):
+            return []
+        online = self.roster.online(grid)
+        self._asked = tuple(client for client in self._answered if client in online)
+        self._order(config, number)
+        nodes = [online[client] for client in self._asked]
+        return self._send(MessageType.EVALUATE, arrays, config, nodes)
 
     def aggregate_evaluate(
-        self,
-        server_round: int,  # noqa: ARG002
-        replies: Iterable[Message],  # noqa: ARG002
+        self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
-        """Return nothing, as nobody was asked."""
-        return None
+        """Average what clients found, each counting the same, and record it."""
+        replies = list(replies)
+        if self.evaluation is None or not replies:
+            return None
+        agents = self.scenario.federated_agents
+        accepted, dropped = self._sort_out(replies, lambda c: evaluation_fault(c, agents))
+        by_client = {
+            client: cast("dict[str, float]", dict(reply.content.metric_records[exchange.METRICS]))
+            for client, reply in accepted.items()
+        }
+        averaged = {
+            name: sum(own[name] for own in by_client.values()) / len(by_client)
+            for name in (evaluation_names(agents) if by_client else ())
+        }
+        number = self.true_round(server_round)
+        self.evaluation.on_clients(number, averaged, by_client, dropped)
+        return MetricRecord(averaged) if averaged else None  # type: ignore[arg-type]
 
 
 def _brief(reason: str) -> str:

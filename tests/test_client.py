@@ -13,12 +13,13 @@ from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 
 from clients import client_app
 from f110_fl import exchange, sharing
+from f110_fl.agents import initial_tensors
 from f110_fl.files import read_tensors
 from f110_fl.loading import dump_scenario
 from f110_fl.records import unprefixed
 from f110_fl.rundir import RunDir
 from f110_fl.scenario import Scenario
-from f110_fl.trainer import Trainer, initial_tensors
+from f110_fl.trainer import Trainer
 
 Tensors = dict[str, torch.Tensor]
 

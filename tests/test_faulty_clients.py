@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from conftest import REPOSITORY, SMALL, merge
 
+from f110_fl.agents import initial_tensors
 from f110_fl.files import read_tensors
 from f110_fl.loading import dump_scenario
 from f110_fl.rundir import RunDir
 from f110_fl.scenario import Scenario
-from f110_fl.trainer import initial_tensors
 
 REASONS = {
     2: "is not finite",

@@ -16,7 +16,6 @@ from f110_fl.overrides import (
     client_id,
     command_line_overrides,
     environment_overrides,
-    refuse_unavailable,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -299,10 +298,6 @@ def test_the_collector_by_variable_and_by_flag(tmp_path, name):
     for text in ("0", "", "x", "1.5"):
         assert f"{name}={text!r}: " in complaint(resolve, tmp_path, "", {name: text}, [])
         assert f"{flag}={text!r}: " in complaint(resolve, tmp_path, "", {}, [flag, text])
-
-
-def test_nothing_of_the_original_is_refused():
-    refuse_unavailable({"PATH": ""}, arguments("--episodes", "3"))
 
 
 @given(st.lists(st.floats(1e-300, 1e300), min_size=1, max_size=6), st.randoms())

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+from f110_fl.agents import initial_tensors
 from f110_fl.errors import UserError
 from f110_fl.export import checkpoint_metadata, export_policy
 from f110_fl.files import write_tensors
@@ -21,7 +22,6 @@ from f110_fl.learner_config import DQNConfig, LstmConfig, NoisyNets, PPOConfig, 
 from f110_fl.learners import make_learner
 from f110_fl.loading import load_scenario
 from f110_fl.records import prefixed
-from f110_fl.trainer import initial_tensors
 from sim.config import CarConfig, EnvConfig, FrozenPolicyConfig, LidarConfig, OvalTrack, RandomSpawn
 from sim.layout import V
 from sim.policy import (

@@ -178,20 +178,13 @@ def server_app(runs: Sequence[tuple[Scenario, RunDir]]) -> ServerApp:
 
 def drive(chosen: Scenario, rundir: RunDir) -> tuple[float, float]:
     """Return the final global model's mean greedy return and its share of crashes."""
-    from functools import partial
-
-    from f110_fl.evaluate import load_models
     from f110_fl.evaluation import Evaluator
     from f110_fl.files import read_tensors
-    from f110_fl.seeding import Use, stream
-    from f110_fl.trainer import make_learners
+    from f110_fl.global_model import ModelEvaluator
 
-    evaluator = Evaluator(chosen, EVALUATION_EPISODES)
-    seed = partial(stream, chosen.seed, Use.MODEL)
-    learner = make_learners(chosen, evaluator.race, seed)[AGENT]
-    path = rundir.global_tensors(chosen.rounds)
-    load_models(learner, AGENT, read_tensors(path), path)
-    episodes = evaluator.run({AGENT: learner.policy})
+    evaluator = ModelEvaluator(chosen, Evaluator(chosen, EVALUATION_EPISODES))
+    evaluator.load(read_tensors(rundir.global_tensors(chosen.rounds)))
+    episodes = evaluator.run()
     crashes = [episode.outcomes[AGENT] == "crash" for episode in episodes]
     return statistics.mean(e.returns[AGENT] for e in episodes), statistics.mean(crashes)
 

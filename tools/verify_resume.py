@@ -72,6 +72,7 @@ TASK: Final[dict[str, Any]] = {
         "round_interval": 1,
         "optimizer_strategy": "average",
         "strategy": {"name": "fedavgm"},
+        "evaluate_on": "server",
     },
 }
 
@@ -203,12 +204,14 @@ def descendants(pid: int) -> list[int]:
 def contents(rundir: RunDir) -> dict[str, object]:
     """Return all that a run leaves behind and that wall-clock time has no part in, by name."""
     found: dict[str, object] = {}
-    for path in (*rundir.root.glob("round_*/*"), *rundir.root.glob("clients/*/*")):
+    paths = [*rundir.root.glob("round_*/*"), *rundir.root.glob("clients/*/*"), rundir.best]
+    for path in filter(Path.exists, paths):
         if path.suffix in (".safetensors", ".replay"):
             found[str(path.relative_to(rundir.root))] = path.read_bytes()
     tensors = read_tensors(rundir.server)  # its metadata has the round's seconds
     found["server.safetensors"] = {k: v.numpy().tobytes() for k, v in tensors.items()}
-    for path in (rundir.rounds, *rundir.root.glob("clients/*/episodes.jsonl")):
+    logs = [rundir.rounds, rundir.evaluations, *rundir.root.glob("clients/*/episodes.jsonl")]
+    for path in filter(Path.exists, logs):
         lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
         found[str(path.relative_to(rundir.root))] = [
             {

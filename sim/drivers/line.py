@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -11,11 +11,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.config import EnvConfig
+from sim.config import EnvConfig, PurePursuitConfig, StanleyConfig
+from sim.drivers.base import Driver
 from sim.tracks import Track
 from sim.tracks.centerline import Centerline, curvature, points_at, polyline
 from sim.tracks.lanefile import read_lane
 from sim.tracks.stack import LineStack, line_of, stack_lines
+from sim.world import WorldArrays
 
 _STEP: Final = 0.25  # m, between the entries of a table at most
 _CHORD: Final = 2  # steps to either side over which curvature is taken
@@ -39,6 +41,58 @@ def route_on(routes: Routes, track: int) -> tuple[Centerline, NDArray[np.float64
     """The line to follow on a track, and its speeds."""
     speeds = routes.speeds[routes.starts[track] : routes.starts[track + 1]]
     return line_of(routes.lines, track), speeds
+
+
+class LineDriver(Driver):
+    """Drives along a line on each track, at the speed that the line's bends allow.
+
+    Args:
+        config: The driver.
+        env: The environment it is part of.
+        car: Index of the car it drives.
+        tracks: Give the centre lines.
+        num_envs: Environments in the batch.
+        base_dir: Directory that a raceline's file is relative to.
+        kernel: Writes commands: `(state, track, commands, routes, settings, difficulty, first,
+            last)`, see `Driver.command`.
+        settings: (1,) what else the kernel needs.
+
+    Raises:
+        ValueError: If there is neither a centre line nor a raceline, or several tracks with one.
+        TrackError: If the raceline's file is wrong.
+    """
+
+    def __init__(
+        self,
+        config: PurePursuitConfig | StanleyConfig,
+        env: EnvConfig,
+        car: int,
+        tracks: Sequence[Track],
+        num_envs: int,
+        base_dir: Path,
+        kernel: Callable[..., None],
+        settings: NDArray[np.void],
+    ) -> None:
+        super().__init__(num_envs)
+        lines = read_lines(config.raceline, env, car, tracks, base_dir)
+        speeds = [speed_profile(line, config.speed, config.acceleration) for line in lines]
+        self._routes = make_routes(lines, speeds)
+        self._kernel, self._settings = kernel, settings
+
+    def command(
+        self, world: WorldArrays, commands: NDArray[np.float64], first: int, last: int
+    ) -> None:
+        """Write the car's commands in the environments ``first`` to ``last - 1``."""
+        self._kernel(
+            world.state,
+            world.track,
+            commands,
+            self._routes,
+            self._settings,
+            self.difficulty,
+            first,
+            last,
+        )
 
 
 def read_lines(

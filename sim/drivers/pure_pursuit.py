@@ -12,19 +12,15 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sim.config import EnvConfig, PurePursuitConfig
-from sim.drivers.base import Driver
 from sim.drivers.line import (
+    LineDriver,
     Routes,
     entry_at,
-    make_routes,
-    read_lines,
     route_on,
-    speed_profile,
 )
 from sim.layout import TARGET_SPEED, TARGET_STEER, YAW, V, X, Y
 from sim.tracks import Track
 from sim.tracks.centerline import Centerline, point_at, project
-from sim.world import WorldArrays
 
 _SETTINGS: Final = np.dtype(
     [
@@ -98,7 +94,7 @@ def _pure_pursuit(
         commands[e, car, TARGET_SPEED] = difficulty[e] * speed
 
 
-class PurePursuit(Driver):
+class PurePursuit(LineDriver):
     """Steer for a point on a line ahead, at the speed that the line's bends allow.
 
     The steering angle is atan(wheelbase * 2 l / d^2) for a point at distance d from the rear
@@ -108,17 +104,7 @@ class PurePursuit(Driver):
 
     Past the end of an open line it goes on straight.
 
-    Args:
-        config: The driver.
-        env: The environment it is part of.
-        car: Index of the car it drives.
-        tracks: Give the centre lines.
-        num_envs: Environments in the batch.
-        base_dir: Directory that a raceline's file is relative to.
-
-    Raises:
-        ValueError: If there is neither a centre line nor a raceline, or several tracks with one.
-        TrackError: If the raceline's file is wrong.
+    The arguments are those of `LineDriver`, without its kernel and settings.
     """
 
     def __init__(
@@ -130,10 +116,6 @@ class PurePursuit(Driver):
         num_envs: int,
         base_dir: Path,
     ) -> None:
-        super().__init__(num_envs)
-        lines = read_lines(config.raceline, env, car, tracks, base_dir)
-        speeds = [speed_profile(line, config.speed, config.acceleration) for line in lines]
-        self._routes = make_routes(lines, speeds)
         vehicle = env.cars[car].vehicle
         row = (
             car,
@@ -143,19 +125,5 @@ class PurePursuit(Driver):
             config.lookahead,
             config.lookahead_time,
         )
-        self._settings = np.array([row], _SETTINGS)
-
-    def command(
-        self, world: WorldArrays, commands: NDArray[np.float64], first: int, last: int
-    ) -> None:
-        """Write the car's commands in the environments ``first`` to ``last - 1``."""
-        _pure_pursuit(
-            world.state,
-            world.track,
-            commands,
-            self._routes,
-            self._settings,
-            self.difficulty,
-            first,
-            last,
-        )
+        settings = np.array([row], _SETTINGS)
+        super().__init__(config, env, car, tracks, num_envs, base_dir, _pure_pursuit, settings)

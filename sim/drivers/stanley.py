@@ -16,20 +16,16 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sim.config import EnvConfig, StanleyConfig
-from sim.drivers.base import Driver
 from sim.drivers.line import (
+    LineDriver,
     Routes,
     entry_at,
-    make_routes,
-    read_lines,
     route_on,
-    speed_profile,
     wrapped,
 )
 from sim.layout import TARGET_SPEED, TARGET_STEER, YAW, YAW_RATE, V, X, Y
 from sim.tracks import Track
 from sim.tracks.centerline import point_at, project
-from sim.world import WorldArrays
 
 _TURN: Final = 0.5  # m of the line, over which its turning is measured
 
@@ -84,7 +80,7 @@ def _stanley(
         commands[e, car, TARGET_SPEED] = difficulty[e] * fastest
 
 
-class Stanley(Driver):
+class Stanley(LineDriver):
     """Keep the front axle on a line, at the speed that the line's bends allow.
 
     The steering angle is the paper's law without what it adds for slipping tyres and a slow
@@ -99,17 +95,7 @@ class Stanley(Driver):
     v)^2), so exponentially where it is small, at any speed. Bends need no other term: on a
     circle the front wheels point along it when the front axle is on it.
 
-    Args:
-        config: The driver.
-        env: The environment it is part of.
-        car: Index of the car it drives.
-        tracks: Give the centre lines.
-        num_envs: Environments in the batch.
-        base_dir: Directory that a raceline's file is relative to.
-
-    Raises:
-        ValueError: If there is neither a centre line nor a raceline, or several tracks with one.
-        TrackError: If the raceline's file is wrong.
+    The arguments are those of `LineDriver`, without its kernel and settings.
     """
 
     def __init__(
@@ -121,10 +107,6 @@ class Stanley(Driver):
         num_envs: int,
         base_dir: Path,
     ) -> None:
-        super().__init__(num_envs)
-        lines = read_lines(config.raceline, env, car, tracks, base_dir)
-        speeds = [speed_profile(line, config.speed, config.acceleration) for line in lines]
-        self._routes = make_routes(lines, speeds)
         vehicle = env.cars[car].vehicle
         row = (
             car,
@@ -134,19 +116,5 @@ class Stanley(Driver):
             config.softening,
             config.yaw_damping,
         )
-        self._settings = np.array([row], _SETTINGS)
-
-    def command(
-        self, world: WorldArrays, commands: NDArray[np.float64], first: int, last: int
-    ) -> None:
-        """Write the car's commands in the environments ``first`` to ``last - 1``."""
-        _stanley(
-            world.state,
-            world.track,
-            commands,
-            self._routes,
-            self._settings,
-            self.difficulty,
-            first,
-            last,
-        )
+        settings = np.array([row], _SETTINGS)
+        super().__init__(config, env, car, tracks, num_envs, base_dir, _stanley, settings)

@@ -1,0 +1,109 @@
+"""Evaluations of the global model: on the server, on clients, and their file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from flwr.app import ArrayRecord, MetricRecord
+
+from f110_fl import announce, exchange
+from f110_fl.announce import Tell
+from f110_fl.evaluation import metrics, report, score
+from f110_fl.export import write_models
+from f110_fl.files import append_line, read_metadata, write_atomic
+from f110_fl.global_model import ModelEvaluator
+from f110_fl.learners import Learner
+from f110_fl.records import complete_lines
+from f110_fl.rundir import RunDir
+from f110_fl.scenario import Scenario
+
+
+class GlobalEvaluation:
+    """Writes ``evaluations.jsonl``, and ``best.safetensors`` from the server's evaluations.
+
+    Both follow the round's commit. Where a crash came between, the server evaluates again when
+    the run goes on; what clients found is then missing.
+
+    Args:
+        scenario: The run's scenario.
+        rundir: The run's directory.
+        completed: The last completed round, 0 for a new run.
+        tell: Called with each new line of the file.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        rundir: RunDir,
+        completed: int,
+        tell: Tell,
+    ) -> None:
+        self.scenario = scenario
+        self.rundir = rundir
+        self._tell = tell
+        self._evaluator: ModelEvaluator | None = None
+        lines = [x for x in complete_lines(rundir.evaluations) if x["round"] <= completed]
+        self._done = {line["round"] for line in lines if line["on"] == "server"}
+        if rundir.evaluations.exists():
+            write_atomic(rundir.evaluations, "".join(json.dumps(x) + "\n" for x in lines))
+        self._best: tuple[float, ...] = ()
+        if rundir.best.exists():
+            self._best = tuple(json.loads(read_metadata(rundir.best)["score"]))
+
+    def due(self, number: int) -> bool:
+        """Whether the model is evaluated after this round; round 0 is its initialisation."""
+        every = self.scenario.federated.evaluate_every
+        return number % every == 0 or number == self.scenario.rounds
+
+    def on_server(self, number: int, arrays: ArrayRecord) -> MetricRecord | None:
+        """Evaluate on the scenario's evaluation track, unless that is done or not due."""
+        if not self.due(number) or number in self._done:
+            return None
+        if self._evaluator is None:
+            self._evaluator = ModelEvaluator(self.scenario)
+        self._evaluator.load(exchange.to_tensors(arrays))
+        episodes = self._evaluator.run()
+        learners = self._evaluator.learners
+        found = score(episodes, learners, self.scenario.evaluation.best)
+        if not self._best or found > self._best:
+            self._best = found
+            self._save_best(number, learners)
+        values = metrics(episodes, learners)
+        cars = report(episodes, [car.name for car in self.scenario.env.cars])
+        self._record({"round": number, "on": "server", "metrics": values, "cars": cars})
+        return MetricRecord(values)  # type: ignore[arg-type]
+
+    def on_clients(
+        self,
+        number: int,
+        averaged: Mapping[str, Any],
+        by_client: Mapping[int, Mapping[str, Any]],
+        dropped: Mapping[int, str],
+    ) -> None:
+        """Record what clients found.
+
+        Args:
+            number: The round.
+            averaged: Means of the clients' metrics.
+            by_client: Their metrics.
+            dropped: Why others' answers are not used.
+        """
+        self._record(
+            {
+                "round": number,
+                "on": "clients",
+                "metrics": dict(averaged),
+                "by_client": {f"{k:02d}": dict(v) for k, v in by_client.items()},
+                "dropped": {str(k): v for k, v in dropped.items()},
+            }
+        )
+
+    def _save_best(self, number: int, learners: Mapping[str, Learner]) -> None:
+        metadata = {"round": str(number), "score": json.dumps(self._best)}
+        write_models(self.rundir.best, learners, self.scenario, metadata)
+
+    def _record(self, values: dict[str, Any]) -> None:
+        append_line(self.rundir.evaluations, json.dumps(values))
+        self._tell(announce.EVALUATION, values)
