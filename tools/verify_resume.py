@@ -256,7 +256,7 @@ def torment(
         completed, everything = completed_rounds(run.rundir), bool(chance.integers(2))
         run.kill(everything=everything)
         whom = "all processes" if everything else "run.py alone"
-        told.append(f"in round {completed + 1:2d}  {whom}")
+        told.append(f"after round {completed:2d}  {whom}")
     run.kill(everything=True)
     return told, f"{outcome}, see {run.errors}"
 
