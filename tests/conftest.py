@@ -71,6 +71,7 @@ LONG = [
     "test_run",
     "test_smoke",
     "test_grid",
+    "test_ablate",
 ]
 
 

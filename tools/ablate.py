@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+"""Does federating help? Compare optimizer strategies with two baselines, and say so in words.
+
+Every arm gets the same number of training episodes in all, ``--episodes``:
+
+* ``single``: one learner that sees them all, not federated
+* ``independent-N``: N learners that never talk, each with its share
+* ``local-N``, ``average-N``, ...: N federated clients, each with its share, by what a sync does
+  to the optimizer moments
+
+times the seeds 0, 1, ...; all else is the scenario's. Each is a run of a grid (docs/grids.md) in
+a process of its own; the same command again does what is not complete, and may name more
+seeds, clients or strategies. ``--out`` then holds ``report.md``, ``curves.svg`` and
+``ablation.json`` beside the grid's files. The exit status is 2 for wrong input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NoReturn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ablate_plan import STRATEGIES, make_plan, prepare
+
+from f110_fl.errors import UserError
+from f110_fl.grid import Grid
+from f110_fl.launch import completed
+from f110_fl.overrides import VARIABLES
+from f110_fl.rundir import RunDir
+
+REPOSITORY: Final = Path(__file__).resolve().parents[1]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see --help\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    parser = _Parser(
+        prog="ablate.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--scenario", type=Path, required=True, metavar="FILE", help="scenario, YAML")
+    add("--out", type=Path, required=True, metavar="DIR", help="where everything is written")
+    add("--episodes", type=int, required=True, metavar="N", help="of all clients together")
+    add("--clients", type=int, nargs="+", default=[2, 4], metavar="N", help="default: 2 4")
+    add("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N - 1 (default: 3)")
+    add("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES[:3]))
+    add("--evaluations", type=int, default=10, metavar="N", help="along a run (default: 10)")
+    add("--metric", choices=("return", "success_rate"), default="return")
+    add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="as of run.py")
+    add("--max-parallel", type=int, default=os.cpu_count() or 1, metavar="N", help="runs at a time")
+    add("--doc", type=Path, metavar="FILE", help="also write the report and figure into this file")
+    add("--dry-run", action="store_true", help="only print the runs")
+    add("--report-only", action="store_true", help="run nothing; report what is complete")
+    return parser
+
+
+def run(grid: Grid, max_parallel: int) -> int:
+    """Run what is not complete, through ``run.py --resume``; return its exit status."""
+    if all(completed(cell.scenario, RunDir(grid.root / cell.name)) for cell in grid.cells):
+        return 0
+    words = [sys.executable, str(REPOSITORY / "run.py"), "--resume", str(grid.root)]
+    # The caller's variables would change what is asked for here.
+    names = {setting.source for setting in VARIABLES}
+    inherited = {key: value for key, value in os.environ.items() if key not in names}
+    return subprocess.run(  # noqa: S603 - our own program
+        [*words, "--max-parallel", str(max_parallel)], env=inherited, check=False
+    ).returncode
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return the exit status: 0 done, 1 runs failed, 2 wrong input, 130 interrupted."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        grid = make_plan(arguments)
+        if arguments.dry_run:
+            runs = {cell.name: cell.settings for cell in grid.cells}
+            print(json.dumps({"out": str(grid.root), "runs": runs}, indent=2))  # noqa: T201
+            return 0
+        from ablate_report import place_in, write_report
+
+        if arguments.doc is not None:  # before all the runs
+            place_in(arguments.doc, grid.cells[0].scenario.name)
+        status = 0
+        if not arguments.report_only:
+            prepare(grid)
+            status = run(grid, arguments.max_parallel)
+            if status not in (0, 1):
+                return status
+        print(write_report(grid, arguments))  # noqa: T201
+    except UserError as error:
+        print(f"ablate.py: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except KeyboardInterrupt:
+        print("ablate.py: interrupted; what was finished is kept", file=sys.stderr)  # noqa: T201
+        return 130
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""What an ablation runs: its arms, their settings, the runs as a grid."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, get_args
+
+from f110_fl.dotted import set_overrides, with_implied
+from f110_fl.errors import UserError
+from f110_fl.federated_config import OptimizerStrategy
+from f110_fl.files import write_atomic
+from f110_fl.grid import GRID, Cell, Grid, write_grid
+from f110_fl.key_path import overlaps, parse_key
+from f110_fl.launch import held
+from f110_fl.loading import dump_scenario, load_scenario, parse_resolved
+from f110_fl.overrides import Override
+from f110_fl.rundir import RunDir
+
+STRATEGIES: Final = get_args(OptimizerStrategy)
+SINGLE: Final = "single"
+INDEPENDENT: Final = "independent"
+NAME: Final = "ablation"  # of the grid
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to spend the episodes."""
+
+    kind: str  # SINGLE, INDEPENDENT or an optimizer strategy
+    clients: int
+
+    @property
+    def name(self) -> str:
+        """Its name, also of its runs."""
+        return SINGLE if self.kind == SINGLE else f"{self.kind}-{self.clients}"
+
+    def cell_name(self, seed: int) -> str:
+        """Return the name of its run with a seed."""
+        return f"{self.name}_seed-{seed}"
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Refuse numbers that make no plan.
+
+    Raises:
+        UserError: In one line.
+    """
+    for name, least in {"episodes": 1, "seeds": 1, "evaluations": 1, "max_parallel": 1}.items():
+        if getattr(arguments, name) < least:
+            flag = name.replace("_", "-")
+            raise UserError(f"--{flag}={getattr(arguments, name)}: allowed: from {least}")
+    for clients in arguments.clients:
+        if clients < 2:
+            raise UserError(f"--clients={clients}: allowed: from 2; one client is a baseline")
+    for name in ("clients", "strategies"):
+        values = getattr(arguments, name)
+        if len(set(values)) < len(values):
+            raise UserError(f"--{name}: names one twice; leave it out")
+    parts = math.lcm(*arguments.clients) * arguments.evaluations
+    if arguments.episodes % parts:
+        raise UserError(
+            f"--episodes={arguments.episodes}: cannot be shared out evenly between clients and "
+            f"{arguments.evaluations} evaluations; allowed: multiples of {parts}"
+        )
+
+
+def make_arms(clients: Sequence[int], strategies: Sequence[str]) -> list[Arm]:
+    """Return the baselines and the strategies for each number of clients, in table order."""
+    kinds = [INDEPENDENT, *strategies]
+    return [Arm(SINGLE, 1), *(Arm(kind, number) for number in clients for kind in kinds)]
+
+
+def settings_of(arm: Arm, seed: int, episodes: int, evaluations: int) -> dict[str, Any]:
+    """Return what is set in one run, by dotted key.
+
+    Args:
+        arm: Whose run.
+        seed: Its seed.
+        episodes: Training episodes of all clients together.
+        evaluations: Evaluations of each client along the run.
+    """
+    federated = arm.kind in STRATEGIES
+    share = episodes // arm.clients
+    return {
+        "seed": seed,
+        "episodes": share,
+        "evaluation.every": share // evaluations,
+        "federated.clients": arm.clients,
+        "federated.enabled": federated,
+        **({"federated.optimizer_strategy": arm.kind} if federated else {}),
+    }
+
+
+def make_plan(arguments: argparse.Namespace) -> Grid:
+    """Return the runs as a grid, seed by seed, so that the first seeds are complete first.
+
+    Raises:
+        UserError: For anything wrong with the flags, the scenario or a run of it.
+    """
+    check(arguments)
+    root = arguments.out.absolute()
+    chosen = set_overrides(arguments.set, [])
+    cells = []
+    for seed in range(arguments.seeds):
+        for arm in make_arms(arguments.clients, arguments.strategies):
+            name = arm.cell_name(seed)
+            settings = settings_of(arm, seed, arguments.episodes, arguments.evaluations)
+            own = settings | {
+                "wandb.enabled": False,
+                "federated.root": str(root / name).replace("{", "{{").replace("}", "}}"),
+            }
+            layers = [Override("ablate.py", parse_key(k) or (), v, "", "") for k, v in own.items()]
+            for other in chosen:
+                if any(overlaps(other.path, layer.path) for layer in layers):
+                    raise UserError(f"{other.name}: the ablation sets that itself; leave it out")
+            scenario = load_scenario(arguments.scenario, [*chosen, *with_implied(layers)])
+            cells.append(Cell(name, settings, scenario))
+    first = cells[0].scenario
+    if not first.learners:
+        raise UserError(f"{arguments.scenario}: nothing learns")
+    if not first.evaluation.episodes:
+        raise UserError(f"{arguments.scenario}: evaluation.episodes is 0; nothing to compare")
+    if first.federated.vary:
+        raise UserError(
+            f"{arguments.scenario}: federated.vary: one learner cannot see what every client "
+            "sees; leave it out"
+        )
+    return Grid(NAME, root, tuple(cells))
+
+
+def prepare(grid: Grid) -> None:
+    """Write the scenarios of new runs, and the list of all, which makes the directory a grid's.
+
+    Raises:
+        UserError: If the directory holds runs of other settings, or cannot be written.
+    """
+    with held(RunDir(grid.root)):
+        for cell in grid.cells:
+            config = RunDir(grid.root / cell.name).config
+            if config.is_file():
+                found = parse_resolved(config.read_text(encoding="utf-8"), str(config))
+                if found != cell.scenario:
+                    raise UserError(f"{config}: is of other settings; choose another --out")
+        for cell in grid.cells:
+            rundir = RunDir(grid.root / cell.name)
+            rundir.root.mkdir(exist_ok=True)
+            if not rundir.config.is_file():
+                write_atomic(rundir.config, dump_scenario(cell.scenario))
+        write_atomic(grid.root / GRID, write_grid(grid))

@@ -1,0 +1,168 @@
+"""The numbers of an ablation: learning curves at equal samples, intervals over seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from f110_fl.errors import UserError
+from f110_fl.records import EpisodeRecord
+from f110_fl.rundir import RunDir
+
+Metric = Literal["return", "success_rate"]
+Judgement = Literal["better", "worse", "indistinguishable"]
+Float = NDArray[np.float64]
+
+POINTS: Final = 40  # of a curve; evenly spaced in samples
+LEVEL: Final = 0.95  # of every interval
+
+
+class Interval(NamedTuple):
+    """A mean and its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        mean, low, high = (f"{round(value, 2) + 0.0:.2f}" for value in self)  # 0.00, not -0.00
+        return mean if math.isinf(self.low) else f"{mean} ({low} to {high})"
+
+
+def t_interval(values: Sequence[float] | Float) -> Interval:
+    """Return the mean with Student's 95 % interval, for few independent values (Student 1908).
+
+    Args:
+        values: (N,) one a seed, N at least 1. A single one says nothing of its spread: its
+            interval is infinite.
+    """
+    sample = np.asarray(values, np.float64)
+    mean = float(sample.mean())
+    if len(sample) < 2:
+        return Interval(mean, -math.inf, math.inf)
+    from scipy.special import stdtrit
+
+    quantile = float(stdtrit(len(sample) - 1, (1 + LEVEL) / 2))
+    half = quantile * float(sample.std(ddof=1)) / math.sqrt(len(sample))
+    return Interval(mean, mean - half, mean + half)
+
+
+def judge(difference: Interval) -> Judgement:
+    """Say what an interval of paired differences allows to say."""
+    if difference.low > 0.0:
+        return "better"
+    return "worse" if difference.high < 0.0 else "indistinguishable"
+
+
+class Curve(NamedTuple):
+    """The evaluations of one run, in their order.
+
+    ``steps`` (K,) are the training steps of all clients together, ``values`` (K,) means over
+    clients, and over each one's episodes and learning cars.
+    """
+
+    steps: Float
+    values: Float
+
+
+def read_curve(rundir: RunDir, clients: int, agents: Sequence[str], metric: Metric) -> Curve:
+    """Return the evaluations of a complete run.
+
+    Args:
+        rundir: Its directory.
+        clients: Its clients or replicas.
+        agents: The learning cars.
+        metric: What is evaluated.
+
+    Raises:
+        UserError: If clients were evaluated at different times, or never.
+    """
+    steps, values = [], []
+    for client_id in range(clients):
+        evaluations = _evaluations(rundir.episodes(client_id))
+        steps.append([records[0].env_steps for records in evaluations])
+        values.append([value_of(records, agents, metric) for records in evaluations])
+    if len({len(own) for own in steps}) != 1 or not steps[0]:
+        counts = ", ".join(str(len(own)) for own in steps)
+        raise UserError(f"{rundir.root}: clients have {counts} evaluations; the run is damaged")
+    return Curve(np.sum(steps, axis=0, dtype=np.float64), np.mean(values, axis=0))
+
+
+def _evaluations(path: Path) -> list[list[EpisodeRecord]]:
+    """Return a client's evaluations, each the records of its episodes."""
+    found: dict[int, list[EpisodeRecord]] = {}
+    with path.open(encoding="utf-8") as lines:
+        for record in map(EpisodeRecord.from_json, lines):
+            if record.kind == "evaluate":
+                found.setdefault(record.episode, []).append(record)
+    return list(found.values())
+
+
+def value_of(records: Sequence[EpisodeRecord], agents: Sequence[str], metric: Metric) -> float:
+    """Return what one evaluation amounts to."""
+    if metric == "return":
+        return float(np.mean([record.returns[a] for record in records for a in agents]))
+    return float(np.mean([record.outcomes[a] == "success" for record in records for a in agents]))
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Arms at the same numbers of samples.
+
+    ``steps`` (POINTS,) are training steps of all clients together, from where every run has been
+    evaluated to where the shortest ends: in episodes all are equally long, in steps they are
+    not. ``values`` are (seeds, POINTS) by arm, linear between evaluations; ``lasts`` (seeds,) those
+    of the last evaluation, after all episodes.
+    """
+
+    seeds: tuple[int, ...]
+    steps: Float
+    values: dict[str, Float]
+    lasts: dict[str, Float]
+
+    def end(self, arm: str) -> Float:
+        """(seeds,) values after the last sample that all have."""
+        return self.values[arm][:, -1]
+
+    def mean(self, arm: str) -> Float:
+        """(seeds,) means over the samples on the way: who learns faster has more."""
+        means: Float = self.values[arm].mean(axis=1)
+        return means
+
+    def last(self, arm: str) -> Float:
+        """(seeds,) values after the last episode, however many steps it took."""
+        return self.lasts[arm]
+
+    def difference(self, arm: str, other: str, score: Callable[[Panel, str], Float]) -> Interval:
+        """Return the interval of an arm's score minus another's, paired by seed."""
+        return t_interval(score(self, arm) - score(self, other))
+
+
+def make_panel(curves: Mapping[str, Mapping[int, Curve]]) -> Panel | None:
+    """Bring arms to the same numbers of samples.
+
+    Args:
+        curves: By arm, then by seed. Only seeds that every arm has are compared.
+
+    Returns:
+        The panel; None if there is no such seed.
+    """
+    seeds = tuple(sorted(set.intersection(*(set(own) for own in curves.values()))))
+    if not seeds:
+        return None
+    used = [own[seed] for own in curves.values() for seed in seeds]
+    last = min(curve.steps[-1] for curve in used)
+    first = min(max(curve.steps[0] for curve in used), last)
+    steps = np.linspace(first, last, POINTS)
+    values = {
+        arm: np.array([np.interp(steps, own[s].steps, own[s].values) for s in seeds])
+        for arm, own in curves.items()
+    }
+    lasts = {arm: np.array([own[s].values[-1] for s in seeds]) for arm, own in curves.items()}
+    return Panel(seeds, steps, values, lasts)
