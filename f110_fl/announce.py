@@ -1,4 +1,4 @@
-"""What the server of a submitted run tells, through Flower's log, to who submitted it."""
+"""What the server of a deployed run tells, through Flower's log, to who submitted it."""
 
 from __future__ import annotations
 

@@ -15,9 +15,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Final
 
+from f110_fl.announce import FAILED, announced
 from f110_fl.credentials import Credentials, make_credentials
 from f110_fl.errors import UserError
-from f110_fl.files import write_atomic
+from f110_fl.files import locked, write_atomic
 from f110_fl.flower_programs import CONNECTION, connected, free_port, program, run_program
 from f110_fl.launch import completed_rounds
 from f110_fl.loading import parse_resolved
@@ -29,7 +30,9 @@ from f110_fl.superlink import SuperLink
 
 APP: Final = Path(__file__).resolve().parents[1]  # what `flwr run` submits
 LOOPBACK: Final = "127.0.0.1"
+RUN: Final = "run"  # name of the child that submits the run and follows it
 RETRY_INTERVAL: Final = 3.0  # s from a client's end to its next start
+END_GRACE: Final = 5.0  # s from the server's end until Flower has said the rest
 
 
 def host(session: Session, scenario: Scenario, clients: Iterable[int], app: Path = APP) -> int:
@@ -64,11 +67,21 @@ def host(session: Session, scenario: Scenario, clients: Iterable[int], app: Path
         write_atomic(meeting, address)
         for client_id in clients:
             _start_client(session, scenario, credentials, address, client_id)
-        submission = session.start("run", run_program, _submission(rundir, app), environment)
-        session.wait(submission)
+        watch = ServerWatch(rundir)
+        if not watch.vacant(timeout):
+            raise UserError(f"{rundir.root}: the server of a run that was killed is still there")
+        said = _log_size(rundir)
+        submission = session.start(RUN, run_program, _submission(rundir, app), environment)
+        session.wait(submission, done=watch.ended)
+        session.pause(END_GRACE, done=lambda: not submission.is_alive())
     finally:
         meeting.unlink(missing_ok=True)
-    return 0 if completed_rounds(rundir) == scenario.rounds else 1
+    completed = completed_rounds(rundir)
+    if completed == scenario.rounds:
+        return 0
+    reason = _failure(rundir, said) or "killed, or it could not start"
+    session.failures.append(f"the server ended after round {completed}: {reason}")
+    return 1
 
 
 def join(session: Session, scenario: Scenario, client_id: int) -> int:
@@ -103,6 +116,50 @@ def join(session: Session, scenario: Scenario, client_id: int) -> int:
             session.wait(node, done=lambda: not meeting.exists())
             session.pause(RETRY_INTERVAL, done=lambda: not meeting.exists())
     return 0 if completed_rounds(rundir) == scenario.rounds else 1
+
+
+class ServerWatch:
+    """Notices that the server's process is gone, which Flower does after a minute.
+
+    Args:
+        rundir: The run's directory, whose server holds ``server_lock``.
+    """
+
+    def __init__(self, rundir: RunDir) -> None:
+        self._lock = rundir.server_lock
+        self._begun = False
+
+    def vacant(self, timeout: float) -> bool:
+        """Wait until no server is there, s at most; return whether that is so."""
+        deadline = time.monotonic() + timeout
+        while self._held() and time.monotonic() < deadline:
+            time.sleep(POLL_INTERVAL)
+        return not self._held()
+
+    def ended(self) -> bool:
+        """Return whether a server has been seen and is not there any more."""
+        held = self._held()
+        self._begun = self._begun or held
+        return self._begun and not held
+
+    def _held(self) -> bool:
+        try:
+            with locked(self._lock, wait=False):
+                return False
+        except BlockingIOError:
+            return True
+
+
+def _log_size(rundir: RunDir) -> int:
+    log = rundir.logs / f"{RUN}.log"
+    return log.stat().st_size if log.exists() else 0
+
+
+def _failure(rundir: RunDir, start: int) -> str:
+    """Return what the server said of its failure, in the log from byte ``start``; "" if nothing."""
+    text = (rundir.logs / f"{RUN}.log").read_bytes()[start:].decode(errors="replace")
+    events = [event for line in text.splitlines() if (event := announced(line))]
+    return next((str(e["message"]) for e in reversed(events) if e["event"] == FAILED), "")
 
 
 def _start_client(

@@ -30,6 +30,11 @@ class RunDir:
         return self.root / LOCK
 
     @property
+    def server_lock(self) -> Path:
+        """Locked by the process that the ServerApp runs in."""
+        return self.root / "server.lock"
+
+    @property
     def identity(self) -> Path:
         """The run's name for clients that keep their state elsewhere; no two runs share one."""
         return self.root / "identity"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from f110_fl import announce, exchange, sharing
 from f110_fl.announce import Tell, silent
 from f110_fl.errors import UserError
 from f110_fl.federated_config import FederatedConfig
+from f110_fl.files import locked
 from f110_fl.loading import dump_scenario, parse_resolved
 from f110_fl.rundir import RunDir
 from f110_fl.scenario import Scenario
@@ -34,7 +36,8 @@ def main(grid: Grid, context: Context) -> None:
     """Run what ``flwr run`` asks for; see ``[tool.flwr.app.config]`` in pyproject.toml."""
     prepared_root = str(context.run_config["prepared-root"])
     if prepared_root:
-        run_prepared(grid, Path(prepared_root))
+        with _failure_announced():
+            run_prepared(grid, Path(prepared_root))
         return
     if context.run_config["submitted"] or context.run_config["submitted-resume"]:
         run_submitted(grid, context.run_config)
@@ -63,7 +66,7 @@ def run_submitted(grid: Grid, run_config: Mapping[str, Any]) -> None:
     from f110_fl.launch import check_environment, claimed, completed_rounds
     from f110_fl.tracking import recorded
 
-    try:
+    with _failure_announced():
         scenario, rundir, resumed = settle_submitted(run_config)
         check_environment(scenario)
         with claimed(scenario, rundir, resumed=resumed), recorded(scenario, rundir):
@@ -76,6 +79,13 @@ def run_submitted(grid: Grid, run_config: Mapping[str, Any]) -> None:
                 },
             )
             run_prepared(grid, rundir.root, announce.announce)
+
+
+@contextmanager
+def _failure_announced() -> Iterator[None]:
+    """Announce why the run failed, if it does."""
+    try:
+        yield
     except Exception as error:
         kind = "" if isinstance(error, UserError | RuntimeError) else f"{type(error).__name__}: "
         announce.announce(announce.FAILED, {"message": f"{kind}{error}"})
@@ -100,11 +110,14 @@ def run_prepared(grid: Grid, root: Path, tell: Tell = silent) -> None:
         UserError: If too few clients connect in time.
     """
     grid, rundir = Streaming(grid), RunDir(root)
-    scenario = parse_resolved(rundir.config.read_text(encoding="utf-8"))
-    federated = scenario.federated
-    roster = Roster()
-    roster.wait(grid, federated.clients, federated.min_clients, federated.connect_timeout)
-    serve(grid, scenario, rundir, roster, tell)
+    # A killed run's server lives on until it notices; two must not write here. The lock ends with
+    # this process, however it ends, which tells the host of a deployment.
+    with locked(rundir.server_lock, wait=True):
+        scenario = parse_resolved(rundir.config.read_text(encoding="utf-8"))
+        federated = scenario.federated
+        roster = Roster()
+        roster.wait(grid, federated.clients, federated.min_clients, federated.connect_timeout)
+        serve(grid, scenario, rundir, roster, tell)
 
 
 def serve(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -17,6 +18,8 @@ import pytest
 import yaml
 from conftest import REPOSITORY, SMALL, merge
 
+from f110_fl.deployment import ServerWatch
+from f110_fl.files import locked
 from f110_fl.records import saved_progress
 from f110_fl.rundir import RunDir
 
@@ -72,17 +75,96 @@ def processes_of(root: Path) -> list[int]:
     return found
 
 
-def test_two_rounds_deployed(tmp_path: Path) -> None:
-    """TLS and keys are on, every message starts a new ClientApp, and nothing is left running."""
-    rundir = RunDir(tmp_path / "run")
-    process = start(write(tmp_path), rundir.root, "--engine", "deployment")
+def listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
+
+
+def server_of(engine: str, process: subprocess.Popen[str], root: Path) -> int:
+    """Return the id of the process that the ServerApp runs in."""
+    if engine == "deployment":
+        (found,) = [
+            number
+            for number in processes_of(root)
+            if b"flwr-serverapp" in Path(f"/proc/{number}/cmdline").read_bytes()
+        ]
+        return found
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (found,) = [
+        int(number)
+        for number in children
+        if b"spawn_main" in Path(f"/proc/{number}/cmdline").read_bytes()
+    ]
+    return found
+
+
+def state_of(rundir: RunDir) -> dict[str, bytes]:
+    """Return everything of a run of two rounds that must not depend on how it was run."""
+    names = [f"round_0000{r}/{n}.safetensors" for r in (1, 2) for n in ("global", "client_00")]
+    names += [f"clients/0{k}/{n}" for k in (0, 1) for n in ("state.safetensors", "car_0.replay")]
+    return {name: (rundir.root / name).read_bytes() for name in names}
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """A deployed run of two rounds that nothing happened to."""
+    directory = tmp_path_factory.mktemp("deployed")
+    rundir = RunDir(directory / "run")
+    process = start(write(directory), rundir.root, "--engine", "deployment")
     errors = process.communicate(timeout=TIMEOUT)[1]
     assert process.returncode == 0, errors
+    return rundir
+
+
+def test_two_rounds_deployed(deployed: RunDir) -> None:
+    """TLS and keys are on, every message starts a new ClientApp, and nothing is left running."""
+    rundir = deployed
     assert [line["clients"] for line in rounds(rundir)] == [[0, 1], [0, 1]]
     wait_for(lambda: not processes_of(rundir.root), "the run's processes end")
     keys = rundir.root / "flower" / "keys"
     for private in ("superlink.key", "client_00", "client_01"):
         assert stat.S_IMODE((keys / private).stat().st_mode) == 0o600
+
+
+def test_a_server_is_missed_once_it_was_there(tmp_path: Path) -> None:
+    rundir = RunDir(tmp_path)
+    watch = ServerWatch(rundir)
+    assert watch.vacant(0)
+    assert not watch.ended()
+    with locked(rundir.server_lock, wait=True):
+        assert not watch.vacant(0)
+        assert not watch.ended()
+    assert watch.ended()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes by /proc")
+@pytest.mark.parametrize("engine", ["deployment", "simulation"])
+def test_a_killed_server_ends_the_run_which_goes_on(
+    deployed: RunDir, tmp_path: Path, engine: str
+) -> None:
+    """One line says so, nothing is left running, and a resumed run ends with the same bytes."""
+    rundir = RunDir(tmp_path / "run")
+    process = start(write(tmp_path), rundir.root, "--engine", engine)
+    wait_for(lambda: len(rounds(rundir)) == 1 or process.poll() is not None, "the first round")
+    meeting = rundir.root / "superlink"
+    address = meeting.read_text() if meeting.exists() else None
+    os.kill(server_of(engine, process, rundir.root), signal.SIGKILL)
+    errors = process.communicate(timeout=TIMEOUT)[1]
+    assert process.returncode == 1, errors
+    reason, last = [line for line in errors.splitlines() if line.startswith("run.py: ")]
+    assert "the server ended after round 1: killed" in reason or "ended by SIGKILL" in reason
+    assert last == f"run.py: the run failed; see {rundir.logs}"
+    wait_for(lambda: not processes_of(rundir.root), "the run's processes end")
+    assert address is None or not listens(address)
+    resumed = [sys.executable, str(REPOSITORY / "run.py"), "--resume", str(rundir.root)]
+    result = subprocess.run(
+        [*resumed, "--engine", engine], capture_output=True, text=True, check=False, timeout=TIMEOUT
+    )
+    assert result.returncode == 0, result.stderr
+    assert [line["clients"] for line in rounds(rundir)] == [[0, 1], [0, 1]]
+    assert state_of(rundir) == state_of(deployed)
+    wait_for(lambda: not processes_of(rundir.root), "the resumed run's processes end")
 
 
 def test_a_killed_client_costs_its_round_and_comes_back(tmp_path: Path) -> None:

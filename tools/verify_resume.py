@@ -1,0 +1,314 @@
+#!/usr/bin/env python3
+"""Kill federations at random moments, resume them, and compare every byte (Linux).
+
+One run is left alone. Others are killed without warning, each up to ``PER_RUN`` times, at
+moments drawn uniformly from the length of the undisturbed run. A moment is told by what the
+clients had logged by then, and the seconds since, so that it means the same on a busy machine and
+in a resumed run. At random, either all of a run's processes die at once, or run.py alone, whose
+children then have to end by themselves. Each is resumed at once, and in the end compared with the
+undisturbed run.
+
+Prints a line for each kill. Exit status: 0 all equal, 1 something differs or fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from f110_fl.files import read_tensors
+from f110_fl.launch import completed_rounds
+from f110_fl.rundir import RunDir
+
+REPOSITORY: Final = Path(__file__).resolve().parents[1]
+PER_RUN: Final = 7  # kills of one run at most
+POLL_INTERVAL: Final = 0.02  # s between two looks at a run
+MAX_LENGTH: Final = 3600.0  # s that the undisturbed run may take
+PATIENCE: Final = 20.0  # a run may take this many times what the undisturbed one took
+CLOCKED: Final = ("seconds", "collect")  # what an episode's record says of wall-clock time
+ROUND_FACTS: Final = ("round", "asked", "clients", "dropped")  # what a round's does not
+Outcome = Literal["done", "failed", "stopped", "hangs"]
+# Two TD3 clients, whose replay of 100 wraps several times, with everything that keeps a state.
+TASK: Final[dict[str, Any]] = {
+    "name": "verify_resume",
+    "seed": 7,
+    "episodes": 8,
+    "env": {
+        "max_steps": 120,
+        "lidar": {"beams": 8, "noise_std": 0.01},
+        "spawn_sets": [["spawn_3", "spawn_1"], ["spawn_2", "spawn_1"]],
+        "cars": [
+            {"name": "car_0", "task": {"kind": "convoy_lock", "target": "car_1"}},
+            {"name": "car_1", "driver": {"kind": "secondary_vicon", "target": "car_0"}},
+        ],
+    },
+    "learners": {
+        "car_0": {
+            "algorithm": "td3",
+            "hidden": [16, 16],
+            "batch_size": 16,
+            "warmup_steps": 20,
+            "replay": {"capacity": 100, "alpha": 0.6},
+        }
+    },
+    "evaluation": {"every": 1, "episodes": 1},
+    "federated": {
+        "clients": 2,
+        "round_interval": 1,
+        "optimizer_strategy": "average",
+        "strategy": {"name": "fedavgm"},
+        "evaluate_on": "server",
+    },
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    parser = argparse.ArgumentParser(
+        prog="verify_resume.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--kills", type=int, default=20, help="in all (default: 20)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    parser.add_argument("--engine", choices=("simulation", "deployment"), default="simulation")
+    parser.add_argument("--scenario", type=Path, help="a federated one (default: a small one)")
+    return parser
+
+
+class Stop(NamedTuple):
+    """A moment of a run."""
+
+    lines: int  # episodes logged by then
+    seconds: float  # since then; in a run's progress, since its start
+
+
+class Run:
+    """A run in a directory, started or resumed any number of times.
+
+    Args:
+        flags: Of run.py, to start it or go on with it.
+        scenario: The scenario's file.
+        rundir: Where the run is; what its processes say is in ``NAME.err`` beside it.
+    """
+
+    def __init__(self, flags: Sequence[str], scenario: Path, rundir: RunDir) -> None:
+        self.rundir = rundir
+        self._flags = flags
+        self._scenario = scenario
+        self._process: subprocess.Popen[bytes] | None = None
+        self.progress: list[Stop] = []  # when the number of logged episodes changed
+        self.errors = rundir.root.with_suffix(".err")
+
+    def go(self, patience: float, stop: Stop | None = None) -> Outcome:
+        """Start or resume it.
+
+        Args:
+            patience: Longest wait, s.
+            stop: When to return and leave it running; None: at its end.
+        """
+        known = self.rundir.config.exists()
+        words = ["--resume", str(self.rundir.root)] if known else ["--scenario", self._scenario]
+        variables = {k: v for k, v in os.environ.items() if not k.startswith(("FED_", "RUN_"))}
+        variables["WANDB_MODE"] = "disabled"
+        if not known:
+            variables["FED_ROOT"] = str(self.rundir.root)
+        with self.errors.open("ab") as errors:
+            self._process = subprocess.Popen(  # noqa: S603 - our own program
+                [sys.executable, str(REPOSITORY / "run.py"), *self._flags, *words],
+                env=variables,
+                stdout=errors,
+                stderr=errors,
+                start_new_session=True,
+            )
+        try:
+            return self._watch(self._process, patience, stop)
+        except KeyboardInterrupt:
+            self.kill(everything=True)
+            raise
+
+    def _watch(
+        self, process: subprocess.Popen[bytes], patience: float, stop: Stop | None
+    ) -> Outcome:
+        begun = time.monotonic()
+        self.progress = [Stop(0, 0.0)]
+        reached: float | None = None
+        while process.poll() is None:
+            now, lines = time.monotonic() - begun, logged(self.rundir)
+            if lines != self.progress[-1].lines:
+                self.progress.append(Stop(lines, now))
+            if stop is not None and reached is None and lines >= stop.lines:
+                reached = now
+            if stop is not None and reached is not None and now >= reached + stop.seconds:
+                return "stopped"
+            if now > patience:
+                return "hangs"
+            time.sleep(POLL_INTERVAL)
+        return "failed" if process.returncode else "done"
+
+    def kill(self, *, everything: bool) -> None:
+        """Kill run.py's process group, and with ``everything`` all that descends from it."""
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        victims = descendants(process.pid) if everything else []
+        os.killpg(process.pid, signal.SIGKILL)
+        for victim in victims:
+            try:
+                os.kill(victim, signal.SIGKILL)
+            except ProcessLookupError:
+                continue  # it went with its parent
+        process.wait()
+
+
+def logged(rundir: RunDir) -> int:
+    """Return how many episodes a run's clients have logged."""
+    logs = rundir.root.glob("clients/*/episodes.jsonl")
+    return sum(log.read_bytes().count(b"\n") for log in logs)
+
+
+def at(progress: Sequence[Stop], moment: float) -> Stop:
+    """Return where a run with this progress was at a moment, s from its start."""
+    last = [entry for entry in progress if entry.seconds <= moment][-1]
+    return Stop(last.lines, moment - last.seconds)
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the ids of all processes that descend from one."""
+    found = []
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            numbers = [int(number) for number in children.read_text().split()]
+        except OSError:
+            continue  # that thread has just ended
+        for number in numbers:
+            found += [number, *descendants(number)]
+    return found
+
+
+def contents(rundir: RunDir) -> dict[str, object]:
+    """Return all that a run leaves behind and that wall-clock time has no part in, by name."""
+    found: dict[str, object] = {}
+    paths = [*rundir.root.glob("round_*/*"), *rundir.root.glob("clients/*/*"), rundir.best]
+    for path in filter(Path.exists, paths):
+        if path.suffix in (".safetensors", ".replay"):
+            found[str(path.relative_to(rundir.root))] = path.read_bytes()
+    tensors = read_tensors(rundir.server)  # its metadata has the round's seconds
+    found["server.safetensors"] = {k: v.numpy().tobytes() for k, v in tensors.items()}
+    logs = [rundir.rounds, rundir.evaluations, *rundir.root.glob("clients/*/episodes.jsonl")]
+    for path in filter(Path.exists, logs):
+        lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        found[str(path.relative_to(rundir.root))] = [
+            {
+                k: v
+                for k, v in line.items()
+                if (k in ROUND_FACTS if path == rundir.rounds else k not in CLOCKED)
+            }
+            for line in lines
+        ]
+    return found
+
+
+def difference(run: RunDir, expected: dict[str, object]) -> str:
+    """Return the name of the first thing that differs, "" if all is equal."""
+    found = contents(run)
+    names = sorted(found.keys() | expected.keys())
+    return next((name for name in names if found.get(name) != expected.get(name)), "")
+
+
+def torment(
+    run: Run, moments: Sequence[Stop], patience: float, chance: np.random.Generator
+) -> tuple[list[str], str]:
+    """Kill a run at each moment, and resume it until it is done.
+
+    Args:
+        run: The run.
+        moments: Ascending.
+        patience: Longest wait for a moment or for the run's end, s.
+        chance: Draws whom a kill hits.
+
+    Returns:
+        A text for each kill, fewer than moments if the run was done before, and why the run
+        failed, "" if it did not.
+    """
+    told: list[str] = []
+    for moment in [*moments, None]:
+        outcome = run.go(patience, moment)
+        if outcome == "done":
+            return told, ""
+        if outcome != "stopped":
+            break
+        completed, everything = completed_rounds(run.rundir), bool(chance.integers(2))
+        run.kill(everything=everything)
+        whom = "all processes" if everything else "run.py alone"
+        told.append(f"after round {completed:2d}  {whom}")
+    run.kill(everything=True)
+    return told, f"{outcome}, see {run.errors}"
+
+
+def verify(arguments: argparse.Namespace, directory: Path) -> bool:
+    """Return whether everything that was killed ended as what was not."""
+    scenario, flags = arguments.scenario, ["--engine", arguments.engine]
+    if scenario is None:
+        scenario = directory / "scenario.yaml"
+        scenario.write_text(yaml.safe_dump(TASK), encoding="utf-8")
+    straight = Run(flags, scenario.absolute(), RunDir(directory / "straight"))
+    begun = time.monotonic()
+    if (outcome := straight.go(MAX_LENGTH)) != "done":
+        straight.kill(everything=True)
+        print(f"the undisturbed run {outcome}, see {straight.errors}")  # noqa: T201
+        return False
+    length, expected = time.monotonic() - begun, contents(straight.rundir)
+    rounds = completed_rounds(straight.rundir)
+    print(f"undisturbed: {length:.1f} s, {rounds} rounds, {len(expected)} files", flush=True)  # noqa: T201
+    chance = np.random.default_rng(arguments.seed)
+    done = number = 0
+    good = True
+    while done < arguments.kills and good:
+        run = Run(flags, scenario.absolute(), RunDir(directory / f"run_{number:02d}"))
+        number += 1
+        moments = sorted(length * chance.random(min(PER_RUN, arguments.kills - done)))
+        stops = [at(straight.progress, moment) for moment in moments]
+        told, failure = torment(run, stops, PATIENCE * length, chance)
+        if not failure:
+            differing = difference(run.rundir, expected)
+            failure = differing and f"{differing} differs"
+        good = not failure
+        for moment, text in zip(moments, told, strict=False):
+            done += 1
+            print(f"{done:3d}  at {moment:6.2f} s  {text}  {failure or 'equal'}", flush=True)  # noqa: T201
+        if failure:
+            print(f"{run.rundir.root}: {failure}")  # noqa: T201
+    return good
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return the exit status: 0 if all are equal, else 1, with the runs' directory kept."""
+    arguments = build_parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    directory = Path(tempfile.mkdtemp(prefix="verify_resume-"))
+    good = verify(arguments, directory)
+    if good:
+        shutil.rmtree(directory)
+    else:
+        print(f"the runs are kept in {directory}")  # noqa: T201
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
