@@ -15,8 +15,11 @@ from flwr.serverapp import Grid
 from pygame_stand_in import make_pygame
 
 from f110_fl import exchange
+from f110_fl.launch import KERNEL_CACHE
 
 REPOSITORY = Path(__file__).parents[1]
+
+os.environ |= KERNEL_CACHE  # kernels are compiled once, for the tests and for what they start
 
 # Nothing that a test starts may record anything outside its own directory.
 os.environ["WANDB_MODE"] = "disabled"
