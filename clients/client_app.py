@@ -149,8 +149,10 @@ def _open(scenario: Scenario, client_id: int, rundir: RunDir) -> Trainer:
 
     directory = rundir.client(client_id)
     trainer = _warm.pop(directory, None)
-    if trainer is None or trainer.scenario != scenario or not trainer.is_current():
-        trainer = Trainer(scenario, client_id, directory)
+    if trainer is None or trainer.scenario != scenario or not rundir.state(client_id).exists():
+        return Trainer(scenario, client_id, directory)
+    if not trainer.is_current():  # another actor has served the client since
+        trainer.reload()
     return trainer
 
 

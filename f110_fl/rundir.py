@@ -73,6 +73,10 @@ class RunDir:
         """What client ``client_id`` keeps between rounds."""
         return self.clients / f"{client_id:02d}"
 
+    def state(self, client_id: int) -> Path:
+        """How far client ``client_id`` is, and what it has learned."""
+        return self.client(client_id) / STATE
+
     def episodes(self, client_id: int) -> Path:
         """One JSON line for each episode that client ``client_id`` ran."""
         return self.client(client_id) / EPISODES

@@ -70,11 +70,7 @@ class Trainer:
         self._episodes_path = directory / EPISODES
         self._state_path = directory / STATE
         self._signature: tuple[int, int, int] | None = None
-        if self._state_path.exists():
-            self._load()
-        trim_episodes(directory)
-        if self._curriculum is not None:
-            self._curriculum.apply(race)
+        self.reload()
 
     # ------------------------------------------------------------------ persistence
 
@@ -97,6 +93,18 @@ class Trainer:
     def is_current(self) -> bool:
         """Whether the state on disk is the one this object saved or loaded last."""
         return self._signature is not None and self._signature == self._signature_on_disk()
+
+    def reload(self) -> None:
+        """Go on from the directory's state, which another process may have made.
+
+        Nothing may have been learned since this object was made, saved or reloaded: what was
+        is then lost only in part.
+        """
+        if self._state_path.exists():
+            self._load()
+        trim_episodes(self.directory)
+        if self._curriculum is not None:
+            self._curriculum.apply(self._collector.race)
 
     def _load(self) -> None:
         tensors = read_tensors(self._state_path)

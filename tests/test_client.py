@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -121,17 +122,37 @@ def test_warm_and_cold_clients_are_byte_equal(tmp_path: Path, warm: bool) -> Non
     assert (reference / replay).read_bytes() == (root / replay).read_bytes()
 
 
-def test_a_stale_warm_client_is_not_used(tmp_path: Path) -> None:
-    chosen = scenario()
+PPO = {"algorithm": "ppo", "rollout_steps": 16, "minibatches": 2, "normalise_observations": True}
+LSTM = PPO | {"lstm": {"units": 8, "sequence": 8}}
+STAGES = {"agent": "car_0", "window": 1, "patience": 1, "stages": [{"difficulty": 0.5}, {}]}
+
+
+@pytest.mark.parametrize("algorithm", ["td3", "dqn", "ppo", "lstm"])
+def test_a_client_that_another_process_served_is_brought_up_to_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str
+) -> None:
+    changes: dict[str, Any] = {"env": {"max_steps": 60}, "curriculum": STAGES}
+    if algorithm != "td3":
+        dqn = SMALL["learners"]["car_0"] | {"algorithm": "dqn"}
+        changes["learners"] = {"car_0": {"dqn": dqn, "ppo": PPO, "lstm": LSTM}[algorithm]}
+    # Settings of one algorithm are none of another.
+    learners = changes.get("learners", SMALL["learners"])
+    chosen = Scenario.model_validate(merge(SMALL, changes) | {"learners": learners})
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
     tensors = networks(initial_tensors(chosen))
-    train(chosen, tmp_path, 1, tensors)
-    stale = next(iter(client_app._warm.values()))
-    elsewhere = Trainer(chosen, 0, RunDir(tmp_path).client(0))  # as another process would
-    elsewhere.train(1)
-    elsewhere.save()
-    assert not stale.is_current()
-    train(chosen, tmp_path, 2, tensors)
-    assert next(iter(client_app._warm.values())) is not stale
+    for server_round in (1, 2, 3, 4, 5):
+        client_app._warm.clear()
+        train(chosen, alone, server_round, tensors)
+    processes: list[OrderedDict[Path, Trainer]] = [OrderedDict(), OrderedDict()]
+    for server_round, process in zip((1, 2, 3, 4, 5), (0, 1, 1, 0, 1), strict=True):
+        monkeypatch.setattr(client_app, "_warm", processes[process])
+        before = list(processes[process].values())
+        train(chosen, shared, server_round, tensors)
+        assert not before or list(processes[process].values()) == before
+    assert same(saved(alone), saved(shared))
+    rows = [root / "clients/00/car_0.replay" for root in (alone, shared)]
+    if rows[0].exists():
+        assert rows[0].read_bytes() == rows[1].read_bytes()
 
 
 def test_a_round_asked_for_again_is_answered_the_same(tmp_path: Path) -> None:

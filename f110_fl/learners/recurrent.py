@@ -257,5 +257,6 @@ class Recurrent:
                     f"memory's {name} has shape {tuple(state[name].shape)}, "
                     f"expected {tuple(target.shape)}"
                 )
-        for name, target in targets.items():
-            target.copy_(state[name])
+        with torch.inference_mode():  # in which steps have made these
+            for name, target in targets.items():
+                target.copy_(state[name])
