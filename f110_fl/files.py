@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,22 +18,27 @@ if TYPE_CHECKING:  # torch takes a second to import, and writing text needs none
     from numpy.typing import NDArray
 
 
-def write_atomic(path: Path, data: bytes | str, *, sync_name: bool = True) -> None:
+def write_atomic(
+    path: Path, data: bytes | str | Sequence[bytes | memoryview], *, sync_name: bool = True
+) -> None:
     """Write a file so that readers, and a crash at any time, see the old one or the new one.
 
     Args:
         path: The file, in a folder that exists; what is there is replaced.
-        data: Its content; text is encoded as UTF-8.
+        data: Its content, or the parts of it; text is encoded as UTF-8.
         sync_name: Whether the name is to survive a power cut already now; otherwise it does
             after the next such write into the same folder.
 
     Raises:
         OSError: If it cannot be written; the old file is then untouched.
     """
+    if isinstance(data, str):
+        data = data.encode()
+    parts = [data] if isinstance(data, bytes) else data
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -131,15 +136,19 @@ def write_tensors(
     write_atomic(path, _with_metadata(save(arrays), metadata or {}), sync_name=sync_name)
 
 
-def _with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
-    """Put metadata into a safetensors file's header in sorted order (the library's is random)."""
+def _with_metadata(data: bytes, metadata: Mapping[str, str]) -> list[bytes | memoryview]:
+    """Put metadata into a safetensors file's header in sorted order (the library's is random).
+
+    Returns:
+        The file's parts: megabytes of tensors are not copied.
+    """
     if not metadata:
-        return data
+        return [data]
     start = 8 + int.from_bytes(data[:8], "little")
     header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(data[8:start])}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8 bytes
-    return len(text).to_bytes(8, "little") + text + data[start:]
+    return [len(text).to_bytes(8, "little"), text, memoryview(data)[start:]]
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

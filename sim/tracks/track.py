@@ -106,6 +106,9 @@ class Track:
         cos, sin = np.cos(origin[2]), np.sin(origin[2])
         line = np.empty((0, 2)) if centerline is None else np.array(centerline, dtype=np.float64)
         line.flags.writeable = False
+        if stated_widths is not None:
+            stated_widths = np.array(stated_widths)
+            stated_widths.flags.writeable = False
         return cls(
             name=name,
             distance=distance,
