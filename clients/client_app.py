@@ -8,6 +8,7 @@ only while it is what the directory holds.
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,12 +32,18 @@ MAX_WARM = 8
 _warm: OrderedDict[Path, Trainer] = OrderedDict()
 
 
+@lru_cache(maxsize=1)
+def _scenario(text: str) -> Scenario:
+    """Read a round's scenario, which is that of the round before."""
+    return parse_resolved(text)
+
+
 def private(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
     """Add local differential privacy, Flower's mod, to rounds whose scenario asks for it."""
     if message.metadata.message_type != MessageType.TRAIN:
         return call_next(message, context)
     order = message.content.config_records[exchange.CONFIG]
-    privacy = parse_resolved(str(order[exchange.SCENARIO])).federated.privacy
+    privacy = _scenario(str(order[exchange.SCENARIO])).federated.privacy
     if privacy is None or privacy.kind != "local":
         return call_next(message, context)
     mod = LocalDpMod(privacy.clipping_norm, privacy.sensitivity, privacy.epsilon, privacy.delta)
@@ -124,7 +131,7 @@ def evaluate(message: Message, context: Context) -> Message:
 
 def _ordered(order: ConfigRecord, context: Context) -> tuple[Trainer, RunDir]:
     """Return the client that an order is for, as its directory has it, and the run's directory."""
-    scenario = parse_resolved(str(order[exchange.SCENARIO]))
+    scenario = _scenario(str(order[exchange.SCENARIO]))
     if "seed" in context.node_config:  # a replica that was started by hand has its own
         own = {"seed": int(context.node_config["seed"]), "seeds": ()}
         scenario = scenario.model_copy(update=own)

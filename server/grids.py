@@ -11,7 +11,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
 POLL_SHARE: Final = 0.02  # of the wait so far, from one look for replies to the next
-POLL_RANGE: Final = (0.02, 1.0)  # s, of the same
+POLL_RANGE: Final = (0.005, 1.0)  # s, of the same
 AT_ONCE: Final = 32  # replies that are fetched together at most
 
 

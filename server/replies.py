@@ -90,15 +90,15 @@ def _arrays_fault(
         if tuple(array.shape) != tuple(wanted.shape) or array.dtype != wanted.dtype:
             return f"tensor {name!r} is {array.dtype}{list(array.shape)}"
         try:
-            value, reference = array.numpy(), wanted.numpy()
+            value = array.numpy()
         except (ValueError, EOFError, OSError):
             return f"tensor {name!r} cannot be read"
-        if value.shape != reference.shape or value.dtype != reference.dtype:
+        if value.shape != tuple(wanted.shape) or value.dtype != wanted.dtype:
             return f"tensor {name!r} is {value.dtype}{list(value.shape)}"
         if not np.isfinite(value).all():
             return f"tensor {name!r} is not finite"
         if max_update_norm is not None:
-            difference = value.astype(np.float64) - reference
+            difference = value.astype(np.float64) - wanted.numpy()
             squares += float(np.vdot(difference, difference))
     norm = math.sqrt(squares)
     if max_update_norm is not None and norm > max_update_norm:

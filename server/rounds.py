@@ -82,7 +82,7 @@ class RoundRecorder:
             return arrays
         path = self.rundir.client_tensors(number, client_id)
         tensors = {name: array.numpy() for name, array in arrays.items()}
-        write_tensors(path, tensors, sync_name=False)  # the global model follows into the folder
+        write_tensors(path, tensors, sync_name=False)  # metrics.json follows into the folder
         return stored(arrays, path)
 
     def complete(
@@ -98,7 +98,7 @@ class RoundRecorder:
         tensors = exchange.to_tensors(arrays)
         if self.scenario.federated.checkpoint_after_sync:
             path, metadata = self.rundir.global_tensors(number), checkpoint_metadata(self.scenario)
-            write_tensors(path, tensors | self.imposed, metadata)
+            write_tensors(path, tensors | self.imposed, metadata, sync_name=False)
         details = summary | {"by_client": {f"{k:02d}": v for k, v in by_client.items()}}
         text = json.dumps(details, indent=2, sort_keys=True)
         write_atomic(self.rundir.metrics(number), text + "\n")

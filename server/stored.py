@@ -20,7 +20,8 @@ class StoredArray(Array):
 
     Args:
         array: Has its type and shape.
-        path: The safetensors file.
+        path: The safetensors file. It is opened at each reading: one left open stays mapped, and
+            those of a round's clients together would take the memory that this is to save.
         name: The array's in it.
     """
 
