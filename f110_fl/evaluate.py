@@ -109,11 +109,13 @@ def _networks(names: Iterable[str]) -> list[str]:
 def _table(found: Mapping[str, Any]) -> Any:
     """Lay the report out, a row a car; scripted cars have no task: finishing is their success."""
     from rich.table import Table
+    from rich.text import Text
 
+    caption = Text("[low, high]: 95 % interval, %")  # brackets in plain texts are markup
     table = Table(
-        box=None, pad_edge=False, caption="[low, high]: 95 % interval", caption_justify="left"
+        box=None, pad_edge=False, collapse_padding=True, caption=caption, caption_justify="left"
     )
-    for name in ("car", "episodes", "success", "crash", "return", "laps", "lap time, s"):
+    for name in ("car", "episodes", "success", "crash", "return", "laps", "lap, s"):
         table.add_column(name, justify="right", no_wrap=True)
     for car, entry in found.items():
         success = "success" if "return" in entry else "finished"
@@ -122,7 +124,7 @@ def _table(found: Mapping[str, Any]) -> Any:
         table.add_row(
             car,
             str(entry["episodes"]),
-            *(f"{r['rate']:.1%} [{r['low']:.0%}, {r['high']:.0%}]" for r in rates),
+            *(f"{r['rate']:.1%} [{100 * r['low']:.0f}, {100 * r['high']:.0f}]" for r in rates),
             f"{returns['mean']:.1f} ± {returns['sd']:.1f}" if returns else "-",
             str(entry["laps"]),
             f"{laps['mean']:.2f} ± {laps['sd']:.2f}" if laps else "-",
