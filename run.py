@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -109,10 +108,10 @@ def simulate(root: Path, max_parallel: int) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0 done, 1 the run failed, 2 wrong input, 130 interrupted."""
     arguments = build_parser().parse_args(argv)
+    from f110_fl import interrupt
     from f110_fl.errors import UserError
 
-    # systemd, docker and batch systems ask for an end with SIGTERM: the same as Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupt.install()
     try:
         return _run(arguments)
     except UserError as error:

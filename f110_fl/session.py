@@ -8,6 +8,7 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any, Self
 
+from f110_fl import interrupt
 from f110_fl.monitor import Monitor, Sink
 from f110_fl.processes import Children
 from f110_fl.rundir import RunDir
@@ -60,6 +61,7 @@ class Session:
     def wait(self, child: BaseProcess, done: Callable[[], bool] = lambda: False) -> int | None:
         """Wait for a child, or until ``done()``; return its exit status, None if it runs on."""
         while child.is_alive() and not done():
+            interrupt.check()
             self.forward()
             child.join(POLL_INTERVAL)
         return child.exitcode
@@ -68,6 +70,7 @@ class Session:
         """Go on telling the sinks for a while, or until ``done()``."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and not done():
+            interrupt.check()
             self.forward()
             time.sleep(POLL_INTERVAL)
 
@@ -87,6 +90,7 @@ class Session:
         while waiting or running:
             while waiting and len(running) < max_parallel:
                 running.append(waiting.pop()())
+            interrupt.check()
             self.forward()
             running[0].join(POLL_INTERVAL)
             over = [child for child in running if not child.is_alive()]
