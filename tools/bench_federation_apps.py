@@ -24,7 +24,8 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
-from flwr.supercore.run import Run
+
+from server.grids import WrappedGrid
 
 PLAN: Final = "plan.json"  # in a run's directory: what a bare app is to do
 FOUND: Final = "stopwatch.json"  # in a run's directory: what was measured
@@ -32,7 +33,7 @@ STARTS: Final = "starts"  # in a run's directory: ages of ClientApp processes at
 ROOT: Final = "root"  # key of a training message's config: the run's directory
 
 
-class Stopwatch(Grid):
+class Stopwatch(WrappedGrid):
     """A grid that notes when rounds begin, and how large their messages are.
 
     A round begins when its training messages are handed over. It ends when the next one's are,
@@ -43,7 +44,7 @@ class Stopwatch(Grid):
     """
 
     def __init__(self, grid: Grid) -> None:
-        self._grid = grid
+        super().__init__(grid)
         self.marks: list[float] = []  # beginnings of rounds, and the end of the last, s
         self.sizes: dict[str, int] = {}
 
@@ -88,30 +89,6 @@ class Stopwatch(Grid):
         self.marks.append(time.monotonic())
         found = {"marks": self.marks, "server_peak_mib": peak_mib(), **self.sizes}
         (root / FOUND).write_text(json.dumps(found))
-
-    def get_node_ids(self) -> Iterable[int]:
-        """See Flower."""
-        return self._grid.get_node_ids()
-
-    def set_run(self, run: Run) -> None:
-        """See Flower."""
-        self._grid.set_run(run)
-
-    @property
-    def run(self) -> Run:
-        """See Flower."""
-        return self._grid.run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """See Flower."""
-        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
 
 
 def _sizes(content: RecordDict) -> tuple[int, int]:
