@@ -11,12 +11,16 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from f110_fl.overrides import add_arguments
 
 if TYPE_CHECKING:
+    from flwr.clientapp import ClientApp
+    from flwr.serverapp import ServerApp
+
     from f110_fl.session import Session
     from f110_fl.settle import Settled
 
@@ -80,29 +84,27 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def simulate(root: Path, max_parallel: int) -> None:
-    """Run the federation prepared in ``root`` in Flower's simulation."""
+    """Run the federation prepared in ``root`` with virtual clients on this machine."""
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Else Ray hides the GPU from clients, none of which reserves one: they share it.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    from flwr.simulation import run_simulation
-
-    from clients.client_app import app
+    from f110_fl import simulation
     from f110_fl.loading import parse_resolved
     from f110_fl.rundir import RunDir
-    from server.server_app import prepared
 
     scenario = parse_resolved(RunDir(root).config.read_text(encoding="utf-8"))
     clients = scenario.federated.clients
-    run_simulation(
-        server_app=prepared(root),
-        client_app=app,
-        num_supernodes=clients,
-        backend_config={
-            "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
-            "init_args": {"num_cpus": min(max_parallel, clients), "include_dashboard": False},
-        },
-    )
+    simulation.simulate(partial(_server_app, root), _client_app, clients, max_parallel)
+
+
+def _server_app(root: Path) -> ServerApp:
+    from server.server_app import prepared
+
+    return prepared(root)
+
+
+def _client_app() -> ClientApp:
+    from clients.client_app import app
+
+    return app
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -37,7 +37,7 @@ def main(grid: Grid, context: Context) -> None:
     prepared_root = str(context.run_config["prepared-root"])
     if prepared_root:
         with _failure_announced():
-            run_prepared(grid, Path(prepared_root))
+            run_prepared(Streaming(grid), Path(prepared_root))
         return
     if context.run_config["submitted"] or context.run_config["submitted-resume"]:
         run_submitted(grid, context.run_config)
@@ -78,7 +78,7 @@ def run_submitted(grid: Grid, run_config: Mapping[str, Any]) -> None:
                     "rounds": completed_rounds(rundir),
                 },
             )
-            run_prepared(grid, rundir.root, announce.announce)
+            run_prepared(Streaming(grid), rundir.root, announce.announce)
 
 
 @contextmanager
@@ -109,7 +109,7 @@ def run_prepared(grid: Grid, root: Path, tell: Tell = silent) -> None:
     Raises:
         UserError: If too few clients connect in time.
     """
-    grid, rundir = Streaming(grid), RunDir(root)
+    rundir = RunDir(root)
     # A killed run's server lives on until it notices; two must not write here. The lock ends with
     # this process, however it ends, which tells the host of a deployment.
     with locked(rundir.server_lock, wait=True):

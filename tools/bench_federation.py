@@ -43,7 +43,6 @@ from f110_fl.session import Session
 
 if TYPE_CHECKING:
     from flwr.clientapp import ClientApp
-    from flwr.serverapp import ServerApp
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
 Result = dict[str, Any]
@@ -102,35 +101,38 @@ def settle(arguments: argparse.Namespace) -> Scenario:
 # ------------------------------------------------------------------ one run
 
 
-def simulate(server: ServerApp, client: ClientApp, clients: int, parallel: int) -> None:
-    """Run two apps in Flower's simulation, as run.py does."""
+def simulate_own(root: Path, clients: int, parallel: int) -> None:
+    """Simulate ours, as run.py does, in a process of its own."""
+    from functools import partial
+
+    from bench_federation_apps import own_server
+
+    from f110_fl.simulation import simulate
+
+    simulate(partial(own_server, root), plain_client, clients, parallel)
+
+
+def plain_client() -> ClientApp:
+    """Return our ClientApp as it is."""
+    from clients.client_app import app
+
+    return app
+
+
+def simulate_bare(root: Path, clients: int, parallel: int) -> None:
+    """Run the bare app in Flower's own simulation, in a process of its own."""
+    from bench_federation_apps import bare_client, bare_server
     from flwr.simulation import run_simulation
 
     run_simulation(
-        server_app=server,
-        client_app=client,
+        server_app=bare_server(root),
+        client_app=bare_client(),
         num_supernodes=clients,
         backend_config={
             "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
             "init_args": {"num_cpus": min(parallel, clients), "include_dashboard": False},
         },
     )
-
-
-def simulate_own(root: Path, clients: int, parallel: int) -> None:
-    """Simulate ours, in a process of its own."""
-    from bench_federation_apps import own_server
-
-    from clients.client_app import app
-
-    simulate(own_server(root), app, clients, parallel)
-
-
-def simulate_bare(root: Path, clients: int, parallel: int) -> None:
-    """Simulate the bare app, in a process of its own."""
-    from bench_federation_apps import bare_client, bare_server
-
-    simulate(bare_server(root), bare_client(), clients, parallel)
 
 
 def bundle(folder: Path, *, own: bool) -> Path:

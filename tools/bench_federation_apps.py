@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
-from server.grids import WrappedGrid
+from server.grids import Streaming, WrappedGrid
 
 PLAN: Final = "plan.json"  # in a run's directory: what a bare app is to do
 FOUND: Final = "stopwatch.json"  # in a run's directory: what was measured
@@ -54,22 +54,18 @@ class Stopwatch(WrappedGrid):
             self.marks.append(time.monotonic())
         return messages
 
-    def _weigh(self, name: str, messages: Iterable[Message]) -> list[Message]:
-        """Measure one message of the first round, which is not timed."""
-        messages = list(messages)
+    def _weigh(self, name: str, messages: Iterable[Message]) -> Iterator[Message]:
+        """Pass messages on; measure one of the first round, which is not timed."""
         for message in messages:
-            if name in self.sizes or not message.has_content():
-                break
-            if message.content.array_records:
+            known = name in self.sizes or not message.has_content()
+            if not known and message.content.array_records:
                 self.sizes[name], self.sizes["tensor_bytes"] = _sizes(message.content)
-        return messages
+            yield message
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """See Flower."""
-        messages = self._note(messages)
-        numbers = self._grid.push_messages(messages)
-        self._weigh("bytes_to_client", messages)
-        return numbers
+        messages = list(self._weigh("bytes_to_client", self._note(messages)))
+        return self._grid.push_messages(messages)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """See Flower."""
@@ -79,9 +75,8 @@ class Stopwatch(WrappedGrid):
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
         """See Flower."""
-        messages = self._note(messages)
+        messages = list(self._weigh("bytes_to_client", self._note(messages)))
         replies = self._grid.send_and_receive(messages, timeout=timeout)
-        self._weigh("bytes_to_client", messages)
         return self._weigh("bytes_per_client", replies)
 
     def finish(self, root: Path) -> None:
@@ -127,7 +122,7 @@ def own_server(root: Path | None = None) -> ServerApp:
 
         directory = root or _prepared_root(context)
         watch = Stopwatch(grid)
-        run_prepared(watch, directory)
+        run_prepared(watch if root is not None else Streaming(watch), directory)
         watch.finish(directory)
 
     return server

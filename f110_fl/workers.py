@@ -1,0 +1,124 @@
+"""Processes that run the clients' Flower app, one message at a time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Final
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.common.constant import NUM_PARTITIONS_KEY, PARTITION_ID_KEY, ErrorCode
+
+STOP_GRACE: Final = 5.0  # s that a worker has to end when nothing more is to come
+# What clients need, imported once: workers are forked from a process with a single thread that has
+# done so, and the first is ready as soon as a fresh interpreter would be.
+PRELOADED: Final = ("clients.client_app", "f110_fl.trainer")
+
+MakeClientApp = Callable[[], ClientApp]
+
+
+class WorkerError(RuntimeError):
+    """A worker ended before it could be given anything to do."""
+
+
+class Worker:
+    """A process that answers messages; it ends with this process, however that ends.
+
+    Args:
+        client_app: Returns the clients' app; a function of a module, called in the worker.
+        clients: How many clients the federation has.
+
+    Raises:
+        WorkerError: If it cannot start.
+    """
+
+    def __init__(self, client_app: MakeClientApp, clients: int) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(list(PRELOADED))
+        self._pipe, remote = context.Pipe()
+        self._process = context.Process(
+            target=_work, args=(remote, client_app, clients), daemon=True
+        )
+        self._process.start()
+        remote.close()
+        try:
+            self._pipe.recv()
+        except (EOFError, OSError):
+            raise WorkerError(f"a worker could not start: {self._ending()}") from None
+
+    def answer(self, message: Message) -> Message:
+        """Have a client deal with a message, and return its reply, an error if there is none.
+
+        Raises:
+            BrokenPipeError: If the process has ended, and how; the message is then lost.
+        """
+        try:
+            self._pipe.send(message)
+            reply: Message = self._pipe.recv()
+        except (EOFError, OSError):
+            raise BrokenPipeError(self._ending()) from None
+        return reply
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """End the process, which is idle."""
+        self._pipe.close()
+        self._process.join(STOP_GRACE)
+        self._process.kill()
+        self._process.join()
+
+    def _ending(self) -> str:
+        """Return in words how the process ended."""
+        self._process.join(STOP_GRACE)
+        status = self._process.exitcode
+        if status is not None and status < 0:
+            return f"ended by {signal.Signals(-status).name}"
+        return f"ended with exit status {status}"
+
+
+def _work(pipe: Connection, make_app: MakeClientApp, clients: int) -> None:
+    """Answer messages until no more can come."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, who closes the pipe
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    app = make_app()
+    contexts: dict[int, Context] = {}
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        pipe.send(None)  # ready
+        while True:
+            message: Message = pipe.recv()
+            node = message.metadata.dst_node_id
+            if node not in contexts:
+                contexts[node] = _context(message.metadata.run_id, node, clients)
+            pipe.send(_answer(app, message, contexts[node]))
+
+
+def _context(run_id: int, node: int, clients: int) -> Context:
+    config = {PARTITION_ID_KEY: node - 1, NUM_PARTITIONS_KEY: clients}
+    return Context(run_id, node, config, RecordDict(), {})
+
+
+def _answer(app: ClientApp, message: Message, context: Context) -> Message:
+    try:
+        return app(message, context)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it costs one client one round
+        traceback.print_exc()
+        reason = f"{type(error).__name__}: {error}"
+        return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of who started this process, and follow it at once, even at work."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os.kill(os.getpid(), signal.SIGKILL)
