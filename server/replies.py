@@ -90,7 +90,7 @@ def _arrays_fault(
         if tuple(array.shape) != tuple(wanted.shape) or array.dtype != wanted.dtype:
             return f"tensor {name!r} is {array.dtype}{list(array.shape)}"
         try:
-            value = array.numpy()
+            value = exchange.value(array)
         except (ValueError, EOFError, OSError):
             return f"tensor {name!r} cannot be read"
         if value.shape != tuple(wanted.shape) or value.dtype != wanted.dtype:
@@ -98,7 +98,7 @@ def _arrays_fault(
         if not np.isfinite(value).all():
             return f"tensor {name!r} is not finite"
         if max_update_norm is not None:
-            difference = value.astype(np.float64) - wanted.numpy()
+            difference = value.astype(np.float64) - exchange.value(wanted)
             squares += float(np.vdot(difference, difference))
     norm = math.sqrt(squares)
     if max_update_norm is not None and norm > max_update_norm:

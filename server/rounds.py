@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,9 @@ class RoundRecorder:
         self.rundir = rundir
         self.imposed = dict(imposed)
         self._tell = tell
+        # While one reply is written, the next is received; so at most two are in memory.
+        self._writer = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
         self.resumed_from = 0
         if rundir.server.exists():
             summary = json.loads(read_metadata(rundir.server)["summary"])
@@ -81,9 +85,21 @@ class RoundRecorder:
         if not self.scenario.federated.checkpoint_after_sync:
             return arrays
         path = self.rundir.client_tensors(number, client_id)
-        tensors = {name: array.numpy() for name, array in arrays.items()}
-        write_tensors(path, tensors, sync_name=False)  # metrics.json follows into the folder
+        tensors = {name: exchange.value(array) for name, array in arrays.items()}
+        self.written()
+        # metrics.json follows into the folder
+        self._writing = self._writer.submit(write_tensors, path, tensors, sync_name=False)
         return stored(arrays, path)
+
+    def written(self) -> None:
+        """Wait until what was kept is in its files.
+
+        Raises:
+            OSError: If one of them could not be written.
+        """
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
 
     def complete(
         self,

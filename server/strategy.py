@@ -136,6 +136,7 @@ class FederatedStrategy(Strategy):
             lambda content: fault(content, self._global, max_steps, limit),
             partial(self._keep, number),
         )
+        self.recorder.written()
         self._answered = tuple(accepted)
         for client_id, reason in dropped.items():
             log.warning("Round %d goes on without client %d: %s", number, client_id, reason)
