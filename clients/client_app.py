@@ -156,9 +156,19 @@ def _open(scenario: Scenario, client_id: int, rundir: RunDir) -> Trainer:
 
     directory = rundir.client(client_id)
     trainer = _warm.pop(directory, None)
-    if trainer is None or trainer.scenario != scenario or not rundir.state(client_id).exists():
+    if not rundir.state(client_id).exists():
         return Trainer(scenario, client_id, directory)
-    if not trainer.is_current():  # another actor has served the client since
+    if trainer is None and len(_warm) == MAX_WARM:  # whose turn it is to go may be of use
+        trainer = _warm.popitem(last=False)[1]
+    if (
+        trainer is None
+        or trainer.scenario != scenario
+        or trainer.own != scenario.for_client(client_id)
+    ):
+        return Trainer(scenario, client_id, directory)
+    if trainer.directory != directory:
+        trainer.become(client_id, directory)
+    elif not trainer.is_current():  # another process has served the client since
         trainer.reload()
     return trainer
 

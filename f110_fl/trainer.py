@@ -53,10 +53,7 @@ class Trainer:
         directory.mkdir(parents=True, exist_ok=True)
         self.scenario = scenario
         self.own = scenario.for_client(client_id)
-        self.client_id = client_id
-        self.directory = directory
-        self.seed = scenario.seeds[client_id] if scenario.seeds else scenario.seed
-        self.progress = Progress()
+        self._settle(client_id, directory)
         race = Race(self.own.env, num_envs=scenario.collect.workers, num_threads=scenario.threads)
         checkpoint.check(directory / STATE, scenario, len(race.observation_low))
         self._collector = Collector(race, scenario.collect.prefetch)
@@ -67,10 +64,17 @@ class Trainer:
             self._curriculum = Curriculum(scenario.curriculum, self.own.env)
         seed = partial(stream, self.seed, Use.LEARNER, client_id)
         self.learners = make_learners(scenario, race, seed, directory, scenario.device)
+        self.reload()
+
+    def _settle(self, client_id: int, directory: Path) -> None:
+        """Note which client this is."""
+        self.client_id = client_id
+        self.directory = directory
+        self.seed = self.scenario.seeds[client_id] if self.scenario.seeds else self.scenario.seed
+        self.progress = Progress()
         self._episodes_path = directory / EPISODES
         self._state_path = directory / STATE
         self._signature: tuple[int, int, int] | None = None
-        self.reload()
 
     # ------------------------------------------------------------------ persistence
 
@@ -105,6 +109,25 @@ class Trainer:
         trim_episodes(self.directory)
         if self._curriculum is not None:
             self._curriculum.apply(self._collector.race)
+
+    def become(self, client_id: int, directory: Path) -> None:
+        """Go on as another client of the same settings, from its directory's state.
+
+        Environments, networks and buffers are kept, which is most of what opening a client takes;
+        what is in them comes from the state, as in `reload`, which this is in all else.
+
+        Args:
+            client_id: The client, with a state in its directory.
+            directory: The client's.
+
+        Raises:
+            UserError: If its state is not of this program's format and these learners.
+        """
+        checkpoint.check(directory / STATE, self.scenario, len(self._collector.race.observation_low))
+        self._settle(client_id, directory)
+        for agent, learner in self.learners.items():
+            learner.move(directory / f"{agent}.replay")
+        self.reload()
 
     def _load(self) -> None:
         tensors = read_tensors(self._state_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -146,6 +147,10 @@ class Learner(Protocol):
         Raises:
             ValueError: If an entry is missing or does not fit this learner or its files.
         """
+        ...
+
+    def move(self, replay_path: Path) -> None:
+        """Keep experience in another file, of the same layout; `load_local_state` must follow."""
         ...
 
     def write_journal(self) -> None:

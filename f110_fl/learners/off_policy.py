@@ -245,6 +245,10 @@ class OffPolicyLearner(ABC):
     def _parts(self) -> dict[str, NStep | Normaliser | ReplayBuffer]:
         return {"n_step": self._n_step, "normaliser": self.normaliser, "replay": self.replay}
 
+    def move(self, replay_path: Path) -> None:
+        """Keep experience in another file; see ``Learner``."""
+        self.replay.move(replay_path)
+
     def write_journal(self) -> None:
         """First step of a commit; see ``Learner`` and ``ReplayBuffer``."""
         self.replay.write_journal()

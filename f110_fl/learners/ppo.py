@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -309,6 +310,9 @@ class PPO:
 
     def _parts(self) -> dict[str, Rollout | Normaliser | FeedForward | Recurrent]:
         return {"rollout": self.rollout, "normaliser": self.normaliser, "model": self._model}
+
+    def move(self, replay_path: Path) -> None:
+        """Do nothing: ``local_state`` leaves nothing out."""
 
     def write_journal(self) -> None:
         """Do nothing: ``local_state`` leaves nothing out."""

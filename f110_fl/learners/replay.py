@@ -259,6 +259,10 @@ class ReplayBuffer:
         if self._path is not None:
             self._recover(self._path)
 
+    def move(self, path: Path) -> None:
+        """Use another file, of the same layout; `load_local_state` must follow."""
+        self._path = path
+
     def write_journal(self) -> None:
         """Step (a) of a commit: make the rows added since the last one durable.
 
