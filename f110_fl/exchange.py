@@ -55,20 +55,23 @@ def to_tensors(arrays: ArrayRecord) -> dict[str, torch.Tensor]:
 def value(array: Array) -> NDArray[Any]:
     """Return what an array holds, as a read-only view of its bytes where that is possible.
 
-    Flower's own ``Array.numpy`` parses each array's header as Python source and copies the rest:
+    Flower's own ``Array.numpy`` parses each header as Python source and copies what follows:
     0.1 ms an array, several times a message.
 
     Raises:
         ValueError: If its bytes are not those of an array without Python objects.
     """
-    data = array.data
-    if data[: len(_PLAIN)] != _PLAIN:
-        return array.numpy()
+    try:
+        return _view(array.data) if array.data[: len(_PLAIN)] == _PLAIN else array.numpy()
+    except Exception as error:  # of several kinds: a header is parsed as Python source
+        raise ValueError(f"not an array: {error}") from error
+
+
+def _view(data: bytes) -> NDArray[Any]:
     start = len(_PLAIN) + 2 + int.from_bytes(data[len(_PLAIN) : len(_PLAIN) + 2], "little")
     shape, fortran_order, dtype = _header(data[len(_PLAIN) : start])
-    if fortran_order or dtype.hasobject:
-        return array.numpy()
-    return np.frombuffer(data, dtype, math.prod(shape), start).reshape(shape)
+    flat = np.frombuffer(data, dtype, math.prod(shape), start)  # refuses Python objects
+    return flat.reshape(shape, order="F" if fortran_order else "C")
 
 
 @lru_cache(maxsize=1024)  # a round's messages have the same few headers, again and again

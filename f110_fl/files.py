@@ -143,11 +143,8 @@ def write_tensors(
         arrays[name] = np.asarray(array, order="C")
     # The widest types first, so that every tensor is aligned; the library does the same.
     arrays = dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize))
-    parts = [
-        _header(arrays, metadata or {}),
-        *(a.reshape(-1).view(np.uint8) for a in arrays.values()),
-    ]
-    write_atomic(path, [memoryview(part) for part in parts], sync_name=sync_name)
+    parts = (array.reshape(-1).view(np.uint8).data for array in arrays.values())
+    write_atomic(path, [_header(arrays, metadata or {}), *parts], sync_name=sync_name)
 
 
 def _header(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> bytes:

@@ -68,8 +68,8 @@ class _Order:
 class LocalGrid(Grid):
     """Flower's grid over worker processes of this machine; client k is node k + 1.
 
-    A client's messages are dealt with one after the other. A worker that has nothing to do takes
-    the next message of a client that it had before, else of any.
+    A client's messages are dealt with one after the other, by the worker that it was given to last
+    or, while that is at work, by one that has nothing to do.
 
     Args:
         client_app: See `simulate`.
@@ -214,7 +214,7 @@ class LocalGrid(Grid):
                     worker.close()
                     if self._closed:  # it was killed for that
                         return
-                    log.warning("A worker is replaced: it %s", error)  # noqa: TRY400
+                    log.warning("A worker is replaced: it %s", error)
                     self._done(order, _error(order, f"its worker {error}"))
                     worker = self._start(index)
             worker.close()
@@ -235,15 +235,28 @@ class LocalGrid(Grid):
         """Wait for something that a worker can do; None when the grid is closed."""
         with self._changed:
             while not self._closed:
-                ready = [order for order in self._orders if order.node not in self._busy]
-                if ready:
-                    own = (order for order in ready if self._last.get(order.node) == index)
-                    order = next(own, ready[0])
+                order = self._choose(index)
+                if order is not None:
                     self._orders.remove(order)
                     self._busy[order.node] = self._last[order.node] = index
+                    self._changed.notify_all()  # the others may take what else was this one's
                     return order
                 self._changed.wait()
         return None
+
+    def _choose(self, index: int) -> _Order | None:
+        """Return the first message of a client that this worker has, or that nobody else will."""
+        at_work = set(self._busy.values())
+        found = None
+        for order in self._orders:
+            owner = self._last.get(order.node)
+            if order.node in self._busy:
+                continue
+            if owner == index:
+                return order
+            if found is None and (owner is None or owner in at_work):
+                found = order
+        return found
 
     def _done(self, order: _Order, reply: Message) -> None:
         with self._changed:

@@ -123,7 +123,8 @@ class Trainer:
         Raises:
             UserError: If its state is not of this program's format and these learners.
         """
-        checkpoint.check(directory / STATE, self.scenario, len(self._collector.race.observation_low))
+        size = len(self._collector.race.observation_low)
+        checkpoint.check(directory / STATE, self.scenario, size)
         self._settle(client_id, directory)
         for agent, learner in self.learners.items():
             learner.move(directory / f"{agent}.replay")

@@ -12,7 +12,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Final
 
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import Context, Error, Message, RecordDict, UserConfig
 from flwr.clientapp import ClientApp
 from flwr.common.constant import NUM_PARTITIONS_KEY, PARTITION_ID_KEY, ErrorCode
 
@@ -103,14 +103,14 @@ def _work(pipe: Connection, make_app: MakeClientApp, clients: int) -> None:
 
 
 def _context(run_id: int, node: int, clients: int) -> Context:
-    config = {PARTITION_ID_KEY: node - 1, NUM_PARTITIONS_KEY: clients}
+    config: UserConfig = {PARTITION_ID_KEY: node - 1, NUM_PARTITIONS_KEY: clients}
     return Context(run_id, node, config, RecordDict(), {})
 
 
 def _answer(app: ClientApp, message: Message, context: Context) -> Message:
     try:
         return app(message, context)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it costs one client one round
+    except Exception as error:
         traceback.print_exc()
         reason = f"{type(error).__name__}: {error}"
         return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)

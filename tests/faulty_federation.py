@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.simulation import run_simulation
 
 from clients.client_app import identify
 from f110_fl import exchange
+from f110_fl.simulation import simulate
 from server.server_app import prepared
 
 Values = dict[str, np.ndarray]
@@ -81,13 +81,10 @@ def train(message: Message, context: Context) -> Message:
     return Message(content, reply_to=message)
 
 
+def client_app() -> ClientApp:
+    return app
+
+
 if __name__ == "__main__":
-    run_simulation(
-        server_app=prepared(Path(sys.argv[1])),
-        client_app=app,
-        num_supernodes=2 + len(FAULTS),
-        backend_config={
-            "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
-            "init_args": {"num_cpus": 1, "include_dashboard": False},
-        },
-    )
+    root = Path(sys.argv[1])
+    simulate(lambda: prepared(root), client_app, 2 + len(FAULTS), 1)

@@ -66,7 +66,7 @@ def test_two_clients_and_one_round_beside_a_bare_flower_app(
     for name, ratio in found["ratio"].items():
         assert ratio == pytest.approx(found[name] / found["peer"][name], rel=0.01, abs=1e-3)
     assert all(len(rounds) == 2 for rounds in found["memory_mib"].values())
-    assert {"actor", "child", "all"} <= set(found["memory_mib"])
+    assert {"worker", "child", "all"} <= set(found["memory_mib"])
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,17 +128,29 @@ LSTM = PPO | {"lstm": {"units": 8, "sequence": 8}}
 STAGES = {"agent": "car_0", "window": 1, "patience": 1, "stages": [{"difficulty": 0.5}, {}]}
 
 
-@pytest.mark.parametrize("algorithm", ["td3", "dqn", "ppo", "lstm"])
+TD3 = SMALL["learners"]["car_0"]
+LEARNERS = {
+    "td3": TD3,
+    "sac": TD3 | {"algorithm": "sac"},
+    "dqn": TD3 | {"algorithm": "dqn"},
+    "ppo": PPO,
+    "lstm": LSTM,
+}
+
+
+def learning(algorithm: str, **federated: Any) -> Scenario:
+    """A scenario with as much as possible that a client has to keep."""
+    changes = {"env": {"max_steps": 60}, "curriculum": STAGES, "federated": federated}
+    # Settings of one algorithm are none of another.
+    learners = {"car_0": LEARNERS[algorithm]}
+    return Scenario.model_validate(merge(SMALL, changes) | {"learners": learners})
+
+
+@pytest.mark.parametrize("algorithm", LEARNERS)
 def test_a_client_that_another_process_served_is_brought_up_to_date(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str
 ) -> None:
-    changes: dict[str, Any] = {"env": {"max_steps": 60}, "curriculum": STAGES}
-    if algorithm != "td3":
-        dqn = SMALL["learners"]["car_0"] | {"algorithm": "dqn"}
-        changes["learners"] = {"car_0": {"dqn": dqn, "ppo": PPO, "lstm": LSTM}[algorithm]}
-    # Settings of one algorithm are none of another.
-    learners = changes.get("learners", SMALL["learners"])
-    chosen = Scenario.model_validate(merge(SMALL, changes) | {"learners": learners})
+    chosen = learning(algorithm)
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     tensors = networks(initial_tensors(chosen))
     for server_round in (1, 2, 3, 4, 5):
@@ -153,6 +166,53 @@ def test_a_client_that_another_process_served_is_brought_up_to_date(
     rows = [root / "clients/00/car_0.replay" for root in (alone, shared)]
     if rows[0].exists():
         assert rows[0].read_bytes() == rows[1].read_bytes()
+
+
+def replays(root: Path) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(root.glob("clients/*/*.replay"))]
+
+
+@pytest.mark.parametrize("algorithm", LEARNERS)
+def test_a_client_that_is_opened_in_the_place_of_another_is_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str
+) -> None:
+    """With more clients than are kept warm; one trains more often, so they differ in all."""
+    chosen = learning(algorithm, clients=3)
+    asked = [(1, 0), (1, 1), (1, 2), (2, 0), (3, 0), (2, 1), (4, 0), (2, 2), (3, 1), (5, 0)]
+    tensors = networks(initial_tensors(chosen))
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    for server_round, client_id in asked:
+        client_app._warm.clear()
+        train(chosen, alone, server_round, tensors, client_id)
+    client_app._warm.clear()
+    monkeypatch.setattr(client_app, "MAX_WARM", 1)
+    opened = set()
+    for server_round, client_id in asked:
+        train(chosen, shared, server_round, tensors, client_id)
+        opened |= set(client_app._warm.values())
+    assert len(opened) == 3  # one for each client's first round; all others moved in
+    for client_id in range(3):
+        assert same(saved(alone, client_id), saved(shared, client_id))
+    assert replays(alone) == replays(shared)
+    logs = [
+        [json.loads(line)["returns"] for line in path.read_text().splitlines()]
+        for root in (alone, shared)
+        for path in sorted(root.glob("clients/*/episodes.jsonl"))
+    ]
+    assert logs[:3] == logs[3:]
+
+
+def test_a_client_with_other_settings_is_opened_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = scenario(federated={"vary": {"env.max_steps": [30, 40]}})
+    monkeypatch.setattr(client_app, "MAX_WARM", 1)
+    tensors = networks(initial_tensors(chosen))
+    for server_round in (1, 2):
+        for client_id, steps in ((0, 30), (1, 40)):
+            train(chosen, tmp_path, server_round, tensors, client_id)
+            (trainer,) = client_app._warm.values()
+            assert trainer.own.env.max_steps == steps
 
 
 def test_a_round_asked_for_again_is_answered_the_same(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Clients that answer with nonsense in a real Flower simulation cost only themselves a round."""
+"""Clients that answer with nonsense in a real simulation cost only themselves a round."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save
 
 from f110_fl.errors import UserError
 from f110_fl.files import (
@@ -134,6 +135,27 @@ def test_other_processes_write_the_same_bytes(tmp_path):
             cwd=Path(__file__).parents[1],
         )
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_tensors_lie_as_the_library_lays_them(tmp_path):
+    """With at most one text, whose order the library cannot change."""
+    rng = np.random.default_rng(0)
+    arrays = {
+        "b/ü": rng.integers(0, 9, (3, 1)).astype(np.int64),
+        "flag": np.array([True, False, True]),
+        "a": rng.standard_normal((2, 5)).astype(np.float32),
+        "half": np.full((), 0.5, np.float16),
+        "none": np.zeros((0, 4), np.float32),
+    }
+    for metadata in ({}, {"k": 'a "text"\n'}):
+        write_tensors(tmp_path / "x", arrays, metadata)
+        assert (tmp_path / "x").read_bytes() == save(arrays, metadata or None)
+
+
+def test_a_type_that_has_no_place_in_a_file(tmp_path):
+    with pytest.raises(TypeError, match="'z' has type complex128"):
+        write_tensors(tmp_path / "x", {"z": np.ones(2, complex)})
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("read", [read_tensors, read_metadata])

@@ -169,6 +169,18 @@ def test_unusable_replies_cost_their_senders_the_round(tmp_path: Path) -> None:
     assert "out of memory" in dropped["1"]
 
 
+def test_bytes_that_are_no_array_cost_their_sender_the_round(tmp_path: Path) -> None:
+    """A header is Python source, on which Python's own parser may give up."""
+    server = strategy(tmp_path)
+    asked = ask(server)
+    spoilt = answer(asked[0], 100.0)
+    array = spoilt.content.array_records[exchange.ARRAYS][NAME]
+    array.data = array.data.replace(b"False", b"open(")
+    np.testing.assert_allclose(average(server, [spoilt, answer(asked[2], 5.0)]), 5.0)
+    dropped = json.loads((tmp_path / "rounds.jsonl").read_text())["dropped"]
+    assert dropped["0"] == f"tensor {NAME!r} cannot be read"
+
+
 @pytest.mark.parametrize("usable", [0, 1])
 def test_a_round_with_too_few_usable_replies_fails(tmp_path: Path, usable: int) -> None:
     server = strategy(tmp_path, min_clients=usable + 1)

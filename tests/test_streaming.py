@@ -123,7 +123,7 @@ def test_flowers_mean_is_the_same_from_files_and_from_memory(tmp_path: Path, kep
     np.testing.assert_array_equal(arrays[NAME].numpy(), expected.astype(np.float32))
 
 
-def test_a_server_holds_one_reply_at_a_time(tmp_path: Path) -> None:
+def test_a_server_holds_two_replies_at_most(tmp_path: Path) -> None:
     server = strategy(tmp_path)
     asked = {client: sent(message) for client, message in ask(server).items()}
     held: list[weakref.ref[ArrayRecord]] = []
@@ -135,7 +135,8 @@ def test_a_server_holds_one_reply_at_a_time(tmp_path: Path) -> None:
             yield reply
             del reply
             gc.collect()
-            assert [record() is None for record in held] == [True] * len(held)
+            gone = [record() is None for record in held]
+            assert all(gone[:-1])  # the last may still be on its way into its file
 
     arrays, _ = server.aggregate_train(1, replies())
     assert arrays is not None

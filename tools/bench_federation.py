@@ -8,11 +8,12 @@ round ends when the next one's messages go out; a first one warms up and is not 
 
 bytes_per_client and bytes_to_client are one training message's, every object that Flower sends
 for it; tensor_bytes is what the shared tensors alone take. server_peak_mib is the largest
-resident memory of the process with the ServerApp: in a simulation, Ray's driver. client_start_s,
-deployed only, is how old a ClientApp's process is when training starts, of the last rounds.
+resident memory of the process with the ServerApp. client_start_s, deployed only, is how old a
+ClientApp's process is when training starts, of the last rounds.
 
 ``--peer`` runs a bare Flower app in turns with ours: Flower's FedAvg, and a ClientApp that sends
-back what it got, which has the names, shapes and types that ours has. Ratios are medians too.
+back what it got, which has the names, shapes and types that ours has. Simulated, it runs in
+Flower's own runtime, ours as run.py runs it. Ratios are medians too.
 """
 
 from __future__ import annotations

@@ -191,7 +191,9 @@ def drive(chosen: Scenario, rundir: RunDir) -> tuple[float, float]:
 
 def compare(arguments: argparse.Namespace, directory: Path) -> list[dict[str, Any]]:
     """Return a row for each seed and federation, after running them all."""
-    from flwr.simulation import run_simulation
+    from functools import partial
+
+    from f110_fl.simulation import simulate
 
     runs = {
         (seed, federation): (
@@ -202,15 +204,9 @@ def compare(arguments: argparse.Namespace, directory: Path) -> list[dict[str, An
         for federation in (HONEST, *arguments.strategies)
     }
     check_environment(next(iter(runs.values()))[0])  # and compile the kernels once
-    run_simulation(
-        server_app=server_app(list(runs.values())),
-        client_app=hostile_app(arguments.norm),
-        num_supernodes=arguments.clients,
-        backend_config={
-            "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
-            "init_args": {"num_cpus": arguments.max_parallel, "include_dashboard": False},
-        },
-    )
+    server = partial(server_app, list(runs.values()))
+    client = partial(hostile_app, arguments.norm)
+    simulate(server, client, arguments.clients, arguments.max_parallel)
     rows: list[dict[str, Any]] = []
     for (seed, federation), run in runs.items():
         mean, crashes = drive(*run)
@@ -236,7 +232,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     os.environ.update(KERNEL_CACHE)
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     with tempfile.TemporaryDirectory(prefix="hostile_clients-") as directory:
         rows = compare(arguments, Path(directory))
     print(json.dumps(rows) if arguments.json else table(rows))  # noqa: T201

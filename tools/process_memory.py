@@ -13,15 +13,12 @@ from typing import Final, NamedTuple, Self
 INTERVAL: Final = 0.25  # s between samples
 # What a process is, by the first of these that its command line contains.
 ROLES: Final = {
-    "ClientAppActor": "actor",
-    "ray::": "ray worker",
-    "raylet": "raylet",
-    "gcs_server": "gcs_server",
+    "multiprocessing.forkserver": "worker",  # of a simulation, and what they are forked from
     "flwr-clientapp": "ClientApp",
     "flwr-serverapp": "ServerApp",
     "flower-supernode": "SuperNode",
     "flower-superlink": "SuperLink",
-    "spawn_main": "child",  # of the program: in a simulation, Ray's driver with the ServerApp
+    "spawn_main": "child",  # of the program: in a simulation, with the ServerApp
 }
 
 

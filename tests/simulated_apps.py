@@ -1,0 +1,50 @@
+"""Client apps for tests of the simulation; workers find them by their names."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+POLL = 0.01  # s
+
+
+def obedient() -> ClientApp:
+    """An app that does what it is told, and tells who did it, and when."""
+    app = ClientApp()
+
+    @app.query()
+    def _query(message: Message, context: Context) -> Message:
+        begin = time.monotonic()
+        order = message.content.config_records["config"]
+        note = Path(str(order.get("note", os.devnull)))
+        with note.open("a", encoding="ascii") as file:
+            file.write(f"{os.getpid()}\n")
+        match order["do"]:
+            case "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "raise":
+                raise RuntimeError("the disk is full")
+            case "wait":
+                while not Path(str(order["for"])).exists():
+                    time.sleep(POLL)
+        told = ConfigRecord(
+            {
+                "pid": os.getpid(),
+                "begin": begin,
+                "end": time.monotonic(),
+                "partition": int(context.node_config["partition-id"]),
+                "partitions": int(context.node_config["num-partitions"]),
+            }
+        )
+        return Message(RecordDict({"config": told}), reply_to=message)
+
+    return app
+
+
+def broken() -> ClientApp:
+    raise ImportError("no such app")
