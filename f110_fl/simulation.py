@@ -24,7 +24,8 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from f110_fl.workers import MakeClientApp, Worker, WorkerError
+from f110_fl import workers
+from f110_fl.workers import MakeClientApp, Worker
 
 log = logging.getLogger("flwr")
 
@@ -89,7 +90,7 @@ class LocalGrid(Grid):
         self._busy: dict[int, int] = {}  # which worker deals with a node
         self._last: dict[int, int] = {}  # which worker dealt with a node last
         self._workers: dict[int, Worker] = {}
-        self._failure: WorkerError | None = None
+        self._failure: Exception | None = None
         self._closed = False
         self._threads = [
             threading.Thread(target=self._attend, args=(index,), daemon=True)
@@ -97,6 +98,7 @@ class LocalGrid(Grid):
         ]
 
     def __enter__(self) -> LocalGrid:
+        workers.prepare()
         for thread in self._threads:
             thread.start()
         return self
@@ -210,7 +212,7 @@ class LocalGrid(Grid):
             while (order := self._next(index)) is not None:
                 try:
                     self._done(order, worker.answer(order.message))
-                except BrokenPipeError as error:
+                except Exception as error:
                     worker.close()
                     if self._closed:  # it was killed for that
                         return
@@ -218,7 +220,7 @@ class LocalGrid(Grid):
                     self._done(order, _error(order, f"its worker {error}"))
                     worker = self._start(index)
             worker.close()
-        except WorkerError as error:
+        except Exception as error:  # else the server would wait for ever
             with self._changed:
                 self._failure = error
                 orders, self._orders = self._orders, []

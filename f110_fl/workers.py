@@ -5,10 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from typing import Final
 
@@ -22,6 +24,26 @@ STOP_GRACE: Final = 5.0  # s that a worker has to end when nothing more is to co
 PRELOADED: Final = ("clients.client_app", "f110_fl.trainer")
 
 MakeClientApp = Callable[[], ClientApp]
+
+
+def prepare() -> None:
+    """Start importing what workers need, with this process's ``sys.path``.
+
+    Python's fork server has the working directory and PYTHONPATH instead, in which there may be
+    another copy of this program.
+    """
+    multiprocessing.set_forkserver_preload(list(PRELOADED))
+    own = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
+    before = {name: os.environ.get(name) for name in own}
+    os.environ |= own
+    try:
+        forkserver.ensure_running()
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 class WorkerError(RuntimeError):
@@ -41,7 +63,6 @@ class Worker:
 
     def __init__(self, client_app: MakeClientApp, clients: int) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(list(PRELOADED))
         self._pipe, remote = context.Pipe()
         self._process = context.Process(
             target=_work, args=(remote, client_app, clients), daemon=True
@@ -71,7 +92,7 @@ class Worker:
         self._process.kill()
 
     def close(self) -> None:
-        """End the process, which is idle."""
+        """End the process, which has nothing to do."""
         self._pipe.close()
         self._process.join(STOP_GRACE)
         self._process.kill()

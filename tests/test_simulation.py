@@ -224,3 +224,22 @@ def test_workers_end_with_a_server_that_is_killed(tmp_path: Path) -> None:
         program.kill()
         program.wait()
     assert until(lambda: not any(map(alive, pids(note))))
+
+
+def test_another_copy_of_the_program_is_left_alone(tmp_path: Path) -> None:
+    """The one in the working directory, where Python's fork server looks first."""
+    found, note, program = (tmp_path / name for name in ("found", "note", "program.py"))
+    program.write_text(PROGRAM.replace('"wait"', '"answer"'))
+    other = tmp_path / "copy" / "clients" / "__init__.py"
+    other.parent.mkdir(parents=True)
+    other.write_text(f"open({str(found)!r}, 'w')")
+    path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
+    subprocess.run(
+        [sys.executable, str(program), str(note)],
+        env=os.environ | {"PYTHONPATH": path},
+        cwd=tmp_path / "copy",
+        check=True,
+        timeout=60,
+    )
+    assert len(pids(note)) == 2
+    assert not found.exists()
