@@ -7,12 +7,13 @@ after the other, and takes no more memory for a hundred clients than for one.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from flwr.app import Array, ArrayRecord
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors.numpy import load_file
 
 
 class StoredArray(Array):
@@ -20,8 +21,7 @@ class StoredArray(Array):
 
     Args:
         array: Has its type and shape.
-        path: The safetensors file. It is opened at each reading: one left open stays mapped, and
-            those of a round's clients together would take the memory that this is to save.
+        path: The safetensors file.
         name: The array's in it.
     """
 
@@ -31,14 +31,17 @@ class StoredArray(Array):
         self._name = name
 
     def numpy(self) -> NDArray[Any]:
-        """Return the array, newly read.
+        """Return the array, to be read only.
 
         Raises:
             OSError: If the file is gone.
         """
-        with safe_open(self._path, "numpy") as file:
-            found: NDArray[Any] = file.get_tensor(self._name)
-        return found
+        return _read(self._path, self._path.stat().st_mtime_ns)[self._name]
+
+
+@lru_cache(maxsize=1)  # whoever wants one array of a file wants the others next
+def _read(path: Path, written: int) -> dict[str, NDArray[Any]]:  # noqa: ARG001 - part of the key
+    return load_file(path)
 
 
 def stored(arrays: ArrayRecord, path: Path) -> ArrayRecord:

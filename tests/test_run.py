@@ -197,7 +197,7 @@ def interrupt_after_a_round(
     rounds = RunDir(root).rounds
     try:
         assert until(lambda: rounds.exists() and rounds.stat().st_size > 0, process)
-        assert any("raylet" in command for command in processes_of(root))  # it can see them
+        assert any("forkserver" in command for command in processes_of(root))  # it sees workers
         send(process)
         out, err = process.communicate(timeout=TIMEOUT)
     finally:
