@@ -96,7 +96,10 @@ def simulate(root: Path, max_parallel: int) -> None:
 
 
 def _server_app(root: Path) -> ServerApp:
-    from server.server_app import prepared
+    from f110_fl.startup import without_collections
+
+    with without_collections():
+        from server.server_app import prepared
 
     return prepared(root)
 
@@ -142,6 +145,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from f110_fl.monitor import Sink
     from f110_fl.session import Session
     from f110_fl.settle import settle
+    from f110_fl.startup import without_collections
     from f110_fl.tracking import WandbSink, wandb_mode
 
     if arguments.superlink is not None:
@@ -153,13 +157,14 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UserError(f"{flag}: needs --superlink HOST:PORT")
     if arguments.grid is not None or grid_run.is_grid(arguments.resume):
         return grid_run.run_grid(arguments, os.environ, Console(stderr=True), run_cell)
-    settled = settle(arguments, os.environ)
-    scenario, rundir = settled.scenario, settled.rundir
-    if settled.hosts and arguments.resume is None:
-        launch.refuse_used(rundir.root)
-    if settled.mode == "train":
-        launch.check_device(scenario)
-    launch.check_environment(scenario)
+    with without_collections():
+        settled = settle(arguments, os.environ)
+        scenario, rundir = settled.scenario, settled.rundir
+        if settled.hosts and arguments.resume is None:
+            launch.refuse_used(rundir.root)
+        if settled.mode == "train":
+            launch.check_device(scenario)
+        launch.check_environment(scenario)
     if settled.mode == "eval":
         from f110_fl.evaluate import evaluate
 

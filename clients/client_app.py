@@ -21,6 +21,7 @@ from f110_fl import exchange, sharing
 from f110_fl.loading import parse_resolved
 from f110_fl.rundir import RunDir
 from f110_fl.scenario import Scenario
+from f110_fl.startup import without_collections
 
 if TYPE_CHECKING:
     from f110_fl.records import EpisodeRecord
@@ -72,12 +73,12 @@ def train(message: Message, context: Context) -> Message:
     A round that this client has already completed (the server asks again after a restart)
     is answered from its directory without training.
     """
-    from f110_fl.learners import LearningError
-    from f110_fl.records import last_good, summarise
-
     order = message.content.config_records[exchange.CONFIG]
     server_round = int(order[exchange.ROUND])  # type: ignore[arg-type]
     trainer, rundir = _ordered(order, context)
+    from f110_fl.learners import LearningError
+    from f110_fl.records import last_good, summarise
+
     scenario, client_id = trainer.scenario, trainer.client_id
     if trainer.progress.round < server_round:
         arrays = message.content.array_records[exchange.ARRAYS]
@@ -119,9 +120,9 @@ def train(message: Message, context: Context) -> Message:
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Answer how the averaged models do in the client's own environment; learn nothing."""
+    trainer, _ = _ordered(message.content.config_records[exchange.CONFIG], context)
     from f110_fl.evaluation import metrics
 
-    trainer, _ = _ordered(message.content.config_records[exchange.CONFIG], context)
     arrays = message.content.array_records[exchange.ARRAYS]
     episodes = trainer.evaluate_shared(exchange.to_tensors(arrays))
     _keep_warm(trainer)
@@ -137,7 +138,8 @@ def _ordered(order: ConfigRecord, context: Context) -> tuple[Trainer, RunDir]:
         scenario = scenario.model_copy(update=own)
     client_id = int(context.node_config["partition-id"])
     rundir = RunDir(_root(context, order))
-    return _open(scenario, client_id, rundir), rundir
+    with without_collections():  # deployed, this is a new process
+        return _open(scenario, client_id, rundir), rundir
 
 
 def _root(context: Context, order: ConfigRecord) -> Path:

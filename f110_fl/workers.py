@@ -19,9 +19,8 @@ from flwr.clientapp import ClientApp
 from flwr.common.constant import NUM_PARTITIONS_KEY, PARTITION_ID_KEY, ErrorCode
 
 STOP_GRACE: Final = 5.0  # s that a worker has to end when nothing more is to come
-# What clients need, imported once: workers are forked from a process with a single thread that has
-# done so, and the first is ready as soon as a fresh interpreter would be.
-PRELOADED: Final = ("clients.client_app", "f110_fl.trainer")
+# Workers are forked from a process with a single thread that has imported this.
+PRELOADED: Final = "clients.preloaded"
 
 MakeClientApp = Callable[[], ClientApp]
 
@@ -32,7 +31,7 @@ def prepare() -> None:
     Python's fork server has the working directory and PYTHONPATH instead, in which there may be
     another copy of this program.
     """
-    multiprocessing.set_forkserver_preload(list(PRELOADED))
+    multiprocessing.set_forkserver_preload([PRELOADED])
     own = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
     before = {name: os.environ.get(name) for name in own}
     os.environ |= own

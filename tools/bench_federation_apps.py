@@ -180,24 +180,23 @@ def own_client() -> ClientApp:
 
 
 class TimedClient(ClientApp):
-    """Our ClientApp, which notes how long its process took to get to training."""
+    """Our ClientApp, which notes how long its process took until it can train."""
 
     def __call__(self, message: Message, context: Context) -> Message:
         """See Flower."""
-        from clients.client_app import app
+        from clients import client_app
 
         if message.metadata.message_type == MessageType.TRAIN:
-            from f110_fl.trainer import Trainer
-
             root = Path(str(message.content.config_records["config"][ROOT]))
-            train = Trainer.train
+            open_client = client_app._ordered
 
-            def timed(trainer: Trainer, episodes: int) -> Any:
+            def timed(order: ConfigRecord, context: Context) -> Any:
+                opened = open_client(order, context)
                 _note_start(root)
-                return train(trainer, episodes)
+                return opened
 
-            Trainer.train = timed  # type: ignore[method-assign,assignment] # until its end
-        return app(message, context)
+            client_app._ordered = timed  # until the process ends, which is after this message
+        return client_app.app(message, context)
 
 
 def _note_start(root: Path) -> None:
