@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Final
 
@@ -30,6 +30,7 @@ from f110_fl.workers import MakeClientApp, Worker
 log = logging.getLogger("flwr")
 
 RUN_ID: Final = 1
+READ_AHEAD: Final = 4  # answers a worker that may wait for the server, each as large as a model
 MakeServerApp = Callable[[], ServerApp]
 
 
@@ -55,11 +56,19 @@ def simulate(
 
 
 @dataclass
+class _Batch:
+    """Messages that were sent together: where their answers are waited for."""
+
+    replies: SimpleQueue[Message] = field(default_factory=SimpleQueue)
+    unread: int = 0  # answers that nobody has taken yet
+
+
+@dataclass
 class _Order:
-    """A message, and where the answer is waited for."""
+    """A message that a worker is to deal with."""
 
     message: Message
-    replies: SimpleQueue[Message]
+    batch: _Batch
 
     @property
     def node(self) -> int:
@@ -82,7 +91,7 @@ class LocalGrid(Grid):
         self._client_app = client_app
         self._clients = clients
         self._run = Run.create_empty(RUN_ID)
-        self._unclaimed: dict[str, SimpleQueue[Message]] = {}  # by the id of what was pushed
+        self._pushed: dict[str, _Batch] = {}  # by the message's id
         # What follows is shared by the threads, and touched only by who holds `_changed`.
         self._changed = threading.Condition()
         self._sent = 0
@@ -146,9 +155,9 @@ class LocalGrid(Grid):
         """
         ids = []
         for message in messages:
-            replies: SimpleQueue[Message] = SimpleQueue()
-            ids += self._push([message], replies)
-            self._unclaimed[ids[-1]] = replies
+            batch = _Batch()
+            ids += self._push([message], batch)
+            self._pushed[ids[-1]] = batch
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
@@ -156,8 +165,8 @@ class LocalGrid(Grid):
         found = []
         for number in message_ids:
             with suppress(KeyError, Empty):
-                found.append(self._unclaimed[number].get_nowait())
-                del self._unclaimed[number]
+                found.append(self._pushed[number].replies.get_nowait())
+                del self._pushed[number]
         return found
 
     def send_and_receive(
@@ -174,22 +183,24 @@ class LocalGrid(Grid):
             WorkerError: If there are no workers any more.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        replies: SimpleQueue[Message] = SimpleQueue()
-        return self._replies(len(self._push(messages, replies)), replies, deadline)
+        batch = _Batch()
+        return self._replies(len(self._push(messages, batch)), batch, deadline)
 
-    def _replies(
-        self, count: int, replies: SimpleQueue[Message], deadline: float | None
-    ) -> Iterator[Message]:
+    def _replies(self, count: int, batch: _Batch, deadline: float | None) -> Iterator[Message]:
         for _ in range(count):
             left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
             try:
-                yield replies.get(timeout=left)
+                reply = batch.replies.get(timeout=left)
             except Empty:
                 with self._changed:
-                    self._orders = [o for o in self._orders if o.replies is not replies]
+                    self._orders = [order for order in self._orders if order.batch is not batch]
                 return
+            with self._changed:
+                batch.unread -= 1
+                self._changed.notify_all()
+            yield reply
 
-    def _push(self, messages: Iterable[Message], replies: SimpleQueue[Message]) -> list[str]:
+    def _push(self, messages: Iterable[Message], batch: _Batch) -> list[str]:
         with self._changed:
             if self._failure is not None:
                 raise self._failure
@@ -199,7 +210,7 @@ class LocalGrid(Grid):
                 ids.append(str(self._sent))
                 # A message has no other way to get its id; Flower's grids do the same.
                 message.metadata.__dict__["_message_id"] = ids[-1]
-                self._orders.append(_Order(message, replies))
+                self._orders.append(_Order(message, batch))
             self._changed.notify_all()
         return ids
 
@@ -225,7 +236,7 @@ class LocalGrid(Grid):
                 self._failure = error
                 orders, self._orders = self._orders, []
             for order in orders:
-                order.replies.put(_error(order, str(error)))
+                order.batch.replies.put(_error(order, str(error)))
 
     def _start(self, index: int) -> Worker:
         worker = Worker(self._client_app, self._clients)
@@ -248,11 +259,11 @@ class LocalGrid(Grid):
 
     def _choose(self, index: int) -> _Order | None:
         """Return the first message of a client that this worker has, or that nobody else will."""
-        at_work = set(self._busy.values())
+        at_work, limit = set(self._busy.values()), READ_AHEAD * len(self._threads)
         found = None
         for order in self._orders:
             owner = self._last.get(order.node)
-            if order.node in self._busy:
+            if order.node in self._busy or order.batch.unread >= limit:
                 continue
             if owner == index:
                 return order
@@ -263,8 +274,9 @@ class LocalGrid(Grid):
     def _done(self, order: _Order, reply: Message) -> None:
         with self._changed:
             del self._busy[order.node]
+            order.batch.unread += 1
             self._changed.notify_all()  # another message may wait for this client
-        order.replies.put(reply)
+        order.batch.replies.put(reply)
 
 
 def _error(order: _Order, reason: str) -> Message:

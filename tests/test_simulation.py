@@ -18,7 +18,7 @@ from flwr.serverapp import Grid, ServerApp
 from simulated_apps import broken, obedient
 from test_processes import alive, until
 
-from f110_fl.simulation import LocalGrid, simulate
+from f110_fl.simulation import READ_AHEAD, LocalGrid, simulate
 from f110_fl.workers import WorkerError
 
 CLIENTS, WORKERS = 4, 2
@@ -132,6 +132,18 @@ def test_what_nobody_has_begun_with_is_withdrawn(tmp_path: Path) -> None:
         go.touch()
         assert [reply["partition"] for reply in ask(grid, order(1))] == [1]
     assert pids(note) == []
+
+
+def test_workers_do_not_run_away_from_the_server(grid: LocalGrid, tmp_path: Path) -> None:
+    """Answers are models: those that nobody has taken yet must not fill the memory."""
+    note, ahead = tmp_path / "note", READ_AHEAD * WORKERS
+    batch = [order(k % CLIENTS, note=str(note)) for k in range(3 * ahead)]
+    replies = grid.send_and_receive(batch)
+    assert until(lambda: len(pids(note)) >= ahead)
+    for client in range(CLIENTS):
+        ask(grid, order(client))  # the workers have nothing else to do
+    assert len(pids(note)) < ahead + WORKERS
+    assert len([told(reply) for reply in replies]) == len(batch)
 
 
 def test_messages_can_be_pushed_and_pulled(grid: LocalGrid) -> None:
