@@ -22,6 +22,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -78,6 +79,16 @@ def run(grid: Grid, max_parallel: int) -> int:
     ).returncode
 
 
+def check_plots() -> None:
+    """Refuse to go on where curves cannot be drawn.
+
+    Raises:
+        UserError: If matplotlib is missing.
+    """
+    if find_spec("matplotlib") is None:
+        raise UserError("the curves need matplotlib: pip install -e '.[plot]'")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0 done, 1 runs failed, 2 wrong input, 130 interrupted."""
     arguments = build_parser().parse_args(argv)
@@ -87,9 +98,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             runs = {cell.name: cell.settings for cell in grid.cells}
             print(json.dumps({"out": str(grid.root), "runs": runs}, indent=2))  # noqa: T201
             return 0
+        check_plots()  # before all the runs
         from ablate_report import place_in, write_report
 
-        if arguments.doc is not None:  # before all the runs
+        if arguments.doc is not None:
             place_in(arguments.doc, grid.cells[0].scenario.name)
         status = 0
         if not arguments.report_only:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
+import io
 from collections.abc import Mapping, Sequence
-from html import escape
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 # Okabe and Ito's colours, which the colour-blind can tell apart.
 COLOURS: Final = ("#000000", "#999999", "#e69f00", "#0072b2", "#009e73", "#cc79a7")
-WIDTH: Final = 400  # of a panel, px
-HEIGHT: Final = 300
-LEFT, RIGHT, TOP, BOTTOM = 50, 12, 28, 40  # margins of a panel's axes, px
+SIZE: Final = (5.0, 4.0)  # of a panel, in; at 72 pixels each
 
 
 class Line(NamedTuple):
@@ -24,17 +24,6 @@ class Line(NamedTuple):
     mean: NDArray[np.float64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
-
-
-def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Return round numbers within bounds, about ``count`` of them."""
-    raw = (high - low) / count
-    if raw <= 0.0:
-        return [low]
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 def draw(
@@ -47,27 +36,33 @@ def draw(
         x_label: What the abscissae are, with unit.
         y_label: What the ordinates are, with unit.
     """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
     names = list(dict.fromkeys(line.name for _, lines in panels.values() for line in lines))
     colours = {name: COLOURS[k % len(COLOURS)] for k, name in enumerate(names)}
-    low, high = _bounds([line for _, lines in panels.values() for line in lines])
-    width, height = WIDTH * len(panels), HEIGHT + 24 * (-(-len(names) // (3 * len(panels))))
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        f'width="{width}" height="{height}" font-family="sans-serif" font-size="12">',
-        f'<rect width="{width}" height="{height}" fill="#fff"/>',
-    ]
-    for number, (title, (x, lines)) in enumerate(panels.items()):
-        parts.append(f'<g transform="translate({number * WIDTH} 0)">')
-        parts += _panel(title, x, lines, colours, (low, high), (x_label, y_label))
-        parts.append("</g>")
-    for k, name in enumerate(names):
-        column, row = k % (3 * len(panels)), k // (3 * len(panels))
-        left, middle = LEFT + column * (WIDTH - LEFT) // 3, HEIGHT + 12 + 24 * row
-        parts.append(
-            f'<path d="M{left} {middle}h20" stroke="{colours[name]}" stroke-width="2.5"/>'
-            f'<text x="{left + 25}" y="{middle + 4}">{escape(name)}</text>'
-        )
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    # Text stays text, and names inside the file do not change from one time to the next.
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "curves", "font.size": 9.0}):
+        figure = Figure((SIZE[0] * len(panels), SIZE[1]), layout="constrained")
+        row = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+        for axes, (title, (x, lines)) in zip(row, panels.items(), strict=True):
+            axes.set_title(title)
+            axes.set_xlabel(x_label)
+            for line in lines:
+                _plot(axes, x, line, colours[line.name])
+        row[0].set_ylabel(y_label)
+        row[0].set_ylim(*_bounds([line for _, lines in panels.values() for line in lines]))
+        handles = {h.get_label(): h for axes in row for h in axes.get_lines()}
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=6)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()
+
+
+def _plot(axes: Axes, x: NDArray[np.float64], line: Line, colour: str) -> None:
+    axes.plot(x, line.mean, color=colour, label=line.name)
+    if np.isfinite(line.low).all():
+        axes.fill_between(x, line.low, line.high, color=colour, alpha=0.1, linewidth=0)
 
 
 def _bounds(lines: Sequence[Line]) -> tuple[float, float]:
@@ -76,52 +71,3 @@ def _bounds(lines: Sequence[Line]) -> tuple[float, float]:
     low, high = float(means.min()), float(means.max())
     room = 0.15 * (high - low) or 1.0
     return low - room, high + room
-
-
-def _panel(
-    title: str,
-    x: NDArray[np.float64],
-    lines: Sequence[Line],
-    colours: Mapping[str, str],
-    bounds: tuple[float, float],
-    labels: tuple[str, str],
-) -> list[str]:
-    first, last = float(x[0]), float(x[-1])
-    across, down = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
-
-    def right(value: float) -> float:
-        return LEFT + across * (value - first) / ((last - first) or 1.0)
-
-    def below(value: float) -> float:
-        return TOP + down * (bounds[1] - value) / (bounds[1] - bounds[0])
-
-    parts = [f'<text x="{LEFT}" y="{TOP - 10}" font-weight="bold">{escape(title)}</text>']
-    for value in ticks(first, last):
-        place = f"{right(value):.1f}"
-        parts.append(f'<path d="M{place} {TOP}v{down}" stroke="#eee"/>')
-        parts.append(
-            f'<text x="{place}" y="{TOP + down + 15}" text-anchor="middle">{value:g}</text>'
-        )
-    for value in ticks(*bounds):
-        place = f"{below(value):.1f}"
-        parts.append(f'<path d="M{LEFT} {place}h{across}" stroke="#eee"/>')
-        parts.append(f'<text x="{LEFT - 5}" y="{place}" dy="4" text-anchor="end">{value:g}</text>')
-    for line in lines:
-        points = [f"{right(a):.1f} {below(b):.1f}" for a, b in zip(x, line.mean, strict=True)]
-        if np.isfinite(line.low).all():
-            edge = [*zip(x, line.high, strict=True), *zip(x[::-1], line.low[::-1], strict=True)]
-            clipped = [(a, min(max(b, bounds[0]), bounds[1])) for a, b in edge]
-            band = "L".join(f"{right(a):.1f} {below(b):.1f}" for a, b in clipped)
-            parts.append(f'<path d="M{band}Z" fill="{colours[line.name]}" fill-opacity=".1"/>')
-        parts.append(
-            f'<path d="M{"L".join(points)}" fill="none" stroke="{colours[line.name]}" '
-            'stroke-width="2"/>'
-        )
-    middle = TOP + down // 2
-    parts.append(
-        f'<text x="{LEFT + across // 2}" y="{HEIGHT - 6}" text-anchor="middle">'
-        f"{escape(labels[0])}</text>"
-        f'<text transform="translate(12 {middle}) rotate(-90)" text-anchor="middle">'
-        f"{escape(labels[1])}</text>"
-    )
-    return parts
