@@ -19,6 +19,7 @@ from f110_fl.files import find_file
 from f110_fl.key_path import KeyPath, join, laid
 from f110_fl.overrides import Override, SeedPlan
 from f110_fl.scenario import Scenario
+from f110_fl.vary import ClientSettingsError
 from f110_fl.yaml_tree import Document, parse_yaml
 
 
@@ -79,7 +80,7 @@ def parse_resolved(text: str, name: str = "config.json") -> Scenario:
         return Scenario.model_validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        where = join(_locate(first["loc"])[0])
+        where = join(_locate(first)[0])
         message = f"{name}: {where}: {first['msg']}" if where else f"{name}: {first['msg']}"
         raise UserError(message) from None
 
@@ -153,9 +154,10 @@ def _errors(data: dict[str, Any]) -> list[ErrorDetails]:
 def _problems(document: Document, overrides: Sequence[Override]) -> list[_Problem]:
     problems: dict[object, _Problem] = {}
     for error in _errors(_merge(cast("dict[str, Any]", document.data), overrides)):
-        path, parent, place = _locate(error["loc"])
-        if error["type"].startswith("union_tag"):
-            path = (*path, tag_of(place.models[0])[0])
+        path, parent, place = _locate(error)
+        cause = _cause(error)
+        if isinstance(cause, ClientSettingsError):
+            path = cause.path
         order: tuple[int, int] = document.mark(path)
         for number, override in enumerate(overrides):
             made_it = error["type"] != "value_error" and _made(path, override, document)
@@ -175,20 +177,22 @@ def _made(path: KeyPath, override: Override, document: Document) -> bool:
     return near and override.path[: len(first or ())] == first
 
 
-def _locate(loc: tuple[int | str, ...]) -> tuple[KeyPath, Place, Place]:
-    """Return the keys, the parent and the place of a pydantic location.
+def _locate(error: ErrorDetails) -> tuple[KeyPath, Place, Place]:
+    """Return the keys, the parent and the place of what pydantic found.
 
     Pydantic puts the tag of a union's chosen member between the keys; it is taken out here.
     """
     path: KeyPath = ()
     parent = place = Place(Scenario)
-    for key in loc:
+    for key in error["loc"]:
         models: tuple[type[BaseModel], ...] = place.models if len(place.models) > 1 else ()
         chosen = [model for model in models if tag_of(model)[1] == key]
         if chosen:
             place = Place(chosen[0])
         else:
             parent, place, path = place, child(place, key), (*path, key)
+    if error["type"].startswith("union_tag"):
+        path = (*path, tag_of(place.models[0])[0])
     return path, parent, place
 
 
@@ -213,11 +217,21 @@ def _describe(
     return ": ".join(part for part in (names, at, where, what) if part)
 
 
+def _cause(error: ErrorDetails) -> object:
+    """Return the exception behind what one of the models' own rules says."""
+    return error.get("ctx", {}).get("error", error["msg"])
+
+
 def _what(problem: _Problem) -> str:
     """Return what was found and what is allowed."""
     error, place, kind = problem.error, problem.place, problem.error["type"]
     if kind == "value_error":
-        return str(error.get("ctx", {}).get("error", error["msg"]))
+        cause = _cause(error)
+        if not isinstance(cause, ClientSettingsError) or cause.error is None:
+            return str(cause)
+        inner = _Problem(cause.error, *_locate(cause.error), problem.order)
+        where = "" if len(cause.path) > 2 else f"{join(inner.path)}: "  # else the key says it
+        return f"client {cause.client_id}: {where}{_what(inner)}"
     if kind == "extra_forbidden":
         names = sorted(problem.parent.models[0].model_fields)
         hint = did_you_mean(str(problem.path[-1]), names)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from f110_fl.federated_config import RangeConfig
-from f110_fl.key_path import join, laid, parse_key
+from f110_fl.key_path import KeyPath, join, laid, overlaps, parse_key
 from sim.config import EnvConfig
 
 if TYPE_CHECKING:
@@ -89,33 +90,59 @@ def _interface(env: EnvConfig) -> tuple[object, ...]:
     return env.lidar.beams, env.observation, cars
 
 
+class ClientSettingsError(ValueError):
+    """What one client has of its own cannot be.
+
+    Args:
+        client_id: The first such client.
+        reason: Why, in words.
+        key: The key of ``federated.vary`` that is to blame, if one alone is.
+        error: What the models say, with its place in the client's scenario, if they do.
+    """
+
+    def __init__(
+        self, client_id: int, reason: str, key: str = "", error: ErrorDetails | None = None
+    ) -> None:
+        super().__init__(f"client {client_id}: {reason}")
+        self.client_id = client_id
+        self.error = error
+        self.path: KeyPath = ("federated", "vary", key) if key else ("federated", "vary")
+
+
 def check(scenario: Scenario) -> None:
     """Make sure that every client's settings can be.
 
     Raises:
-        ValueError: If not; it names the first such client.
+        ClientSettingsError: If not; it names the first such client.
     """
     vary, seen = scenario.federated.vary, set[str]()
     for client_id in range(scenario.federated.clients if vary else 0):
         settings = repr(client_settings(vary, scenario.seed, client_id))
-        if settings in seen:  # short lists repeat
-            continue
-        seen.add(settings)
-        fault = _fault(scenario, client_id)
-        if fault:
-            raise ValueError(f"federated.vary: client {client_id}: {fault}")
+        if settings not in seen:  # short lists repeat
+            seen.add(settings)
+            _check_client(scenario, client_id)
 
 
-def _fault(scenario: Scenario, client_id: int) -> str:
-    """Return what is wrong with a client's settings, in words, "" if nothing is."""
+def _check_client(scenario: Scenario, client_id: int) -> None:
     try:
         own = client_scenario(scenario, client_id)
         for stage in own.curriculum.stages if own.curriculum else ():
             stage.indices(own.env)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_url=False)[0]
         section = "env" if error.title == EnvConfig.__name__ else "evaluation"
-        return f"{join((section, *first['loc']))}: {first['msg']}"
+        first["loc"] = (section, *first["loc"])
+        keys = [key for key in scenario.federated.vary if _made(key, first["loc"])]
+        reason = f"{join(first['loc'])}: {first['msg']}"
+        raise ClientSettingsError(
+            client_id, reason, keys[0] if len(keys) == 1 else "", first
+        ) from None
     except ValueError as error:
-        return str(error)
-    return ""
+        raise ClientSettingsError(client_id, str(error)) from None
+
+
+def _made(key: str, loc: KeyPath) -> bool:
+    """Whether what a dotted key sets is at a pydantic location, in it or around it."""
+    path = parse_key(key) or ()
+    parts = iter(loc)  # in which names of a union's members may stand between the keys
+    return overlaps(path, loc) or all(part in parts for part in path)
