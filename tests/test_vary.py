@@ -113,7 +113,7 @@ def test_a_trainer_drives_where_its_client_does(tmp_path: Path) -> None:
         ({MASS: {"low": 4.0, "high": 3.0}}, "allowed: a list .*, numbers in this order"),
         (
             {MASS: [3.0, -1.0]},
-            r":(?!1:)\d+: federated.vary.'env.cars\[1\].vehicle.mass': client 1: found -1.0 .*above 0",
+            r":(?!1:)\d+: federated.vary.'env.cars\[1\].vehicle.mass': client 1: found -1.0",
         ),
         ({"env.trak": [1]}, "'env.trak': client 0: unknown key; .*did you mean 'track'"),
         ({"env.track": [{"kind": "ovl"}]}, "'env.track': client 0: found 'ovl' .*mean 'oval'"),
