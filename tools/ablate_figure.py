@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -41,8 +42,13 @@ def draw(
 
     names = list(dict.fromkeys(line.name for _, lines in panels.values() for line in lines))
     colours = {name: COLOURS[k % len(COLOURS)] for k, name in enumerate(names)}
-    # Text stays text, and names inside the file do not change from one time to the next.
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "curves", "font.size": 9.0}):
+    style = {
+        "font.sans-serif": ["DejaVu Sans"],
+        "font.size": 9.0,
+        "svg.fonttype": "none",  # text stays text
+        "svg.hashsalt": "curves",  # names inside the file are the same the next time
+    }
+    with mpl.rc_context(style):  # type: ignore[arg-type] # some key, some value
         figure = Figure((SIZE[0] * len(panels), SIZE[1]), layout="constrained")
         row = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
         for axes, (title, (x, lines)) in zip(row, panels.items(), strict=True):
@@ -55,8 +61,9 @@ def draw(
         handles = {h.get_label(): h for axes in row for h in axes.get_lines()}
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=6)
         text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue()
+        figure.savefig(text, format="svg", metadata={"Creator": None, "Date": None})
+    tenths = re.sub(r"(\d\.\d)\d+", r"\1", text.getvalue())  # of a pixel are fine enough
+    return re.sub(r"\s*\n\s*", " ", tenths).strip().replace("> <", ">\n<") + "\n"
 
 
 def _plot(axes: Axes, x: NDArray[np.float64], line: Line, colour: str) -> None:
