@@ -89,7 +89,11 @@ class ConsoleSink:
         if metrics["evaluate/episodes"]:
             line += f"  evaluated success {metrics[f'evaluate/{agent}/success-rate']:.0%}"
         if summary["dropped"]:
-            line += f"  dropped {', '.join(summary['dropped'])}"
+            by_reason: dict[str, list[str]] = {}
+            for client, reason in summary["dropped"].items():
+                by_reason.setdefault(reason, []).append(client)
+            groups = (f"{', '.join(who)} ({why})" for why, who in by_reason.items())
+            line += f"  dropped {', '.join(groups)}"
         return line
 
     def _evaluation_line(self, event: EvaluationEvent) -> str:

@@ -70,10 +70,12 @@ def test_without_a_terminal_nothing_is_drawn_in_place() -> None:
 
 def test_a_rounds_line_is_one_line_however_long() -> None:
     evaluated = round_event().summary["metrics"] | {"evaluate/episodes": 5.0}
-    dropped = {str(k): "no answer in time" for k in range(40)}
+    dropped = {str(k): "no answer in time" for k in range(40)} | {"40": "update norm 9 exceeds 1"}
     event = round_event(metrics=evaluated, dropped=dropped)
     (line,) = show(scenario(), event, width=60).splitlines()
-    assert line.endswith(f"evaluated success 0%  dropped {', '.join(dropped)}")
+    late = ", ".join(map(str, range(40)))
+    said = f"dropped {late} (no answer in time), 40 (update norm 9 exceeds 1)"
+    assert line.endswith(f"evaluated success 0%  {said}")
 
 
 def test_with_a_terminal_the_table_is_drawn_in_place() -> None:

@@ -19,6 +19,7 @@ import yaml
 from conftest import REPOSITORY, SMALL, merge
 
 from f110_fl.files import read_tensors
+from f110_fl.records import complete_lines
 from f110_fl.rundir import RunDir
 
 TIMEOUT = 300.0  # s; far more than anything here takes on an idle machine
@@ -168,9 +169,9 @@ def test_a_root_that_cannot_be_written(tmp_path: Path, below: str) -> None:
 # ---------------------------------------------------------------------- interruptions
 
 
-def processes_of(root: Path) -> list[str]:
-    """Returns the command lines of live processes that know of ``root``."""
-    found = []
+def processes_of(root: Path) -> dict[int, str]:
+    """Returns the command lines of live processes that know of ``root``, by process id."""
+    found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command = (process / "cmdline").read_bytes()
@@ -179,7 +180,7 @@ def processes_of(root: Path) -> list[str]:
         except OSError:  # it has just ended
             continue
         if mentioned and state != "Z" and int(process.name) != os.getpid():
-            found.append(command.replace(b"\0", b" ").decode(errors="replace"))
+            found[int(process.name)] = command.replace(b"\0", b" ").decode(errors="replace")
     return found
 
 
@@ -197,7 +198,9 @@ def interrupt_after_a_round(
     rounds = RunDir(root).rounds
     try:
         assert until(lambda: rounds.exists() and rounds.stat().st_size > 0, process)
-        assert any("forkserver" in command for command in processes_of(root))  # it sees workers
+        assert any(
+            "forkserver" in command for command in processes_of(root).values()
+        )  # it sees workers
         send(process)
         out, err = process.communicate(timeout=TIMEOUT)
     finally:
@@ -240,6 +243,42 @@ def test_ctrl_c_ends_everything_and_keeps_completed_rounds(tmp_path: Path) -> No
     for name in (b"p-server", b"p-client_00", b"p-client_01"):
         (run,) = [data for data in recorded if name in data]
         assert b"group-small-7" in run
+
+
+def workers_of(root: Path) -> list[int]:
+    """Returns the process ids of a run's workers: forks of one that was started for that."""
+    forks = [pid for pid, command in processes_of(root).items() if "forkserver" in command]
+    parents = {
+        pid: int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        for pid in forks
+    }
+    return [pid for pid in forks if parents[pid] in forks]
+
+
+@needs_proc
+def test_a_killed_worker_costs_a_client_one_round(tmp_path: Path) -> None:
+    scenario = write_scenario(tmp_path / "scenario", episodes=100_000)
+    root = tmp_path / "run"
+    flags = ["--scenario", str(scenario), "--max-parallel", "2"]
+    process = start(tmp_path, root, *flags, variables={"WANDB_MODE": "disabled"})
+
+    def whole() -> list[bool]:
+        """Whether all clients took part, round by round."""
+        return [line["clients"] == [0, 1] for line in complete_lines(RunDir(root).rounds)]
+
+    try:
+        assert until(lambda: len(whole()) > 0, process)
+        os.kill(workers_of(root)[0], signal.SIGKILL)
+        assert until(lambda: False in whole() and whole()[-1], process)
+    finally:
+        process.terminate()
+        _, err = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 130, err
+    lines = complete_lines(RunDir(root).rounds)
+    (line,) = [line for line in lines if line["dropped"]]
+    assert list(line["dropped"].values()) == ["its worker ended by SIGKILL"]
+    assert lines[-1]["clients"] == [0, 1]
+    assert re.search(r"round .* 1/2 clients .* dropped [01] \(its worker ended by SIGKILL\)", err)
 
 
 @needs_proc

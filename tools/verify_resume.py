@@ -47,7 +47,7 @@ Outcome = Literal["done", "failed", "stopped", "hangs"]
 TASK: Final[dict[str, Any]] = {
     "name": "verify_resume",
     "seed": 7,
-    "episodes": 8,
+    "episodes": 40,
     "env": {
         "max_steps": 120,
         "lidar": {"beams": 8, "noise_std": 0.01},
