@@ -121,13 +121,14 @@ def test_a_lap_takes_the_steps_between_two_crossings():
     turns=st.lists(st.floats(-1.3, 2.0), min_size=1, max_size=12),
     start=st.floats(-0.9, -0.01),
     seed=st.integers(0, 2**32 - 1),
-    step=st.floats(0.003, 0.09),
+    step=st.floats(0.003, 0.065),  # longer ones leave the lane, which gates do not reach beyond
 )
 def test_laps_equal_whole_turns_from_the_first_crossing(turns, start, seed, step):
     angles = start + np.concatenate([[0], np.cumsum(turns)])
     assume(np.abs(angles - np.round(angles)).min() > 1e-6)
     points = way(*angles, step=step)
-    # Anywhere in the lane, without changing the order of what is passed.
+    # Anywhere in the lane, 8.5 to 11.5 m, without changing the order of what is passed. Between two
+    # points the way comes no closer to the centre than 8.7 m cos(0.065 pi), 8.52 m.
     rng = np.random.default_rng(seed)
     points *= rng.uniform(0.87, 1.13, (len(points), 1))
     assert drive(CIRCLE, points)[0] == max(0, math.floor(angles.max()))
