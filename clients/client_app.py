@@ -1,6 +1,6 @@
 """The Flower ClientApp: answers who it is, and trains a round when asked.
 
-Deployed, every message starts a new process, and in a simulation any actor may serve any
+Deployed, every message starts a new process, and in a simulation any worker may serve any
 client. So everything a client keeps lives in its directory, and what is in memory is used
 only while it is what the directory holds.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from f110_fl.trainer import Trainer
 
 # Trainers kept warm in one process; more would only cost memory, as a round visits each
-# client once and an actor serves few of them.
+# client once and a worker serves few of them.
 MAX_WARM = 8
 _warm: OrderedDict[Path, Trainer] = OrderedDict()
 
