@@ -32,7 +32,7 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 schema: $(STAMP)
-	$(BIN)/python -m f110_fl.schema
+	$(BIN)/python -m f110_fl.config.schema
 
 # The stamp is made last, so that an interrupted installation is done again.
 $(STAMP): pyproject.toml

@@ -15,14 +15,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from f110_fl.overrides import add_arguments
+from f110_fl.loading.flags import add_arguments
 
 if TYPE_CHECKING:
     from flwr.clientapp import ClientApp
     from flwr.serverapp import ServerApp
 
-    from f110_fl.session import Session
-    from f110_fl.settle import Settled
+    from f110_fl.runs.plan import Settled
+    from f110_fl.runs.session import Session
 
 INTERRUPTED = 130  # exit status
 
@@ -86,8 +86,8 @@ def build_parser() -> argparse.ArgumentParser:
 def simulate(root: Path, max_parallel: int) -> None:
     """Run the federation prepared in ``root`` with virtual clients on this machine."""
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-    from f110_fl import simulation
-    from f110_fl.loading import parse_resolved
+    from f110_fl.engines import simulation
+    from f110_fl.loading.scenarios import parse_resolved
     from f110_fl.rundir import RunDir
 
     scenario = parse_resolved(RunDir(root).config.read_text(encoding="utf-8"))
@@ -96,7 +96,7 @@ def simulate(root: Path, max_parallel: int) -> None:
 
 
 def _server_app(root: Path) -> ServerApp:
-    from f110_fl.startup import without_collections
+    from f110_fl.runs.startup import without_collections
 
     with without_collections():
         from server.server_app import prepared
@@ -113,8 +113,8 @@ def _client_app() -> ClientApp:
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0 done, 1 the run failed, 2 wrong input, 130 interrupted."""
     arguments = build_parser().parse_args(argv)
-    from f110_fl import interrupt
     from f110_fl.errors import UserError
+    from f110_fl.runs import interrupt
 
     interrupt.install()
     try:
@@ -129,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_cell(words: Sequence[str]) -> None:
     """Do one run of a grid, which is prepared in its directory, in this process."""
-    from f110_fl.overrides import VARIABLES
+    from f110_fl.loading.flags import VARIABLES
 
     for setting in VARIABLES:  # they are in the prepared scenario already
         os.environ.pop(setting.source, None)
@@ -139,40 +139,41 @@ def run_cell(words: Sequence[str]) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from f110_fl import grid_run, launch
-    from f110_fl.console import ConsoleSink
     from f110_fl.errors import UserError
-    from f110_fl.monitor import Sink
-    from f110_fl.session import Session
-    from f110_fl.settle import settle
-    from f110_fl.startup import without_collections
-    from f110_fl.tracking import WandbSink, wandb_mode
+    from f110_fl.reporting.console import ConsoleSink
+    from f110_fl.reporting.events import Sink
+    from f110_fl.reporting.tracking import WandbSink, wandb_mode
+    from f110_fl.runs import directory, preflight
+    from f110_fl.runs.plan import settle
+    from f110_fl.runs.session import Session
+    from f110_fl.runs.startup import without_collections
+    from f110_fl.sweeps import runner
 
     if arguments.superlink is not None:
-        from f110_fl.submission import submit
+        from f110_fl.engines.submission import submit
 
         return submit(arguments, os.environ, Console(stderr=True))
     if arguments.root_certificates is not None or arguments.insecure:
         flag = "--insecure" if arguments.insecure else "--root-certificates"
         raise UserError(f"{flag}: needs --superlink HOST:PORT")
-    if arguments.grid is not None or grid_run.is_grid(arguments.resume):
-        return grid_run.run_grid(arguments, os.environ, Console(stderr=True), run_cell)
+    if arguments.grid is not None or runner.is_grid(arguments.resume):
+        return runner.run_grid(arguments, os.environ, Console(stderr=True), run_cell)
     with without_collections():
         settled = settle(arguments, os.environ)
         scenario, rundir = settled.scenario, settled.rundir
         if settled.hosts and arguments.resume is None:
-            launch.refuse_used(rundir.root)
+            directory.refuse_used(rundir.root)
         if settled.mode == "train":
-            launch.check_device(scenario)
-        launch.check_environment(scenario)
+            preflight.check_device(scenario)
+        preflight.check_environment(scenario)
     if settled.mode == "eval":
-        from f110_fl.evaluate import evaluate
+        from f110_fl.runs.evaluate import evaluate
 
         return evaluate(scenario, rundir, settled.checkpoint, Console(stderr=True))
     with ExitStack() as stack:
         if settled.hosts:
             resumed = arguments.resume is not None
-            stack.enter_context(launch.claimed(scenario, rundir, resumed=resumed))
+            stack.enter_context(directory.claimed(scenario, rundir, resumed=resumed))
         console = Console(stderr=True)
         sinks: list[Sink] = [ConsoleSink(scenario, console)]
         if settled.hosts and scenario.wandb.enabled and wandb_mode() != "disabled":
@@ -181,7 +182,7 @@ def _run(arguments: argparse.Namespace) -> int:
             with Session(rundir, sinks) as session:
                 status = _engine(session, settled)
         finally:  # an interrupted run, too, has left something behind
-            for line in launch.summary(scenario, rundir):
+            for line in directory.summary(scenario, rundir):
                 console.out(line, highlight=False)
     if status:
         for failure in session.failures:
@@ -192,13 +193,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _engine(session: Session, settled: Settled) -> int:
     """Run what was settled and return the exit status."""
-    from f110_fl import replica
+    from f110_fl.engines import replicas
 
     scenario = settled.scenario
     if not scenario.federated.enabled:
-        return replica.run_replicas(session, scenario, settled.max_parallel)
+        return replicas.run_replicas(session, scenario, settled.max_parallel)
     if settled.client_id is not None or settled.engine == "deployment":
-        from f110_fl import deployment
+        from f110_fl.engines import deployment
 
         if settled.client_id is None:
             return deployment.host(session, scenario, range(scenario.federated.clients))

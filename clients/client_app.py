@@ -17,15 +17,15 @@ from flwr.clientapp import ClientApp
 from flwr.clientapp.mod import LocalDpMod
 from flwr.clientapp.typing import ClientAppCallable
 
-from f110_fl import exchange, sharing
-from f110_fl.loading import parse_resolved
+from f110_fl.config.scenario import Scenario
+from f110_fl.federation import messages, sharing
+from f110_fl.loading.scenarios import parse_resolved
 from f110_fl.rundir import RunDir
-from f110_fl.scenario import Scenario
-from f110_fl.startup import without_collections
+from f110_fl.runs.startup import without_collections
 
 if TYPE_CHECKING:
-    from f110_fl.records import EpisodeRecord
-    from f110_fl.trainer import Trainer
+    from f110_fl.training.records import EpisodeRecord
+    from f110_fl.training.trainer import Trainer
 
 # Trainers kept warm in one process; more would only cost memory, as a round visits each
 # client once and a worker serves few of them.
@@ -43,8 +43,8 @@ def private(message: Message, context: Context, call_next: ClientAppCallable) ->
     """Add local differential privacy, Flower's mod, to rounds whose scenario asks for it."""
     if message.metadata.message_type != MessageType.TRAIN:
         return call_next(message, context)
-    order = message.content.config_records[exchange.CONFIG]
-    privacy = _scenario(str(order[exchange.SCENARIO])).federated.privacy
+    order = message.content.config_records[messages.CONFIG]
+    privacy = _scenario(str(order[messages.SCENARIO])).federated.privacy
     if privacy is None or privacy.kind != "local":
         return call_next(message, context)
     mod = LocalDpMod(privacy.clipping_norm, privacy.sensitivity, privacy.epsilon, privacy.delta)
@@ -59,11 +59,11 @@ def identify(message: Message, context: Context) -> Message:
     """Answer with the client's stable id; Flower's node ids differ from run to run."""
     record = ConfigRecord(
         {
-            exchange.CLIENT_ID: int(context.node_config["partition-id"]),
-            exchange.NUM_CLIENTS: int(context.node_config["num-partitions"]),
+            messages.CLIENT_ID: int(context.node_config["partition-id"]),
+            messages.NUM_CLIENTS: int(context.node_config["num-partitions"]),
         }
     )
-    return Message(content=RecordDict({exchange.CONFIG: record}), reply_to=message)
+    return Message(content=RecordDict({messages.CONFIG: record}), reply_to=message)
 
 
 @app.train()
@@ -73,22 +73,23 @@ def train(message: Message, context: Context) -> Message:
     A round that this client has already completed (the server asks again after a restart)
     is answered from its directory without training.
     """
-    order = message.content.config_records[exchange.CONFIG]
-    server_round = int(order[exchange.ROUND])  # type: ignore[arg-type]
+    order = message.content.config_records[messages.CONFIG]
+    server_round = int(order[messages.ROUND])  # type: ignore[arg-type]
     trainer, rundir = _ordered(order, context)
-    from f110_fl.learners import LearningError
-    from f110_fl.records import last_good, summarise
+    from f110_fl.learners.base import LearningError
+    from f110_fl.training.metrics import summarise
+    from f110_fl.training.progress import last_good
 
     scenario, client_id = trainer.scenario, trainer.client_id
     if trainer.progress.round < server_round:
-        arrays = message.content.array_records[exchange.ARRAYS]
-        trainer.load_shared(exchange.to_tensors(arrays))
+        arrays = message.content.array_records[messages.ARRAYS]
+        trainer.load_shared(messages.to_tensors(arrays))
         if server_round > 1:  # there was a sync
             held = trainer.shared_tensors()
             names = sharing.zeroed_names(held, scenario.federated)
             trainer.load_shared({name: held[name].new_zeros(held[name].shape) for name in names})
-        trainer.hold_near(float(order.get(exchange.PROXIMAL_MU, 0.0)))  # type: ignore[arg-type]
-        episodes = int(order[exchange.EPISODES])  # type: ignore[arg-type]
+        trainer.hold_near(float(order.get(messages.PROXIMAL_MU, 0.0)))  # type: ignore[arg-type]
+        episodes = int(order[messages.EPISODES])  # type: ignore[arg-type]
         try:
             records = trainer.train(episodes)
             trainer.progress.round = server_round
@@ -107,32 +108,32 @@ def train(message: Message, context: Context) -> Message:
     metrics = MetricRecord(
         {
             **summarise(records, scenario.federated_agents),
-            exchange.CLIENT_ID: client_id,
-            exchange.WEIGHT: 1.0,
+            messages.CLIENT_ID: client_id,
+            messages.WEIGHT: 1.0,
         }
     )
     tensors = trainer.shared_tensors()
     sent = sharing.select(tensors, sharing.averaged_names(tensors, scenario.federated))
-    content = RecordDict({exchange.ARRAYS: exchange.to_arrays(sent), exchange.METRICS: metrics})
+    content = RecordDict({messages.ARRAYS: messages.to_arrays(sent), messages.METRICS: metrics})
     return Message(content=content, reply_to=message)
 
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Answer how the averaged models do in the client's own environment; learn nothing."""
-    trainer, _ = _ordered(message.content.config_records[exchange.CONFIG], context)
-    from f110_fl.evaluation import metrics
+    trainer, _ = _ordered(message.content.config_records[messages.CONFIG], context)
+    from f110_fl.training.metrics import metrics
 
-    arrays = message.content.array_records[exchange.ARRAYS]
-    episodes = trainer.evaluate_shared(exchange.to_tensors(arrays))
+    arrays = message.content.array_records[messages.ARRAYS]
+    episodes = trainer.evaluate_shared(messages.to_tensors(arrays))
     _keep_warm(trainer)
     found = MetricRecord(metrics(episodes, trainer.scenario.federated_agents))  # type: ignore[arg-type]
-    return Message(content=RecordDict({exchange.METRICS: found}), reply_to=message)
+    return Message(content=RecordDict({messages.METRICS: found}), reply_to=message)
 
 
 def _ordered(order: ConfigRecord, context: Context) -> tuple[Trainer, RunDir]:
     """Return the client that an order is for, as its directory has it, and the run's directory."""
-    scenario = _scenario(str(order[exchange.SCENARIO]))
+    scenario = _scenario(str(order[messages.SCENARIO]))
     if "seed" in context.node_config:  # a replica that was started by hand has its own
         own = {"seed": int(context.node_config["seed"]), "seeds": ()}
         scenario = scenario.model_copy(update=own)
@@ -145,8 +146,8 @@ def _ordered(order: ConfigRecord, context: Context) -> tuple[Trainer, RunDir]:
 def _root(context: Context, order: ConfigRecord) -> Path:
     """Return the run's directory, which on another machine is not where the server has it."""
     if "root" not in context.node_config:
-        return Path(str(order[exchange.ROOT]))
-    name = str(order[exchange.RUN])
+        return Path(str(order[messages.ROOT]))
+    name = str(order[messages.RUN])
     if Path(name).name != name or name == "..":
         raise RuntimeError(f"the server calls its run {name!r}, which is no name")
     return Path(str(context.node_config["root"])) / name
@@ -154,7 +155,7 @@ def _root(context: Context, order: ConfigRecord) -> Path:
 
 def _open(scenario: Scenario, client_id: int, rundir: RunDir) -> Trainer:
     """Return the client as its directory has it, taken from the warm ones if it is there."""
-    from f110_fl.trainer import Trainer
+    from f110_fl.training.trainer import Trainer
 
     directory = rundir.client(client_id)
     trainer = _warm.pop(directory, None)
@@ -183,7 +184,7 @@ def _keep_warm(trainer: Trainer) -> None:
 
 
 def _recorded(rundir: RunDir, client_id: int, server_round: int) -> list[EpisodeRecord]:
-    from f110_fl.records import EpisodeRecord
+    from f110_fl.training.records import EpisodeRecord
 
     with rundir.episodes(client_id).open(encoding="utf-8") as lines:
         records = [EpisodeRecord.from_json(line) for line in lines]

@@ -2,10 +2,10 @@
 
 import gc
 
-from f110_fl.startup import without_collections
+from f110_fl.runs.startup import without_collections
 
 with without_collections():
     import clients.client_app  # noqa: F401
-    import f110_fl.trainer  # noqa: F401
+    import f110_fl.training.trainer  # noqa: F401
 
 gc.freeze()  # the workers' collectors leave it alone, so that they go on sharing its memory

@@ -19,12 +19,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from f110_fl.engines.client_lock import hold_place, release_place
+from f110_fl.engines.flower_programs import environment, free_port, program
+from f110_fl.engines.superlink import SuperLink, UnreachableError, needed_file, settle_superlink
 from f110_fl.errors import UserError
-from f110_fl.flower_programs import environment, free_port, program
-from f110_fl.overrides import client_id as client_id_of
-from f110_fl.places import hold_place, release_place
-from f110_fl.processes import adopt_orphans, die_with_parent, end_orphans
-from f110_fl.superlink import SuperLink, UnreachableError, needed_file, settle_superlink
+from f110_fl.loading.flags import client_id as client_id_of
+from f110_fl.runs.processes import adopt_orphans, die_with_parent, end_orphans
 
 RETRY_INTERVAL: Final = 5.0  # s from a SuperNode's end to its next start
 

@@ -6,25 +6,13 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-
-from f110_fl.errors import UserError
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # torch takes a second to import, and writing text needs none of it
-    import torch
-    from numpy.typing import NDArray
-
-
-# Names of numpy's types in safetensors files (https://github.com/safetensors/safetensors, Format).
-SAFETENSORS_TYPES: Final = {
-    **{f"float{bits}": f"F{bits}" for bits in (16, 32, 64)},
-    **{f"int{bits}": f"I{bits}" for bits in (8, 16, 32, 64)},
-    **{f"uint{bits}": f"U{bits}" for bits in (8, 16, 32, 64)},
-    "bool": "BOOL",
-}
+    pass
 
 
 def write_atomic(
@@ -115,112 +103,17 @@ def find_file(name: str, folder: Path) -> Path | None:
         return None
 
 
-def write_tensors(
-    path: Path,
-    tensors: Mapping[str, torch.Tensor | NDArray[Any]],
-    metadata: Mapping[str, str] | None = None,
-    *,
-    sync_name: bool = True,
-) -> None:
-    """Write a safetensors file atomically; equal content gives equal bytes.
-
-    Args:
-        path: The file, in a folder that exists.
-        tensors: Named tensors or arrays, of any shapes, on any device, of a type numpy has.
-        metadata: Texts to keep beside them.
-        sync_name: See `write_atomic`.
-
-    Raises:
-        TypeError: For a type that numpy does not have, such as bfloat16.
-        OSError: If it cannot be written; the old file is then untouched.
-    """
-    import numpy as np
-
-    arrays: dict[str, NDArray[Any]] = {}
-    for name in sorted(tensors):
-        value = tensors[name]
-        array = value if isinstance(value, np.ndarray) else value.detach().cpu().numpy()
-        arrays[name] = np.asarray(array, order="C")
-    # The widest types first, so that every tensor is aligned; the library does the same.
-    arrays = dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize))
-    parts = (array.reshape(-1).view(np.uint8).data for array in arrays.values())
-    write_atomic(path, [_header(arrays, metadata or {}), *parts], sync_name=sync_name)
+def count_lines(path: Path) -> int:
+    """Return the complete lines of a file, 0 if there is none."""
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def _header(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> bytes:
-    """Return what a safetensors file has before its tensors.
-
-    The library's own writer copies all tensors twice, which takes longer than writing them, and
-    puts metadata in random order.
-
-    Raises:
-        TypeError: For a type that safetensors files do not have.
-    """
-    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
-    end = 0
-    for name, array in arrays.items():
-        if array.dtype.name not in SAFETENSORS_TYPES:
-            raise TypeError(f"tensor {name!r} has type {array.dtype}, which has no place in a file")
-        begin, end = end, end + array.nbytes
-        kind, shape = SAFETENSORS_TYPES[array.dtype.name], list(array.shape)
-        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8 bytes
-    return len(text).to_bytes(8, "little") + text
-
-
-def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write a NumPy ``.npz`` file atomically; no array may need pickle.
-
-    Args:
-        path: The file, in a folder that exists.
-        arrays: By name.
-
-    Raises:
-        ValueError: If an array holds Python objects.
-        OSError: If it cannot be written; the old file is then untouched.
-    """
-    import io
-
-    import numpy as np
-
-    for name, array in arrays.items():
-        if array.dtype.hasobject:  # NumPy would pickle it
-            raise ValueError(f"array {name!r} holds Python objects")
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    write_atomic(path, buffer.getvalue())
-
-
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of a safetensors file, on the CPU, in the order of their names.
-
-    Raises:
-        UserError: If there is no such file or it is not whole.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    try:
-        return dict(sorted(load(path.read_bytes()).items()))
-    except (OSError, SafetensorError) as error:
-        raise _unreadable(path, error) from None
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """Return the texts kept in a safetensors file.
-
-    Raises:
-        UserError: If there is no such file or it is not whole.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return dict(file.metadata() or {})
-    except (OSError, SafetensorError) as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path}: not a readable safetensors file: {error}")
+def complete_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the objects in a file of JSON lines, without those that a crash cut off."""
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        with suppress(ValueError):
+            value = json.loads(line)
+            if isinstance(value, dict):
+                found.append(value)
+    return found

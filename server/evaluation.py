@@ -8,16 +8,17 @@ from typing import Any
 
 from flwr.app import ArrayRecord, MetricRecord
 
-from f110_fl import announce, exchange
-from f110_fl.announce import Tell
-from f110_fl.evaluation import metrics, report, score
-from f110_fl.export import write_models
-from f110_fl.files import append_line, read_metadata, write_atomic
-from f110_fl.global_model import ModelEvaluator
-from f110_fl.learners import Learner
-from f110_fl.records import complete_lines
+from f110_fl.config.scenario import Scenario
+from f110_fl.federation import messages
+from f110_fl.files import append_line, complete_lines, write_atomic
+from f110_fl.learners.base import Learner
+from f110_fl.reporting import announce
+from f110_fl.reporting.announce import Tell
 from f110_fl.rundir import RunDir
-from f110_fl.scenario import Scenario
+from f110_fl.tensors import read_metadata
+from f110_fl.training.evaluation import ModelEvaluator
+from f110_fl.training.export import write_models
+from f110_fl.training.metrics import metrics, report, score
 
 
 class GlobalEvaluation:
@@ -63,7 +64,7 @@ class GlobalEvaluation:
             return None
         if self._evaluator is None:
             self._evaluator = ModelEvaluator(self.scenario)
-        self._evaluator.load(exchange.to_tensors(arrays))
+        self._evaluator.load(messages.to_tensors(arrays))
         episodes = self._evaluator.run()
         learners = self._evaluator.learners
         found = score(episodes, learners, self.scenario.evaluation.best)

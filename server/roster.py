@@ -10,9 +10,9 @@ import numpy as np
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from f110_fl import exchange
+from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
-from f110_fl.scenario import Scenario
+from f110_fl.federation import messages
 from f110_fl.seeding import Use, stream
 
 log = logging.getLogger("flwr")
@@ -75,18 +75,18 @@ class Roster:
         """Ask nodes once for the ids that they were started with."""
         if not nodes:
             return
-        query = RecordDict({exchange.CONFIG: ConfigRecord()})
-        messages = [
+        query = RecordDict({messages.CONFIG: ConfigRecord()})
+        queries = [
             Message(content=query, message_type=MessageType.QUERY, dst_node_id=node)
             for node in nodes
         ]
-        for reply in grid.send_and_receive(messages, timeout=QUERY_TIMEOUT):
+        for reply in grid.send_and_receive(queries, timeout=QUERY_TIMEOUT):
             node = reply.metadata.src_node_id
             if reply.has_error():
                 log.warning("A node failed to say who it is: %s", reply.error.reason)
                 continue
-            record = reply.content.config_records[exchange.CONFIG]
-            client_id, total = record[exchange.CLIENT_ID], record[exchange.NUM_CLIENTS]
+            record = reply.content.config_records[messages.CONFIG]
+            client_id, total = record[messages.CLIENT_ID], record[messages.NUM_CLIENTS]
             if type(client_id) is not int or type(total) is not int or client_id < 0:
                 log.warning("A node says it is client %r of %r", client_id, total)
                 continue

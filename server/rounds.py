@@ -5,22 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord
+from flwr.app import Array, ArrayRecord
 from flwr.serverapp.strategy import FedAvg
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
 
-from f110_fl import announce, exchange
-from f110_fl.announce import Tell, silent
-from f110_fl.export import checkpoint_metadata
-from f110_fl.files import append_line, read_metadata, read_tensors, write_atomic, write_tensors
-from f110_fl.records import complete_lines, prefixed, unprefixed
+from f110_fl.config.scenario import Scenario
+from f110_fl.federation import messages
+from f110_fl.files import append_line, complete_lines, write_atomic
+from f110_fl.reporting import announce
+from f110_fl.reporting.announce import Tell, silent
 from f110_fl.rundir import RunDir
-from f110_fl.scenario import Scenario
-from server.rules import load_rule_state, rule_state
-from server.stored import stored
+from f110_fl.tensors import prefixed, read_metadata, read_tensors, unprefixed, write_tensors
+from f110_fl.training.export import checkpoint_metadata
+from server.aggregation import load_rule_state, rule_state
 
 
 class RoundRecorder:
@@ -68,7 +72,7 @@ class RoundRecorder:
         tensors = read_tensors(self.rundir.server)
         state = {k: np.asarray(v) for k, v in unprefixed("rule", tensors).items()}
         load_rule_state(rule, state)
-        return exchange.to_arrays(unprefixed("global", tensors))
+        return messages.to_arrays(unprefixed("global", tensors))
 
     def begin(self, number: int) -> None:
         """Make a round's directory, without what a try that failed has left in it."""
@@ -85,7 +89,7 @@ class RoundRecorder:
         if not self.scenario.federated.checkpoint_after_sync:
             return arrays
         path = self.rundir.client_tensors(number, client_id)
-        tensors = {name: exchange.value(array) for name, array in arrays.items()}
+        tensors = {name: messages.value(array) for name, array in arrays.items()}
         self.written()
         # metrics.json follows into the folder
         self._writing = self._writer.submit(write_tensors, path, tensors, sync_name=False)
@@ -111,7 +115,7 @@ class RoundRecorder:
     ) -> None:
         """Write the round's files and commit it."""
         summary = {"round": number, "rounds": self.scenario.rounds} | summary
-        tensors = exchange.to_tensors(arrays)
+        tensors = messages.to_tensors(arrays)
         if self.scenario.federated.checkpoint_after_sync:
             path, metadata = self.rundir.global_tensors(number), checkpoint_metadata(self.scenario)
             write_tensors(path, tensors | self.imposed, metadata, sync_name=False)
@@ -129,3 +133,44 @@ class RoundRecorder:
         kept = [line for line in lines if line.get("round", last["round"]) < last["round"]]
         text = "".join(f"{json.dumps(line)}\n" for line in [*kept, last])
         write_atomic(self.rundir.rounds, text)
+
+
+class StoredArray(Array):
+    """An array that is read from its file whenever it is asked for.
+
+    Args:
+        array: Has its type and shape.
+        path: The safetensors file.
+        name: The array's in it.
+    """
+
+    def __init__(self, array: Array, path: Path, name: str) -> None:
+        super().__init__(array.dtype, array.shape, array.stype, b"")
+        self._path = path
+        self._name = name
+
+    def numpy(self) -> NDArray[Any]:
+        """Return the array, to be read only.
+
+        Raises:
+            OSError: If the file is gone.
+        """
+        return _read(self._path, self._path.stat().st_mtime_ns)[self._name]
+
+
+@lru_cache(maxsize=1)  # whoever wants one array of a file wants the others next
+def _read(path: Path, written: int) -> dict[str, NDArray[Any]]:  # noqa: ARG001 - part of the key
+    return load_file(path)
+
+
+def stored(arrays: ArrayRecord, path: Path) -> ArrayRecord:
+    """Return a record of the arrays that a safetensors file holds.
+
+    Args:
+        arrays: What was written into it: names, types and shapes.
+        path: The file.
+    """
+    record = ArrayRecord()  # whose constructor would copy the arrays
+    for name, array in arrays.items():
+        record[name] = StoredArray(array, path, name)
+    return record

@@ -9,13 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
-from f110_fl.launch import refuse_used, run_root
-from f110_fl.loading import load_scenario, parse_resolved
-from f110_fl.overrides import FLAGS, VARIABLES, Override, environment_overrides
+from f110_fl.loading.flags import FLAGS, VARIABLES, environment_overrides
+from f110_fl.loading.overrides import Override
+from f110_fl.loading.scenarios import load_scenario, parse_resolved
 from f110_fl.rundir import RunDir
-from f110_fl.scenario import Scenario
-from f110_fl.settle import resumed_scenario
+from f110_fl.runs.directory import refuse_used, run_root
+from f110_fl.runs.resume import resumed_scenario
 
 log = logging.getLogger("flwr")
 

@@ -12,14 +12,15 @@ import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from f110_fl import announce, exchange, sharing
-from f110_fl.announce import Tell, silent
+from f110_fl.config.federated import FederatedConfig
+from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
-from f110_fl.federated_config import FederatedConfig
+from f110_fl.federation import messages, sharing
 from f110_fl.files import locked
-from f110_fl.loading import dump_scenario, parse_resolved
+from f110_fl.loading.scenarios import dump_scenario, parse_resolved
+from f110_fl.reporting import announce
+from f110_fl.reporting.announce import Tell, silent
 from f110_fl.rundir import RunDir
-from f110_fl.scenario import Scenario
 from server.grids import Streaming
 from server.roster import Roster
 from server.rounds import RoundRecorder
@@ -49,8 +50,8 @@ def main(grid: Grid, context: Context) -> None:
     except UserError as error:
         log.error("%s", error)  # noqa: TRY400 - a user's mistake needs no traceback
         raise
-    from f110_fl.launch import claimed
-    from f110_fl.tracking import recorded
+    from f110_fl.reporting.tracking import recorded
+    from f110_fl.runs.directory import claimed
 
     with claimed(scenario, rundir), recorded(scenario, rundir):
         serve(grid, scenario, rundir, roster)
@@ -63,8 +64,9 @@ def run_submitted(grid: Grid, run_config: Mapping[str, Any]) -> None:
         UserError: For settings that cannot be used here, or if too few clients connect.
         RuntimeError: If a round ends with too few usable replies.
     """
-    from f110_fl.launch import check_environment, claimed, completed_rounds
-    from f110_fl.tracking import recorded
+    from f110_fl.reporting.tracking import recorded
+    from f110_fl.runs.directory import claimed, completed_rounds
+    from f110_fl.runs.preflight import check_environment
 
     with _failure_announced():
         scenario, rundir, resumed = settle_submitted(run_config)
@@ -139,7 +141,7 @@ def serve(
     Raises:
         RuntimeError: If a round ends with too few usable replies.
     """
-    from f110_fl.agents import initial_tensors
+    from f110_fl.training.agents import initial_tensors
     from server.evaluation import GlobalEvaluation
 
     federated = scenario.federated
@@ -156,7 +158,7 @@ def serve(
     if federated.evaluate_on != "none":
         evaluation = GlobalEvaluation(scenario, rundir, recorder.resumed_from, tell)
     strategy = FederatedStrategy(scenario, roster, recorder, evaluation)
-    arrays = recorder.restore(strategy.rule, exchange.to_arrays(averaged))
+    arrays = recorder.restore(strategy.rule, messages.to_arrays(averaged))
     strategy.start(
         grid=grid,
         initial_arrays=arrays,

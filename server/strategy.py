@@ -14,16 +14,17 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 
-from f110_fl import exchange, sharing
-from f110_fl.launch import identity
-from f110_fl.loading import dump_scenario
-from f110_fl.records import evaluation_names
-from f110_fl.scenario import Scenario
+from f110_fl import tensors
+from f110_fl.config.scenario import Scenario
+from f110_fl.federation import messages
+from f110_fl.loading.scenarios import dump_scenario
+from f110_fl.runs.directory import identity
+from f110_fl.training.metrics import evaluation_names
+from server.aggregation import make_rule, private
 from server.grids import Chosen
-from server.replies import evaluation_fault, fault
 from server.roster import Roster, sample, sample_size
 from server.rounds import RoundRecorder
-from server.rules import make_rule, private
+from server.validation import evaluation_fault, fault
 
 if TYPE_CHECKING:  # the simulator is imported when it is needed
     from server.evaluation import GlobalEvaluation
@@ -96,7 +97,7 @@ class FederatedStrategy(Strategy):
         self.recorder.begin(number)
         nodes = [online[client] for client in self._asked]
         self._order(config, number)
-        config[exchange.EPISODES] = self.scenario.round_episodes(number)
+        config[messages.EPISODES] = self.scenario.round_episodes(number)
         # The rule may keep the arrays and add to the config; whom to ask is settled.
         networks, _ = _split(arrays)
         list(self._aggregator.configure_train(number, networks, config, Chosen(grid, nodes)))
@@ -104,16 +105,16 @@ class FederatedStrategy(Strategy):
 
     def _order(self, config: ConfigRecord, number: int) -> None:
         """Put into ``config`` what every order tells a client."""
-        config[exchange.ROUND] = number
-        config[exchange.SCENARIO] = self._scenario_text
-        config[exchange.ROOT] = str(self.recorder.rundir.root)
-        config[exchange.RUN] = identity(self.recorder.rundir)
+        config[messages.ROUND] = number
+        config[messages.SCENARIO] = self._scenario_text
+        config[messages.ROOT] = str(self.recorder.rundir.root)
+        config[messages.RUN] = identity(self.recorder.rundir)
 
     def _send(
         self, kind: str, arrays: ArrayRecord, config: ConfigRecord, nodes: Iterable[int]
     ) -> list[Message]:
         """Return the messages, in the order of the clients asked, and remember them."""
-        content = RecordDict({exchange.ARRAYS: arrays, exchange.CONFIG: config})
+        content = RecordDict({messages.ARRAYS: arrays, messages.CONFIG: config})
         self._messages = [
             Message(content=content, message_type=kind, dst_node_id=node) for node in nodes
         ]
@@ -146,7 +147,7 @@ class FederatedStrategy(Strategy):
                 f"round {number}: {len(accepted)} usable replies, {least} are needed: {dropped}"
             )
         by_client = {
-            client_id: dict(reply.content.metric_records[exchange.METRICS])
+            client_id: dict(reply.content.metric_records[messages.METRICS])
             for client_id, reply in accepted.items()
         }
         arrays, metrics = self._average(number, accepted)
@@ -171,23 +172,23 @@ class FederatedStrategy(Strategy):
         """Apply the rule to the networks and a weighted mean to the moments."""
         moments: list[RecordDict] = []
         for client_id, reply in accepted.items():
-            metrics = reply.content.metric_records[exchange.METRICS]
-            del metrics[exchange.CLIENT_ID]
-            metrics[exchange.WEIGHT] = self._weight(client_id, metrics)
-            networks, own = _split(reply.content.array_records[exchange.ARRAYS])
-            reply.content[exchange.ARRAYS] = networks
-            moments.append(RecordDict({exchange.ARRAYS: own, exchange.METRICS: metrics}))
+            metrics = reply.content.metric_records[messages.METRICS]
+            del metrics[messages.CLIENT_ID]
+            metrics[messages.WEIGHT] = self._weight(client_id, metrics)
+            networks, own = _split(reply.content.array_records[messages.ARRAYS])
+            reply.content[messages.ARRAYS] = networks
+            moments.append(RecordDict({messages.ARRAYS: own, messages.METRICS: metrics}))
         arrays, averaged = self._aggregator.aggregate_train(number, list(accepted.values()))
         if arrays is None or averaged is None:
             raise RuntimeError(f"round {number}: the replies are too few for the strategy")
-        if len(next(iter(moments)).array_records[exchange.ARRAYS]):
-            arrays = ArrayRecord({**arrays, **aggregate_arrayrecords(moments, exchange.WEIGHT)})
-        return exchange.cast_like(arrays, self._global), averaged
+        if len(next(iter(moments)).array_records[messages.ARRAYS]):
+            arrays = ArrayRecord({**arrays, **aggregate_arrayrecords(moments, messages.WEIGHT)})
+        return messages.cast_like(arrays, self._global), averaged
 
     def _keep(self, number: int, client_id: int, content: RecordDict) -> None:
         """Have a reply's arrays where they take no memory until they are averaged."""
-        arrays = content.array_records[exchange.ARRAYS]
-        content[exchange.ARRAYS] = self.recorder.keep(number, client_id, arrays)
+        arrays = content.array_records[messages.ARRAYS]
+        content[messages.ARRAYS] = self.recorder.keep(number, client_id, arrays)
 
     def _sort_out(
         self,
@@ -219,7 +220,7 @@ class FederatedStrategy(Strategy):
     def _weight(self, client_id: int, metrics: MetricRecord) -> float:
         federated = self.scenario.federated
         if federated.weighting == "env_steps":
-            return float(metrics[exchange.ENV_STEPS])  # type: ignore[arg-type]
+            return float(metrics[messages.ENV_STEPS])  # type: ignore[arg-type]
         return federated.weights[client_id] if federated.weighting == "weights" else 1.0
 
     def evaluate_on_server(self, server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
@@ -255,7 +256,7 @@ class FederatedStrategy(Strategy):
         agents = self.scenario.federated_agents
         accepted, dropped = self._sort_out(replies, lambda c: evaluation_fault(c, agents))
         by_client = {
-            client: cast("dict[str, float]", dict(reply.content.metric_records[exchange.METRICS]))
+            client: cast("dict[str, float]", dict(reply.content.metric_records[messages.METRICS]))
             for client, reply in accepted.items()
         }
         averaged = {
@@ -278,5 +279,5 @@ def _split(arrays: ArrayRecord) -> tuple[ArrayRecord, ArrayRecord]:
     """Return (networks, optimizer moments) of a record."""
     networks, moments = ArrayRecord(), ArrayRecord()
     for name, array in arrays.items():
-        (moments if sharing.is_optimizer_tensor(name) else networks)[name] = array
+        (moments if tensors.is_optimizer_tensor(name) else networks)[name] = array
     return networks, moments

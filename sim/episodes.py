@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from sim.config import EnvConfig
 from sim.layout import STEER, TARGET_SPEED, TARGET_STEER, V
+from sim.physics.vehicle import action_scale
 from sim.tasks import FAILED, NONE, OTHER_DONE, Episodes, world_outcome
-from sim.vehicle import action_scale
 
 # What the kernels below know about a car, one record a car.
 CAR: Final = np.dtype(

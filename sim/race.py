@@ -15,10 +15,10 @@ from sim.drivers import Driver, make_driver
 from sim.episodes import begin, car_table, conclude
 from sim.layout import COMMAND_SIZE
 from sim.observation import Observer
+from sim.physics.vehicle import DRAWN, V_MIN
 from sim.spawning import Starts
 from sim.tasks import NONE, OTHER_DONE, Episodes, Outcome, Task, world_outcome
 from sim.tracks import Track, make_tracks
-from sim.vehicle import DRAWN, V_MIN
 from sim.world import World, compiled
 
 Seed = int | np.random.SeedSequence
@@ -28,7 +28,7 @@ class Race:
     """E environments of the same cars on the same tracks: the engine under every environment.
 
     Cars without a driver are the agents. An agent is terminated when it crashes, finishes
-    (see `sim.laps`) or accomplishes its task; it is truncated when its task gives up or at
+    (see `sim.physics.laps`) or accomplishes its task; it is truncated when its task gives up or at
     ``max_steps``. With ``end_when="any"`` the first car that is done, scripted ones too, ends
     the episode, and agents that are not done themselves are truncated (``OTHER_DONE``). With
     ``"all"`` it ends when every agent is done (every car, if there are no agents); an agent that

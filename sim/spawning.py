@@ -9,11 +9,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.collision import cars_touch, touches_wall
 from sim.config import EnvConfig, GridSpawn, RandomSpawn
+from sim.physics.collision import cars_touch, touches_wall
 from sim.tracks import Track
 from sim.tracks.centerline import Centerline, point_at, points_at, project
-from sim.tracks.grid import Grid, make_grid
+from sim.tracks.distance_field import Grid, make_grid
 
 Float = NDArray[np.float64]
 

@@ -11,17 +11,17 @@ from numba import typeof
 from numpy.typing import NDArray
 
 from sim.config import LidarConfig, VehicleConfig
-from sim.kernels import OK, Scene, WorldArrays, make_arrays, place_cars, step_range
 from sim.layout import COMMAND_SIZE
-from sim.lidar import make_beams, make_scratch, scans_together
+from sim.physics.kernels import OK, Scene, WorldArrays, make_arrays, place_cars, step_range
+from sim.physics.lidar import make_beams, make_scratch, scans_together
+from sim.physics.several import Scenes, step_tracks
+from sim.physics.vehicle import vehicle_vector
 from sim.pool import RangePool
-from sim.several import Scenes, step_tracks
 from sim.tracks import Track
 from sim.tracks.centerline import make_centerline
+from sim.tracks.distance_field import make_grid
 from sim.tracks.gates import make_gates
-from sim.tracks.grid import make_grid
 from sim.tracks.stack import TrackStack, stack_tracks
-from sim.vehicle import vehicle_vector
 
 __all__ = ["World", "WorldArrays", "compiled"]
 
@@ -66,7 +66,7 @@ class World:
             `step`. It is all zeros until the cars are placed.
         stack: The tracks for kernels; none if there is only one.
         pool: The threads.
-        vehicles: (E, C, P) parameters, columns of `sim.vehicle`; may be changed in place.
+        vehicles: (E, C, P) parameters, columns of `sim.physics.vehicle`; may be changed in place.
     """
 
     def __init__(

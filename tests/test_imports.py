@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from small import REPOSITORY
 
-from f110_fl.launch import KERNEL_CACHE
+from f110_fl.runs.startup import KERNEL_CACHE
 
 PACKAGES = ("sim", "f110_fl", "clients", "server")
 PROGRAMS = [REPOSITORY / "run.py", *sorted((REPOSITORY / "tools").glob("*.py"))]
@@ -76,8 +76,12 @@ def forbidden(path: Path) -> Iterator[str]:
 
 def test_the_sources_are_found() -> None:
     names = {str(path.relative_to(REPOSITORY)) for path in SOURCES}
-    assert {"run.py", "tools/federated_smoke.py", "sim/tracks/grid.py"} <= names
-    assert {"f110_fl/learners/td3.py", "clients/client_app.py", "server/strategy.py"} <= names
+    assert {"run.py", "tools/federated_smoke.py", "sim/tracks/distance_field.py"} <= names
+    assert {
+        "f110_fl/learners/off_policy/td3.py",
+        "clients/client_app.py",
+        "server/strategy.py",
+    } <= names
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from small import REPOSITORY
 from test_imports import PACKAGES, imported
 
 DISTRIBUTION = "f110_fl"

@@ -31,10 +31,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ablate_plan import STRATEGIES, make_plan, prepare
 
 from f110_fl.errors import UserError
-from f110_fl.grid import Grid
-from f110_fl.launch import completed
-from f110_fl.overrides import VARIABLES
+from f110_fl.loading.flags import VARIABLES
 from f110_fl.rundir import RunDir
+from f110_fl.runs.directory import completed
+from f110_fl.sweeps.grid import Grid
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
 

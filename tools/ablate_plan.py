@@ -8,16 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, get_args
 
-from f110_fl.dotted import set_overrides, with_implied
+from f110_fl.config.federated import OptimizerStrategy
+from f110_fl.config.keys import overlaps, parse_key
 from f110_fl.errors import UserError
-from f110_fl.federated_config import OptimizerStrategy
 from f110_fl.files import write_atomic
-from f110_fl.grid import GRID, Cell, Grid, write_grid
-from f110_fl.key_path import overlaps, parse_key
-from f110_fl.launch import held
-from f110_fl.loading import dump_scenario, load_scenario, parse_resolved
-from f110_fl.overrides import Override
+from f110_fl.loading.overrides import Override, set_overrides, with_implied
+from f110_fl.loading.scenarios import dump_scenario, load_scenario, parse_resolved
 from f110_fl.rundir import RunDir
+from f110_fl.runs.directory import held
+from f110_fl.sweeps.grid import GRID, Cell, Grid, write_grid
 
 STRATEGIES: Final = get_args(OptimizerStrategy)
 SINGLE: Final = "single"

@@ -28,11 +28,11 @@ from ablate_stats import (
 )
 
 from f110_fl.errors import UserError
-from f110_fl.files import read_tensors, write_atomic
-from f110_fl.grid import Cell, Grid
-from f110_fl.launch import completed
-from f110_fl.records import unprefixed
+from f110_fl.files import write_atomic
 from f110_fl.rundir import RunDir
+from f110_fl.runs.directory import completed
+from f110_fl.sweeps.grid import Cell, Grid
+from f110_fl.tensors import read_tensors, unprefixed
 
 SCORES: Final[dict[str, Callable[[Panel, str], Float]]] = {
     "at equal steps": Panel.end,
@@ -141,8 +141,8 @@ def averaged_value(cell: Cell, rundir: RunDir, metric: Metric) -> float | None:
     Their evaluations are of what each made of the average before; this is what all would go on
     from. None if it cannot act alone, because an actor, or a part of one, is not averaged.
     """
-    from f110_fl.evaluate import load_models
-    from f110_fl.global_model import ModelEvaluator
+    from f110_fl.training.checkpoint import load_models
+    from f110_fl.training.evaluation import ModelEvaluator
 
     evaluator = ModelEvaluator(cell.scenario)
     learners = evaluator.learners

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from f110_fl.errors import UserError
-from f110_fl.records import EpisodeRecord
 from f110_fl.rundir import RunDir
+from f110_fl.training.records import EpisodeRecord
 
 Metric = Literal["return", "success_rate"]
 Judgement = Literal["better", "worse", "indistinguishable"]

@@ -34,13 +34,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from process_memory import Sampler
 
-from f110_fl.dotted import set_overrides
+from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
-from f110_fl.launch import check_environment, claimed
-from f110_fl.loading import load_scenario
+from f110_fl.loading.overrides import set_overrides
+from f110_fl.loading.scenarios import load_scenario
 from f110_fl.rundir import RunDir
-from f110_fl.scenario import Scenario
-from f110_fl.session import Session
+from f110_fl.runs.directory import claimed
+from f110_fl.runs.preflight import check_environment
+from f110_fl.runs.session import Session
 
 if TYPE_CHECKING:
     from flwr.clientapp import ClientApp
@@ -108,7 +109,7 @@ def simulate_own(root: Path, clients: int, parallel: int) -> None:
 
     from bench_federation_apps import own_server
 
-    from f110_fl.simulation import simulate
+    from f110_fl.engines.simulation import simulate
 
     simulate(partial(own_server, root), plain_client, clients, parallel)
 
@@ -174,7 +175,7 @@ def run_once(arguments: argparse.Namespace, scenario: Scenario, root: Path, *, o
         session = stack.enter_context(Session(rundir, [], generations=2))
         sampler = stack.enter_context(Sampler()) if arguments.memory else None
         if arguments.engine == "deployment":
-            from f110_fl import deployment
+            from f110_fl.engines import deployment
 
             app = bundle(root, own=own)
             clients = range(scenario.federated.clients)
@@ -196,8 +197,8 @@ def run_once(arguments: argparse.Namespace, scenario: Scenario, root: Path, *, o
 
 def shared(scenario: Scenario) -> dict[str, tuple[str, list[int]]]:
     """Return type and shape of every tensor that the scenario's clients send, by name."""
-    from f110_fl import sharing
-    from f110_fl.agents import initial_tensors
+    from f110_fl.federation import sharing
+    from f110_fl.training.agents import initial_tensors
 
     tensors = {
         name: tensor

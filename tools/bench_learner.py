@@ -30,11 +30,11 @@ from pydantic import TypeAdapter, ValidationError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from f110_fl.config.learners import LearnerConfig
 from f110_fl.errors import UserError
-from f110_fl.learner_config import LearnerConfig
-from f110_fl.learners import Learner, make_learner
-from f110_fl.learners.base import Transitions
+from f110_fl.learners.base import Learner, Transitions
 from f110_fl.learners.device import Host, choose
+from f110_fl.learners.factory import make_learner
 from sim.config import CarConfig, EnvConfig, LidarConfig, SecondaryViconConfig
 from sim.envs import F110VectorEnv
 

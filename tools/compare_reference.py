@@ -30,12 +30,12 @@ from pydantic import ValidationError
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sim.config import LidarConfig, MapTrack, VehicleConfig
-from sim.dynamics import advance
 from sim.layout import COMMAND_SIZE, STATE_SIZE, YAW
-from sim.lidar import make_beams, make_scratch, trace_walls
+from sim.physics.dynamics import advance
+from sim.physics.lidar import make_beams, make_scratch, trace_walls
+from sim.physics.vehicle import vehicle_vector
 from sim.tracks import TrackError, make_track
-from sim.tracks.grid import make_grid
-from sim.vehicle import vehicle_vector
+from sim.tracks.distance_field import make_grid
 
 Float = NDArray[np.float64]
 

@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from f110_fl.launch import KERNEL_CACHE, check_environment, claimed
+from f110_fl.config.scenario import Scenario
 from f110_fl.rundir import RunDir
-from f110_fl.scenario import Scenario
+from f110_fl.runs.directory import claimed
+from f110_fl.runs.preflight import check_environment
+from f110_fl.runs.startup import KERNEL_CACHE
 
 if TYPE_CHECKING:
     from flwr.app import Context, Message
@@ -121,7 +123,7 @@ def hostile_app(norm: float) -> ClientApp:
     from flwr.clientapp import ClientApp
 
     from clients.client_app import app
-    from f110_fl import exchange
+    from f110_fl.federation import messages
 
     class Hostile(ClientApp):
         """Trains as the product's client does, and answers with something else."""
@@ -132,19 +134,19 @@ def hostile_app(norm: float) -> ClientApp:
             last = int(config["partition-id"]) == int(config["num-partitions"]) - 1
             if not last or message.metadata.message_type != MessageType.TRAIN:
                 return reply
-            order = message.content.config_records[exchange.CONFIG]
-            root = Path(str(order[exchange.ROOT]))
+            order = message.content.config_records[messages.CONFIG]
+            root = Path(str(order[messages.ROOT]))
             if root.name == HONEST:
                 return reply
-            generator = np.random.default_rng(int(order[exchange.ROUND]))  # type: ignore[arg-type]
-            arrays = message.content.array_records[exchange.ARRAYS]
+            generator = np.random.default_rng(int(order[messages.ROUND]))  # type: ignore[arg-type]
+            arrays = message.content.array_records[messages.ARRAYS]
             values = {name: array.numpy() for name, array in arrays.items()}
             noise = {name: generator.standard_normal(v.shape) for name, v in values.items()}
             length, wanted = (
                 float(np.sqrt(sum(np.square(v).sum() for v in group.values())))
                 for group in (noise, values)
             )
-            reply.content[exchange.ARRAYS] = ArrayRecord(
+            reply.content[messages.ARRAYS] = ArrayRecord(
                 {
                     name: Array((v * (norm * wanted / length)).astype(values[name].dtype))
                     for name, v in noise.items()
@@ -178,9 +180,8 @@ def server_app(runs: Sequence[tuple[Scenario, RunDir]]) -> ServerApp:
 
 def drive(chosen: Scenario, rundir: RunDir) -> tuple[float, float]:
     """Return the final global model's mean greedy return and its share of crashes."""
-    from f110_fl.evaluation import Evaluator
-    from f110_fl.files import read_tensors
-    from f110_fl.global_model import ModelEvaluator
+    from f110_fl.tensors import read_tensors
+    from f110_fl.training.evaluation import Evaluator, ModelEvaluator
 
     evaluator = ModelEvaluator(chosen, Evaluator(chosen, EVALUATION_EPISODES))
     evaluator.load(read_tensors(rundir.global_tensors(chosen.rounds)))
@@ -193,7 +194,7 @@ def compare(arguments: argparse.Namespace, directory: Path) -> list[dict[str, An
     """Return a row for each seed and federation, after running them all."""
     from functools import partial
 
-    from f110_fl.simulation import simulate
+    from f110_fl.engines.simulation import simulate
 
     runs = {
         (seed, federation): (

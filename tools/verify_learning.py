@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from f110_fl.learner_config import DQNConfig, LearnerConfig, PPOConfig, SACConfig, TD3Config
-from f110_fl.learners import Learner, make_learner
-from f110_fl.learners.base import Transitions
+from f110_fl.config.learners import DQNConfig, LearnerConfig, PPOConfig, SACConfig, TD3Config
+from f110_fl.learners.base import Learner, Transitions
+from f110_fl.learners.factory import make_learner
 
 NETS: Final = {"hidden": (64, 64)}
 REPLAY: Final = {"capacity": 100_000}

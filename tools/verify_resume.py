@@ -31,9 +31,9 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from f110_fl.files import read_tensors
-from f110_fl.launch import completed_rounds
 from f110_fl.rundir import RunDir
+from f110_fl.runs.directory import completed_rounds
+from f110_fl.tensors import read_tensors
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
 PER_RUN: Final = 7  # kills of one run at most

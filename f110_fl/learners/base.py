@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -180,32 +178,3 @@ class Means:
         self._sums.clear()
         self._counts.clear()
         return means
-
-
-def pack_generator(generator: np.random.Generator) -> Tensor:
-    """State of a NumPy generator as bytes of JSON, (n,) uint8."""
-    text = json.dumps(generator.bit_generator.state)
-    return torch.frombuffer(bytearray(text, "ascii"), dtype=torch.uint8)
-
-
-def unpack_generator(generator: np.random.Generator, packed: Tensor) -> None:
-    """Set the state of ``generator`` to what ``pack_generator`` returned.
-
-    Raises:
-        ValueError: If the bytes are not the state of this kind of generator.
-    """
-    try:
-        generator.bit_generator.state = json.loads(packed.numpy().tobytes())
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"not the state of a NumPy generator: {error}") from error
-
-
-def entry(state: Mapping[str, Tensor], name: str) -> Tensor:
-    """Return ``state[name]``.
-
-    Raises:
-        ValueError: If the entry is missing.
-    """
-    if name not in state:
-        raise ValueError(f"local state lacks {name!r}")
-    return state[name]

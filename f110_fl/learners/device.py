@@ -15,8 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from f110_fl.errors import UserError
-from f110_fl.learners.replay import ReplayBuffer
-from f110_fl.learners.resident import ResidentReplay
 
 T = TypeVar("T")
 Network = TypeVar("Network", bound=nn.Module)
@@ -73,10 +71,6 @@ class Host:
         """Return a tensor that is here on the host: itself, or a copy."""
         return tensor
 
-    def replay(self, batch_size: int, *args: Any) -> ReplayBuffer:  # noqa: ARG002
-        """Make a replay buffer whose batches of this size are here; ``args`` are its own."""
-        return ReplayBuffer(*args)
-
     def feed(self) -> Feed:
         """Make what brings the host's tensors here, always to where it brought the first."""
         return _unchanged
@@ -113,10 +107,6 @@ class Apart(Host):
     def get(self, tensor: Tensor) -> Tensor:
         """See `Host.get`."""
         return tensor.cpu()
-
-    def replay(self, batch_size: int, *args: Any) -> ReplayBuffer:
-        """See `Host.replay`."""
-        return ResidentReplay(self.device, batch_size, *args)
 
     def feed(self) -> Feed:
         """See `Host.feed`."""

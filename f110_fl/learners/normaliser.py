@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from f110_fl.learners.base import Array, Transitions, entry
+from f110_fl.learners.base import Array, Transitions
+from f110_fl.learners.state import entry
 
 Float = NDArray[np.float64]
 

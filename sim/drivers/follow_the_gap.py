@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sim.config import EnvConfig, FollowTheGapConfig, GapPreviewConfig
 from sim.drivers.base import Driver
 from sim.layout import TARGET_SPEED, TARGET_STEER
-from sim.lidar import make_beams
+from sim.physics.lidar import make_beams
 from sim.world import WorldArrays
 
 _DEEP: Final = 0.85  # a gap goes on while readings reach this part of its deepest

@@ -14,9 +14,9 @@ from sim.config import EnvConfig, FrozenPolicyConfig
 from sim.drivers.base import Driver
 from sim.layout import COMMAND_SIZE, TARGET_SPEED, TARGET_STEER
 from sim.observation import Observer
+from sim.physics.vehicle import action_scale
 from sim.policy import act, load_policy, make_network, make_scratch
 from sim.tracks import Track
-from sim.vehicle import action_scale
 from sim.world import WorldArrays
 
 _SETTINGS: Final = np.dtype(

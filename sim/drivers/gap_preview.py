@@ -20,7 +20,7 @@ from sim.drivers.base import Driver
 from sim.drivers.follow_the_gap import beams_in_view
 from sim.drivers.line import wrapped
 from sim.layout import TARGET_SPEED, TARGET_STEER, YAW
-from sim.lidar import make_beams
+from sim.physics.lidar import make_beams
 from sim.world import WorldArrays
 
 _SECTORS: Final = 180  # at most; more beams are put together, and the nearest counts

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sim.config import EnvConfig, RandomDriverConfig
 from sim.drivers.base import Driver
 from sim.layout import TARGET_SPEED, TARGET_STEER
-from sim.noise import mix, stream
+from sim.physics.noise import mix, stream
 from sim.world import WorldArrays
 
 _USE: Final = np.uint64(0x8CB92BA72F3D8DD7)  # tells this stream from that of the scans' noise

@@ -44,9 +44,9 @@ bounds are clipped. The two-car scenario with 54 beams gives D = 54 + 4 + 4 = 62
 
 **Rewards** are those of each car's task (`sim.tasks`); without a task, 0.
 
-**Episode end**: an agent is terminated when it crashes, finishes (see `sim.laps`), accomplishes
-its task or can no longer do so, and truncated when its task gives up on it, at ``max_steps`` or,
-with ``end_when="any"``, when any other car is done. Its last info holds
+**Episode end**: an agent is terminated when it crashes, finishes (see `sim.physics.laps`),
+accomplishes its task or can no longer do so, and truncated when its task gives up on it, at
+``max_steps`` or, with ``end_when="any"``, when any other car is done. Its last info holds
 
 | key | meaning |
 |---|---|

@@ -10,11 +10,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from sim.config import RenderConfig
 from sim.layout import YAW, V, X, Y
-from sim.lidar import make_beams
 from sim.observation import free_box
+from sim.physics.lidar import make_beams
+from sim.physics.vehicle import LENGTH, WIDTH
 from sim.race import Race
 from sim.tracks import Track
-from sim.vehicle import LENGTH, WIDTH
 
 Color = tuple[int, int, int]
 Frame = NDArray[np.uint8]

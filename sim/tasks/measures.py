@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sim.layout import V, X, Y
 from sim.tracks.centerline import Centerline
-from sim.tracks.grid import Grid
+from sim.tracks.distance_field import Grid
 
 Float = NDArray[np.float64]
 

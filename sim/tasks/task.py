@@ -15,7 +15,7 @@ from sim.tasks.objectives import OBJECTIVE_MEMORY, judge, objective_table, start
 from sim.tasks.outcomes import NONE, Episodes, world_outcome
 from sim.tasks.terms import TERM_MEMORY, shaping, start_term, term_table
 from sim.tracks import Track
-from sim.tracks.grid import make_grid
+from sim.tracks.distance_field import make_grid
 from sim.tracks.stack import TrackStack, grid_of, line_of
 from sim.world import WorldArrays, compiled
 

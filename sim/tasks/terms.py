@@ -22,7 +22,7 @@ from sim.layout import STEER, YAW, V, X, Y
 from sim.tasks.measures import Course, Float, along, distance_between, follow_lead, pressing
 from sim.tracks import Track
 from sim.tracks.centerline import Centerline, point_at
-from sim.tracks.grid import Grid, to_cells, wall_distance
+from sim.tracks.distance_field import Grid, to_cells, wall_distance
 
 Record = Any  # one of the table below
 Memory = NDArray[np.float64]  # of the term, in one environment

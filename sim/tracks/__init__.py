@@ -16,11 +16,11 @@ from sim.config import (
     SeveralTracks,
     TrackConfig,
 )
-from sim.tracks.circle import circle_track
-from sim.tracks.circuit import random_track
-from sim.tracks.lane import centerline_track, oval_track
-from sim.tracks.line2 import line2_track
-from sim.tracks.rosmap import map_track
+from sim.tracks.kinds.circle import circle_track
+from sim.tracks.kinds.circuit import random_track
+from sim.tracks.kinds.lane import centerline_track, oval_track
+from sim.tracks.kinds.line2 import line2_track
+from sim.tracks.kinds.rosmap import map_track
 from sim.tracks.track import Pose, Track, TrackError
 
 __all__ = ["Pose", "Track", "TrackError", "make_track", "make_tracks"]

@@ -1,4 +1,4 @@
-"""Gates: lines across the lane that a car has to pass, one after the other; see `sim.laps`."""
+"""Gates: lines across the lane that a car has to pass in turn; see `sim.physics.laps`."""
 
 from __future__ import annotations
 

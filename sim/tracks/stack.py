@@ -14,8 +14,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sim.tracks.centerline import Centerline
+from sim.tracks.distance_field import Grid
 from sim.tracks.gates import Gates
-from sim.tracks.grid import Grid
 
 _LINE: Final = np.dtype(
     [

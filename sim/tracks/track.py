@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from sim.tracks.centerline import Centerline, curvature, points_at, polyline, project_all
-from sim.tracks.grid import free_ways, make_grid
+from sim.tracks.distance_field import free_ways, make_grid
 
 Pose = tuple[float, float, float]  # x m, y m, yaw rad
 Line = tuple[tuple[float, float], tuple[float, float]]

@@ -1,0 +1,88 @@
+"""Settings of a curriculum: stages of growing difficulty."""
+
+from __future__ import annotations
+
+from typing import Annotated, cast
+
+from pydantic import (
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+
+from sim.config import Config, EnvConfig
+
+
+def _spawn_set(value: object, handler: ValidatorFunctionWrapHandler) -> int | tuple[str, ...]:
+    """Give one error for both kinds of spawn sets; JSON's lists are tuples, as YAML's are."""
+    try:
+        names = tuple(value) if isinstance(value, list) else value
+        return cast("int | tuple[str, ...]", handler(names))
+    except ValidationError:
+        raise ValueError(
+            f"found {value!r}; allowed: a spawn set's index from 0, or its list of spawn names"
+        ) from None
+
+
+SpawnSet = Annotated[Annotated[int, Field(ge=0)] | tuple[str, ...], WrapValidator(_spawn_set)]
+
+
+class StageConfig(Config):
+    """What training episodes are like at a stage of the curriculum."""
+
+    spawn_sets: tuple[SpawnSet, ...] = Field(
+        (),
+        description="Those of env.spawn_sets that are drawn from, as they are written there or "
+        "by index from 0; none: all. [-]",
+    )
+    difficulty: float = Field(1.0, gt=0, description="Factor of the scripted cars' speeds. [-]")
+
+    def indices(self, env: EnvConfig) -> tuple[int, ...] | None:
+        """Indices of the stage's spawn sets among the environment's; None: all.
+
+        Raises:
+            ValueError: If there is no such spawn set.
+        """
+        known = list(env.spawn_sets)
+        found = []
+        for chosen in self.spawn_sets:
+            if chosen in known:
+                found.append(known.index(chosen))
+            elif isinstance(chosen, int) and chosen < len(known):
+                found.append(chosen)
+            else:
+                what = chosen if isinstance(chosen, int) else list(chosen)
+                shown = f"0 to {len(known) - 1}" if known else "none"
+                raise ValueError(f"spawn set {what} is not in env.spawn_sets: {shown}")
+        return tuple(found) or None
+
+
+class CurriculumConfig(Config):
+    """Stages of growing difficulty, by an agent's success rate in training."""
+
+    agent: str = Field(description="Whose success counts. [name]")
+    window: int = Field(
+        50, ge=1, description="Latest episodes of a stage that the rate is taken over. [episodes]"
+    )
+    raise_above: float = Field(
+        0.7, ge=0, lt=1, description="Success rate above which the stage rises. [-]"
+    )
+    lower_below: float = Field(
+        0.2, ge=0, le=1, description="Success rate below which the stage falls. [-]"
+    )
+    patience: int = Field(
+        10, ge=1, description="Episodes in a row that the rate must be so. [episodes]"
+    )
+    stages: tuple[StageConfig, ...] = Field(
+        min_length=1, description="The stages, easiest first. [-]"
+    )
+
+    @model_validator(mode="after")
+    def _order(self) -> CurriculumConfig:
+        if self.lower_below > self.raise_above:
+            raise ValueError(
+                f"lower_below, {self.lower_below:g}, is above raise_above, {self.raise_above:g}"
+            )
+        return self

@@ -1,0 +1,271 @@
+"""Settings of the federation: strategy, privacy, what is shared."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import (
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
+
+from f110_fl.config.common import Fraction, Positive, check_placeholders
+from f110_fl.config.keys import overlaps, parse_key
+from sim.config import Config
+
+OptimizerStrategy = Literal["local", "average", "reset", "average_second_moment"]
+Weighting = Literal["equal", "env_steps", "weights"]
+Share = Literal["all", "actor", "all_but_normaliser", "all_but_head"]
+EvaluateOn = Literal["none", "server", "clients", "both"]
+
+VARIED = ("env", "evaluation")  # sections of a scenario in which clients may differ
+
+
+class FedAvgConfig(Config):
+    """Weighted mean (McMahan et al. 2017)."""
+
+    name: Literal["fedavg"] = Field("fedavg", description="Selects this strategy. [-]")
+
+
+class FedAvgMConfig(Config):
+    """Server momentum (Hsu et al. 2019)."""
+
+    name: Literal["fedavgm"] = Field("fedavgm", description="Selects this strategy. [-]")
+    learning_rate: Positive = Field(1.0, description="Server's step. [-]")
+    momentum: Fraction = Field(0.9, description="Server's momentum. [-]")
+
+
+class _AdaptiveConfig(Config):
+    learning_rate: Positive = Field(0.1, description="Server's step eta. [-]")
+    beta_1: float = Field(0.9, ge=0, lt=1, description="Decay of the first moment. [-]")
+    beta_2: float = Field(0.99, ge=0, lt=1, description="Decay of the second moment. [-]")
+    tau: Positive = Field(1e-3, description="Degree of adaptivity. [-]")
+
+
+class FedAdamConfig(_AdaptiveConfig):
+    """Adam on the server (Reddi et al. 2021)."""
+
+    name: Literal["fedadam"] = Field("fedadam", description="Selects this strategy. [-]")
+
+
+class FedYogiConfig(_AdaptiveConfig):
+    """Yogi on the server (Reddi et al. 2021)."""
+
+    name: Literal["fedyogi"] = Field("fedyogi", description="Selects this strategy. [-]")
+
+
+class FedMedianConfig(Config):
+    """Coordinate-wise median (Yin et al. 2018)."""
+
+    name: Literal["fedmedian"] = Field("fedmedian", description="Selects this strategy. [-]")
+
+
+class FedTrimmedAvgConfig(Config):
+    """Coordinate-wise trimmed mean (Yin et al. 2018)."""
+
+    name: Literal["fedtrimmedavg"] = Field(
+        "fedtrimmedavg", description="Selects this strategy. [-]"
+    )
+    cut: float = Field(0.2, ge=0, lt=0.5, description="Fraction cut off at either end. [-]")
+
+
+class _ByzantineConfig(Config):
+    malicious: int = Field(1, ge=0, description="Malicious clients to withstand. [clients]")
+
+
+class KrumConfig(_ByzantineConfig):
+    """The one update nearest to the others (Blanchard et al. 2017)."""
+
+    name: Literal["krum"] = Field("krum", description="Selects this strategy. [-]")
+
+
+class MultiKrumConfig(_ByzantineConfig):
+    """The mean of the updates nearest to the others (Blanchard et al. 2017)."""
+
+    name: Literal["multikrum"] = Field("multikrum", description="Selects this strategy. [-]")
+    selected: int = Field(2, ge=1, description="Updates averaged. [clients]")
+
+
+class BulyanConfig(_ByzantineConfig):
+    """Krum's selection, then a trimmed mean (El Mhamdi et al. 2018)."""
+
+    name: Literal["bulyan"] = Field("bulyan", description="Selects this strategy. [-]")
+
+
+class FedProxConfig(Config):
+    """Weighted mean of clients held near the global model (Li et al. 2020)."""
+
+    name: Literal["fedprox"] = Field("fedprox", description="Selects this strategy. [-]")
+    proximal_mu: Positive = Field(0.01, description="Weight of the proximal term. [-]")
+
+
+StrategyConfig = Annotated[
+    FedAvgConfig
+    | FedAvgMConfig
+    | FedAdamConfig
+    | FedYogiConfig
+    | FedMedianConfig
+    | FedTrimmedAvgConfig
+    | KrumConfig
+    | MultiKrumConfig
+    | BulyanConfig
+    | FedProxConfig,
+    Field(discriminator="name"),
+]
+
+
+class CentralPrivacyConfig(Config):
+    """Central differential privacy: the server clips updates and adds noise to their mean."""
+
+    kind: Literal["central"] = Field("central", description="Selects this mechanism. [-]")
+    clipping_norm: Positive = Field(1.0, description="Longest update, L2. [-]")
+    noise_multiplier: Positive = Field(1.0, description="Noise per clipping_norm. [-]")
+
+
+class LocalPrivacyConfig(Config):
+    """Local differential privacy: every client clips its update and adds noise to it."""
+
+    kind: Literal["local"] = Field("local", description="Selects this mechanism. [-]")
+    clipping_norm: Positive = Field(1.0, description="Longest update, L2. [-]")
+    sensitivity: Positive = Field(1.0, description="Sensitivity of the update, L2. [-]")
+    epsilon: Positive = Field(1.0, description="Privacy budget of a round. [-]")
+    delta: float = Field(1e-5, gt=0, lt=1, description="Failure probability. [-]")
+
+
+PrivacyConfig = Annotated[CentralPrivacyConfig | LocalPrivacyConfig, Field(discriminator="kind")]
+
+
+class RangeConfig(Config):
+    """A number that each client draws for itself."""
+
+    low: int | float = Field(description="Smallest. [of the key]")
+    high: int | float = Field(description="Largest. [of the key]")
+
+    @model_validator(mode="after")
+    def _order(self) -> RangeConfig:
+        if self.low > self.high:
+            raise ValueError(f"low, {self.low:g}, is above high, {self.high:g}")
+        return self
+
+
+def _variation(value: Any, handler: ValidatorFunctionWrapHandler) -> RangeConfig | tuple[Any, ...]:
+    """Give one error for both kinds, and lists as tuples, from YAML and JSON alike."""
+    try:
+        return cast("RangeConfig | tuple[Any, ...]", handler(_frozen(value)))
+    except ValidationError:
+        raise ValueError(
+            f"found {value!r}; allowed: a list of values, one a client, or a mapping of low and "
+            "high, numbers in this order"
+        ) from None
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _frozen(item) for key, item in value.items()}
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+
+
+Values = Annotated[tuple[Any, ...], Field(min_length=1)]
+Variation = Annotated[RangeConfig | Values, WrapValidator(_variation)]
+
+
+class FederatedConfig(Config):
+    """Federated averaging (McMahan et al. 2017) between clients."""
+
+    enabled: bool = Field(True, description="Average, or run independent replicas. [bool]")
+    clients: int = Field(3, ge=1, le=10_000, description="Parallel learners. [clients]")
+    vary: dict[str, Variation] = Field(
+        {},
+        description="In what clients differ: a list, one value a client, or a range to draw "
+        "from, by dotted key under env or evaluation. [-]",
+    )
+    round_interval: int = Field(50, ge=1, description="Episodes between averages. [episodes]")
+    strategy: StrategyConfig = Field(FedAvgConfig(), description="How to aggregate. [-]")
+    fraction: float = Field(
+        1.0, gt=0, le=1, description="Clients drawn each round, at least min_clients. [-]"
+    )
+    min_clients: int = Field(1, ge=1, description="Fewer usable replies fail the round. [clients]")
+    max_update_norm: Positive | None = Field(
+        None, description="Larger L2 distances from the global model are dropped. [-]"
+    )
+    privacy: PrivacyConfig | None = Field(
+        None, description="Differential privacy; its noise is not seeded. [-]"
+    )
+    share: Share = Field("all_but_normaliser", description="Networks that are averaged. [-]")
+    weighting: Weighting = Field(
+        "equal", description="Clients count equally, by steps taken, or by weights. [-]"
+    )
+    weights: tuple[Positive, ...] = Field((), description="One a client, for 'weights'. [-]")
+    optimizer_strategy: OptimizerStrategy = Field(
+        "local", description="Optimizer moments at a sync: keep, average or zero. [-]"
+    )
+    agents: tuple[str, ...] = Field((), description="Learners averaged; none: all. [names]")
+    evaluate_on: EvaluateOn = Field(
+        "none", description="Where the global model is evaluated after a round. [-]"
+    )
+    evaluate_every: int = Field(
+        1, ge=1, description="Rounds between evaluations of the global model. [rounds]"
+    )
+    checkpoint_after_sync: bool = Field(
+        True, description="Write global and client tensors of every round. [bool]"
+    )
+    timeout: Positive = Field(86_400.0, description="Longest wait for a round's replies. [s]")
+    connect_timeout: Positive = Field(
+        300.0, description="Longest wait for all clients at the start. [s]"
+    )
+    root: str = Field(
+        "outputs/{name}/{time}",
+        min_length=1,
+        description="Directory of the run; {name} and {time} are filled in. [path]",
+    )
+
+    @field_validator("vary")
+    @classmethod
+    def _keys(cls, vary: dict[str, Variation]) -> dict[str, Variation]:
+        paths = {}
+        for key in vary:
+            path = parse_key(key)
+            if path is None or len(path) < 2 or path[0] not in VARIED:
+                sections = " or ".join(VARIED)
+                raise ValueError(
+                    f"found key {key!r}; allowed: a dotted key under {sections}, such as env.track"
+                )
+            paths[key] = path
+        for one, other in combinations(paths, 2):
+            if overlaps(paths[one], paths[other]):
+                raise ValueError(f"{one} and {other} overlap; leave one out")
+        return vary
+
+    @property
+    def evaluated_on_server(self) -> bool:
+        """Whether the server evaluates the global model."""
+        return self.evaluate_on in ("server", "both")
+
+    @property
+    def evaluated_on_clients(self) -> bool:
+        """Whether clients evaluate the global model."""
+        return self.evaluate_on in ("clients", "both")
+
+    @model_validator(mode="after")
+    def _weights(self) -> FederatedConfig:
+        if self.privacy and self.optimizer_strategy not in ("local", "reset"):
+            raise ValueError(
+                f"privacy with optimizer_strategy {self.optimizer_strategy!r} would send moments "
+                "that no noise protects; allowed: 'local', 'reset'"
+            )
+        if self.min_clients > self.clients:
+            raise ValueError(f"min_clients {self.min_clients} exceeds clients {self.clients}")
+        if self.weighting == "weights" and len(self.weights) != self.clients:
+            raise ValueError(
+                f"weighting 'weights' needs one weight a client: {self.clients}, "
+                f"found {len(self.weights)}"
+            )
+        if self.weights and self.weighting != "weights":
+            raise ValueError(f"weights are given, but weighting is {self.weighting!r}")
+        check_placeholders("root", self.root, ("name", "time"))
+        return self

@@ -1,0 +1,48 @@
+"""The JSON schema of scenarios, for editors: ``python -m f110_fl.config.schema [FILE]``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from f110_fl.config.scenario import Scenario
+from f110_fl.errors import UserError
+from f110_fl.files import write_atomic
+
+DEFAULT_FILE: Final = Path("scenarios/schema.json")
+
+
+def schema_text() -> str:
+    """Return the schema (JSON Schema draft 2020-12) as the text of its file."""
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Scenario.model_json_schema(),
+    }
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the schema.
+
+    Args:
+        arguments: The file to write; none: ``scenarios/schema.json``.
+
+    Returns:
+        The exit status.
+    """
+    file = Path(arguments[0]) if arguments else DEFAULT_FILE
+    try:
+        write_atomic(file, schema_text())
+    except OSError as error:
+        raise UserError(f"{file}: cannot be written: {error.strerror}") from None
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except UserError as error:
+        sys.exit(str(error))

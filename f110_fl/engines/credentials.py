@@ -1,0 +1,202 @@
+"""Certificates and keys of a deployed federation.
+
+``run.py --engine deployment`` makes them for one run; ``python -m f110_fl.engines.credentials`` for
+machines that are to stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import ipaddress
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from f110_fl.files import write_atomic
+
+LIFETIME = datetime.timedelta(days=365)
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Files in ``directory``; private keys can be read by their owner only."""
+
+    directory: Path
+
+    @property
+    def ca(self) -> Path:
+        """Certificate of the run's own authority: what clients trust."""
+        return self.directory / "ca.crt"
+
+    @property
+    def certificate(self) -> Path:
+        """The SuperLink's certificate."""
+        return self.directory / "superlink.crt"
+
+    @property
+    def key(self) -> Path:
+        """The SuperLink's private key."""
+        return self.directory / "superlink.key"
+
+    def client_key(self, client_id: int) -> Path:
+        """Private key by which a client proves who it is (OpenSSH)."""
+        return self.directory / f"client_{client_id:02d}"
+
+    def client_public_key(self, client_id: int) -> Path:
+        """Public key that the SuperLink knows a client by (OpenSSH)."""
+        return self.directory / f"client_{client_id:02d}.pub"
+
+
+def make_credentials(directory: Path, hosts: Sequence[str], clients: int) -> Credentials:
+    """Make an authority, the SuperLink's certificate and every client's key pair.
+
+    What is there already is kept, so that a resumed run's clients are still known.
+
+    Args:
+        directory: Where the files go; made if missing, for its owner only.
+        hosts: Names and addresses by which clients reach the SuperLink.
+        clients: Number of client keys.
+    """
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    made = Credentials(directory)
+    for client_id in range(clients):
+        if not made.client_public_key(client_id).exists():
+            _write_client_key(made, client_id)
+    if made.certificate.exists():
+        return made
+    now = datetime.datetime.now(datetime.UTC)
+
+    def name(common: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+    def builder(subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(name("f110-fl run authority"))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))  # clocks differ
+            .not_valid_after(now + LIFETIME)
+        )
+
+    authority, own = (
+        ec.generate_private_key(ec.SECP384R1()),
+        ec.generate_private_key(ec.SECP384R1()),
+    )
+    root = (
+        builder(name("f110-fl run authority"), authority)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(signs_certificates=True), critical=True)
+        .add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(authority.public_key()), critical=False
+        )
+        .sign(authority, hashes.SHA384())
+    )
+    leaf = (
+        builder(name(hosts[0]), own)
+        .add_extension(x509.SubjectAlternativeName(_alternatives(hosts)), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(signs_certificates=False), critical=True)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()),
+            critical=False,
+        )
+        .sign(authority, hashes.SHA384())
+    )
+    _write_server(made, root, leaf, own)
+    return made
+
+
+def _write_server(
+    made: Credentials,
+    root: x509.Certificate,
+    leaf: x509.Certificate,
+    own: ec.EllipticCurvePrivateKey,
+) -> None:
+    """Write the certificates last: their presence says that all is complete."""
+    pem = serialization.Encoding.PEM
+    key = own.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    _write_private(made.key, key)
+    write_atomic(made.ca, root.public_bytes(pem))
+    write_atomic(made.certificate, leaf.public_bytes(pem))
+
+
+def _write_client_key(made: Credentials, client_id: int) -> None:
+    key = ec.generate_private_key(ec.SECP384R1())
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.OpenSSH,
+        serialization.NoEncryption(),
+    )
+    public = key.public_key().public_bytes(
+        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    )
+    _write_private(made.client_key(client_id), private)
+    write_atomic(made.client_public_key(client_id), public)
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    """Write a file that never, not even for a moment, others can read."""
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        os.fsync(descriptor)
+
+
+def _alternatives(hosts: Sequence[str]) -> list[x509.GeneralName]:
+    names: list[x509.GeneralName] = []
+    for host in hosts:
+        try:
+            names.append(x509.IPAddress(ipaddress.ip_address(host)))
+        except ValueError:
+            names.append(x509.DNSName(host))
+    return names
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make credentials in a directory and say what is whose; return 0."""
+    parser = argparse.ArgumentParser(
+        prog="python -m f110_fl.engines.credentials", description=__doc__
+    )
+    parser.add_argument("directory", type=Path, help="where to; what is there already is kept")
+    parser.add_argument("--host", action="append", required=True, help="name or address; repeat it")
+    parser.add_argument("--clients", type=int, required=True, help="number of client keys")
+    arguments = parser.parse_args(argv)
+    made = make_credentials(arguments.directory, arguments.host, arguments.clients)
+    lines = [
+        f"for everybody    {made.ca}",
+        f"for the server   {made.certificate} {made.key}",
+    ]
+    for client_id in range(arguments.clients):
+        key, public = made.client_key(client_id), made.client_public_key(client_id)
+        lines.append(f"for client {client_id:<5} {key} (to register: {public})")
+    print("\n".join(lines))  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

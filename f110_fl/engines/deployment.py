@@ -1,0 +1,243 @@
+"""Federations of processes: Flower's SuperLink and SuperNodes, with TLS and node keys.
+
+``host`` runs the SuperLink, the run itself and any number of clients; ``join`` runs one more
+client that shares ``FED_ROOT`` with the host. Both are bound to loopback.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Final
+
+from f110_fl.config.scenario import Scenario
+from f110_fl.engines.client_lock import hold_place, release_place
+from f110_fl.engines.credentials import Credentials, make_credentials
+from f110_fl.engines.flower_programs import CONNECTION, connected, free_port, program, run_program
+from f110_fl.engines.superlink import SuperLink
+from f110_fl.errors import UserError
+from f110_fl.files import locked, write_atomic
+from f110_fl.loading.scenarios import parse_resolved
+from f110_fl.reporting.announce import FAILED, announced
+from f110_fl.rundir import RunDir
+from f110_fl.runs.directory import completed_rounds
+from f110_fl.runs.session import POLL_INTERVAL, Session
+
+APP: Final = Path(__file__).resolve().parents[2]  # what `flwr run` submits
+LOOPBACK: Final = "127.0.0.1"
+RUN: Final = "run"  # name of the child that submits the run and follows it
+RETRY_INTERVAL: Final = 3.0  # s from a client's end to its next start
+END_GRACE: Final = 5.0  # s from the server's end until Flower has said the rest
+
+
+def host(session: Session, scenario: Scenario, clients: Iterable[int], app: Path = APP) -> int:
+    """Run the SuperLink, the given clients and the run itself, to its end.
+
+    Args:
+        session: Starts what is run.
+        scenario: The run's, as it is in its directory.
+        clients: Ids of the clients that run here.
+        app: Directory of the Flower app.
+
+    Returns:
+        Exit status: 0 if every round completed.
+
+    Raises:
+        UserError: If the SuperLink does not start or a client cannot be registered.
+    """
+    rundir, timeout = session.rundir, scenario.federated.connect_timeout
+    credentials = make_credentials(
+        _flower(rundir) / "keys", (LOOPBACK, "localhost"), scenario.federated.clients
+    )
+    port = free_port()
+    address = f"{LOOPBACK}:{port}"
+    environment = _connected(rundir, address, credentials)
+    superlink = session.start("superlink", run_program, _superlink(credentials, port), environment)
+    if not _listens(session, port, timeout):
+        raise UserError(f"Flower's SuperLink did not start (exit {superlink.exitcode}); see logs/")
+    for client_id in range(scenario.federated.clients):
+        _register(credentials.client_public_key(client_id), environment)
+    meeting = _meeting(rundir)
+    try:
+        write_atomic(meeting, address)
+        for client_id in clients:
+            _start_client(session, scenario, credentials, address, client_id)
+        watch = ServerWatch(rundir)
+        if not watch.vacant(timeout):
+            raise UserError(f"{rundir.root}: the server of a run that was killed is still there")
+        said = _log_size(rundir)
+        submission = session.start(RUN, run_program, _submission(rundir, app), environment)
+        session.wait(submission, done=watch.ended)
+        session.pause(END_GRACE, done=lambda: not submission.is_alive())
+    finally:
+        meeting.unlink(missing_ok=True)
+    completed = completed_rounds(rundir)
+    if completed == scenario.rounds:
+        return 0
+    reason = _failure(rundir, said) or "killed, or it could not start"
+    session.failures.append(f"the server ended after round {completed}: {reason}")
+    return 1
+
+
+def join(session: Session, scenario: Scenario, client_id: int) -> int:
+    """Run one client until the host has ended the run.
+
+    Returns:
+        Exit status: 0 if every round completed.
+
+    Raises:
+        UserError: If the host does not appear within ``connect_timeout``, or was started
+            with other settings.
+    """
+    rundir, timeout = session.rundir, scenario.federated.connect_timeout
+    meeting = _meeting(rundir)
+    deadline = time.monotonic() + timeout
+    while not meeting.exists():
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"FED_CLIENT_ID={client_id}: client 0, which hosts the federation in "
+                f"{rundir.root}, did not appear within {timeout:g} s"
+            )
+        time.sleep(POLL_INTERVAL)
+    _compare(scenario, parse_resolved(rundir.config.read_text(encoding="utf-8")), client_id)
+    address = meeting.read_text(encoding="utf-8")
+    credentials = Credentials(_flower(rundir) / "keys")
+    with hold_place(rundir.client(client_id)):
+        # A client that ends is started again for as long as the run lasts.
+        while meeting.exists():
+            link = SuperLink(address, credentials.ca)
+            release_place(link, credentials.client_key(client_id))
+            node = _start_client(session, scenario, credentials, address, client_id)
+            session.wait(node, done=lambda: not meeting.exists())
+            session.pause(RETRY_INTERVAL, done=lambda: not meeting.exists())
+    return 0 if completed_rounds(rundir) == scenario.rounds else 1
+
+
+class ServerWatch:
+    """Notices that the server's process is gone, which Flower does after a minute.
+
+    Args:
+        rundir: The run's directory, whose server holds ``server_lock``.
+    """
+
+    def __init__(self, rundir: RunDir) -> None:
+        self._lock = rundir.server_lock
+        self._begun = False
+
+    def vacant(self, timeout: float) -> bool:
+        """Wait until no server is there, s at most; return whether that is so."""
+        deadline = time.monotonic() + timeout
+        while self._held() and time.monotonic() < deadline:
+            time.sleep(POLL_INTERVAL)
+        return not self._held()
+
+    def ended(self) -> bool:
+        """Return whether a server has been seen and is not there any more."""
+        held = self._held()
+        self._begun = self._begun or held
+        return self._begun and not held
+
+    def _held(self) -> bool:
+        try:
+            with locked(self._lock, wait=False):
+                return False
+        except BlockingIOError:
+            return True
+
+
+def _log_size(rundir: RunDir) -> int:
+    log = rundir.logs / f"{RUN}.log"
+    return log.stat().st_size if log.exists() else 0
+
+
+def _failure(rundir: RunDir, start: int) -> str:
+    """Return what the server said of its failure, in the log from byte ``start``; "" if nothing."""
+    text = (rundir.logs / f"{RUN}.log").read_bytes()[start:].decode(errors="replace")
+    events = [event for line in text.splitlines() if (event := announced(line))]
+    return next((str(e["message"]) for e in reversed(events) if e["event"] == FAILED), "")
+
+
+def _start_client(
+    session: Session, scenario: Scenario, credentials: Credentials, address: str, client_id: int
+) -> BaseProcess:
+    seed = scenario.seeds[client_id] if scenario.seeds else scenario.seed
+    config = f"partition-id={client_id} num-partitions={scenario.federated.clients} seed={seed}"
+    command = [
+        program("flower-supernode"),
+        *("--superlink", address, "--root-certificates", str(credentials.ca)),
+        *("--auth-supernode-private-key", str(credentials.client_key(client_id))),
+        *("--host", LOOPBACK, "--port", str(free_port())),
+        *("--max-wait-time", str(int(scenario.federated.connect_timeout))),
+        *("--node-config", config),
+    ]
+    environment = _connected(session.rundir, address, credentials)
+    return session.start(f"supernode_{client_id:02d}", run_program, command, environment)
+
+
+def _register(public_key: Path, environment: Mapping[str, str]) -> None:
+    """Make a client's key known to the SuperLink."""
+    command = [program("flwr"), "supernode", "register", str(public_key), CONNECTION]
+    result = subprocess.run(  # noqa: S603
+        command, env=environment, capture_output=True, text=True, check=False
+    )
+    if result.returncode:
+        raise UserError(f"{public_key.name} cannot be registered: {result.stdout}{result.stderr}")
+
+
+def _compare(own: Scenario, hosts: Scenario, client_id: int) -> None:
+    """Refuse settings that the host's, which every client trains with, would silently undo."""
+    ignored = {"seed", "wandb"}  # a replica's own affair
+    left, right = (s.model_dump(exclude=ignored) for s in (own, hosts))
+    differing = [key for key in left if left[key] != right[key]]
+    if differing:
+        raise UserError(
+            f"FED_CLIENT_ID={client_id}: settings differ from client 0's in {', '.join(differing)}"
+        )
+
+
+def _flower(rundir: RunDir) -> Path:
+    """Where Flower keeps what belongs to this run."""
+    return rundir.root / "flower"
+
+
+def _meeting(rundir: RunDir) -> Path:
+    """Where the host writes the SuperLink's address, for as long as the run lasts."""
+    return rundir.root / "superlink"
+
+
+def _connected(rundir: RunDir, address: str, credentials: Credentials) -> dict[str, str]:
+    """Return Flower's environment, with a home in the run's directory for this process."""
+    home = _flower(rundir) / f"home_{os.getpid()}"
+    return connected(home, SuperLink(address, credentials.ca))
+
+
+def _superlink(credentials: Credentials, port: int) -> list[str]:
+    return [
+        program("flower-superlink"),
+        *("--ssl-ca-certfile", str(credentials.ca)),
+        *("--ssl-certfile", str(credentials.certificate)),
+        *("--ssl-keyfile", str(credentials.key)),
+        *("--enable-supernode-auth", "--isolation", "subprocess"),
+        *("--host", LOOPBACK, "--port", str(port)),
+    ]
+
+
+def _submission(rundir: RunDir, app: Path) -> list[str]:
+    settings = f"prepared-root='{rundir.root}'"
+    return [program("flwr"), "run", str(app), CONNECTION, "--stream", "--run-config", settings]
+
+
+def _listens(session: Session, port: int, timeout: float) -> bool:
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex((LOOPBACK, port)) == 0:
+                return True
+        session.forward()
+        time.sleep(POLL_INTERVAL)
+    return False

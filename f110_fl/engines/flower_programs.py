@@ -1,0 +1,81 @@
+"""How Flower's programs are started, and the environment that they are started in."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from f110_fl.engines.superlink import SuperLink
+from f110_fl.files import write_atomic
+from f110_fl.runs.processes import adopt_orphans, end_orphans
+from f110_fl.runs.startup import KERNEL_CACHE
+
+CONNECTION: Final = "federation"  # name of the SuperLink in Flower's configuration
+
+
+def environment(home: Path | None = None) -> dict[str, str]:
+    """Return this process's environment with what Flower's programs need.
+
+    Args:
+        home: Flower's home, where apps are installed; None: as it is, ``~/.flwr`` by default.
+    """
+    variables = os.environ | {
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        # How often Flower looks for a message to start an app for; its default is 1 s.
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
+        **KERNEL_CACHE,
+        # Logs are followed while they are written.
+        "PYTHONUNBUFFERED": "1",
+        # Flower starts its own programs by name.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+    }
+    return variables if home is None else variables | {"FLWR_HOME": str(home)}
+
+
+def connected(home: Path, link: SuperLink) -> dict[str, str]:
+    """Return an environment in which Flower's command line knows a SuperLink.
+
+    Args:
+        home: A directory for Flower's configuration; made if missing.
+        link: The SuperLink, from now on called ``CONNECTION``.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    trust = "insecure = true"
+    if link.root_certificates is not None:
+        trust = f"root-certificates = '{link.root_certificates.absolute()}'"
+    write_atomic(
+        home / "config.toml",
+        f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\n'
+        f'address = "{link.address}"\n{trust}\n',
+    )
+    return environment(home)
+
+
+def program(name: str) -> str:
+    """Return the path of a program of this Python's environment."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def run_program(command: Sequence[str], variables: Mapping[str, str]) -> None:
+    """Run a program in this process's group; end with its exit status, and with all it started."""
+    # Whoever ends the group waits for this process, and so for the program to tidy up.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    adopt_orphans()
+    status = subprocess.call(command, env=variables, stdin=subprocess.DEVNULL)  # noqa: S603
+    end_orphans()
+    sys.exit(status)
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

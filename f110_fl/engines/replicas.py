@@ -1,0 +1,61 @@
+"""Learners on their own: what replicas run when the scenario is not federated."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from f110_fl.config.scenario import Scenario
+from f110_fl.errors import UserError
+from f110_fl.files import locked
+from f110_fl.loading.scenarios import parse_resolved
+from f110_fl.rundir import LOCK, RunDir
+from f110_fl.runs.session import Session
+from f110_fl.training.progress import last_good
+
+
+def run_replicas(session: Session, scenario: Scenario, max_parallel: int) -> int:
+    """Run the scenario's replicas, at most ``max_parallel`` at a time; return 0 or 1."""
+    root = session.rundir.root
+    starters = [
+        partial(session.start, f"replica_{k:02d}", run_replica, root, k)
+        for k in range(scenario.federated.clients)
+    ]
+    return 1 if session.run_all(starters, max_parallel) else 0
+
+
+def run_replica(root: Path, client_id: int) -> None:
+    """Train replica ``client_id`` of the run in ``root`` to the scenario's last episode.
+
+    Its state is saved whenever its episodes are a multiple of ``checkpoint_every``, and at the
+    end; it goes on from what is saved.
+
+    Raises:
+        UserError: If learning diverges or the state cannot be written. The message names the
+            last checkpoint, which is whole, and for the former agent, step and tensor.
+    """
+    rundir = RunDir(root)
+    scenario = parse_resolved(rundir.config.read_text(encoding="utf-8"))
+    directory = rundir.client(client_id)
+    directory.mkdir(parents=True, exist_ok=True)
+    # The replica of a killed run lives on until it notices; two must not write here.
+    with locked(directory / LOCK, wait=True):
+        _train(scenario, client_id, directory)
+
+
+def _train(scenario: Scenario, client_id: int, directory: Path) -> None:
+    from safetensors import SafetensorError
+
+    from f110_fl.learners.base import LearningError
+    from f110_fl.training.trainer import Trainer
+
+    try:
+        trainer = Trainer(scenario, client_id, directory)
+        interval = scenario.checkpoint_every
+        while (done := trainer.progress.episodes) < scenario.episodes:
+            trainer.train(min(interval - done % interval, scenario.episodes - done))
+            trainer.save()
+    except LearningError as error:
+        raise UserError(f"learning diverged: {error}; {last_good(directory)}") from error
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{directory}: {error}; {last_good(directory)}") from error

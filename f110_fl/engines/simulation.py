@@ -1,0 +1,283 @@
+"""Flower's apps on one machine: the ServerApp in this process, its clients in worker processes.
+
+Flower's own simulation runtime runs clients in Ray, looks for messages every 0.1 s, gives a client
+to whichever actor is idle, and does not replace an actor that died. Here each message goes straight
+to a worker, a client returns to the one that has it open, and a worker that dies costs one client
+one round and is replaced. The apps are those of ``flwr run`` and of a deployment, and
+cannot tell the difference: all of this is an implementation of Flower's `Grid`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Final
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
+from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from f110_fl.engines import workers
+from f110_fl.engines.workers import MakeClientApp, Worker
+
+log = logging.getLogger("flwr")
+
+RUN_ID: Final = 1
+READ_AHEAD: Final = 4  # answers a worker that may wait for the server, each as large as a model
+MakeServerApp = Callable[[], ServerApp]
+
+
+def simulate(
+    server_app: MakeServerApp, client_app: MakeClientApp, clients: int, max_parallel: int
+) -> None:
+    """Run a ServerApp with virtual clients, and return when it is done.
+
+    Args:
+        server_app: Returns the server's app, while the workers start.
+        client_app: Returns the clients' app; a function of a module, called in every worker.
+        clients: K; their ids, Flower's ``partition-id``, are 0 to K - 1.
+        max_parallel: Most clients that are at work at a time.
+
+    Raises:
+        WorkerError: If a worker cannot start.
+        Exception: What the ServerApp raises.
+    """
+    # Who this process is; Flower's programs set it, and messages carry it.
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = RUN_ID, SUPERLINK_NODE_ID, 1
+    with LocalGrid(client_app, clients, max_parallel) as grid:
+        server_app()(grid, Context(RUN_ID, SUPERLINK_NODE_ID, {}, RecordDict(), {}))
+
+
+@dataclass
+class _Batch:
+    """Messages that were sent together: where their answers are waited for."""
+
+    replies: SimpleQueue[Message] = field(default_factory=SimpleQueue)
+    unread: int = 0  # answers that nobody has taken yet
+
+
+@dataclass
+class _Order:
+    """A message that a worker is to deal with."""
+
+    message: Message
+    batch: _Batch
+
+    @property
+    def node(self) -> int:
+        return self.message.metadata.dst_node_id
+
+
+class LocalGrid(Grid):
+    """Flower's grid over worker processes of this machine; client k is node k + 1.
+
+    A client's messages are dealt with one after the other, by the worker that it was given to last
+    or, while that is at work, by one that has nothing to do.
+
+    Args:
+        client_app: See `simulate`.
+        clients: How many there are.
+        max_parallel: Most workers.
+    """
+
+    def __init__(self, client_app: MakeClientApp, clients: int, max_parallel: int) -> None:
+        self._client_app = client_app
+        self._clients = clients
+        self._run = Run.create_empty(RUN_ID)
+        self._pushed: dict[str, _Batch] = {}  # by the message's id
+        # What follows is shared by the threads, and touched only by who holds `_changed`.
+        self._changed = threading.Condition()
+        self._sent = 0
+        self._orders: list[_Order] = []
+        self._busy: dict[int, int] = {}  # which worker deals with a node
+        self._last: dict[int, int] = {}  # which worker dealt with a node last
+        self._workers: dict[int, Worker] = {}
+        self._failure: Exception | None = None
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._attend, args=(index,), daemon=True)
+            for index in range(min(max_parallel, clients))
+        ]
+
+    def __enter__(self) -> LocalGrid:
+        workers.prepare()
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._closed = True
+            for index in self._busy.values():  # stragglers; their directories are whole at any time
+                self._workers[index].kill()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    # ------------------------------------------------------------------ Flower's interface
+
+    def set_run(self, run: Run) -> None:
+        """See Flower."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """See Flower."""
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """See Flower."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return all nodes; virtual clients are always there."""
+        return range(1, self._clients + 1)
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        """Give messages to the workers, and return their ids for `pull_messages`.
+
+        Raises:
+            WorkerError: If there are no workers any more.
+        """
+        ids = []
+        for message in messages:
+            batch = _Batch()
+            ids += self._push([message], batch)
+            self._pushed[ids[-1]] = batch
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """Return the replies that are there, each once, to messages with these ids."""
+        found = []
+        for number in message_ids:
+            with suppress(KeyError, Empty):
+                found.append(self._pushed[number].replies.get_nowait())
+                del self._pushed[number]
+        return found
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterator[Message]:
+        """Give messages to the workers now; return an iterator that waits for their replies.
+
+        Args:
+            messages: What to send.
+            timeout: Longest wait, s; None: until all have answered. What nobody has begun with
+                by then is withdrawn, and a late answer is discarded.
+
+        Raises:
+            WorkerError: If there are no workers any more.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        batch = _Batch()
+        return self._replies(len(self._push(messages, batch)), batch, deadline)
+
+    def _replies(self, count: int, batch: _Batch, deadline: float | None) -> Iterator[Message]:
+        for _ in range(count):
+            left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+            try:
+                reply = batch.replies.get(timeout=left)
+            except Empty:
+                with self._changed:
+                    self._orders = [order for order in self._orders if order.batch is not batch]
+                return
+            with self._changed:
+                batch.unread -= 1
+                self._changed.notify_all()
+            yield reply
+
+    def _push(self, messages: Iterable[Message], batch: _Batch) -> list[str]:
+        with self._changed:
+            if self._failure is not None:
+                raise self._failure
+            ids = []
+            for message in messages:
+                self._sent += 1
+                ids.append(str(self._sent))
+                # A message has no other way to get its id; Flower's grids do the same.
+                message.metadata.__dict__["_message_id"] = ids[-1]
+                self._orders.append(_Order(message, batch))
+            self._changed.notify_all()
+        return ids
+
+    # ------------------------------------------------------------------ a thread a worker
+
+    def _attend(self, index: int) -> None:
+        """Keep one worker at work until the grid is closed."""
+        try:
+            worker = self._start(index)
+            while (order := self._next(index)) is not None:
+                try:
+                    self._done(order, worker.answer(order.message))
+                except Exception as error:
+                    worker.close()
+                    if self._closed:  # it was killed for that
+                        return
+                    log.warning("A worker is replaced: it %s", error)
+                    self._done(order, _error(order, f"its worker {error}"))
+                    worker = self._start(index)
+            worker.close()
+        except Exception as error:  # else the server would wait for ever
+            with self._changed:
+                self._failure = error
+                orders, self._orders = self._orders, []
+            for order in orders:
+                order.batch.replies.put(_error(order, str(error)))
+
+    def _start(self, index: int) -> Worker:
+        worker = Worker(self._client_app, self._clients)
+        with self._changed:
+            self._workers[index] = worker
+        return worker
+
+    def _next(self, index: int) -> _Order | None:
+        """Wait for something that a worker can do; None when the grid is closed."""
+        with self._changed:
+            while not self._closed:
+                order = self._choose(index)
+                if order is not None:
+                    self._orders.remove(order)
+                    self._busy[order.node] = self._last[order.node] = index
+                    self._changed.notify_all()  # the others may take what else was this one's
+                    return order
+                self._changed.wait()
+        return None
+
+    def _choose(self, index: int) -> _Order | None:
+        """Return the first message of a client that this worker has, or that nobody else will."""
+        at_work, limit = set(self._busy.values()), READ_AHEAD * len(self._threads)
+        found = None
+        for order in self._orders:
+            owner = self._last.get(order.node)
+            if order.node in self._busy or order.batch.unread >= limit:
+                continue
+            if owner == index:
+                return order
+            if found is None and (owner is None or owner in at_work):
+                found = order
+        return found
+
+    def _done(self, order: _Order, reply: Message) -> None:
+        with self._changed:
+            del self._busy[order.node]
+            order.batch.unread += 1
+            self._changed.notify_all()  # another message may wait for this client
+        order.batch.replies.put(reply)
+
+
+def _error(order: _Order, reason: str) -> Message:
+    return Message(Error(ErrorCode.CLIENT_APP_CRASHED, reason), reply_to=order.message)

@@ -1,0 +1,225 @@
+"""Runs on a federation that is already there: submitted to its SuperLink, followed to the end.
+
+The run's server and its directory are on the SuperLink's machine. Here is nothing but what is
+shown: what the server announces in Flower's log.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+
+from f110_fl.engines.deployment import APP
+from f110_fl.engines.flower_programs import CONNECTION, connected, program, run_program
+from f110_fl.engines.superlink import SuperLink, settle_superlink
+from f110_fl.errors import UserError
+from f110_fl.loading.flags import outside_overrides
+from f110_fl.loading.scenarios import dump_scenario, parse_resolved
+from f110_fl.reporting import announce
+from f110_fl.reporting.console import ConsoleSink
+from f110_fl.reporting.events import EvaluationEvent, RoundEvent
+from f110_fl.runs.plan import settle
+from f110_fl.runs.processes import Children
+from f110_fl.runs.resume import refuse_changes
+
+POLL_INTERVAL: Final = 0.25  # s between two looks at the log
+STOP_TIMEOUT: Final = 30.0  # s that a SuperLink has to take note of a run's end
+
+
+def submit(arguments: argparse.Namespace, environ: Mapping[str, str], console: Console) -> int:
+    """Submit what run.py's command line asks for, show its progress, return its exit status.
+
+    Args:
+        arguments: What run.py's parser returned, with ``superlink``.
+        environ: The variables, such as ``os.environ``.
+        console: Where progress is shown.
+
+    Raises:
+        UserError: For wrong settings, or if the SuperLink cannot be reached or trusted.
+    """
+    link = settle_superlink(
+        arguments.superlink, arguments.root_certificates, insecure=arguments.insecure
+    )
+    settings = _settings(arguments, environ)
+    link.probe()
+    with tempfile.TemporaryDirectory(prefix="f110-fl-") as directory:
+        return _Submission(Path(directory), link, console).run(settings)
+
+
+def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return Flower's run config for the run."""
+    if "FED_CLIENT_ID" in environ:
+        raise UserError(
+            f"FED_CLIENT_ID={environ['FED_CLIENT_ID']!r}: not with --superlink, whose clients "
+            "are there already; see python -m clients.process"
+        )
+    elsewhere = {
+        "--mode": arguments.mode != "train",
+        "--grid": arguments.grid is not None,
+        "--max-parallel": arguments.max_parallel is not None,
+        "--engine": arguments.engine != "simulation",
+    }
+    for flag in [flag for flag, given in elsewhere.items() if given]:
+        raise UserError(f"{flag}: not with --superlink")
+    if arguments.resume is None:
+        scenario = settle(arguments, environ).scenario
+        if not scenario.federated.enabled:
+            raise UserError("--superlink: the scenario is not federated")
+        return {"submitted": json.dumps(json.loads(dump_scenario(scenario)))}
+    if arguments.scenario is not None:
+        raise UserError("--resume goes on with the run's own scenario; leave --scenario out")
+    settings = {"submitted-resume": str(arguments.resume)}
+    overrides = outside_overrides(arguments, environ)
+    refuse_changes(overrides)
+    for override in overrides:
+        settings["submitted-episodes"] = str(override.value)
+    return settings
+
+
+class _Submission:
+    """A run on a SuperLink, and what is known of it.
+
+    Args:
+        directory: For Flower's files and its log, for as long as the run is followed.
+        link: The SuperLink.
+        console: Where progress is shown.
+    """
+
+    def __init__(self, directory: Path, link: SuperLink, console: Console) -> None:
+        self._link = link
+        self._console = console
+        self._environment = connected(directory / "flower", link)
+        self._log = directory / "run.log"
+        self._read = 0
+        self._sink: ConsoleSink | None = None
+        self._root = ""
+        self._rounds = (0, 0)  # completed, in all
+        self._failure = ""
+
+    def run(self, settings: Mapping[str, str]) -> int:
+        """Submit the run and follow it; an interruption stops it on the SuperLink, too."""
+        children, ended = Children(), False
+        words = [f"{key}={_quoted(text)}" for key, text in settings.items()]
+        command = [program("flwr"), "run", str(APP), CONNECTION, "--stream"]
+        command += ["--run-config", " ".join(words)]
+        child = children.start(run_program, (command, self._environment), self._log)
+        try:
+            while child.is_alive():
+                self._follow()
+                child.join(POLL_INTERVAL)
+            self._follow()
+            ended = True
+        finally:
+            children.stop()
+            if not ended:
+                self._stop()
+            if self._sink is not None:
+                self._sink.close()
+            self._summarise()
+        completed, wanted = self._rounds
+        if wanted and completed == wanted and not self._failure:
+            return 0
+        self._console.out(f"run.py: {self._reason()}", highlight=False)
+        return 1
+
+    def _follow(self) -> None:
+        """Take in what was logged since the last call."""
+        if not self._log.exists():
+            return
+        with self._log.open("rb") as file:
+            file.seek(self._read)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self._read += len(whole)
+        for line in whole.decode(errors="replace").splitlines():
+            event = announce.announced(line)
+            if event is not None:
+                self._take(event)
+
+    def _take(self, event: dict[str, Any]) -> None:
+        if event["event"] == announce.STARTED:
+            scenario = parse_resolved(event["scenario"])
+            self._root, self._rounds = event["root"], (event["rounds"], scenario.rounds)
+            where = f"{self._link.host}:{self._root}"
+            self._console.out(f"Run directory   {where}", highlight=False)
+            self._sink = ConsoleSink(scenario, self._console)
+        elif event["event"] == announce.ROUND and self._sink is not None:
+            self._rounds = (event["round"], event["rounds"])
+            self._sink.handle(RoundEvent(event))
+        elif event["event"] == announce.EVALUATION and self._sink is not None:
+            self._sink.handle(EvaluationEvent(event))
+        elif event["event"] == announce.FAILED:
+            self._failure = event["message"]
+
+    def _stop(self) -> None:
+        """Ask the SuperLink to end the run."""
+        self._follow()
+        number = self._run_number()
+        if number is not None:
+            command = [program("flwr"), "stop", number, CONNECTION]
+            subprocess.run(  # noqa: S603
+                command,
+                env=self._environment,
+                capture_output=True,
+                timeout=STOP_TIMEOUT,
+                check=False,
+            )
+
+    def _run_number(self) -> str | None:
+        match = re.search(r"started run (\d+)", self._text())
+        return None if match is None else match[1]
+
+    def _text(self) -> str:
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def _summarise(self) -> None:
+        """Say where what the run leaves behind is; not on this machine."""
+        if not self._root:
+            return
+        root = shlex.quote(self._root)
+        completed, wanted = self._rounds
+        for line in (
+            f"Rounds          {completed} of {wanted} completed",
+            f"Files           on {self._link.host}: {self._root}",
+            f"To go on        python run.py --superlink {self._link.address} --resume {root} ...",
+        ):
+            self._console.out(line, highlight=False)
+
+    def _reason(self) -> str:
+        """Return in one line why the run did not end as it should."""
+        if self._failure:
+            return f"the run failed: {self._failure}"
+        if self._run_number() is None:
+            return f"the run was not accepted: {_last_error(self._text())}"
+        return (
+            f"the run ended after round {self._rounds[0]}, without a reason given: "
+            f"{_last_error(self._text())}"
+        )
+
+
+def _quoted(text: str) -> str:
+    """Return a text as Flower reads it in a run config: TOML, which knows no quotes in quotes."""
+    if text.startswith("{"):
+        return "'" + text.replace("'", "\\u0027") + "'"  # JSON
+    if "'" in text:
+        raise UserError(f"{text!r}: Flower takes no text with a quotation mark")
+    return f"'{text}'"
+
+
+def _last_error(log: str) -> str:
+    """Return what Flower's command line said in its last box, or else the log's last line."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", log)
+    box = re.findall(r"╭[^╭]*╰", plain)
+    lines = box[-1].splitlines()[1:-1] if box else plain.splitlines()[-1:]
+    return (
+        " ".join(" ".join(line.strip(" │").split()) for line in lines)[:300] or "nothing was said"
+    )

@@ -1,0 +1,160 @@
+"""Multilayer perceptrons of actor and critics, and the tensors of a learner by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - PyTorch's own convention
+from torch import Tensor, nn
+
+LOG_STD_RANGE = (-20.0, 2.0)  # of a squashed normal distribution, as in its authors' code
+
+
+def draw_parameters(
+    shapes: Sequence[tuple[int, ...]], fan_ins: Sequence[int], generator: torch.Generator
+) -> nn.ParameterList:
+    """Draw from U(-1/sqrt(fan in), 1/sqrt(fan in)), as PyTorch's and TD3's layers are.
+
+    Args:
+        shapes: Of the parameters.
+        fan_ins: Inputs of the layer that each belongs to.
+        generator: Draws them.
+    """
+    return nn.ParameterList(
+        torch.empty(shape).uniform_(-(n**-0.5), n**-0.5, generator=generator)
+        for shape, n in zip(shapes, fan_ins, strict=True)
+    )
+
+
+class Actor(nn.Module):
+    """Deterministic policy: ReLU hidden layers, tanh output in [-1, 1].
+
+    Args:
+        observation_size: D.
+        action_size: A.
+        hidden: Widths of the hidden layers.
+        generator: Draws the initial weights.
+    """
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_size: int,
+        hidden: Sequence[int],
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        sizes = list(pairwise((observation_size, *hidden, action_size)))
+        fan_ins = [inputs for inputs, _ in sizes]
+        self.weights = draw_parameters([(n, m) for m, n in sizes], fan_ins, generator)
+        self.biases = draw_parameters([(n,) for _, n in sizes], fan_ins, generator)
+        # Indexing a ParameterList costs more than a layer on one observation.
+        self._layers = tuple(zip(self.weights, self.biases, strict=True))
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Map observations (B, D) to actions (B, A)."""
+        x = observation
+        for weight, bias in self._layers[:-1]:
+            x = F.linear(x, weight, bias).relu_()
+        weight, bias = self._layers[-1]
+        return F.linear(x, weight, bias).tanh_()
+
+
+class SquashedActor(nn.Module):
+    """Normal distribution squashed by tanh (Haarnoja et al. 2018b, appendix C).
+
+    Args:
+        observation_size: D.
+        action_size: A.
+        hidden: Widths of the ReLU hidden layers.
+        generator: Draws the initial weights.
+    """
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_size: int,
+        hidden: Sequence[int],
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        sizes = list(pairwise((observation_size, *hidden, 2 * action_size)))
+        fan_ins = [inputs for inputs, _ in sizes]
+        self.weights = draw_parameters([(n, m) for m, n in sizes], fan_ins, generator)
+        self.biases = draw_parameters([(n,) for _, n in sizes], fan_ins, generator)
+        self._layers = tuple(zip(self.weights, self.biases, strict=True))
+
+    def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        """Map observations (B, D) to means and log deviations before squashing, (B, A) each."""
+        x = observation
+        for weight, bias in self._layers[:-1]:
+            x = F.linear(x, weight, bias).relu_()
+        weight, bias = self._layers[-1]
+        mean, log_std = F.linear(x, weight, bias).chunk(2, 1)
+        return mean, log_std.clamp(*LOG_STD_RANGE)
+
+    def mode(self, observation: Tensor) -> Tensor:
+        """Map observations (B, D) to the squashed means (B, A)."""
+        return self.forward(observation)[0].tanh()
+
+    def draw(self, observation: Tensor, noise: Tensor) -> Tensor:
+        """Map observations (B, D) with standard normal numbers (B, A) to actions (B, A)."""
+        mean, log_std = self(observation)
+        return torch.addcmul(mean, log_std.exp(), noise).tanh()
+
+    def sample(self, observation: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw actions and their log densities, both differentiable in the parameters.
+
+        The density is that of equation 26, with log(1 - tanh^2 u) written as
+        2 (log 2 - u - softplus(-2 u)), which stays finite and exact for large u.
+
+        Args:
+            observation: (B, D).
+            noise: (B, A), standard normal.
+
+        Returns:
+            Actions (B, A) and log densities (B,).
+        """
+        mean, log_std = self(observation)
+        u = torch.addcmul(mean, log_std.exp(), noise)
+        # log N(u) - log(1 - tanh^2 u) of each component, constants apart
+        terms = 2.0 * (u + F.softplus(-2.0 * u)) - log_std - 0.5 * noise.square()
+        constant = 2.0 * math.log(2.0) + 0.5 * math.log(2.0 * math.pi)
+        return u.tanh(), terms.sum(1) - u.shape[1] * constant
+
+
+class TwinCritic(nn.Module):
+    """Two independent action values, evaluated together as batched matrix products.
+
+    Args:
+        input_size: D + A.
+        hidden: Widths of the hidden layers.
+        generator: Draws the initial weights.
+    """
+
+    def __init__(self, input_size: int, hidden: Sequence[int], generator: torch.Generator) -> None:
+        super().__init__()
+        sizes = list(pairwise((input_size, *hidden, 1)))
+        fan_ins = [inputs for inputs, _ in sizes]
+        self.weights = draw_parameters([(2, m, n) for m, n in sizes], fan_ins, generator)
+        self.biases = draw_parameters([(2, 1, n) for _, n in sizes], fan_ins, generator)
+        self._layers = tuple(zip(self.weights, self.biases, strict=True))
+
+    def forward(self, observation_action: Tensor) -> Tensor:
+        """Map observations with actions (B, D + A) to both critics' values (2, B)."""
+        x = observation_action.expand(2, -1, -1)
+        for weight, bias in self._layers[:-1]:
+            x = torch.baddbmm(bias, x, weight).relu_()
+        weight, bias = self._layers[-1]
+        return torch.baddbmm(bias, x, weight).squeeze(-1)
+
+    def first(self, observation_action: Tensor) -> Tensor:
+        """Map observations with actions (B, D + A) to the first critic's values (B,)."""
+        x = observation_action
+        for weight, bias in self._layers[:-1]:
+            x = torch.addmm(bias[0], x, weight[0]).relu_()
+        weight, bias = self._layers[-1]
+        return torch.addmm(bias[0], x, weight[0]).squeeze(-1)

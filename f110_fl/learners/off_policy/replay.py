@@ -1,0 +1,376 @@
+"""Experience replay, uniform or prioritised (Schaul et al. 2016), that survives a kill."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from torch import Tensor
+
+from f110_fl.config.learners import ReplayConfig
+from f110_fl.learners.off_policy.sumtree import SumTree
+from f110_fl.learners.state import entry, pack_generator, unpack_generator
+
+Array = NDArray[np.float32]
+
+# The file: one page of int64 [transitions ever added, capacity, columns], then the rows.
+HEADER_BYTES: Final = 4096
+HOST: Final = torch.device("cpu")
+
+
+class Columns(NamedTuple):
+    """Where the parts of a transition lie in its row."""
+
+    observation: slice
+    action: slice
+    observation_action: slice  # both, as a critic reads them
+    reward: int
+    discount: int
+    next_observation: slice
+    width: int
+
+    @classmethod
+    def of(cls, observation_size: int, action_size: int) -> Columns:
+        """Columns for observations (D,) and actions (A,)."""
+        reward = observation_size + action_size
+        width = reward + 2 + observation_size
+        return cls(
+            observation=slice(0, observation_size),
+            action=slice(observation_size, reward),
+            observation_action=slice(0, reward),
+            reward=reward,
+            discount=reward + 1,
+            next_observation=slice(reward + 2, width),
+            width=width,
+        )
+
+
+class Batch(NamedTuple):
+    """Transitions drawn from a replay buffer: float32 views of one gathered matrix."""
+
+    observation: Tensor  # (B, D)
+    action: Tensor  # (B, A)
+    observation_action: Tensor  # (B, D + A)
+    reward: Tensor  # (B,)
+    discount: Tensor  # (B,) of the value of next_observation, 0 where there is none
+    next_observation: Tensor  # (B, D)
+    weights: Tensor  # (B,) importance weights, at most 1
+    indices: Tensor  # (B,) int64, for update_priorities; on the host
+
+
+class Draw:
+    """Everything a draw of B transitions writes to, allocated once.
+
+    Args:
+        batch_size: B.
+        columns: Of the rows.
+        device: Where the batch is.
+    """
+
+    def __init__(self, batch_size: int, columns: Columns, device: torch.device) -> None:
+        self.size = batch_size
+        self.rows = torch.zeros(batch_size, columns.width, device=device)
+        self.uniforms = np.zeros(batch_size)
+        self.priorities = np.zeros(batch_size)
+        self.batch = Batch(
+            observation=self.rows[:, columns.observation],
+            action=self.rows[:, columns.action],
+            observation_action=self.rows[:, columns.observation_action],
+            reward=self.rows[:, columns.reward],
+            discount=self.rows[:, columns.discount],
+            next_observation=self.rows[:, columns.next_observation],
+            weights=torch.ones(batch_size, device=device),
+            indices=torch.zeros(batch_size, dtype=torch.int64, device=device),
+        )
+
+
+class ReplayBuffer:
+    """The last ``capacity`` transitions, in memory or mapped from a file.
+
+    A mapped file is opened copy-on-write: it stays as of the last commit while the buffer goes
+    on, and a commit moves it to the present in three steps, a redo log. (a) ``write_journal``
+    stores the rows added since the last commit next to the file. (b) The caller stores
+    ``local_state`` at one stroke: this decides. (c) ``apply_journal`` writes the rows into the
+    file. ``load_local_state`` finishes a commit killed after (b) and drops one killed before.
+
+    Args:
+        capacity: Transitions kept.
+        observation_size: D.
+        action_size: A.
+        config: Prioritisation; its ``capacity`` is not read.
+        rng: Draws the batches.
+        path: The file to map, created if missing; None keeps the rows in memory only.
+
+    Raises:
+        ValueError: If the file exists with another capacity or row width.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        observation_size: int,
+        action_size: int,
+        config: ReplayConfig,
+        rng: np.random.Generator,
+        path: Path | None = None,
+    ) -> None:
+        self.capacity = capacity
+        self.config = config
+        self.total = 0  # transitions ever added
+        self.max_priority = 1.0  # |TD error| + epsilon, before the exponent
+        self.columns = Columns.of(observation_size, action_size)
+        self._committed = 0  # of total, what the file holds
+        self._rng = rng
+        self._tree = SumTree(capacity) if config.alpha > 0 else None
+        self._draw = Draw(1, self.columns, HOST)
+        self._path = path
+        if path is None:
+            self._map(np.zeros((capacity, self.columns.width), dtype=np.float32))
+        else:
+            if not path.exists():
+                _create(path, capacity, self.columns.width)
+            self._check_file(path)
+            self._remap(path)
+
+    def __len__(self) -> int:
+        return min(self.total, self.capacity)
+
+    @property
+    def beta(self) -> float:
+        """Exponent of the importance weights now, annealed to 1 (section 3.4)."""
+        return min(1.0, self.config.beta + self.config.beta_step * self.total)
+
+    def add(
+        self,
+        observation: Array,
+        action: Array,
+        reward: NDArray[np.floating],
+        discount: NDArray[np.floating],
+        next_observation: Array,
+    ) -> None:
+        """Store M transitions over the oldest, at the highest priority so far.
+
+        Args:
+            observation: (M, D).
+            action: (M, A).
+            reward: (M,), of the step or steps.
+            discount: (M,), of the value of ``next_observation``; 0 after a termination.
+            next_observation: (M, D).
+        """
+        count, columns = len(reward), self.columns
+        indices = np.arange(self.total, self.total + count) % self.capacity
+        rows = np.empty((count, columns.width), dtype=np.float32)
+        rows[:, columns.observation] = observation
+        rows[:, columns.action] = action
+        rows[:, columns.reward] = reward
+        rows[:, columns.discount] = discount
+        rows[:, columns.next_observation] = next_observation
+        self._rows[indices] = rows  # the last of duplicates stays
+        self.total += count
+        if self._tree is not None:
+            priority = self.max_priority**self.config.alpha
+            self._tree.assign_many(indices, np.full(count, priority))
+
+    def sample(self, batch_size: int) -> Batch:
+        """Draw transitions with replacement; the next call overwrites the result.
+
+        With ``alpha`` 0 uniformly, with weights 1. Else transition i with probability
+        P(i) = p_i^alpha / sum_k p_k^alpha (Schaul et al. 2016, equation 1), stratified, with
+        weights (N P(i))^-beta over their maximum in the batch (section 3.4).
+
+        Args:
+            batch_size: B.
+
+        Raises:
+            ValueError: If the buffer is empty.
+        """
+        if self.total == 0:
+            raise ValueError("cannot sample from an empty replay buffer")
+        if self._draw.size != batch_size:
+            self._draw = Draw(batch_size, self.columns, HOST)
+        draw, batch = self._draw, self._draw.batch
+        indices = batch.indices.numpy()
+        if self._tree is None:
+            indices[:] = self._rng.integers(0, len(self), size=batch_size)
+        else:
+            self._rng.random(out=draw.uniforms)
+            priorities = draw.priorities
+            self._tree.sample(draw.uniforms, indices, priorities)
+            # N and the total cancel: (N P)^-beta / max (N P)^-beta = (P / min P)^-beta.
+            priorities /= priorities.min()
+            batch.weights.numpy()[:] = np.power(priorities, -self.beta, out=priorities)
+        return self._gather(draw)
+
+    def _gather(self, draw: Draw) -> Batch:
+        """Fill the batch with the rows of its indices."""
+        torch.index_select(self._torch_rows, 0, draw.batch.indices, out=draw.rows)
+        return draw.batch
+
+    def update_priorities(self, indices: Tensor, td_errors: Tensor) -> None:
+        """Set p = |TD error| + epsilon (Schaul et al. 2016, section 3.3); no-op with alpha 0.
+
+        Args:
+            indices: (B,), from a batch.
+            td_errors: (B,), finite, of either sign, on any device.
+        """
+        if self._tree is None:
+            return
+        priorities = np.abs(td_errors.cpu().numpy(), dtype=np.float64) + self.config.epsilon
+        self.max_priority = max(self.max_priority, float(priorities.max()))
+        self._tree.assign_many(indices.numpy(), priorities**self.config.alpha)
+
+    def local_state(self) -> dict[str, Tensor]:
+        """Everything but the rows, as copies."""
+        state = {
+            "total": torch.tensor(self.total),
+            "max_priority": torch.tensor(self.max_priority, dtype=torch.float64),
+            "rng": pack_generator(self._rng),
+        }
+        if self._tree is not None:
+            state["priorities"] = torch.from_numpy(self._tree.leaves[: len(self)].copy())
+        return state
+
+    def load_local_state(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from a ``local_state``, on the file as of its commit.
+
+        Raises:
+            ValueError: If an entry is missing or misshapen, the file is of another commit, or
+                rows are needed that an in-memory buffer never stored.
+        """
+        total = int(entry(state, "total"))
+        if self._path is None and total > 0:
+            raise ValueError("an in-memory replay buffer cannot be resumed; give it a path")
+        if self._tree is not None:
+            priorities = entry(state, "priorities").numpy()
+            expected = (min(total, self.capacity),)
+            if priorities.shape != expected:
+                raise ValueError(f"priorities have shape {priorities.shape}, not {expected}")
+            self._tree.load(priorities)
+        self.max_priority = float(entry(state, "max_priority"))
+        unpack_generator(self._rng, entry(state, "rng"))
+        self.total = self._committed = total
+        if self._path is not None:
+            self._recover(self._path)
+
+    def move(self, path: Path) -> None:
+        """Use another file, of the same layout; `load_local_state` must follow."""
+        self._path = path
+
+    def write_journal(self) -> None:
+        """Step (a) of a commit: make the rows added since the last one durable.
+
+        The rows are stored in a safetensors file tagged with ``total``, which gives their
+        positions: they are the last of ``total`` ones in a ring. No-op in memory.
+
+        Raises:
+            OSError: If the journal cannot be written.
+        """
+        if self._path is None:
+            return
+        first = max(self._committed, self.total - self.capacity)
+        positions = np.arange(first, self.total) % self.capacity
+        journal = _journal(self._path)
+        temporary = journal.with_name(journal.name + ".tmp")
+        save_file({"rows": self._rows[positions]}, temporary, {"total": str(self.total)})
+        _replace(temporary, journal)
+
+    def apply_journal(self) -> None:
+        """Step (c) of a commit: bring the file up to date, drop the journal. No-op in memory.
+
+        Raises:
+            OSError: If the file cannot be written; the journal remains and can be applied again.
+            ValueError: If transitions were added since ``write_journal``; they would be lost.
+        """
+        if self._path is None:
+            return
+        with safe_open(_journal(self._path), framework="numpy") as journal:
+            total = int(journal.metadata()["total"])
+            rows = journal.get_tensor("rows")
+        if total != self.total:
+            raise ValueError(f"the journal is as of {total} transitions, not {self.total}")
+        first = (total - len(rows)) % self.capacity
+        until_end = self.capacity - first  # the ring may wrap around once
+        header = np.array([total, self.capacity, self.columns.width])
+        with self._path.open("r+b") as file:
+            for position, run in ((first, rows[:until_end]), (0, rows[until_end:])):
+                file.seek(HEADER_BYTES + position * rows.itemsize * self.columns.width)
+                file.write(run.data)
+            file.seek(0)
+            file.write(header.data)
+            file.flush()
+            os.fsync(file.fileno())
+        _journal(self._path).unlink()
+        self._committed = total
+        self._remap(self._path)
+
+    def _recover(self, path: Path) -> None:
+        """Finish or drop the commit that a kill left open, as ``self.total`` says."""
+        journal = _journal(path)
+        if journal.exists():
+            with safe_open(journal, framework="numpy") as opened:
+                tag = int(opened.metadata()["total"])
+            if tag == self.total:
+                self.apply_journal()
+            else:
+                journal.unlink()
+        held = self._check_file(path)
+        if held != self.total:
+            raise ValueError(
+                f"{path} is as of {held} transitions, the state to load as of {self.total}"
+            )
+        self._remap(path)
+
+    def _check_file(self, path: Path) -> int:
+        """Check the file's layout; return the number of transitions it is as of."""
+        total, *shape = np.fromfile(path, dtype=np.int64, count=3).tolist()
+        if shape != [self.capacity, self.columns.width]:
+            raise ValueError(
+                f"{path} holds [capacity, columns] {shape}, "
+                f"expected {[self.capacity, self.columns.width]}"
+            )
+        return int(total)
+
+    def _remap(self, path: Path) -> None:
+        """Map the file afresh: private copies of changed pages are released."""
+        shape = (self.capacity, self.columns.width)
+        self._map(np.asarray(np.memmap(path, np.float32, "c", HEADER_BYTES, shape)))
+
+    def _map(self, rows: Array) -> None:
+        self._rows = rows
+        self._torch_rows = torch.from_numpy(rows)
+
+
+def _journal(path: Path) -> Path:
+    return path.with_name(path.name + ".journal")
+
+
+def _create(path: Path, capacity: int, width: int) -> None:
+    """Create a sparse file of full size, whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(np.array([0, capacity, width]).data)
+        file.truncate(HEADER_BYTES + capacity * width * np.dtype(np.float32).itemsize)
+    _replace(temporary, path)
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Give a complete file its name, durably."""
+    _sync(temporary)
+    temporary.replace(path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file's data or a directory's entries are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

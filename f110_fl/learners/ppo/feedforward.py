@@ -1,0 +1,135 @@
+"""Policy and value networks that see one observation, as PPO uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from f110_fl.learners.base import Array
+from f110_fl.learners.device import Host
+from f110_fl.learners.networks.mlp import GaussianActor, Mlp, MlpPass
+from f110_fl.learners.ppo.rollout import Rollout
+
+Int = NDArray[np.int64]
+
+
+class FeedForwardMean:
+    """Means of a policy's actions in N environments."""
+
+    def __init__(self, actor: GaussianActor, num_envs: int) -> None:
+        self._pass = MlpPass(actor, num_envs)
+        self._input = torch.zeros(num_envs, actor.weights[0].shape[1])
+        self._rows = self._input.numpy()
+
+    def reset(self, envs: Int) -> None:
+        """Do nothing: it remembers nothing."""
+
+    def __call__(self, observations: Array, envs: Int) -> Array:
+        """Return the means (M, A) for observations (M, D) of the environments (M,)."""
+        # All N rows, always: what one environment gets does not depend on which others run.
+        self._rows[envs] = observations
+        mean: Array = self._pass.forward(self._input).numpy()[envs]
+        return mean
+
+
+class FeedForward:
+    """Actor and critic on the samples of a rollout, on any device.
+
+    Args:
+        actor: Its parameters have gradients to write to, as the critic's.
+        critic: Of the same observations.
+        rollout: What to learn from, on the host.
+        acting: The actor on the host, or its copy there.
+        place: Where actor and critic are.
+    """
+
+    def __init__(
+        self,
+        actor: GaussianActor,
+        critic: Mlp,
+        rollout: Rollout,
+        acting: GaussianActor,
+        place: Host,
+    ) -> None:
+        self._actor, self._critic, self._rollout = actor, critic, rollout
+        self._put, self._get = place.put, place.get
+        self._collected = torch.from_numpy(rollout.observation).flatten(0, 1)
+        self._observations = self._put(self._collected)  # as of the latest `values`
+        self._resize(1)
+        self._acting = acting
+        self.mean = FeedForwardMean(acting, len(rollout.latest))
+        self.reset = self.mean.reset
+
+    def _resize(self, rows: int) -> None:
+        self._actor_pass = MlpPass(self._actor, rows)
+        self._critic_pass = MlpPass(self._critic, rows)
+        self._batch = self._observations.new_empty(rows, self._observations.shape[1])
+
+    def policy(self, num_envs: int) -> FeedForwardMean:
+        """Return the action means for ``num_envs`` environments of their own."""
+        return FeedForwardMean(self._acting, num_envs)
+
+    def values(self, latest: Array, cut: Array) -> tuple[Array, Array, Array]:
+        """Return the critic's values now.
+
+        Args:
+            latest: (N, D), what follows each environment's last step.
+            cut: (K, D), what follows the steps in ``Rollout.cut``.
+
+        Returns:
+            Of the rollout's observations (T, N), of ``latest`` (N,) and of ``cut`` (K,).
+        """
+        self._observations = self._put(self._collected)
+        value = self._critic(self._observations).view(self._rollout.mask.shape)
+        following = (self._put(torch.from_numpy(x)) for x in (latest, cut))
+        beyond = [self._get(self._critic(x)[:, 0]).numpy() for x in following]
+        return self._get(value).numpy(), beyond[0], beyond[1]
+
+    def minibatches(self, rng: np.random.Generator, count: int) -> Iterator[Int]:
+        """Partition the present samples at random.
+
+        All minibatches have one size, so that up to ``count`` - 1 samples, others each time,
+        sit out.
+
+        Args:
+            rng: Shuffles.
+            count: Minibatches, if there are as many samples.
+
+        Yields:
+            Indices (B,) into the rollout's T * N rows.
+        """
+        order = rng.permutation(np.flatnonzero(self._rollout.mask))
+        count = min(count, len(order))
+        rows = len(order) // count
+        if rows != self._actor_pass.rows:
+            self._resize(rows)
+        yield from order[: count * rows].reshape(count, rows)
+
+    def forward(self, chosen: Int) -> tuple[Array, Array]:
+        """Return the means (B, A) and values (B, 1) of a minibatch."""
+        rows = self._put(torch.from_numpy(chosen))
+        torch.index_select(self._observations, 0, rows, out=self._batch)
+        mean = self._actor_pass.forward(self._batch)
+        value = self._critic_pass.forward(self._batch)
+        return self._get(mean).numpy(), self._get(value).numpy()
+
+    def backward(self, d_mean: Array, d_value: Array) -> None:
+        """Write the gradients of all weights and biases.
+
+        Args:
+            d_mean: (B, A), of the loss by the means of the latest `forward`.
+            d_value: (B, 1), by its values.
+        """
+        self._actor_pass.backward(self._put(torch.from_numpy(d_mean)))
+        self._critic_pass.backward(self._put(torch.from_numpy(d_value)))
+
+    def local_state(self) -> dict[str, Tensor]:
+        """Nothing."""
+        return {}
+
+    def load_local_state(self, state: Mapping[str, Tensor]) -> None:
+        """Do nothing."""

@@ -1,0 +1,366 @@
+"""Proximal policy optimisation, PPO (Schulman et al. 2017), with a clipped surrogate.
+
+``docs/deviations.md`` lists what differs from the paper.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from f110_fl.config.learners import PPOConfig
+from f110_fl.learners.base import Array, LearningError, Means, Transitions
+from f110_fl.learners.device import Host
+from f110_fl.learners.networks.lstm import Lstm
+from f110_fl.learners.networks.mlp import GaussianActor, Mlp
+from f110_fl.learners.normaliser import Normaliser
+from f110_fl.learners.optimizer import JointAdam, flushed_denormals, make_adam, rate_factor
+from f110_fl.learners.ppo.feedforward import FeedForward, FeedForwardMean
+from f110_fl.learners.ppo.loss import LOG_SQRT_2_PI, Losses, Samples, Surrogate, entropy
+from f110_fl.learners.ppo.recurrent import Recurrent, RecurrentMean
+from f110_fl.learners.ppo.rollout import Rollout, generalised_advantages
+from f110_fl.learners.state import (
+    entry,
+    load_named,
+    named_tensors,
+    pack_generator,
+    unpack_generator,
+)
+
+Int = NDArray[np.int64]
+
+
+class PPO:
+    """A PPO agent; implements ``f110_fl.learners.Learner``.
+
+    Args:
+        config: Hyperparameters.
+        observation_size: D.
+        action_size: A.
+        seed: Root of all its random streams; not advanced.
+        num_envs: Environments that it collects from, N.
+        place: Where networks, moments and minibatches are. It acts on the host, with a copy of
+            the actor: that changes once a rollout, and is asked at every step. The loss, too, is
+            computed there: all that it needs is the networks' outputs.
+    """
+
+    def __init__(
+        self,
+        config: PPOConfig,
+        observation_size: int,
+        action_size: int,
+        seed: np.random.SeedSequence,
+        *,
+        num_envs: int = 1,
+        place: Host,
+    ) -> None:
+        self.config = config
+        self._place = place
+        self.steps = 0  # transitions observed
+        self.updates = 0  # rollouts learned from
+        explore, shuffle, initial = (
+            np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, stream))
+            for stream in range(3)
+        )
+        self._explore_rng = np.random.default_rng(explore)
+        self._shuffle_rng = np.random.default_rng(shuffle)
+        generator = torch.Generator().manual_seed(int(initial.generate_state(1)[0]))
+        self.actor, self.critic = _heads(config, observation_size, action_size, generator)
+        lstms = _memories(config, observation_size, generator)
+        if lstms is not None:
+            self.actor.lstm, self.critic.lstm = lstms
+        networks = {"actor": self.actor.to(place.device), "critic": self.critic.to(place.device)}
+        self._acting = place.acting(self.actor)
+        optimizers = {
+            name: make_adam(network, config.learning_rate, config.adam_epsilon)
+            for name, network in networks.items()
+        }
+        self._adam = JointAdam(list(optimizers.values()))
+        self._tensors = named_tensors(networks, optimizers)
+        self.rollout = Rollout(config.rollout_steps, num_envs, observation_size, action_size)
+        self.normaliser = Normaliser(
+            observation_size,
+            num_envs,
+            config.discount,
+            observations=config.normalise_observations,
+            rewards=config.normalise_rewards,
+        )
+        self._tensors |= self.normaliser.tensors()
+        self._model: FeedForward | Recurrent
+        if config.lstm is None or lstms is None:
+            self._model = FeedForward(
+                self.actor, self.critic, self.rollout, self._acting.network, place
+            )
+        else:
+            acting = self._acting.network
+            memory = cast(Lstm, acting.lstm)
+            self._model = Recurrent(
+                self.actor,
+                self.critic,
+                lstms,
+                self.rollout,
+                config.lstm.sequence,
+                (acting, memory),
+            )
+        self._surrogate = Surrogate(config, 1, action_size)
+        self._noise = np.zeros((num_envs, action_size), np.float32)
+        self._log_std = self._acting.network.log_std.detach().numpy()
+        self._learned_log_std = self.actor.log_std.detach()
+        self._metrics = Means()
+        self._mu = 0.0
+        self._anchors: list[Tensor] = []
+
+    @property
+    def learning_rate(self) -> float:
+        """Step size of the next update."""
+        config = self.config
+        return config.learning_rate * rate_factor(config.schedule, self.updates)
+
+    def act(self, observations: Array, envs: Int) -> Array:
+        """Draw actions (M, A) for observations (M, D); see ``Learner.act``."""
+        # All N rows are drawn: an environment's noise does not depend on which others run.
+        self._explore_rng.standard_normal(out=self._noise, dtype=np.float32)
+        noise = self._noise[envs]
+        self.normaliser.count(observations)
+        seen = self.normaliser.observations(observations)
+        action = self._model.mean(seen, envs)
+        action += np.exp(self._log_std) * noise
+        log_prob = -0.5 * np.square(noise).sum(1) - (self._log_std + LOG_SQRT_2_PI).sum()
+        self.rollout.begin(envs, seen, action, log_prob)
+        return _bounded(action)
+
+    def observe(self, transitions: Transitions) -> None:
+        """Take in what the latest actions led to; see ``Learner.observe``.
+
+        Raises:
+            LearningError: If a reward is not finite.
+        """
+        self.steps += len(transitions.envs)
+        if not np.isfinite(transitions.reward).all():
+            raise LearningError(f"reward is not finite at step {self.steps}")
+        self.normaliser.count_rewards(transitions)
+        self.rollout.complete(transitions, self.normaliser.rewards(transitions.reward))
+        ended = transitions.terminated | transitions.truncated
+        if ended.any():
+            self._model.reset(transitions.envs[ended])
+
+    def policy(self, num_envs: int) -> GreedyPolicy:
+        """Return the policy of mean actions; see ``Learner.policy``."""
+        return GreedyPolicy(self._model.policy(num_envs), self.normaliser)
+
+    def update(self) -> None:
+        """Learn from the rollout if it is full.
+
+        Raises:
+            LearningError: If a loss or a gradient is not finite; no optimizer has used it.
+        """
+        if self.rollout.full:
+            if self.rollout.mask.any():
+                with torch.inference_mode(), flushed_denormals():
+                    self._learn()
+                self.updates += 1
+            self.rollout.clear()
+
+    def _learn(self) -> None:
+        """Take the gradient steps of all epochs (algorithm 1)."""
+        config = self.config
+        samples = self._samples()
+        rate = self.learning_rate
+        totals, taken, stop = np.zeros(len(Losses._fields)), 0, False
+        for _ in range(config.epochs):
+            for chosen in self._model.minibatches(self._shuffle_rng, config.minibatches):
+                losses, stop = self._step(samples, chosen, rate)
+                totals += losses
+                taken += 1
+                if stop:
+                    break
+            if stop:
+                break
+        self._acting.refresh()
+        for name, total in zip(Losses._fields, totals.tolist(), strict=True):
+            self._metrics.add(name, total / taken)
+        self._metrics.add("entropy", entropy(self._log_std))
+        self._metrics.add("learning_rate", rate)
+
+    def _samples(self) -> Samples:
+        """Return the rollout's T * N rows with values and advantages."""
+        rollout, config = self.rollout, self.config
+        value, latest, cut = self._model.values(
+            self.normaliser.observations(rollout.latest),
+            self.normaliser.observations(rollout.cut_observations()),
+        )
+        beyond, advantage = np.zeros((2, *value.shape), np.float32)
+        for (t, n, _), x in zip(rollout.cut, cut, strict=True):
+            beyond[t, n] = x
+        generalised_advantages(
+            rollout.reward,
+            value,
+            beyond,
+            latest,
+            rollout.ended,
+            rollout.mask,
+            config.discount,
+            config.gae_lambda,
+            advantage,
+        )
+        found, expected = advantage[rollout.mask], value[rollout.mask]
+        spread = float(np.var(found + expected))
+        if spread > 0.0:
+            self._metrics.add("explained_variance", 1.0 - float(np.var(found)) / spread)
+        action = rollout.action.reshape(-1, rollout.action.shape[-1])
+        return Samples(action, *(x.reshape(-1) for x in (rollout.log_prob, value, advantage)))
+
+    def _step(self, samples: Samples, chosen: Int, rate: float) -> tuple[Losses, bool]:
+        """Take a gradient step, unless the policy has moved too far: then return True."""
+        config, adam = self.config, self._adam
+        mean, value = self._model.forward(chosen)
+        if self._surrogate.rows != len(chosen):
+            self._surrogate = Surrogate(config, *mean.shape)
+        surrogate = self._surrogate
+        log_std = self._place.get(self._learned_log_std).numpy()
+        losses = surrogate.evaluate(samples, chosen, mean, log_std, value)
+        if config.target_kl is not None and losses.kl > 1.5 * config.target_kl:
+            return losses, True
+        self._model.backward(surrogate.d_mean, surrogate.d_value)
+        assert self.actor.log_std.grad is not None  # noqa: S101 - `JointAdam` has made it
+        self.actor.log_std.grad.copy_(torch.from_numpy(surrogate.d_log_std))
+        if self._mu:
+            adam.pull(self._anchors, self._mu)
+        norm = adam.clip(config.max_grad_norm)
+        if not math.isfinite(norm + sum(losses)):
+            self._fail(samples, chosen)
+        adam.step(rate)
+        return losses, False
+
+    def _fail(self, samples: Samples, chosen: Int) -> None:
+        """Raise ``LearningError``, naming the first tensor that is not finite."""
+        observation = self.rollout.observation.reshape(len(samples.value), -1)
+        suspects = {"observation": torch.from_numpy(observation[chosen]), **self._tensors}
+        suspects |= {k: torch.from_numpy(v[chosen]) for k, v in samples._asdict().items()}
+        suspects["gradient"] = self._adam.gradient
+        name = next((k for k, v in suspects.items() if not torch.isfinite(v).all()), "loss")
+        raise LearningError(f"{name} is not finite at step {self.steps}, update {self.updates}")
+
+    def pop_metrics(self) -> dict[str, float]:
+        """Means since the last call; see ``Learner``."""
+        return self._metrics.pop()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Networks and moments by name; see ``Learner.tensors``."""
+        return self._place.fetch(self._tensors)
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy any subset of ``tensors()`` in; a rollout that has begun goes on.
+
+        Raises:
+            ValueError: If a name is unknown or a shape is wrong; then nothing is loaded.
+        """
+        load_named(self._tensors, tensors)
+        self._acting.refresh()
+        if not self.normaliser.tensors().keys().isdisjoint(tensors):
+            self.normaliser.reload()
+
+    def hold_near(self, mu: float) -> None:
+        """Pull actor and critic to where they are now; see ``Learner.hold_near``."""
+        self._mu = mu
+        self._anchors = [p.detach().clone() for p in self._adam.parameters] if mu else []
+
+    def local_state(self) -> dict[str, Tensor]:
+        """Counters, generators and the rollout that has begun; see ``Learner``."""
+        state = {
+            "steps": torch.tensor(self.steps),
+            "updates": torch.tensor(self.updates),
+            "explore_rng": pack_generator(self._explore_rng),
+            "shuffle_rng": pack_generator(self._shuffle_rng),
+        }
+        for name, part in self._parts().items():
+            state |= {f"{name}/{k}": v for k, v in part.local_state().items()}
+        return state
+
+    def load_local_state(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from a ``local_state()``.
+
+        Raises:
+            ValueError: If an entry is missing or does not fit this learner.
+        """
+        for name, part in self._parts().items():
+            prefix = f"{name}/"
+            part.load_local_state(
+                {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            )
+        self.steps = int(entry(state, "steps"))
+        self.updates = int(entry(state, "updates"))
+        unpack_generator(self._explore_rng, entry(state, "explore_rng"))
+        unpack_generator(self._shuffle_rng, entry(state, "shuffle_rng"))
+
+    def _parts(self) -> dict[str, Rollout | Normaliser | FeedForward | Recurrent]:
+        return {"rollout": self.rollout, "normaliser": self.normaliser, "model": self._model}
+
+    def move(self, replay_path: Path) -> None:
+        """Do nothing: ``local_state`` leaves nothing out."""
+
+    def write_journal(self) -> None:
+        """Do nothing: ``local_state`` leaves nothing out."""
+
+    def apply_journal(self) -> None:
+        """Do nothing: ``local_state`` leaves nothing out."""
+
+
+class GreedyPolicy:
+    """Takes the mean action; implements ``f110_fl.learners.base.Policy``."""
+
+    def __init__(self, mean: FeedForwardMean | RecurrentMean, normaliser: Normaliser) -> None:
+        self._mean = mean
+        self._normaliser = normaliser
+        self.reset = mean.reset
+
+    def act(self, observations: Array, envs: Int) -> Array:
+        """Choose actions (M, A) for observations (M, D); see ``Policy.act``."""
+        return _bounded(self._mean(self._normaliser.observations(observations), envs))
+
+
+def _bounded(action: Array) -> Array:
+    """Return the actions within [-1, 1]."""
+    return np.minimum(np.maximum(action, -1.0), 1.0)  # np.clip takes three times as long
+
+
+def _heads(
+    config: PPOConfig, observation_size: int, action_size: int, generator: torch.Generator
+) -> tuple[GaussianActor, Mlp]:
+    """Return actor and critic, without their memories, with their first weights."""
+    inputs = observation_size if config.lstm is None else config.lstm.units
+    gains = (0.01, 1.0) if config.orthogonal_init else (None, None)
+    actor = GaussianActor(
+        (inputs, *config.actor_hidden, action_size),
+        config.activation,
+        gains[0],
+        config.initial_log_std,
+        generator,
+    )
+    critic = Mlp((inputs, *config.critic_hidden, 1), config.activation, gains[1], generator)
+    return actor, critic
+
+
+def _memories(
+    config: PPOConfig, observation_size: int, generator: torch.Generator
+) -> tuple[Lstm, Lstm] | None:
+    """Return the memories of actor and critic with their first weights; None: none."""
+    if config.lstm is None:
+        return None
+    actor, critic = (
+        Lstm(
+            observation_size,
+            config.lstm.units,
+            orthogonal=config.orthogonal_init,
+            generator=generator,
+        )
+        for _ in range(2)
+    )
+    return actor, critic

@@ -1,0 +1,174 @@
+"""Live progress of a run, and the summary at its end."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from f110_fl.config.scenario import Scenario
+from f110_fl.reporting.events import EpisodeEvent, EvaluationEvent, Event, RoundEvent
+from f110_fl.training.records import EpisodeRecord
+
+WINDOW = 20  # episodes that the rates shown are taken over
+
+
+@dataclass
+class _Row:
+    """What is shown of one client."""
+
+    episodes: int = 0
+    recent: deque[EpisodeRecord] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    evaluations: deque[EpisodeRecord] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    last: dict[str, float] = field(default_factory=dict)  # metrics of a client elsewhere
+
+
+class ConsoleSink:
+    """Shows a table that refreshes in place, or a line a round where there is no terminal."""
+
+    def __init__(self, scenario: Scenario, console: Console) -> None:
+        self._scenario = scenario
+        self._console = console
+        self._agent = scenario.federated_agents[0]  # rounds have metrics of no other learners
+        self._rows = [_Row() for _ in range(scenario.federated.clients)]
+        self._rounds = 0
+        self._started = time.monotonic()
+        self._live = Live(
+            get_renderable=self._render,
+            console=console,
+            refresh_per_second=4,
+            transient=True,
+            auto_refresh=console.is_terminal,
+        )
+        if console.is_terminal:
+            self._live.start()
+
+    def handle(self, event: Event) -> None:
+        """Take the next event."""
+        if isinstance(event, EpisodeEvent):
+            row = self._rows[event.client_id]
+            if event.record.kind == "train":
+                row.episodes = event.record.episode
+                row.recent.append(event.record)
+            else:
+                row.evaluations.append(event.record)
+        elif isinstance(event, EvaluationEvent):
+            self._console.out(self._evaluation_line(event), highlight=False)
+        else:
+            self._rounds = event.summary["round"]
+            # Of clients on other machines only this is known.
+            for client_id, metrics in event.summary.get("by_client", {}).items():
+                row = self._rows[int(client_id)]
+                row.episodes += int(metrics["train/episodes"])
+                row.last = metrics
+            self._console.out(self._round_line(event), highlight=False)
+
+    def close(self) -> None:
+        """Leave the last table standing."""
+        if self._console.is_terminal:
+            self._live.stop()
+        if any(row.episodes for row in self._rows):
+            self._console.print(self._render())
+
+    def _round_line(self, event: RoundEvent) -> str:
+        summary, agent = event.summary, self._agent
+        metrics = summary["metrics"]
+        line = (
+            f"round {summary['round']}/{summary['rounds']}  "
+            f"{len(summary['clients'])}/{len(self._rows)} clients  "
+            f"success {metrics[f'train/{agent}/success-rate']:.0%}  "
+            f"return {metrics[f'train/{agent}/return']:.1f}  "
+            f"{summary['seconds']:.1f} s"
+        )
+        if metrics["evaluate/episodes"]:
+            line += f"  evaluated success {metrics[f'evaluate/{agent}/success-rate']:.0%}"
+        if summary["dropped"]:
+            by_reason: dict[str, list[str]] = {}
+            for client, reason in summary["dropped"].items():
+                by_reason.setdefault(reason, []).append(client)
+            groups = (f"{', '.join(who)} ({why})" for why, who in by_reason.items())
+            line += f"  dropped {', '.join(groups)}"
+        return line
+
+    def _evaluation_line(self, event: EvaluationEvent) -> str:
+        found, agent = event.found, self._agent
+        metrics, on = found["metrics"], found["on"]
+        where = "the server" if on == "server" else f"{len(found['by_client'])} clients"
+        line = f"round {found['round']}/{self._scenario.rounds}  global model on {where}  "
+        if not metrics:
+            return line + "no usable answer"
+        line += f"success {metrics[f'evaluate/{agent}/success-rate']:.0%}"
+        if on == "server":
+            rate = found["cars"][agent]["outcomes"]["success"]
+            line += f" [{rate['low']:.0%}, {rate['high']:.0%}]"
+        return line + (
+            f"  return {metrics[f'evaluate/{agent}/return']:.1f}"
+            f"  crash {metrics[f'evaluate/{agent}/crash-rate']:.0%}"
+        )
+
+    def _render(self) -> Group:
+        table = Table(box=None, pad_edge=False)
+        for name in ("client", "episodes", "success", "return", "crash", "steps/s", "evaluated"):
+            table.add_column(name, justify="right")
+        for client_id, row in enumerate(self._rows):
+            table.add_row(f"{client_id:02d}", *self._cells(row))
+        if not self._console.is_terminal:
+            return Group(self._headline(), table)
+        total = self._scenario.episodes * len(self._rows)
+        bar = ProgressBar(total=total, completed=sum(row.episodes for row in self._rows))
+        return Group(self._headline(), bar, table)
+
+    def _cells(self, row: _Row) -> tuple[str, ...]:
+        total = self._scenario.episodes
+        if row.last:
+            return (f"{row.episodes}/{total}", *self._round_cells(row.last))
+        if not row.recent:
+            return (f"0/{total}", *["-"] * 5)
+        seconds = sum(record.seconds for record in row.recent)
+        return (
+            f"{row.episodes}/{total}",
+            self._rate(row.recent, "success"),
+            f"{sum(r.returns[self._agent] for r in row.recent) / len(row.recent):.1f}",
+            self._rate(row.recent, "crash"),
+            f"{sum(record.steps for record in row.recent) / max(seconds, 1e-9):,.0f}",
+            self._rate(row.evaluations, "success"),
+        )
+
+    def _round_cells(self, metrics: dict[str, float]) -> tuple[str, ...]:
+        train = f"train/{self._agent}"
+        speed = metrics["train/env-steps"] / max(metrics["train/seconds"], 1e-9)
+        evaluated = f"{metrics[f'evaluate/{self._agent}/success-rate']:.0%}"
+        return (
+            f"{metrics[f'{train}/success-rate']:.0%}",
+            f"{metrics[f'{train}/return']:.1f}",
+            f"{metrics[f'{train}/crash-rate']:.0%}",
+            f"{speed:,.0f}",
+            evaluated if metrics["evaluate/episodes"] else "-",
+        )
+
+    def _rate(self, records: deque[EpisodeRecord], outcome: str) -> str:
+        if not records:
+            return "-"
+        return f"{sum(r.outcomes[self._agent] == outcome for r in records) / len(records):.0%}"
+
+    def _headline(self) -> Text:
+        total = self._scenario.episodes * len(self._rows)
+        done = sum(row.episodes for row in self._rows)
+        elapsed = time.monotonic() - self._started
+        eta = _clock(elapsed * (total - done) / done) if done else "-"
+        words = [f"{done}/{total} episodes", f"{_clock(elapsed)} elapsed", f"ETA {eta}"]
+        if self._scenario.federated.enabled:
+            words.insert(0, f"round {self._rounds}/{self._scenario.rounds}")
+        return Text.assemble((self._scenario.name, "bold"), "  ", "  ".join(words))
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,71 @@
+"""Compiled kernels kept for every copy of the same sources.
+
+Flower installs the app anew in each of its homes, and numba looks for compiled code beside
+the source or under its path; so each new home would compile everything once more, which takes
+longer than a short round. Here the path does not count: the sources' content does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import numba
+from numba.core.caching import InTreeCacheLocator
+
+CODE: Final = Path(__file__).resolve().parents[2]
+PACKAGES: Final = ("f110_fl", "sim")  # where kernels are
+
+
+class SourcesLocator(InTreeCacheLocator):
+    """Tells numba where a kernel of ours is cached; see `launch.KERNEL_CACHE`.
+
+    A kernel is compiled with those that it calls, which may be in other files. So the directory
+    is that of all our sources together: a change to any of them leads to another directory.
+    """
+
+    def __init__(self, function: Callable[..., Any], file: str) -> None:
+        super().__init__(function, file)  # type: ignore[no-untyped-call]
+        name = Path(file).resolve().relative_to(CODE).with_suffix("")
+        self._cache_path = str(directory(os.environ) / ".".join(name.parts))
+
+    @classmethod
+    def from_function(cls, function: Callable[..., Any], file: str) -> SourcesLocator | None:
+        """Return the place of a kernel; None for a function that is not ours."""
+        if not any(Path(file).resolve().is_relative_to(CODE / name) for name in PACKAGES):
+            return None
+        try:
+            locator: SourcesLocator | None = super().from_function(function, file)  # type: ignore[no-untyped-call]
+        except RuntimeError:  # this user has no home
+            return None
+        return locator
+
+
+def directory(environ: Mapping[str, str]) -> Path:
+    """Return the directory of these sources' kernels, for this version of numba.
+
+    It is in ``NUMBA_CACHE_DIR``, else the user's cache (``XDG_CACHE_HOME``, ``~/.cache``).
+
+    Args:
+        environ: The variables, such as ``os.environ``.
+    """
+    base = environ.get("NUMBA_CACHE_DIR")
+    if not base:
+        home = environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        base = str(Path(home) / "f110-fl" / "kernels")
+    return Path(base) / f"numba-{numba.__version__}-{_sources(CODE)}"
+
+
+@cache
+def _sources(code: Path) -> str:
+    """Return a digest of the names and contents of all our sources."""
+    digest = hashlib.sha256()
+    for package in PACKAGES:
+        for file in sorted((code / package).rglob("*.py")):
+            content = file.read_bytes()
+            digest.update(f"{file.relative_to(code)} {len(content)}\n".encode() + content)
+    return digest.hexdigest()[:16]

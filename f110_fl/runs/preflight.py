@@ -1,0 +1,51 @@
+"""What is checked before anything of a run is written."""
+
+from __future__ import annotations
+
+import os
+
+from f110_fl.config.scenario import Scenario
+from f110_fl.errors import UserError
+from f110_fl.runs.startup import KERNEL_CACHE
+
+
+def check_environment(scenario: Scenario) -> None:
+    """Build the environment once and step it.
+
+    This finds what only the simulator can (a map that is none, a spawn in a wall) before
+    anything is written, and compiles the kernels once instead of in every child.
+
+    Raises:
+        UserError: If the environment cannot be built.
+    """
+    import numpy as np
+
+    os.environ.update(KERNEL_CACHE)  # for the children, too
+    from sim.layout import COMMAND_SIZE
+    from sim.race import Race
+
+    environments = [scenario.env, scenario.evaluation_env]
+    if scenario.federated.vary:
+        own = map(scenario.for_client, range(scenario.federated.clients))
+        environments += [env for each in own for env in (each.env, each.evaluation_env)]
+    try:
+        race = Race(scenario.env)
+        for text, env in {env.model_dump_json(): env for env in environments}.items():
+            if text != scenario.env.model_dump_json():
+                Race(env)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    race.reset(0, 0)
+    race.step(np.zeros((1, len(race.agents), COMMAND_SIZE), np.float32))
+
+
+def check_device(scenario: Scenario) -> None:
+    """Look for the device that the learners need on this machine.
+
+    Raises:
+        UserError: If it is not there.
+    """
+    if scenario.device == "cuda":  # PyTorch takes a second to import
+        from f110_fl.learners.device import choose
+
+        choose(scenario.device)

@@ -1,0 +1,246 @@
+"""Grids: many runs of one scenario, each with other settings, from one YAML file.
+
+``base`` is a scenario, ``matrix`` lists values by dotted key, ``runs`` lists sets of them; every
+one of ``runs`` is combined with every cell of the matrix.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, Final, NamedTuple, NoReturn
+
+from f110_fl.config.keys import KeyPath, join, overlaps, parse_key
+from f110_fl.config.scenario import Scenario, WandbConfig
+from f110_fl.errors import UserError, did_you_mean, show
+from f110_fl.loading.document import Document, parse_yaml, read_yaml
+from f110_fl.loading.overrides import Override, with_implied
+from f110_fl.loading.scenarios import resolve_scenario
+
+KEYS: Final = ("base", "matrix", "runs")
+ROOT: Final = ("federated", "root")
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+MAX_NAME: Final = 80  # characters of a name made of values; beyond, runs are numbered
+
+# Names in a grid's directory that are not a run's.
+GRID: Final = "grid.json"
+RESERVED: Final = (GRID, "results.json", "results.csv", "logs", "lock", "clients", "config.json")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a grid."""
+
+    name: str  # also of its directory
+    settings: dict[str, Any]  # what the grid sets in it, by dotted key
+    scenario: Scenario
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All runs of a grid."""
+
+    name: str
+    root: Path
+    cells: tuple[Cell, ...]
+
+
+class _Run(NamedTuple):
+    """An entry of ``runs``."""
+
+    name: str
+    overrides: list[Override]
+
+
+def load_grid(path: Path, outside: Sequence[Override] = ()) -> Grid:
+    """Read a grid and validate every run of it.
+
+    Args:
+        path: The YAML file.
+        outside: Settings of variables and flags, laid over ``base``.
+
+    Returns:
+        The grid, its runs in the order of ``runs`` and, within each, of the matrix, whose last
+        key varies fastest.
+
+    Raises:
+        UserError: For anything wrong with the file, a run or the settings, in one line.
+    """
+    reader = _Reader(path)
+    base, scenario_file, own = reader.base()
+    matrix, runs = reader.matrix(), reader.runs()
+    if not matrix and not runs:
+        reader.refuse((), "neither matrix nor runs; allowed: one of them, or both")
+    for override in (o for options in (*matrix, *(r.overrides for r in runs)) for o in options):
+        reader.check_free(override, outside)
+    cells: list[Cell] = []
+    scenarios: dict[str, Scenario] = {}
+    for run, options in product(runs or [_Run("", [])], product(*matrix)):
+        chosen = [*run.overrides, *options]
+        layers = [*with_implied(own), *outside, *with_implied(chosen, outside)]
+        scenario = resolve_scenario(base, scenario_file, layers)
+        name = run.name or _name(run.overrides, len(cells))
+        name = "_".join(part for part in (name, _name(options, len(cells))) if part)
+        if name in scenarios:
+            reader.refuse((), f"two runs are called {name!r}; give the runs names")
+        scenarios[name] = scenario
+        cells.append(Cell(name, {join(o.path): o.value for o in chosen}, scenario))
+    words = {"name": path.stem, "time": time.strftime("%Y%m%d-%H%M%S")}
+    root = Path(cells[0].scenario.federated.root.format_map(words)).absolute()
+    return Grid(path.stem, root, tuple(_placed(cell, path.stem, root) for cell in cells))
+
+
+def write_grid(grid: Grid) -> str:
+    """Return what ``grid.json`` holds: the runs' names and what the grid sets in each."""
+    runs = [{"name": cell.name, "settings": cell.settings} for cell in grid.cells]
+    return json.dumps({"name": grid.name, "runs": runs}, indent=2) + "\n"
+
+
+def read_grid(root: Path) -> tuple[str, dict[str, dict[str, Any]]]:
+    """Return the grid's name, and by name of its runs what the grid sets in each.
+
+    Raises:
+        UserError: If the file is not what :func:`write_grid` wrote.
+    """
+    file = root / GRID
+    try:
+        held = json.loads(file.read_text(encoding="utf-8"))
+        return str(held["name"]), {str(run["name"]): dict(run["settings"]) for run in held["runs"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file}: not a grid's file: {error}") from None
+
+
+def _name(overrides: Sequence[Override], number: int) -> str:
+    """Return a name made of keys and values; ``run_007`` where that would be too long."""
+    parts = []
+    for override in overrides:
+        value = override.value
+        text = value if isinstance(value, str) else json.dumps(value)
+        text = re.sub(r"[^A-Za-z0-9.+-]+", "-", text)
+        if not isinstance(value, int | float):
+            text = text.strip("-")
+        parts.append(f"{override.path[-1]}-{text}")
+    name = "_".join(parts)
+    return name if len(name) <= MAX_NAME else f"run_{number:03d}"
+
+
+def _placed(cell: Cell, group: str, root: Path) -> Cell:
+    """Return a cell with a directory of its own and its W&B runs named after it."""
+    scenario, literal = cell.scenario, str(root / cell.name).replace("{", "{{").replace("}", "}}")
+    wandb: dict[str, Any] = {"prefix": f"{scenario.wandb.prefix}{cell.name}-"}
+    if scenario.wandb.group_template == WandbConfig.model_fields["group_template"].default:
+        wandb["group_template"] = group.replace("{", "{{").replace("}", "}}")
+    changes = {
+        "federated": scenario.federated.model_copy(update={"root": literal}),
+        "wandb": scenario.wandb.model_copy(update=wandb),
+    }
+    return Cell(cell.name, cell.settings, scenario.model_copy(update=changes))
+
+
+class _Reader:
+    """Reads the parts of a grid's file; whatever is wrong is said with its line."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.document = parse_yaml(read_yaml(path, "a grid's YAML file"), str(path))
+        data = self.document.data
+        if not isinstance(data, dict):
+            found = "an empty file" if data is None else show(data)
+            self.refuse((), f"found {found}; allowed: a mapping of {', '.join(KEYS)}")
+        self.data: dict[str, Any] = data
+        for key in self.data:
+            if key not in KEYS:
+                hint = did_you_mean(key, KEYS)
+                self.refuse((key,), f"unknown key; allowed: {', '.join(KEYS)}{hint}")
+
+    def refuse(self, place: KeyPath, what: str) -> NoReturn:
+        """Raise a UserError about ``place``."""
+        line = self.document.mark(place).line
+        where = f"{join(place)}: " if place else ""
+        raise UserError(f"{self.path}:{line}: {where}{what}")
+
+    def base(self) -> tuple[Document, Path, list[Override]]:
+        """Return the scenario, the file that it is in, and the settings laid over it."""
+        data = self.data.get("base")
+        if isinstance(data, str):
+            return (*self._file(data, ("base",)), [])
+        if not isinstance(data, dict):
+            words = "a scenario's file, or a mapping"
+            found = "found " + show(data) if "base" in self.data else "is missing"
+            self.refuse(("base",), f"{found}; allowed: {words}")
+        if "scenario" not in data:
+            marks = self.document.marks.items()
+            own = {path[1:]: mark for path, mark in marks if path[:1] == ("base",)}
+            return Document(data, own), self.path, []
+        name = data["scenario"]
+        if not isinstance(name, str):
+            place = ("base", "scenario")
+            self.refuse(place, f"found {show(name)}; allowed: a scenario's file")
+        others = {key: value for key, value in data.items() if key != "scenario"}
+        return (*self._file(name, ("base", "scenario")), self._settings(others, ("base",)))
+
+    def _file(self, name: str, place: KeyPath) -> tuple[Document, Path]:
+        path = self.path.parent / name
+        if not path.is_file():
+            folder = str(self.path.parent.resolve())
+            self.refuse(place, f"found {name!r}, no such file in {folder!r}; allowed: a scenario's")
+        return parse_yaml(read_yaml(path), str(path)), path
+
+    def matrix(self) -> list[list[Override]]:
+        """Return the choices for each key of the matrix."""
+        data = self.data.get("matrix", {})
+        if not isinstance(data, dict):
+            self.refuse(("matrix",), f"found {show(data)}; allowed: lists of values by dotted key")
+        choices = []
+        for key, values in data.items():
+            place = ("matrix", key)
+            if not isinstance(values, tuple) or not values:
+                self.refuse(place, f"found {show(values)}; allowed: a list of values, not empty")
+            choices.append([self._override(key, v, (*place, i)) for i, v in enumerate(values)])
+        return choices
+
+    def runs(self) -> list[_Run]:
+        """Return the entries of ``runs``."""
+        data, varied = self.data.get("runs", ()), self.data.get("matrix") or {}
+        if not isinstance(data, tuple):
+            self.refuse(("runs",), f"found {show(data)}; allowed: a list of mappings")
+        runs = []
+        for i, entry in enumerate(data):
+            place: KeyPath = ("runs", i)
+            if not isinstance(entry, dict) or not entry:
+                self.refuse(place, f"found {show(entry)}; allowed: a mapping of name, dotted keys")
+            name = entry.get("name", "")
+            if "name" in entry and not (isinstance(name, str) and NAME.fullmatch(name)):
+                words = "text of letters, digits and _.-, the first a letter or digit"
+                self.refuse((*place, "name"), f"found {show(name)}; allowed: {words}")
+            if name in RESERVED:
+                self.refuse((*place, "name"), f"{name!r} is a name of the grid's own files")
+            for key in entry:
+                if key in varied:
+                    self.refuse((*place, key), "the matrix sets it too; leave it out of one")
+            settings = {key: value for key, value in entry.items() if key != "name"}
+            runs.append(_Run(name, self._settings(settings, place)))
+        return runs
+
+    def _settings(self, data: Mapping[str, Any], place: KeyPath) -> list[Override]:
+        return [self._override(key, value, (*place, key)) for key, value in data.items()]
+
+    def _override(self, key: str, value: object, place: KeyPath) -> Override:
+        path = parse_key(key)
+        if path is None:
+            self.refuse(place, "no dotted key; allowed: such as learners.car_0.discount")
+        if path == ROOT:
+            self.refuse(place, "every run has a directory in the grid's; set that with FED_ROOT")
+        source = f"{self.path}:{self.document.mark(place).line}: {join(path)}"
+        return Override(source, path, value, "", "")
+
+    def check_free(self, override: Override, outside: Sequence[Override]) -> None:
+        """Refuse a variable or flag that would undo, or be undone by, what the grid sets."""
+        for other in outside:
+            if other.path != ROOT and overlaps(other.path, override.path):
+                raise UserError(f"{other.name}: contradicts {override.name}; leave one out")

@@ -1,0 +1,146 @@
+"""How far a grid's runs are and what they reached, read from the files that they write."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from f110_fl.files import write_atomic
+from f110_fl.reporting.events import EpisodeEvent, Monitor
+from f110_fl.rundir import RunDir
+from f110_fl.training.records import EpisodeRecord
+
+
+class Progress:
+    """Follows the episodes of one run.
+
+    Args:
+        rundir: The run's directory.
+        clients: Its clients or replicas.
+    """
+
+    def __init__(self, rundir: RunDir, clients: int) -> None:
+        self._monitor = Monitor(rundir)
+        self._trained = dict.fromkeys(range(clients), 0)
+        self._evaluations: dict[int, list[EpisodeRecord]] = {}  # each client's last
+
+    def poll(self) -> None:
+        """Take in what the run wrote since the last call."""
+        for event in self._monitor.poll():
+            if isinstance(event, EpisodeEvent):
+                self._take(event.client_id, event.record)
+
+    def _take(self, client_id: int, record: EpisodeRecord) -> None:
+        if record.kind == "train":
+            self._trained[client_id] = record.episode
+            return
+        last = self._evaluations.setdefault(client_id, [])
+        if last and last[0].episode != record.episode:
+            last.clear()
+        last.append(record)
+
+    @property
+    def episodes(self) -> int:
+        """Training episodes that every client has completed."""
+        return min(self._trained.values())
+
+    def last_evaluation(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Return success rate and mean return by agent, means over the clients' last evaluations.
+
+        Empty before the first evaluation.
+        """
+        rates: dict[str, float] = {}
+        returns: dict[str, float] = {}
+        clients = list(self._evaluations.values())
+        for agent in clients[0][0].returns if clients else ():
+            rates[agent] = _mean(
+                _mean(record.outcomes[agent] == "success" for record in records)
+                for records in clients
+            )
+            returns[agent] = _mean(
+                _mean(record.returns[agent] for record in records) for records in clients
+            )
+        return rates, returns
+
+
+def _mean(values: Iterable[float]) -> float:
+    items = list(values)
+    return sum(items) / len(items)
+
+
+@dataclass
+class Result:
+    """One run of a grid, a row of its table of results.
+
+    ``status`` is ``waiting``, ``running``, ``done``, ``failed`` or ``stopped``; ``episodes``
+    what every client has trained; ``success_rate`` and ``return_`` are of the last evaluation,
+    by agent, means over clients; ``seconds`` is wall-clock time over all its starts.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    directory: str
+    status: str = "waiting"
+    episodes: int = 0
+    success_rate: dict[str, float] = field(default_factory=dict)
+    return_: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    failure: str = ""
+
+    def measure(self, progress: Progress) -> None:
+        """Take over what a run's files say."""
+        progress.poll()
+        self.episodes = progress.episodes
+        self.success_rate, self.return_ = progress.last_evaluation()
+
+
+def write_results(root: Path, name: str, results: list[Result]) -> None:
+    """Write ``results.json`` and ``results.csv`` of the grid in ``root``, each atomically."""
+    runs = []
+    for result in results:
+        row = asdict(result)
+        row["return"] = row.pop("return_")
+        runs.append(row)
+    text = json.dumps({"name": name, "runs": runs}, indent=2) + "\n"
+    write_atomic(root / "results.json", text)
+    write_atomic(root / "results.csv", _csv(results))
+
+
+def _csv(results: list[Result]) -> str:
+    keys = dict.fromkeys(key for result in results for key in result.settings)
+    agents = dict.fromkeys(agent for result in results for agent in result.success_rate)
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    columns = [f"{agent}/{what}" for agent in agents for what in ("success_rate", "return")]
+    writer.writerow(
+        ["name", "status", *keys, "episodes", *columns, "seconds", "directory", "failure"]
+    )
+    for result in results:
+        values = [
+            part.get(agent, "")
+            for agent in agents
+            for part in (result.success_rate, result.return_)
+        ]
+        settings = [_cell(result.settings[key]) if key in result.settings else "" for key in keys]
+        seconds = f"{result.seconds:.1f}"
+        start = [result.name, result.status, *settings, result.episodes]
+        writer.writerow([*start, *values, seconds, result.directory, result.failure])
+    return file.getvalue()
+
+
+def _cell(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def earlier_seconds(root: Path) -> dict[str, float]:
+    """Return the wall-clock times in a grid's ``results.json``, by run; none if there is none."""
+    try:
+        held = json.loads((root / "results.json").read_text(encoding="utf-8"))
+        return {run["name"]: float(run["seconds"]) for run in held["runs"]}
+    except FileNotFoundError:
+        return {}

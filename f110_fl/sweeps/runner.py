@@ -1,0 +1,298 @@
+"""Running a grid: each run in a process, a log and a directory of its own."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from f110_fl.errors import UserError
+from f110_fl.files import write_atomic
+from f110_fl.loading.flags import outside_overrides
+from f110_fl.loading.scenarios import dump_scenario, parse_resolved
+from f110_fl.rundir import RunDir
+from f110_fl.runs import directory, preflight
+from f110_fl.runs.plan import max_parallel, parallel_number
+from f110_fl.runs.session import Session
+from f110_fl.sweeps.grid import GRID, Cell, Grid, load_grid, read_grid, write_grid
+from f110_fl.sweeps.results import Progress, Result, earlier_seconds, write_results
+
+CellTarget = Callable[[Sequence[str]], None]
+STYLES = {"running": "bold", "done": "green", "failed": "red", "stopped": "yellow"}
+
+
+def run_grid(
+    arguments: argparse.Namespace, environ: Mapping[str, str], console: Console, target: CellTarget
+) -> int:
+    """Run a new grid, or what is left of one.
+
+    Args:
+        arguments: What run.py's parser returned, with ``grid`` or ``resume``.
+        environ: The variables, such as ``os.environ``.
+        console: Where progress and results are shown.
+        target: Runs run.py with a command line, in a child process.
+
+    Returns:
+        Exit status: 0 if every run is complete, else 1.
+
+    Raises:
+        UserError: For anything wrong with the grid or a run of it; then nothing is started.
+    """
+    _refuse_flags(arguments)
+    grid = _resumed(arguments, environ) if arguments.grid is None else _new(arguments, environ)
+    for cell in grid.cells:
+        if not cell.scenario.learners:
+            raise UserError(f"{cell.name}: nothing learns in its scenario")
+        own = argparse.Namespace(engine=arguments.engine, max_parallel=None)
+        max_parallel(own, cell.scenario)
+    parallel = _parallel(arguments)
+    _check_environments(grid)
+    rundir = RunDir(grid.root)
+    with directory.held(rundir):
+        if arguments.grid is not None:
+            _prepare(grid)
+        table = _Table(grid, console)
+        starters = []
+        share = max(1, (os.cpu_count() or 1) // parallel)
+        with _GridSession(rundir, table) as session:
+            for cell in grid.cells:
+                if table.results[cell.name].status != "done":
+                    words = _command(cell, grid.root, arguments.engine, share)
+                    starters.append(partial(session.start_cell, cell.name, target, words))
+            session.run_all(starters, parallel)
+    return 0 if all(result.status == "done" for result in table.results.values()) else 1
+
+
+def _refuse_flags(arguments: argparse.Namespace) -> None:
+    """Refuse flags that mean nothing to a grid."""
+    if arguments.mode == "eval":
+        raise UserError("--mode='eval': not with a grid; allowed: train")
+    for name in ("checkpoint", "superlink", "root_certificates", "insecure"):
+        if getattr(arguments, name):
+            raise UserError(f"--{name.replace('_', '-')}: not with a grid; leave it out")
+
+
+def _check_environments(grid: Grid) -> None:
+    """Build each of the runs' environments once, and look for the devices they need."""
+    seen: set[str] = set()
+    for cell in grid.cells:
+        scenario = cell.scenario
+        described = scenario.env.model_dump_json() + scenario.evaluation_env.model_dump_json()
+        if described not in seen:
+            seen.add(described)
+            try:
+                preflight.check_environment(scenario)
+            except UserError as error:
+                raise UserError(f"{cell.name}: {error}") from None
+        preflight.check_device(scenario)
+
+
+def is_grid(directory: str | None) -> bool:
+    """Whether there is such a directory and it holds a grid."""
+    return directory is not None and (Path(directory) / GRID).is_file()
+
+
+def _new(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Grid:
+    for flag in ("scenario", "resume"):
+        if getattr(arguments, flag) is not None:
+            raise UserError(f"--grid names its scenario itself; leave --{flag} out")
+    if "FED_CLIENT_ID" in environ:
+        raise UserError(f"FED_CLIENT_ID={environ['FED_CLIENT_ID']!r}: --grid starts every client")
+    grid = load_grid(Path(arguments.grid), outside_overrides(arguments, environ))
+    directory.refuse_used(grid.root)
+    if (grid.root / GRID).exists():
+        raise UserError(f"{grid.root} already holds a grid; choose another with FED_ROOT")
+    return grid
+
+
+def _resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Grid:
+    if arguments.scenario is not None:
+        raise UserError("--resume goes on with the grid's own scenarios; leave --scenario out")
+    for override in outside_overrides(arguments, environ):
+        raise UserError(f"{override.name}: cannot change in a resumed grid; leave it out")
+    root = Path(arguments.resume).absolute()
+    name, runs = read_grid(root)
+    cells = []
+    for run, settings in runs.items():
+        config = RunDir(root / run).config
+        if not config.is_file():
+            raise UserError(f"{config}: no such file, although {root / GRID} has this run")
+        scenario = parse_resolved(config.read_text(encoding="utf-8"), str(config))
+        cells.append(Cell(run, settings, scenario))
+    return Grid(name, root, tuple(cells))
+
+
+def _parallel(arguments: argparse.Namespace) -> int:
+    """Return how many runs go on at a time."""
+    if arguments.max_parallel is None:
+        return os.cpu_count() or 1
+    return parallel_number(arguments.max_parallel)
+
+
+def _prepare(grid: Grid) -> None:
+    """Write every run's scenario and then, as what makes the directory a grid's, its list."""
+    for cell in grid.cells:
+        rundir = RunDir(grid.root / cell.name)
+        rundir.root.mkdir(exist_ok=True)
+        write_atomic(rundir.config, dump_scenario(cell.scenario))
+    write_atomic(grid.root / GRID, write_grid(grid))
+
+
+def _command(cell: Cell, root: Path, engine: str, share: int) -> list[str]:
+    """Return the command line of a run: a new one is a resumed one that has done nothing yet."""
+    words = ["--resume", str(root / cell.name), "--engine", engine]
+    # Deployed clients all run at once.
+    return words if engine == "deployment" else [*words, "--max-parallel", str(share)]
+
+
+class _GridSession(Session):
+    """A session whose children are whole runs, each with children of its own."""
+
+    def __init__(self, rundir: RunDir, table: _Table) -> None:
+        super().__init__(rundir, [], generations=2)
+        self._table = table
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)  # type: ignore[arg-type]
+        self._table.close()
+
+    def start_cell(self, name: str, target: CellTarget, words: list[str]) -> BaseProcess:
+        """Start a run."""
+        child = self.start(name, target, words)
+        self._table.started(name)
+        return child
+
+    def forward(self) -> None:
+        """Show how far the runs are."""
+        self._table.refresh()
+
+    def ended(self, child: BaseProcess) -> str:
+        """Take note of a run that has ended."""
+        reason = super().ended(child)
+        self._table.ended(child.name, reason)
+        return reason
+
+
+class _Table:
+    """The grid's results as they come in: shown live, and in ``results.*`` after each run."""
+
+    def __init__(self, grid: Grid, console: Console) -> None:
+        self._grid = grid
+        self._console = console
+        self._begun: dict[str, float] = {}  # of the runs that go on
+        self._progress = {}
+        self.results: dict[str, Result] = {}
+        seconds = earlier_seconds(grid.root)
+        for cell in grid.cells:
+            rundir = RunDir(grid.root / cell.name)
+            progress = Progress(rundir, cell.scenario.federated.clients)
+            result = Result(cell.name, cell.settings, str(rundir.root))
+            result.seconds = seconds.get(cell.name, 0.0)
+            result.measure(progress)
+            result.status = "done" if directory.completed(cell.scenario, rundir) else "waiting"
+            self._progress[cell.name] = progress
+            self.results[cell.name] = result
+        self._scenarios = {cell.name: cell.scenario for cell in grid.cells}
+        self._live = Live(get_renderable=self.render, console=console, transient=True)
+        if console.is_terminal:
+            self._live.start()
+
+    def started(self, name: str) -> None:
+        """Take note that a run has started."""
+        self._begun[name] = time.monotonic()
+        self.results[name].status = "running"
+        self._say(f"{name}: started")
+
+    def refresh(self) -> None:
+        """Take in what the runs that go on have written."""
+        for name in self._begun:
+            self.results[name].measure(self._progress[name])
+
+    def ended(self, name: str, reason: str) -> None:
+        """Take note that a run has ended, and why if it failed."""
+        result = self.results[name]
+        self._stop(name)
+        result.status = "failed" if reason else "done"
+        if reason:
+            log = RunDir(self._grid.root).logs / f"{name}.log"
+            result.failure = _last_words(log) or reason
+            line = f"run.py: {name} failed: {result.failure}; see {log}"
+            self._console.out(line, highlight=False)
+        else:
+            self._say(f"{name}: done in {result.seconds:.1f} s")
+        self._write()
+
+    def close(self) -> None:
+        """Leave the table of results standing; what has not ended was stopped."""
+        for name in list(self._begun):
+            self._stop(name)
+            self.results[name].status = "stopped"
+        if self._console.is_terminal:
+            self._live.stop()
+        self._write()
+        self._console.print(self.render())
+        root = self._grid.root
+        for line in (
+            f"Directories     {root / '<run>'}",
+            f"Results         {root / 'results.csv'}, results.json",
+            f"To go on        python run.py --resume {shlex.quote(str(root))}",
+        ):
+            self._console.out(line, highlight=False)
+
+    def _stop(self, name: str) -> None:
+        result = self.results[name]
+        result.seconds += time.monotonic() - self._begun.pop(name)
+        # Afresh: a resumed run has cut from its files what it did again.
+        clients = self._scenarios[name].federated.clients
+        result.measure(Progress(RunDir(Path(result.directory)), clients))
+
+    def _say(self, text: str) -> None:
+        if not self._console.is_terminal:
+            self._console.out(text, highlight=False)
+
+    def _write(self) -> None:
+        write_results(self._grid.root, self._grid.name, list(self.results.values()))
+
+    def render(self) -> Table:
+        """Return the table."""
+        table = Table(box=None, pad_edge=False, title=self._grid.name, title_justify="left")
+        table.add_column("run", overflow="fold")  # also the name of its directory
+        table.add_column("status")
+        agents = dict.fromkeys(a for cell in self._grid.cells for a in cell.scenario.learners)
+        columns = [f"{agent} {what}" for agent in agents for what in ("success", "return")]
+        for name in ("episodes", *columns, "seconds"):
+            table.add_column(name, justify="right")
+        for name, result in self.results.items():
+            begun = self._begun.get(name)
+            seconds = result.seconds + (time.monotonic() - begun if begun else 0.0)
+            values = []
+            for agent in agents:
+                known = agent in result.success_rate
+                values.append(f"{result.success_rate[agent]:.0%}" if known else "-")
+                values.append(f"{result.return_[agent]:.1f}" if known else "-")
+            table.add_row(
+                name,
+                result.status,
+                f"{result.episodes}/{self._scenarios[name].episodes}",
+                *values,
+                f"{seconds:.1f}",
+                style=STYLES.get(result.status),
+            )
+        return table
+
+
+def _last_words(log: Path) -> str:
+    """Return what the run said of its failure, "" if nothing."""
+    with log.open(encoding="utf-8", errors="replace") as file:
+        lines = [line.removeprefix("run.py: ").strip() for line in file if line[:8] == "run.py: "]
+    causes = [line for line in lines[-8:] if not line.startswith("the run failed")]
+    return causes[-1] if causes else ""

@@ -1,0 +1,63 @@
+"""The learners of a scenario's agents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from f110_fl.config.scenario import Scenario
+from f110_fl.learners.base import Learner
+from f110_fl.learners.device import Device, choose
+from f110_fl.learners.factory import make_learner
+from f110_fl.seeding import Use, stream
+from f110_fl.tensors import prefixed
+from sim.layout import COMMAND_SIZE
+from sim.race import Race
+
+
+def make_learners(
+    scenario: Scenario,
+    race: Race,
+    seed: Callable[[int], np.random.SeedSequence],
+    directory: Path | None = None,
+    device: Device = "cpu",
+) -> dict[str, Learner]:
+    """Return the scenario's learners, by agent.
+
+    Args:
+        scenario: Whose learners.
+        race: The environments that they collect from.
+        seed: Of the learner with a given index.
+        directory: Where their experience survives a restart; None: in memory only.
+        device: Where they learn.
+
+    Raises:
+        UserError: If this machine has no such device.
+    """
+    place = choose(device)
+    return {
+        agent: make_learner(
+            config,
+            len(race.observation_low),
+            COMMAND_SIZE,
+            seed(index),
+            num_envs=race.num_envs,
+            replay_path=directory and directory / f"{agent}.replay",
+            place=place,
+        )
+        for index, (agent, config) in enumerate(scenario.learners.items())
+    }
+
+
+def initial_tensors(scenario: Scenario) -> dict[str, torch.Tensor]:
+    """Return the tensors that every client's learners start a federation from."""
+    race = Race(scenario.env)
+    learners = make_learners(scenario, race, partial(stream, scenario.seed, Use.MODEL))
+    tensors: dict[str, torch.Tensor] = {}
+    for agent, learner in learners.items():
+        tensors |= prefixed(agent, learner.tensors())
+    return tensors

@@ -1,0 +1,102 @@
+"""Greedy episodes on fixed seeds, what they amount to, and their trajectories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+
+from f110_fl.config.scenario import Scenario
+from f110_fl.learners.base import Policy
+from f110_fl.seeding import Use, stream
+from f110_fl.tensors import unprefixed
+from f110_fl.training.agents import make_learners
+from f110_fl.training.collector import Collector, Finished, Greedy
+from f110_fl.training.trajectories import Recorder
+from sim.race import Race
+
+MAX_BATCH = 64  # environments of an evaluation stepped together
+
+
+class Evaluator:
+    """The environments that a scenario's policies are evaluated in.
+
+    Episode k has the same seed at every evaluation, so that evaluations compare.
+
+    Args:
+        scenario: Its environment, with the evaluation's own track if there is one.
+        episodes: Episodes of an evaluation.
+    """
+
+    def __init__(self, scenario: Scenario, episodes: int) -> None:
+        self.race = Race(
+            scenario.evaluation_env,
+            num_envs=min(episodes, MAX_BATCH),
+            num_threads=scenario.threads,
+        )
+        self.episodes = episodes
+        self._seeds = [
+            stream(scenario.seed, Use.EVALUATION_EPISODE, index) for index in range(episodes)
+        ]
+        self._collector = Collector(self.race)
+
+    def run(
+        self,
+        make_policy: Mapping[str, Callable[[int], Policy]],
+        recorder: Recorder | None = None,
+    ) -> list[Finished]:
+        """Run every episode once.
+
+        Args:
+            make_policy: For each agent, makes its policy for a number of environments.
+            recorder: Keeps the trajectories.
+
+        Returns:
+            The episodes, in the order of their seeds.
+        """
+        players = {a: Greedy(make(self.race.num_envs)) for a, make in make_policy.items()}
+        found = self._collector.run(self._seeds, players, recorder)
+        return sorted(found, key=lambda episode: episode.number)
+
+
+class ModelEvaluator:
+    """Learners that never learn: they hold the models that are evaluated.
+
+    Args:
+        scenario: Its ``evaluation.episodes`` are run, on their fixed seeds.
+        evaluator: Where; None: in environments of its own.
+
+    Attributes:
+        learners: By agent.
+        race: The environments.
+    """
+
+    def __init__(self, scenario: Scenario, evaluator: Evaluator | None = None) -> None:
+        torch.set_num_threads(scenario.threads)
+        self._evaluator = evaluator or Evaluator(scenario, scenario.evaluation.episodes)
+        self.race = self._evaluator.race
+        self.learners = make_learners(
+            scenario, self.race, lambda index: stream(scenario.seed, Use.MODEL, index)
+        )
+
+    def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Take over the models among ``AGENT/...`` tensors; those that are missing stay.
+
+        Raises:
+            ValueError: If a name or shape is not the learner's.
+        """
+        for agent, learner in self.learners.items():
+            own = unprefixed(agent, tensors)
+            learner.load_tensors({k: v for k, v in own.items() if k.startswith("model/")})
+
+    def run(self, recorder: Recorder | None = None) -> list[Finished]:
+        """Run every episode once, greedily.
+
+        Args:
+            recorder: Keeps the trajectories.
+
+        Returns:
+            The episodes, in the order of their seeds.
+        """
+        policies = {agent: learner.policy for agent, learner in self.learners.items()}
+        return self._evaluator.run(policies, recorder)

@@ -1,0 +1,262 @@
+"""One client: its environment, its learners, and all that it keeps between rounds.
+
+The same object serves a Flower client, simulated or deployed, and an unfederated replica.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from f110_fl.config.scenario import Scenario
+from f110_fl.files import count_lines
+from f110_fl.rundir import BEST, EPISODES, STATE
+from f110_fl.seeding import Use, stream
+from f110_fl.tensors import prefixed, read_tensors, unprefixed
+from f110_fl.training import checkpoint
+from f110_fl.training.agents import make_learners
+from f110_fl.training.collector import Collector, Explorer, Finished
+from f110_fl.training.curriculum import Curriculum
+from f110_fl.training.evaluation import Evaluator, ModelEvaluator
+from f110_fl.training.export import write_models
+from f110_fl.training.metrics import score
+from f110_fl.training.progress import Progress, saved_progress, trim_episodes
+from f110_fl.training.records import EpisodeKind, EpisodeRecord
+from sim.race import Race
+
+Tensors = dict[str, torch.Tensor]
+
+
+class Trainer:
+    """Run episodes, learns from them and keeps everything needed to go on exactly.
+
+    Its directory holds ``state.safetensors`` (networks, optimizers, counters, random
+    states), one memory-mapped replay file a learner, ``best.safetensors`` (the models of the
+    best evaluation) and ``episodes.jsonl``. The state file is the commit point: whatever is
+    newer than it is discarded, or made again, when the client is opened.
+    """
+
+    def __init__(self, scenario: Scenario, client_id: int, directory: Path) -> None:
+        torch.set_num_threads(scenario.threads)
+        directory.mkdir(parents=True, exist_ok=True)
+        self.scenario = scenario
+        self.own = scenario.for_client(client_id)
+        self._settle(client_id, directory)
+        race = Race(self.own.env, num_envs=scenario.collect.workers, num_threads=scenario.threads)
+        checkpoint.check(directory / STATE, scenario, len(race.observation_low))
+        self._collector = Collector(race, scenario.collect.prefetch)
+        self._evaluator: Evaluator | None = None
+        self._models: ModelEvaluator | None = None
+        self._curriculum: Curriculum | None = None
+        if scenario.curriculum is not None:
+            self._curriculum = Curriculum(scenario.curriculum, self.own.env)
+        seed = partial(stream, self.seed, Use.LEARNER, client_id)
+        self.learners = make_learners(scenario, race, seed, directory, scenario.device)
+        self.reload()
+
+    def _settle(self, client_id: int, directory: Path) -> None:
+        """Note which client this is."""
+        self.client_id = client_id
+        self.directory = directory
+        self.seed = self.scenario.seeds[client_id] if self.scenario.seeds else self.scenario.seed
+        self.progress = Progress()
+        self._episodes_path = directory / EPISODES
+        self._state_path = directory / STATE
+        self._signature: tuple[int, int, int] | None = None
+
+    # ------------------------------------------------------------------ persistence
+
+    def save(self) -> None:
+        """Make the present the state that the client is opened with next time."""
+        self.progress.log_lines = count_lines(self._episodes_path)
+        if self._curriculum is not None:
+            self.progress.curriculum = self._curriculum.state()
+        tensors: Tensors = {}
+        for agent, learner in self.learners.items():
+            learner.write_journal()
+            tensors |= prefixed(agent, learner.tensors())
+            tensors |= prefixed(f"{agent}/local", learner.local_state())
+        size = len(self._collector.race.observation_low)
+        checkpoint.write(self._state_path, tensors, self.progress, self.own, size)
+        for learner in self.learners.values():
+            learner.apply_journal()
+        self._signature = self._signature_on_disk()
+
+    def is_current(self) -> bool:
+        """Whether the state on disk is the one this object saved or loaded last."""
+        return self._signature is not None and self._signature == self._signature_on_disk()
+
+    def reload(self) -> None:
+        """Go on from the directory's state, which another process may have made.
+
+        Nothing may have been learned since this object was made, saved or reloaded: what was
+        is then lost only in part.
+        """
+        if self._state_path.exists():
+            self._load()
+        trim_episodes(self.directory)
+        if self._curriculum is not None:
+            self._curriculum.apply(self._collector.race)
+
+    def become(self, client_id: int, directory: Path) -> None:
+        """Go on as another client of the same settings, from its directory's state.
+
+        Environments, networks and buffers are kept, which is most of what opening a client takes;
+        what is in them comes from the state, as in `reload`, which this is in all else.
+
+        Args:
+            client_id: The client, with a state in its directory.
+            directory: The client's.
+
+        Raises:
+            UserError: If its state is not of this program's format and these learners.
+        """
+        size = len(self._collector.race.observation_low)
+        checkpoint.check(directory / STATE, self.scenario, size)
+        self._settle(client_id, directory)
+        for agent, learner in self.learners.items():
+            learner.move(directory / f"{agent}.replay")
+        self.reload()
+
+    def _load(self) -> None:
+        tensors = read_tensors(self._state_path)
+        self.progress = saved_progress(self.directory)
+        if self._curriculum is not None:
+            self._curriculum.load_state(self.progress.curriculum)
+        for agent, learner in self.learners.items():
+            own = unprefixed(agent, tensors)
+            local = unprefixed("local", own)
+            learner.load_tensors({k: v for k, v in own.items() if not k.startswith("local/")})
+            learner.load_local_state(local)
+        self._signature = self._signature_on_disk()
+
+    def _signature_on_disk(self) -> tuple[int, int, int] | None:
+        try:
+            stat = self._state_path.stat()
+        except FileNotFoundError:
+            return None
+        return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+    # ------------------------------------------------------------------ federation
+
+    def shared_tensors(self) -> Tensors:
+        """Return what a federation may average: networks and optimizer moments."""
+        tensors: Tensors = {}
+        for agent in self.scenario.federated_agents:
+            tensors |= prefixed(agent, self.learners[agent].tensors())
+        return tensors
+
+    def load_shared(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Take over averaged tensors, any subset of `shared_tensors`.
+
+        Raises:
+            ValueError: If a name or shape is not the learner's.
+        """
+        for agent in self.scenario.federated_agents:
+            self.learners[agent].load_tensors(unprefixed(agent, tensors))
+
+    def hold_near(self, mu: float) -> None:
+        """Pull the federated learners' networks to where they are now; see ``Learner``."""
+        for agent in self.scenario.federated_agents:
+            self.learners[agent].hold_near(mu)
+
+    def evaluate_shared(self, tensors: Mapping[str, torch.Tensor]) -> list[Finished]:
+        """Evaluate averaged models, completed by the client's own, in the client's environment.
+
+        Nothing that the client keeps changes.
+
+        Args:
+            tensors: Any subset of `shared_tensors`.
+
+        Returns:
+            The episodes, in the order of their seeds.
+        """
+        if self._models is None:
+            self._models = ModelEvaluator(self.own, self._open_evaluator())
+        for agent, learner in self.learners.items():
+            self._models.load(prefixed(agent, learner.tensors()))
+        self._models.load(tensors)
+        return self._models.run()
+
+    # ------------------------------------------------------------------ training
+
+    def train(self, episodes: int) -> list[EpisodeRecord]:
+        """Run training episodes, and evaluations where they are due.
+
+        Returns:
+            The records, in the order in which the episodes ended; each is appended to
+            ``episodes.jsonl`` when its episode ends.
+        """
+        records: list[EpisodeRecord] = []
+        evaluation = self.scenario.evaluation
+        players = {agent: Explorer(agent, own) for agent, own in self.learners.items()}
+        with self._episodes_path.open("a", encoding="utf-8", buffering=1) as log:
+            for finished in self._collector.run(self._seeds(episodes), players):
+                new = [self._trained(finished)]
+                if evaluation.episodes and self.progress.episodes % evaluation.every == 0:
+                    new += self._evaluate()
+                for record in new:
+                    log.write(record.to_json() + "\n")
+                records += new
+        return records
+
+    def _seeds(self, episodes: int) -> Iterator[np.random.SeedSequence]:
+        first, stride = self.progress.episodes, self.scenario.collect.seed_stride
+        for number in range(first, first + episodes):
+            yield stream(self.seed, Use.TRAIN_EPISODE, self.client_id, number * stride)
+
+    def _trained(self, finished: Finished) -> EpisodeRecord:
+        """Count a training episode."""
+        self.progress.episodes += 1
+        self.progress.env_steps += finished.steps
+        losses: dict[str, float] = {}
+        for agent, learner in self.learners.items():
+            losses |= prefixed(agent, learner.pop_metrics())
+        curriculum = self._curriculum
+        if curriculum is not None:
+            outcome = finished.outcomes[curriculum.config.agent]
+            if curriculum.observe(outcome, finished.env):
+                curriculum.apply(self._collector.race)
+        return self._record("train", finished, losses)
+
+    def _evaluate(self) -> list[EpisodeRecord]:
+        """Evaluate the greedy policies, and keep the models if none were better."""
+        players = {agent: learner.policy for agent, learner in self.learners.items()}
+        episodes = self._open_evaluator().run(players)
+        found = score(episodes, self.learners, self.scenario.evaluation.best)
+        if not self.progress.best or found > self.progress.best:
+            self.progress.best = found
+            self._save_best(found)
+        return [self._record("evaluate", finished) for finished in episodes]
+
+    def _open_evaluator(self) -> Evaluator:
+        if self._evaluator is None:
+            self._evaluator = Evaluator(self.own, self.own.evaluation.episodes)
+        return self._evaluator
+
+    def _save_best(self, found: tuple[float, ...]) -> None:
+        metadata = {"episodes": str(self.progress.episodes), "score": json.dumps(found)}
+        write_models(self.directory / BEST, self.learners, self.own, metadata)
+
+    def _record(
+        self, kind: EpisodeKind, finished: Finished, losses: dict[str, float] | None = None
+    ) -> EpisodeRecord:
+        return EpisodeRecord(
+            kind=kind,
+            round=self.progress.round + 1,
+            episode=self.progress.episodes,
+            steps=finished.steps,
+            env_steps=self.progress.env_steps,
+            seconds=finished.seconds,
+            returns=finished.returns,
+            outcomes=finished.outcomes,
+            losses=losses or {},
+            lap_times=finished.lap_times,
+            collect=finished.shares.metrics(),
+            stage=self._curriculum.number if self._curriculum else 0,
+        )

@@ -1,0 +1,1 @@
+"""Dynamics, sensing and contact, compiled."""

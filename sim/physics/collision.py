@@ -1,0 +1,346 @@
+"""Contacts of cars, which are oriented rectangles, with walls and with each other."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from sim.layout import FRONT, LEFT, REAR, RIGHT
+from sim.tracks.distance_field import Grid, to_cells, wall_distance
+
+# Two points of a cell are at most this far from its centre each, in cells, so that the
+# distance between a point and a wall's surface is above the field's value less this.
+_DIAGONAL: Final = math.sqrt(2.0)
+_ALL: Final = FRONT | REAR | LEFT | RIGHT
+_FLAT: Final = 0.7  # share of a side that tells a contact of the side from one of its corner
+_FINEST: Final = 1e-3  # of a step: contacts between cars that are shorter may be missed
+_MOST: Final = 1e6  # poses looked at in a step of a car that flies off
+# Columns of the array of bodies.
+BODY_X, BODY_Y, BODY_YAW = range(3)  # m, m, rad
+
+Float = NDArray[np.float64]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def segment_hits_wall(grid: Grid, x0: float, y0: float, x1: float, y1: float) -> bool:
+    """Whether a segment, m, meets a wall cell.
+
+    Visits every cell the segment passes (Amanatides and Woo, Eurographics 1987). Everything
+    outside the grid is wall.
+    """
+    column, row = to_cells(grid, x0, y0)
+    end_column, end_row = to_cells(grid, x1, y1)
+    dx, dy = end_column - column, end_row - row
+    length = math.sqrt(dx * dx + dy * dy) * grid.resolution
+    clear = wall_distance(grid, column, row)
+    if not clear > 0.0:
+        return True
+    if clear - _DIAGONAL * grid.resolution > length:
+        return False
+    # Times, as fractions of the segment, of the next crossing of a column's and a row's edge.
+    step_x, step_y = math.copysign(1.0, dx), math.copysign(1.0, dy)
+    cell_x, cell_y = float(math.floor(column)), float(math.floor(row))
+    next_x = (cell_x + max(step_x, 0.0) - column) / dx if dx != 0.0 else math.inf
+    next_y = (cell_y + max(step_y, 0.0) - row) / dy if dy != 0.0 else math.inf
+    while True:
+        if next_x < next_y:
+            if not next_x <= 1.0:
+                return False
+            cell_x += step_x
+            next_x = (cell_x + max(step_x, 0.0) - column) / dx
+        else:
+            if not next_y <= 1.0:
+                return False
+            cell_y += step_y
+            next_y = (cell_y + max(step_y, 0.0) - row) / dy
+        if not wall_distance(grid, cell_x, cell_y) > 0.0:
+            return True
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def touches_wall(grid: Grid, x: float, y: float, yaw: float, length: float, width: float) -> bool:
+    """Whether a car's rectangle meets a wall; arguments as those of `wall_parts`."""
+    return bool(wall_parts(grid, x, y, yaw, length, width) != 0)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def wall_parts(grid: Grid, x: float, y: float, yaw: float, length: float, width: float) -> int:
+    """Sides of a car's rectangle that meet a wall.
+
+    The outline is tested exactly against the wall cells; inside it, walls that the outline
+    does not meet, such as a thin post, are found by the distance field along the car's axis.
+
+    Args:
+        grid: The track.
+        x: Centre, m.
+        y: m.
+        yaw: Heading, rad.
+        length: Extent along the heading, m.
+        width: Extent across, m.
+
+    Returns:
+        Bits of `sim.layout`: two sides if only their common corner meets a wall; all of them if
+        there is a wall inside, or the centre is in one.
+    """
+    column, row = to_cells(grid, x, y)
+    clear = wall_distance(grid, column, row)
+    half_length, half_width = length / 2, width / 2
+    slack = _DIAGONAL * grid.resolution
+    if clear - slack > math.sqrt(half_length * half_length + half_width * half_width):
+        return 0
+    if not clear > 0.0:
+        return _ALL
+    cos, sin = math.cos(yaw), math.sin(yaw)
+    # Offsets from the centre to the middle of the front, and to that of the left side.
+    fx, fy = half_length * cos, half_length * sin
+    lx, ly = -half_width * sin, half_width * cos
+    parts = _sides_at_wall(grid, x, y, fx, fy, lx, ly, 1.0)
+    if parts != 0:
+        # A wall ahead is also met by the foremost points of the flanks: they do not count.
+        flat = _sides_at_wall(grid, x, y, fx, fy, lx, ly, _FLAT)
+        return flat if flat != 0 else parts
+    return _ALL if _wall_inside(grid, x, y, cos, sin, half_length, half_width) else 0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _sides_at_wall(
+    grid: Grid, x: float, y: float, fx: float, fy: float, lx: float, ly: float, share: float
+) -> int:
+    """Sides of a rectangle that meet a wall with the middle ``share`` of their length."""
+    sfx, sfy, slx, sly = share * fx, share * fy, share * lx, share * ly
+    parts = 0
+    if segment_hits_wall(grid, x + fx + slx, y + fy + sly, x + fx - slx, y + fy - sly):
+        parts |= FRONT
+    if segment_hits_wall(grid, x + sfx - lx, y + sfy - ly, x - sfx - lx, y - sfy - ly):
+        parts |= RIGHT
+    if segment_hits_wall(grid, x - fx - slx, y - fy - sly, x - fx + slx, y - fy + sly):
+        parts |= REAR
+    if segment_hits_wall(grid, x - sfx + lx, y - sfy + ly, x + sfx + lx, y + sfy + ly):
+        parts |= LEFT
+    return parts
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def sweep_wall(grid: Grid, before: Float, after: Float, length: float, width: float) -> int:
+    """Sides of a car that meet a wall on its way from one pose to another.
+
+    Looks at poses between, none of whose points are more than a cell from the next's, so that
+    a wall of one cell is missed only if a corner grazes less than half of it.
+
+    Args:
+        grid: The track.
+        before: (3,), x m, y m, yaw rad.
+        after: (3,)
+        length: Extent along the heading, m.
+        width: Extent across, m.
+
+    Returns:
+        Bits of `sim.layout`, of the first pose that meets a wall; 0 if none does.
+    """
+    dx, dy = after[BODY_X] - before[BODY_X], after[BODY_Y] - before[BODY_Y]
+    turn = _turn(before, after)
+    radius = math.sqrt(length * length + width * width) / 2
+    way = math.sqrt(dx * dx + dy * dy) + abs(turn) * radius
+    column, row = to_cells(grid, before[BODY_X], before[BODY_Y])
+    if wall_distance(grid, column, row) - _DIAGONAL * grid.resolution > radius + way:
+        return 0
+    poses = min(max(math.ceil(way / grid.resolution), 1.0), _MOST)
+    number = 1.0
+    while number < poses:
+        t = number / poses
+        x, y, yaw = before[BODY_X] + t * dx, before[BODY_Y] + t * dy, before[BODY_YAW] + t * turn
+        parts = wall_parts(grid, x, y, yaw, length, width)
+        if parts != 0:
+            return parts
+        number += 1.0
+    return wall_parts(grid, after[BODY_X], after[BODY_Y], after[BODY_YAW], length, width)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _turn(before: Float, after: Float) -> float:
+    """The shorter way from one heading to another, rad."""
+    turn = after[BODY_YAW] - before[BODY_YAW]
+    return float(turn - 2 * math.pi * math.floor(turn / (2 * math.pi) + 0.5))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _wall_inside(
+    grid: Grid, x: float, y: float, cos: float, sin: float, half_length: float, half_width: float
+) -> bool:
+    """Whether a wall cell's centre is certainly within half the smaller side of the axis."""
+    reach = min(half_length, half_width)
+    count = math.ceil((half_length - reach) / reach)
+    for i in range(-count, count + 1):
+        along = (half_length - reach) * i / max(count, 1)
+        column, row = to_cells(grid, x + along * cos, y + along * sin)
+        if wall_distance(grid, column, row) < reach - _DIAGONAL / 2 * grid.resolution:
+            return True
+    return False
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def cars_touch(
+    x: float,
+    y: float,
+    yaw: float,
+    length: float,
+    width: float,
+    other_x: float,
+    other_y: float,
+    other_yaw: float,
+    other_length: float,
+    other_width: float,
+) -> bool:
+    """Whether two rectangles overlap (separating axes: Gottschalk et al., SIGGRAPH 1996).
+
+    Args:
+        x: Centre of the first, m.
+        y: m.
+        yaw: Its heading, rad.
+        length: Its extent along the heading, m.
+        width: Its extent across, m.
+        other_x: The same of the second.
+        other_y: m.
+        other_yaw: rad.
+        other_length: m.
+        other_width: m.
+    """
+    gap, _, _ = car_gap(
+        x, y, yaw, length, width, other_x, other_y, other_yaw, other_length, other_width
+    )
+    return bool(gap <= 0.0)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def car_gap(
+    x: float,
+    y: float,
+    yaw: float,
+    length: float,
+    width: float,
+    other_x: float,
+    other_y: float,
+    other_yaw: float,
+    other_length: float,
+    other_width: float,
+) -> tuple[float, float, float]:
+    """Gap between two rectangles along the side's normal for which it is widest.
+
+    Arguments as those of `cars_touch`.
+
+    Returns:
+        The gap, m, at most the distance between the two and not positive if they overlap; and
+        x and y of that normal, of length 1, from the first to the other.
+    """
+    dx, dy = other_x - x, other_y - y
+    hl, hw = length / 2, width / 2
+    ol, ow = other_length / 2, other_width / 2
+    cos, sin = math.cos(yaw), math.sin(yaw)
+    other_cos, other_sin = math.cos(other_yaw), math.sin(other_yaw)
+    # Projections of either rectangle's half sides on the other's axes.
+    c = abs(cos * other_cos + sin * other_sin)
+    s = abs(cos * other_sin - sin * other_cos)
+    best, nx, ny = -math.inf, 0.0, 0.0
+    for ax, ay, reach in (
+        (cos, sin, hl + ol * c + ow * s),
+        (-sin, cos, hw + ol * s + ow * c),
+        (other_cos, other_sin, ol + hl * c + hw * s),
+        (-other_sin, other_cos, ow + hl * s + hw * c),
+    ):
+        away = dx * ax + dy * ay
+        gap = abs(away) - reach
+        if gap > best:
+            side = math.copysign(1.0, away)
+            best, nx, ny = gap, side * ax, side * ay
+    return best, nx, ny
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def sweep_cars(
+    before: Float,
+    after: Float,
+    length: float,
+    width: float,
+    other_before: Float,
+    other_after: Float,
+    other_length: float,
+    other_width: float,
+) -> float:
+    """When two cars first touch on their ways from one pose to another.
+
+    Conservative advancement (Mirtich, PhD thesis, Berkeley 1996, section 2.3): no point can
+    cross the present gap before the time that the ways' lengths allow.
+
+    Args:
+        before: (3,), x m, y m, yaw rad of the first car; positions and headings between are
+            interpolated.
+        after: (3,)
+        length: Its extent along the heading, m.
+        width: Its extent across, m.
+        other_before: The same of the other car.
+        other_after: (3,)
+        other_length: m
+        other_width: m
+
+    Returns:
+        The time as a fraction of the step; -1 if they do not touch.
+    """
+    radius = math.sqrt(length * length + width * width) / 2
+    other_radius = math.sqrt(other_length * other_length + other_width * other_width) / 2
+    dx, dy = after[BODY_X] - before[BODY_X], after[BODY_Y] - before[BODY_Y]
+    ox, oy = (
+        other_after[BODY_X] - other_before[BODY_X],
+        other_after[BODY_Y] - other_before[BODY_Y],
+    )
+    turn, other_turn = _turn(before, after), _turn(other_before, other_after)
+    way = math.sqrt((dx - ox) ** 2 + (dy - oy) ** 2)
+    way += abs(turn) * radius + abs(other_turn) * other_radius
+    far_x, far_y = other_before[BODY_X] - before[BODY_X], other_before[BODY_Y] - before[BODY_Y]
+    reach = radius + other_radius + way
+    if far_x * far_x + far_y * far_y > reach * reach:
+        return -1.0
+    t = 0.0
+    while True:
+        gap, _, _ = car_gap(
+            before[BODY_X] + t * dx,
+            before[BODY_Y] + t * dy,
+            before[BODY_YAW] + t * turn,
+            length,
+            width,
+            other_before[BODY_X] + t * ox,
+            other_before[BODY_Y] + t * oy,
+            other_before[BODY_YAW] + t * other_turn,
+            other_length,
+            other_width,
+        )
+        if gap <= 0.0:
+            return t
+        if t >= 1.0 or gap > way * (1.0 - t):
+            return -1.0
+        t = min(t + max(gap / way, _FINEST), 1.0)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def sides_facing(yaw: float, nx: float, ny: float) -> int:
+    """Sides of a car that face a direction to within 60 degrees: two at a corner.
+
+    Args:
+        yaw: Its heading, rad.
+        nx: x of the direction, of length 1.
+        ny: y
+
+    Returns:
+        Bits of `sim.layout`.
+    """
+    cos, sin = math.cos(yaw), math.sin(yaw)
+    ahead, left = nx * cos + ny * sin, ny * cos - nx * sin
+    parts = 0
+    if abs(ahead) > 0.5:
+        parts |= FRONT if ahead > 0.0 else REAR
+    if abs(left) > 0.5:
+        parts |= LEFT if left > 0.0 else RIGHT
+    return parts

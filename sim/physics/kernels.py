@@ -1,0 +1,376 @@
+"""Compiled stepping of a batch of worlds: moving, contacts, sensing."""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from sim.layout import SLIP, STATE_SIZE, TARGET_SPEED, TARGET_STEER, YAW, YAW_RATE, V, X, Y
+from sim.physics.collision import (
+    car_gap,
+    cars_touch,
+    sides_facing,
+    sweep_cars,
+    sweep_wall,
+    touches_wall,
+)
+from sim.physics.dynamics import advance, wrap_angle
+from sim.physics.laps import LAP_MEMORY, LAP_START, NEXT_GATE, first_gate, pass_gates
+from sim.physics.lidar import Beams, add_rays, cut_car, trace_rays
+from sim.physics.noise import add_noise, drop_beams, stream
+from sim.physics.vehicle import (
+    CONTROL,
+    DROPOUT,
+    LENGTH,
+    NOISE_STD,
+    STEER_MAX,
+    TARGETS,
+    V_MAX,
+    V_MIN,
+    WIDTH,
+)
+from sim.tracks.centerline import Centerline, project
+from sim.tracks.distance_field import Grid
+from sim.tracks.gates import Gates
+
+Float = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+OK: Final = -1  # no car to complain about
+_BLAME: Final = 0.1  # share of the closing that makes a car one that drove into the other
+
+
+class WorldArrays(NamedTuple):
+    """Everything that changes while a world runs; kernels take this whole.
+
+    E environments, C cars, B beams, L laps. A car that touches anything stands still from then on,
+    so contacts last until the cars are placed anew.
+    """
+
+    state: Float  # (E, C, 7), columns of sim.layout
+    steer_buffer: Float  # (E, C, D) rad, oldest last; D the longest delay
+    scan: NDArray[np.float32]  # (E, C, B) m
+    wall_contact: NDArray[np.bool_]  # (E, C) touches a wall
+    car_contact: NDArray[np.int32]  # (E, C) index of the car touched, -1 for none
+    contact_parts: NDArray[np.uint8]  # (E, C) sides that touched: bits of sim.layout
+    # (E, C) index of the car this one drove into, -1 for none: the car it touched, if over the
+    # step of the contact it moved towards it, along the normal of the touching sides, by more
+    # than a tenth of what both did. Head-on, each has driven into the other.
+    drove_into: NDArray[np.int32]
+    crashed: NDArray[np.bool_]  # (E, C) has touched anything since it was placed; then it stands
+    finished: NDArray[np.bool_]  # (E, C) has driven all laps, or crossed an open track's finish
+    laps: NDArray[np.int32]  # (E, C) laps completed since it was placed; see sim.physics.laps
+    lap_steps: NDArray[np.int64]  # (E, C, L) physics steps of each of the first L laps, 0 before
+    lap_memory: NDArray[np.int64]  # (E, C, 2) columns of sim.physics.laps
+    arc_length: Float  # (E, C) m along the centre line; NaN if the track has none
+    lateral_offset: Float  # (E, C) m left of the centre line; NaN if the track has none
+    track: NDArray[np.int64]  # (E,) index of the track that the cars are on
+    steps: NDArray[np.int64]  # (E,) physics steps since the cars were placed
+    noise_key: NDArray[np.uint64]  # (E,) key of the environment's noise
+    poses: Float  # (E, 2, C, 3) m, m, rad before and after the latest physics step
+
+
+def make_arrays(
+    num_envs: int, num_cars: int, beams: int, steer_delay: int, laps: int = 1
+) -> WorldArrays:
+    """The arrays of a world in which no car has been placed yet, all zero or -1."""
+    shape = num_envs, num_cars
+    return WorldArrays(
+        state=np.zeros((*shape, STATE_SIZE)),
+        steer_buffer=np.zeros((*shape, steer_delay)),
+        scan=np.zeros((*shape, beams), dtype=np.float32),
+        wall_contact=np.zeros(shape, dtype=np.bool_),
+        car_contact=np.full(shape, -1, dtype=np.int32),
+        contact_parts=np.zeros(shape, dtype=np.uint8),
+        drove_into=np.full(shape, -1, dtype=np.int32),
+        crashed=np.zeros(shape, dtype=np.bool_),
+        finished=np.zeros(shape, dtype=np.bool_),
+        laps=np.zeros(shape, dtype=np.int32),
+        lap_steps=np.zeros((*shape, laps), dtype=np.int64),
+        lap_memory=np.zeros((*shape, LAP_MEMORY), dtype=np.int64),
+        arc_length=np.zeros(shape),
+        lateral_offset=np.zeros(shape),
+        track=np.zeros(num_envs, dtype=np.int64),
+        steps=np.zeros(num_envs, dtype=np.int64),
+        noise_key=np.zeros(num_envs, dtype=np.uint64),
+        poses=np.zeros((num_envs, 2, num_cars, 3)),
+    )
+
+
+class Scene(NamedTuple):
+    """Everything that stays the same on one track while a world runs, for kernels."""
+
+    grid: Grid
+    centerline: Centerline
+    gates: Gates
+    beams: Beams
+    vehicles: Float  # (E, C, P), columns of sim.physics.vehicle
+    physics_step: float  # s
+    scratch: NDArray[np.float32]  # (threads, ...) working memory of sim.physics.lidar
+    scans_together: int  # traced at a time
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def place_cars(
+    arrays: WorldArrays,
+    scene: Scene,
+    poses: Float,
+    env: int,
+    noise_key: int,
+    track: int,
+    envs: Indices,
+) -> int:
+    """Put the cars of one environment down at rest and sense.
+
+    Args:
+        arrays: Changed at ``env``.
+        scene: The rest of the world.
+        poses: (C, 3), x m, y m, yaw rad.
+        env: Index of the environment.
+        noise_key: Of its noise.
+        track: Index of the scene's track.
+        envs: (E,) all environments, in order.
+
+    Returns:
+        -1; or c * C + d for a car c that overlaps an earlier car d, or is not in the free
+        space if d is c. Nothing has changed then.
+    """
+    num_cars = len(poses)
+    for c in range(num_cars):
+        x, y, yaw = poses[c]
+        length, width = scene.vehicles[env, c, LENGTH], scene.vehicles[env, c, WIDTH]
+        if not math.isfinite(x + y + yaw) or touches_wall(scene.grid, x, y, yaw, length, width):
+            return c * num_cars + c
+        for d in range(c):
+            ox, oy, oyaw = poses[d]
+            body = scene.vehicles[env, d]
+            if cars_touch(x, y, yaw, length, width, ox, oy, oyaw, body[LENGTH], body[WIDTH]):
+                return c * num_cars + d
+    arrays.state[env] = 0.0
+    for c in range(num_cars):
+        arrays.state[env, c, X], arrays.state[env, c, Y] = poses[c, 0], poses[c, 1]
+        arrays.state[env, c, YAW] = wrap_angle(poses[c, 2])
+        for moment in range(2):
+            _keep_pose(arrays, env, c, moment)
+    arrays.steer_buffer[env] = 0.0
+    arrays.wall_contact[env] = False
+    arrays.car_contact[env] = -1
+    arrays.contact_parts[env] = 0
+    arrays.drove_into[env] = -1
+    arrays.crashed[env] = False
+    arrays.finished[env] = False
+    arrays.laps[env] = 0
+    arrays.lap_steps[env] = 0
+    arrays.track[env] = track
+    arrays.steps[env] = 0
+    arrays.noise_key[env] = noise_key
+    _sense(arrays, scene, envs, env, env + 1, 0)
+    for c in range(num_cars):
+        memory, along = arrays.lap_memory[env, c], arrays.arc_length[env, c]
+        memory[LAP_START] = -1
+        memory[NEXT_GATE] = first_gate(scene.gates, along, poses[c, 0], poses[c, 1])
+    return OK
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def step_range(
+    arrays: WorldArrays,
+    scene: Scene,
+    commands: Float,
+    physics_steps: int,
+    envs: Indices,
+    first: int,
+    last: int,
+    thread: int,
+) -> int:
+    """Step the environments ``envs[first:last]``, which are on the scene's track.
+
+    Args:
+        arrays: Changed at those environments.
+        scene: The rest of the world.
+        commands: (E, C, 2) numbers.
+        physics_steps: Integration steps to take.
+        envs: Environments.
+        first: Where to begin in them.
+        last: Where to end.
+        thread: Whose working memory to use.
+
+    Returns:
+        -1, or env * C + car of a car whose state has become infinite or not a number.
+    """
+    num_cars = int(commands.shape[1])
+    for i in range(first, last):
+        e = int(envs[i])
+        for _ in range(physics_steps):
+            for c in range(num_cars):
+                _keep_pose(arrays, e, c, 0)
+                if not arrays.crashed[e, c]:
+                    _drive(arrays, scene, commands, e, c)
+                    if not math.isfinite(arrays.state[e, c].sum()):
+                        return e * num_cars + c
+                _keep_pose(arrays, e, c, 1)
+                if not arrays.crashed[e, c]:
+                    _look_around(arrays, scene, e, c)
+            _find_car_contacts(arrays, scene, e)
+            _stop_crashed(arrays, e)
+            arrays.steps[e] += 1
+    _sense(arrays, scene, envs, first, last, thread)
+    return OK
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _keep_pose(arrays: WorldArrays, e: int, c: int, moment: int) -> None:
+    pose, state = arrays.poses[e, moment, c], arrays.state[e, c]
+    pose[0], pose[1], pose[2] = state[X], state[Y], state[YAW]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _drive(arrays: WorldArrays, scene: Scene, commands: Float, e: int, c: int) -> None:
+    """Move one car by one physics step."""
+    vehicle = scene.vehicles[e, c]
+    first, second = commands[e, c, TARGET_STEER], commands[e, c, TARGET_SPEED]
+    if vehicle[CONTROL] == TARGETS:
+        limit = vehicle[STEER_MAX]
+        first = min(max(first, -limit), limit)
+        second = min(max(second, vehicle[V_MIN]), vehicle[V_MAX])
+    advance(
+        arrays.state[e, c], arrays.steer_buffer[e, c], vehicle, first, second, scene.physics_step
+    )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _look_around(arrays: WorldArrays, scene: Scene, e: int, c: int) -> None:
+    """See whether one car has met a wall in the latest physics step, and count its laps."""
+    vehicle, before, after = scene.vehicles[e, c], arrays.poses[e, 0, c], arrays.poses[e, 1, c]
+    parts = sweep_wall(scene.grid, before, after, vehicle[LENGTH], vehicle[WIDTH])
+    if parts != 0:
+        arrays.wall_contact[e, c] = True
+        arrays.contact_parts[e, c] |= parts
+    if len(scene.gates.lines):
+        x, y, now = after[0], after[1], arrays.steps[e] + 1
+        memory, lap_steps = arrays.lap_memory[e, c], arrays.lap_steps[e, c]
+        laps = arrays.laps[e, c]
+        laps = pass_gates(scene.gates, before[0], before[1], x, y, now, memory, lap_steps, laps)
+        arrays.laps[e, c] = laps
+        if laps >= len(lap_steps):
+            arrays.finished[e, c] = True
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _find_car_contacts(arrays: WorldArrays, scene: Scene, e: int) -> None:
+    """Note each car's contact with another in the latest physics step: the first, by index."""
+    before, after, vehicles = arrays.poses[e, 0], arrays.poses[e, 1], scene.vehicles[e]
+    num_cars = len(vehicles)
+    for c in range(num_cars):
+        for d in range(c + 1, num_cars):
+            if arrays.crashed[e, c] and arrays.crashed[e, d]:
+                continue  # neither has moved
+            t = sweep_cars(
+                before[c],
+                after[c],
+                vehicles[c, LENGTH],
+                vehicles[c, WIDTH],
+                before[d],
+                after[d],
+                vehicles[d, LENGTH],
+                vehicles[d, WIDTH],
+            )
+            if t >= 0.0:
+                _note_contact(arrays, scene, e, c, d, t)
+                _note_contact(arrays, scene, e, d, c, t)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _note_contact(arrays: WorldArrays, scene: Scene, e: int, c: int, d: int, t: float) -> None:
+    """Note what car c has to do with its contact with d at the fraction t of a step."""
+    if arrays.car_contact[e, c] >= 0:
+        return
+    arrays.car_contact[e, c] = d
+    x, y, yaw = _pose_at(arrays, e, c, t)
+    ox, oy, oyaw = _pose_at(arrays, e, d, t)
+    body, other = scene.vehicles[e, c], scene.vehicles[e, d]
+    _, nx, ny = car_gap(
+        x, y, yaw, body[LENGTH], body[WIDTH], ox, oy, oyaw, other[LENGTH], other[WIDTH]
+    )
+    arrays.contact_parts[e, c] |= sides_facing(yaw, nx, ny)
+    before, after = arrays.poses[e, 0], arrays.poses[e, 1]
+    own = nx * (after[c, 0] - before[c, 0]) + ny * (after[c, 1] - before[c, 1])
+    theirs = -nx * (after[d, 0] - before[d, 0]) - ny * (after[d, 1] - before[d, 1])
+    if own > 0.0 and own > _BLAME * (own + theirs):
+        arrays.drove_into[e, c] = d
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _pose_at(arrays: WorldArrays, e: int, c: int, t: float) -> tuple[float, float, float]:
+    before, after = arrays.poses[e, 0, c], arrays.poses[e, 1, c]
+    turn = after[2] - before[2]
+    turn -= 2 * math.pi * math.floor(turn / (2 * math.pi) + 0.5)
+    return (
+        before[0] + t * (after[0] - before[0]),
+        before[1] + t * (after[1] - before[1]),
+        before[2] + t * turn,
+    )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _stop_crashed(arrays: WorldArrays, e: int) -> None:
+    """Cars that touch anything stand still."""
+    for c in range(arrays.crashed.shape[1]):
+        if arrays.wall_contact[e, c] or arrays.car_contact[e, c] >= 0:
+            arrays.crashed[e, c] = True
+            arrays.state[e, c, V] = 0.0
+            arrays.state[e, c, YAW_RATE] = 0.0
+            arrays.state[e, c, SLIP] = 0.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _sense(
+    arrays: WorldArrays, scene: Scene, envs: Indices, first: int, last: int, thread: int
+) -> None:
+    """Scans and positions along the centre line of the environments ``envs[first:last]``."""
+    scratch, beams = scene.scratch[thread], scene.beams
+    num_cars, B = arrays.scan.shape[1], arrays.scan.shape[2]
+    readings = arrays.scan.reshape(arrays.scan.size)
+    end = last * num_cars
+    # Short scans are traced many at a time: see `trace_rays`.
+    for begin in range(first * num_cars, end, scene.scans_together):
+        count, stop = 0, min(begin + scene.scans_together, end)
+        for number in range(begin, stop):
+            e, c = envs[number // num_cars], number % num_cars
+            x, y, yaw = _sensor_pose(arrays, beams, e, c)
+            start = (e * num_cars + c) * B
+            count = add_rays(scene.grid, beams, x, y, yaw, scratch, count, start, readings)
+        trace_rays(scene.grid, beams.max_range, scratch, count, readings)
+        for number in range(begin, stop):
+            _complete_scan(arrays, scene, envs[number // num_cars], number % num_cars)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _sensor_pose(arrays: WorldArrays, beams: Beams, e: int, c: int) -> tuple[float, float, float]:
+    state = arrays.state[e, c]
+    yaw = state[YAW]
+    mount = beams.mount_x
+    return state[X] + mount * math.cos(yaw), state[Y] + mount * math.sin(yaw), yaw
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _complete_scan(arrays: WorldArrays, scene: Scene, e: int, c: int) -> None:
+    """Put the other cars and the noise into a scan of the walls, and find the car on its lane."""
+    scan, beams, vehicle = arrays.scan[e, c], scene.beams, scene.vehicles[e, c]
+    state = arrays.state[e]
+    x, y, yaw = _sensor_pose(arrays, beams, e, c)
+    for d in range(len(state)):
+        if d != c:
+            ox, oy, oyaw = state[d, X], state[d, Y], state[d, YAW]
+            body = scene.vehicles[e, d]
+            cut_car(beams, x, y, yaw, ox, oy, oyaw, body[LENGTH], body[WIDTH], scan)
+    key = stream(arrays.noise_key[e], arrays.steps[e], c)
+    add_noise(scan, key, vehicle[NOISE_STD], beams.max_range)
+    drop_beams(scan, key, vehicle[DROPOUT], beams.max_range)
+    along, across = project(scene.centerline, state[c, X], state[c, Y])
+    arrays.arc_length[e, c] = along
+    arrays.lateral_offset[e, c] = across

@@ -1,0 +1,344 @@
+"""Planar range finder: walls by sphere tracing, other cars by exact intersection."""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from sim.config import LidarConfig
+from sim.tracks.distance_field import Grid, to_cells, wall_distance
+
+_BLOCK: Final = 32  # entries the compiler handles at once
+_MANY: Final = 1024  # rays that are worth tracing together
+_ADVANCES: Final = 4  # steps taken before the rays that have arrived are sorted out
+_TINY: Final = 1e-12  # keeps a beam along a car's side from dividing 0 by 0
+
+Ranges = NDArray[np.float32]
+
+
+class Beams(NamedTuple):
+    """A range finder's geometry, for kernels."""
+
+    cos: NDArray[np.float32]  # (B,) of each beam's angle to the car's heading
+    sin: NDArray[np.float32]  # (B,)
+    first: float  # rad, angle of the first beam
+    spacing: float  # rad, between beams; 0 for a single beam
+    max_range: float  # m
+    noise_std: float  # m
+    mount_x: float  # m ahead of the centre of gravity
+
+
+class Rays(NamedTuple):
+    """Rays under way, for kernels: views of the working memory, one entry a ray."""
+
+    columns: Ranges  # direction, cells per metre
+    rows: Ranges
+    column: Ranges  # origin, cells
+    row: Ranges
+    lengths: Ranges  # so far, m
+    steps: Ranges  # the latest, m
+    readings: NDArray[np.int32]  # index of the reading that the ray is for
+    tips: NDArray[np.int32]  # index of the cell to look up
+
+
+def make_beams(config: LidarConfig) -> Beams:
+    """Beams evenly from -fov/2 to +fov/2, counter-clockwise; a single beam looks ahead."""
+    first = -config.field_of_view / 2 if config.beams > 1 else 0.0
+    spacing = config.field_of_view / (config.beams - 1) if config.beams > 1 else 0.0
+    angles = first + spacing * np.arange(config.beams)
+    return Beams(
+        np.cos(angles).astype(np.float32),
+        np.sin(angles).astype(np.float32),
+        first,
+        spacing,
+        config.max_range,
+        config.noise_std,
+        config.mount_x,
+    )
+
+
+def scans_together(beams: int) -> int:
+    """Scans that `make_scratch` has room for: many if they are short, at least one."""
+    return max(1, _MANY // beams)
+
+
+def make_scratch(beams: int) -> Ranges:
+    """Working memory of the functions below for a number of beams; one for each thread."""
+    # Rows that start a multiple of 4 KiB apart would be taken for one another by the processor.
+    rays = -(-beams * scans_together(beams) // 1024) * 1024 + _BLOCK
+    return np.zeros((8, rays), dtype=np.float32)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def trace_walls(
+    grid: Grid, beams: Beams, x: float, y: float, yaw: float, scratch: Ranges, scan: Ranges
+) -> None:
+    """Distances to the nearest wall along each beam.
+
+    Sphere tracing (Hart, The Visual Computer 12, 1996): a ray advances by the distance field
+    at its tip until that is 0. Readings end inside the wall cell that is hit, up to a cell's
+    diagonal behind its surface, as in f1tenth_gym.
+
+    Args:
+        grid: The track.
+        beams: The sensor; readings are capped at its range.
+        x: Position of the sensor, m.
+        y: m.
+        yaw: Heading, rad.
+        scratch: From `make_scratch`.
+        scan: (B,) m, written; all 0 for a sensor in a wall or outside the grid.
+    """
+    count = add_rays(grid, beams, x, y, yaw, scratch, 0, 0, scan)
+    trace_rays(grid, beams.max_range, scratch, count, scan)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def add_rays(
+    grid: Grid,
+    beams: Beams,
+    x: float,
+    y: float,
+    yaw: float,
+    scratch: Ranges,
+    count: int,
+    start: int,
+    readings: Ranges,
+) -> int:
+    """Append the rays of a scan to those to be traced.
+
+    Args:
+        grid: The track.
+        beams: The sensor.
+        x: Position of the sensor, m.
+        y: m.
+        yaw: Heading, rad.
+        scratch: From `make_scratch`.
+        count: Rays that are there already.
+        start: Index of the scan's first reading.
+        readings: Set to 0 at the scan, m; the rays' lengths go there later.
+
+    Returns:
+        The number of rays now; unchanged for a sensor in a wall or outside the grid.
+    """
+    start_column, start_row = to_cells(grid, x, y)
+    clear = np.float32(wall_distance(grid, start_column, start_row))
+    B = len(beams.cos)
+    if not clear > np.float32(0):
+        readings[start : start + B] = np.float32(0)
+        return count
+    cos = np.float32(math.cos(yaw - grid.yaw) / grid.resolution)
+    sin = np.float32(math.sin(yaw - grid.yaw) / grid.resolution)
+    end = count + B
+    rays = _rays(scratch)
+    rays.column[count:end] = np.float32(start_column)
+    rays.row[count:end] = np.float32(start_row)
+    rays.lengths[count:end] = clear
+    columns, rows = rays.columns[count:end], rays.rows[count:end]
+    for b in range(B):
+        columns[b] = beams.cos[b] * cos - beams.sin[b] * sin
+        rows[b] = beams.sin[b] * cos + beams.cos[b] * sin
+    indices = rays.readings[count:end]
+    for b in range(B):
+        indices[b] = start + b
+    return end
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _rays(scratch: Ranges) -> Rays:
+    return Rays(
+        scratch[0],
+        scratch[1],
+        scratch[2],
+        scratch[3],
+        scratch[4],
+        scratch[5],
+        scratch[6].view(np.int32),
+        scratch[7].view(np.int32),
+    )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def trace_rays(grid: Grid, max_range: float, scratch: Ranges, count: int, readings: Ranges) -> None:
+    """Trace rays to the nearest wall.
+
+    All rays advance together, and those that have arrived are dropped after every few steps,
+    so that the processor always has many independent rays at hand.
+
+    Args:
+        grid: The track.
+        max_range: Readings are capped at it, m.
+        scratch: Holds the rays, from `add_rays`.
+        count: Their number.
+        readings: Written where the rays say, m.
+    """
+    limit = np.float32(max_range)
+    width = np.int32(grid.distance.shape[1])
+    distance = grid.distance.reshape(grid.distance.size)
+    # Taking views is not free: once for all that follows.
+    columns, rows, column, row, lengths, steps, indices, tips = _rays(scratch)
+    for i in range(count, _whole_blocks(count)):  # they fill the last block: let them stand
+        columns[i] = rows[i] = column[i] = row[i] = np.float32(0)
+    while count > 0:
+        for _ in range(_ADVANCES):
+            if count < _BLOCK:
+                _advance_few(
+                    distance, width, columns, rows, column, row, lengths, steps, limit, count
+                )
+            else:
+                whole = _whole_blocks(count)
+                _find_tips(columns, rows, column, row, lengths, width, tips, whole)
+                for i in range(whole):
+                    steps[i] = distance[np.uint32(tips[i])]
+                _take_steps(lengths, steps, limit, whole)
+        kept = 0
+        for i in range(count):
+            readings[indices[i]] = min(lengths[i], limit)
+            columns[kept], rows[kept], lengths[kept] = columns[i], rows[i], lengths[i]
+            column[kept], row[kept] = column[i], row[i]
+            indices[kept] = indices[i]
+            kept += steps[i] > np.float32(0)
+        count = kept
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _whole_blocks(count: int) -> int:
+    return (count + _BLOCK - 1) // _BLOCK * _BLOCK
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _advance_few(
+    distance: Ranges,
+    width: np.int32,
+    columns: Ranges,
+    rows: Ranges,
+    column: Ranges,
+    row: Ranges,
+    lengths: Ranges,
+    steps: Ranges,
+    limit: np.float32,
+    count: int,
+) -> None:
+    """Let rays take a step, in one loop: too few to fill a block."""
+    for i in range(count):
+        length = lengths[i]
+        tip_row = np.int32(row[i] + length * rows[i])
+        tip_column = np.int32(column[i] + length * columns[i])
+        step = distance[np.uint32(tip_row * width + tip_column)]
+        step = step if length < limit else np.float32(0)
+        steps[i] = step
+        lengths[i] = length + step
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _find_tips(
+    columns: Ranges,
+    rows: Ranges,
+    column: Ranges,
+    row: Ranges,
+    lengths: Ranges,
+    width: np.int32,
+    tips: NDArray[np.int32],
+    count: int,
+) -> None:
+    """First part of a step of many rays: the look-up between the two cannot be vectorised."""
+    for i in range(count):
+        length = lengths[i]
+        tip_row = np.int32(row[i] + length * rows[i])
+        tip_column = np.int32(column[i] + length * columns[i])
+        tips[i] = tip_row * width + tip_column
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _take_steps(lengths: Ranges, steps: Ranges, limit: np.float32, count: int) -> None:
+    """Last part of a step of many rays: those at the sensor's range stand."""
+    for i in range(count):
+        length = lengths[i]
+        step = steps[i] if length < limit else np.float32(0)
+        steps[i] = step
+        lengths[i] = length + step
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def cut_car(
+    beams: Beams,
+    x: float,
+    y: float,
+    yaw: float,
+    car_x: float,
+    car_y: float,
+    car_yaw: float,
+    length: float,
+    width: float,
+    scan: Ranges,
+) -> None:
+    """Shorten the beams that hit a car, an oriented rectangle (slab method).
+
+    Args:
+        beams: The sensor.
+        x: Position of the sensor, m.
+        y: m.
+        yaw: Heading of the sensor, rad.
+        car_x: Centre of the rectangle, m.
+        car_y: m.
+        car_yaw: Its heading, rad.
+        length: Its extent along the heading, m.
+        width: Its extent across, m.
+        scan: (B,) m, lowered where the car is nearer.
+    """
+    dx, dy = car_x - x, car_y - y
+    away = math.sqrt(dx * dx + dy * dy)
+    radius = math.sqrt(length * length + width * width) / 2
+    if not away - radius < beams.max_range:
+        return
+    # The sensor in the rectangle's frame, and the rotation of beams into it.
+    cos_car, sin_car = math.cos(car_yaw), math.sin(car_yaw)
+    px = -(dx * cos_car + dy * sin_car)
+    py = -(dy * cos_car - dx * sin_car)
+    cos, sin = math.cos(yaw - car_yaw), math.sin(yaw - car_yaw)
+    if away <= radius or len(scan) == 1:
+        _cut_range(beams, 0, len(scan), px, py, cos, sin, length / 2, width / 2, scan)
+        return
+    # The beams within the circle around the rectangle; its bearing may count a turn more
+    # or less.
+    bearing = math.atan2(dy, dx) - yaw
+    bearing -= 2 * math.pi * math.floor(bearing / (2 * math.pi) + 0.5)
+    spread = math.asin(radius / away) + 1e-6
+    for turn in range(-1, 2):
+        centre = bearing + 2 * math.pi * turn - beams.first
+        low = max(0.0, math.ceil((centre - spread) / beams.spacing))
+        high = min(len(scan) - 1.0, math.floor((centre + spread) / beams.spacing))
+        if low <= high:
+            _cut_range(
+                beams, int(low), int(high) + 1, px, py, cos, sin, length / 2, width / 2, scan
+            )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _cut_range(
+    beams: Beams,
+    low: int,
+    high: int,
+    px: float,
+    py: float,
+    cos: float,
+    sin: float,
+    half_length: float,
+    half_width: float,
+    scan: Ranges,
+) -> None:
+    """Shorten beams ``low`` to ``high - 1``; the sensor is at (px, py) in the car's frame."""
+    for b in range(low, high):
+        ux = beams.cos[b] * cos - beams.sin[b] * sin
+        uy = beams.sin[b] * cos + beams.cos[b] * sin
+        ux = math.copysign(max(abs(ux), _TINY), ux)
+        uy = math.copysign(max(abs(uy), _TINY), uy)
+        x1, x2 = (-half_length - px) / ux, (half_length - px) / ux
+        y1, y2 = (-half_width - py) / uy, (half_width - py) / uy
+        enter = max(min(x1, x2), min(y1, y2))
+        leave = min(max(x1, x2), max(y1, y2))
+        if enter <= leave and leave >= 0.0:
+            scan[b] = min(scan[b], max(enter, 0.0))

@@ -1,0 +1,65 @@
+"""Stepping environments that are on several tracks."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from sim.physics.kernels import OK, Scene, WorldArrays, step_range
+from sim.tracks.stack import TrackStack, gates_of, grid_of, line_of
+
+
+class Scenes(NamedTuple):
+    """Scenes that differ only in their tracks, for kernels."""
+
+    tracks: TrackStack
+    scene: Scene  # on track 0
+    envs: NDArray[np.int64]  # (threads, E) working memory
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def scene_on(scenes: Scenes, track: int) -> Scene:
+    """The scene on one of the tracks."""
+    scene = scenes.scene
+    return Scene(
+        grid_of(scenes.tracks, track),
+        line_of(scenes.tracks.lines, track),
+        gates_of(scenes.tracks, track),
+        scene.beams,
+        scene.vehicles,
+        scene.physics_step,
+        scene.scratch,
+        scene.scans_together,
+    )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def step_tracks(
+    arrays: WorldArrays,
+    scenes: Scenes,
+    commands: NDArray[np.float64],
+    physics_steps: int,
+    first: int,
+    last: int,
+    thread: int,
+) -> int:
+    """Step environments ``first`` to ``last - 1``, whatever tracks they are on.
+
+    Those on the same track are stepped together, so that their scans can be traced together.
+    Arguments and result as those of `step_range`.
+    """
+    envs = scenes.envs[thread]
+    for track in range(len(scenes.tracks.table) - 1):
+        count = 0
+        for e in range(first, last):
+            envs[count] = e
+            count += arrays.track[e] == track
+        if count > 0:
+            there = scene_on(scenes, track)
+            culprit = step_range(arrays, there, commands, physics_steps, envs, 0, count, thread)
+            if culprit != OK:
+                return culprit
+    return OK

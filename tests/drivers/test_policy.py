@@ -1,0 +1,337 @@
+"""Policies in files, what they do, and the driver that drives by them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+from small import merge
+
+from f110_fl.config.learners import (
+    DQNConfig,
+    LstmConfig,
+    NoisyNets,
+    PPOConfig,
+    SACConfig,
+    TD3Config,
+)
+from f110_fl.errors import UserError
+from f110_fl.learners.factory import make_learner
+from f110_fl.loading.scenarios import load_scenario
+from f110_fl.tensors import prefixed, write_tensors
+from f110_fl.training.agents import initial_tensors
+from f110_fl.training.export import checkpoint_metadata, export_policy
+from sim.config import CarConfig, EnvConfig, FrozenPolicyConfig, LidarConfig, OvalTrack, RandomSpawn
+from sim.layout import V
+from sim.policy import (
+    Policy,
+    PolicyError,
+    PolicyFormat,
+    load_policy,
+    make_policy,
+    policy_metadata,
+    save_policy,
+)
+from sim.race import Race
+
+LIDAR = LidarConfig(beams=12)
+ENV = EnvConfig(
+    track=OvalTrack(),
+    lidar=LIDAR,
+    cars=(CarConfig(name="car"), CarConfig(name="other")),
+    spawn=RandomSpawn(heading_noise=0.2),
+)
+SIZE = 12 + 4 + 4
+
+
+def random_policy(sizes: list[int], seed: int = 0, **changes) -> Policy:
+    rng = np.random.default_rng(seed)
+    layers = [(f"w{i}", f"b{i}") for i in range(len(sizes) - 1)]
+    tensors = {}
+    for (weights, biases), inputs, outputs in zip(layers, sizes, sizes[1:], strict=False):
+        tensors[weights] = rng.normal(size=(outputs, inputs)) / np.sqrt(inputs)
+        tensors[biases] = rng.normal(size=outputs) / 3
+    tensors["mean"], tensors["variance"] = rng.normal(size=sizes[0]), rng.uniform(0.2, 3, sizes[0])
+    settings = {"layers": layers, "activation": "relu", "output": "tanh"} | changes
+    return make_policy(PolicyFormat.model_validate(settings), tensors)
+
+
+def by_hand(policy: Policy, x: np.ndarray) -> np.ndarray:
+    """What a policy does, in double precision, layer by layer."""
+    form = policy.form
+    tensors = {name: tensor.astype(np.float64) for name, tensor in policy.tensors.items()}
+    x = x - (tensors[form.mean] if form.mean else 0.0)
+    x = x / (np.sqrt(tensors[form.variance] + 1e-8) if form.variance else 1.0)
+    if form.limit:
+        x = np.clip(x, -form.limit, form.limit)
+    for i, (weights, biases) in enumerate(form.layers):
+        x = x @ tensors[weights].T + tensors[biases]
+        if i < len(form.layers) - 1:
+            x = np.tanh(x) if form.activation == "tanh" else np.maximum(x, 0)
+    if form.output == "argmax":
+        return np.array(form.actions)[x.argmax(axis=1)]
+    return np.tanh(x[:, :2]) if form.output == "tanh" else np.clip(x[:, :2], -1, 1)
+
+
+# What a policy does
+
+
+@given(
+    sizes=st.lists(st.integers(1, 70), min_size=1, max_size=4),
+    activation=st.sampled_from(["relu", "tanh"]),
+    output=st.sampled_from(["tanh", "clip", "argmax"]),
+    normaliser=st.sampled_from([{}, {"mean": "mean"}, {"mean": "mean", "variance": "variance"}]),
+    limit=st.sampled_from([None, 0.5]),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=80, deadline=None)
+def test_acts_as_its_layers_say(sizes, activation, output, normaliser, limit, seed):
+    actions = [(-1, 0), (0, 1), (0.5, 0.5)] if output == "argmax" else []
+    last = 3 if output == "argmax" else 2 + seed % 3  # what follows an action is ignored
+    changes = {"activation": activation, "output": output, "actions": actions, "limit": limit}
+    policy = random_policy([*sizes, last], seed, **changes, **normaliser)
+    observations = np.random.default_rng(seed).normal(size=(7, sizes[0]))
+    found = policy.act(observations)
+    assert found.dtype == np.float32
+    assert np.abs(found).max() <= 1.0
+    np.testing.assert_allclose(found, by_hand(policy, observations), atol=2e-6)
+    # Each row for itself.
+    assert np.array_equal(found[3:4], policy.act(observations[3:4]))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TD3Config(hidden=(64, 32), warmup_steps=0),
+        PPOConfig(actor_hidden=(32, 16), activation="tanh"),
+        PPOConfig(actor_hidden=(32,), activation="relu"),
+        PPOConfig(normalise_observations=True),
+        SACConfig(hidden=(32, 16)),
+        DQNConfig(hidden=(32, 16), duelling=False),
+        DQNConfig(hidden=(32,), duelling=True, exploration=NoisyNets()),
+    ],
+    ids=["td3", "ppo-tanh", "ppo-relu", "ppo-normalised", "sac", "dqn", "duelling-noisy"],
+)
+def test_an_exported_policy_is_the_learners_own(config):
+    learner = make_learner(config, SIZE, 2, np.random.SeedSequence(3), num_envs=2)
+    with torch.no_grad():  # biases start at 0 otherwise
+        for name, tensor in learner.tensors().items():
+            if name.startswith(("model/actor/", "model/q/")):
+                tensor.add_(0.1 * torch.randn(tensor.shape, generator=torch.Generator()))
+    rng = np.random.default_rng(1)
+    learner.act(rng.uniform(-1, 3, (2, SIZE)).astype(np.float32), np.arange(2))  # counted in
+    policy = export_policy(learner, config, ENV)
+    rows = np.random.default_rng(0).uniform(-1, 1, (50, SIZE)).astype(np.float32)
+    acting = learner.policy(50)
+    acting.reset(np.arange(50))
+    before = policy.act(rows)
+    np.testing.assert_allclose(before, acting.act(rows, np.arange(50)), atol=1e-6, rtol=0)
+    with torch.no_grad():
+        learner.tensors()[policy.form.layers[-1][1]][:1].add_(9.0)
+    assert np.array_equal(policy.act(rows), before)  # a copy
+
+
+def test_a_policy_that_remembers_is_no_policy_of_layers(write_scenario):
+    config = PPOConfig(lstm=LstmConfig())
+    learner = make_learner(config, SIZE, 2, np.random.SeedSequence(3))
+    with pytest.raises(UserError, match="lstm cannot be exported"):
+        export_policy(learner, config, ENV)
+    scenario = load_scenario(write_scenario())
+    forgetful = scenario.model_copy(update={"learners": {"car_0": config}})
+    assert checkpoint_metadata(forgetful) == {"policy": "{}"}
+
+
+# Files
+
+
+def test_a_policy_survives_a_file(tmp_path: Path):
+    first = random_policy([SIZE, 8, 2], 1, mean="mean", variance="variance", limit=5.0)
+    second = random_policy([SIZE, 4, 3], 2, output="argmax", actions=[(0, 0), (1, 0), (0, 1)])
+    save_policy(tmp_path / "p.safetensors", {"b": second, "a": first})
+    rows = np.random.default_rng(0).normal(size=(5, SIZE))
+    for agent, policy in (("a", first), ("b", second)):
+        loaded = load_policy(tmp_path / "p.safetensors", agent)
+        assert loaded.form == policy.form
+        assert np.array_equal(loaded.act(rows), policy.act(rows))
+    save_policy(tmp_path / "q.safetensors", {"a": first, "b": second})
+    assert (tmp_path / "q.safetensors").read_bytes() == (tmp_path / "p.safetensors").read_bytes()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_checkpoint_with_the_metadata_is_a_policys_file(write_scenario, tmp_path: Path):
+    """As the trainer and the server name their tensors, moments and all."""
+    scenario = load_scenario(write_scenario())
+    tensors = initial_tensors(scenario) | {"car_0/local/steps": torch.tensor(3)}
+    path = tmp_path / "state.safetensors"
+    write_tensors(path, tensors, {"progress": "{}"} | checkpoint_metadata(scenario))
+    policy = load_policy(path, "car_0")
+    assert policy.form.observation == (("lidar", 8), ("pose", 4), ("others", 4))
+    learner = make_learner(scenario.learners["car_0"], 16, 2, np.random.SeedSequence(0))
+    own = {k.removeprefix("car_0/"): v for k, v in tensors.items() if "/local/" not in k}
+    learner.load_tensors(own)
+    rows = np.random.default_rng(0).uniform(-1, 1, (9, 16)).astype(np.float32)
+    expected = learner.policy(9).act(rows, np.arange(9))
+    np.testing.assert_allclose(policy.act(rows), expected, atol=1e-6, rtol=0)
+    assert prefixed("car_0", own).keys() < tensors.keys()
+
+
+def complaint(path: Path, agent: str = "a") -> str:
+    with pytest.raises(PolicyError) as caught:
+        load_policy(path, agent)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_files_that_are_no_policys(tmp_path: Path):
+    path = tmp_path / "p.safetensors"
+    assert complaint(path).startswith(f"{path}: not a readable safetensors file: ")
+    path.write_text("nonsense")
+    assert complaint(path).startswith(f"{path}: not a readable safetensors file: ")
+    save_file({"a/w": np.zeros(1)}, path)
+    assert complaint(path) == f"{path}: 'a': the file's metadata has no entry 'policy'"
+    save_file({"a/w": np.zeros(1)}, path, {"policy": "{}"})
+    assert complaint(path).endswith("'a': the file has no policy of it; it has those of: none")
+    save_policy(path, {"b": random_policy([3, 2])})
+    assert complaint(path).endswith("it has those of: 'b'")
+    save_file({"a/w": np.zeros(1)}, path, {"policy": '{"a": {"layers": []}}'})
+    assert "metadata 'policy': a.layers: " in complaint(path)
+    save_file({"a/w": np.zeros(1)}, path, {"policy": "{"})
+    assert "metadata 'policy': " in complaint(path)
+
+
+FORM = PolicyFormat(layers=(("w0", "b0"), ("w1", "b1")), activation="relu", output="tanh")
+GOOD = {"w0": np.ones((4, 3)), "b0": np.ones(4), "w1": np.ones((2, 4)), "b1": np.ones(2)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"w0": np.full((4, 3), np.nan)}, "tensor 'w0' holds what is not a finite number"),
+        ({"b1": np.array([0, np.inf])}, "tensor 'b1' holds what is not a finite number"),
+        ({"w0": np.ones(3)}, r"tensor 'w0' has shape \(3,\)"),
+        ({"b0": np.ones(3)}, r"tensor 'b0' has shape \(3,\), needed is \(4,\)"),
+        ({"w1": np.ones((2, 5))}, r"tensor 'w1' has shape \(2, 5\), needed is \(2, 4\)"),
+        ({"w1": np.ones((1, 4)), "b1": np.ones(1)}, "output 'tanh' of 1 numbers, needed are 2"),
+    ],
+)
+def test_tensors_that_do_not_fit(changes, message):
+    make_policy(FORM, GOOD)
+    with pytest.raises(PolicyError, match=message):
+        make_policy(FORM, GOOD | changes)
+
+
+def test_tensors_that_are_missing_and_observations_that_do_not_add_up():
+    with pytest.raises(PolicyError, match="tensor 'b1' is missing"):
+        make_policy(FORM, {k: v for k, v in GOOD.items() if k != "b1"})
+    stated = FORM.model_copy(update={"observation": (("pose", 4),)})
+    with pytest.raises(PolicyError, match="observation has 4 numbers, the first layer takes 3"):
+        make_policy(stated, GOOD)
+    for output, actions in (("argmax", ()), ("tanh", ((0.0, 0.0),)), ("argmax", ((2.0, 0.0),))):
+        with pytest.raises(ValueError, match=r"actions"):
+            PolicyFormat(layers=(("w", "b"),), activation="relu", output=output, actions=actions)
+
+
+# Driving
+
+
+def frozen(path: Path, env: EnvConfig = ENV, **kwargs) -> Race:
+    driver = FrozenPolicyConfig(checkpoint=path.name, agent="a")
+    cars = (env.cars[0].model_copy(update={"driver": driver}), *env.cars[1:])
+    return Race(env.model_copy(update={"cars": cars}), base_dir=path.parent, **kwargs)
+
+
+@pytest.mark.parametrize("reverse", [True, False])
+@pytest.mark.parametrize("observation", [("lidar", "pose", "others"), ("motion", "lidar")])
+def test_a_frozen_policy_drives_as_an_agent_with_it_would(tmp_path: Path, observation, reverse):
+    size = {3: SIZE, 2: 16}[len(observation)]
+    policy = random_policy([size, 16, 2], 4)
+    path = tmp_path / "p.safetensors"
+    save_policy(path, {"a": policy})
+    cars = (CarConfig(name="car", reverse=reverse), CarConfig(name="other"))
+    env = ENV.model_copy(update={"observation": observation, "cars": cars})
+    agent, scripted = Race(env, num_envs=3), frozen(path, env, num_envs=3, num_threads=2)
+    for made in (agent, scripted):
+        for e in range(3):
+            made.reset(e, e)
+    other = np.full((3, 1, 2), 0.1, np.float32)
+    compared = 0
+    for _ in range(100):
+        own = policy.act(agent.episodes.observations[:, 0])[:, None]
+        agent.step(np.concatenate([own, other], axis=1))
+        scripted.step(other)
+        running = ~agent.episodes.over  # an agent that is done is told to stand
+        compared += running.sum()
+        found, expected = scripted.world.arrays.state, agent.world.arrays.state
+        assert np.array_equal(found[running], expected[running])
+    assert compared > 100
+    assert np.abs(found[:, 0, V]).max() > 0.3
+
+
+def test_a_policy_that_states_its_observation_gets_it(tmp_path: Path):
+    policy = random_policy([12 + 4, 2], observation=[("motion", 4), ("lidar", 12)])
+    path = tmp_path / "p.safetensors"
+    save_policy(path, {"a": policy})
+    made = frozen(path)  # whose agents observe something else
+    made.reset(0, 0)
+    made.step(np.zeros((1, 1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("size", "stated", "message"),
+    [
+        (9, [], r"observes 9 numbers \(its parts are not stated\)"),
+        (34, [("lidar", 30), ("pose", 4)], r"observes 34 numbers \(lidar 30, pose 4\)"),
+        (24, [("others", 12), ("lidar", 12)], r"observes 24 numbers \(others 12, lidar 12\)"),
+    ],
+)
+def test_a_policy_for_another_observation_is_refused(tmp_path: Path, size, stated, message):
+    path = tmp_path / "p.safetensors"
+    save_policy(path, {"a": random_policy([size, 2], observation=stated)})
+    with pytest.raises(ValueError, match=rf"frozen_policy of 'car': 'a' in .*{message}, the car "):
+        frozen(path)
+
+
+def test_its_file_is_relative_to_the_scenario(write_scenario: Callable[..., Path], tmp_path: Path):
+    (tmp_path / "policies").mkdir()
+    save_policy(tmp_path / "policies" / "p.safetensors", {"car_1": random_policy([16, 4, 2])})
+    driver = {"kind": "frozen_policy", "checkpoint": "policies/p.safetensors", "agent": "car_1"}
+    cars = [
+        {"name": "car_0", "task": {"kind": "convoy_lock", "target": "car_1"}},
+        {"name": "car_1", "driver": driver},
+    ]
+    scenario = load_scenario(write_scenario(env=merge({}, {"cars": cars})))
+    found = scenario.env.cars[1].driver
+    assert isinstance(found, FrozenPolicyConfig)
+    assert found.checkpoint == str((tmp_path / "policies" / "p.safetensors").resolve())
+    made = Race(scenario.env)
+    made.reset(0, 0)
+    made.step(np.zeros((1, 1, 2)))
+    assert json.loads(scenario.model_dump_json())["env"]["cars"][1]["driver"] == driver | {
+        "checkpoint": found.checkpoint
+    }
+
+
+def test_two_streams_are_for_choices_and_their_shapes_are_checked():
+    changes = {"output": "argmax", "actions": [(0, 0), (0, 1)], "duelling": True}
+    form = PolicyFormat.model_validate(FORM.model_dump() | changes)
+    good = GOOD | {"w1": np.ones((3, 2)), "b1": np.ones(3)}
+    make_policy(form, good)
+    with pytest.raises(PolicyError, match=r"'w1' has shape \(3, 4\), needed is \(3, 2\)"):
+        make_policy(form, good | {"w1": np.ones((3, 4))})
+    with pytest.raises(PolicyError, match="output 'argmax' of 2 numbers, needed are 3"):
+        make_policy(form, good | {"w1": np.ones((2, 2)), "b1": np.ones(2)})
+    with pytest.raises(ValueError, match="duelling needs argmax"):
+        PolicyFormat.model_validate(FORM.model_dump() | {"duelling": True})
+
+
+def test_metadata_states_what_is_not_the_default():
+    assert json.loads(policy_metadata({"a": FORM})["policy"]) == {
+        "a": {"layers": [["w0", "b0"], ["w1", "b1"]], "activation": "relu", "output": "tanh"}
+    }

@@ -1,0 +1,60 @@
+"""Clients that answer with nonsense in a real simulation cost only themselves a round."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from small import REPOSITORY, SMALL, merge
+
+from f110_fl.config.scenario import Scenario
+from f110_fl.loading.scenarios import dump_scenario
+from f110_fl.rundir import RunDir
+from f110_fl.tensors import read_tensors
+from f110_fl.training.agents import initial_tensors
+
+REASONS = {
+    2: "is not finite",
+    3: "float32[3, 1, 4]",
+    4: "is missing or was not asked for",
+    5: "update norm 1e+30 exceeds 1000",
+    6: "1e+300 steps, where the round allows",
+    7: "metric 'num-examples' is -1.0",
+    8: "the client's disk is full",
+}
+
+
+def test_nonsense_is_dropped_and_named(tmp_path: Path) -> None:
+    """The model stays finite and is the average of what the honest ones sent."""
+    federated = {"clients": 9, "max_update_norm": 1000.0}
+    chosen = Scenario.model_validate(merge(SMALL, {"episodes": 1, "federated": federated}))
+    rundir = RunDir(tmp_path)
+    rundir.config.write_text(dump_scenario(chosen))
+    path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
+    result = subprocess.run(
+        [sys.executable, str(REPOSITORY / "tests" / "faulty_federation.py"), str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": path, "FLWR_TELEMETRY_ENABLED": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert rundir.rounds.exists(), result.stdout
+    (line,) = [json.loads(text) for text in rundir.rounds.read_text().splitlines()]
+    assert line["asked"] == list(range(9))
+    assert line["clients"] == [0, 1]
+    assert line["dropped"].keys() == {str(k) for k in REASONS}
+    for client_id, reason in REASONS.items():
+        assert reason in line["dropped"][str(client_id)]
+    initial, average = initial_tensors(chosen), read_tensors(rundir.global_tensors(1))
+    assert average
+    for name, tensor in average.items():
+        assert bool(tensor.isfinite().all())
+        torch.testing.assert_close(tensor, initial[name] + 0.5)  # client k adds k
+    sent = sorted(p.name for p in rundir.round(1).glob("client_*"))
+    assert sent == ["client_00.safetensors", "client_01.safetensors"]

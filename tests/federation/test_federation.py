@@ -1,0 +1,147 @@
+"""Whole federations: run.py, Flower's simulation, Ray, real files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from small import REPOSITORY, SMALL, merge
+
+from f110_fl.rundir import RunDir
+from f110_fl.tensors import read_tensors
+
+CLIENTS, ROUNDS = 2, 2
+
+
+def federate(
+    directory: Path, *flags: str, variables: dict[str, str] | None = None, **changes: Any
+) -> RunDir:
+    path = directory / "small.yaml"
+    directory.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(merge(SMALL, changes)))
+    root = directory / "run"
+    result = subprocess.run(
+        [sys.executable, str(REPOSITORY / "run.py"), "--scenario", str(path), *flags],
+        env=os.environ | {"FED_ROOT": str(root)} | (variables or {}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    log = root / "logs" / "federation.log"
+    assert result.returncode == 0, result.stderr + (log.read_text() if log.exists() else "")
+    return RunDir(root)
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDir]:
+    """One run of each optimizer strategy."""
+    base = tmp_path_factory.mktemp("federations")
+    return {
+        strategy: federate(
+            base / strategy,
+            "--max-parallel",
+            "2",
+            variables={"FED_OPTIMIZER_STRATEGY": strategy},
+        )
+        for strategy in ("local", "average", "reset")
+    }
+
+
+def tensors(path: Path) -> dict[str, torch.Tensor]:
+    return read_tensors(path)
+
+
+def optimizer(values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {k: v for k, v in values.items() if k.startswith("car_0/optimizer/")}
+
+
+@pytest.mark.parametrize("strategy", ["local", "average", "reset"])
+def test_files_of_a_run(runs: dict[str, RunDir], strategy: str) -> None:
+    rundir = runs[strategy]
+    for server_round in range(1, ROUNDS + 1):
+        names = {path.name for path in rundir.round(server_round).iterdir()}
+        assert names == {
+            "global.safetensors",
+            "metrics.json",
+            *(f"client_{k:02d}.safetensors" for k in range(CLIENTS)),
+        }
+    assert sorted(p.name for p in rundir.clients.iterdir()) == ["00", "01"]
+    resolved = json.loads(rundir.config.read_text())
+    assert resolved["federated"]["optimizer_strategy"] == strategy
+    lines = [json.loads(line) for line in rundir.rounds.read_text().splitlines()]
+    assert [line["round"] for line in lines] == [1, 2]
+    assert all(line["clients"] == [0, 1] and not line["dropped"] for line in lines)
+    assert not list(rundir.root.rglob("*.pkl"))
+    assert not list(rundir.root.rglob("*.tmp*"))
+
+
+@pytest.mark.parametrize("strategy", ["local", "average", "reset"])
+def test_the_global_model_is_the_mean_of_the_clients(
+    runs: dict[str, RunDir], strategy: str
+) -> None:
+    rundir = runs[strategy]
+    for server_round in range(1, ROUNDS + 1):
+        sent = [tensors(rundir.client_tensors(server_round, k)) for k in range(CLIENTS)]
+        averaged = tensors(rundir.global_tensors(server_round))
+        assert any("actor_target" in name for name in sent[0])
+        assert any(not torch.equal(sent[0][name], sent[1][name]) for name in sent[0])
+        for name in sent[0]:
+            mean = torch.stack([s[name].double() for s in sent]).mean(0)
+            torch.testing.assert_close(averaged[name].double(), mean, atol=1e-6, rtol=1e-6)
+
+
+def test_average_blends_the_moments(runs: dict[str, RunDir]) -> None:
+    rundir = runs["average"]
+    averaged = optimizer(tensors(rundir.global_tensors(1)))
+    assert {name.rsplit("/", 1)[1] for name in averaged} == {"exp_avg", "exp_avg_sq", "step"}
+    sent = [optimizer(tensors(rundir.client_tensors(1, k))) for k in range(CLIENTS)]
+    assert set(sent[0]) == set(averaged)
+    assert any(bool(t.any()) for t in averaged.values())
+
+
+def test_reset_leaves_zero_moments(runs: dict[str, RunDir]) -> None:
+    averaged = optimizer(tensors(runs["reset"].global_tensors(1)))
+    assert averaged
+    assert not any(bool(t.any()) for t in averaged.values())
+    assert not optimizer(tensors(runs["reset"].client_tensors(1, 0)))
+
+
+def test_local_moments_stay_at_home(runs: dict[str, RunDir]) -> None:
+    rundir = runs["local"]
+    assert not optimizer(tensors(rundir.global_tensors(1)))
+    assert not optimizer(tensors(rundir.client_tensors(1, 0)))
+    kept = [optimizer(tensors(rundir.client(k) / "state.safetensors")) for k in range(CLIENTS)]
+    assert kept[0]
+    assert any(not torch.equal(kept[0][name], kept[1][name]) for name in kept[0])
+
+
+def test_the_same_seed_gives_the_same_bytes_whatever_max_parallel(
+    runs: dict[str, RunDir], tmp_path: Path
+) -> None:
+    again = federate(
+        tmp_path, "--max-parallel", "1", variables={"FED_OPTIMIZER_STRATEGY": "average"}
+    )
+    for server_round in range(1, ROUNDS + 1):
+        for name in ("global", "client_00", "client_01"):
+            left, right = (
+                run.round(server_round) / f"{name}.safetensors" for run in (runs["average"], again)
+            )
+            assert left.read_bytes() == right.read_bytes()
+
+
+def test_replicas_that_are_not_federated(tmp_path: Path) -> None:
+    rundir = federate(
+        tmp_path, "--repeat", "2", "--max-parallel", "2", federated={"enabled": False}
+    )
+    assert not rundir.rounds.exists()
+    states = [tensors(rundir.client(k) / "state.safetensors") for k in range(2)]
+    assert set(states[0]) == set(states[1])
+    assert any(not torch.equal(states[0][name], states[1][name]) for name in states[0])

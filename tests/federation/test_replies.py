@@ -1,0 +1,124 @@
+"""What is refused before it can be averaged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from hypothesis import given
+from hypothesis import strategies as st
+
+from f110_fl.federation import messages
+from server.validation import fault
+
+A, B = "car_0/model/actor/weights.0", "car_0/model/actor/biases.0"
+STEPS = 100.0
+
+
+def arrays(**values: Any) -> ArrayRecord:
+    content = {A: np.ones((2, 3), np.float32), B: np.zeros(2, np.float32)} | values
+    return ArrayRecord({name: Array(value) for name, value in content.items()})
+
+
+def metrics(**changes: Any) -> MetricRecord:
+    values = {
+        "train/episodes": 1.0,
+        "train/env-steps": 40.0,
+        "evaluate/episodes": 0.0,
+        "evaluate/env-steps": 0.0,
+        "train/car_0/return": -10.0,
+        messages.WEIGHT: 1.0,
+    }
+    return MetricRecord({**values, **{k: v for k, v in changes.items() if v is not None}})
+
+
+def check(
+    sent: ArrayRecord | None = None, said: MetricRecord | None = None, norm: float | None = None
+) -> str | None:
+    record = RecordDict(
+        {
+            messages.ARRAYS: arrays() if sent is None else sent,
+            messages.METRICS: metrics() if said is None else said,
+        }
+    )
+    return fault(record, arrays(), STEPS, norm)
+
+
+def test_an_honest_reply_is_used() -> None:
+    assert check() is None
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        (arrays(extra=np.zeros(1, np.float32)), "'extra' is missing or was not asked for"),
+        (ArrayRecord({A: Array(np.ones((2, 3), np.float32))}), "missing or was not asked for"),
+        (arrays(**{A: np.ones((3, 2), np.float32)}), "is float32[3, 2]"),
+        (arrays(**{A: np.ones((2, 3), np.float64)}), "is float64[2, 3]"),
+        (arrays(**{B: np.array([0, np.nan], np.float32)}), f"{B!r} is not finite"),
+        (arrays(**{B: np.array([0, np.inf], np.float32)}), f"{B!r} is not finite"),
+    ],
+)
+def test_tensors(sent: ArrayRecord, reason: str) -> None:
+    found = check(sent)
+    assert found is not None
+    assert reason in found
+
+
+def test_a_header_that_lies_is_found() -> None:
+    truth = Array(np.ones((2, 3), np.float32))
+    liars = [
+        Array(dtype="float32", shape=(2, 3), stype=truth.stype, data=b"nonsense"),
+        Array(dtype="float32", shape=(2, 3), stype=truth.stype, data=truth.data[:-4]),
+        Array(
+            dtype="float32",
+            shape=(2, 3),
+            stype=truth.stype,
+            data=Array(np.ones((5, 5), np.float32)).data,
+        ),
+    ]
+    for liar in liars:
+        sent = arrays()
+        sent[A] = liar
+        assert check(sent) is not None
+
+
+@pytest.mark.parametrize("name", ["train/episodes", "train/env-steps", messages.WEIGHT])
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf"), 1e308])
+def test_absurd_counts(name: str, value: float) -> None:
+    assert check(said=metrics(**{name: value})) is not None or (
+        name == "train/episodes" and value == 1e308  # not used for anything
+    )
+
+
+def test_zero_weight_and_too_many_steps() -> None:
+    assert check(said=metrics(**{messages.WEIGHT: 0.0})) is not None
+    assert check(said=metrics(**{"train/env-steps": STEPS})) is None
+    assert check(said=metrics(**{"train/env-steps": STEPS + 1})) is not None
+
+
+def test_missing_and_multiple_values() -> None:
+    assert "missing" in str(check(said=MetricRecord({"x": 1.0})))
+    assert check(said=metrics(extra=[1.0, 2.0])) is not None
+
+
+def test_records_that_do_not_belong() -> None:
+    assert fault(RecordDict(), arrays(), STEPS, None) is not None
+    extra = RecordDict({messages.ARRAYS: arrays(), "more": arrays(), messages.METRICS: metrics()})
+    assert fault(extra, arrays(), STEPS, None) is not None
+    no_metrics = RecordDict({messages.ARRAYS: arrays(), messages.CONFIG: ConfigRecord()})
+    assert fault(no_metrics, arrays(), STEPS, None) is not None
+
+
+@given(scale=st.floats(0.01, 100))
+def test_the_norm_bound_is_that_of_all_tensors_together(scale: float) -> None:
+    """A moves by (scale, 0, ...), B by (0, scale): the distance is scale * sqrt(2)."""
+    a, b = np.ones((2, 3), np.float32), np.zeros(2, np.float32)
+    a[0, 0] += np.float32(scale)
+    b[1] += np.float32(scale)
+    sent = arrays(**{A: a, B: b})
+    length = scale * 2**0.5
+    assert check(sent, norm=length * 1.001) is None
+    assert "update norm" in str(check(sent, norm=length * 0.999))

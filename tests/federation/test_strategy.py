@@ -1,0 +1,340 @@
+"""The server's strategy, with replies built by hand and averages computed by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fake_grid import FakeGrid, sent
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from small import SMALL, merge
+
+from f110_fl.config.scenario import Scenario
+from f110_fl.federation import messages
+from f110_fl.loading.scenarios import parse_resolved
+from f110_fl.rundir import RunDir
+from f110_fl.tensors import read_tensors
+from server.roster import Roster
+from server.rounds import RoundRecorder
+from server.strategy import FederatedStrategy
+
+pytestmark = pytest.mark.usefixtures("flower_task")
+
+NODES = {901: 2, 17: 0, 333: 1}  # Flower's node ids say nothing about the client ids
+NAME = "car_0/model/actor/weight"
+MOMENT = "car_0/optimizer/actor/weight/exp_avg"
+SHAPE = (2, 2)
+
+
+def scenario(**federated: Any) -> Scenario:
+    return Scenario.model_validate(
+        merge(
+            SMALL,
+            {"federated": {"clients": 3} | federated, "episodes": 5, "env": {"max_steps": 100}},
+        )
+    )
+
+
+def strategy(root: Path, **federated: Any) -> FederatedStrategy:
+    chosen = scenario(**federated)
+    return FederatedStrategy(chosen, Roster(), RoundRecorder(chosen, RunDir(root), imposed={}))
+
+
+def ask(
+    server: FederatedStrategy, server_round: int = 1, *, names: tuple[str, ...] = (NAME,)
+) -> dict[int, Message]:
+    """Return the round's messages by client id."""
+    arrays = messages.to_arrays({name: torch.zeros(SHAPE) for name in names})
+    asked_for = server.configure_train(server_round, arrays, ConfigRecord(), FakeGrid(NODES))
+    return {NODES[message.metadata.dst_node_id]: message for message in asked_for}
+
+
+def answer(
+    message: Message, value: float, steps: float = 10.0, *, names: tuple[str, ...] = (NAME,)
+) -> Message:
+    arrays = messages.to_arrays({name: torch.full(SHAPE, float(value)) for name in names})
+    metrics = MetricRecord(
+        {
+            "train/episodes": 1.0,
+            messages.ENV_STEPS: steps,
+            "evaluate/episodes": 0.0,
+            "evaluate/env-steps": 0.0,
+            messages.CLIENT_ID: 0,
+            messages.WEIGHT: 1.0,
+            "x": float(value),
+        }
+    )
+    content = RecordDict({messages.ARRAYS: arrays, messages.METRICS: metrics})
+    return Message(content, reply_to=sent(message))
+
+
+def average(server: FederatedStrategy, replies: Iterable[Message]) -> np.ndarray:
+    arrays, _ = server.aggregate_train(1, replies)
+    assert arrays is not None
+    return arrays[NAME].numpy()
+
+
+def test_every_client_is_asked_once_in_order_of_its_id(tmp_path: Path) -> None:
+    server = strategy(tmp_path)
+    messages = ask(server, 2)
+    assert list(messages) == [0, 1, 2]
+    config = messages[1].content.config_records[messages.CONFIG]
+    assert config[messages.ROUND] == 2
+    assert config[messages.EPISODES] == 1
+    assert config[messages.ROOT] == str(tmp_path)
+    assert parse_resolved(str(config[messages.SCENARIO])) == server.scenario
+
+
+def test_the_last_round_trains_what_is_left(tmp_path: Path) -> None:
+    server = strategy(tmp_path, round_interval=2)  # 5 episodes: 2, 2, 1
+    episodes = [
+        ask(server, r)[0].content.config_records[messages.CONFIG][messages.EPISODES]
+        for r in (1, 2, 3)
+    ]
+    assert episodes == [2, 2, 1]
+    assert server.scenario.rounds == 3
+
+
+@pytest.mark.parametrize(
+    ("federated", "expected"),
+    [
+        ({"weighting": "equal"}, (1 + 2 + 6) / 3),
+        ({"weighting": "env_steps"}, (1 * 10 + 2 * 30 + 6 * 60) / 100),
+        ({"weighting": "weights", "weights": [1, 1, 2]}, (1 + 2 + 12) / 4),
+    ],
+)
+def test_weighting(tmp_path: Path, federated: dict[str, Any], expected: float) -> None:
+    server = strategy(tmp_path, **federated)
+    asked = ask(server)
+    replies = [answer(asked[0], 1, 10), answer(asked[1], 2, 30), answer(asked[2], 6, 60)]
+    np.testing.assert_allclose(average(server, replies), expected, rtol=1e-6)
+
+
+def test_order_of_replies_does_not_change_a_bit(tmp_path: Path) -> None:
+    results = []
+    for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
+        server = strategy(tmp_path)
+        asked = ask(server)
+        values = {0: 0.1, 1: 1e-8, 2: 3.3333}
+        results.append(average(server, [answer(asked[k], values[k]) for k in order]).tobytes())
+    assert len(set(results)) == 1
+
+
+def test_round_files(tmp_path: Path) -> None:
+    server = strategy(tmp_path)
+    asked = ask(server)
+    average(server, [answer(asked[k], k) for k in range(3)])
+    rundir = RunDir(tmp_path)
+    tensors = read_tensors(rundir.global_tensors(1))
+    assert torch.equal(tensors[NAME], torch.full((2, 2), 1.0))
+    for client_id in range(3):
+        sent = read_tensors(rundir.client_tensors(1, client_id))
+        assert torch.equal(sent[NAME], torch.full((2, 2), float(client_id)))
+    metrics = json.loads(rundir.metrics(1).read_text())
+    assert metrics["metrics"]["x"] == pytest.approx(1.0)
+    assert metrics["by_client"]["02"]["x"] == 2.0
+    (line,) = rundir.rounds.read_text().splitlines()
+    assert json.loads(line)["clients"] == [0, 1, 2]
+
+
+def test_checkpoints_can_be_left_out(tmp_path: Path) -> None:
+    server = strategy(tmp_path, checkpoint_after_sync=False)
+    asked = ask(server)
+    average(server, [answer(asked[k], k) for k in range(3)])
+    assert sorted(p.name for p in (tmp_path / "round_00001").iterdir()) == ["metrics.json"]
+
+
+def test_imposed_tensors_complete_the_global_file(tmp_path: Path) -> None:
+    chosen, rundir = scenario(optimizer_strategy="reset"), RunDir(tmp_path)
+    recorder = RoundRecorder(chosen, rundir, imposed={MOMENT: torch.zeros(3)})
+    server = FederatedStrategy(chosen, Roster(), recorder)
+    asked = ask(server)
+    average(server, [answer(asked[k], k) for k in range(3)])
+    assert set(read_tensors(rundir.global_tensors(1))) == {NAME, MOMENT}
+
+
+def test_unusable_replies_cost_their_senders_the_round(tmp_path: Path) -> None:
+    server = strategy(tmp_path)
+    asked = ask(server)
+    broken = answer(asked[0], 100.0, names=("car_0/model/actor/other",))
+    failed = Message(Error(code=0, reason="out of memory"), reply_to=sent(asked[1]))
+    value = average(server, [broken, failed, answer(asked[2], 5.0)])
+    np.testing.assert_allclose(value, 5.0)
+    dropped = json.loads((tmp_path / "rounds.jsonl").read_text())["dropped"]
+    assert set(dropped) == {"0", "1"}
+    assert "out of memory" in dropped["1"]
+
+
+def test_bytes_that_are_no_array_cost_their_sender_the_round(tmp_path: Path) -> None:
+    """A header is Python source, on which Python's own parser may give up."""
+    server = strategy(tmp_path)
+    asked = ask(server)
+    spoilt = answer(asked[0], 100.0)
+    array = spoilt.content.array_records[messages.ARRAYS][NAME]
+    array.data = array.data.replace(b"False", b"open(")
+    np.testing.assert_allclose(average(server, [spoilt, answer(asked[2], 5.0)]), 5.0)
+    dropped = json.loads((tmp_path / "rounds.jsonl").read_text())["dropped"]
+    assert dropped["0"] == f"tensor {NAME!r} cannot be read"
+
+
+@pytest.mark.parametrize("usable", [0, 1])
+def test_a_round_with_too_few_usable_replies_fails(tmp_path: Path, usable: int) -> None:
+    server = strategy(tmp_path, min_clients=usable + 1)
+    asked = ask(server)
+    replies = [answer(asked[k], 1.0) for k in range(usable)]
+    message = f"round 1: {usable} usable replies, {usable + 1} are needed"
+    with pytest.raises(RuntimeError, match=message):
+        server.aggregate_train(1, replies)
+    assert not (tmp_path / "rounds.jsonl").exists()
+
+
+def test_too_few_connected_clients_fail_the_round(tmp_path: Path) -> None:
+    server = strategy(tmp_path, min_clients=3)
+    arrays = messages.to_arrays({NAME: torch.zeros(SHAPE)})
+    grid = FakeGrid({17: 0, 333: 1})
+    with pytest.raises(RuntimeError, match="round 1: 2 clients are connected, 3 are needed"):
+        server.configure_train(1, arrays, ConfigRecord(), grid)
+
+
+def test_moments_are_averaged_by_weight_whatever_the_rule(tmp_path: Path) -> None:
+    server = strategy(
+        tmp_path,
+        strategy={"name": "fedmedian"},
+        optimizer_strategy="average",
+        weighting="weights",
+        weights=[1, 1, 2],
+    )
+    names = (NAME, MOMENT)
+    asked = ask(server, names=names)
+    replies = [answer(asked[k], v, names=names) for k, v in ((0, 1.0), (1, 2.0), (2, 9.0))]
+    arrays, _ = server.aggregate_train(1, replies)
+    assert arrays is not None
+    np.testing.assert_allclose(arrays[NAME].numpy(), 2.0)
+    np.testing.assert_allclose(arrays[MOMENT].numpy(), (1 + 2 + 18) / 4)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["fedavg", "fedavgm", "fedadam", "fedyogi", "fedmedian", "fedtrimmedavg", "krum", "multikrum"],
+)
+def test_every_rule_keeps_names_shapes_and_types(tmp_path: Path, name: str) -> None:
+    server = strategy(tmp_path, strategy={"name": name})
+    for server_round in (1, 2):
+        asked = ask(server, server_round)
+        arrays, _ = server.aggregate_train(
+            server_round, [answer(asked[k], k + 1.0) for k in range(3)]
+        )
+        assert arrays is not None
+        assert list(arrays) == [NAME]
+        assert arrays[NAME].numpy().dtype == np.float32
+        assert arrays[NAME].numpy().shape == SHAPE
+        assert (tmp_path / f"round_{server_round:05d}" / "client_02.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"name": "fedmedian"}, [2.0]),
+        ({"name": "krum", "malicious": 0}, [1.0]),  # nearest to its nearest, the first of two
+        # From 0 to the mean 11/3 with momentum 1/2: 11/3, then (0 - 11/3)(-1/2) + 11/3 ahead.
+        ({"name": "fedavgm", "momentum": 0.5}, [11 / 3, 11 / 3 * 1.5]),
+    ],
+)
+def test_rules_by_hand(tmp_path: Path, config: dict[str, Any], expected: list[float]) -> None:
+    server = strategy(tmp_path, strategy=config)
+    for server_round, value in enumerate(expected, 1):
+        before = 0.0 if server_round == 1 else expected[server_round - 2]
+        arrays = messages.to_arrays({NAME: torch.full(SHAPE, before)})
+        asked_for = server.configure_train(server_round, arrays, ConfigRecord(), FakeGrid(NODES))
+        asked = {NODES[m.metadata.dst_node_id]: m for m in asked_for}
+        replies = [answer(asked[k], v) for k, v in ((0, 1.0), (1, 2.0), (2, 8.0))]
+        after, _ = server.aggregate_train(server_round, replies)
+        assert after is not None
+        np.testing.assert_allclose(after[NAME].numpy(), value, rtol=1e-6)
+
+
+def test_bulyan_needs_more_clients_than_there_are(tmp_path: Path) -> None:
+    server = strategy(tmp_path, strategy={"name": "bulyan", "malicious": 1})
+    asked = ask(server)
+    with pytest.raises(RuntimeError, match="too few for the strategy"):
+        server.aggregate_train(1, [answer(asked[k], 1.0) for k in range(3)])
+
+
+def test_fedprox_tells_clients_its_weight(tmp_path: Path) -> None:
+    server = strategy(tmp_path, strategy={"name": "fedprox", "proximal_mu": 0.25})
+    config = ask(server)[0].content.config_records[messages.CONFIG]
+    assert config[messages.PROXIMAL_MU] == 0.25
+
+
+@pytest.mark.parametrize("name", ["fedavg", "fedavgm", "fedadam", "fedyogi"])
+def test_a_resumed_server_goes_on_byte_by_byte(tmp_path: Path, name: str) -> None:
+    """Three rounds at a stretch equal one round, a restart and two more."""
+
+    def rounds(server: FederatedStrategy, numbers: Iterable[int], arrays: ArrayRecord) -> None:
+        for server_round in numbers:
+            asked_for = server.configure_train(
+                server_round, arrays, ConfigRecord(), FakeGrid(NODES)
+            )
+            asked = {NODES[m.metadata.dst_node_id]: m for m in asked_for}
+            true = server.true_round(server_round)
+            replies = [answer(asked[k], 0.3 * true + 0.1 * k) for k in range(3)]
+            after, _ = server.aggregate_train(server_round, replies)
+            assert after is not None
+            arrays = after
+
+    start = messages.to_arrays({NAME: torch.zeros(SHAPE)})
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    rounds(strategy(straight, strategy={"name": name}), (1, 2, 3), start)
+    rounds(strategy(broken, strategy={"name": name}), (1,), start)
+    # The crash came after the commit and before the line was whole.
+    lines = (broken / "rounds.jsonl").read_text()
+    (broken / "rounds.jsonl").write_text(lines[: len(lines) // 2])
+    resumed = strategy(broken, strategy={"name": name})
+    assert resumed.recorder.resumed_from == 1
+    rounds(resumed, (1, 2), resumed.recorder.restore(resumed.rule, start))
+    for server_round in (1, 2, 3):
+        left, right = (RunDir(r).global_tensors(server_round) for r in (straight, broken))
+        assert left.read_bytes() == right.read_bytes()
+    numbers = [json.loads(x)["round"] for x in (broken / "rounds.jsonl").read_text().splitlines()]
+    assert numbers == [1, 2, 3]
+
+
+def test_central_privacy_clips_and_adds_noise(tmp_path: Path) -> None:
+    """Updates of norm 2 * value are clipped to 1; noise of a known size is on the mean."""
+    noise, clients = 2.0, 3
+    server = strategy(
+        tmp_path, privacy={"kind": "central", "clipping_norm": 1.0, "noise_multiplier": noise}
+    )
+    asked = ask(server)
+    arrays, _ = server.aggregate_train(1, [answer(asked[k], 100.0) for k in range(clients)])
+    assert arrays is not None
+    value = arrays[NAME].numpy()
+    assert value.dtype == np.float32
+    assert len(set(value.ravel().tolist())) == 4  # all were equal before the noise
+    # Without noise each entry were 1/2; six standard deviations of noise / clients.
+    assert np.abs(value - 0.5).max() < 6 * noise / clients
+
+
+def test_partial_participation_is_seeded_and_bounded(tmp_path: Path) -> None:
+    def drawn(root: Path) -> list[list[int]]:
+        server = strategy(root, fraction=0.67, min_clients=2)
+        return [sorted(ask(server, server_round)) for server_round in range(1, 9)]
+
+    first = drawn(tmp_path)
+    assert first == drawn(tmp_path)
+    assert all(len(clients) == 2 for clients in first)
+    assert {client for clients in first for client in clients} == {0, 1, 2}
+
+
+def test_arrays_survive_the_wire() -> None:
+    tensors = {"a/model/x": torch.randn(3, 4), "a/optimizer/x/step": torch.tensor(3.0)}
+    record = messages.to_arrays(tensors)
+    assert isinstance(record, ArrayRecord)
+    back = messages.to_tensors(record)
+    assert set(back) == set(tensors)
+    assert all(torch.equal(back[name], tensors[name]) for name in tensors)

@@ -1,0 +1,236 @@
+"""Deployed federations: real processes on loopback, TLS and node keys on, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from small import REPOSITORY, SMALL, merge
+
+from f110_fl.engines.deployment import ServerWatch
+from f110_fl.files import locked
+from f110_fl.rundir import RunDir
+from f110_fl.training.progress import saved_progress
+
+TIMEOUT = 300  # s, many times what these federations take
+
+
+def write(directory: Path, **changes: Any) -> Path:
+    path = directory / "small.yaml"
+    path.write_text(yaml.safe_dump(merge(SMALL, changes)))
+    return path
+
+
+def start(scenario: Path, root: Path, *flags: str, **variables: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "run.py"), "--scenario", str(scenario), *flags],
+        env=os.environ | {"FED_ROOT": str(root)} | variables,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline, f"timed out: {what}"
+        time.sleep(0.05)
+
+
+def rounds(rundir: RunDir) -> list[dict[str, Any]]:
+    if not rundir.rounds.exists():
+        return []
+    return [json.loads(line) for line in rundir.rounds.read_text().splitlines()]
+
+
+def is_training(log: Path) -> bool:
+    """Return whether a SuperNode has been asked to train and has not answered yet."""
+    text = log.read_text()
+    return text.count("Receiving: train message") > text.count("Sending: train message")
+
+
+def processes_of(root: Path) -> list[int]:
+    """Return the ids of live processes whose command line or environment names the run."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if "Z" in (process / "stat").read_text().rsplit(")", 1)[1].split()[0]:
+                continue
+            text = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+        except OSError:
+            continue
+        if str(root).encode() in text and int(process.name) != os.getpid():
+            found.append(int(process.name))
+    return found
+
+
+def listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
+
+
+def server_of(engine: str, process: subprocess.Popen[str], root: Path) -> int:
+    """Return the id of the process that the ServerApp runs in."""
+    if engine == "deployment":
+        (found,) = [
+            number
+            for number in processes_of(root)
+            if b"flwr-serverapp" in Path(f"/proc/{number}/cmdline").read_bytes()
+        ]
+        return found
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (found,) = [
+        int(number)
+        for number in children
+        if b"spawn_main" in Path(f"/proc/{number}/cmdline").read_bytes()
+    ]
+    return found
+
+
+def state_of(rundir: RunDir) -> dict[str, bytes]:
+    """Return everything of a run of two rounds that must not depend on how it was run."""
+    names = [f"round_0000{r}/{n}.safetensors" for r in (1, 2) for n in ("global", "client_00")]
+    names += [f"clients/0{k}/{n}" for k in (0, 1) for n in ("state.safetensors", "car_0.replay")]
+    return {name: (rundir.root / name).read_bytes() for name in names}
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """A deployed run of two rounds that nothing happened to."""
+    directory = tmp_path_factory.mktemp("deployed")
+    rundir = RunDir(directory / "run")
+    process = start(write(directory), rundir.root, "--engine", "deployment")
+    errors = process.communicate(timeout=TIMEOUT)[1]
+    assert process.returncode == 0, errors
+    return rundir
+
+
+def test_two_rounds_deployed(deployed: RunDir) -> None:
+    """TLS and keys are on, every message starts a new ClientApp, and nothing is left running."""
+    rundir = deployed
+    assert [line["clients"] for line in rounds(rundir)] == [[0, 1], [0, 1]]
+    wait_for(lambda: not processes_of(rundir.root), "the run's processes end")
+    keys = rundir.root / "flower" / "keys"
+    for private in ("superlink.key", "client_00", "client_01"):
+        assert stat.S_IMODE((keys / private).stat().st_mode) == 0o600
+
+
+def test_a_server_is_missed_once_it_was_there(tmp_path: Path) -> None:
+    rundir = RunDir(tmp_path)
+    watch = ServerWatch(rundir)
+    assert watch.vacant(0)
+    assert not watch.ended()
+    with locked(rundir.server_lock, wait=True):
+        assert not watch.vacant(0)
+        assert not watch.ended()
+    assert watch.ended()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes by /proc")
+@pytest.mark.parametrize("engine", ["deployment", "simulation"])
+def test_a_killed_server_ends_the_run_which_goes_on(
+    deployed: RunDir, tmp_path: Path, engine: str
+) -> None:
+    """One line says so, nothing is left running, and a resumed run ends with the same bytes."""
+    rundir = RunDir(tmp_path / "run")
+    process = start(write(tmp_path), rundir.root, "--engine", engine)
+    wait_for(lambda: len(rounds(rundir)) == 1 or process.poll() is not None, "the first round")
+    meeting = rundir.root / "superlink"
+    address = meeting.read_text() if meeting.exists() else None
+    os.kill(server_of(engine, process, rundir.root), signal.SIGKILL)
+    errors = process.communicate(timeout=TIMEOUT)[1]
+    assert process.returncode == 1, errors
+    reason, last = [line for line in errors.splitlines() if line.startswith("run.py: ")]
+    assert "the server ended after round 1: killed" in reason or "ended by SIGKILL" in reason
+    assert last == f"run.py: the run failed; see {rundir.logs}"
+    wait_for(lambda: not processes_of(rundir.root), "the run's processes end")
+    assert address is None or not listens(address)
+    resumed = [sys.executable, str(REPOSITORY / "run.py"), "--resume", str(rundir.root)]
+    result = subprocess.run(
+        [*resumed, "--engine", engine], capture_output=True, text=True, check=False, timeout=TIMEOUT
+    )
+    assert result.returncode == 0, result.stderr
+    assert [line["clients"] for line in rounds(rundir)] == [[0, 1], [0, 1]]
+    assert state_of(rundir) == state_of(deployed)
+    wait_for(lambda: not processes_of(rundir.root), "the resumed run's processes end")
+
+
+def test_a_killed_client_costs_its_round_and_comes_back(tmp_path: Path) -> None:
+    rundir = RunDir(tmp_path / "run")
+    scenario = write(
+        tmp_path,
+        episodes=400,
+        federated={"timeout": 60, "round_interval": 1, "min_clients": 1},
+        evaluation={"episodes": 0},
+    )
+    names = {"FED_TOTAL_CLIENTS": "2"}
+    host = start(scenario, rundir.root, FED_CLIENT_ID="0", **names)
+    other = start(scenario, rundir.root, FED_CLIENT_ID="1", **names)
+    try:
+        # The first round compiles the kernels, and may be over before both clients have.
+        wait_for(
+            lambda: any(line["clients"] == [0, 1] for line in rounds(rundir)),
+            "a round with both clients",
+        )
+        log = rundir.logs / "supernode_01.log"
+        wait_for(lambda: is_training(log), "client 1 in the middle of a round")
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+        before = len(rounds(rundir))
+        trained = saved_progress(rundir.client(1)).episodes
+        other = start(scenario, rundir.root, FED_CLIENT_ID="1", **names)
+        wait_for(
+            lambda: any("1" in line["dropped"] for line in rounds(rundir)[before:]),
+            "a round without client 1, which is named",
+        )
+        wait_for(lambda: 1 in rounds(rundir)[-1]["clients"], "client 1 takes part again")
+        assert saved_progress(rundir.client(1)).episodes > trained >= 1
+    finally:
+        for process in (host, other):
+            process.send_signal(signal.SIGINT)
+        for process in (host, other):
+            process.communicate(timeout=TIMEOUT)
+    wait_for(lambda: not processes_of(rundir.root), "the run's processes end")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--insecure", "--superlink", "10.0.0.1:9092"], "plain text is allowed on loopback only"),
+        (["--superlink", "127.0.0.1:9092"], "--root-certificates FILE is needed"),
+        (
+            ["--superlink", "127.0.0.1:9092", "--root-certificates", "no.crt"],
+            "--root-certificates='no.crt': no such file",
+        ),
+        (["--superlink", "127.0.0.1:1", "--insecure", "--client-id", "5"], "from 0 to 1"),
+        (["--superlink", "127.0.0.1:1", "--insecure", "--total-clients", "x"], "whole number"),
+        (["--superlink", "https://127.0.0.1:1", "--insecure"], "allowed: HOST:PORT"),
+        (["--superlink", "127.0.0.1:1", "--insecure", "--key", "k"], "contradicts --key"),
+    ],
+)
+def test_what_a_client_process_refuses(tmp_path: Path, flags: list[str], message: str) -> None:
+    common = ["--client-id", "0", "--total-clients", "2", "--fed-root", str(tmp_path / "root")]
+    result = subprocess.run(
+        [sys.executable, "-m", "clients.process", *common, *flags],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT,
+    )
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,121 @@
+"""Following a run's files while they grow."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from f110_fl.reporting.events import EpisodeEvent, Event, Monitor, RoundEvent
+from f110_fl.rundir import RunDir
+from f110_fl.training.records import EpisodeRecord
+
+
+def record(episode: int, server_round: int = 1) -> EpisodeRecord:
+    return EpisodeRecord(
+        kind="train",
+        round=server_round,
+        episode=episode,
+        steps=10,
+        env_steps=10 * episode,
+        seconds=0.5,
+        returns={"car_0": float(episode)},
+        outcomes={"car_0": "none"},
+    )
+
+
+def write(rundir: RunDir, client_id: int, *episodes: int) -> None:
+    rundir.client(client_id).mkdir(parents=True, exist_ok=True)
+    with rundir.episodes(client_id).open("a") as file:
+        file.writelines(record(episode).to_json() + "\n" for episode in episodes)
+
+
+def complete(rundir: RunDir, server_round: int) -> None:
+    with rundir.rounds.open("a") as file:
+        file.write(json.dumps({"round": server_round}) + "\n")
+
+
+def brief(events: list[Event]) -> list[tuple[int | str, int]]:
+    """Returns (client or "round", number) of each event."""
+    return [
+        (event.client_id, event.record.episode)
+        if isinstance(event, EpisodeEvent)
+        else ("round", event.summary["round"])
+        for event in events
+    ]
+
+
+def test_nothing_yet(tmp_path: Path) -> None:
+    monitor = Monitor(RunDir(tmp_path / "not there yet"))
+    assert monitor.poll() == monitor.poll() == []
+
+
+def test_everything_is_told_once_and_as_it_was_written(tmp_path: Path) -> None:
+    rundir = RunDir(tmp_path)
+    monitor = Monitor(rundir)
+    write(rundir, 0, 1)
+    complete(rundir, 1)
+    assert monitor.poll() == [EpisodeEvent(0, record(1)), RoundEvent({"round": 1})]
+    assert monitor.poll() == []
+    write(rundir, 0, 2)
+    assert monitor.poll() == [EpisodeEvent(0, record(2))]
+
+
+def test_clients_that_appear_later_and_order(tmp_path: Path) -> None:
+    rundir = RunDir(tmp_path)
+    monitor = Monitor(rundir)
+    write(rundir, 10, 1)
+    assert brief(monitor.poll()) == [(10, 1)]
+    write(rundir, 2, 1, 2)
+    write(rundir, 10, 2)
+    complete(rundir, 1)
+    # A round's episodes come before the round, which is complete only after them.
+    assert brief(monitor.poll()) == [(2, 1), (2, 2), (10, 2), ("round", 1)]
+
+
+@given(st.lists(st.integers(0, 400), max_size=8))
+def test_lines_are_whole_however_they_arrive(cuts: list[int]) -> None:
+    data = "".join(record(episode).to_json() + "\n" for episode in (1, 2, 3)).encode()
+    places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    with tempfile.TemporaryDirectory() as folder:
+        rundir = RunDir(Path(folder))
+        rundir.client(0).mkdir(parents=True)
+        monitor, told = Monitor(rundir), []
+        for start, end in pairwise(places):
+            with rundir.episodes(0).open("ab") as file:
+                file.write(data[start:end])
+            told += monitor.poll()
+            assert len(told) == data[:end].count(b"\n")
+    assert told == [EpisodeEvent(0, record(episode)) for episode in (1, 2, 3)]
+
+
+def test_a_client_that_takes_back_episodes(tmp_path: Path) -> None:
+    """A client that is opened after a failed round cuts the round's episodes off its file."""
+    rundir = RunDir(tmp_path)
+    monitor = Monitor(rundir)
+    write(rundir, 0, 1)
+    kept = rundir.episodes(0).read_bytes()
+    write(rundir, 0, 2, 3)
+    assert brief(monitor.poll()) == [(0, 1), (0, 2), (0, 3)]
+    rundir.episodes(0).write_bytes(kept)
+    assert monitor.poll() == []
+    write(rundir, 0, 2)
+    assert brief(monitor.poll()) == [(0, 2)]
+
+
+def test_a_client_that_takes_back_episodes_and_goes_on_unseen(tmp_path: Path) -> None:
+    rundir = RunDir(tmp_path)
+    monitor = Monitor(rundir)
+    write(rundir, 0, 1)
+    kept = rundir.episodes(0).read_bytes()
+    write(rundir, 0, 2)
+    assert len(monitor.poll()) == 2
+    rundir.episodes(0).write_bytes(kept)
+    write(rundir, 0, 1000, 1001, 1002)  # longer lines: the end seen last is inside one
+    assert brief(monitor.poll()) == [(0, 1001), (0, 1002)]
+    write(rundir, 0, 1003)
+    assert brief(monitor.poll()) == [(0, 1003)]

@@ -1,0 +1,159 @@
+"""Runs that are killed and resumed: byte-equal to runs that were not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from small import REPOSITORY, SMALL, merge
+
+from f110_fl.rundir import RunDir
+
+TIMEOUT = 240  # s
+CLOCKED = ("seconds", "collect")  # what an episode's record says of wall-clock time
+LENGTH = {"episodes": 6, "env": {"max_steps": 120}}  # 720 steps: the replay of 100 wraps
+
+
+def start(*flags: str, root: Path | None = None) -> subprocess.Popen[str]:
+    environment = os.environ | ({"FED_ROOT": str(root)} if root else {})
+    return subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "run.py"), "--max-parallel", "2", *flags],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    errors = process.communicate(timeout=TIMEOUT)[1]
+    assert process.returncode == 0, errors
+    return errors
+
+
+def write(directory: Path, **changes: Any) -> str:
+    path = directory / "small.yaml"
+    path.write_text(yaml.safe_dump(merge(merge(SMALL, LENGTH), changes)))
+    return str(path)
+
+
+def kill_after(process: subprocess.Popen[str], root: Path, episodes: int, delay: float) -> None:
+    """Kill a run without warning, ``delay`` seconds after it has logged so many episodes."""
+    deadline = time.monotonic() + TIMEOUT
+    while time.monotonic() < deadline and process.poll() is None:
+        logs = root.glob("clients/*/episodes.jsonl")
+        if sum(len(log.read_bytes().splitlines()) for log in logs) >= episodes:
+            break
+        time.sleep(0.01)
+    time.sleep(delay)  # some point in time; none is special
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def wait_until_idle(rundir: RunDir) -> None:
+    """Wait until the killed run's children, which end by themselves, are gone."""
+    deadline = time.monotonic() + TIMEOUT
+    while time.monotonic() < deadline:
+        if not any(mentions(process, rundir) for process in Path("/proc").glob("[0-9]*")):
+            return
+        time.sleep(0.1)
+    raise AssertionError("the killed run's children are still there")
+
+
+def mentions(process: Path, rundir: RunDir) -> bool:
+    try:
+        running = "Z" not in (process / "stat").read_text().rsplit(")", 1)[1].split()[0]
+        return running and str(rundir.root).encode() in (process / "environ").read_bytes()
+    except OSError:
+        return False
+
+
+def assert_same(left: RunDir, right: RunDir, rounds: int) -> None:
+    for server_round in range(1, rounds + 1):
+        for name in ("global", "client_00", "client_01"):
+            a, b = (r.round(server_round) / f"{name}.safetensors" for r in (left, right))
+            assert a.read_bytes() == b.read_bytes(), (server_round, name)
+    for client_id in (0, 1):
+        for name in ("state.safetensors", "car_0.replay", "best.safetensors"):
+            a, b = (r.client(client_id) / name for r in (left, right))
+            assert a.read_bytes() == b.read_bytes(), (client_id, name)
+        outcomes = [
+            [
+                {k: v for k, v in json.loads(line).items() if k not in CLOCKED}
+                for line in r.episodes(client_id).read_text().splitlines()
+            ]
+            for r in (left, right)
+        ]
+        assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_killed_and_resumed(tmp_path: Path, enabled: bool) -> None:
+    federated = {
+        "enabled": enabled,
+        "optimizer_strategy": "average",
+        "strategy": {"name": "fedavgm"},
+    }
+    scenario = write(tmp_path, federated=federated, checkpoint_every=1)
+    straight, killed = RunDir(tmp_path / "straight"), RunDir(tmp_path / "killed")
+    finish(start("--scenario", scenario, "--repeat", "2", root=straight.root))
+    chance = np.random.default_rng(int(os.environ.get("F110_KILL_SEED", "1")))
+    process = start("--scenario", scenario, "--repeat", "2", root=killed.root)
+    for _ in range(int(os.environ.get("F110_KILLS", "2"))):
+        kill_after(process, killed.root, int(chance.integers(2, 20)), chance.random())
+        if enabled:  # replicas wait for their predecessors to end
+            wait_until_idle(killed)
+        process = start("--resume", str(killed.root))
+    finish(process)
+    assert_same(straight, killed, rounds=6 if enabled else 0)
+    if enabled:
+        numbers = [json.loads(line)["round"] for line in killed.rounds.read_text().splitlines()]
+        assert numbers == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_run_can_be_extended(tmp_path: Path) -> None:
+    """Six episodes at once equal two and, later, four more."""
+    scenario = write(tmp_path, federated={"enabled": False}, checkpoint_every=4)
+    straight, extended = RunDir(tmp_path / "straight"), RunDir(tmp_path / "extended")
+    finish(start("--scenario", scenario, root=straight.root))
+    finish(start("--scenario", scenario, "--episodes", "2", root=extended.root))
+    finish(start("--resume", str(extended.root), "--episodes", "6"))
+    assert_same(straight, extended, rounds=0)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--resume", "nowhere"], "no run there"),
+        (["--resume", ".", "--scenario", "x.yaml"], "leave --scenario out"),
+        (["--resume", ".", "--map", "circle"], "cannot change in a resumed run"),
+        (["--resume", ".", "--episodes", "1"], "at least the run's 6"),
+        ([], "--scenario FILE is missing"),
+    ],
+)
+def test_what_a_resumed_run_refuses(tmp_path: Path, flags: list[str], message: str) -> None:
+    from f110_fl.loading.scenarios import dump_scenario, load_scenario
+
+    scenario = load_scenario(Path(write(tmp_path)))
+    (tmp_path / "config.json").write_text(dump_scenario(scenario))
+    before = sorted(tmp_path.iterdir())
+    result = subprocess.run(
+        [sys.executable, str(REPOSITORY / "run.py"), *flags],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT,
+    )
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert sorted(tmp_path.iterdir()) == before

@@ -1,0 +1,203 @@
+"""A federation that is there before and after its runs: SuperLink and clients on loopback, TLS."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from small import REPOSITORY
+from test_deployment import TIMEOUT, processes_of, rounds, wait_for, write
+
+from f110_fl.engines.credentials import make_credentials
+from f110_fl.engines.flower_programs import CONNECTION, connected, free_port, program
+from f110_fl.engines.superlink import SuperLink, UnreachableError, settle_superlink
+from f110_fl.errors import UserError
+from f110_fl.rundir import RunDir
+from run import main
+
+LOOPBACK = "127.0.0.1"
+
+
+class Federation:
+    """A SuperLink with a database, and two clients that know it by its address."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.keys = make_credentials(directory / "keys", (LOOPBACK,), 2)
+        self.link = SuperLink(f"{LOOPBACK}:{free_port()}", self.keys.ca)
+        self.environment = connected(directory / "home", self.link)
+        self.superlink = self.start_superlink()
+        for client_id in range(2):
+            register = ["supernode", "register", str(self.keys.client_public_key(client_id))]
+            subprocess.run(
+                [program("flwr"), *register, CONNECTION],
+                env=self.environment,
+                check=True,
+                capture_output=True,
+            )
+        self.clients = [self.start_client(client_id) for client_id in range(2)]
+
+    def start_superlink(self) -> subprocess.Popen[bytes]:
+        command = [program("flower-superlink"), "--enable-supernode-auth", "--host", LOOPBACK]
+        command += ["--port", str(self.link.port), "--database", str(self.directory / "db")]
+        command += ["--ssl-ca-certfile", str(self.keys.ca), "--ssl-keyfile", str(self.keys.key)]
+        command += ["--ssl-certfile", str(self.keys.certificate)]
+        process = self._start(command, "superlink")
+        wait_for(self.answers, "the SuperLink answers")
+        return process
+
+    def answers(self) -> bool:
+        try:
+            self.link.probe()
+        except UnreachableError:
+            return False
+        return True
+
+    def start_client(
+        self, client_id: int, name: str = "", *, key: Path | None = None, ca: Path | None = None
+    ) -> subprocess.Popen[bytes]:
+        name = name or f"client_{client_id}"
+        command = [sys.executable, "-m", "clients.process", "--client-id", str(client_id)]
+        command += ["--total-clients", "2", "--fed-root", str(self.directory / f"state_{name}")]
+        command += ["--superlink", self.link.address]
+        command += ["--root-certificates", str(ca or self.keys.ca)]
+        command += ["--key", str(key or self.keys.client_key(client_id))]
+        return self._start(command, name)
+
+    def log(self, name: str) -> str:
+        return (self.directory / f"{name}.log").read_text()
+
+    def _start(self, command: list[str], name: str) -> subprocess.Popen[bytes]:
+        with (self.directory / f"{name}.log").open("ab") as log:
+            return subprocess.Popen(
+                command,
+                cwd=REPOSITORY,
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def submit(
+        self, *flags: str, ca: Path | None = None, **variables: str
+    ) -> subprocess.Popen[str]:
+        command = [sys.executable, str(REPOSITORY / "run.py"), "--superlink", self.link.address]
+        return subprocess.Popen(
+            [*command, "--root-certificates", str(ca or self.keys.ca), *flags],
+            env=os.environ | variables,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def end(self) -> None:
+        for process in (*self.clients, self.superlink):
+            process.terminate()
+        for process in (*self.clients, self.superlink):
+            process.wait(TIMEOUT)
+
+
+@pytest.fixture(scope="module")
+def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    federation = Federation(tmp_path_factory.mktemp("federation"))
+    yield federation
+    federation.end()
+    wait_for(lambda: not processes_of(federation.directory), "all its processes end")
+
+
+def test_a_killed_client_has_its_place_back_at_once(federation: Federation) -> None:
+    """Its successor need not wait for the SuperLink to miss it, which takes up to a minute."""
+    federation.clients[1].kill()
+    federation.clients[1].wait()
+    first = federation.log("client_1").count("SuperNode ID")
+    federation.clients[1] = federation.start_client(1)
+    wait_for(lambda: federation.log("client_1").count("SuperNode ID") > first, "it is back")
+    assert "could not be activated" not in federation.log("client_1")
+
+
+def test_one_process_a_client(federation: Federation) -> None:
+    federation.start_client(0, "client_0").wait(TIMEOUT)
+    assert "another process is this client" in federation.log("client_0")
+
+
+def test_strangers_are_refused(federation: Federation, tmp_path: Path) -> None:
+    """An unregistered key and a certificate of another authority: neither gets in."""
+    strangers = make_credentials(tmp_path / "strangers", (LOOPBACK,), 2)
+    unknown = federation.start_client(1, "unknown", key=strangers.client_key(1))
+    wait_for(
+        lambda: "Failed to initialize the connection" in federation.log("unknown"), "its refusal"
+    )
+    unknown.terminate()
+    assert unknown.wait(TIMEOUT) == 0
+    assert "SuperNode ID" not in federation.log("unknown")
+    distrustful = federation.start_client(1, "distrustful", ca=strangers.ca)
+    assert distrustful.wait(TIMEOUT) == 2
+    assert "its certificate is refused" in federation.log("distrustful")
+    run = federation.submit("--scenario", str(write(tmp_path)), ca=strangers.ca)
+    errors = run.communicate(timeout=TIMEOUT)[1]
+    assert run.returncode == 2
+    assert "its certificate is refused" in errors
+    assert len(errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--superlink", "10.0.0.1:9092", "--insecure"], "plain text is allowed on loopback only"),
+        (["--superlink", "127.0.0.1:1", "--insecure"], "no connection: "),
+        (["--superlink", "127.0.0.1:9092"], "--root-certificates FILE is needed"),
+        (["--superlink", "nowhere"], "allowed: HOST:PORT"),
+        (["--superlink", "127.0.0.1:1", "--insecure", "--max-parallel", "1"], "--max-parallel"),
+        (["--insecure"], "needs --superlink"),
+    ],
+)
+def test_what_run_refuses(
+    flags: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--scenario", str(write(tmp_path)), *flags]) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert len(errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "[::1]", "localhost"])
+def test_plain_text_is_for_loopback(host: str) -> None:
+    link = settle_superlink(f"{host}:9092", None, insecure=True)
+    assert (link.host, link.port) == (host.strip("[]"), 9092)
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "192.168.0.1", "[2001:db8::1]", "localhost.example"])
+def test_plain_text_is_for_nothing_else(host: str) -> None:
+    with pytest.raises(UserError, match="loopback only"):
+        settle_superlink(f"{host}:9092", None, insecure=True)
+
+
+def test_a_run_survives_the_superlink(federation: Federation, tmp_path: Path) -> None:
+    """Kill the SuperLink in the middle of a run; start it again; go on; the bytes are the same."""
+    scenario = write(tmp_path, episodes=3)
+    roots = [RunDir(tmp_path / name) for name in ("broken", "whole")]
+    run = federation.submit("--scenario", str(scenario), FED_ROOT=str(roots[0].root))
+    assert run.stderr is not None
+    assert any(line.startswith("round 1/3") for line in run.stderr)
+    federation.superlink.send_signal(signal.SIGKILL)
+    federation.superlink.wait()
+    errors = run.communicate(timeout=TIMEOUT)[1]
+    assert run.returncode == 1, errors
+    assert "after round 1" in errors.splitlines()[-1]
+    federation.superlink = federation.start_superlink()
+    run = federation.submit("--resume", str(roots[0].root))
+    errors = run.communicate(timeout=TIMEOUT)[1]
+    assert run.returncode == 0, errors
+    # The clients are those that were there before.
+    assert all(client.poll() is None for client in federation.clients)
+    run = federation.submit("--scenario", str(scenario), FED_ROOT=str(roots[1].root))
+    errors = run.communicate(timeout=TIMEOUT)[1]
+    assert run.returncode == 0, errors
+    for root in roots:
+        assert [line["clients"] for line in rounds(root)] == [[0, 1]] * 3
+    broken, whole = (root.global_tensors(3).read_bytes() for root in roots)
+    assert broken == whole

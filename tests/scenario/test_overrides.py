@@ -1,0 +1,355 @@
+import argparse
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small import REPOSITORY
+
+from f110_fl.errors import UserError
+from f110_fl.loading.flags import (
+    FLAGS,
+    VARIABLES,
+    add_arguments,
+    client_id,
+    command_line_overrides,
+    environment_overrides,
+)
+from f110_fl.loading.scenarios import dump_scenario, load_scenario, parse_resolved
+
+ROOT = REPOSITORY
+BASE = "name: a\nlearners: {car_0: {algorithm: td3}, car_1: {algorithm: td3}}\n"  # two lines
+
+NO_TRACK = (
+    "no such track or file; allowed: line2, circle, oval, random, "
+    "or a map's YAML or a centre line's CSV file"
+)
+
+
+def arguments(*flags):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return parser.parse_args(flags)
+
+
+def resolve(tmp_path, text="", environ=None, flags=()):
+    file = tmp_path / "s.yaml"
+    file.write_text(BASE + text)
+    overrides = environment_overrides(environ or {}) + command_line_overrides(arguments(*flags))
+    return load_scenario(file, overrides)
+
+
+def complaint(act, *args, **kwargs):
+    with pytest.raises(UserError) as caught:
+        act(*args, **kwargs)
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+def at(scenario, path):
+    for key in path:
+        scenario = getattr(scenario, key)
+    return scenario
+
+
+GOOD = {
+    **{f"COLLECT_{n}": ("4", 4) for n in ("WORKERS", "PREFETCH", "SEED_STRIDE")},
+    **{f"--collect-{n}": ("4", 4) for n in ("workers", "prefetch", "seed-stride")},
+    "FED_TOTAL_CLIENTS": ("5", 5),
+    "FED_ROOT": ("runs/x y", "runs/x y"),
+    "FED_ROUND_INTERVAL": (" 7 ", 7),
+    "FED_CHECKPOINT_AFTER_SYNC": ("Off", False),
+    "FED_OPTIMIZER_STRATEGY": ("reset", "reset"),
+    "FED_ENABLED": ("no", False),
+    "FED_AGENTS": ("car_1, car_0", ("car_1", "car_0")),
+    "FED_AVG_MODE": ("env_steps", "env_steps"),
+    "FED_TIMEOUT": ("1.5e3", 1500.0),
+    "FED_WEIGHTS": ("2:3,0:1,1:2", (1.0, 2.0, 3.0)),
+    "RUN_SEED": ("9223372036854775807", 2**63 - 1),
+    "WANDB_RUN_GROUP": ("mine {x}", "mine {{x}}"),
+    "WANDB_NAME": ("run {", "run {{"),
+    "--repeat": ("4", 4),
+    "--episodes": ("12", 12),
+    "--eval-episodes": ("0", 0),
+    "--wandb-prefix": ("", ""),
+    "--wandb-group-template": ("{scenario}", "{scenario}"),
+    "--wandb-name-template": ("{role}-{seed}", "{role}-{seed}"),
+}
+
+
+def test_the_tables_hold_every_setting_once():
+    assert sorted(setting.source for setting in (*VARIABLES, *FLAGS)) == sorted(GOOD)
+
+
+@pytest.mark.parametrize("setting", [*VARIABLES, *FLAGS], ids=lambda setting: setting.source)
+def test_each_setting_reaches_its_key(tmp_path, setting):
+    text, value = GOOD[setting.source]
+    if setting in VARIABLES:
+        scenario = resolve(tmp_path, environ={setting.source: text})
+    else:
+        scenario = resolve(tmp_path, flags=[setting.source, text])
+    assert at(scenario, setting.path) == value
+    assert type(at(scenario, setting.path)) is type(value)
+
+
+def test_literal_wandb_names_survive_formatting(tmp_path):
+    wandb = resolve(tmp_path, environ={"WANDB_NAME": "{role} }{"}).wandb
+    assert wandb.name_template.format(role="x") == "{role} }{"
+
+
+def test_precedence(tmp_path):
+    text, environ = "federated: {clients: 4}\n", {"FED_TOTAL_CLIENTS": "5"}
+    assert resolve(tmp_path).federated.clients == 3
+    assert resolve(tmp_path, text).federated.clients == 4
+    assert resolve(tmp_path, text, environ).federated.clients == 5
+    assert resolve(tmp_path, text, environ, ["--repeat", "6"]).federated.clients == 6
+
+
+BAD = [
+    ({"FED_OPTIMIZER_STRATEGY": "avrage"},
+     "'avrage': allowed: local, average, reset, average_second_moment (did you mean 'average'?)"),
+    ({"FED_OPTIMIZER_STRATEGY": "foo"}, "'foo': allowed: local, average, reset"),
+    ({"FED_AVG_MODE": "Equal"},
+     "'Equal': allowed: equal, env_steps, weights (did you mean 'equal'?)"),
+    ({"FED_TIMEOUT": "-1"}, "'-1': allowed: a number above 0 [s]"),
+    ({"FED_TIMEOUT": "nan"}, "'nan': 'nan' is not a number; allowed: a number above 0 [s]"),
+    ({"FED_TIMEOUT": "1e999"}, "'1e999': allowed: a number above 0 [s]"),
+    ({"FED_TIMEOUT": ""}, "'': is empty; allowed: a number above 0 [s]"),
+    ({"FED_ROOT": " "}, "' ': is empty; allowed: text not empty [path]"),
+    ({"FED_TOTAL_CLIENTS": "0"},
+     "'0': an empty federation; allowed: a whole number from 1 to 10000 [clients]"),
+    ({"FED_TOTAL_CLIENTS": "3.0"},
+     "'3.0': not a whole number; allowed: a whole number from 1 to 10000 [clients]"),
+    ({"FED_TOTAL_CLIENTS": "٣"}, "'٣': not a whole number; "),
+    ({"FED_TOTAL_CLIENTS": "1_0"}, "'1_0': not a whole number; "),
+    ({"FED_ROUND_INTERVAL": "0"}, "'0': allowed: a whole number from 1 [episodes]"),
+    ({"FED_ENABLED": "2"},
+     "'2': neither 1, true, yes, on nor 0, false, no, off; allowed: true or false"),
+    ({"FED_CHECKPOINT_AFTER_SYNC": "never"}, "'never': neither 1, true, "),
+    ({"FED_AGENTS": "car_0,"},
+     "'car_0,': an empty name between commas; allowed: learners' names between commas"),
+    ({"RUN_SEED": "-1"}, "'-1': allowed: a whole number from 0 and below 2^63"),
+    ({"RUN_SEED": str(2**63)},
+     "'9223372036854775808': allowed: a whole number from 0 and below 2^63"),
+    ({"RUN_SEED": "1" * 5000}, "'1111"),
+    ({"RUN_SEED": "1\n2"}, "'1\\n2': not a whole number; "),
+    ({"FED_WEIGHTS": "1,x"},
+     "'1,x': 'x' is not a number; allowed: numbers above 0, as id:weight,... or "),
+    ({"FED_WEIGHTS": "1,0"}, "'1,0': allowed: numbers above 0, as id:weight,... or "),
+    ({"FED_WEIGHTS": "0:1,2:1"},
+     "'0:1,2:1': client ids are [0, 2], not 0 to clients - 1, each once; "),
+    ({"FED_WEIGHTS": "0:1,0:1"}, "'0:1,0:1': client 0 comes twice; "),
+    ({"FED_WEIGHTS": "0:1,2"}, "'0:1,2': '2' is not id:weight; "),
+    ({"FED_WEIGHTS": "0:1:2"}, "'0:1:2': '1:2' is not a number; "),
+    ({"WANDB_MODE": "ofline"},
+     "'ofline': allowed: online, offline, disabled, shared (did you mean 'offline'?)"),
+    ({"FED_OPTIMISER_STRATEGY": "local"},
+     "'local': unknown variable (did you mean 'FED_OPTIMIZER_STRATEGY'?)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("environ", "message"), BAD)
+def test_a_variable_that_cannot_be_used_is_named(environ, message):
+    (name,) = environ
+    assert complaint(environment_overrides, environ).startswith(f"{name}={message}")
+
+
+def test_a_shadowed_variable_must_still_be_usable(tmp_path):
+    message = complaint(resolve, tmp_path, "", {"FED_TOTAL_CLIENTS": "x"}, ["--repeat", "2"])
+    assert message.startswith("FED_TOTAL_CLIENTS='x': not a whole number")
+
+
+def test_empty_wandb_variables_are_unset_and_strangers_are_left_alone():
+    environ = {"WANDB_NAME": "", "WANDB_RUN_GROUP": "", "WANDB_MODE": "", "FED_EX": "1", "HOME": ""}
+    assert environment_overrides(environ) == []
+    assert environment_overrides({"WANDB_MODE": "offline", "FED_CLIENT_ID": "0"}) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--episodes=0"], "--episodes='0': allowed: a whole number from 1 [episodes]"),
+        (["--episodes", "-5"], "--episodes='-5': allowed: a whole number from 1 [episodes]"),
+        (["--eval-episodes", "x"], "--eval-episodes='x': not a whole number; allowed: "),
+        (["--repeat", "0"], "--repeat='0': an empty federation; allowed: a whole number from 1 "),
+        (["--repeat", ""], "--repeat='': is empty; allowed: a whole number from 1 to 10000"),
+        (["--wandb-name-template", ""], "--wandb-name-template='': is empty; allowed: text"),
+        (["--seed-base", "3"], "--seed-base='3': does nothing without --auto-seed; allowed: "),
+        (["--seed-step", "3"], "--seed-step='3': does nothing without --auto-seed; allowed: "),
+        (["--auto-seed", "--seed-base", "x"], "--seed-base='x': not a whole number; allowed: "),
+        (["--auto-seed", "--seed-base=-1"], "--seed-base='-1': allowed: a whole number from 0"),
+        (["--auto-seed", "--seed-step", "0"], "--seed-step='0': allowed: a whole number from 1"),
+        (["--map", "circel"], f"--map='circel': {NO_TRACK} (did you mean 'circle'?)"),
+        (["--map", "map"], f"--map='map': {NO_TRACK}"),
+        (["--map", "/"], f"--map='/': {NO_TRACK}"),
+        (["--map", ""], f"--map='': {NO_TRACK}"),
+        (["--map", "x" * 300], "--map='xxx"),
+    ],
+)  # fmt: skip
+def test_a_flag_that_cannot_be_used_is_named(flags, message):
+    assert complaint(command_line_overrides, arguments(*flags)).startswith(message)
+
+
+def test_map_names_a_track_or_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "oval.yaml").write_text("")
+    (tmp_path / "line2").write_text("")
+    text = "env: {track: {kind: circle, radius: 3}}\n"
+    folder = tmp_path / "there"
+    assert resolve(folder, text).env.track.radius == 3
+    assert resolve(folder, text, flags=["--map", "circle"]).env.track.radius == 10
+    assert resolve(folder, text, flags=["--map", "line2"]).env.track.kind == "line2"
+    for name, kind in (("oval.yaml", "map"), ("./line2", "map"), ("lane.csv", "centerline")):
+        (tmp_path / name).touch()
+        track = resolve(folder, text, flags=["--map", name]).env.track
+        assert (track.kind, track.file) == (kind, str((tmp_path / name).resolve()))
+
+
+def test_auto_seed_counts_from_the_base_for_every_client(tmp_path):
+    def seeds(*flags, text="", environ=None):
+        return resolve(tmp_path, text, environ, ["--auto-seed", *flags]).seeds
+
+    assert seeds() == (0, 1, 2)
+    assert seeds(text="seed: 7\n") == (7, 8, 9)
+    assert seeds(text="seed: 7\n", environ={"RUN_SEED": "5"}) == (5, 6, 7)
+    assert seeds("--seed-base", "10", "--repeat", "2", text="seed: 7\n") == (10, 11)
+    assert seeds("--seed-step", "10", environ={"FED_TOTAL_CLIENTS": "2"}) == (0, 10)
+    assert seeds("--repeat", "2", text="seeds: [1, 2, 3]\n") == (0, 1)
+
+
+def test_auto_seed_beyond_the_largest_seed(tmp_path):
+    flags = ["--auto-seed", "--seed-base", str(2**63 - 2)]
+    assert complaint(resolve, tmp_path, flags=flags) == (
+        f"--auto-seed --seed-base={2**63 - 2}: seeds[2]: found {2**63} (whole number); "
+        "allowed: a whole number from 0 and below 2^63"
+    )
+
+
+def test_auto_seed_leaves_the_complaint_to_what_is_wrong(tmp_path):
+    for text, words in (
+        ("seed: x\n", "s.yaml:3: seed: found 'x'"),
+        ("federated: 3\n", "s.yaml:3: federated: found 3"),
+        ("federated: {clients: 1000000000000}\n", "s.yaml:3: federated.clients: found 1000000"),
+    ):
+        assert words in complaint(resolve, tmp_path, text, flags=["--auto-seed"])
+
+
+def test_run_seed_replaces_seeds(tmp_path):
+    scenario = resolve(tmp_path, "seeds: [1, 2, 3]\n", {"RUN_SEED": "9"})
+    assert (scenario.seed, scenario.seeds) == (9, ())
+
+
+def test_weights_and_averaging_mode(tmp_path):
+    weighted = "federated: {weighting: weights, weights: [1, 2, 3]}\n"
+    federated = resolve(tmp_path, "", {"FED_WEIGHTS": "3,2,1"}).federated
+    assert (federated.weighting, federated.weights) == ("weights", (3, 2, 1))
+    both = {"FED_WEIGHTS": "3,2,1", "FED_AVG_MODE": "weights"}
+    assert resolve(tmp_path, "", both).federated == federated
+    equal = resolve(tmp_path, weighted, {"FED_AVG_MODE": "equal"}).federated
+    assert (equal.weighting, equal.weights) == ("equal", ())
+    kept = resolve(tmp_path, weighted, {"FED_AVG_MODE": "weights"}).federated
+    assert kept.weights == (1, 2, 3)
+    assert complaint(environment_overrides, {**both, "FED_AVG_MODE": "equal"}).startswith(
+        "FED_WEIGHTS='3,2,1' contradicts FED_AVG_MODE='equal'; allowed"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "flags", "blamed"),
+    [
+        ("federated: {weighting: weights, weights: [1, 2, 3]}\n",
+         {"FED_TOTAL_CLIENTS": "2"}, [], "FED_TOTAL_CLIENTS='2': "),
+        ("federated: {weighting: weights, weights: [1, 2, 3]}\n",
+         {"FED_TOTAL_CLIENTS": "2", "FED_TIMEOUT": "3"}, ["--repeat", "4"], "--repeat='4': "),
+        ("", {"FED_WEIGHTS": "1,2", "FED_TIMEOUT": "3"}, [], "FED_WEIGHTS='1,2': "),
+        ("", {"FED_WEIGHTS": "1,2,3"}, ["--repeat", "2"], "FED_WEIGHTS='1,2,3', --repeat='2': "),
+        ("", {"FED_AVG_MODE": "weights"}, [], "FED_AVG_MODE='weights': "),
+        ("", {"FED_AGENTS": "car_2"}, ["--episodes", "3"], "FED_AGENTS='car_2': "),
+        ("seeds: [1, 2, 3]\n", {}, ["--repeat", "2", "--episodes", "3"], "--repeat='2': "),
+        ("federated: {weighting: weights}\n", {"FED_TIMEOUT": "3"}, [], ""),
+    ],
+)  # fmt: skip
+def test_a_rule_between_keys_names_who_broke_it(tmp_path, text, environ, flags, blamed):
+    message = complaint(resolve, tmp_path, text, environ, flags)
+    assert message.startswith(f"{blamed}{tmp_path / 's.yaml'}:")
+
+
+def test_client_id():
+    assert client_id({}, 3) is None
+    assert [client_id({"FED_CLIENT_ID": str(k)}, 3) for k in range(3)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("text", ["5", "3", "-1", "", "x", "1.0", "1" * 5000, "0\n1"])
+def test_a_client_id_outside_the_federation(text):
+    message = complaint(client_id, {"FED_CLIENT_ID": text}, 3)
+    assert message == (
+        f"FED_CLIENT_ID={text!r}: allowed: a whole number from 0 to 2, as there are 3 clients"
+    )
+
+
+@pytest.mark.parametrize("name", ["COLLECT_WORKERS", "COLLECT_PREFETCH", "COLLECT_SEED_STRIDE"])
+def test_the_collector_by_variable_and_by_flag(tmp_path, name):
+    key, flag = name.lower().removeprefix("collect_"), "--" + name.lower().replace("_", "-")
+    by_variable = resolve(tmp_path, "", {name: "4"}, [])
+    assert by_variable.collect.model_dump()[key] == 4
+    assert resolve(tmp_path, "", {name: "4"}, [flag, "6"]).collect.model_dump()[key] == 6
+    for text in ("0", "", "x", "1.5"):
+        assert f"{name}={text!r}: " in complaint(resolve, tmp_path, "", {name: text}, [])
+        assert f"{flag}={text!r}: " in complaint(resolve, tmp_path, "", {}, [flag, text])
+
+
+@given(st.lists(st.floats(1e-300, 1e300), min_size=1, max_size=6), st.randoms())
+def test_weights_read_back_in_any_order(weights, random):
+    def read(text):
+        return {o.path[-1]: o.value for o in environment_overrides({"FED_WEIGHTS": text})}
+
+    entries = [f"{k}:{weight!r}" for k, weight in enumerate(weights)]
+    random.shuffle(entries)
+    expected = {"weights": tuple(weights), "weighting": "weights"}
+    assert read(",".join(entries)) == read(", ".join(map(repr, weights))) == expected
+
+
+@given(st.sampled_from([s.source for s in VARIABLES]), st.text(max_size=12))
+def test_any_text_is_used_or_named(name, text):
+    try:
+        overrides = environment_overrides({name: text})
+        message = f"{name}="
+    except UserError as error:
+        overrides, message = [], str(error)
+    assert message.startswith(f"{name}=")
+    assert len(message.splitlines()) == 1
+    assert all(override.source == name for override in overrides)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([s.source for s in VARIABLES]),
+        st.one_of(
+            st.sampled_from([text for text, _ in GOOD.values()]), st.text(max_size=5), st.just("2")
+        ),
+    )
+)
+def test_any_environment_loads_or_is_one_line(tmp_path_factory, environ):
+    folder = tmp_path_factory.getbasetemp()
+    message = ""
+    try:
+        scenario = resolve(folder, "", environ)
+        assert parse_resolved(dump_scenario(scenario)) == scenario
+    except UserError as error:
+        message = str(error)
+    assert len(message.splitlines()) <= 1
+    assert not message or any(f"{name}=" in message for name in environ)
+
+
+def test_help_shows_every_flag_and_imports_nothing_heavy():
+    code = (
+        "import argparse, sys; from f110_fl.loading.overrides import add_arguments;"
+        "p = argparse.ArgumentParser(); add_arguments(p); print(p.format_help());"
+        "assert not {'torch', 'numba', 'numpy', 'flwr'} & set(sys.modules)"
+    )
+    run = [sys.executable, "-c", code]
+    found = subprocess.run(run, capture_output=True, text=True, check=True, cwd=ROOT)
+    for setting in FLAGS:
+        assert setting.source in found.stdout

@@ -1,0 +1,36 @@
+"""What tests run in child processes, which import this module and little else."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from f110_fl.engines.replicas import run_replica
+from f110_fl.rundir import RunDir
+from f110_fl.tensors import write_tensors
+from f110_fl.training.progress import FORMAT, Progress
+
+
+def pretend(words: Sequence[str]) -> None:
+    """Stand in for run.py: leave behind replicas that are done; with seed 2, unrepaired, fail."""
+    rundir = RunDir(Path(words[1]))
+    scenario = json.loads(rundir.config.read_text())
+    if scenario["seed"] == 2 and not (rundir.root.parent / "repaired").exists():
+        sys.stderr.write("run.py: replica_00 failed: disk on fire\nrun.py: the run failed; see x\n")
+        sys.exit(1)
+    progress = json.dumps(asdict(Progress(episodes=scenario["episodes"])))
+    for client_id in range(scenario["federated"]["clients"]):
+        rundir.client(client_id).mkdir(parents=True)
+        state = rundir.client(client_id) / "state.safetensors"
+        write_tensors(state, {}, {"format": FORMAT, "progress": progress})
+    (rundir.root / "words").write_text(json.dumps(words))
+
+
+def limited(root: Path, limit: int) -> None:
+    """Run a replica that cannot write files beyond a size, in bytes."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    run_replica(root, 0)

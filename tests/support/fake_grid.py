@@ -1,0 +1,57 @@
+"""Stand-ins for Flower's connection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+from f110_fl.federation.messages import CLIENT_ID, CONFIG, NUM_CLIENTS
+
+
+def sent(message: Message) -> Message:
+    """Give a message the id that Flower gives it on sending, so that it can be replied to."""
+    message.metadata.__dict__["_message_id"] = f"message-{message.metadata.dst_node_id}"
+    return message
+
+
+class FakeGrid(Grid):
+    """Nodes that answer the query for their client id at once, and nothing else.
+
+    Args:
+        clients: Client id of each node id.
+        total: Number of clients that they say there are; one more than the highest id.
+    """
+
+    def __init__(self, clients: dict[int, int], total: int | None = None) -> None:
+        self.clients = clients
+        self.total = total or max(clients.values()) + 1
+        self.queries = 0
+
+    def get_node_ids(self) -> list[int]:
+        return list(self.clients)
+
+    def send_and_receive(
+        self,
+        messages: Iterable[Message],
+        *,
+        timeout: float | None = None,  # noqa: ARG002
+    ) -> list[Message]:
+        replies = []
+        for message in messages:
+            self.queries += 1
+            node = message.metadata.dst_node_id
+            answer = {CLIENT_ID: self.clients[node], NUM_CLIENTS: self.total}
+            content = RecordDict({CONFIG: ConfigRecord(answer)})
+            reply = Message(content, reply_to=sent(message))
+            reply.metadata.__dict__["_src_node_id"] = node
+            replies.append(reply)
+        return replies
+
+    @property
+    def run(self) -> Any:
+        raise NotImplementedError
+
+    set_run = create_message = push_messages = pull_messages = None  # type: ignore[assignment]

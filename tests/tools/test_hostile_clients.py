@@ -1,0 +1,22 @@
+"""One of five clients sends random weights: what that does to a mean, and to a median."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from small import REPOSITORY
+
+
+def test_a_median_withstands_what_ruins_a_mean() -> None:
+    command = [sys.executable, str(REPOSITORY / "tools" / "hostile_clients.py"), "--json"]
+    command += ["--rounds", "5", "--strategies", "fedavg", "fedmedian"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert result.returncode == 0, result.stderr
+    rows = {row["federation"]: row for row in json.loads(result.stdout)}
+    assert list(rows) == ["honest", "fedavg", "fedmedian"]
+    assert rows["honest"]["return"] > 3  # untrained cars crash at once: below -1
+    assert rows["honest"]["crashes"] < 0.1
+    assert rows["fedavg"]["kept"] < 0.5
+    assert rows["fedmedian"]["kept"] >= 0.9

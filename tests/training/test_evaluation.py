@@ -1,0 +1,209 @@
+"""Evaluation: rates with intervals, scores, trajectories, and ``--mode eval`` as users run it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from small import REPOSITORY, SMALL, merge
+
+from f110_fl.config.scenario import Scenario
+from f110_fl.errors import UserError
+from f110_fl.tensors import read_tensors
+from f110_fl.training.checkpoint import load_models
+from f110_fl.training.collector import Finished
+from f110_fl.training.evaluation import Evaluator
+from f110_fl.training.metrics import report, score, wilson_interval
+from f110_fl.training.records import EpisodeRecord
+from f110_fl.training.trainer import Trainer
+from f110_fl.training.trajectories import Recorder
+from sim.layout import V, X
+
+
+def episode(number: int, outcome: str, value: float, laps: list[float]) -> Finished:
+    return Finished(number, 0, 10, {"a": value}, {"a": outcome}, {"a": laps}, 1.0)
+
+
+def test_wilson_by_the_textbook() -> None:
+    # The interval's ends solve |p - rate| = z sqrt(p (1 - p) / n).
+    for successes, trials in ((0, 10), (3, 10), (95, 100), (200, 200)):
+        for end in wilson_interval(successes, trials):
+            distance = abs(end - successes / trials)
+            expected = 1.959964 * (end * (1 - end) / trials) ** 0.5
+            assert distance == pytest.approx(expected, abs=1e-7)
+
+
+@given(st.integers(1, 500), st.data())
+def test_the_interval_holds_the_rate(trials: int, data: st.DataObject) -> None:
+    successes = data.draw(st.integers(0, trials))
+    low, high = wilson_interval(successes, trials)
+    assert 0 <= low <= successes / trials + 1e-12
+    assert successes / trials - 1e-12 <= high <= 1
+
+
+def test_better_is_greater() -> None:
+    good = [episode(0, "success", 1.0, [9.0]), episode(1, "success", 3.0, [11.0])]
+    half = [episode(0, "success", 9.0, [8.0]), episode(1, "crash", 9.0, [])]
+    assert score(good, ["a"], "success_rate") == (1.0, 2.0)
+    assert score(half, ["a"], "success_rate") == (0.5, 9.0)
+    assert score(half, ["a"], "return") == (9.0,)
+    assert score(good, ["a"], "lap_time") == (0.0, -10.0, 2.0)
+    assert score(good, ["a"], "lap_time") > score(half, ["a"], "lap_time")
+    slower = [episode(0, "success", 99.0, [12.0])]
+    assert score(good, ["a"], "lap_time") > score(slower, ["a"], "lap_time")
+
+
+def test_a_report_by_hand() -> None:
+    found = report(
+        [
+            episode(0, "success", 1.0, [9.0, 10.0]),
+            episode(1, "time_limit", 3.0, []),
+            episode(2, "success", 2.0, [11.0]),
+        ],
+        ["a"],
+    )["a"]
+    outcomes: Any = found["outcomes"]
+    assert {name: rate["count"] for name, rate in outcomes.items()} == {
+        "success": 2, "finished": 0, "crash": 0, "time_limit": 1
+    }  # fmt: skip
+    assert outcomes["success"]["rate"] == pytest.approx(2 / 3)
+    assert found["return"] == {"mean": pytest.approx(2.0), "sd": pytest.approx((2 / 3) ** 0.5)}
+    assert found["lap_time"]["mean"] == 10.0  # type: ignore[index]
+    assert found["laps"] == 3
+
+
+class _Straight:
+    """Full speed ahead."""
+
+    def reset(self, envs: np.ndarray) -> None:
+        pass
+
+    def act(self, _: np.ndarray, envs: np.ndarray) -> np.ndarray:
+        return np.tile(np.float32([0.0, 1.0]), (len(envs), 1))
+
+
+def test_trajectories_are_the_simulators(tmp_path: Path) -> None:
+    scenario = Scenario.model_validate(SMALL)
+    evaluator, recorder = Evaluator(scenario, 3), Recorder()
+    found = evaluator.run({"car_0": lambda _: _Straight()}, recorder)
+    recorder.save(tmp_path / "t.npz", evaluator.race)
+    with np.load(tmp_path / "t.npz", allow_pickle=False) as data:
+        first, states, period = data["first"], data["states"], float(data["period"])
+        assert data["cars"].tolist() == ["car_0", "car_1"]
+        assert data["columns"][V] == "v"
+    assert period == 0.01
+    for number, one in enumerate(found):
+        own = states[first[number] : first[number + 1]]
+        assert len(own) == one.steps + 1
+        assert np.all(own[0, :, V] == 0)  # at rest
+        middle = (own[1:, 0, V] + own[:-1, 0, V]) / 2  # trapezoids: it drives along x
+        np.testing.assert_allclose(np.diff(own[:, 0, X]), middle * period, atol=1e-5)
+
+
+def test_evaluations_compare() -> None:
+    """The same policy, evaluated twice, does the same."""
+    scenario = Scenario.model_validate(SMALL)
+    evaluator = Evaluator(scenario, 4)
+    runs = [evaluator.run({"car_0": lambda _: _Straight()}) for _ in range(2)]
+    assert [e.returns for e in runs[0]] == [e.returns for e in runs[1]]
+    assert [e.steps for e in runs[0]] == [e.steps for e in runs[1]]
+
+
+def test_the_best_models_are_kept(tmp_path: Path) -> None:
+    """They are those of the evaluation with the highest score, not the last ones."""
+    scenario = Scenario.model_validate(
+        merge(SMALL, {"episodes": 6, "evaluation": {"every": 2, "episodes": 2, "best": "return"}})
+    )
+    trainer = Trainer(scenario, 0, tmp_path)
+    kept: dict[float, bytes] = {}
+    for _ in range(3):
+        records: list[EpisodeRecord] = trainer.train(2)
+        value = np.mean([r.returns["car_0"] for r in records if r.kind == "evaluate"])
+        kept.setdefault(float(value), (tmp_path / "best.safetensors").read_bytes())
+    assert (tmp_path / "best.safetensors").read_bytes() == kept[max(kept)]
+    assert trainer.progress.best == (max(kept),)
+    trainer.save()
+    assert Trainer(scenario, 0, tmp_path).progress.best == (max(kept),)
+
+
+def run(tmp_path: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(REPOSITORY / "run.py"), *flags],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+def test_eval_mode_reports_what_a_checkpoint_does(tmp_path: Path) -> None:
+    changes = {"federated": {"root": str(tmp_path / "run")}}
+    scenario = Scenario.model_validate(merge(SMALL, changes))
+    trainer = Trainer(scenario, 0, tmp_path / "client")
+    trainer.train(1)
+    trainer.save()
+    file = tmp_path / "s.yaml"
+    file.write_text(yaml.safe_dump(merge(SMALL, changes)))
+    best = str(tmp_path / "client" / "best.safetensors")
+    flags = "--scenario", str(file), "--mode", "eval", "--eval-episodes", "5"
+    process = run(tmp_path, *flags, "--checkpoint", best)
+    assert process.returncode == 0, process.stderr
+    document = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert set(document["cars"]) == {"car_0", "car_1"}
+    learner = trainer.learners["car_0"]
+    found = Evaluator(scenario, 5).run({"car_0": learner.policy})
+    expected = float(np.mean([one.returns["car_0"] for one in found]))
+    assert document["cars"]["car_0"]["return"]["mean"] == pytest.approx(expected)
+    assert "car_0" in process.stderr
+
+
+def test_eval_mode_without_learners(tmp_path: Path) -> None:
+    scenario = {
+        "name": "follow",
+        "env": {
+            "track": {"kind": "oval"},
+            "max_steps": 600,
+            "physics_steps_per_action": 5,
+            "spawn": {"kind": "random"},
+            "cars": [{"name": "car_0", "driver": {"kind": "pure_pursuit"}}],
+        },
+        "evaluation": {"episodes": 2},
+        "federated": {"root": str(tmp_path / "run")},
+    }
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(scenario))
+    refused = run(tmp_path, "--scenario", "s.yaml")
+    assert refused.returncode == 2
+    assert refused.stderr == "run.py: s.yaml: nothing learns; allowed: --mode eval\n"
+    process = run(tmp_path, "--scenario", "s.yaml", "--mode", "eval")
+    assert process.returncode == 0, process.stderr
+    document = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert document["cars"]["car_0"]["laps"] == 2
+    assert document["cars"]["car_0"]["outcomes"]["crash"]["count"] == 0
+
+
+def test_a_checkpoint_that_does_not_fit(tmp_path: Path) -> None:
+    scenario = Scenario.model_validate(SMALL)
+    trainer = Trainer(scenario, 0, tmp_path / "a")
+    trainer.save()
+    path = tmp_path / "a" / "state.safetensors"
+    tensors = read_tensors(path)
+    learner = trainer.learners["car_0"]
+    load_models(learner, "car_0", tensors, path)
+    actors = {k: v for k, v in tensors.items() if k.startswith("car_0/model/actor/")}
+    load_models(learner, "car_0", actors, path)  # what a federation that shares actors has
+    with pytest.raises(UserError, match=r"no model of 'car_1'; found: car_0"):
+        load_models(learner, "car_1", tensors, path)
+    critics = {k: v for k, v in tensors.items() if k.startswith("car_0/model/critic/")}
+    with pytest.raises(UserError, match=r"lacks 'model/actor/biases.0'.*it has networks critic"):
+        load_models(learner, "car_0", critics, path)
+    wide = Trainer(
+        Scenario.model_validate(merge(SMALL, {"learners": {"car_0": {"hidden": [8, 8]}}})),
+        0, tmp_path / "b",
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"has shape \(16,\), expected \(8,\)"):
+        load_models(wide.learners["car_0"], "car_0", tensors, path)

@@ -1,0 +1,220 @@
+"""Evaluation of the global model, on the server and on clients that differ."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
+from small import REPOSITORY, SMALL, merge
+
+from clients import client_app
+from f110_fl.config.scenario import Scenario
+from f110_fl.federation import messages
+from f110_fl.loading.scenarios import dump_scenario, parse_resolved
+from f110_fl.rundir import RunDir
+from f110_fl.tensors import read_metadata, read_tensors
+from f110_fl.training.agents import initial_tensors
+from f110_fl.training.evaluation import ModelEvaluator
+from f110_fl.training.metrics import evaluation_names, metrics
+from f110_fl.training.trainer import Trainer
+from server.validation import evaluation_fault
+
+VARIED: dict[str, Any] = {
+    "env": {
+        "spawn_sets": [],
+        "spawn": {"kind": "random"},
+        "track": {"kind": "oval"},
+        "cars": [
+            {"name": "car_0", "task": {"kind": "solo_lap", "shaping": [{"term": "progress"}]}},
+            {"name": "car_1", "driver": {"kind": "follow_the_gap"}},
+        ],
+    },
+    "evaluation": {"episodes": 3},
+    "federated": {
+        "evaluate_on": "both",
+        "vary": {"env.track": [{"kind": "circle"}, {"kind": "random"}]},
+    },
+}
+
+
+def run(*arguments: str, **variables: str) -> None:
+    result = subprocess.run(
+        [sys.executable, str(REPOSITORY / "run.py"), *arguments],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.fixture(scope="module")
+def federation(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    directory = tmp_path_factory.mktemp("evaluated")
+    path = directory / "small.yaml"
+    path.write_text(yaml.safe_dump(merge(SMALL, VARIED)))
+    run("--scenario", str(path), FED_ROOT=str(directory / "run"))
+    return RunDir(directory / "run")
+
+
+def evaluations(rundir: RunDir) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in rundir.evaluations.read_text().splitlines()]
+
+
+def scenario_of(rundir: RunDir) -> Scenario:
+    return parse_resolved(rundir.config.read_text())
+
+
+def test_who_evaluated_what(federation: RunDir) -> None:
+    found = [(line["round"], line["on"]) for line in evaluations(federation)]
+    assert found == [(0, "server"), (1, "clients"), (1, "server"), (2, "clients"), (2, "server")]
+
+
+def test_the_server_evaluates_the_global_model(federation: RunDir) -> None:
+    scenario = scenario_of(federation)
+    evaluator = ModelEvaluator(scenario)
+    for line in evaluations(federation):
+        if line["on"] == "server":
+            number = line["round"]
+            path = federation.global_tensors(number)
+            evaluator.load(read_tensors(path) if number else initial_tensors(scenario))
+            assert line["metrics"] == metrics(evaluator.run(), ["car_0"])
+            assert line["cars"]["car_0"]["episodes"] == 3
+
+
+def test_clients_evaluate_it_where_they_drive(federation: RunDir) -> None:
+    scenario = scenario_of(federation)
+    last = [line for line in evaluations(federation) if line["on"] == "clients"][-1]
+    assert not last["dropped"]
+    for client in (0, 1):
+        evaluator = ModelEvaluator(scenario.for_client(client))
+        evaluator.load(read_tensors(federation.global_tensors(2)))
+        assert last["by_client"][f"{client:02d}"] == metrics(evaluator.run(), ["car_0"])
+    returns = [own["evaluate/car_0/return"] for own in last["by_client"].values()]
+    assert returns[0] != returns[1]
+    assert last["metrics"]["evaluate/car_0/return"] == pytest.approx(sum(returns) / 2)
+
+
+def test_the_best_global_model_is_kept(federation: RunDir, tmp_path: Path) -> None:
+    metadata = read_metadata(federation.best)
+    lines = [line for line in evaluations(federation) if line["on"] == "server"]
+    score = [
+        (x["metrics"]["evaluate/car_0/success-rate"], x["metrics"]["evaluate/car_0/return"])
+        for x in lines
+    ]
+    assert json.loads(metadata["score"]) == pytest.approx(max(score))
+    assert score[int(metadata["round"])] == max(score)
+    flags = ["--mode", "eval", "--checkpoint", str(federation.best)]
+    run("--scenario", str(federation.root.parent / "small.yaml"), *flags, FED_ROOT=str(tmp_path))
+    report = json.loads((tmp_path / "evaluation.json").read_text())
+    assert report["cars"]["car_0"]["return"]["mean"] == pytest.approx(max(score)[1])
+
+
+def test_an_evaluation_that_a_crash_cut_off_is_made_again(federation: RunDir) -> None:
+    before = federation.evaluations.read_text()
+    cut = before[: before.rstrip("\n").rfind("\n") + 20]  # the last line, all but its beginning
+    federation.evaluations.write_text(cut)
+    run("--resume", str(federation.root))
+    assert federation.evaluations.read_text() == before
+
+
+@pytest.fixture
+def cold() -> Iterator[None]:
+    client_app._warm.clear()
+    yield
+    client_app._warm.clear()
+
+
+def order(scenario: Scenario, root: Path, arrays: ArrayRecord, kind: str, number: int) -> Message:
+    config = ConfigRecord(
+        {
+            messages.ROUND: number,
+            messages.EPISODES: 1,
+            messages.SCENARIO: dump_scenario(scenario),
+            messages.ROOT: str(root),
+        }
+    )
+    content = RecordDict({messages.ARRAYS: arrays, messages.CONFIG: config})
+    message = Message(content, dst_node_id=9, message_type=kind)
+    message.metadata.__dict__["_message_id"] = "m"
+    node = {"partition-id": 0, "num-partitions": 2}
+    context = Context(run_id=1, node_id=9, node_config=node, state=RecordDict(), run_config={})
+    return client_app.app(message, context)
+
+
+@pytest.mark.usefixtures("flower_task", "cold")
+def test_evaluating_changes_nothing_that_a_client_keeps(tmp_path: Path) -> None:
+    scenario = Scenario.model_validate(
+        merge(SMALL, {"env": {"max_steps": 60}, "federated": {"evaluate_on": "clients"}})
+    )
+    initial = {k: v for k, v in initial_tensors(scenario).items() if "/model/" in k}
+    arrays = messages.to_arrays(initial)
+    other = messages.to_arrays({name: torch.zeros_like(t) for name, t in initial.items()})
+    for root, evaluated in ((tmp_path / "a", False), (tmp_path / "b", True)):
+        client_app._warm.clear()
+        for number in (1, 2):
+            order(scenario, root, arrays, MessageType.TRAIN, number)
+            if evaluated:
+                reply = order(scenario, root, other, MessageType.EVALUATE, number)
+                assert evaluation_fault(reply.content, ["car_0"]) is None
+    for name in ("state.safetensors", "car_0.replay"):
+        left, right = (tmp_path / run / "clients" / "00" / name for run in "ab")
+        assert left.read_bytes() == right.read_bytes()
+
+
+def test_what_is_not_shared_is_filled_in_by_the_client(tmp_path: Path) -> None:
+    scenario = Scenario.model_validate(merge(SMALL, {"federated": {"share": "all_but_head"}}))
+    trainer = Trainer(scenario, 0, tmp_path)
+    alone = metrics(trainer.evaluate_shared({}), ["car_0"])
+    evaluator = ModelEvaluator(scenario)
+    evaluator.load({f"car_0/{k}": v for k, v in trainer.learners["car_0"].tensors().items()})
+    assert alone == metrics(evaluator.run(), ["car_0"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"evaluate/car_0/return": float("nan")}, "'evaluate/car_0/return' is nan"),
+        ({"evaluate/car_0/success-rate": 1.5}, "'evaluate/car_0/success-rate' is 1.5"),
+        ({"evaluate/car_0/return": [1.0]}, r"'evaluate/car_0/return' is \[1.0\]"),
+        ({"more": 1.0}, "'more' is missing or was not asked for"),
+    ],
+)
+def test_unusable_answers_are_told_apart(changes: dict[str, Any], reason: str) -> None:
+    from flwr.app import MetricRecord
+
+    values: dict[str, Any] = dict.fromkeys(evaluation_names(["car_0"]), 0.5)
+    good = RecordDict({messages.METRICS: MetricRecord(values)})
+    assert evaluation_fault(good, ["car_0"]) is None
+    bad = RecordDict({messages.METRICS: MetricRecord(values | changes)})
+    with pytest.raises(AssertionError, match=reason):
+        assert evaluation_fault(bad, ["car_0"]) is None, evaluation_fault(bad, ["car_0"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"evaluation": {"episodes": 0}}, "evaluate_on needs evaluation.episodes above 0"),
+        ({"federated": {"share": "all_but_head"}}, "the server has no heads"),
+        (
+            {"learners": {"car_0": {"normalise_observations": True}}},
+            "the server has no normalisers; allowed: clients, or share: all",
+        ),
+    ],
+)
+def test_a_model_that_the_server_does_not_have_whole_is_refused(
+    changes: dict[str, Any], message: str
+) -> None:
+    base = merge(SMALL, {"federated": {"evaluate_on": "server"}})
+    with pytest.raises(ValueError, match=message):
+        Scenario.model_validate(merge(base, changes))
