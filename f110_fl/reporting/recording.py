@@ -1,0 +1,291 @@
+"""What a replay shows of episodes, and the watcher that keeps it while they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from f110_fl.reporting.outlines import Points, outlines
+from f110_fl.training.collector import Watcher
+from sim.config import CarConfig, EnvConfig
+from sim.layout import FRONT, LEFT, REAR, RIGHT, YAW, X, Y
+from sim.race import Race
+from sim.tracks.track import Track
+
+MAX_BEAMS: Final = 108  # of a scan, kept; more are thinned evenly
+PARTS: Final = {"front": FRONT, "rear": REAR, "left": LEFT, "right": RIGHT}
+
+Terms = Callable[[Race, int], Mapping[str, Mapping[str, float]]]
+
+
+@dataclass(frozen=True)
+class CarShape:
+    """What does not change about a car."""
+
+    name: str
+    role: str  # "agent", or the kind of its driver
+    length: float  # m
+    width: float  # m
+    target: int | None  # index of the car that its task or its driver is about
+
+
+@dataclass(frozen=True)
+class Lidar:
+    """Every car's range finder, as far as its scans are kept."""
+
+    angles: NDArray[np.float64]  # (B,) rad, from straight ahead to the left
+    mount_x: float  # m ahead of the centre of gravity
+    max_range: float  # m
+
+
+@dataclass(frozen=True)
+class TrackShape:
+    """What does not change about a track."""
+
+    name: str
+    walls: tuple[Points, ...]  # closed outlines of the free space, (N, 2) m each
+    centerline: Points  # (N, 2) m; (0, 2) without one
+    closed: bool  # whether the centre line is a loop
+    finish_line: Points  # (2, 2) m left end, right end; (0, 2) without one
+
+
+@dataclass(frozen=True)
+class End:
+    """How an episode ended for a car, and what it touched."""
+
+    frame: int  # the first that shows it
+    outcome: str  # of `sim`'s outcomes, in lower case
+    wall: bool  # it touched a wall
+    touched: int | None  # index of the car it touched
+    drove: bool  # into that car; else that car drove into it
+    parts: tuple[str, ...]  # sides of the car that touched something: names of `PARTS`
+    at: tuple[float, float]  # m, the middle of those sides; of the car without any
+
+
+@dataclass(frozen=True)
+class EpisodeReplay:
+    """One episode of T steps: T + 1 frames of C cars, of which frame 0 is the start."""
+
+    number: int  # its place among the seeds
+    track: int  # index among the recording's tracks
+    states: NDArray[np.float64]  # (T + 1, C, 7) columns of `sim.layout`
+    scans: NDArray[np.float32]  # (T + 1, C, B) m
+    rewards: NDArray[np.float64]  # (T + 1, A) by agent; 0 at the start
+    terms: Mapping[str, NDArray[np.float64]]  # (T + 1, A) each; of what the rewards are the sum
+    ends: tuple[End, ...]  # one a car
+    returns: Mapping[str, float]  # by agent
+    lap_times: tuple[tuple[float, ...], ...]  # s, by car
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Episodes of the same cars, for example an evaluation of one policy."""
+
+    name: str  # of the policy or the run, shown where several are compared
+    scenario: str
+    seed: int  # of the scenario: episodes of the same seed and number begin alike
+    period: float  # s between two frames
+    cars: tuple[CarShape, ...]
+    agents: tuple[int, ...]  # indices of the agents among the cars
+    lidar: Lidar
+    tracks: tuple[TrackShape, ...]
+    episodes: tuple[EpisodeReplay, ...]
+
+
+@dataclass
+class _Frames:
+    """An episode that runs."""
+
+    track: int
+    states: list[NDArray[np.float64]] = field(default_factory=list)
+    scans: list[NDArray[np.float32]] = field(default_factory=list)
+    rewards: list[NDArray[np.float64]] = field(default_factory=list)
+    terms: list[Mapping[str, Mapping[str, float]]] = field(default_factory=list)
+    over: list[NDArray[np.bool_]] = field(default_factory=list)  # (C,) each
+
+    def keep(self, race: Race, env: int, stride: int, terms: Terms | None) -> None:
+        """Add a frame of what an environment shows now."""
+        arrays, episodes = race.world.arrays, race.episodes
+        over = arrays.crashed[env] | arrays.finished[env]
+        over[list(race.agent_cars)] |= episodes.outcome[env] != 0
+        self.states.append(arrays.state[env].copy())
+        self.scans.append(arrays.scan[env, :, ::stride].copy())
+        self.rewards.append(episodes.rewards[env].copy())
+        self.terms.append(terms(race, env) if terms else {})
+        self.over.append(over)
+
+
+class ReplayRecorder:
+    """Keeps what a replay shows of every episode; a `Watcher` of the collector.
+
+    Args:
+        max_beams: Beams of a scan that are kept at most; every second, third ... is if there are
+            more.
+        terms: Gives, after each step, what each of an agent's reward terms paid in it, by the
+            names of the agent and the term; None: rewards are shown as a whole.
+    """
+
+    def __init__(self, max_beams: int = MAX_BEAMS, terms: Terms | None = None) -> None:
+        self._max_beams, self._terms = max_beams, terms
+        self._race: Race | None = None
+        self._stride = 1
+        self._tracks: dict[int, TrackShape] = {}  # by the race's index, in the order of use
+        self._open: dict[int, _Frames] = {}
+        self._done: list[EpisodeReplay] = []
+
+    def begin(self, race: Race, env: int) -> None:
+        """Keep an episode's first frame."""
+        self._race = race
+        self._stride = -(-race.config.lidar.beams // self._max_beams)
+        track = int(race.episode_track[env])
+        if track not in self._tracks:
+            self._tracks[track] = track_shape(race.tracks[track])
+        frames = self._open[env] = _Frames(list(self._tracks).index(track))
+        frames.keep(race, env, self._stride, None)
+
+    def step(self, race: Race, envs: list[int]) -> None:
+        """Keep a frame of each environment."""
+        for env in envs:
+            self._open[env].keep(race, env, self._stride, self._terms)
+
+    def end(self, env: int, number: int) -> None:
+        """Close an episode, whose environment still shows its end."""
+        race, frames = self._begun(), self._open.pop(env)
+        over = np.array(frames.over)
+        names = [car.name for car in race.config.cars]
+        self._done.append(
+            EpisodeReplay(
+                number=number,
+                track=frames.track,
+                states=np.array(frames.states),
+                scans=np.array(frames.scans),
+                rewards=np.array(frames.rewards),
+                terms=_by_term(frames.terms, race.agents),
+                ends=tuple(_end(race, env, car, over) for car in range(len(names))),
+                returns={
+                    name: float(race.episodes.returns[env, a]) for a, name in enumerate(race.agents)
+                },
+                lap_times=tuple(tuple(race.lap_times(env, car)) for car in range(len(names))),
+            )
+        )
+
+    def recording(self, name: str, scenario: str, seed: int) -> Recording:
+        """Return what was kept, the episodes in the order of their numbers.
+
+        Args:
+            name: Of the policy or the run.
+            scenario: Its name.
+            seed: The scenario's.
+
+        Raises:
+            ValueError: If no episode has begun.
+        """
+        race = self._begun()
+        config = race.config
+        return Recording(
+            name=name,
+            scenario=scenario,
+            seed=seed,
+            period=config.physics_step * config.physics_steps_per_action,
+            cars=tuple(_car(config, car) for car in config.cars),
+            agents=tuple(race.agent_cars),
+            lidar=_lidar(config, self._stride),
+            tracks=tuple(self._tracks.values()),
+            episodes=tuple(sorted(self._done, key=lambda episode: episode.number)),
+        )
+
+    def _begun(self) -> Race:
+        if self._race is None:
+            raise ValueError("no episode has begun: there is nothing to replay")
+        return self._race
+
+
+class Watchers:
+    """Several watchers of the same episodes, as one."""
+
+    def __init__(self, *watchers: Watcher) -> None:
+        self._watchers = watchers
+
+    def begin(self, race: Race, env: int) -> None:
+        """Tell all."""
+        for watcher in self._watchers:
+            watcher.begin(race, env)
+
+    def step(self, race: Race, envs: list[int]) -> None:
+        """Tell all."""
+        for watcher in self._watchers:
+            watcher.step(race, envs)
+
+    def end(self, env: int, number: int) -> None:
+        """Tell all."""
+        for watcher in self._watchers:
+            watcher.end(env, number)
+
+
+def track_shape(track: Track) -> TrackShape:
+    """What a replay shows of a track."""
+    return TrackShape(
+        name=track.name,
+        walls=outlines(track),
+        centerline=np.array(track.centerline),
+        closed=track.closed,
+        finish_line=np.array(track.finish_line or np.empty((0, 2)), np.float64),
+    )
+
+
+def _car(config: EnvConfig, car: CarConfig) -> CarShape:
+    names = [other.name for other in config.cars]
+    # Not every task has a target, nor every driver.
+    targets = (getattr(part, "target", None) for part in (car.task, car.driver))
+    target = next((name for name in targets if name is not None), None)
+    return CarShape(
+        name=car.name,
+        role="agent" if car.driver is None else car.driver.kind,
+        length=car.vehicle.length,
+        width=car.vehicle.width,
+        target=None if target is None else names.index(target),
+    )
+
+
+def _lidar(config: EnvConfig, stride: int) -> Lidar:
+    """The beams that are kept: evenly from -fov/2 to +fov/2, a single one ahead."""
+    lidar = config.lidar
+    half = lidar.field_of_view / 2 if lidar.beams > 1 else 0.0
+    angles = np.linspace(-half, half, lidar.beams)[::stride]
+    return Lidar(angles=angles, mount_x=lidar.mount_x, max_range=lidar.max_range)
+
+
+def _by_term(
+    frames: list[Mapping[str, Mapping[str, float]]], agents: tuple[str, ...]
+) -> dict[str, NDArray[np.float64]]:
+    """Sort terms by their names: (T + 1, A) each, 0 where an agent has no such term."""
+    names = dict.fromkeys(name for frame in frames for own in frame.values() for name in own)
+    return {
+        name: np.array([[frame.get(a, {}).get(name, 0.0) for a in agents] for frame in frames])
+        for name in names
+    }
+
+
+def _end(race: Race, env: int, car: int, over: NDArray[np.bool_]) -> End:
+    """How an episode ended for a car, from an environment that still shows it."""
+    arrays, shape = race.world.arrays, race.config.cars[car]
+    bits, touched = int(arrays.contact_parts[env, car]), int(arrays.car_contact[env, car])
+    ahead = bool(bits & FRONT) - bool(bits & REAR)
+    left = bool(bits & LEFT) - bool(bits & RIGHT)
+    x, y, yaw = arrays.state[env, car, [X, Y, YAW]]
+    forward, aside = ahead * shape.vehicle.length / 2, left * shape.vehicle.width / 2
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    ended = over[:, car]
+    return End(
+        frame=int(np.argmax(ended)) if ended.any() else len(ended) - 1,
+        outcome=race.outcomes(env)[shape.name].name.lower(),
+        wall=bool(arrays.wall_contact[env, car]),
+        touched=touched if touched >= 0 else None,
+        drove=bool(touched >= 0 and arrays.drove_into[env, car] == touched),
+        parts=tuple(name for name, bit in PARTS.items() if bits & bit),
+        at=(float(x + cos * forward - sin * aside), float(y + sin * forward + cos * aside)),
+    )

@@ -1,0 +1,257 @@
+// Charts over the time of the episode, which a finger or a mouse on them moves.
+
+const PLOT = { left: 44, right: 10, top: 6, bottom: 6, foot: 20 }; // px around the curves
+
+/** Round numbers, about three, between two. */
+function ticks(low, high) {
+  const rough = (high - low) / 3;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const unit = power * [1, 2, 5, 10].find((step) => step * power >= rough);
+  const found = [];
+  for (let k = Math.ceil(low / unit - 1e-9); k * unit <= high + unit * 1e-9; k++) found.push(k * unit);
+  return found;
+}
+
+/** The smallest and the largest of curves, a little apart. */
+function extent(curves) {
+  let [low, high] = [Infinity, -Infinity];
+  for (const { values } of curves) {
+    for (const value of values) {
+      if (value < low) low = value;
+      if (value > high) high = value;
+    }
+  }
+  if (low > 0 && low < 0.4 * high) low = 0;
+  const room = 0.06 * (high - low) || 0.5;
+  return [low === 0 ? 0 : low - room, high + room];
+}
+
+/** One chart: a heading with the numbers of now, and a canvas. */
+class Plot {
+  /**
+   * @param {{title: string, unit: string, digits: number, curves: object[]}} content a curve is
+   *   {name, colour, dashed, values}, values by frame
+   * @param {boolean} foot whether the times are written below
+   * @param {(share: number) => void} seek called with the share of the episode pointed at
+   */
+  constructor(content, foot, seek) {
+    Object.assign(this, content, { foot });
+    this.element = make("figure", foot ? "plot foot" : "plot");
+    const caption = make("figcaption");
+    const title = make("span", "plot-title", this.title);
+    title.append(make("span", "unit", this.unit));
+    this.readings = make("span", "readings");
+    caption.append(title, this.readings);
+    this.canvas = make("canvas");
+    this.canvas.setAttribute("role", "img");
+    this.canvas.setAttribute("aria-label", `${this.title} over time`);
+    this.element.append(caption, this.canvas);
+    this.cells = this.curves
+      .filter((curve) => !curve.dashed)
+      .map((curve) => {
+        const cell = make("span", "reading");
+        const swatch = make("i", "swatch");
+        const number = make("b");
+        cell.title = curve.name;
+        cell.append(swatch, number);
+        if (curve.label) cell.append(make("span", "unit", curve.label));
+        this.readings.append(cell);
+        return { curve, swatch, number };
+      });
+    this.range = extent(this.curves);
+    this.still = document.createElement("canvas");
+    this.listen(seek);
+  }
+
+  listen(seek) {
+    const point = (event) => {
+      const box = this.canvas.getBoundingClientRect();
+      const across = box.width - PLOT.left - PLOT.right;
+      seek(Math.min(Math.max((event.clientX - box.left - PLOT.left) / across, 0), 1));
+    };
+    this.canvas.addEventListener("pointerdown", (event) => {
+      this.canvas.setPointerCapture(event.pointerId);
+      point(event);
+    });
+    this.canvas.addEventListener("pointermove", (event) => {
+      if (this.canvas.hasPointerCapture(event.pointerId)) point(event);
+    });
+  }
+
+  /** Where a value lies, px from above. */
+  top(value, height) {
+    const [low, high] = this.range;
+    const bottom = height - PLOT.bottom - (this.foot ? PLOT.foot : 0);
+    return bottom - ((value - low) / (high - low)) * (bottom - PLOT.top);
+  }
+
+  /** Draws what does not change with time. */
+  drawStill(theme, seconds, last, marks) {
+    const { width, height, ratio } = fitPixels(this.canvas);
+    Object.assign(this, { width, height, ratio, last });
+    this.still.width = this.canvas.width;
+    this.still.height = this.canvas.height;
+    if (!width || !height) return;
+    const context = this.still.getContext("2d");
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    this.drawGrid(context, theme, seconds);
+    const across = width - PLOT.left - PLOT.right;
+    for (const mark of marks) {
+      context.fillStyle = theme[mark.colour];
+      context.globalAlpha = 0.7;
+      context.fillRect(PLOT.left + (mark.frame / last) * across - 0.75, PLOT.top, 1.5, this.bottom - PLOT.top);
+    }
+    context.lineJoin = "round";
+    for (const curve of this.curves) {
+      context.strokeStyle = theme.car(curve.colour);
+      context.globalAlpha = curve.dashed ? 0.65 : 1;
+      context.lineWidth = curve.dashed ? 1.2 : 1.6;
+      context.setLineDash(curve.dashed ? [4, 3] : []);
+      context.beginPath();
+      curve.values.forEach((value, frame) => {
+        if (frame <= last) context.lineTo(PLOT.left + (frame / last) * across, this.top(value, height));
+      });
+      context.stroke();
+    }
+    for (const { swatch, curve } of this.cells) swatch.style.background = theme.car(curve.colour);
+  }
+
+  drawGrid(context, theme, seconds) {
+    const { width, height } = this;
+    this.bottom = this.top(this.range[0], height);
+    context.font = `11px ${theme.font}`;
+    context.fillStyle = theme.muted;
+    context.textBaseline = "middle";
+    context.textAlign = "right";
+    const marks = ticks(...this.range);
+    const digits = Math.max(0, -Math.floor(Math.log10(Math.abs(marks[1] - marks[0]) || 1) + 1e-9));
+    for (const value of marks) {
+      const y = Math.round(this.top(value, height)) + 0.5;
+      context.strokeStyle = theme.grid;
+      context.globalAlpha = Math.abs(value) < 1e-9 ? 1 : 0.6;
+      context.beginPath();
+      context.moveTo(PLOT.left, y);
+      context.lineTo(width - PLOT.right, y);
+      context.stroke();
+      context.globalAlpha = 1;
+      context.fillText(decimal(value, digits), PLOT.left - 7, y);
+    }
+    if (!this.foot) return;
+    context.textAlign = "center";
+    const across = width - PLOT.left - PLOT.right;
+    for (const time of ticks(0, seconds)) {
+      const text = `${Number(time.toFixed(3))} s`;
+      const x = Math.min(PLOT.left + (time / seconds) * across, width - 14);
+      context.fillText(text, x, this.bottom + PLOT.foot / 2 + 3);
+    }
+  }
+
+  /** Draws the chart at a time. */
+  draw(theme, at) {
+    const { canvas, width, height, ratio } = this;
+    const context = canvas.getContext("2d");
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    if (width && height) {
+      context.drawImage(this.still, 0, 0);
+      context.setTransform(ratio, 0, 0, ratio, 0, 0);
+      const x = PLOT.left + (at / this.last) * (width - PLOT.left - PLOT.right);
+      context.fillStyle = theme.text;
+      context.fillRect(x - 0.5, PLOT.top, 1, this.bottom - PLOT.top);
+    }
+    for (const { curve, number } of this.cells) {
+      const value = curve.values[Math.min(Math.floor(at), curve.values.length - 1)];
+      write(number, decimal(value, this.digits));
+      if (!width || !height) continue;
+      const x = PLOT.left + (Math.floor(at) / this.last) * (width - PLOT.left - PLOT.right);
+      context.fillStyle = theme.car(curve.colour);
+      context.beginPath();
+      context.arc(x, this.top(value, height), 3, 0, 2 * Math.PI);
+      context.fill();
+    }
+  }
+}
+
+/** What is shown of an episode, and of the ghost's. */
+function contents(episode, ghost) {
+  const { cars, agents } = episode.recording.raw;
+  const both = [episode, ...(ghost ? [ghost] : [])];
+  const curves = (indices, values) =>
+    both.flatMap((each) =>
+      indices.map((index) => ({
+        name: cars[index].name,
+        colour: index,
+        dashed: each === ghost,
+        values: values(each, index),
+      })),
+    );
+  const every = cars.map((_, index) => index);
+  const column = (name) => (each, car) => each.column(each[name], each.cars, car);
+  const paid = (values) => (each, car) =>
+    each.column(values(each), agents.length, agents.indexOf(car));
+  const found = [
+    { title: "Speed", unit: "m/s", digits: 2, curves: curves(every, column("speed")) },
+    { title: "Steering", unit: "rad", digits: 2, curves: curves(every, column("steer")) },
+  ];
+  if (agents.length) {
+    const rewards = curves(agents, paid((each) => each.reward));
+    found.push({ title: "Reward", unit: "per step", digits: 3, curves: rewards });
+    for (const term of episode.terms.keys()) {
+      const own = curves(agents, paid((each) => each.terms.get(term) ?? each.reward.map(() => 0)));
+      found.push({ title: term, unit: "reward term", digits: 3, curves: own });
+    }
+  }
+  const hunters = every.filter((car) => cars[car].target !== null);
+  if (hunters.length) {
+    const away = curves(hunters, (each, car) => each.distance(car, cars[car].target));
+    const seen = new Set(); // two cars after each other are equally far apart
+    const once = away.filter(({ colour, dashed }) => {
+      const pair = `${[colour, cars[colour].target].sort()} ${dashed}`;
+      return !seen.has(pair) && seen.add(pair);
+    });
+    found.push({ title: "Distance to target", unit: "m", digits: 2, curves: once });
+  }
+  return found;
+}
+
+/** All charts of an episode, below each other. */
+class Charts {
+  constructor(parent, theme, seek) {
+    Object.assign(this, { parent, theme, seek, plots: [], stale: true });
+    new ResizeObserver(() => this.refresh()).observe(parent);
+    theme.onChange(() => this.refresh());
+  }
+
+  /** Draws anew what does not change with time, at the next frame. */
+  refresh() {
+    this.stale = true;
+  }
+
+  /** Shows an episode and, dashed, a ghost's. */
+  show(episode, ghost) {
+    this.episode = episode;
+    const all = contents(episode, ghost);
+    this.plots = all.map(
+      (content, k) => new Plot(content, k === all.length - 1, (share) => this.seek(share * episode.last)),
+    );
+    this.parent.replaceChildren(...this.plots.map((plot) => plot.element));
+    this.refresh();
+  }
+
+  /** @returns {object[]} moments worth a line: the ends of cars' episodes */
+  get marks() {
+    return this.episode.ends
+      .filter(({ outcome }) => !["none", "other_done"].includes(outcome))
+      .map((end) => ({ frame: end.frame, colour: outcomeOf(end.outcome).colour }));
+  }
+
+  draw(at) {
+    const last = Math.max(this.episode.last, 1);
+    if (this.stale) {
+      const seconds = last * this.episode.period;
+      for (const plot of this.plots) plot.drawStill(this.theme, seconds, last, this.marks);
+      this.stale = false;
+    }
+    for (const plot of this.plots) plot.draw(this.theme, at);
+  }
+}
