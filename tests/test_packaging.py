@@ -25,6 +25,7 @@ MODULES = {
     for name in PACKAGES
     for path in (REPOSITORY / name).rglob("*.py")
 }
+WEB = {str(p.relative_to(REPOSITORY)) for p in (REPOSITORY / "f110_fl/reporting/web").iterdir()}
 
 
 def run(command: list[str], directory: Path, **variables: str) -> str:
@@ -81,7 +82,7 @@ def bundle(copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_packages_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     metadata = f"{DISTRIBUTION}-{PYPROJECT['project']['version']}.dist-info/"
     names = {name for name in wheel.namelist() if not name.startswith(metadata)}
-    assert names == MODULES
+    assert names == MODULES | WEB
     described = {n.removeprefix(metadata) for n in wheel.namelist() if n.startswith(metadata)}
     assert described == {"METADATA", "RECORD", "WHEEL", "top_level.txt", "licenses/LICENSE"}
 

@@ -13,20 +13,22 @@ Points = NDArray[np.float64]
 _Mask = NDArray[np.bool_]
 _Vertices = NDArray[np.int64]
 
-TOLERANCE: Final = 0.6  # cells that a simplified outline may be off: stairs become slopes
+SLACK: Final = 0.5  # cells that a point may move: the wall is somewhere in there
+TOLERANCE: Final = 0.1  # cells that a simplified outline may be off
+_PASSES: Final = 400  # of smoothing: a step each 20 cells becomes a slope
 
 
-def outlines(track: Track, tolerance: float = TOLERANCE) -> tuple[Points, ...]:
+def outlines(track: Track) -> tuple[Points, ...]:
     """Trace where a track's free space meets its walls.
 
     The points are those of marching squares (Lorensen and Cline, SIGGRAPH 1987, in the plane):
     the middles of the cells' edges between free space and wall. A track's walls never meet only
-    at a corner (see `Track.from_occupancy`), so no square is ambiguous. What is nearly straight
-    is then simplified (Douglas and Peucker, Cartographica 10, 1973).
+    at a corner (see `Track.from_occupancy`), so no square is ambiguous. The stairs of the cells
+    are then pulled straight, and what is nearly straight is simplified (Douglas and Peucker,
+    Cartographica 10, 1973).
 
     Args:
         track: The track.
-        tolerance: Largest distance, in cells, between an outline and its simplification.
 
     Returns:
         Closed outlines, (N, 2) m each, N at least 3, without repeating the first point; free
@@ -39,7 +41,7 @@ def outlines(track: Track, tolerance: float = TOLERANCE) -> tuple[Points, ...]:
     found = []
     for loop in _loops(*_edges(free), free.shape[1] + 1):
         middles = (loop + np.roll(loop, -1, axis=0)) / 2
-        points = simplify(middles, tolerance)
+        points = simplify(_taut(middles), TOLERANCE)
         if len(points) >= 3:
             found.append(points * track.resolution @ turn + (x, y))
     return tuple(found)
@@ -79,6 +81,15 @@ def _loops(first: _Vertices, last: _Vertices, stride: int) -> list[Points]:
         rows, columns = np.divmod(np.array(loop), stride)
         loops.append(np.column_stack([columns, rows]).astype(np.float64))
     return loops
+
+
+def _taut(points: Points) -> Points:
+    """Pull a closed polyline straight; no coordinate moves by more than `SLACK`."""
+    low, high = points - SLACK, points + SLACK
+    for _ in range(_PASSES):
+        middles = (np.roll(points, 1, axis=0) + np.roll(points, -1, axis=0)) / 2
+        points = np.clip((points + middles) / 2, low, high)
+    return points
 
 
 def simplify(points: Points, tolerance: float) -> Points:

@@ -79,6 +79,7 @@ class EpisodeReplay:
     ends: tuple[End, ...]  # one a car
     returns: Mapping[str, float]  # by agent
     lap_times: tuple[tuple[float, ...], ...]  # s, by car
+    lap_frames: tuple[tuple[int, ...], ...]  # the first frames after each lap, by car
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ class _Frames:
     rewards: list[NDArray[np.float64]] = field(default_factory=list)
     terms: list[Mapping[str, Mapping[str, float]]] = field(default_factory=list)
     over: list[NDArray[np.bool_]] = field(default_factory=list)  # (C,) each
+    laps: list[NDArray[np.int32]] = field(default_factory=list)  # (C,) each
 
     def keep(self, race: Race, env: int, stride: int, terms: Terms | None) -> None:
         """Add a frame of what an environment shows now."""
@@ -117,6 +119,7 @@ class _Frames:
         self.rewards.append(episodes.rewards[env].copy())
         self.terms.append(terms(race, env) if terms else {})
         self.over.append(over)
+        self.laps.append(arrays.laps[env].copy())
 
 
 class ReplayRecorder:
@@ -155,8 +158,8 @@ class ReplayRecorder:
     def end(self, env: int, number: int) -> None:
         """Close an episode, whose environment still shows its end."""
         race, frames = self._begun(), self._open.pop(env)
-        over = np.array(frames.over)
-        names = [car.name for car in race.config.cars]
+        over, lapped = np.array(frames.over), np.diff(np.array(frames.laps), axis=0) > 0
+        cars = range(len(race.config.cars))
         self._done.append(
             EpisodeReplay(
                 number=number,
@@ -165,11 +168,14 @@ class ReplayRecorder:
                 scans=np.array(frames.scans),
                 rewards=np.array(frames.rewards),
                 terms=_by_term(frames.terms, race.agents),
-                ends=tuple(_end(race, env, car, over) for car in range(len(names))),
+                ends=tuple(_end(race, env, car, over) for car in cars),
                 returns={
                     name: float(race.episodes.returns[env, a]) for a, name in enumerate(race.agents)
                 },
-                lap_times=tuple(tuple(race.lap_times(env, car)) for car in range(len(names))),
+                lap_times=tuple(tuple(race.lap_times(env, car)) for car in cars),
+                lap_frames=tuple(
+                    tuple((np.flatnonzero(lapped[:, car]) + 1).tolist()) for car in cars
+                ),
             )
         )
 

@@ -27,6 +27,7 @@ SCRIPTS: Final = (
     "theme.js",
     "view.js",
     "scene.js",
+    "overview.js",
     "charts.js",
     "player.js",
     "episodes.js",
@@ -60,12 +61,11 @@ class Channel:
         if self.kind == "f4":
             rows = values.astype(dtype)
         else:
-            counts = np.rint(values / self.unit).astype(np.int64)
+            counts = np.rint(values / self.unit)
             info = np.iinfo(dtype)
             if self.unit != _TURN:  # angles wrap around
                 counts = np.clip(counts, info.min, info.max)
-            steps = np.diff(counts, axis=0, prepend=0)
-            rows = steps.astype(dtype)
+            rows = np.diff(counts.astype(np.int64), axis=0, prepend=0).astype(dtype)
         octets = np.ascontiguousarray(rows).view(np.uint8).reshape(-1, dtype.itemsize)
         return np.ascontiguousarray(octets.T).tobytes()
 
@@ -176,6 +176,7 @@ def _episode(
         "ends": [asdict(end) for end in episode.ends],
         "returns": list(episode.returns.values()),
         "lapTimes": episode.lap_times,
+        "lapFrames": episode.lap_frames,
         "data": _pack(
             [channel.encode(values[name]) for name, channel in channels.items()]
             + [reward.encode(episode.terms.get(name, none)) for name in terms]
@@ -185,7 +186,7 @@ def _episode(
 
 def _pack(parts: Sequence[bytes]) -> str:
     """Compress (zlib, RFC 1950) and write as text."""
-    return base64.b64encode(zlib.compress(b"".join(parts), 9)).decode()
+    return base64.b64encode(zlib.compress(b"".join(parts))).decode()
 
 
 def _hash(text: str) -> str:

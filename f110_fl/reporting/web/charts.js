@@ -1,25 +1,29 @@
 // Charts over the time of the episode, which a finger or a mouse on them moves.
 
-const PLOT = { left: 44, right: 10, top: 6, bottom: 6, foot: 20 }; // px around the curves
+const PLOT = { left: 50, right: 14, top: 6, bottom: 6, foot: 20 }; // px around the curves
 
-/** Round numbers, about three, between two. */
+/** Round numbers, two to five, between two. */
 function ticks(low, high) {
-  const rough = (high - low) / 3;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const unit = power * [1, 2, 5, 10].find((step) => step * power >= rough);
+  const power = 10 ** Math.floor(Math.log10((high - low) / 5));
+  const count = (unit) => Math.floor(high / unit + 1e-9) - Math.ceil(low / unit - 1e-9) + 1;
+  const unit = power * [1, 2, 5, 10].find((step) => step === 10 || count(step * power) <= 5);
   const found = [];
   for (let k = Math.ceil(low / unit - 1e-9); k * unit <= high + unit * 1e-9; k++) found.push(k * unit);
   return found;
 }
 
-/** The smallest and the largest of curves, a little apart. */
-function extent(curves) {
-  let [low, high] = [Infinity, -Infinity];
-  for (const { values } of curves) {
-    for (const value of values) {
-      if (value < low) low = value;
-      if (value > high) high = value;
-    }
+/**
+ * The smallest and the largest of curves, a little apart.
+ * @param {object[]} curves
+ * @param {boolean} spikes whether single values far off may be cut, so that the rest is seen
+ */
+function extent(curves, spikes) {
+  const sorted = Float64Array.from(curves.flatMap(({ values }) => [...values])).sort();
+  let [low, high] = [sorted[0], sorted.at(-1)];
+  const cut = Math.ceil(sorted.length / 100);
+  const [usual, most] = [sorted[cut], sorted.at(-1 - cut)];
+  if (spikes && high - low > 4 * (most - usual) && most > usual) {
+    [low, high] = [usual - (most - usual) / 2, most + (most - usual) / 2];
   }
   if (low > 0 && low < 0.4 * high) low = 0;
   const room = 0.06 * (high - low) || 0.5;
@@ -39,7 +43,7 @@ class Plot {
     this.element = make("figure", foot ? "plot foot" : "plot");
     const caption = make("figcaption");
     const title = make("span", "plot-title", this.title);
-    title.append(make("span", "unit", this.unit));
+    title.append(this.toggle ? this.button() : make("span", "unit", this.unit));
     this.readings = make("span", "readings");
     caption.append(title, this.readings);
     this.canvas = make("canvas");
@@ -58,9 +62,18 @@ class Plot {
         this.readings.append(cell);
         return { curve, swatch, number };
       });
-    this.range = extent(this.curves);
+    this.range = extent(this.curves, this.spikes);
     this.still = document.createElement("canvas");
     this.listen(seek);
+  }
+
+  /** The unit, which changes what is shown. */
+  button() {
+    const button = make("button", "", this.unit);
+    button.type = "button";
+    button.title = "Each step's, or the sum so far (R)";
+    button.addEventListener("click", this.toggle);
+    return button;
   }
 
   listen(seek) {
@@ -102,6 +115,10 @@ class Plot {
       context.fillRect(PLOT.left + (mark.frame / last) * across - 0.75, PLOT.top, 1.5, this.bottom - PLOT.top);
     }
     context.lineJoin = "round";
+    context.save();
+    context.beginPath();
+    context.rect(PLOT.left - 2, PLOT.top - 2, across + 4, this.bottom - PLOT.top + 4);
+    context.clip();
     for (const curve of this.curves) {
       context.strokeStyle = theme.car(curve.colour);
       context.globalAlpha = curve.dashed ? 0.65 : 1;
@@ -113,6 +130,7 @@ class Plot {
       });
       context.stroke();
     }
+    context.restore();
     for (const { swatch, curve } of this.cells) swatch.style.background = theme.car(curve.colour);
   }
 
@@ -166,14 +184,27 @@ class Plot {
       const x = PLOT.left + (Math.floor(at) / this.last) * (width - PLOT.left - PLOT.right);
       context.fillStyle = theme.car(curve.colour);
       context.beginPath();
-      context.arc(x, this.top(value, height), 3, 0, 2 * Math.PI);
+      const y = Math.min(Math.max(this.top(value, height), PLOT.top), this.bottom);
+      context.arc(x, y, 3, 0, 2 * Math.PI);
       context.fill();
     }
   }
 }
 
-/** What is shown of an episode, and of the ghost's. */
-function contents(episode, ghost) {
+/** @returns {Float64Array} the sums up to each value */
+function sums(values) {
+  let sum = 0;
+  return values.map((value) => (sum += value));
+}
+
+/**
+ * What is shown of an episode, and of the ghost's.
+ * @param {Episode} episode
+ * @param {Episode | null} ghost
+ * @param {boolean} summed whether rewards are summed up
+ * @param {() => void} toggle changes that
+ */
+function contents(episode, ghost, summed, toggle) {
   const { cars, agents } = episode.recording.raw;
   const both = [episode, ...(ghost ? [ghost] : [])];
   const curves = (indices, values) =>
@@ -187,18 +218,21 @@ function contents(episode, ghost) {
     );
   const every = cars.map((_, index) => index);
   const column = (name) => (each, car) => each.column(each[name], each.cars, car);
-  const paid = (values) => (each, car) =>
-    each.column(values(each), agents.length, agents.indexOf(car));
+  const paid = (values) => (each, car) => {
+    const own = each.column(values(each), agents.length, agents.indexOf(car));
+    return summed ? sums(own) : own;
+  };
+  const how = { digits: summed ? 2 : 3, spikes: !summed, toggle, unit: summed ? "sum" : "per step" };
   const found = [
     { title: "Speed", unit: "m/s", digits: 2, curves: curves(every, column("speed")) },
     { title: "Steering", unit: "rad", digits: 2, curves: curves(every, column("steer")) },
   ];
   if (agents.length) {
     const rewards = curves(agents, paid((each) => each.reward));
-    found.push({ title: "Reward", unit: "per step", digits: 3, curves: rewards });
+    found.push({ title: "Reward", ...how, curves: rewards });
     for (const term of episode.terms.keys()) {
       const own = curves(agents, paid((each) => each.terms.get(term) ?? each.reward.map(() => 0)));
-      found.push({ title: term, unit: "reward term", digits: 3, curves: own });
+      found.push({ title: `Reward: ${term}`, ...how, curves: own });
     }
   }
   const hunters = every.filter((car) => cars[car].target !== null);
@@ -217,7 +251,7 @@ function contents(episode, ghost) {
 /** All charts of an episode, below each other. */
 class Charts {
   constructor(parent, theme, seek) {
-    Object.assign(this, { parent, theme, seek, plots: [], stale: true });
+    Object.assign(this, { parent, theme, seek, plots: [], stale: true, summed: false });
     new ResizeObserver(() => this.refresh()).observe(parent);
     theme.onChange(() => this.refresh());
   }
@@ -229,13 +263,21 @@ class Charts {
 
   /** Shows an episode and, dashed, a ghost's. */
   show(episode, ghost) {
-    this.episode = episode;
-    const all = contents(episode, ghost);
+    Object.assign(this, { episode, ghost });
+    const all = contents(episode, ghost, this.summed, () => this.sum());
     this.plots = all.map(
       (content, k) => new Plot(content, k === all.length - 1, (share) => this.seek(share * episode.last)),
     );
     this.parent.replaceChildren(...this.plots.map((plot) => plot.element));
     this.refresh();
+  }
+
+  /** Changes between each step's rewards and their sums. */
+  sum() {
+    this.summed = !this.summed;
+    const focused = this.parent.contains(document.activeElement);
+    this.show(this.episode, this.ghost);
+    if (focused) this.parent.querySelector("button").focus();
   }
 
   /** @returns {object[]} moments worth a line: the ends of cars' episodes */

@@ -62,9 +62,10 @@ class EpisodeList {
       head.dataset.sorted = on ? (this.down ? "down" : "up") : "";
       head.setAttribute("aria-pressed", on);
     });
-    this.box.classList.toggle("no-returns", all.every(({ reward }) => reward === null));
-    byId("columns").className = this.box.classList.contains("no-returns") ? "no-returns" : "";
-    this.box.replaceChildren(...kept.map((facts) => this.row(facts)));
+    const empty = ["reward", "lap"].filter((key) => all.every((facts) => facts[key] === null));
+    this.heads.forEach((head, k) => (head.hidden = empty.includes(COLUMNS[k].key)));
+    document.documentElement.dataset.columns = COLUMNS.length - empty.length;
+    this.box.replaceChildren(...kept.map((facts) => this.row(facts, empty)));
     this.mark();
   }
 
@@ -97,7 +98,8 @@ class EpisodeList {
     return make("i", `dot ${outcomeOf(outcome).colour}${hollow ? " hollow" : ""}`);
   }
 
-  row({ number, outcome, reward, lap, time }) {
+  /** @param {string[]} empty columns that are left out */
+  row({ number, outcome, reward, lap, time }, empty) {
     const row = make("div", "row");
     row.id = `episode-${number}`;
     row.setAttribute("role", "option");
@@ -111,13 +113,12 @@ class EpisodeList {
       badge.append(its);
     }
     badge.append(make("span", "", outcomeOf(outcome).word));
-    row.append(
-      make("span", "number", String(number)),
-      badge,
-      make("span", "reward", reward === null ? "\u2013" : decimal(reward, 2)),
-      make("span", "lap", lap === null ? "\u2013" : decimal(lap, 2)),
-      make("span", "time", decimal(time, 1)),
-    );
+    row.append(make("span", "number", String(number)), badge);
+    const numbers = { reward: [reward, 2], lap: [lap, 2], time: [time, 1] };
+    for (const [key, [value, digits]] of Object.entries(numbers)) {
+      if (empty.includes(key)) continue;
+      row.append(make("span", key, value === null ? "\u2013" : decimal(value, digits)));
+    }
     row.addEventListener("click", () => this.app.show(number));
     return row;
   }

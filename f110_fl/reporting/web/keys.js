@@ -65,6 +65,7 @@ function keyTable(app) {
       does: "Next ghost, or none",
       act: () => app.nextRival(),
     },
+    { keys: ["r"], shown: "R", does: "Rewards: per step, sum", act: () => app.charts.sum() },
     { keys: ["d"], shown: "D", does: "Light or dark", act: () => app.theme.toggle() },
     { keys: ["?"], shown: "?", does: "This help", act: () => byId("help").showModal() },
   ];

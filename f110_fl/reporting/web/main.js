@@ -12,6 +12,7 @@ class App {
     this.player = new Player(() => this.invalidate());
     const canvas = byId("track");
     this.scene = new Scene(canvas, this.view, this.theme);
+    this.overview = new Overview(byId("overview"), this.view, this.theme);
     this.charts = new Charts(byId("plots"), this.theme, (at) => this.player.seek(Math.round(at)));
     this.list = new EpisodeList(this);
     this.panels = [new Header(this), new Cars(this), new Tools(this), new Transport(this)];
@@ -101,7 +102,7 @@ class App {
     this.player.load(episode);
     this.player.seek(at);
     this.charts.show(episode, ghost);
-    if (moved) this.fit();
+    if (moved) this.frame();
     this.set({});
     this.list.mark();
     const { word } = outcomeOf(episode.ends[this.selected].outcome);
@@ -119,6 +120,13 @@ class App {
   zoom(factor) {
     this.view.zoomAt(this.view.width / 2, this.view.height / 2, factor);
     this.invalidate();
+  }
+
+  /** Shows the whole track, or follows the selected car where that would be a speck. */
+  frame() {
+    this.fit();
+    const { length } = this.recording.raw.cars[this.selected];
+    if (length * this.view.zoom < CAR_SPECK) this.follow = this.selected;
   }
 
   /** Shows the whole track. */
@@ -159,6 +167,7 @@ class App {
       Object.assign(this.view, { x, y, whole: false });
     }
     this.scene.draw(this.shown);
+    this.overview.draw(this.shown);
     this.charts.draw(this.player.at);
     this.transport.tick();
     this.frames++;
@@ -181,6 +190,7 @@ class App {
 }
 
 const FOLLOW_ZOOM = 60; // px/m at least, where a car is followed
+const CAR_SPECK = 5; // px
 
 /** Starts the page; `data-ready` at the root says that the first frame is drawn. */
 async function start() {

@@ -57,7 +57,7 @@ class Header {
     fill(byId("recording"), every, recordings.indexOf(recording));
     byId("recording-field").hidden = recordings.length < 2;
     const others = every.filter(([, index]) => recordings[index] !== recording);
-    const rivals = [["no ghost", "none"], ...others, ["open a replay\u2026", "open"]];
+    const rivals = [["none", "none"], ...others, ["open a replay\u2026", "open"]];
     fill(byId("rival"), rivals, rival ? recordings.indexOf(rival) : "none");
   }
 }
@@ -99,7 +99,8 @@ class Cars {
     const fate = make("span", "fate");
     if (ghost) fate.append(make("em", "", `Ghost, ${ghost}: `));
     const when = clock(end.frame * episode.period);
-    fate.append(make("b", colour, word), ` ${when} \u2013 ${reason(end, episode.recording.raw.cars)}`);
+    const why = reason(end, episode.recording.raw.cars);
+    fate.append(make("b", colour, word), ` ${when}${why && " \u2013 "}${why}`);
     const laps = episode.raw.lapTimes[index];
     const shown = laps.slice(0, 8).map((lap) => decimal(lap, 2)).join(", ");
     if (laps.length) fate.append(make("span", "laps", `Laps: ${shown}${laps.length > 8 ? " \u2026" : ""} s`));
@@ -125,7 +126,7 @@ class Tools {
   update() {
     const { app } = this;
     const cars = app.recording.raw.cars.map(({ name }, index) => [name, index]);
-    fill(byId("follow"), [["whole track", ""], ...cars], app.follow ?? "");
+    fill(byId("follow"), [["none", ""], ...cars], app.follow ?? "");
     byId("trail").value = app.trail;
     byId("beams").setAttribute("aria-pressed", app.beams);
     byId("names").setAttribute("aria-pressed", app.names);
@@ -157,12 +158,8 @@ class Transport {
       const { word, colour } = outcomeOf(end.outcome);
       this.mark(end.frame, colour, `${cars[car].name}: ${word}`);
     });
-    episode.raw.lapTimes.forEach((laps, car) => {
-      let seconds = 0;
-      laps.forEach((lap, k) => {
-        seconds += lap;
-        this.mark(Math.round(seconds / episode.period), "lap", `${cars[car].name}: lap ${k + 1}`);
-      });
+    episode.raw.lapFrames.forEach((laps, car) => {
+      laps.forEach((frame, k) => this.mark(frame, "lap", `${cars[car].name}: lap ${k + 1}`));
     });
     write(byId("duration"), clock(episode.last * episode.period));
   }

@@ -93,6 +93,9 @@ class Scene {
         context.fillRect((i * length) / count, (row - 1) * square, length / count, square);
       }
     }
+    context.strokeStyle = this.theme.line;
+    context.lineWidth = 1 / view.zoom;
+    context.strokeRect(0, -square, length, 2 * square);
     context.restore();
   }
 
@@ -286,6 +289,7 @@ class Scene {
     context.font = `600 12px ${theme.font}`;
     context.textBaseline = "middle";
     for (const { left, top, text, colour, below, aside, shape } of this.labels) {
+      if (left < -20 || left > view.width + 20 || top < -20 || top > view.height + 20) continue;
       const wide = context.measureText(text).width + 22;
       const reach = shape ? Math.max(CAR_MIN, shape.length * view.zoom) / 2 + 20 : 0;
       const start = aside ? left + 20 : left - wide / 2;

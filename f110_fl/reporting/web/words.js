@@ -38,18 +38,15 @@ function list(words) {
 }
 
 /**
- * Why an episode ended for a car, in a sentence.
+ * Why an episode ended for a car, as far as the outcome does not say it: often nothing.
  * @param {object} end
  * @param {object[]} cars
  */
 function reason(end, cars) {
   const parts = end.parts.length ? ` with its ${list(end.parts)}` : "";
   const reasons = {
-    success: "accomplished its task",
-    finished: "crossed the finish line",
     failed: "its task could no longer be accomplished",
     idle: "stood still for too long",
-    time_limit: "reached the time limit",
     other_done: "another car ended the episode",
     none: "was still driving",
   };
@@ -61,8 +58,8 @@ function reason(end, cars) {
   }
   const contact = list(touched);
   if (end.outcome === "crash") return contact || "left its lane";
-  const why = Object.hasOwn(reasons, end.outcome) ? reasons[end.outcome] : end.outcome;
-  return contact ? `${why}; ${contact}` : why;
+  const why = Object.hasOwn(reasons, end.outcome) ? reasons[end.outcome] : "";
+  return [why, contact].filter(Boolean).join("; ");
 }
 
 /** Where a car was hit. */
