@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import label
 
 from sim.tracks.track import Track
 
@@ -25,7 +26,8 @@ def outlines(track: Track) -> tuple[Points, ...]:
     the middles of the cells' edges between free space and wall. A track's walls never meet only
     at a corner (see `Track.from_occupancy`), so no square is ambiguous. The stairs of the cells
     are then pulled straight, and what is nearly straight is simplified (Douglas and Peucker,
-    Cartographica 10, 1973).
+    Cartographica 10, 1973). Of a track with a centre line, only the free space around it is
+    traced, not what is free beyond the walls, as most of a map is.
 
     Args:
         track: The track.
@@ -35,7 +37,7 @@ def outlines(track: Track) -> tuple[Points, ...]:
         space lies to the left of each. Filled by the even-odd rule together they are the free
         space.
     """
-    free = track.distance > 0
+    free = _driven(track)
     x, y, yaw = track.origin
     turn = np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]])
     found = []
@@ -45,6 +47,21 @@ def outlines(track: Track) -> tuple[Points, ...]:
         if len(points) >= 3:
             found.append(points * track.resolution @ turn + (x, y))
     return tuple(found)
+
+
+def _driven(track: Track) -> _Mask:
+    """The free cells (H, W) that are connected with the centre line; all without one."""
+    free: _Mask = track.distance > 0
+    x, y, yaw = track.origin
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    across, along = ((track.centerline - (x, y)) / track.resolution).T
+    columns = np.floor(cos * across + sin * along).astype(np.intp)
+    rows = np.floor(cos * along - sin * across).astype(np.intp)
+    inside = (rows >= 0) & (rows < free.shape[0]) & (columns >= 0) & (columns < free.shape[1])
+    parts, _ = label(free)
+    driven = np.unique(parts[rows[inside], columns[inside]])
+    driven = driven[driven > 0]  # 0 are the walls
+    return np.isin(parts, driven) if len(driven) else free
 
 
 def _edges(free: _Mask) -> tuple[_Vertices, _Vertices]:
@@ -126,7 +143,9 @@ def _from_chord(points: Points, begin: Points, end: Points) -> Points:
     chord = end - begin
     length = np.hypot(*chord)
     away = points - begin
-    if length == 0.0:
-        return np.hypot(*away.T)
-    distances: Points = np.abs(chord[0] * away[:, 1] - chord[1] * away[:, 0]) / length
+    distances: Points
+    if length > 0.0:
+        distances = np.abs(chord[0] * away[:, 1] - chord[1] * away[:, 0]) / length
+    else:
+        distances = np.hypot(away[:, 0], away[:, 1])
     return distances

@@ -117,7 +117,9 @@ def page(recordings: Sequence[Recording]) -> str:
         "script": script,
     }
     # In one pass, so that marks in the parts themselves stay what they are.
-    return re.sub("@(policy|style|data|script)@", lambda mark: parts[mark[1]], _asset("replay.html"))
+    return re.sub(
+        "@(policy|style|data|script)@", lambda mark: parts[mark[1]], _asset("replay.html")
+    )
 
 
 def describe(recording: Recording) -> dict[str, Any]:
@@ -158,7 +160,7 @@ def _episode(
     episode: EpisodeReplay, channels: Mapping[str, Channel], terms: Sequence[str]
 ) -> dict[str, Any]:
     frames, states = len(episode.states), episode.states
-    values = {
+    values: dict[str, NDArray[Any]] = {
         "x": states[:, :, X],
         "y": states[:, :, Y],
         "yaw": states[:, :, YAW],

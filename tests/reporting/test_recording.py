@@ -85,7 +85,7 @@ def test_the_end_of_a_car_that_is_done_before_the_other() -> None:
 
 
 def test_laps_are_found_in_the_frames() -> None:
-    recording, race = record(
+    recording, _ = record(
         episodes=1,
         track={"kind": "circle", "radius": 3.0},
         max_steps=600,
@@ -95,9 +95,7 @@ def test_laps_are_found_in_the_frames() -> None:
     (episode,) = recording.episodes
     times, frames = episode.lap_times[0], episode.lap_frames[0]
     assert len(times) == len(frames) == 3
-    np.testing.assert_allclose(
-        np.diff(frames) * recording.period, times[1:], atol=recording.period
-    )
+    np.testing.assert_allclose(np.diff(frames) * recording.period, times[1:], atol=recording.period)
     assert frames[-1] == episode.ends[0].frame
 
 
@@ -128,10 +126,10 @@ def test_several_watchers_see_the_same() -> None:
             self.log = log
 
         def begin(self, race: Race, env: int) -> None:
-            self.log.append(f"begin {env}")
+            self.log.append(f"begin {race.agents} {env}")
 
         def step(self, race: Race, envs: list[int]) -> None:
-            self.log.append(f"step {envs}")
+            self.log.append(f"step {race.agents} {envs}")
 
         def end(self, env: int, number: int) -> None:
             self.log.append(f"end {env} {number}")
@@ -141,7 +139,7 @@ def test_several_watchers_see_the_same() -> None:
     both.begin(race, 0)
     both.step(race, [0, 1])
     both.end(1, 5)
-    assert told == [["begin 0", "step [0, 1]", "end 1 5"]] * 2
+    assert told == [["begin ('car_0',) 0", "step ('car_0',) [0, 1]", "end 1 5"]] * 2
 
 
 def test_nothing_recorded_is_said() -> None:
@@ -187,6 +185,19 @@ def test_an_outline_of_straight_walls_has_few_points() -> None:
     np.testing.assert_allclose(loop.max(axis=0), [5.0, 2.0], atol=0.05)
     x, y = loop.T
     assert 0.5 * np.sum(x * np.roll(y, -1) - y * np.roll(x, -1)) > 0  # free space on the left
+
+
+def test_what_is_free_beyond_the_walls_is_left_out() -> None:
+    free = np.ones((60, 60), bool)
+    free[20:40, 20:40] = False
+    free[25:35, 25:35] = True  # a room inside
+    line = np.array([[3.0, 3.0], [3.2, 3.0]])
+    inner = Track.from_occupancy("inner", free, 0.1, (0.0, 0.0, 0.0), centerline=line)
+    (loop,) = outlines(inner)
+    np.testing.assert_allclose(
+        [loop.min(axis=0), loop.max(axis=0)], [[2.5] * 2, [3.5] * 2], atol=0.05
+    )
+    assert len(outlines(Track.from_occupancy("both", free, 0.1, (0.0, 0.0, 0.0)))) == 3
 
 
 def test_a_slope_has_no_stairs() -> None:

@@ -18,7 +18,9 @@ from f110_fl.reporting.recording import Recording
 from f110_fl.reporting.replay import FORMAT, Channel, frame_channels, page, write_replay
 from sim.layout import STEER, YAW, V, X, Y
 
-HOSTILE = """</script><script>hacked = 1</script><img src=x onerror='hacked=1'>"&amp;@script@@data@"""
+HOSTILE = (
+    """</script><script>hacked = 1</script><img src=x onerror='hacked=1'>"&amp;@script@@data@"""
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,8 @@ class Page(HTMLParser):
         self._open = tag if tag in self.texts else None
 
     def handle_endtag(self, tag: str) -> None:
-        self._open = None
+        if tag == self._open:
+            self._open = None
 
     def handle_data(self, data: str) -> None:
         if self._open:
@@ -78,7 +81,9 @@ def test_numbers_are_kept_to_half_a_unit(recording: Recording) -> None:
             if name in columns:
                 expected = episode.states[:, :, columns[name]]
             else:
-                expected = {"scan": episode.scans.reshape(rows, -1), "reward": episode.rewards}[name]
+                expected = {"scan": episode.scans.reshape(rows, -1), "reward": episode.rewards}[
+                    name
+                ]
             off = found - expected
             if name == "yaw":
                 off = (off + np.pi) % (2 * np.pi) - np.pi

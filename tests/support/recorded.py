@@ -46,6 +46,7 @@ class Fixed:
         pass
 
     def act(self, observations: np.ndarray, envs: np.ndarray) -> np.ndarray:
+        assert len(observations) == len(envs)
         turned = envs % 2
         return np.stack([turned, np.maximum(turned, self._speed)], 1).astype(np.float32)
 

@@ -15,17 +15,18 @@ class App {
     this.overview = new Overview(byId("overview"), this.view, this.theme);
     this.charts = new Charts(byId("plots"), this.theme, (at) => this.player.seek(Math.round(at)));
     this.list = new EpisodeList(this);
-    this.panels = [new Header(this), new Cars(this), new Tools(this), new Transport(this)];
-    this.transport = this.panels.at(-1);
+    this.tools = new Tools(this);
+    this.transport = new Transport(this);
+    this.panels = [new Header(this), new Cars(this), this.tools, this.transport];
     this.tabs = new Tabs();
     listenToKeys(this);
     gestures(canvas, this.view, {
-      moved: (panned) => this.set(panned ? { follow: null } : {}),
+      moved: (panned) => this.moved(panned),
       tapped: (left, top) => this.tapped(left, top),
       reset: () => this.fit(),
     });
     new ResizeObserver(() => this.resized()).observe(canvas);
-    this.theme.onChange(() => this.set({}));
+    this.theme.onChange(() => this.refresh());
   }
 
   firstAgent() {
@@ -44,17 +45,30 @@ class App {
     this.stale = true;
   }
 
-  /** Changes what is shown, and everything that tells so. */
+  /** Changes how things are shown, and the tools that tell so. */
   set(changes) {
     Object.assign(this, changes);
+    this.tools.update();
+    this.invalidate();
+  }
+
+  /** Has all panels tell what is shown now. */
+  refresh() {
     if (!this.episode) return;
     for (const panel of this.panels) panel.update();
     this.invalidate();
   }
 
+  /** The view was moved by hand: if it was panned, no car is followed any more. */
+  moved(panned) {
+    if (panned && this.follow !== null) this.set({ follow: null });
+    this.invalidate();
+  }
+
   /** Selects a car: its beams and its outcomes are shown. */
   select(car) {
-    this.set({ selected: car });
+    this.selected = car;
+    this.refresh();
     this.list.update();
   }
 
@@ -103,7 +117,7 @@ class App {
     this.player.seek(at);
     this.charts.show(episode, ghost);
     if (moved) this.frame();
-    this.set({});
+    this.refresh();
     this.list.mark();
     const { word } = outcomeOf(episode.ends[this.selected].outcome);
     this.say(`Episode ${number}: ${word}`, true);

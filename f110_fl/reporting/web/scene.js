@@ -178,13 +178,14 @@ class Scene {
   drawCars(shown, episode, at, ghostly) {
     for (let car = episode.cars - 1; car >= 0; car--) {
       const pose = episode.pose(car, at);
-      const crashed = episode.ends[car].outcome === "crash" && at >= episode.ends[car].frame;
+      const end = episode.ends[car];
+      const crashed = end.outcome === "crash" && at >= end.frame;
       const shape = episode.recording.raw.cars[car];
       const [left, top] = this.view.toCanvas(pose.x, pose.y);
       const selected = car === shown.selected && !ghostly && episode.cars > 1;
       this.drawCar(left, top, pose, shape, this.theme.car(car), { crashed, ghostly, selected });
       if (shown.names && !ghostly) {
-        const below = car % 2 === 1;
+        const below = crashed ? end.at[1] > pose.y : car % 2 === 1; // clear of the mark
         const text = `${shape.name}  ${decimal(pose.speed, 1)} m/s`;
         this.labels.push({ left, top, text, colour: this.theme.car(car), below, shape });
       }
@@ -251,14 +252,15 @@ class Scene {
     }
   }
 
-  /** Rings where episodes ended for cars: faint before, with the outcome from then on. */
+  /** Rings where episodes ended for cars, with the outcome; crashes faintly before already. */
   drawEnds({ episode, at }) {
     const { context, view, theme } = this;
     episode.ends.forEach((end) => {
       if (["none", "other_done"].includes(end.outcome)) return;
+      const over = at >= end.frame;
+      if (!over && end.outcome !== "crash") return;
       const { word, colour } = outcomeOf(end.outcome);
       const [left, top] = view.toCanvas(...end.at);
-      const over = at >= end.frame;
       context.strokeStyle = theme[colour];
       context.lineWidth = 2;
       context.globalAlpha = over ? 1 : 0.5;

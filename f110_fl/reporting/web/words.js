@@ -47,7 +47,6 @@ function reason(end, cars) {
   const reasons = {
     failed: "its task could no longer be accomplished",
     idle: "stood still for too long",
-    other_done: "another car ended the episode",
     none: "was still driving",
   };
   const touched = [];
