@@ -17,6 +17,7 @@ from sim.race import Race
 from sim.tracks.track import Track
 
 MAX_BEAMS: Final = 108  # of a scan, kept; more are thinned evenly
+MAX_EPISODES: Final = 100  # kept: about 5 MB
 PARTS: Final = {"front": FRONT, "rear": REAR, "left": LEFT, "right": RIGHT}
 
 Terms = Callable[[Race, int], Mapping[str, Mapping[str, float]]]
@@ -128,12 +129,18 @@ class ReplayRecorder:
     Args:
         max_beams: Beams of a scan that are kept at most; every second, third ... is if there are
             more.
+        max_episodes: Episodes that are kept at most: the first, by their numbers.
         terms: Gives, after each step, what each of an agent's reward terms paid in it, by the
             names of the agent and the term; None: rewards are shown as a whole.
     """
 
-    def __init__(self, max_beams: int = MAX_BEAMS, terms: Terms | None = None) -> None:
-        self._max_beams, self._terms = max_beams, terms
+    def __init__(
+        self,
+        max_beams: int = MAX_BEAMS,
+        max_episodes: int = MAX_EPISODES,
+        terms: Terms | None = None,
+    ) -> None:
+        self._max_beams, self._max_episodes, self._terms = max_beams, max_episodes, terms
         self._race: Race | None = None
         self._stride = 1
         self._tracks: dict[int, TrackShape] = {}  # by the race's index, in the order of use
@@ -158,6 +165,8 @@ class ReplayRecorder:
     def end(self, env: int, number: int) -> None:
         """Close an episode, whose environment still shows its end."""
         race, frames = self._begun(), self._open.pop(env)
+        if number >= self._max_episodes:
+            return
         over, lapped = np.array(frames.over), np.diff(np.array(frames.laps), axis=0) > 0
         cars = range(len(race.config.cars))
         self._done.append(

@@ -9,10 +9,9 @@ from recorded import record
 from f110_fl.reporting.outlines import outlines, simplify
 from f110_fl.reporting.recording import ReplayRecorder, Watchers
 from f110_fl.training.trajectories import Recorder
-from sim.config.tracks import OvalTrack
 from sim.layout import V, X, Y
 from sim.race import Race
-from sim.tracks import Track, make_tracks
+from sim.tracks.track import Track
 
 
 class Ends(Recorder):
@@ -105,6 +104,11 @@ def test_scans_are_thinned_evenly() -> None:
     np.testing.assert_array_equal(thin.episodes[0].scans, whole.episodes[0].scans[:, :, ::2])
     np.testing.assert_array_equal(thin.lidar.angles, whole.lidar.angles[::2])
     assert whole.lidar.angles[0] == pytest.approx(-race.config.lidar.field_of_view / 2)
+
+
+def test_the_first_episodes_are_kept() -> None:
+    recording, _ = record(max_episodes=2)
+    assert [episode.number for episode in recording.episodes] == [0, 1]
 
 
 def test_terms_are_kept_by_name() -> None:
@@ -201,7 +205,7 @@ def test_what_is_free_beyond_the_walls_is_left_out() -> None:
 
 
 def test_a_slope_has_no_stairs() -> None:
-    (track,) = make_tracks(OvalTrack(), None)
+    (track,) = record(episodes=1)[1].tracks
     loops = outlines(track)
     assert len(loops) == 2
     for loop in loops:

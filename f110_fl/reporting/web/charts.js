@@ -22,7 +22,7 @@ function extent(curves, spikes) {
   let [low, high] = [sorted[0], sorted.at(-1)];
   const cut = Math.ceil(sorted.length / 100);
   const [usual, most] = [sorted[cut], sorted.at(-1 - cut)];
-  if (spikes && high - low > 4 * (most - usual) && most > usual) {
+  if (spikes && high - low > 10 * (most - usual) && most > usual) {
     [low, high] = [usual - (most - usual) / 2, most + (most - usual) / 2];
   }
   if (low > 0 && low < 0.4 * high) low = 0;

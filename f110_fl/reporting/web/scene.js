@@ -176,8 +176,9 @@ class Scene {
   }
 
   drawCars(shown, episode, at, ghostly) {
+    const poses = episode.ends.map((_, car) => episode.pose(car, at));
     for (let car = episode.cars - 1; car >= 0; car--) {
-      const pose = episode.pose(car, at);
+      const pose = poses[car];
       const end = episode.ends[car];
       const crashed = end.outcome === "crash" && at >= end.frame;
       const shape = episode.recording.raw.cars[car];
@@ -185,11 +186,17 @@ class Scene {
       const selected = car === shown.selected && !ghostly && episode.cars > 1;
       this.drawCar(left, top, pose, shape, this.theme.car(car), { crashed, ghostly, selected });
       if (shown.names && !ghostly) {
-        const below = crashed ? end.at[1] > pose.y : car % 2 === 1; // clear of the mark
+        const below = crashed ? end.at[1] > pose.y : this.isUnder(pose, poses); // clear of the mark
         const text = `${shape.name}  ${decimal(pose.speed, 1)} m/s`;
         this.labels.push({ left, top, text, colour: this.theme.car(car), below, shape });
       }
     }
+  }
+
+  /** Whether another car is close by, and further up: then a car's name is written below it. */
+  isUnder({ x, y }, poses) {
+    const near = 90 / this.view.zoom;
+    return poses.some((other) => other.y > y && Math.hypot(other.x - x, other.y - y) < near);
   }
 
   /** A rectangle with wheels, a windscreen and a nose, front to the right before it is turned. */
