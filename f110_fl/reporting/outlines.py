@@ -15,7 +15,7 @@ _Mask = NDArray[np.bool_]
 _Vertices = NDArray[np.int64]
 
 SLACK: Final = 0.5  # cells that a point may move: the wall is somewhere in there
-TOLERANCE: Final = 0.1  # cells that a simplified outline may be off
+TOLERANCE: Final = 0.04  # cells that a simplified outline may be off
 _PASSES: Final = 400  # of smoothing: a step each 20 cells becomes a slope
 
 

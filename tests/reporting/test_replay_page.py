@@ -14,6 +14,7 @@ from recorded import named, record
 from f110_fl.reporting.recording import Recording
 from f110_fl.reporting.replay import write_replay
 from sim.layout import YAW, V, X, Y
+from sim.race import Race
 
 HOSTILE = (
     """</script><script>window.hacked = 1</script><img src=x onerror='window.hacked=1'>"&amp;"""
@@ -255,6 +256,29 @@ def test_why_an_episode_ended_is_told(open_page: Open, recording: Recording) -> 
     page.show(2)
     assert "was hit by car_1, at its rear" in page.texts(".car")[0]
     assert "drove into car_0 with its front and left" in page.texts(".car")[1]
+
+
+def test_charts_show_the_time_and_the_sums(open_page: Open) -> None:
+    def terms(race: Race, env: int) -> dict[str, dict[str, float]]:
+        return {"car_0": {"speed": float(race.world.arrays.state[env, 0, V])}}
+
+    recording, _ = record(terms=terms)
+    page = open_page([recording])
+    titles = [text.split("\n")[0] for text in page.texts(".plot-title")]
+    for title, wanted in zip(
+        titles, ["Speed", "Steering", "Reward", "Reward: speed", "Distance to target"], strict=True
+    ):
+        assert title.startswith(wanted)
+    page.seek(page.state["last"])
+    episode = recording.episodes[0]
+    first, second = episode.states[-1, :, V]
+    assert page.texts(".plot:first-child .reading b") == [f"{first:.2f}", f"{second:.2f}"]
+    page.click(".plot:nth-child(3) button")  # the sum of the rewards
+    page.drawn()
+    (found,) = page.texts(".plot:nth-child(3) .reading b")
+    assert float(found.replace("\u2212", "-")) == pytest.approx(episode.returns["car_0"], abs=0.01)
+    page.click(".plot:first-child canvas")  # in its middle
+    assert 20 < page.state["frame"] < 40
 
 
 def test_a_ghost_is_laid_over(open_page: Open, recording: Recording) -> None:
