@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from recorded import named, record
+from replay_window import Replay
 
 from f110_fl.reporting.recording import Recording
 from f110_fl.reporting.replay import write_replay
@@ -19,91 +20,7 @@ from sim.race import Race
 HOSTILE = (
     """</script><script>window.hacked = 1</script><img src=x onerror='window.hacked=1'>"&amp;"""
 )
-PATIENCE = 60  # s, until a condition holds
-
-Open = Callable[..., "Replay"]
-
-
-class Replay:
-    """An open page."""
-
-    def __init__(self, driver: Any) -> None:
-        self.driver = driver
-
-    def run(self, script: str, *arguments: Any) -> Any:
-        return self.driver.execute_script(script, *arguments)
-
-    def until(self, script: str, *arguments: Any) -> None:
-        """Waits until an expression holds."""
-        from selenium.webdriver.support.ui import WebDriverWait
-
-        wait = WebDriverWait(self.driver, PATIENCE, poll_frequency=0.02)
-        wait.until(lambda _: self.run(f"return {script}", *arguments), script)
-
-    @property
-    def state(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.run("return replay.state()")
-        return found
-
-    def drawn(self) -> None:
-        """Waits until everything that has changed is drawn."""
-        self.driver.execute_async_script(
-            "const done = arguments[0];"
-            "requestAnimationFrame(() => requestAnimationFrame(() => done()))"
-        )
-
-    def key(self, *keys: str) -> None:
-        from selenium.webdriver.common.action_chains import ActionChains
-
-        ActionChains(self.driver).send_keys(*keys).perform()
-
-    def click(self, selector: str) -> None:
-        self.driver.find_element("css selector", selector).click()
-
-    def seek(self, frame: int) -> None:
-        self.run(
-            "const scrubber = document.getElementById('scrubber'); scrubber.value = arguments[0];"
-            "scrubber.dispatchEvent(new Event('input'))",
-            frame,
-        )
-        self.drawn()
-
-    def show(self, number: int) -> None:
-        self.click(f"#episode-{number}")
-        self.until("replay.state().number === arguments[0]", number)
-        self.drawn()
-
-    def choose(self, select: str, text: str) -> None:
-        from selenium.webdriver.support.ui import Select
-
-        Select(self.driver.find_element("id", select)).select_by_visible_text(text)
-
-    def texts(self, selector: str) -> list[str]:
-        elements = self.driver.find_elements("css selector", selector)
-        return [element.text for element in elements]
-
-    def picture(self) -> str:
-        found: str = self.run("return document.getElementById('track').toDataURL()")
-        return found
-
-    def pixel(self, left: float, top: float) -> list[int]:
-        """Red, green, blue of the canvas at a point, CSS pixels."""
-        found: list[int] = self.run(
-            "const canvas = document.getElementById('track'), ratio = devicePixelRatio;"
-            "const [x, y] = [arguments[0] * ratio, arguments[1] * ratio];"
-            "return [...canvas.getContext('2d').getImageData(x, y, 1, 1).data].slice(0, 3)",
-            left,
-            top,
-        )
-        return found
-
-    def problems(self) -> list[Any]:
-        """What the console has shown since the last time.
-
-        Left out is advice on reading pixels often, which only these tests do.
-        """
-        log = self.driver.get_log("browser")
-        return [entry for entry in log if "getImageData" not in entry["message"]]
+Open = Callable[..., Replay]
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +59,7 @@ def test_the_first_frame_is_drawn(open_page: Open, recording: Recording) -> None
     assert page.driver.title == "a scenario \u2013 replay"
     assert page.state["number"] == 0
     assert page.state["frame"] == 0
+    assert page.state["follow"] is None  # the whole track can be seen
     colours = page.run(
         "const canvas = document.getElementById('track');"
         "const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;"
@@ -265,10 +183,9 @@ def test_charts_show_the_time_and_the_sums(open_page: Open) -> None:
     recording, _ = record(terms=terms)
     page = open_page([recording])
     titles = [text.split("\n")[0] for text in page.texts(".plot-title")]
-    for title, wanted in zip(
-        titles, ["Speed", "Steering", "Reward", "Reward: speed", "Distance to target"], strict=True
-    ):
-        assert title.startswith(wanted)
+    wanted = ["Speed", "Steering", "Reward", "Reward: speed", "Distance to target"]
+    assert all(map(str.startswith, titles, wanted))
+    assert len(titles) == len(wanted)
     page.seek(page.state["last"])
     episode = recording.episodes[0]
     first, second = episode.states[-1, :, V]
@@ -309,6 +226,12 @@ def test_another_file_is_laid_over(open_page: Open, recording: Recording, tmp_pa
     page.driver.find_element("id", "file").send_keys(str(tmp_path / "stranger.html"))
     page.until("document.getElementById('notice').textContent.includes('cannot be compared')")
     assert page.state["rival"] == "from a file"
+    moved = [replace(each, states=each.states + 1.0) for each in recording.episodes]
+    elsewhere = replace(recording, name="elsewhere", episodes=tuple(moved))
+    write_replay(tmp_path / "elsewhere.html", [elsewhere])
+    page.driver.find_element("id", "file").send_keys(str(tmp_path / "elsewhere.html"))
+    page.until("document.getElementById('notice').textContent.includes('episode 0 elsewhere')")
+    assert page.state["ghost"] is None
     (tmp_path / "none.html").write_text("<p>nothing</p>")
     page.driver.find_element("id", "file").send_keys(str(tmp_path / "none.html"))
     page.until("document.getElementById('notice').textContent.includes('not a replay')")

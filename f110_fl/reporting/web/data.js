@@ -151,9 +151,11 @@ class Episode {
     return [before * width + column, after * width + column, Math.min(at, this.last) - before];
   }
 
-  /** A column's number at the frame at or before a time. */
-  held(values, width, column, at) {
-    return values[this.between(at, width, column)[0]];
+  /** Whether another episode begins where this one does. */
+  beginsLike(other) {
+    const near = (mine, its) => Math.abs(mine - its) < 0.002;
+    const every = [...Array(this.cars).keys()];
+    return every.every((car) => near(this.x[car], other.x[car]) && near(this.y[car], other.y[car]));
   }
 
   /** @returns {Float64Array} one column of rows of numbers */
@@ -200,9 +202,9 @@ class Recording {
     return this.unpacked.get(number);
   }
 
-  /** Whether episodes of the same number begin alike in both. */
+  /** Whether episodes of the same number may begin alike in both. */
   comparable(other) {
-    const same = ["scenario", "seed", "period"].every((key) => this.raw[key] === other.raw[key]);
+    const same = ["seed", "period"].every((key) => this.raw[key] === other.raw[key]);
     return same && this.raw.cars.length === other.raw.cars.length;
   }
 }

@@ -25,6 +25,7 @@ class App {
       tapped: (left, top) => this.tapped(left, top),
       reset: () => this.fit(),
     });
+    this.resized(); // the observer speaks only later, perhaps after the first episode is there
     new ResizeObserver(() => this.resized()).observe(canvas);
     this.theme.onChange(() => this.refresh());
   }
@@ -85,13 +86,12 @@ class App {
   /** Lays another recording over this one, as a ghost; null: none. */
   async compare(recording) {
     if (recording && !recording.comparable(this.recording)) {
-      this.say(`${recording.name} is of another scenario, seed or period: it cannot be compared.`);
+      this.say(`${recording.name} has another seed, period or number of cars: it cannot be compared.`);
       return;
     }
     this.rival = recording;
     await this.show(this.number, this.player.at);
     this.list.update();
-    if (recording && !this.ghost) this.say(`${recording.name} has no episode ${this.number}.`);
   }
 
   /** Takes the next recording that can be compared, or none, as the ghost. */
@@ -109,9 +109,10 @@ class App {
   async show(number, at = 0) {
     const wanted = ++this.wanted; // whoever asks last is shown, whatever is unpacked first
     const both = [this.recording, this.rival].map((each) => each && each.episode(number));
-    const [episode, ghost] = await Promise.all(both);
+    const [episode, rival] = await Promise.all(both);
     if (wanted !== this.wanted) return;
     const moved = this.episode?.track !== episode.track;
+    const ghost = rival?.beginsLike(episode) ? rival : null;
     Object.assign(this, { episode, ghost, number });
     this.player.load(episode);
     this.player.seek(at);
@@ -121,6 +122,10 @@ class App {
     this.list.mark();
     const { word } = outcomeOf(episode.ends[this.selected].outcome);
     this.say(`Episode ${number}: ${word}`, true);
+    if (this.rival && !ghost) {
+      const lack = rival ? "begins episode" : "has no episode";
+      this.say(`${this.rival.name} ${lack} ${number}${rival ? " elsewhere" : ""}.`);
+    }
   }
 
   /** Tells something: to those who hear the page only, or to all. */
