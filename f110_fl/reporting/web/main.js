@@ -182,7 +182,9 @@ class App {
     this.stale = false;
     if (this.follow !== null) {
       const { x, y } = this.episode.pose(this.follow, this.player.at);
-      if (this.view.whole) this.view.zoom = Math.max(this.view.zoom, FOLLOW_ZOOM);
+      const { zoom, width, height } = this.view;
+      const near = Math.max(FOLLOW_ZOOM, Math.min(width, height) / FOLLOW_SIGHT);
+      if (this.view.whole) this.view.zoom = Math.max(zoom, near);
       Object.assign(this.view, { x, y, whole: false });
     }
     this.scene.draw(this.shown);
@@ -209,6 +211,7 @@ class App {
 }
 
 const FOLLOW_ZOOM = 60; // px/m at least, where a car is followed
+const FOLLOW_SIGHT = 10; // m at most that are seen around it, across the shorter side
 const CAR_SPECK = 5; // px
 
 /** Starts the page; `data-ready` at the root says that the first frame is drawn. */
