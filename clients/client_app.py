@@ -122,12 +122,12 @@ def train(message: Message, context: Context) -> Message:
 def evaluate(message: Message, context: Context) -> Message:
     """Answer how the averaged models do in the client's own environment; learn nothing."""
     trainer, _ = _ordered(message.content.config_records[messages.CONFIG], context)
-    from f110_fl.training.metrics import metrics
+    from f110_fl.training.metrics import means
 
     arrays = message.content.array_records[messages.ARRAYS]
     episodes = trainer.evaluate_shared(messages.to_tensors(arrays))
     _keep_warm(trainer)
-    found = MetricRecord(metrics(episodes, trainer.scenario.federated_agents))  # type: ignore[arg-type]
+    found = MetricRecord(means("evaluate", episodes, trainer.scenario.federated_agents))  # type: ignore[arg-type]
     return Message(content=RecordDict({messages.METRICS: found}), reply_to=message)
 
 

@@ -143,6 +143,7 @@ def averaged_value(cell: Cell, rundir: RunDir, metric: Metric) -> float | None:
     """
     from f110_fl.training.checkpoint import load_models
     from f110_fl.training.evaluation import ModelEvaluator
+    from f110_fl.training.metrics import score
 
     evaluator = ModelEvaluator(cell.scenario)
     learners = evaluator.learners
@@ -152,10 +153,7 @@ def averaged_value(cell: Cell, rundir: RunDir, metric: Metric) -> float | None:
             load_models(learner, agent, tensors, rundir.server)
     except UserError:
         return None
-    episodes = evaluator.run()
-    if metric == "return":
-        return float(np.mean([e.returns[a] for e in episodes for a in learners]))
-    return float(np.mean([e.outcomes[a] == "success" for e in episodes for a in learners]))
+    return score(evaluator.run(), learners, metric)[0]
 
 
 def compare(clients: int, panel: Panel, arguments: argparse.Namespace) -> Iterator[Comparison]:

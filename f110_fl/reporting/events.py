@@ -98,7 +98,7 @@ class Monitor:
         for path in self._rundir.clients.glob("*/episodes.jsonl"):
             self._episodes.setdefault(path, _Tail(path))
         episodes: list[Event] = [
-            EpisodeEvent(int(path.parent.name), EpisodeRecord(**values))
+            EpisodeEvent(int(path.parent.name), EpisodeRecord.from_values(values))
             for path, tail in sorted(self._episodes.items())
             for values in tail.lines()
         ]

@@ -19,6 +19,7 @@ from f110_fl.config.scenario import Scenario
 from f110_fl.reporting.events import EvaluationEvent, Event, Monitor, RoundEvent
 from f110_fl.rundir import RunDir
 from f110_fl.tensors import prefixed
+from f110_fl.training.metrics import episode_values
 
 CLOSE_TIMEOUT = 60.0  # s that the end of a run waits for W&B
 FOLLOW_INTERVAL = 1.0  # s between two looks at the run's files
@@ -119,19 +120,15 @@ def _log_values(event: Event) -> tuple[str, dict[str, Any]]:
             "clients": len(summary["clients"]),
             **summary["metrics"],
         }
-    record = event.record
-    values: dict[str, Any] = {
+    record, result = event.record, event.record.result
+    values = {
         "episode": record.episode,
         "env_steps": record.env_steps,
         "round": record.round,
-        f"{record.kind}/steps": record.steps,
-        f"{record.kind}/steps_per_s": record.steps / max(record.seconds, 1e-9),
+        f"{record.kind}/steps": result.steps,
+        f"{record.kind}/steps_per_s": result.steps / max(result.seconds, 1e-9),
     }
-    for agent, value in record.returns.items():
-        values[f"{record.kind}/{agent}/return"] = value
-        values[f"{record.kind}/{agent}/success"] = float(record.outcomes[agent] == "success")
-        values[f"{record.kind}/{agent}/crash"] = float(record.outcomes[agent] == "crash")
-    return f"client_{event.client_id:02d}", values | record.losses
+    return f"client_{event.client_id:02d}", values | episode_values(record) | record.losses
 
 
 def _warn(reason: str) -> None:

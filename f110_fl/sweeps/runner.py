@@ -24,7 +24,7 @@ from f110_fl.runs import directory, preflight
 from f110_fl.runs.plan import max_parallel, parallel_number
 from f110_fl.runs.session import Session
 from f110_fl.sweeps.grid import GRID, Cell, Grid, load_grid, read_grid, write_grid
-from f110_fl.sweeps.results import Progress, Result, earlier_seconds, write_results
+from f110_fl.sweeps.results import Result, RunProgress, earlier_seconds, write_results
 
 CellTarget = Callable[[Sequence[str]], None]
 STYLES = {"running": "bold", "done": "green", "failed": "red", "stopped": "yellow"}
@@ -194,7 +194,7 @@ class _Table:
         seconds = earlier_seconds(grid.root)
         for cell in grid.cells:
             rundir = RunDir(grid.root / cell.name)
-            progress = Progress(rundir, cell.scenario.federated.clients)
+            progress = RunProgress(rundir, cell.scenario.federated.clients)
             result = Result(cell.name, cell.settings, str(rundir.root))
             result.seconds = seconds.get(cell.name, 0.0)
             result.measure(progress)
@@ -253,7 +253,7 @@ class _Table:
         result.seconds += time.monotonic() - self._begun.pop(name)
         # Afresh: a resumed run has cut from its files what it did again.
         clients = self._scenarios[name].federated.clients
-        result.measure(Progress(RunDir(Path(result.directory)), clients))
+        result.measure(RunProgress(RunDir(Path(result.directory)), clients))
 
     def _say(self, text: str) -> None:
         if not self._console.is_terminal:
