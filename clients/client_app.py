@@ -78,7 +78,7 @@ def train(message: Message, context: Context) -> Message:
     trainer, rundir = _ordered(order, context)
     from f110_fl.learners.base import LearningError
     from f110_fl.training.metrics import summarise
-    from f110_fl.training.progress import last_good
+    from f110_fl.training.state_file import last_good
 
     scenario, client_id = trainer.scenario, trainer.client_id
     if trainer.progress.round < server_round:

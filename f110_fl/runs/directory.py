@@ -16,7 +16,7 @@ from f110_fl.files import locked, write_atomic
 from f110_fl.loading.scenarios import dump_scenario
 from f110_fl.rundir import LOCK, RunDir
 from f110_fl.runs.processes import PARENT_POLL
-from f110_fl.training.progress import saved_progress, trim_episodes
+from f110_fl.training.state_file import saved_progress, trim_episodes
 
 LOCK_POLL = 0.1  # s between two tries to lock a directory
 

@@ -18,15 +18,20 @@ from f110_fl.files import count_lines
 from f110_fl.rundir import BEST, EPISODES, STATE
 from f110_fl.seeding import Use, stream
 from f110_fl.tensors import prefixed, read_tensors, unprefixed
-from f110_fl.training import checkpoint
 from f110_fl.training.agents import make_learners
 from f110_fl.training.collector import Collector, EndedEpisode, Explorer
 from f110_fl.training.curriculum import Curriculum
 from f110_fl.training.evaluation import Evaluator, ModelEvaluator
 from f110_fl.training.export import write_models
 from f110_fl.training.metrics import score
-from f110_fl.training.progress import Progress, saved_progress, trim_episodes
 from f110_fl.training.records import EpisodeKind, EpisodeRecord, EpisodeResult
+from f110_fl.training.state_file import (
+    Progress,
+    check_state,
+    saved_progress,
+    trim_episodes,
+    write_state,
+)
 from sim.race import Race
 
 Tensors = dict[str, torch.Tensor]
@@ -48,7 +53,7 @@ class Trainer:
         self.own = scenario.for_client(client_id)
         self._settle(client_id, directory)
         race = Race(self.own.env, num_envs=scenario.collect.workers, num_threads=scenario.threads)
-        checkpoint.check(directory / STATE, scenario, len(race.observation_low))
+        check_state(directory / STATE, scenario, len(race.observation_low))
         self._collector = Collector(race, scenario.collect.prefetch)
         self._evaluator: Evaluator | None = None
         self._models: ModelEvaluator | None = None
@@ -82,7 +87,7 @@ class Trainer:
             tensors |= prefixed(agent, learner.tensors())
             tensors |= prefixed(f"{agent}/local", learner.local_state())
         size = len(self._collector.race.observation_low)
-        checkpoint.write(self._state_path, tensors, self.progress, self.own, size)
+        write_state(self._state_path, tensors, self.progress, self.own, size)
         for learner in self.learners.values():
             learner.apply_journal()
         self._signature = self._signature_on_disk()
@@ -117,7 +122,7 @@ class Trainer:
             UserError: If its state is not of this program's format and these learners.
         """
         size = len(self._collector.race.observation_low)
-        checkpoint.check(directory / STATE, self.scenario, size)
+        check_state(directory / STATE, self.scenario, size)
         self._settle(client_id, directory)
         for agent, learner in self.learners.items():
             learner.move(directory / f"{agent}.replay")

@@ -143,6 +143,7 @@ def test_what_is_logged(wandb: Wandb, tmp_path: Path) -> None:
         "train/car_0/return": -10.0,
         "train/car_0/success": 0.0,
         "train/car_0/crash": 1.0,
+        "train/car_0/laps": 0.0,
         "car_0/critic_loss": 0.25,
     }
     assert server == [{"round": 1, "seconds": 2.0, "clients": 2, "train/x": 3.0}]
