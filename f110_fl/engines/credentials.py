@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import ipaddress
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from cryptography.x509.oid import NameOID
 from f110_fl.files import write_atomic
 
 LIFETIME = datetime.timedelta(days=365)
+PRIVATE = 0o600  # only the owner can read it, not even for a moment anyone else
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _write_server(
     """Write the certificates last: their presence says that all is complete."""
     pem = serialization.Encoding.PEM
     key = own.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    _write_private(made.key, key)
+    write_atomic(made.key, key, mode=PRIVATE)
     write_atomic(made.ca, root.public_bytes(pem))
     write_atomic(made.certificate, leaf.public_bytes(pem))
 
@@ -140,17 +140,8 @@ def _write_client_key(made: Credentials, client_id: int) -> None:
     public = key.public_key().public_bytes(
         serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
     )
-    _write_private(made.client_key(client_id), private)
+    write_atomic(made.client_key(client_id), private, mode=PRIVATE)
     write_atomic(made.client_public_key(client_id), public)
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    """Write a file that never, not even for a moment, others can read."""
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        os.fsync(descriptor)
 
 
 def _alternatives(hosts: Sequence[str]) -> list[x509.GeneralName]:
