@@ -15,10 +15,10 @@ from f110_fl.errors import UserError
 from f110_fl.files import locked, write_atomic
 from f110_fl.loading.scenarios import dump_scenario
 from f110_fl.rundir import LOCK, RunDir
-from f110_fl.runs.processes import PARENT_POLL
 from f110_fl.training.state_file import saved_progress, trim_episodes
 
 LOCK_POLL = 0.1  # s between two tries to lock a directory
+END_GRACE = 3.0  # s that a run has to be gone with the sweep that was killed
 
 
 def run_root(scenario: Scenario) -> Path:
@@ -87,8 +87,8 @@ def claimed(scenario: Scenario, rundir: RunDir, *, resumed: bool = False) -> Ite
         UserError: If the directory cannot be written, another process holds it, or the state
             of a resumed client cannot be read.
     """
-    # One run of a killed grid lives on, with its directory, until it notices.
-    with held(rundir, patience=3 * PARENT_POLL if resumed else 0.0):
+    # One run of a killed sweep lives on, with its directory, until it notices.
+    with held(rundir, patience=END_GRACE if resumed else 0.0):
         write_atomic(rundir.config, dump_scenario(scenario))
         for client_id in range(scenario.federated.clients if resumed else 0):
             directory = rundir.client(client_id)
