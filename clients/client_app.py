@@ -170,7 +170,7 @@ def _open(scenario: Scenario, client_id: int, rundir: RunDir) -> Trainer:
     ):
         return Trainer(scenario, client_id, directory)
     if trainer.directory != directory:
-        trainer.become(client_id, directory)
+        trainer.switch_client(client_id, directory)
     elif not trainer.is_current():  # another process has served the client since
         trainer.reload()
     return trainer

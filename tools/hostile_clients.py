@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.rundir import RunDir
-from f110_fl.runs.directory import claimed
+from f110_fl.runs.directory import claim_directory
 from f110_fl.runs.preflight import check_environment
 from f110_fl.runs.startup import KERNEL_CACHE
 
@@ -171,7 +171,7 @@ def server_app(runs: Sequence[tuple[Scenario, RunDir]]) -> ServerApp:
         for chosen, rundir in runs:
             federated = chosen.federated
             roster.wait(grid, federated.clients, federated.clients, federated.connect_timeout)
-            with claimed(chosen, rundir):
+            with claim_directory(chosen, rundir):
                 serve(grid, chosen, rundir, roster)
 
     return app

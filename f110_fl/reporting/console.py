@@ -1,4 +1,4 @@
-"""Live progress of a run, and the summary at its end."""
+"""What is shown of a run: its progress, live, and what evaluations find."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -159,6 +159,35 @@ class ConsoleSink:
         if self._scenario.federated.enabled:
             words.insert(0, f"round {self._rounds}/{self._scenario.rounds}")
         return Text.assemble((self._scenario.name, "bold"), "  ", "  ".join(words))
+
+
+def evaluation_table(found: Mapping[str, Any]) -> Table:
+    """Lay an evaluation's report out, a row a car.
+
+    Scripted cars have no task: finishing is their success.
+
+    Args:
+        found: See `metrics.report`.
+    """
+    caption = Text("[low, high]: 95 % interval, %")  # brackets in plain texts are markup
+    table = Table(
+        box=None, pad_edge=False, collapse_padding=True, caption=caption, caption_justify="left"
+    )
+    for name in ("car", "episodes", "success", "crash", "return", "laps", "lap, s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for car, entry in found.items():
+        success = "success" if "return" in entry else "finished"
+        rates = [entry["outcomes"][outcome] for outcome in (success, "crash")]
+        laps, returns = entry.get("lap_time"), entry.get("return")
+        table.add_row(
+            car,
+            str(entry["episodes"]),
+            *(f"{r['rate']:.1%} [{100 * r['low']:.0f}, {100 * r['high']:.0f}]" for r in rates),
+            f"{returns['mean']:.1f} ± {returns['sd']:.1f}" if returns else "-",
+            str(entry["laps"]),
+            f"{laps['mean']:.2f} ± {laps['sd']:.2f}" if laps else "-",
+        )
+    return table
 
 
 def _clock(seconds: float) -> str:

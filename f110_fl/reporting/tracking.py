@@ -89,6 +89,11 @@ class WandbSink:
         )
 
 
+def is_tracked(scenario: Scenario) -> bool:
+    """Whether W&B is to record the scenario's runs."""
+    return scenario.wandb.enabled and wandb_mode() != "disabled"
+
+
 def wandb_mode() -> Any:
     """Return ``WANDB_MODE`` if set; otherwise online with an API key, offline without."""
     mode = os.environ.get("WANDB_MODE")
@@ -138,7 +143,7 @@ def _warn(reason: str) -> None:
 @contextmanager
 def recorded(scenario: Scenario, rundir: RunDir) -> Iterator[None]:
     """Record with W&B what happens in ``rundir`` while the block runs, on a thread."""
-    if not scenario.wandb.enabled or wandb_mode() == "disabled":
+    if not is_tracked(scenario):
         yield
         return
     sink, monitor, done = WandbSink(scenario, rundir), Monitor(rundir), threading.Event()

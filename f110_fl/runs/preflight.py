@@ -6,7 +6,22 @@ import os
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
+from f110_fl.runs.directory import check_unused
+from f110_fl.runs.plan import RunPlan
 from f110_fl.runs.startup import KERNEL_CACHE
+
+
+def check(plan: RunPlan) -> None:
+    """Look for whatever would stop a run before it has begun.
+
+    Raises:
+        UserError: If its directory is used, or the device or the environment cannot be had.
+    """
+    if plan.hosts and not plan.resumed:
+        check_unused(plan.rundir.root)
+    if plan.mode == "train":
+        check_device(plan.scenario)
+    check_environment(plan.scenario)
 
 
 def check_environment(scenario: Scenario) -> None:

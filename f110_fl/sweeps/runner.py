@@ -7,6 +7,7 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -19,9 +20,10 @@ from f110_fl.errors import UserError
 from f110_fl.files import write_atomic
 from f110_fl.loading.flags import outside_overrides
 from f110_fl.loading.scenarios import dump_scenario, parse_resolved
+from f110_fl.reporting.summary import is_complete
 from f110_fl.rundir import RunDir
 from f110_fl.runs import directory, preflight
-from f110_fl.runs.plan import max_parallel, parallel_number
+from f110_fl.runs.plan import parallel_number, resolve_engine
 from f110_fl.runs.session import Session
 from f110_fl.sweeps.grid import GRID, Cell, Grid, load_grid, read_grid, write_grid
 from f110_fl.sweeps.results import Result, RunProgress, earlier_seconds, write_results
@@ -30,7 +32,7 @@ CellTarget = Callable[[Sequence[str]], None]
 STYLES = {"running": "bold", "done": "green", "failed": "red", "stopped": "yellow"}
 
 
-def run_grid(
+def run_sweep(
     arguments: argparse.Namespace, environ: Mapping[str, str], console: Console, target: CellTarget
 ) -> int:
     """Run a new grid, or what is left of one.
@@ -52,18 +54,16 @@ def run_grid(
     for cell in grid.cells:
         if not cell.scenario.learners:
             raise UserError(f"{cell.name}: nothing learns in its scenario")
-        own = argparse.Namespace(engine=arguments.engine, max_parallel=None)
-        max_parallel(own, cell.scenario)
+        resolve_engine(arguments.engine, cell.scenario)
     parallel = _parallel(arguments)
     _check_environments(grid)
     rundir = RunDir(grid.root)
-    with directory.held(rundir):
+    with directory.hold_directory(rundir):
         if arguments.grid is not None:
             _prepare(grid)
-        table = _Table(grid, console)
         starters = []
         share = max(1, (os.cpu_count() or 1) // parallel)
-        with _GridSession(rundir, table) as session:
+        with closing(_Table(grid, console)) as table, _SweepSession(rundir, table) as session:
             for cell in grid.cells:
                 if table.results[cell.name].status != "done":
                     words = _command(cell, grid.root, arguments.engine, share)
@@ -96,7 +96,7 @@ def _check_environments(grid: Grid) -> None:
         preflight.check_device(scenario)
 
 
-def is_grid(directory: str | None) -> bool:
+def is_sweep(directory: str | None) -> bool:
     """Whether there is such a directory and it holds a grid."""
     return directory is not None and (Path(directory) / GRID).is_file()
 
@@ -108,7 +108,7 @@ def _new(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Grid:
     if "FED_CLIENT_ID" in environ:
         raise UserError(f"FED_CLIENT_ID={environ['FED_CLIENT_ID']!r}: --grid starts every client")
     grid = load_grid(Path(arguments.grid), outside_overrides(arguments, environ))
-    directory.refuse_used(grid.root)
+    directory.check_unused(grid.root)
     if (grid.root / GRID).exists():
         raise UserError(f"{grid.root} already holds a grid; choose another with FED_ROOT")
     return grid
@@ -154,16 +154,12 @@ def _command(cell: Cell, root: Path, engine: str, share: int) -> list[str]:
     return words if engine == "deployment" else [*words, "--max-parallel", str(share)]
 
 
-class _GridSession(Session):
+class _SweepSession(Session):
     """A session whose children are whole runs, each with children of its own."""
 
     def __init__(self, rundir: RunDir, table: _Table) -> None:
         super().__init__(rundir, [], generations=2)
         self._table = table
-
-    def __exit__(self, *error: object) -> None:
-        super().__exit__(*error)  # type: ignore[arg-type]
-        self._table.close()
 
     def start_cell(self, name: str, target: CellTarget, words: list[str]) -> BaseProcess:
         """Start a run."""
@@ -198,7 +194,7 @@ class _Table:
             result = Result(cell.name, cell.settings, str(rundir.root))
             result.seconds = seconds.get(cell.name, 0.0)
             result.measure(progress)
-            result.status = "done" if directory.completed(cell.scenario, rundir) else "waiting"
+            result.status = "done" if is_complete(cell.scenario, rundir) else "waiting"
             self._progress[cell.name] = progress
             self.results[cell.name] = result
         self._scenarios = {cell.name: cell.scenario for cell in grid.cells}

@@ -38,7 +38,7 @@ Tensors = dict[str, torch.Tensor]
 
 
 class Trainer:
-    """Run episodes, learns from them and keeps everything needed to go on exactly.
+    """Runs episodes, learns from them and keeps everything needed to go on exactly.
 
     Its directory holds ``state.safetensors`` (networks, optimizers, counters, random
     states), one memory-mapped replay file a learner, ``best.safetensors`` (the models of the
@@ -51,7 +51,7 @@ class Trainer:
         directory.mkdir(parents=True, exist_ok=True)
         self.scenario = scenario
         self.own = scenario.for_client(client_id)
-        self._settle(client_id, directory)
+        self._set_client(client_id, directory)
         race = Race(self.own.env, num_envs=scenario.collect.workers, num_threads=scenario.threads)
         check_state(directory / STATE, scenario, len(race.observation_low))
         self._collector = Collector(race, scenario.collect.prefetch)
@@ -64,7 +64,7 @@ class Trainer:
         self.learners = make_learners(scenario, race, seed, directory, scenario.device)
         self.reload()
 
-    def _settle(self, client_id: int, directory: Path) -> None:
+    def _set_client(self, client_id: int, directory: Path) -> None:
         """Note which client this is."""
         self.client_id = client_id
         self.directory = directory
@@ -108,7 +108,7 @@ class Trainer:
         if self._curriculum is not None:
             self._curriculum.apply(self._collector.race)
 
-    def become(self, client_id: int, directory: Path) -> None:
+    def switch_client(self, client_id: int, directory: Path) -> None:
         """Go on as another client of the same settings, from its directory's state.
 
         Environments, networks and buffers are kept, which is most of what opening a client takes;
@@ -123,7 +123,7 @@ class Trainer:
         """
         size = len(self._collector.race.observation_low)
         check_state(directory / STATE, self.scenario, size)
-        self._settle(client_id, directory)
+        self._set_client(client_id, directory)
         for agent, learner in self.learners.items():
             learner.move(directory / f"{agent}.replay")
         self.reload()

@@ -231,7 +231,7 @@ def own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def grid(console: Console, *flags: str, **variables: str) -> int:
-    return runner.run_grid(run.build_parser().parse_args(flags), variables, console, pretend)
+    return runner.run_sweep(run.build_parser().parse_args(flags), variables, console, pretend)
 
 
 def test_failures_are_reported_and_not_fatal_and_tried_again(
