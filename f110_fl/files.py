@@ -49,26 +49,21 @@ def replacing(path: Path, *, sync_name: bool = True, mode: int = 0o666) -> Itera
 
 
 def write_atomic(
-    path: Path,
-    data: bytes | str | Sequence[bytes | memoryview],
-    *,
-    sync_name: bool = True,
-    mode: int = 0o666,
+    path: Path, data: bytes | str | Sequence[bytes | memoryview], *, sync_name: bool = True
 ) -> None:
     """Write a file at one stroke; see `replacing`.
 
     Args:
-        path: As there.
+        path: The file.
         data: Its content, or the parts of it; text is encoded as UTF-8.
         sync_name: As there.
-        mode: As there.
 
     Raises:
         OSError: If it cannot be written; the old file is then untouched.
     """
     if isinstance(data, str):
         data = data.encode()
-    with replacing(path, sync_name=sync_name, mode=mode) as file:
+    with replacing(path, sync_name=sync_name) as file:
         file.writelines([data] if isinstance(data, bytes) else data)
 
 

@@ -19,10 +19,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from f110_fl.files import write_atomic
+from f110_fl.files import replacing, write_atomic
 
 LIFETIME = datetime.timedelta(days=365)
-PRIVATE = 0o600  # only the owner can read it, not even for a moment anyone else
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ def _write_server(
     """Write the certificates last: their presence says that all is complete."""
     pem = serialization.Encoding.PEM
     key = own.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    write_atomic(made.key, key, mode=PRIVATE)
+    _write_private(made.key, key)
     write_atomic(made.ca, root.public_bytes(pem))
     write_atomic(made.certificate, leaf.public_bytes(pem))
 
@@ -140,8 +139,14 @@ def _write_client_key(made: Credentials, client_id: int) -> None:
     public = key.public_key().public_bytes(
         serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
     )
-    write_atomic(made.client_key(client_id), private, mode=PRIVATE)
+    _write_private(made.client_key(client_id), private)
     write_atomic(made.client_public_key(client_id), public)
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    """Write a file that never, not even for a moment, others can read."""
+    with replacing(path, mode=0o600) as file:
+        file.write(data)
 
 
 def _alternatives(hosts: Sequence[str]) -> list[x509.GeneralName]:

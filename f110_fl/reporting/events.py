@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -103,3 +104,9 @@ class Monitor:
             for values in tail.lines()
         ]
         return episodes + rounds
+
+    def tell(self, sinks: Iterable[Sink]) -> None:
+        """Tell sinks what happened since the last call."""
+        for event in self.poll():
+            for sink in sinks:
+                sink.handle(event)

@@ -150,7 +150,7 @@ def recorded(scenario: Scenario, rundir: RunDir) -> Iterator[None]:
 
     def follow() -> None:
         while not done.wait(FOLLOW_INTERVAL):
-            _forward(monitor, sink)
+            monitor.tell([sink])
 
     thread = threading.Thread(target=follow, name="wandb-monitor", daemon=True)
     thread.start()
@@ -159,10 +159,5 @@ def recorded(scenario: Scenario, rundir: RunDir) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-        _forward(monitor, sink)
+        monitor.tell([sink])
         sink.close()
-
-
-def _forward(monitor: Monitor, sink: WandbSink) -> None:
-    for event in monitor.poll():
-        sink.handle(event)

@@ -24,28 +24,16 @@ Engine: TypeAlias = Literal["replicas", "simulation", "deployment"]
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What this process is to do.
-
-    Attributes:
-        scenario: What is run.
-        rundir: Where.
-        mode: Whether to learn or to evaluate.
-        engine: How clients are run.
-        max_parallel: Most of them that are at work at a time.
-        client_id: The one client that this process is (``FED_CLIENT_ID``); None: it is no client
-            itself and starts them all.
-        resumed: Whether the directory holds the run already, which goes on.
-        checkpoint: The models to evaluate; None if nothing learns.
-    """
+    """What this process is to do."""
 
     scenario: Scenario
     rundir: RunDir
     mode: Literal["train", "eval"] = "train"
-    engine: Engine = "simulation"
-    max_parallel: int = 1
-    client_id: int | None = None
-    resumed: bool = False
-    checkpoint: Path | None = None
+    engine: Engine = "simulation"  # how clients are run
+    max_parallel: int = 1  # clients that are at work at a time
+    client_id: int | None = None  # FED_CLIENT_ID: the one client that this process is
+    resumed: bool = False  # the directory holds the run already
+    checkpoint: Path | None = None  # to evaluate
 
     @property
     def hosts(self) -> bool:

@@ -39,13 +39,7 @@ class Children:
     def start(
         self, target: Callable[..., None], args: tuple[Any, ...], log: Path | None = None
     ) -> BaseProcess:
-        """Start ``target(*args)`` in a new interpreter.
-
-        Args:
-            target: A function of a module.
-            args: Its arguments.
-            log: Where its output goes; None: where this process's does.
-        """
+        """Start ``target(*args)`` in a new interpreter; its output goes to ``log``, if any."""
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
         # A fresh interpreter: forking one that runs threads (PyTorch, W&B) can deadlock.

@@ -83,17 +83,13 @@ def _refuse_flags(arguments: argparse.Namespace) -> None:
 
 def _check_environments(grid: Grid) -> None:
     """Build each of the runs' environments once, and look for the devices they need."""
-    seen: set[str] = set()
+    checked: set[str] = set()
     for cell in grid.cells:
-        scenario = cell.scenario
-        described = scenario.env.model_dump_json() + scenario.evaluation_env.model_dump_json()
-        if described not in seen:
-            seen.add(described)
-            try:
-                preflight.check_environment(scenario)
-            except UserError as error:
-                raise UserError(f"{cell.name}: {error}") from None
-        preflight.check_device(scenario)
+        try:
+            preflight.check_environment(cell.scenario, checked)
+        except UserError as error:
+            raise UserError(f"{cell.name}: {error}") from None
+        preflight.check_device(cell.scenario)
 
 
 def is_sweep(directory: str | None) -> bool:
@@ -185,19 +181,16 @@ class _Table:
         self._grid = grid
         self._console = console
         self._begun: dict[str, float] = {}  # of the runs that go on
-        self._progress = {}
+        self._progress: dict[str, RunProgress] = {}
+        self._scenarios = {cell.name: cell.scenario for cell in grid.cells}
         self.results: dict[str, Result] = {}
         seconds = earlier_seconds(grid.root)
         for cell in grid.cells:
-            rundir = RunDir(grid.root / cell.name)
-            progress = RunProgress(rundir, cell.scenario.federated.clients)
-            result = Result(cell.name, cell.settings, str(rundir.root))
-            result.seconds = seconds.get(cell.name, 0.0)
-            result.measure(progress)
-            result.status = "done" if is_complete(cell.scenario, rundir) else "waiting"
-            self._progress[cell.name] = progress
-            self.results[cell.name] = result
-        self._scenarios = {cell.name: cell.scenario for cell in grid.cells}
+            root = grid.root / cell.name
+            status = "done" if is_complete(cell.scenario, RunDir(root)) else "waiting"
+            self.results[cell.name] = Result(cell.name, cell.settings, str(root), status)
+            self.results[cell.name].seconds = seconds.get(cell.name, 0.0)
+            self._read_afresh(cell.name)
         self._live = Live(get_renderable=self.render, console=console, transient=True)
         if console.is_terminal:
             self._live.start()
@@ -247,9 +240,12 @@ class _Table:
     def _stop(self, name: str) -> None:
         result = self.results[name]
         result.seconds += time.monotonic() - self._begun.pop(name)
-        # Afresh: a resumed run has cut from its files what it did again.
-        clients = self._scenarios[name].federated.clients
-        result.measure(RunProgress(RunDir(Path(result.directory)), clients))
+        self._read_afresh(name)  # a resumed run has cut from its files what it did again
+
+    def _read_afresh(self, name: str) -> None:
+        rundir, clients = RunDir(self._grid.root / name), self._scenarios[name].federated.clients
+        self._progress[name] = RunProgress(rundir, clients)
+        self.results[name].measure(self._progress[name])
 
     def _say(self, text: str) -> None:
         if not self._console.is_terminal:

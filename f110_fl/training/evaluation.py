@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from operator import itemgetter
 
 import torch
@@ -77,9 +78,8 @@ class ModelEvaluator:
         torch.set_num_threads(scenario.threads)
         self._evaluator = evaluator or Evaluator(scenario, scenario.evaluation.episodes)
         self.race = self._evaluator.race
-        self.learners = make_learners(
-            scenario, self.race, lambda index: stream(scenario.seed, Use.MODEL, index)
-        )
+        seed = partial(stream, scenario.seed, Use.MODEL)
+        self.learners = make_learners(scenario, self.race, seed)
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Take over the models among ``AGENT/...`` tensors; those that are missing stay.

@@ -11,23 +11,14 @@ EpisodeKind = Literal["train", "evaluate"]
 
 @dataclass(frozen=True)
 class EpisodeResult:
-    """What one episode came to.
+    """What one episode came to."""
 
-    Attributes:
-        steps: Actions taken.
-        seconds: Wall-clock time since the episode that ended before, or since the first began.
-        returns: By learning car.
-        outcomes: By car; names of `sim.tasks.Outcome`, in lower case.
-        lap_times: By car, s.
-        collect: What of ``seconds`` went into acting, stepping and learning, s, and the share of
-            the batch of environments that was idle.
-    """
-
-    steps: int
-    seconds: float
-    returns: dict[str, float]
-    outcomes: dict[str, str]
-    lap_times: dict[str, list[float]] = field(default_factory=dict)
+    steps: int  # actions
+    seconds: float  # wall-clock time since the episode that ended before, or the first began
+    returns: dict[str, float]  # by learning car
+    outcomes: dict[str, str]  # by car: names of `sim.tasks.Outcome`, in lower case
+    lap_times: dict[str, list[float]] = field(default_factory=dict)  # by car, s
+    # What of `seconds` went into acting, stepping and learning, s, and the idle share of the batch.
     collect: dict[str, float] = field(default_factory=dict)
 
 
@@ -35,23 +26,16 @@ class EpisodeResult:
 class EpisodeRecord:
     """One episode of one client, one line of its ``episodes.jsonl``.
 
-    Attributes:
-        kind: Whether the client learned from it.
-        round: The federated round that it belongs to.
-        episode: Training episodes completed by then.
-        env_steps: Training actions taken by then.
-        result: What it came to; its values stand in the line beside the record's own.
-        losses: The learners' metrics since the last training episode.
-        stage: The curriculum's when the episode ended.
+    The line has the values of ``result`` beside the record's own.
     """
 
     kind: EpisodeKind
     round: int
-    episode: int
-    env_steps: int
+    episode: int  # training episodes completed by then
+    env_steps: int  # training actions taken by then
     result: EpisodeResult
-    losses: dict[str, float] = field(default_factory=dict)
-    stage: int = 0
+    losses: dict[str, float] = field(default_factory=dict)  # since the last training episode
+    stage: int = 0  # the curriculum's, when the episode ended
 
     def to_json(self) -> str:
         """Return the record as one line of JSON, without the newline."""
@@ -66,7 +50,7 @@ class EpisodeRecord:
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> EpisodeRecord:
         """Return the record whose line holds these values."""
-        names = {own.name for own in fields(EpisodeResult)}
-        result = {name: value for name, value in values.items() if name in names}
-        others = {name: value for name, value in values.items() if name not in names}
-        return cls(result=EpisodeResult(**result), **others)
+        others = dict(values)
+        names = [own.name for own in fields(EpisodeResult) if own.name in values]
+        result = EpisodeResult(**{name: others.pop(name) for name in names})
+        return cls(result=result, **others)
