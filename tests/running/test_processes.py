@@ -93,6 +93,16 @@ def test_a_childs_output_goes_to_its_log(tmp_path: Path, capfd: pytest.CaptureFi
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_child_without_a_log_speaks_where_its_parent_does(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    children = Children()
+    children.start(speak, ("hello", 0)).join(TIMEOUT)
+    children.stop()
+    out, err = capfd.readouterr()
+    assert (out.split(), err) == (["hello", "grandchild"], "HELLO\n")
+
+
 def test_a_childs_traceback_is_in_its_log(tmp_path: Path) -> None:
     children, log = Children(), tmp_path / "child.log"
     child = children.start(stay, (), log)  # an argument is missing

@@ -45,6 +45,13 @@ def test_a_record_survives_its_line(record: EpisodeRecord) -> None:
     assert EpisodeRecord.from_json(line) == record
 
 
+def test_a_line_that_says_less_is_still_read() -> None:
+    line = '{"kind":"train","round":1,"episode":2,"steps":3,"env_steps":4,"seconds":0.5,'
+    line += '"returns":{"a":1.0},"outcomes":{"a":"crash"}}'
+    result = EpisodeResult(3, 0.5, {"a": 1.0}, {"a": "crash"})
+    assert EpisodeRecord.from_json(line) == EpisodeRecord("train", 1, 2, 4, result)
+
+
 def episode(kind: str, steps: int, seconds: float, car_0: float, outcome: str) -> EpisodeRecord:
     returns, outcomes = {"car_0": car_0, "car_2": 1.0}, {"car_0": outcome, "car_2": "none"}
     result = EpisodeResult(steps, seconds, returns, outcomes, {"car_0": [9.0] * (steps // 20)})
