@@ -10,7 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -20,8 +20,9 @@ from f110_fl.loading.flags import add_arguments
 if TYPE_CHECKING:
     from flwr.clientapp import ClientApp
     from flwr.serverapp import ServerApp
+    from rich.console import Console
 
-    from f110_fl.runs.plan import Settled
+    from f110_fl.runs.plan import RunPlan
     from f110_fl.runs.session import Session
 
 INTERRUPTED = 130  # exit status
@@ -140,49 +141,51 @@ def _run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from f110_fl.errors import UserError
-    from f110_fl.reporting.console import ConsoleSink
-    from f110_fl.reporting.events import Sink
-    from f110_fl.reporting.tracking import WandbSink, wandb_mode
-    from f110_fl.runs import directory, preflight
-    from f110_fl.runs.plan import settle
-    from f110_fl.runs.session import Session
+    from f110_fl.runs import preflight
+    from f110_fl.runs.plan import resolve_plan
     from f110_fl.runs.startup import without_collections
     from f110_fl.sweeps import runner
 
+    console = Console(stderr=True)
     if arguments.superlink is not None:
         from f110_fl.engines.submission import submit
 
-        return submit(arguments, os.environ, Console(stderr=True))
+        return submit(arguments, os.environ, console)
     if arguments.root_certificates is not None or arguments.insecure:
         flag = "--insecure" if arguments.insecure else "--root-certificates"
         raise UserError(f"{flag}: needs --superlink HOST:PORT")
-    if arguments.grid is not None or runner.is_grid(arguments.resume):
-        return runner.run_grid(arguments, os.environ, Console(stderr=True), run_cell)
+    if arguments.grid is not None or runner.is_sweep(arguments.resume):
+        return runner.run_sweep(arguments, os.environ, console, run_cell)
     with without_collections():
-        settled = settle(arguments, os.environ)
-        scenario, rundir = settled.scenario, settled.rundir
-        if settled.hosts and arguments.resume is None:
-            directory.refuse_used(rundir.root)
-        if settled.mode == "train":
-            preflight.check_device(scenario)
-        preflight.check_environment(scenario)
-    if settled.mode == "eval":
+        plan = resolve_plan(arguments, os.environ)
+        preflight.check(plan)
+    if plan.mode == "eval":
         from f110_fl.runs.evaluate import evaluate
 
-        return evaluate(scenario, rundir, settled.checkpoint, Console(stderr=True))
-    with ExitStack() as stack:
-        if settled.hosts:
-            resumed = arguments.resume is not None
-            stack.enter_context(directory.claimed(scenario, rundir, resumed=resumed))
-        console = Console(stderr=True)
+        return evaluate(plan, console)
+    return _train(plan, console)
+
+
+def _train(plan: RunPlan, console: Console) -> int:
+    """Run the plan's clients, show how they do and, in the end, what they leave behind."""
+    from f110_fl.reporting.console import ConsoleSink
+    from f110_fl.reporting.events import Sink
+    from f110_fl.reporting.summary import closing_lines
+    from f110_fl.reporting.tracking import WandbSink, is_tracked
+    from f110_fl.runs.directory import claim_directory
+    from f110_fl.runs.session import Session
+
+    scenario, rundir = plan.scenario, plan.rundir
+    own = claim_directory(scenario, rundir, resumed=plan.resumed) if plan.hosts else nullcontext()
+    with own:
         sinks: list[Sink] = [ConsoleSink(scenario, console)]
-        if settled.hosts and scenario.wandb.enabled and wandb_mode() != "disabled":
+        if plan.hosts and is_tracked(scenario):
             sinks.append(WandbSink(scenario, rundir))
         try:
             with Session(rundir, sinks) as session:
-                status = _engine(session, settled)
+                status = _run_clients(session, plan)
         finally:  # an interrupted run, too, has left something behind
-            for line in directory.summary(scenario, rundir):
+            for line in closing_lines(scenario, rundir):
                 console.out(line, highlight=False)
     if status:
         for failure in session.failures:
@@ -191,24 +194,25 @@ def _run(arguments: argparse.Namespace) -> int:
     return status
 
 
-def _engine(session: Session, settled: Settled) -> int:
-    """Run what was settled and return the exit status."""
-    from f110_fl.engines import replicas
+def _run_clients(session: Session, plan: RunPlan) -> int:
+    """Run the plan's clients with its engine and return the exit status."""
+    match plan.engine:
+        case "replicas":
+            from f110_fl.engines.replicas import run_replicas
 
-    scenario = settled.scenario
-    if not scenario.federated.enabled:
-        return replicas.run_replicas(session, scenario, settled.max_parallel)
-    if settled.client_id is not None or settled.engine == "deployment":
-        from f110_fl.engines import deployment
+            return run_replicas(session, plan.scenario, plan.max_parallel)
+        case "simulation":
+            root = session.rundir.root
+            federation = session.start("federation", simulate, root, plan.max_parallel)
+            session.wait(federation)
+            return 1 if session.ended(federation) else 0
+        case "deployment":
+            from f110_fl.engines import deployment
 
-        if settled.client_id is None:
-            return deployment.host(session, scenario, range(scenario.federated.clients))
-        if settled.client_id == 0:
-            return deployment.host(session, scenario, [0])
-        return deployment.join(session, scenario, settled.client_id)
-    federation = session.start("federation", simulate, session.rundir.root, settled.max_parallel)
-    session.wait(federation)
-    return 1 if session.ended(federation) else 0
+            if plan.hosts:
+                return deployment.host(session, plan.scenario, plan.clients)
+            (client_id,) = plan.clients
+            return deployment.join(session, plan.scenario, client_id)
 
 
 if __name__ == "__main__":

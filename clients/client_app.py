@@ -78,7 +78,7 @@ def train(message: Message, context: Context) -> Message:
     trainer, rundir = _ordered(order, context)
     from f110_fl.learners.base import LearningError
     from f110_fl.training.metrics import summarise
-    from f110_fl.training.progress import last_good
+    from f110_fl.training.state_file import last_good
 
     scenario, client_id = trainer.scenario, trainer.client_id
     if trainer.progress.round < server_round:
@@ -122,12 +122,12 @@ def train(message: Message, context: Context) -> Message:
 def evaluate(message: Message, context: Context) -> Message:
     """Answer how the averaged models do in the client's own environment; learn nothing."""
     trainer, _ = _ordered(message.content.config_records[messages.CONFIG], context)
-    from f110_fl.training.metrics import metrics
+    from f110_fl.training.metrics import means
 
     arrays = message.content.array_records[messages.ARRAYS]
     episodes = trainer.evaluate_shared(messages.to_tensors(arrays))
     _keep_warm(trainer)
-    found = MetricRecord(metrics(episodes, trainer.scenario.federated_agents))  # type: ignore[arg-type]
+    found = MetricRecord(means("evaluate", episodes, trainer.scenario.federated_agents))  # type: ignore[arg-type]
     return Message(content=RecordDict({messages.METRICS: found}), reply_to=message)
 
 
@@ -170,7 +170,7 @@ def _open(scenario: Scenario, client_id: int, rundir: RunDir) -> Trainer:
     ):
         return Trainer(scenario, client_id, directory)
     if trainer.directory != directory:
-        trainer.become(client_id, directory)
+        trainer.switch_client(client_id, directory)
     elif not trainer.is_current():  # another process has served the client since
         trainer.reload()
     return trainer

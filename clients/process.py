@@ -10,22 +10,21 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final
 
 from f110_fl.engines.client_lock import hold_place, release_place
-from f110_fl.engines.flower_programs import environment, free_port, program
+from f110_fl.engines.flower_programs import environment, free_port, program, run_program
 from f110_fl.engines.superlink import SuperLink, UnreachableError, needed_file, settle_superlink
 from f110_fl.errors import UserError
 from f110_fl.loading.flags import client_id as client_id_of
-from f110_fl.runs.processes import adopt_orphans, die_with_parent, end_orphans
+from f110_fl.runs.processes import Children
 
+POLL_INTERVAL: Final = 0.25  # s between two looks at the SuperNode
 RETRY_INTERVAL: Final = 5.0  # s from a SuperNode's end to its next start
 
 
@@ -117,8 +116,8 @@ def _run(client: Client) -> int:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    adopt_orphans()
     home = Path(os.environ.get("FLWR_HOME", client.root / f"client_{client.client_id:02d}/flower"))
+    children = Children()
     while not stopped.is_set():
         try:
             client.link.probe()  # a certificate that is wrong stays wrong
@@ -127,23 +126,12 @@ def _run(client: Client) -> int:
         else:
             if client.key is not None:
                 release_place(client.link, client.key)
-        node = subprocess.Popen(  # noqa: S603
-            command(client), env=environment(home), preexec_fn=die_with_parent
-        )
-        stop = partial(_stop, node, stopped)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
-        if stopped.is_set():
-            node.terminate()
-        node.wait()
-        end_orphans()
+        node = children.start(run_program, (command(client), environment(home)))
+        while node.is_alive() and not stopped.is_set():
+            node.join(POLL_INTERVAL)
+        children.stop()
         stopped.wait(RETRY_INTERVAL)
     return 0
-
-
-def _stop(node: subprocess.Popen[bytes], stopped: threading.Event, *_: object) -> None:
-    stopped.set()
-    node.terminate()
 
 
 def _whole(flag: str, *texts: str | None, most: int = 10_000) -> int:

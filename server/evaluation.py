@@ -18,7 +18,7 @@ from f110_fl.rundir import RunDir
 from f110_fl.tensors import read_metadata
 from f110_fl.training.evaluation import ModelEvaluator
 from f110_fl.training.export import write_models
-from f110_fl.training.metrics import metrics, report, score
+from f110_fl.training.metrics import means, report, score
 
 
 class GlobalEvaluation:
@@ -71,7 +71,7 @@ class GlobalEvaluation:
         if not self._best or found > self._best:
             self._best = found
             self._save_best(number, learners)
-        values = metrics(episodes, learners)
+        values = means("evaluate", episodes, learners)
         cars = report(episodes, [car.name for car in self.scenario.env.cars])
         self._record({"round": number, "on": "server", "metrics": values, "cars": cars})
         return MetricRecord(values)  # type: ignore[arg-type]

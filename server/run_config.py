@@ -15,7 +15,7 @@ from f110_fl.loading.flags import FLAGS, VARIABLES, environment_overrides
 from f110_fl.loading.overrides import Override
 from f110_fl.loading.scenarios import load_scenario, parse_resolved
 from f110_fl.rundir import RunDir
-from f110_fl.runs.directory import refuse_used, run_root
+from f110_fl.runs.directory import check_unused, run_root
 from f110_fl.runs.resume import resumed_scenario
 
 log = logging.getLogger("flwr")
@@ -60,7 +60,7 @@ def settle(run_config: Mapping[str, Any], clients: int) -> tuple[Scenario, RunDi
             f"but Flower's federation has {clients}"
         )
     rundir = RunDir(run_root(scenario))
-    refuse_used(rundir.root)
+    check_unused(rundir.root)
     log.info("Run directory: %s", rundir.root)
     return scenario, rundir
 
@@ -75,7 +75,7 @@ def settle_submitted(run_config: Mapping[str, Any]) -> tuple[Scenario, RunDir, b
     if not root:
         scenario = parse_resolved(str(run_config["submitted"]), "the submitted scenario")
         rundir = RunDir(run_root(scenario))
-        refuse_used(rundir.root)
+        check_unused(rundir.root)
         return scenario, rundir, False
     rundir = RunDir(Path(root).absolute())
     episodes = str(run_config["submitted-episodes"])

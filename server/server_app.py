@@ -51,9 +51,9 @@ def main(grid: Grid, context: Context) -> None:
         log.error("%s", error)  # noqa: TRY400 - a user's mistake needs no traceback
         raise
     from f110_fl.reporting.tracking import recorded
-    from f110_fl.runs.directory import claimed
+    from f110_fl.runs.directory import claim_directory
 
-    with claimed(scenario, rundir), recorded(scenario, rundir):
+    with claim_directory(scenario, rundir), recorded(scenario, rundir):
         serve(grid, scenario, rundir, roster)
 
 
@@ -64,14 +64,15 @@ def run_submitted(grid: Grid, run_config: Mapping[str, Any]) -> None:
         UserError: For settings that cannot be used here, or if too few clients connect.
         RuntimeError: If a round ends with too few usable replies.
     """
+    from f110_fl.reporting.summary import completed_rounds
     from f110_fl.reporting.tracking import recorded
-    from f110_fl.runs.directory import claimed, completed_rounds
+    from f110_fl.runs.directory import claim_directory
     from f110_fl.runs.preflight import check_environment
 
     with _failure_announced():
         scenario, rundir, resumed = settle_submitted(run_config)
         check_environment(scenario)
-        with claimed(scenario, rundir, resumed=resumed), recorded(scenario, rundir):
+        with claim_directory(scenario, rundir, resumed=resumed), recorded(scenario, rundir):
             announce.announce(
                 announce.STARTED,
                 {

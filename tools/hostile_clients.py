@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.rundir import RunDir
-from f110_fl.runs.directory import claimed
+from f110_fl.runs.directory import claim_directory
 from f110_fl.runs.preflight import check_environment
 from f110_fl.runs.startup import KERNEL_CACHE
 
@@ -172,7 +171,7 @@ def server_app(runs: Sequence[tuple[Scenario, RunDir]]) -> ServerApp:
         for chosen, rundir in runs:
             federated = chosen.federated
             roster.wait(grid, federated.clients, federated.clients, federated.connect_timeout)
-            with claimed(chosen, rundir):
+            with claim_directory(chosen, rundir):
                 serve(grid, chosen, rundir, roster)
 
     return app
@@ -182,12 +181,12 @@ def drive(chosen: Scenario, rundir: RunDir) -> tuple[float, float]:
     """Return the final global model's mean greedy return and its share of crashes."""
     from f110_fl.tensors import read_tensors
     from f110_fl.training.evaluation import Evaluator, ModelEvaluator
+    from f110_fl.training.metrics import mean
 
     evaluator = ModelEvaluator(chosen, Evaluator(chosen, EVALUATION_EPISODES))
     evaluator.load(read_tensors(rundir.global_tensors(chosen.rounds)))
     episodes = evaluator.run()
-    crashes = [episode.outcomes[AGENT] == "crash" for episode in episodes]
-    return statistics.mean(e.returns[AGENT] for e in episodes), statistics.mean(crashes)
+    return mean("return", episodes, [AGENT]), mean("crash-rate", episodes, [AGENT])
 
 
 def compare(arguments: argparse.Namespace, directory: Path) -> list[dict[str, Any]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import ipaddress
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from f110_fl.files import write_atomic
+from f110_fl.files import replacing, write_atomic
 
 LIFETIME = datetime.timedelta(days=365)
 
@@ -146,11 +145,8 @@ def _write_client_key(made: Credentials, client_id: int) -> None:
 
 def _write_private(path: Path, data: bytes) -> None:
     """Write a file that never, not even for a moment, others can read."""
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
+    with replacing(path, mode=0o600) as file:
         file.write(data)
-        os.fsync(descriptor)
 
 
 def _alternatives(hosts: Sequence[str]) -> list[x509.GeneralName]:

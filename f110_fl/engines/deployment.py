@@ -24,8 +24,8 @@ from f110_fl.errors import UserError
 from f110_fl.files import locked, write_atomic
 from f110_fl.loading.scenarios import parse_resolved
 from f110_fl.reporting.announce import FAILED, announced
+from f110_fl.reporting.summary import completed_rounds
 from f110_fl.rundir import RunDir
-from f110_fl.runs.directory import completed_rounds
 from f110_fl.runs.session import POLL_INTERVAL, Session
 
 APP: Final = Path(__file__).resolve().parents[2]  # what `flwr run` submits

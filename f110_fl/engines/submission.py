@@ -27,7 +27,7 @@ from f110_fl.loading.scenarios import dump_scenario, parse_resolved
 from f110_fl.reporting import announce
 from f110_fl.reporting.console import ConsoleSink
 from f110_fl.reporting.events import EvaluationEvent, RoundEvent
-from f110_fl.runs.plan import settle
+from f110_fl.runs.plan import resolve_plan
 from f110_fl.runs.processes import Children
 from f110_fl.runs.resume import refuse_changes
 
@@ -71,7 +71,7 @@ def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> dict
     for flag in [flag for flag, given in elsewhere.items() if given]:
         raise UserError(f"{flag}: not with --superlink")
     if arguments.resume is None:
-        scenario = settle(arguments, environ).scenario
+        scenario = resolve_plan(arguments, environ).scenario
         if not scenario.federated.enabled:
             raise UserError("--superlink: the scenario is not federated")
         return {"submitted": json.dumps(json.loads(dump_scenario(scenario)))}

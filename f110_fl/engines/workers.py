@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +16,8 @@ from typing import Final
 from flwr.app import Context, Error, Message, RecordDict, UserConfig
 from flwr.clientapp import ClientApp
 from flwr.common.constant import NUM_PARTITIONS_KEY, PARTITION_ID_KEY, ErrorCode
+
+from f110_fl.runs.processes import end_with_parent
 
 STOP_GRACE: Final = 5.0  # s that a worker has to end when nothing more is to come
 # Workers are forked from a process with a single thread that has imported this.
@@ -109,7 +110,7 @@ class Worker:
 def _work(pipe: Connection, make_app: MakeClientApp, clients: int) -> None:
     """Answer messages until no more can come."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, who closes the pipe
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     app = make_app()
     contexts: dict[int, Context] = {}
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
@@ -134,11 +135,3 @@ def _answer(app: ClientApp, message: Message, context: Context) -> Message:
         traceback.print_exc()
         reason = f"{type(error).__name__}: {error}"
         return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
-
-
-def _end_with_parent() -> None:
-    """Wait for the end of who started this process, and follow it at once, even at work."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-    os.kill(os.getpid(), signal.SIGKILL)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -98,8 +99,14 @@ class Monitor:
         for path in self._rundir.clients.glob("*/episodes.jsonl"):
             self._episodes.setdefault(path, _Tail(path))
         episodes: list[Event] = [
-            EpisodeEvent(int(path.parent.name), EpisodeRecord(**values))
+            EpisodeEvent(int(path.parent.name), EpisodeRecord.from_values(values))
             for path, tail in sorted(self._episodes.items())
             for values in tail.lines()
         ]
         return episodes + rounds
+
+    def tell(self, sinks: Iterable[Sink]) -> None:
+        """Tell sinks what happened since the last call."""
+        for event in self.poll():
+            for sink in sinks:
+                sink.handle(event)

@@ -1,13 +1,14 @@
-"""One settled scenario from a file, the environment and the command line."""
+"""What a run is to do: one plan from a scenario, the environment and the command line."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
@@ -18,17 +19,20 @@ from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import run_root
 from f110_fl.runs.resume import resumed_scenario
 
+Engine: TypeAlias = Literal["replicas", "simulation", "deployment"]
+
 
 @dataclass(frozen=True)
-class Settled:
-    """What a run is to do."""
+class RunPlan:
+    """What this process is to do."""
 
     scenario: Scenario
-    client_id: int | None  # FED_CLIENT_ID: the one client that this process is
-    max_parallel: int
     rundir: RunDir
-    engine: str  # "simulation" or "deployment"
-    mode: str = "train"  # or "eval"
+    mode: Literal["train", "eval"] = "train"
+    engine: Engine = "simulation"  # how clients are run
+    max_parallel: int = 1  # clients that are at work at a time
+    client_id: int | None = None  # FED_CLIENT_ID: the one client that this process is
+    resumed: bool = False  # the directory holds the run already
     checkpoint: Path | None = None  # to evaluate
 
     @property
@@ -36,8 +40,14 @@ class Settled:
         """Whether the run's directory is this process's to make."""
         return self.client_id in (None, 0)
 
+    @property
+    def clients(self) -> Sequence[int]:
+        """Ids of the clients that this process runs."""
+        everyone = range(self.scenario.federated.clients)
+        return everyone if self.client_id is None else [self.client_id]
 
-def settle(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settled:
+
+def resolve_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> RunPlan:
     """Read the scenario and lay variables and flags over it.
 
     Args:
@@ -48,13 +58,13 @@ def settle(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settled
         UserError: For anything wrong with any of them, in one line.
     """
     if arguments.resume is not None:
-        return settle_resumed(arguments, environ)
+        return _resolve_resumed(arguments, environ)
     if arguments.scenario is None:
         raise UserError("--scenario FILE is missing (or --grid FILE, or --resume RUN_DIR)")
     overrides = outside_overrides(arguments, environ)
     scenario = load_scenario(Path(arguments.scenario), overrides)
     if arguments.mode == "eval":
-        return _settle_evaluation(arguments, environ, scenario)
+        return _resolve_evaluation(arguments, environ, scenario)
     if arguments.checkpoint is not None:
         raise UserError(f"--checkpoint={arguments.checkpoint!r}: needs --mode eval")
     if not scenario.learners:
@@ -63,14 +73,20 @@ def settle(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settled
     own_id = client_id(environ, clients)
     if own_id is not None:
         _check_by_hand(scenario, own_id)
-    rundir = RunDir(run_root(scenario))
-    parallel = max_parallel(arguments, scenario)
-    return Settled(scenario, own_id, parallel, rundir, arguments.engine)
+    engine = resolve_engine(arguments.engine, scenario)
+    return RunPlan(
+        scenario,
+        RunDir(run_root(scenario)),
+        # A client that is started by hand meets the others at a SuperLink.
+        engine="deployment" if own_id is not None else engine,
+        max_parallel=resolve_parallel(arguments.max_parallel, scenario, engine),
+        client_id=own_id,
+    )
 
 
-def _settle_evaluation(
+def _resolve_evaluation(
     arguments: argparse.Namespace, environ: Mapping[str, str], scenario: Scenario
-) -> Settled:
+) -> RunPlan:
     """Check what an evaluation needs."""
     if "FED_CLIENT_ID" in environ:
         raise UserError(f"FED_CLIENT_ID={environ['FED_CLIENT_ID']!r}: not with --mode eval")
@@ -86,8 +102,7 @@ def _settle_evaluation(
             raise UserError(f"--checkpoint={arguments.checkpoint!r}: no such file")
     elif arguments.checkpoint is not None:
         raise UserError(f"--checkpoint={arguments.checkpoint!r}: nothing in the scenario learns")
-    rundir = RunDir(run_root(scenario))
-    return Settled(scenario, None, 1, rundir, arguments.engine, "eval", checkpoint)
+    return RunPlan(scenario, RunDir(run_root(scenario)), mode="eval", checkpoint=checkpoint)
 
 
 def _check_by_hand(scenario: Scenario, own_id: int) -> None:
@@ -100,40 +115,51 @@ def _check_by_hand(scenario: Scenario, own_id: int) -> None:
         )
 
 
-def settle_resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settled:
-    """Read the scenario of the run to go on with; only its length may change.
-
-    Args:
-        arguments: What run.py's parser returned, with ``resume``.
-        environ: The variables, such as ``os.environ``; a ``FED_*`` one is refused.
-
-    Raises:
-        UserError: If the directory holds no run, or anything else is to change.
-    """
+def _resolve_resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) -> RunPlan:
+    """Read the scenario of the run to go on with; only its length may change."""
     rundir = RunDir(Path(arguments.resume).absolute())
-    if not rundir.config.is_file():
-        raise UserError(f"--resume={arguments.resume!r}: no run there (no config.json)")
     overrides = outside_overrides(arguments, environ)
     if arguments.scenario is not None:
         raise UserError("--resume goes on with the run's own scenario; leave --scenario out")
     scenario = resumed_scenario(rundir, overrides)
-    parallel = max_parallel(arguments, scenario)
-    return Settled(scenario, None, parallel, rundir, arguments.engine)
+    engine = resolve_engine(arguments.engine, scenario)
+    parallel = resolve_parallel(arguments.max_parallel, scenario, engine)
+    return RunPlan(scenario, rundir, engine=engine, max_parallel=parallel, resumed=True)
 
 
-def max_parallel(arguments: argparse.Namespace, scenario: Scenario) -> int:
-    """Return how many of the scenario's clients run at a time.
+def resolve_engine(name: str, scenario: Scenario) -> Engine:
+    """Return how the scenario's clients are run.
+
+    Args:
+        name: Of ``--engine``: "simulation" or "deployment".
+        scenario: The scenario.
 
     Raises:
-        UserError: If ``--max-parallel`` or ``--engine`` does not go with the scenario.
+        UserError: If the engine does not go with the scenario.
     """
-    text, clients = arguments.max_parallel, scenario.federated.clients
-    if arguments.engine == "deployment" and not scenario.federated.enabled:
-        raise UserError("--engine='deployment': the scenario is not federated")
+    if name == "deployment":
+        if not scenario.federated.enabled:
+            raise UserError("--engine='deployment': the scenario is not federated")
+        return "deployment"
+    return "simulation" if scenario.federated.enabled else "replicas"
+
+
+def resolve_parallel(text: str | None, scenario: Scenario, engine: Engine) -> int:
+    """Return how many of the scenario's clients run at a time.
+
+    Args:
+        text: Of ``--max-parallel``; None: as many as there are cores.
+        scenario: The scenario.
+        engine: How they are run.
+
+    Raises:
+        UserError: If the number is wrong, or does not go with the engine.
+    """
+    clients = scenario.federated.clients
     if text is None:
         return min(clients, os.cpu_count() or 1)
     number = parallel_number(text)
-    if arguments.engine == "deployment" and number < clients:
+    if engine == "deployment" and number < clients:
         raise UserError(
             f"--max-parallel={text!r}: with --engine deployment all {clients} clients run at once"
         )
@@ -144,7 +170,7 @@ def parallel_number(text: str) -> int:
     """Read the value of ``--max-parallel``.
 
     Raises:
-        UserError: If it is no whole number from 1.
+        UserError: If it is not a whole number from 1.
     """
     if not re.fullmatch("[0-9]{1,100}", text) or int(text) < 1:
         raise UserError(f"--max-parallel={text!r}: allowed: a whole number from 1")

@@ -8,8 +8,8 @@ from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
 from f110_fl.loading.overrides import Override
 from f110_fl.loading.scenarios import parse_resolved
+from f110_fl.reporting.summary import completed_rounds
 from f110_fl.rundir import RunDir
-from f110_fl.runs.directory import completed_rounds
 
 
 def resumed_scenario(rundir: RunDir, overrides: Sequence[Override]) -> Scenario:

@@ -21,7 +21,7 @@ from small import REPOSITORY, SMALL, merge
 from f110_fl.engines.deployment import ServerWatch
 from f110_fl.files import locked
 from f110_fl.rundir import RunDir
-from f110_fl.training.progress import saved_progress
+from f110_fl.training.state_file import saved_progress
 
 TIMEOUT = 300  # s, many times what these federations take
 

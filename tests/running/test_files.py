@@ -14,7 +14,7 @@ from safetensors.numpy import save
 from small import REPOSITORY
 
 from f110_fl.errors import UserError
-from f110_fl.files import append_line, find_file, write_atomic
+from f110_fl.files import append_line, find_file, replacing, write_atomic
 from f110_fl.tensors import read_metadata, read_tensors, write_tensors
 
 
@@ -30,6 +30,16 @@ def test_write_atomic_keeps_the_umask_of_ordinary_files(tmp_path):
     write_atomic(tmp_path / "ours", "")
     (tmp_path / "plain").write_text("")
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_private_file_is_never_anybody_elses(tmp_path):
+    file = tmp_path / "key"
+    with replacing(file, mode=0o600) as opened:
+        (unfinished,) = tmp_path.iterdir()
+        assert unfinished.stat().st_mode & 0o777 == 0o600
+        opened.write(b"secret")
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.read_bytes() == b"secret"
 
 
 @pytest.mark.parametrize("broken", ["fsync", "replace"])

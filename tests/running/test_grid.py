@@ -29,8 +29,8 @@ from f110_fl.rundir import RunDir
 from f110_fl.runs import startup
 from f110_fl.sweeps import runner
 from f110_fl.sweeps.grid import load_grid, read_grid, write_grid
-from f110_fl.sweeps.results import Progress, Result, write_results
-from f110_fl.training.records import EpisodeRecord
+from f110_fl.sweeps.results import Result, RunProgress, write_results
+from f110_fl.training.records import EpisodeRecord, EpisodeResult
 
 ALONE: dict[str, Any] = {"federated": {"enabled": False, "clients": 2}, "threads": 1}
 GAMMA = "learners.car_0.discount"
@@ -184,7 +184,8 @@ def test_a_grids_file_reads_back(tmp_path: Path) -> None:
 
 
 def episode(kind: str, number: int, outcome: str, value: float) -> EpisodeRecord:
-    return EpisodeRecord(kind, 1, number, 5, 5, 0.1, {"car_0": value}, {"car_0": outcome})  # type: ignore[arg-type]
+    result = EpisodeResult(5, 0.1, {"car_0": value}, {"car_0": outcome})
+    return EpisodeRecord(kind, 1, number, 5, result)  # type: ignore[arg-type]
 
 
 def test_results_are_of_the_last_evaluation(tmp_path: Path) -> None:
@@ -204,7 +205,7 @@ def test_results_are_of_the_last_evaluation(tmp_path: Path) -> None:
         rundir.client(client_id).mkdir(parents=True)
         rundir.episodes(client_id).write_text("".join(r.to_json() + "\n" for r in lines))
     result = Result("a", {"seed": 1, "hidden": [8]}, "there")
-    result.measure(Progress(rundir, 2))
+    result.measure(RunProgress(rundir, 2))
     assert result.episodes == 1
     assert result.success_rate == {"car_0": 0.75}
     assert result.return_ == {"car_0": 4.0}
@@ -230,7 +231,7 @@ def own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def grid(console: Console, *flags: str, **variables: str) -> int:
-    return runner.run_grid(run.build_parser().parse_args(flags), variables, console, pretend)
+    return runner.run_sweep(run.build_parser().parse_args(flags), variables, console, pretend)
 
 
 def test_failures_are_reported_and_not_fatal_and_tried_again(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from f110_fl.reporting.events import EpisodeEvent, Event, Monitor, RoundEvent
 from f110_fl.rundir import RunDir
-from f110_fl.training.records import EpisodeRecord
+from f110_fl.training.records import EpisodeRecord, EpisodeResult
 
 
 def record(episode: int, server_round: int = 1) -> EpisodeRecord:
@@ -20,11 +20,8 @@ def record(episode: int, server_round: int = 1) -> EpisodeRecord:
         kind="train",
         round=server_round,
         episode=episode,
-        steps=10,
         env_steps=10 * episode,
-        seconds=0.5,
-        returns={"car_0": float(episode)},
-        outcomes={"car_0": "none"},
+        result=EpisodeResult(10, 0.5, {"car_0": float(episode)}, {"car_0": "none"}),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -92,6 +93,16 @@ def test_a_childs_output_goes_to_its_log(tmp_path: Path, capfd: pytest.CaptureFi
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_child_without_a_log_speaks_where_its_parent_does(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    children = Children()
+    children.start(speak, ("hello", 0)).join(TIMEOUT)
+    children.stop()
+    out, err = capfd.readouterr()
+    assert (out.split(), err) == (["hello", "grandchild"], "HELLO\n")
+
+
 def test_a_childs_traceback_is_in_its_log(tmp_path: Path) -> None:
     children, log = Children(), tmp_path / "child.log"
     child = children.start(stay, (), log)  # an argument is missing
@@ -132,19 +143,28 @@ def test_stop_ends_children_that_have_hardly_begun(tmp_path: Path) -> None:
     children.stop()  # nothing is left to do
 
 
+def compute(note: Path) -> None:
+    """Starts a child, then is in one call of compiled code for a very long time."""
+    child = subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({LONG})"])
+    write_whole(note, f"{os.getpid()} {child.pid}")
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+
+
 DRIVER = """
 import sys, time
 from pathlib import Path
+import test_processes
 from f110_fl.runs.processes import Children
-from test_processes import stay
 
 if __name__ == "__main__":
-    Children().start(stay, (Path(sys.argv[1]),), Path(sys.argv[2]))
+    target, note, log = sys.argv[1:]
+    Children().start(getattr(test_processes, target), (Path(note),), Path(log))
     time.sleep(300)
 """
 
 
-def test_grandchildren_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", ["stay", "compute"])
+def test_grandchildren_die_with_a_parent_that_is_killed(tmp_path: Path, target: str) -> None:
     note, log, driver = tmp_path / "note.txt", tmp_path / "log", tmp_path / "driver.py"
     driver.write_text(DRIVER)
     path = os.pathsep.join(
@@ -154,7 +174,8 @@ def test_grandchildren_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
         ]
     )
     parent = subprocess.Popen(
-        [sys.executable, str(driver), str(note), str(log)], env=os.environ | {"PYTHONPATH": path}
+        [sys.executable, str(driver), target, str(note), str(log)],
+        env=os.environ | {"PYTHONPATH": path},
     )
     try:
         assert until(note.exists)

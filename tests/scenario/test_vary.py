@@ -99,7 +99,7 @@ def test_a_trainer_drives_where_its_client_does(tmp_path: Path) -> None:
     steps = []
     for client in (0, 1):
         trainer = Trainer(scenario, client, tmp_path / str(client))
-        steps += [record.steps for record in trainer.train(1)]
+        steps += [record.result.steps for record in trainer.train(1)]
     assert max(steps[:2]) <= 7
     assert max(steps[2:]) <= 5
 

@@ -24,7 +24,7 @@ from f110_fl.rundir import RunDir
 from f110_fl.tensors import read_metadata, read_tensors
 from f110_fl.training.agents import initial_tensors
 from f110_fl.training.evaluation import ModelEvaluator
-from f110_fl.training.metrics import evaluation_names, metrics
+from f110_fl.training.metrics import evaluation_names, means
 from f110_fl.training.trainer import Trainer
 from server.validation import evaluation_fault
 
@@ -88,7 +88,7 @@ def test_the_server_evaluates_the_global_model(federation: RunDir) -> None:
             number = line["round"]
             path = federation.global_tensors(number)
             evaluator.load(read_tensors(path) if number else initial_tensors(scenario))
-            assert line["metrics"] == metrics(evaluator.run(), ["car_0"])
+            assert line["metrics"] == means("evaluate", evaluator.run(), ["car_0"])
             assert line["cars"]["car_0"]["episodes"] == 3
 
 
@@ -99,7 +99,7 @@ def test_clients_evaluate_it_where_they_drive(federation: RunDir) -> None:
     for client in (0, 1):
         evaluator = ModelEvaluator(scenario.for_client(client))
         evaluator.load(read_tensors(federation.global_tensors(2)))
-        assert last["by_client"][f"{client:02d}"] == metrics(evaluator.run(), ["car_0"])
+        assert last["by_client"][f"{client:02d}"] == means("evaluate", evaluator.run(), ["car_0"])
     returns = [own["evaluate/car_0/return"] for own in last["by_client"].values()]
     assert returns[0] != returns[1]
     assert last["metrics"]["evaluate/car_0/return"] == pytest.approx(sum(returns) / 2)
@@ -175,10 +175,10 @@ def test_evaluating_changes_nothing_that_a_client_keeps(tmp_path: Path) -> None:
 def test_what_is_not_shared_is_filled_in_by_the_client(tmp_path: Path) -> None:
     scenario = Scenario.model_validate(merge(SMALL, {"federated": {"share": "all_but_head"}}))
     trainer = Trainer(scenario, 0, tmp_path)
-    alone = metrics(trainer.evaluate_shared({}), ["car_0"])
+    alone = means("evaluate", trainer.evaluate_shared({}), ["car_0"])
     evaluator = ModelEvaluator(scenario)
     evaluator.load({f"car_0/{k}": v for k, v in trainer.learners["car_0"].tensors().items()})
-    assert alone == metrics(evaluator.run(), ["car_0"])
+    assert alone == means("evaluate", evaluator.run(), ["car_0"])
 
 
 @pytest.mark.parametrize(

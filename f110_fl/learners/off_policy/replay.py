@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.numpy import save_file
 from torch import Tensor
 
 from f110_fl.config.learners import ReplayConfig
+from f110_fl.files import replacing
 from f110_fl.learners.off_policy.sumtree import SumTree
 from f110_fl.learners.state import entry, pack_generator, unpack_generator
+from f110_fl.tensors import write_tensors
 
 Array = NDArray[np.float32]
 
@@ -276,10 +277,8 @@ class ReplayBuffer:
             return
         first = max(self._committed, self.total - self.capacity)
         positions = np.arange(first, self.total) % self.capacity
-        journal = _journal(self._path)
-        temporary = journal.with_name(journal.name + ".tmp")
-        save_file({"rows": self._rows[positions]}, temporary, {"total": str(self.total)})
-        _replace(temporary, journal)
+        rows = {"rows": self._rows[positions]}
+        write_tensors(_journal(self._path), rows, {"total": str(self.total)})
 
     def apply_journal(self) -> None:
         """Step (c) of a commit: bring the file up to date, drop the journal. No-op in memory.
@@ -353,24 +352,6 @@ def _journal(path: Path) -> Path:
 
 def _create(path: Path, capacity: int, width: int) -> None:
     """Create a sparse file of full size, whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
+    with replacing(path) as file:
         file.write(np.array([0, capacity, width]).data)
         file.truncate(HEADER_BYTES + capacity * width * np.dtype(np.float32).itemsize)
-    _replace(temporary, path)
-
-
-def _replace(temporary: Path, path: Path) -> None:
-    """Give a complete file its name, durably."""
-    _sync(temporary)
-    temporary.replace(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file's data or a directory's entries are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
