@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
-from f110_fl.tensors import read_metadata, write_tensors
+from f110_fl.tensors import TensorName, owned, read_metadata, write_tensors
 from f110_fl.training.export import checkpoint_metadata
 from f110_fl.training.progress import FORMAT, Progress
 from sim.layout import COMMAND_SIZE
@@ -105,7 +105,7 @@ def _check_finite(tensors: Mapping[str, torch.Tensor], progress: Progress) -> No
     from f110_fl.learners.base import LearningError
 
     for name, tensor in tensors.items():
-        learned = name.split("/")[1] in ("model", "optimizer")
+        learned = TensorName.parse(name).kind in ("model", "optimizer")
         # The sum is much faster; that of finite numbers may still exceed what a float holds.
         if learned and not math.isfinite(tensor.sum()) and not tensor.isfinite().all():
             raise LearningError(f"{name} is not finite at step {progress.env_steps}")
@@ -139,12 +139,11 @@ def load_models(
     Raises:
         UserError: If the checkpoint has no model of the agent, or another one's.
     """
-    start = f"{agent}/model/"
-    own = {k.removeprefix(f"{agent}/"): v for k, v in tensors.items() if k.startswith(start)}
+    own = owned(tensors, agent, "model")
     if not own:
-        agents = sorted({name.split("/")[0] for name in tensors})
+        agents = sorted({TensorName.parse(name).agent for name in tensors})
         raise UserError(f"{path}: no model of {agent!r}; found: {', '.join(agents) or 'nothing'}")
-    needed = {k for k in learner.tensors() if k.startswith("model/") and _acts(k)}
+    needed = {k for k in learner.tensors() if _acts(TensorName.of_learner(k))}
     missing = sorted(needed - own.keys())
     if missing:
         raise UserError(
@@ -159,11 +158,11 @@ def load_models(
         ) from None
 
 
-def _acts(name: str) -> bool:
+def _acts(name: TensorName) -> bool:
     """Whether a tensor is of a network that acting needs."""
-    network = name.split("/")[1]
-    return network not in _LEARNING and not network.endswith("_target")
+    learns = name.network in _LEARNING or name.network.endswith("_target")
+    return name.kind == "model" and not learns
 
 
 def _networks(names: Iterable[str]) -> list[str]:
-    return sorted({name.split("/")[1] for name in names})
+    return sorted({TensorName.of_learner(name).network for name in names})
