@@ -7,6 +7,8 @@ what has moved when another version is installed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from flwr.app import ArrayRecord, Message, RecordDict
@@ -27,17 +29,24 @@ __all__ = [
     "ErrorCode",
     "Run",
     "set_message_id",
-    "set_task_identity",
     "size_on_wire",
+    "task_identity",
     "weighted_mean",
 ]
 
 VERSION: Final = "1.41"  # of Flower, that all of this was written for
 
 
-def set_task_identity(run_id: int, node_id: int, task_id: int = 1) -> None:
-    """Say who this process is, without which Flower makes no messages; its programs do the same."""
-    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = run_id, node_id, task_id
+@contextmanager
+def task_identity(run_id: int, node_id: int, task_id: int = 1) -> Iterator[None]:
+    """Give this process the identity without which Flower makes no messages."""
+    own = TaskIdentity
+    before = own._run_id, own._node_id, own._task_id
+    own.run_id, own.node_id, own.task_id = run_id, node_id, task_id
+    try:
+        yield
+    finally:
+        own._run_id, own._node_id, own._task_id = before
 
 
 def set_message_id(message: Message, message_id: str) -> None:

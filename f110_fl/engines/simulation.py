@@ -27,7 +27,7 @@ from f110_fl.engines.flower_internals import (
     ErrorCode,
     Run,
     set_message_id,
-    set_task_identity,
+    task_identity,
 )
 from f110_fl.engines.workers import MakeClientApp, Worker
 
@@ -58,8 +58,10 @@ def simulate(
         WorkerError: If a worker cannot start.
         Exception: What the ServerApp raises.
     """
-    set_task_identity(RUN_ID, SUPERLINK_NODE_ID)
-    with LocalGrid(client_app, clients, max_parallel, preload) as grid:
+    with (
+        task_identity(RUN_ID, SUPERLINK_NODE_ID),
+        LocalGrid(client_app, clients, max_parallel, preload) as grid,
+    ):
         server_app()(grid, Context(RUN_ID, SUPERLINK_NODE_ID, {}, RecordDict(), {}))
 
 

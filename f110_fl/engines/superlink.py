@@ -76,7 +76,7 @@ class SuperLink:
             ) from None
 
 
-def settle_superlink(
+def resolve_superlink(
     address: str, root_certificates: str | Path | None, *, insecure: bool
 ) -> SuperLink:
     """Return the SuperLink that flags describe.
