@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.common.constant import (
@@ -25,7 +24,6 @@ __all__ = [
     "NUM_PARTITIONS_KEY",
     "PARTITION_ID_KEY",
     "SUPERLINK_NODE_ID",
-    "VERSION",
     "ErrorCode",
     "Run",
     "set_message_id",
@@ -33,8 +31,6 @@ __all__ = [
     "task_identity",
     "weighted_mean",
 ]
-
-VERSION: Final = "1.41"  # of Flower, that all of this was written for
 
 
 @contextmanager

@@ -27,6 +27,8 @@ WEIGHT: Final = "num-examples"
 
 CLIENT_ID: Final = "client-id"
 
+Keys = Mapping[str, tuple[str, type]]  # by field: its key in a config record, and its type
+
 
 class InvalidMessageError(ValueError):
     """A message does not hold what it must; its text says in words what is wrong."""
@@ -44,8 +46,7 @@ class Order:
         run: The run's name, for a client that keeps its state elsewhere.
     """
 
-    # Key and type of each field in the config record.
-    KEYS: ClassVar[Mapping[str, tuple[str, type]]] = {
+    KEYS: ClassVar[Keys] = {
         "round": (ROUND, int),
         "scenario": ("scenario", str),
         "root": ("root", str),
@@ -88,7 +89,11 @@ class TrainOrder(Order):
         proximal_mu: FedProx's weight, 0 without it.
     """
 
-    KEYS = {**Order.KEYS, "episodes": ("episodes", int), "proximal_mu": (PROXIMAL_MU, float)}
+    KEYS: ClassVar[Keys] = {
+        **Order.KEYS,
+        "episodes": ("episodes", int),
+        "proximal_mu": (PROXIMAL_MU, float),
+    }
 
     episodes: int
     proximal_mu: float
@@ -173,7 +178,7 @@ class Identity:
         num_clients: How many clients it was told that there are.
     """
 
-    KEYS: ClassVar[Mapping[str, tuple[str, type]]] = {
+    KEYS: ClassVar[Keys] = {
         "client_id": (CLIENT_ID, int),
         "num_clients": ("num-clients", int),
     }
@@ -227,7 +232,7 @@ def _check_keys(record: Mapping[str, object], keys: Collection[str], what: str) 
         raise InvalidMessageError(f"{what} {differing[0]!r} is missing or was not asked for")
 
 
-def _typed(record: Mapping[str, object], keys: Mapping[str, tuple[str, type]]) -> dict[str, Any]:
+def _typed(record: Mapping[str, object], keys: Keys) -> dict[str, Any]:
     """Return the values of a config record by field; all have exactly their types."""
     _check_keys(record, {key for key, _ in keys.values()}, "setting")
     for key, kind in keys.values():

@@ -46,7 +46,9 @@ def scenario(**federated: Any) -> Scenario:
 
 def strategy(root: Path, **federated: Any) -> FederatedStrategy:
     chosen = scenario(**federated)
-    return FederatedStrategy(chosen, ClientRegistry(), RoundRecorder(chosen, RunDir(root), imposed={}))
+    return FederatedStrategy(
+        chosen, ClientRegistry(), RoundRecorder(chosen, RunDir(root), imposed={})
+    )
 
 
 def ask(
