@@ -14,7 +14,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Final
 from f110_fl.engines.client_lock import client_lock
 from f110_fl.engines.credentials import check_client_key
 from f110_fl.engines.flower_programs import environment, supernode_command
-from f110_fl.engines.superlink import SuperLink, UnreachableError, needed_file, resolve_superlink
+from f110_fl.engines.superlink import SuperLink, needed_file, resolve_superlink
 from f110_fl.errors import UserError
 from f110_fl.loading.flags import client_id as client_id_of
 from f110_fl.runs.processes import adopt_orphans, die_with_parent, end_orphans
@@ -124,8 +123,7 @@ def _run(client: Client) -> int:
     adopt_orphans()
     home = Path(os.environ.get("FLWR_HOME", client.directory / "flower"))
     while not stopped.is_set():
-        with suppress(UnreachableError):  # the SuperNode goes on trying
-            client.link.probe()  # a certificate that is wrong stays wrong
+        client.link.answers()  # a certificate that is wrong stays wrong
         node = subprocess.Popen(  # noqa: S603
             command(client), env=environment(home), preexec_fn=die_with_parent
         )

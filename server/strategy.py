@@ -189,10 +189,10 @@ class FederatedStrategy(Strategy):
         moments: list[RecordDict] = []
         for client_id, reply in accepted.items():
             weight = self._weight(client_id, reply)
-            own, momentum = _split(reply.arrays)
-            content = reply.weighted(own, weight)
+            of_networks, of_moments = _split(reply.arrays)
+            content = reply.weighted(of_networks, weight)
             networks.append(Message(content, dst_node_id=0, message_type=MessageType.TRAIN))
-            moments.append(reply.weighted(momentum, weight))
+            moments.append(reply.weighted(of_moments, weight))
         arrays, averaged = self._aggregator.aggregate_train(number, networks)
         if arrays is None or averaged is None:
             raise RuntimeError(f"round {number}: the replies are too few for the strategy")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Iterable, Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -27,14 +26,14 @@ from f110_fl.engines.flower_programs import (
     run_program,
     supernode_command,
 )
-from f110_fl.engines.superlink import SuperLink, UnreachableError
+from f110_fl.engines.superlink import SuperLink
 from f110_fl.errors import UserError
 from f110_fl.files import locked, write_atomic
 from f110_fl.loading.scenarios import parse_resolved
 from f110_fl.reporting.announce import FAILED, announced
 from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import completed_rounds
-from f110_fl.runs.session import POLL_INTERVAL, Session
+from f110_fl.runs.session import Session
 
 LOOPBACK: Final = "127.0.0.1"
 RUN: Final = "run"  # name of the child that submits the run and follows it
@@ -65,7 +64,8 @@ def host(session: Session, scenario: Scenario, clients: Iterable[int], app: Path
     environment = _connected(rundir, link)
     command = _superlink_command(credentials, link)
     superlink = session.start("superlink", run_program, command, environment)
-    if not _answers(session, link, timeout):
+    session.pause(timeout, done=link.answers)
+    if not link.answers():
         raise UserError(f"Flower's SuperLink did not start (exit {superlink.exitcode}); see logs/")
     for client_id in range(scenario.federated.clients):
         _register(credentials.client_public_key(client_id), environment)
@@ -75,7 +75,8 @@ def host(session: Session, scenario: Scenario, clients: Iterable[int], app: Path
         for client_id in clients:
             _start_client(session, scenario, link, credentials.client_key(client_id), client_id)
         watch = ServerWatch(rundir)
-        if not watch.wait_for_none(timeout):
+        session.pause(timeout, done=lambda: not watch.runs())
+        if watch.runs():
             raise UserError(f"{rundir.root}: the server of a run that was killed is still there")
         said = _log_size(rundir)
         command = run_command({"prepared-root": str(rundir.root)}, app)
@@ -104,14 +105,12 @@ def join(session: Session, scenario: Scenario, client_id: int) -> int:
     """
     rundir, timeout = session.rundir, scenario.federated.connect_timeout
     meeting = _meeting(rundir)
-    deadline = time.monotonic() + timeout
-    while not meeting.exists():
-        if time.monotonic() > deadline:
-            raise UserError(
-                f"FED_CLIENT_ID={client_id}: client 0, which hosts the federation in "
-                f"{rundir.root}, did not appear within {timeout:g} s"
-            )
-        time.sleep(POLL_INTERVAL)
+    session.pause(timeout, done=meeting.exists)
+    if not meeting.exists():
+        raise UserError(
+            f"FED_CLIENT_ID={client_id}: client 0, which hosts the federation in "
+            f"{rundir.root}, did not appear within {timeout:g} s"
+        )
     _compare(scenario, parse_resolved(rundir.config.read_text(encoding="utf-8")), client_id)
     credentials = Credentials(_flower(rundir) / "keys")
     link = SuperLink(meeting.read_text(encoding="utf-8"), credentials.ca)
@@ -137,20 +136,14 @@ class ServerWatch:
         self._lock = rundir.server_lock
         self._begun = False
 
-    def wait_for_none(self, timeout: float) -> bool:
-        """Wait until no server is there, ``timeout`` s at most; return whether that is so."""
-        deadline = time.monotonic() + timeout
-        while self._runs() and time.monotonic() < deadline:
-            time.sleep(POLL_INTERVAL)
-        return not self._runs()
-
     def ended(self) -> bool:
         """Return whether a server has been seen and is not there any more."""
-        runs = self._runs()
+        runs = self.runs()
         self._begun = self._begun or runs
         return self._begun and not runs
 
-    def _runs(self) -> bool:
+    def runs(self) -> bool:
+        """Return whether a server is there."""
         try:
             with locked(self._lock, wait=False):
                 return False
@@ -229,17 +222,3 @@ def _superlink_command(credentials: Credentials, link: SuperLink) -> list[str]:
         *("--enable-supernode-auth", "--isolation", "subprocess"),
         *("--host", LOOPBACK, "--port", str(link.port)),
     ]
-
-
-def _answers(session: Session, link: SuperLink, timeout: float) -> bool:
-    """Wait for the SuperLink, ``timeout`` s at most; return whether it is there."""
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        try:
-            link.probe()
-        except UnreachableError:
-            session.forward()
-            time.sleep(POLL_INTERVAL)
-        else:
-            return True
-    return False

@@ -11,26 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from flwr.app import ArrayRecord, Message, RecordDict
-from flwr.common.constant import (
-    NUM_PARTITIONS_KEY,
-    PARTITION_ID_KEY,
-    SUPERLINK_NODE_ID,
-    ErrorCode,
-)
-from flwr.supercore.run import Run
+from flwr.common.constant import NUM_PARTITIONS_KEY as NUM_PARTITIONS_KEY
+from flwr.common.constant import PARTITION_ID_KEY as PARTITION_ID_KEY
+from flwr.common.constant import SUPERLINK_NODE_ID as SUPERLINK_NODE_ID
+from flwr.common.constant import ErrorCode as ErrorCode
+from flwr.supercore.run import Run as Run
 from flwr.supercore.task_identity import TaskIdentity
-
-__all__ = [
-    "NUM_PARTITIONS_KEY",
-    "PARTITION_ID_KEY",
-    "SUPERLINK_NODE_ID",
-    "ErrorCode",
-    "Run",
-    "set_message_id",
-    "size_on_wire",
-    "task_identity",
-    "weighted_mean",
-]
 
 
 @contextmanager
