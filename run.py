@@ -93,7 +93,8 @@ def simulate(root: Path, max_parallel: int) -> None:
 
     scenario = parse_resolved(RunDir(root).config.read_text(encoding="utf-8"))
     clients = scenario.federated.clients
-    simulation.simulate(partial(_server_app, root), _client_app, clients, max_parallel)
+    preload = ("clients.preloaded",)
+    simulation.simulate(partial(_server_app, root), _client_app, clients, max_parallel, preload)
 
 
 def _server_app(root: Path) -> ServerApp:

@@ -9,7 +9,8 @@ from typing import Any
 from flwr.app import ArrayRecord, MetricRecord
 
 from f110_fl.config.scenario import Scenario
-from f110_fl.federation import messages
+from f110_fl.federation.arrays import to_tensors
+from f110_fl.federation.messages import metric_record
 from f110_fl.files import append_line, complete_lines, write_atomic
 from f110_fl.learners.base import Learner
 from f110_fl.reporting import announce
@@ -64,7 +65,7 @@ class GlobalEvaluation:
             return None
         if self._evaluator is None:
             self._evaluator = ModelEvaluator(self.scenario)
-        self._evaluator.load(messages.to_tensors(arrays))
+        self._evaluator.load(to_tensors(arrays))
         episodes = self._evaluator.run()
         learners = self._evaluator.learners
         found = score(episodes, learners, self.scenario.evaluation.best)
@@ -74,7 +75,7 @@ class GlobalEvaluation:
         values = means("evaluate", episodes, learners)
         cars = report(episodes, [car.name for car in self.scenario.env.cars])
         self._record({"round": number, "on": "server", "metrics": values, "cars": cars})
-        return MetricRecord(values)  # type: ignore[arg-type]
+        return metric_record(values)
 
     def on_clients(
         self,

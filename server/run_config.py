@@ -39,7 +39,7 @@ KEYS: Final = {
 }
 
 
-def settle(run_config: Mapping[str, Any], clients: int) -> tuple[Scenario, RunDir]:
+def resolve(run_config: Mapping[str, Any], clients: int) -> tuple[Scenario, RunDir]:
     """Return the scenario that ``flwr run`` asks for, and its directory.
 
     The run config wins over ``FED_*`` variables in this process's environment, these over
@@ -65,7 +65,7 @@ def settle(run_config: Mapping[str, Any], clients: int) -> tuple[Scenario, RunDi
     return scenario, rundir
 
 
-def settle_submitted(run_config: Mapping[str, Any]) -> tuple[Scenario, RunDir, bool]:
+def resolve_submitted(run_config: Mapping[str, Any]) -> tuple[Scenario, RunDir, bool]:
     """Return the scenario that ``run.py --superlink`` submitted, its directory, if it goes on.
 
     Raises:

@@ -58,12 +58,10 @@ def write_scenario(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def flower_task() -> Iterator[None]:
     """Gives this process the identity without which Flower builds no messages."""
-    from flwr.supercore.task_identity import TaskIdentity
+    from f110_fl.engines.flower_internals import task_identity
 
-    before = TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id
-    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
-    yield
-    TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id = before
+    with task_identity(run_id=1, node_id=1):
+        yield
 
 
 @pytest.fixture

@@ -42,6 +42,7 @@ from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import claim_directory
 from f110_fl.runs.preflight import check_environment
 from f110_fl.runs.session import Session
+from f110_fl.tensors import TensorName
 
 if TYPE_CHECKING:
     from flwr.clientapp import ClientApp
@@ -111,7 +112,7 @@ def simulate_own(root: Path, clients: int, parallel: int) -> None:
 
     from f110_fl.engines.simulation import simulate
 
-    simulate(partial(own_server, root), plain_client, clients, parallel)
+    simulate(partial(own_server, root), plain_client, clients, parallel, ["clients.preloaded"])
 
 
 def plain_client() -> ClientApp:
@@ -203,7 +204,7 @@ def shared(scenario: Scenario) -> dict[str, tuple[str, list[int]]]:
     tensors = {
         name: tensor
         for name, tensor in initial_tensors(scenario).items()
-        if name.split("/")[0] in scenario.federated_agents
+        if TensorName.parse(name).agent in scenario.federated_agents
     }
     names = sorted(sharing.averaged_names(tensors, scenario.federated))
     return {name: (str(tensors[name].numpy().dtype), list(tensors[name].shape)) for name in names}

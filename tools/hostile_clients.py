@@ -133,13 +133,11 @@ def hostile_app(norm: float) -> ClientApp:
             last = int(config["partition-id"]) == int(config["num-partitions"]) - 1
             if not last or message.metadata.message_type != MessageType.TRAIN:
                 return reply
-            order = message.content.config_records[messages.CONFIG]
-            root = Path(str(order[messages.ROOT]))
-            if root.name == HONEST:
+            order = messages.TrainOrder.from_content(message.content)
+            if Path(order.root).name == HONEST:
                 return reply
-            generator = np.random.default_rng(int(order[messages.ROUND]))  # type: ignore[arg-type]
-            arrays = message.content.array_records[messages.ARRAYS]
-            values = {name: array.numpy() for name, array in arrays.items()}
+            generator = np.random.default_rng(order.round)
+            values = {name: array.numpy() for name, array in order.arrays.items()}
             noise = {name: generator.standard_normal(v.shape) for name, v in values.items()}
             length, wanted = (
                 float(np.sqrt(sum(np.square(v).sum() for v in group.values())))
@@ -160,19 +158,19 @@ def server_app(runs: Sequence[tuple[Scenario, RunDir]]) -> ServerApp:
     """Return a server that runs federations of equally many clients one after the other."""
     from flwr.serverapp import ServerApp
 
-    from server.roster import Roster
+    from server.registry import ClientRegistry
     from server.server_app import serve
 
     app = ServerApp()
 
     @app.main()
     def _main(grid: Grid, context: Context) -> None:  # noqa: ARG001 - Flower's signature
-        roster = Roster()
+        registry = ClientRegistry()
         for chosen, rundir in runs:
             federated = chosen.federated
-            roster.wait(grid, federated.clients, federated.clients, federated.connect_timeout)
+            registry.wait(grid, federated.clients, federated.clients, federated.connect_timeout)
             with claim_directory(chosen, rundir):
-                serve(grid, chosen, rundir, roster)
+                serve(grid, chosen, rundir, registry)
 
     return app
 
@@ -206,7 +204,8 @@ def compare(arguments: argparse.Namespace, directory: Path) -> list[dict[str, An
     check_environment(next(iter(runs.values()))[0])  # and compile the kernels once
     server = partial(server_app, list(runs.values()))
     client = partial(hostile_app, arguments.norm)
-    simulate(server, client, arguments.clients, arguments.max_parallel)
+    parallel, preload = arguments.max_parallel, ["clients.preloaded"]
+    simulate(server, client, arguments.clients, parallel, preload)
     rows: list[dict[str, Any]] = []
     for (seed, federation), run in runs.items():
         mean, crashes = drive(*run)

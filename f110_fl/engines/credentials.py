@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from f110_fl.errors import UserError
 from f110_fl.files import replacing, write_atomic
 
 LIFETIME = datetime.timedelta(days=365)
@@ -87,10 +89,7 @@ def make_credentials(directory: Path, hosts: Sequence[str], clients: int) -> Cre
             .not_valid_after(now + LIFETIME)
         )
 
-    authority, own = (
-        ec.generate_private_key(ec.SECP384R1()),
-        ec.generate_private_key(ec.SECP384R1()),
-    )
+    authority, own = (ec.generate_private_key(ec.SECP384R1()) for _ in range(2))
     root = (
         builder(name("f110-fl run authority"), authority)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -113,6 +112,20 @@ def make_credentials(directory: Path, hosts: Sequence[str], clients: int) -> Cre
     )
     _write_server(made, root, leaf, own)
     return made
+
+
+def check_client_key(path: Path) -> None:
+    """Refuse a file that no client can prove with who it is.
+
+    Raises:
+        UserError: If it is not an elliptic-curve private key in OpenSSH's format.
+    """
+    try:
+        key = serialization.load_ssh_private_key(path.read_bytes(), None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise UserError(f"--key={str(path)!r}: not an OpenSSH private key: {error}") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise UserError(f"--key={str(path)!r}: not an elliptic-curve (P-384) key")
 
 
 def _write_server(

@@ -18,9 +18,14 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from f110_fl.engines.deployment import APP
-from f110_fl.engines.flower_programs import CONNECTION, connected, program, run_program
-from f110_fl.engines.superlink import SuperLink, settle_superlink
+from f110_fl.engines.flower_programs import (
+    CONNECTION,
+    connected,
+    program,
+    run_command,
+    run_program,
+)
+from f110_fl.engines.superlink import SuperLink, resolve_superlink
 from f110_fl.errors import UserError
 from f110_fl.loading.flags import outside_overrides
 from f110_fl.loading.scenarios import dump_scenario, parse_resolved
@@ -46,7 +51,7 @@ def submit(arguments: argparse.Namespace, environ: Mapping[str, str], console: C
     Raises:
         UserError: For wrong settings, or if the SuperLink cannot be reached or trusted.
     """
-    link = settle_superlink(
+    link = resolve_superlink(
         arguments.superlink, arguments.root_certificates, insecure=arguments.insecure
     )
     settings = _settings(arguments, environ)
@@ -108,10 +113,8 @@ class _Submission:
     def run(self, settings: Mapping[str, str]) -> int:
         """Submit the run and follow it; an interruption stops it on the SuperLink, too."""
         children, ended = Children(), False
-        words = [f"{key}={_quoted(text)}" for key, text in settings.items()]
-        command = [program("flwr"), "run", str(APP), CONNECTION, "--stream"]
-        command += ["--run-config", " ".join(words)]
-        child = children.start(run_program, (command, self._environment), self._log)
+        target = (run_command(settings), self._environment)
+        child = children.start(run_program, target, self._log)
         try:
             while child.is_alive():
                 self._follow()
@@ -204,15 +207,6 @@ class _Submission:
             f"the run ended after round {self._rounds[0]}, without a reason given: "
             f"{_last_error(self._text())}"
         )
-
-
-def _quoted(text: str) -> str:
-    """Return a text as Flower reads it in a run config: TOML, which knows no quotes in quotes."""
-    if text.startswith("{"):
-        return "'" + text.replace("'", "\\u0027") + "'"  # JSON
-    if "'" in text:
-        raise UserError(f"{text!r}: Flower takes no text with a quotation mark")
-    return f"'{text}'"
 
 
 def _last_error(log: str) -> str:

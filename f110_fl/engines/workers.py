@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -15,24 +15,25 @@ from typing import Final
 
 from flwr.app import Context, Error, Message, RecordDict, UserConfig
 from flwr.clientapp import ClientApp
-from flwr.common.constant import NUM_PARTITIONS_KEY, PARTITION_ID_KEY, ErrorCode
 
+from f110_fl.engines.flower_internals import NUM_PARTITIONS_KEY, PARTITION_ID_KEY, ErrorCode
 from f110_fl.runs.processes import end_with_parent
 
 STOP_GRACE: Final = 5.0  # s that a worker has to end when nothing more is to come
-# Workers are forked from a process with a single thread that has imported this.
-PRELOADED: Final = "clients.preloaded"
 
 MakeClientApp = Callable[[], ClientApp]
 
 
-def prepare() -> None:
-    """Start importing what workers need, with this process's ``sys.path``.
+def prepare(preload: Sequence[str]) -> None:
+    """Start the process with a single thread that workers are forked from.
 
-    Python's fork server has the working directory and PYTHONPATH instead, in which there may be
-    another copy of this program.
+    It has this process's ``sys.path``; Python's fork server has the working directory and
+    PYTHONPATH instead, in which there may be another copy of this program.
+
+    Args:
+        preload: Modules that it imports, so that its workers need not.
     """
-    multiprocessing.set_forkserver_preload([PRELOADED])
+    multiprocessing.set_forkserver_preload(list(preload))
     own = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
     before = {name: os.environ.get(name) for name in own}
     os.environ |= own

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from f110_fl.learners.base import Array, Transitions
 from f110_fl.learners.state import entry
+from f110_fl.tensors import TensorName, unprefixed
 
 Float = NDArray[np.float64]
 
@@ -167,7 +168,7 @@ class Normaliser:
     def tensors(self) -> dict[str, Tensor]:
         """The statistics by name, as views; none of what is off."""
         return {
-            f"model/{part}/{name}": tensor
+            str(TensorName("model", part, name)): tensor
             for part, moments in self._parts().items()
             for name, tensor in moments.tensors.items()
         }
@@ -201,10 +202,7 @@ class Normaliser:
                     f"expected {tuple(tensor.shape)}"
                 )
         for part, moments in self._parts().items():
-            prefix = f"{part}/"
-            moments.load_local_state(
-                {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-            )
+            moments.load_local_state(unprefixed(part, state))
         if self._return is not None:
             self._returns[:] = state["returns"].numpy()
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from f110_fl.learners.optimizer import ADAM_SLOTS, Adam
+from f110_fl.tensors import TensorName
 
 
 def pack_generator(generator: np.random.Generator) -> Tensor:
@@ -55,14 +56,15 @@ def named_tensors(
         views without gradients that stay valid, since parameters and moments change in place.
     """
     tensors = {
-        f"model/{name}/{key}": parameter.detach()
+        str(TensorName("model", name, key)): parameter.detach()
         for name, network in networks.items()
         for key, parameter in network.named_parameters()
     }
     for name, optimizer in optimizers.items():
         for key, parameter in networks[name].named_parameters():
             for slot in ADAM_SLOTS:
-                tensors[f"optimizer/{name}/{key}/{slot}"] = optimizer.state[parameter][slot]
+                slot_name = str(TensorName("optimizer", name, key, slot))
+                tensors[slot_name] = optimizer.state[parameter][slot]
     return tensors
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from f110_fl.errors import UserError
+from f110_fl.tensors import TensorName, owned
 
 if TYPE_CHECKING:  # torch takes a second to import
     import torch
@@ -29,12 +30,11 @@ def load_models(
     Raises:
         UserError: If the checkpoint has no model of the agent, or another one's.
     """
-    start = f"{agent}/model/"
-    own = {k.removeprefix(f"{agent}/"): v for k, v in tensors.items() if k.startswith(start)}
+    own = owned(tensors, agent, "model")
     if not own:
-        agents = sorted({name.split("/")[0] for name in tensors})
+        agents = sorted({TensorName.parse(name).agent for name in tensors})
         raise UserError(f"{path}: no model of {agent!r}; found: {', '.join(agents) or 'nothing'}")
-    needed = {k for k in learner.tensors() if k.startswith("model/") and _acts(k)}
+    needed = {k for k in learner.tensors() if _acts(TensorName.of_learner(k))}
     missing = sorted(needed - own.keys())
     if missing:
         raise UserError(
@@ -49,11 +49,11 @@ def load_models(
         ) from None
 
 
-def _acts(name: str) -> bool:
+def _acts(name: TensorName) -> bool:
     """Whether a tensor is of a network that acting needs."""
-    network = name.split("/")[1]
-    return network not in _LEARNING and not network.endswith("_target")
+    learns = name.network in _LEARNING or name.network.endswith("_target")
+    return name.kind == "model" and not learns
 
 
 def _networks(names: Iterable[str]) -> list[str]:
-    return sorted({name.split("/")[1] for name in names})
+    return sorted({TensorName.of_learner(name).network for name in names})

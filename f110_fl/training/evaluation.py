@@ -11,7 +11,7 @@ import torch
 from f110_fl.config.scenario import Scenario
 from f110_fl.learners.base import Policy
 from f110_fl.seeding import Use, stream
-from f110_fl.tensors import unprefixed
+from f110_fl.tensors import owned
 from f110_fl.training.agents import make_learners
 from f110_fl.training.collector import Collector, Greedy
 from f110_fl.training.records import EpisodeResult
@@ -88,8 +88,7 @@ class ModelEvaluator:
             ValueError: If a name or shape is not the learner's.
         """
         for agent, learner in self.learners.items():
-            own = unprefixed(agent, tensors)
-            learner.load_tensors({k: v for k, v in own.items() if k.startswith("model/")})
+            learner.load_tensors(owned(tensors, agent, "model"))
 
     def run(self, recorder: Recorder | None = None) -> list[EpisodeResult]:
         """Run every episode once, greedily.

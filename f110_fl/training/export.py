@@ -12,7 +12,7 @@ from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
 from f110_fl.learners.base import Learner
 from f110_fl.learners.normaliser import BOUND
-from f110_fl.tensors import write_tensors
+from f110_fl.tensors import TensorName, write_tensors
 from sim.config import EnvConfig
 from sim.observation import observation_parts
 from sim.policy import Policy, PolicyFormat, make_policy, policy_metadata
@@ -98,7 +98,7 @@ def write_models(
         f"{agent}/{name}": tensor
         for agent, learner in learners.items()
         for name, tensor in learner.tensors().items()
-        if name.startswith("model/")
+        if TensorName.of_learner(name).kind == "model"
     }
     write_tensors(path, models, {**checkpoint_metadata(scenario), **metadata})
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
 from f110_fl.rundir import EPISODES, STATE
-from f110_fl.tensors import read_metadata, write_tensors
+from f110_fl.tensors import TensorName, read_metadata, write_tensors
 from sim.layout import COMMAND_SIZE
 
 if TYPE_CHECKING:  # torch takes a second to import
@@ -155,7 +155,7 @@ def _check_finite(tensors: Mapping[str, torch.Tensor], progress: Progress) -> No
     from f110_fl.learners.base import LearningError
 
     for name, tensor in tensors.items():
-        learned = name.split("/")[1] in ("model", "optimizer")
+        learned = TensorName.parse(name).kind in ("model", "optimizer")
         # The sum is much faster; that of finite numbers may still exceed what a float holds.
         if learned and not math.isfinite(tensor.sum()) and not tensor.isfinite().all():
             raise LearningError(f"{name} is not finite at step {progress.env_steps}")

@@ -17,7 +17,7 @@ from f110_fl.config.scenario import Scenario
 from f110_fl.files import count_lines
 from f110_fl.rundir import BEST, EPISODES, STATE
 from f110_fl.seeding import Use, stream
-from f110_fl.tensors import prefixed, read_tensors, unprefixed
+from f110_fl.tensors import owned, prefixed, read_tensors, unprefixed
 from f110_fl.training.agents import make_learners
 from f110_fl.training.collector import Collector, EndedEpisode, Explorer
 from f110_fl.training.curriculum import Curriculum
@@ -134,10 +134,8 @@ class Trainer:
         if self._curriculum is not None:
             self._curriculum.load_state(self.progress.curriculum)
         for agent, learner in self.learners.items():
-            own = unprefixed(agent, tensors)
-            local = unprefixed("local", own)
-            learner.load_tensors({k: v for k, v in own.items() if not k.startswith("local/")})
-            learner.load_local_state(local)
+            learner.load_tensors(owned(tensors, agent, "model", "optimizer"))
+            learner.load_local_state(unprefixed(f"{agent}/local", tensors))
         self._signature = self._signature_on_disk()
 
     def _signature_on_disk(self) -> tuple[int, int, int] | None:

@@ -15,7 +15,7 @@ import yaml
 from small import REPOSITORY, SMALL, merge
 
 from f110_fl.rundir import RunDir
-from f110_fl.tensors import read_tensors
+from f110_fl.tensors import TensorName, read_tensors
 
 CLIENTS, ROUNDS = 2, 2
 
@@ -60,7 +60,7 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def optimizer(values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {k: v for k, v in values.items() if k.startswith("car_0/optimizer/")}
+    return {k: v for k, v in values.items() if TensorName.parse(k).kind == "optimizer"}
 
 
 @pytest.mark.parametrize("strategy", ["local", "average", "reset"])
@@ -101,7 +101,7 @@ def test_the_global_model_is_the_mean_of_the_clients(
 def test_average_blends_the_moments(runs: dict[str, RunDir]) -> None:
     rundir = runs["average"]
     averaged = optimizer(tensors(rundir.global_tensors(1)))
-    assert {name.rsplit("/", 1)[1] for name in averaged} == {"exp_avg", "exp_avg_sq", "step"}
+    assert {TensorName.parse(name).slot for name in averaged} == {"exp_avg", "exp_avg_sq", "step"}
     sent = [optimizer(tensors(rundir.client_tensors(1, k))) for k in range(CLIENTS)]
     assert set(sent[0]) == set(averaged)
     assert any(bool(t.any()) for t in averaged.values())

@@ -216,7 +216,7 @@ def server():
     return app
 
 if __name__ == "__main__":
-    simulate(server, obedient, 3, 2)
+    simulate(server, obedient, 3, 2, ["clients.preloaded"])
 """
 
 

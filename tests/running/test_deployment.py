@@ -130,10 +130,10 @@ def test_two_rounds_deployed(deployed: RunDir) -> None:
 def test_a_server_is_missed_once_it_was_there(tmp_path: Path) -> None:
     rundir = RunDir(tmp_path)
     watch = ServerWatch(rundir)
-    assert watch.vacant(0)
+    assert not watch.runs()
     assert not watch.ended()
     with locked(rundir.server_lock, wait=True):
-        assert not watch.vacant(0)
+        assert watch.runs()
         assert not watch.ended()
     assert watch.ended()
 
@@ -218,6 +218,10 @@ def test_a_killed_client_costs_its_round_and_comes_back(tmp_path: Path) -> None:
         (["--superlink", "127.0.0.1:1", "--insecure", "--total-clients", "x"], "whole number"),
         (["--superlink", "https://127.0.0.1:1", "--insecure"], "allowed: HOST:PORT"),
         (["--superlink", "127.0.0.1:1", "--insecure", "--key", "k"], "contradicts --key"),
+        (
+            ["--superlink", "127.0.0.1:1", "--root-certificates", __file__, "--key", __file__],
+            "not an OpenSSH private key",
+        ),
     ],
 )
 def test_what_a_client_process_refuses(tmp_path: Path, flags: list[str], message: str) -> None:

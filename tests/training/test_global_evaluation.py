@@ -6,19 +6,28 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
+from flwr.app import Context, Message, MessageType, MetricRecord, RecordDict
 from small import REPOSITORY, SMALL, merge
 
 from clients import client_app
+from clients.warm import WarmTrainers
 from f110_fl.config.scenario import Scenario
-from f110_fl.federation import messages
+from f110_fl.engines.flower_internals import set_message_id
+from f110_fl.federation.arrays import to_arrays
+from f110_fl.federation.messages import (
+    METRICS,
+    EvaluateOrder,
+    EvaluateReply,
+    InvalidMessageError,
+    Order,
+    TrainOrder,
+)
 from f110_fl.loading.scenarios import dump_scenario, parse_resolved
 from f110_fl.rundir import RunDir
 from f110_fl.tensors import read_metadata, read_tensors
@@ -26,7 +35,7 @@ from f110_fl.training.agents import initial_tensors
 from f110_fl.training.evaluation import ModelEvaluator
 from f110_fl.training.metrics import evaluation_names, means
 from f110_fl.training.trainer import Trainer
-from server.validation import evaluation_fault
+from server.validation import validate_evaluation
 
 VARIED: dict[str, Any] = {
     "env": {
@@ -128,45 +137,37 @@ def test_an_evaluation_that_a_crash_cut_off_is_made_again(federation: RunDir) ->
     assert federation.evaluations.read_text() == before
 
 
-@pytest.fixture
-def cold() -> Iterator[None]:
-    client_app._warm.clear()
-    yield
-    client_app._warm.clear()
-
-
-def order(scenario: Scenario, root: Path, arrays: ArrayRecord, kind: str, number: int) -> Message:
-    config = ConfigRecord(
-        {
-            messages.ROUND: number,
-            messages.EPISODES: 1,
-            messages.SCENARIO: dump_scenario(scenario),
-            messages.ROOT: str(root),
-        }
-    )
-    content = RecordDict({messages.ARRAYS: arrays, messages.CONFIG: config})
-    message = Message(content, dst_node_id=9, message_type=kind)
-    message.metadata.__dict__["_message_id"] = "m"
+def send(order: Order, kind: str) -> Message:
+    message = Message(order.to_content(), dst_node_id=9, message_type=kind)
+    set_message_id(message, "m")
     node = {"partition-id": 0, "num-partitions": 2}
     context = Context(run_id=1, node_id=9, node_config=node, state=RecordDict(), run_config={})
     return client_app.app(message, context)
 
 
-@pytest.mark.usefixtures("flower_task", "cold")
-def test_evaluating_changes_nothing_that_a_client_keeps(tmp_path: Path) -> None:
+def check(content: RecordDict) -> None:
+    validate_evaluation(EvaluateReply.from_content(content, evaluation_names(["car_0"])))
+
+
+@pytest.mark.usefixtures("flower_task")
+def test_evaluating_changes_nothing_that_a_client_keeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scenario = Scenario.model_validate(
         merge(SMALL, {"env": {"max_steps": 60}, "federated": {"evaluate_on": "clients"}})
     )
     initial = {k: v for k, v in initial_tensors(scenario).items() if "/model/" in k}
-    arrays = messages.to_arrays(initial)
-    other = messages.to_arrays({name: torch.zeros_like(t) for name, t in initial.items()})
+    arrays = to_arrays(initial)
+    other = to_arrays({name: torch.zeros_like(t) for name, t in initial.items()})
     for root, evaluated in ((tmp_path / "a", False), (tmp_path / "b", True)):
-        client_app._warm.clear()
+        monkeypatch.setattr(client_app, "_warm", WarmTrainers())
+        of_run = (dump_scenario(scenario), str(root), "run")
         for number in (1, 2):
-            order(scenario, root, arrays, MessageType.TRAIN, number)
+            order = TrainOrder(arrays, number, *of_run, episodes=1, proximal_mu=0.0)
+            send(order, MessageType.TRAIN)
             if evaluated:
-                reply = order(scenario, root, other, MessageType.EVALUATE, number)
-                assert evaluation_fault(reply.content, ["car_0"]) is None
+                reply = send(EvaluateOrder(other, number, *of_run), MessageType.EVALUATE)
+                check(reply.content)
     for name in ("state.safetensors", "car_0.replay"):
         left, right = (tmp_path / run / "clients" / "00" / name for run in "ab")
         assert left.read_bytes() == right.read_bytes()
@@ -191,14 +192,10 @@ def test_what_is_not_shared_is_filled_in_by_the_client(tmp_path: Path) -> None:
     ],
 )
 def test_unusable_answers_are_told_apart(changes: dict[str, Any], reason: str) -> None:
-    from flwr.app import MetricRecord
-
     values: dict[str, Any] = dict.fromkeys(evaluation_names(["car_0"]), 0.5)
-    good = RecordDict({messages.METRICS: MetricRecord(values)})
-    assert evaluation_fault(good, ["car_0"]) is None
-    bad = RecordDict({messages.METRICS: MetricRecord(values | changes)})
-    with pytest.raises(AssertionError, match=reason):
-        assert evaluation_fault(bad, ["car_0"]) is None, evaluation_fault(bad, ["car_0"])
+    check(RecordDict({METRICS: MetricRecord(values)}))
+    with pytest.raises(InvalidMessageError, match=reason):
+        check(RecordDict({METRICS: MetricRecord(values | changes)}))
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from f110_fl.learners.state import (
     pack_generator,
     unpack_generator,
 )
+from f110_fl.tensors import unprefixed
 
 
 class OffPolicyLearner(ABC):
@@ -228,10 +229,7 @@ class OffPolicyLearner(ABC):
             ValueError: If an entry is missing or does not fit this learner or its replay file.
         """
         for name, part in self._parts().items():
-            prefix = f"{name}/"
-            part.load_local_state(
-                {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-            )
+            part.load_local_state(unprefixed(name, state))
         self.steps = int(entry(state, "steps"))
         self.updates = int(entry(state, "updates"))
         unpack_generator(self._rng, entry(state, "rng"))

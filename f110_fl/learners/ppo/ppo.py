@@ -33,6 +33,7 @@ from f110_fl.learners.state import (
     pack_generator,
     unpack_generator,
 )
+from f110_fl.tensors import unprefixed
 
 Int = NDArray[np.int64]
 
@@ -291,10 +292,7 @@ class PPO:
             ValueError: If an entry is missing or does not fit this learner.
         """
         for name, part in self._parts().items():
-            prefix = f"{name}/"
-            part.load_local_state(
-                {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-            )
+            part.load_local_state(unprefixed(name, state))
         self.steps = int(entry(state, "steps"))
         self.updates = int(entry(state, "updates"))
         unpack_generator(self._explore_rng, entry(state, "explore_rng"))
