@@ -135,7 +135,7 @@ def _ordered(order: ConfigRecord, context: Context) -> tuple[Trainer, RunDir]:
     """Return the client that an order is for, as its directory has it, and the run's directory."""
     scenario = _scenario(str(order[messages.SCENARIO]))
     if "seed" in context.node_config:  # a replica that was started by hand has its own
-        own = {"seed": int(context.node_config["seed"]), "seeds": ()}
+        own = {"seed": int(context.node_config["seed"])}
         scenario = scenario.model_copy(update=own)
     client_id = int(context.node_config["partition-id"])
     rundir = RunDir(_root(context, order))

@@ -165,7 +165,7 @@ def _failure(rundir: RunDir, start: int) -> str:
 def _start_client(
     session: Session, scenario: Scenario, credentials: Credentials, address: str, client_id: int
 ) -> BaseProcess:
-    seed = scenario.seeds[client_id] if scenario.seeds else scenario.seed
+    seed = scenario.client_seed(client_id)
     config = f"partition-id={client_id} num-partitions={scenario.federated.clients} seed={seed}"
     command = [
         program("flower-supernode"),

@@ -52,7 +52,7 @@ def evaluate(scenario: Scenario, rundir: RunDir, checkpoint: Path | None, consol
     recorder.save(rundir.root / TRAJECTORIES, evaluator.race)
     document = {
         "scenario": scenario.name,
-        "seed": scenario.seed,
+        "seed": scenario.shared_seed,
         "checkpoint": None if checkpoint is None else str(checkpoint),
         "cars": found,
     }

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
-from f110_fl.files import find_file
 from f110_fl.loading.flags import client_id, outside_overrides
 from f110_fl.loading.scenarios import load_scenario
 from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import run_root
 from f110_fl.runs.resume import resumed_scenario
+from sim.config.base import find_file
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,7 @@ def settle(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settled
     overrides = outside_overrides(arguments, environ)
     scenario = load_scenario(Path(arguments.scenario), overrides)
     if arguments.mode == "eval":
-        return _settle_evaluation(arguments, environ, scenario)
-    if arguments.checkpoint is not None:
-        raise UserError(f"--checkpoint={arguments.checkpoint!r}: needs --mode eval")
+        return _settle_evaluation(arguments, scenario)
     if not scenario.learners:
         raise UserError(f"{arguments.scenario}: nothing learns; allowed: --mode eval")
     clients = scenario.federated.clients
@@ -68,12 +66,8 @@ def settle(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settled
     return Settled(scenario, own_id, parallel, rundir, arguments.engine)
 
 
-def _settle_evaluation(
-    arguments: argparse.Namespace, environ: Mapping[str, str], scenario: Scenario
-) -> Settled:
+def _settle_evaluation(arguments: argparse.Namespace, scenario: Scenario) -> Settled:
     """Check what an evaluation needs."""
-    if "FED_CLIENT_ID" in environ:
-        raise UserError(f"FED_CLIENT_ID={environ['FED_CLIENT_ID']!r}: not with --mode eval")
     if scenario.evaluation.episodes < 1:
         raise UserError("--mode eval: evaluation.episodes is 0; set it, or --eval-episodes")
     checkpoint = None
@@ -114,8 +108,6 @@ def settle_resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) ->
     if not rundir.config.is_file():
         raise UserError(f"--resume={arguments.resume!r}: no run there (no config.json)")
     overrides = outside_overrides(arguments, environ)
-    if arguments.scenario is not None:
-        raise UserError("--resume goes on with the run's own scenario; leave --scenario out")
     scenario = resumed_scenario(rundir, overrides)
     parallel = max_parallel(arguments, scenario)
     return Settled(scenario, None, parallel, rundir, arguments.engine)

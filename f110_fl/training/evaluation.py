@@ -36,7 +36,7 @@ class Evaluator:
         )
         self.episodes = episodes
         self._seeds = [
-            stream(scenario.seed, Use.EVALUATION_EPISODE, index) for index in range(episodes)
+            stream(scenario.shared_seed, Use.EVALUATION_EPISODE, index) for index in range(episodes)
         ]
         self._collector = Collector(self.race)
 
@@ -76,7 +76,7 @@ class ModelEvaluator:
         self._evaluator = evaluator or Evaluator(scenario, scenario.evaluation.episodes)
         self.race = self._evaluator.race
         self.learners = make_learners(
-            scenario, self.race, lambda index: stream(scenario.seed, Use.MODEL, index)
+            scenario, self.race, lambda index: stream(scenario.shared_seed, Use.MODEL, index)
         )
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sim.config.base import Config
+from sim.config.base import Config, FilePath
 
 
 class SecondaryViconConfig(Config):
@@ -30,7 +30,7 @@ class SecondaryViconConfig(Config):
 class LineDriverConfig(Config):
     """What drivers that follow a line have in common."""
 
-    raceline: str | None = Field(
+    raceline: Annotated[str, FilePath("a CSV file")] | None = Field(
         None,
         description="CSV file of the line to follow, relative to the scenario that names it; "
         "null: the track's centre line. [path]",
@@ -164,8 +164,7 @@ class FrozenPolicyConfig(Config):
     """Act as a trained policy does, without learning."""
 
     kind: Literal["frozen_policy"] = Field("frozen_policy", description="Selects this driver. [-]")
-    checkpoint: str = Field(
-        min_length=1,
+    checkpoint: Annotated[str, FilePath("a safetensors file")] = Field(
         description="Safetensors file with the policy, relative to the scenario that names it. "
         "[path]",
     )
