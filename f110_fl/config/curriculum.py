@@ -20,8 +20,7 @@ class StageConfig(Config):
 
     spawn_sets: tuple[SpawnSet, ...] = Field(
         (),
-        description="Sets that episodes draw from, each as env.spawn_sets has it or by its "
-        "index from 0; an empty list allows all. [-]",
+        description="Sets to draw from, as in env.spawn_sets or by index from 0; empty: all. [-]",
     )
     difficulty: float = Field(1.0, gt=0, description="Factor of the scripted cars' speeds. [-]")
 
@@ -59,7 +58,7 @@ class CurriculumConfig(Config):
         0.2, ge=0, le=1, description="Success rate below which the stage before returns. [-]"
     )
     patience: int = Field(
-        10, ge=1, description="Episodes in a row that the rate must be beyond its bound. [episodes]"
+        10, ge=1, description="Episodes in a row that the rate must be so. [episodes]"
     )
     stages: tuple[StageConfig, ...] = Field(
         min_length=1, description="The stages, easiest first. [-]"

@@ -76,15 +76,11 @@ class FedTrimmedAvgConfig(Config):
     name: Literal["fedtrimmedavg"] = Field(
         "fedtrimmedavg", description="Selects this strategy. [-]"
     )
-    cut: float = Field(
-        0.2, ge=0, lt=0.5, description="Fraction of the updates cut off at either end. [-]"
-    )
+    cut: float = Field(0.2, ge=0, lt=0.5, description="Fraction that is cut off at either end. [-]")
 
 
 class _ByzantineConfig(Config):
-    malicious: int = Field(
-        1, ge=0, description="Number of malicious clients to withstand. [clients]"
-    )
+    malicious: int = Field(1, ge=0, description="Malicious clients to withstand. [clients]")
 
 
 class KrumConfig(_ByzantineConfig):
@@ -97,7 +93,7 @@ class MultiKrumConfig(_ByzantineConfig):
     """The mean of the updates nearest to the others (Blanchard et al. 2017)."""
 
     name: Literal["multikrum"] = Field("multikrum", description="Selects this strategy. [-]")
-    selected: int = Field(2, ge=1, description="Number of updates that are averaged. [clients]")
+    selected: int = Field(2, ge=1, description="Updates that are averaged. [clients]")
 
 
 class BulyanConfig(_ByzantineConfig):
@@ -132,21 +128,15 @@ class CentralPrivacyConfig(Config):
     """Central differential privacy: the server clips updates and adds noise to their mean."""
 
     kind: Literal["central"] = Field("central", description="Selects this mechanism. [-]")
-    clipping_norm: Positive = Field(
-        1.0, description="Largest L2 norm of an update; longer ones are shortened. [-]"
-    )
-    noise_multiplier: Positive = Field(
-        1.0, description="Standard deviation of the noise, times clipping_norm. [-]"
-    )
+    clipping_norm: Positive = Field(1.0, description="Largest L2 norm of an update. [-]")
+    noise_multiplier: Positive = Field(1.0, description="Noise as a part of clipping_norm. [-]")
 
 
 class LocalPrivacyConfig(Config):
     """Local differential privacy: every client clips its update and adds noise to it."""
 
     kind: Literal["local"] = Field("local", description="Selects this mechanism. [-]")
-    clipping_norm: Positive = Field(
-        1.0, description="Largest L2 norm of an update; longer ones are shortened. [-]"
-    )
+    clipping_norm: Positive = Field(1.0, description="Largest L2 norm of an update. [-]")
     sensitivity: Positive = Field(1.0, description="L2 sensitivity of the update. [-]")
     epsilon: Positive = Field(1.0, description="Privacy budget of a round. [-]")
     delta: float = Field(1e-5, gt=0, lt=1, description="Probability that the guarantee fails. [-]")
@@ -186,51 +176,36 @@ Variation = Annotated[RangeConfig | Values, WrapValidator(_variation)]
 class FederatedConfig(Config):
     """Federated averaging (McMahan et al. 2017) between clients."""
 
-    enabled: bool = Field(
-        True, description="Average the clients, or run independent replicas. [bool]"
-    )
+    enabled: bool = Field(True, description="Average clients, or run independent replicas. [bool]")
     clients: int = Field(3, ge=1, le=10_000, description="Number of clients. [clients]")
     vary: dict[str, Variation] = Field(
         {},
-        description="Settings that differ between clients, by dotted key under env or "
-        "evaluation: a list of one value a client, or a range to draw from. [-]",
+        description="Settings that differ between clients, by dotted key under env or evaluation: "
+        "a list, one value a client, or a range to draw from. [-]",
     )
-    round_interval: int = Field(
-        50, ge=1, description="Episodes that a client trains in a round. [episodes]"
-    )
-    strategy: StrategyConfig = Field(
-        FedAvgConfig(), description="Strategy by which the server aggregates. [-]"
-    )
+    round_interval: int = Field(50, ge=1, description="Episodes of a client in a round. [episodes]")
+    strategy: StrategyConfig = Field(FedAvgConfig(), description="Aggregation strategy. [-]")
     fraction: float = Field(
         1.0,
         gt=0,
         le=1,
-        description="Fraction of the clients drawn each round, at least min_clients. [-]",
+        description="Part of the clients drawn each round, at least min_clients. [-]",
     )
-    min_clients: int = Field(
-        1, ge=1, description="Number of usable replies that a round needs. [clients]"
-    )
+    min_clients: int = Field(1, ge=1, description="Usable replies that a round needs. [clients]")
     max_update_norm: Positive | None = Field(
         None, description="Largest L2 distance of an update from the global model; null: any. [-]"
     )
     privacy: PrivacyConfig | None = Field(
         None, description="Differential privacy, whose noise is not seeded; null: none. [-]"
     )
-    share: Share = Field(
-        "all_but_normaliser", description="Part of the networks that is averaged. [-]"
-    )
+    share: Share = Field("all_but_normaliser", description="Networks that are averaged. [-]")
     weighting: Weighting = Field(
-        "equal",
-        description="Whether clients count equally, by the environment steps they took, or by "
-        "a list of weights, one a client. [-]",
+        "equal", description="How clients count: equally, by steps taken, or a weight a client. [-]"
     )
     optimizer_strategy: OptimizerStrategy = Field(
-        "local",
-        description="What happens to the optimizers' moments at an average: local keeps them. [-]",
+        "local", description="Optimizer moments at a sync: keep, average or zero. [-]"
     )
-    agents: tuple[str, ...] = Field(
-        (), description="Learners that are averaged; an empty list means all. [names]"
-    )
+    agents: tuple[str, ...] = Field((), description="Learners to average; empty: all. [names]")
     evaluate_on: EvaluateOn = Field(
         "none", description="Where the global model is evaluated after a round. [-]"
     )

@@ -20,9 +20,7 @@ class ReplayConfig(Config):
     capacity: int = Field(1_000_000, ge=1, description="Number of transitions kept. [transitions]")
     alpha: Fraction = Field(0.0, description="Exponent of the priorities. [-]")
     beta: Fraction = Field(0.4, description="First exponent of the importance weights. [-]")
-    beta_step: float = Field(
-        0.0, ge=0, description="Rise of beta with each environment step. [1/step]"
-    )
+    beta_step: float = Field(0.0, ge=0, description="Rise of beta at an environment step. [1/step]")
     epsilon: Positive = Field(1e-6, description="Number added to every absolute TD error. [reward]")
 
 
@@ -81,7 +79,7 @@ class OptimizerConfig(Config):
         None, description="Largest L2 norm of a network's gradient; null: any. [-]"
     )
     schedule: ScheduleConfig = Field(
-        ConstantSchedule(), description="How learning rates change over the updates. [-]"
+        ConstantSchedule(), description="Learning rates over the updates. [-]"
     )
 
 
@@ -89,31 +87,22 @@ class OffPolicyConfig(Config):
     """What the learners with a replay buffer share."""
 
     hidden: Widths = Field((256, 256), description="Widths of the hidden layers. [units]")
-    discount: Fraction = Field(0.99, description="Discount factor, CleanRL's gamma. [-]")
+    discount: Fraction = Field(0.99, description="Discount factor; CleanRL's gamma. [-]")
     n_step: int = Field(
         1, ge=1, le=100, description="Rewards summed before the value estimate. [steps]"
     )
     batch_size: int = Field(256, ge=1, description="Transitions of an update. [transitions]")
     warmup_steps: int = Field(
-        25_000,
-        ge=0,
-        description="Steps of uniformly random actions before the first update, CleanRL's "
-        "learning_starts. [steps]",
+        25_000, ge=0, description="Random steps before updates; CleanRL's learning_starts. [steps]"
     )
-    update_every: int = Field(
-        1, ge=1, description="Environment steps from one update to the next. [steps]"
-    )
+    update_every: int = Field(1, ge=1, description="Environment steps between updates. [steps]")
     normalise_observations: bool = Field(
-        False,
-        description="Scale observations to zero mean and unit variance, by running statistics. "
-        "[bool]",
+        False, description="Scale observations to mean 0, variance 1, by running statistics. [bool]"
     )
     normalise_rewards: bool = Field(
         False, description="Divide rewards by the running deviation of the return. [bool]"
     )
-    optimizer: OptimizerConfig = Field(
-        OptimizerConfig(), description="Optimizer of every network. [-]"
-    )
+    optimizer: OptimizerConfig = Field(OptimizerConfig(), description="Optimizer of networks. [-]")
     replay: ReplayConfig = Field(ReplayConfig(), description="Replay buffer. [-]")
 
 
@@ -123,9 +112,7 @@ class TD3Config(OffPolicyConfig):
     algorithm: Literal["td3"] = Field("td3", description="Selects this learner. [-]")
     actor_learning_rate: Positive = Field(3e-4, description="Learning rate of the actor. [-]")
     critic_learning_rate: Positive = Field(3e-4, description="Learning rate of the critics. [-]")
-    tau: Fraction = Field(
-        0.005, description="Step of the target networks towards the networks, CleanRL's tau. [-]"
-    )
+    tau: Fraction = Field(0.005, description="Step of the target networks; CleanRL's tau. [-]")
     policy_noise: float = Field(
         0.2, ge=0, description="Standard deviation of target policy smoothing. [action]"
     )
@@ -133,12 +120,9 @@ class TD3Config(OffPolicyConfig):
     policy_delay: int = Field(
         2,
         ge=1,
-        description="Critic updates to an update of the actor, CleanRL's policy_frequency. "
-        "[updates]",
+        description="Critic updates per actor update; CleanRL's policy_frequency. [updates]",
     )
-    exploration: ExplorationConfig = Field(
-        ExplorationConfig(), description="Noise on actions in training. [-]"
-    )
+    exploration: ExplorationConfig = Field(ExplorationConfig(), description="Noise on actions. [-]")
 
 
 class TemperatureConfig(Config):
@@ -158,21 +142,15 @@ class SACConfig(OffPolicyConfig):
     algorithm: Literal["sac"] = Field("sac", description="Selects this learner. [-]")
     actor_learning_rate: Positive = Field(3e-4, description="Learning rate of the actor. [-]")
     critic_learning_rate: Positive = Field(3e-4, description="Learning rate of the critics. [-]")
-    tau: Fraction = Field(
-        0.005, description="Step of the target critics towards the critics, CleanRL's tau. [-]"
-    )
-    temperature: TemperatureConfig = Field(
-        TemperatureConfig(), description="Weight of the entropy bonus. [-]"
-    )
+    tau: Fraction = Field(0.005, description="Step of the target critics; CleanRL's tau. [-]")
+    temperature: TemperatureConfig = Field(TemperatureConfig(), description="Entropy bonus. [-]")
 
 
 class ActionGridConfig(Config):
     """Actions to choose from: every steering with every speed."""
 
-    steering: Levels = Field(
-        (-1.0, -0.5, 0.0, 0.5, 1.0), description="Steering actions, rising. [action]"
-    )
-    speed: Levels = Field((0.0, 0.5, 1.0), description="Speed actions, rising. [action]")
+    steering: Levels = Field((-1.0, -0.5, 0.0, 0.5, 1.0), description="Steering, rising. [action]")
+    speed: Levels = Field((0.0, 0.5, 1.0), description="Speeds, rising. [action]")
 
     @field_validator("steering", "speed")
     @classmethod
@@ -195,16 +173,14 @@ class NoisyNets(Config):
     """Learned noise on the weights (Fortunato et al. 2018)."""
 
     kind: Literal["noisy"] = Field("noisy", description="Selects this exploration. [-]")
-    sigma: Positive = Field(
-        0.5, description="First deviation, times the root of a layer's inputs. [-]"
-    )
+    sigma: Positive = Field(0.5, description="First deviation, times sqrt(layer's inputs). [-]")
 
 
 class SoftTarget(Config):
     """The target network follows at every update."""
 
     kind: Literal["soft"] = Field("soft", description="Selects this rule. [-]")
-    tau: Fraction = Field(0.005, description="Step towards the network, CleanRL's tau. [-]")
+    tau: Fraction = Field(0.005, description="Step towards the network; CleanRL's tau. [-]")
 
 
 class HardTarget(Config):
@@ -221,9 +197,7 @@ class DQNConfig(OffPolicyConfig):
     actions: ActionGridConfig = Field(ActionGridConfig(), description="Actions to choose from. [-]")
     learning_rate: Positive = Field(1e-4, description="Learning rate of the network. [-]")
     double: bool = Field(True, description="Let the network pick and its target judge. [bool]")
-    duelling: bool = Field(
-        True, description="Value and advantages in two streams of layers. [bool]"
-    )
+    duelling: bool = Field(True, description="Value and advantages in two streams. [bool]")
     huber: Positive = Field(1.0, description="TD error beyond which the loss is linear. [reward]")
     exploration: Annotated[EpsilonGreedy | NoisyNets, Field(discriminator="kind")] = Field(
         EpsilonGreedy(), description="Where actions other than the best come from. [-]"
@@ -248,10 +222,8 @@ class PPOConfig(Config):
     algorithm: Literal["ppo"] = Field("ppo", description="Selects this learner. [-]")
     actor_hidden: Widths = Field((64, 64), description="Widths of the actor's layers. [units]")
     critic_hidden: Widths = Field((64, 64), description="Widths of the critic's layers. [units]")
-    activation: Literal["tanh", "relu"] = Field(
-        "tanh", description="Activation of the hidden layers. [-]"
-    )
-    lstm: LstmConfig | None = Field(None, description="Memory of actor and critic; null: none. [-]")
+    activation: Literal["tanh", "relu"] = Field("tanh", description="Layers' nonlinearity. [-]")
+    lstm: LstmConfig | None = Field(None, description="Memory; null: none. [-]")
     orthogonal_init: bool = Field(
         True, description="Orthogonal initial weights, or uniform in 1/sqrt(inputs). [bool]"
     )
@@ -261,33 +233,25 @@ class PPOConfig(Config):
     learning_rate: Positive = Field(3e-4, description="Learning rate of both networks. [-]")
     adam_epsilon: Positive = Field(1e-5, description="Epsilon of Adam. [-]")
     schedule: ScheduleConfig = Field(
-        ConstantSchedule(),
-        description="How the learning rate changes over the updates, one a rollout. [-]",
+        ConstantSchedule(), description="Learning rate over the updates, one a rollout. [-]"
     )
     rollout_steps: int = Field(
         2048, ge=1, description="Steps of each environment between updates. [steps]"
     )
     epochs: int = Field(10, ge=1, description="Passes over a rollout. [passes]")
     minibatches: int = Field(32, ge=1, description="Gradient steps of a pass. [steps]")
-    discount: Fraction = Field(0.99, description="Discount factor, CleanRL's gamma. [-]")
-    gae_lambda: Fraction = Field(
-        0.95, description="Lambda of the advantages: 0 has least variance, 1 least bias. [-]"
-    )
+    discount: Fraction = Field(0.99, description="Discount factor; CleanRL's gamma. [-]")
+    gae_lambda: Fraction = Field(0.95, description="Lambda: 0 is least variance, 1 least bias. [-]")
     normalise_advantages: bool = Field(
-        True,
-        description="Scale advantages to zero mean and unit variance in each minibatch. [bool]",
+        True, description="Scale advantages to mean 0, variance 1 in each minibatch. [bool]"
     )
     normalise_observations: bool = Field(
-        False,
-        description="Scale observations to zero mean and unit variance, by running statistics. "
-        "[bool]",
+        False, description="Scale observations to mean 0, variance 1, by running statistics. [bool]"
     )
     normalise_rewards: bool = Field(
         False, description="Divide rewards by the running deviation of the return. [bool]"
     )
-    clip_range: Positive = Field(
-        0.2, description="Bound of the distance of the probability ratio from 1. [-]"
-    )
+    clip_range: Positive = Field(0.2, description="Bound of the ratio's distance from 1. [-]")
     value_clip: Positive | None = Field(
         None, description="Bound of a value's change in an update; null: none. [reward]"
     )

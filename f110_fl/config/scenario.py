@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, Tag, ValidationError, ValidationInfo, model_validator
+from pydantic import Field, Tag, TypeAdapter, ValidationError, ValidationInfo, model_validator
 from pydantic_core import ErrorDetails
 
 from f110_fl.config.common import by_shape, check_placeholders
@@ -44,9 +44,7 @@ class CollectConfig(Config):
         1, ge=1, le=4096, description="Environments stepped together. [environments]"
     )
     prefetch: int | None = Field(
-        None,
-        ge=1,
-        description="Episodes under way at most; null: one an environment. [episodes]",
+        None, ge=1, description="Episodes under way at most; null: num_envs. [episodes]"
     )
     seed_stride: int = Field(
         1, ge=1, lt=2**31, description="Step from an episode's seed to the next one's. [-]"
@@ -57,15 +55,12 @@ class EvaluationConfig(Config):
     """Greedy episodes between training episodes, on seeds of their own."""
 
     every: int = Field(10, ge=1, description="Training episodes between evaluations. [episodes]")
-    episodes: int = Field(
-        5, ge=0, description="Episodes of an evaluation; 0: no evaluations. [episodes]"
-    )
+    episodes: int = Field(5, ge=0, description="Episodes of an evaluation; 0: none. [episodes]")
     track: TrackConfig | None = Field(
         None, description="Where to evaluate; null: where training takes place. [-]"
     )
     best: Metric = Field(
-        "success_rate",
-        description="Metric that decides which checkpoint is the best; return settles ties. [-]",
+        "success_rate", description="Metric of the best checkpoint; return settles ties. [-]"
     )
 
 
@@ -76,11 +71,10 @@ class WandbConfig(Config):
     project: str = Field("f110-fl", min_length=1, description="W&B project. [name]")
     group_template: str = Field(
         "{scenario}-{time}",
-        description="W&B group, of {scenario}, {time}, {seed} and {prefix}. [template]",
+        description="W&B group; {scenario}, {time}, {seed}, {prefix}. [template]",
     )
     name_template: str = Field(
-        "{prefix}{role}",
-        description="W&B run's name, also of {role}: server, client_00. [template]",
+        "{prefix}{role}", description="W&B run; also {role} (server, client_00). [template]"
     )
     prefix: str = Field("", description="Text for {prefix} in W&B names. [text]")
 
@@ -105,7 +99,7 @@ class Scenario(Config):
     name: str = Field(
         min_length=1,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
-        description="Name of the experiment. [name]",
+        description="Name of the scenario. [name]",
     )
     seed: Annotated[
         Annotated[Seed, Tag("scalar")]
@@ -114,36 +108,27 @@ class Scenario(Config):
         by_shape("scalar", "list", "mapping"),
     ] = Field(
         0,
-        description="Root of every random stream: one for all clients, a list of one a client, "
-        "or a base and the step from a client to the next. [-]",
+        description="Root of all random streams; or one a client: a list, or a base and step. [-]",
     )
     episodes: int = Field(5000, ge=1, description="Training episodes of a client. [episodes]")
     threads: int = Field(1, ge=1, le=256, description="PyTorch threads of a client. [threads]")
     device: Literal["cpu", "cuda", "auto"] = Field(
         "cpu", description="Where networks learn; auto: on a GPU where there is one. [-]"
     )
-    env: EnvConfig = Field(EnvConfig(), description="Environment that cars drive in. [-]")
+    env: EnvConfig = Field(EnvConfig(), description="The environment. [-]")
     learners: dict[str, LearnerConfig] = Field(
         {}, description="Learner of each car that has no driver, by car. [-]"
     )
-    collect: CollectConfig = Field(
-        CollectConfig(), description="How training episodes are run. [-]"
-    )
-    evaluation: EvaluationConfig = Field(
-        EvaluationConfig(), description="Greedy episodes between training episodes. [-]"
-    )
+    collect: CollectConfig = Field(CollectConfig(), description="Collecting experience. [-]")
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="Greedy episodes. [-]")
     curriculum: CurriculumConfig | None = Field(
         None, description="Curriculum of the training episodes; null: none. [-]"
     )
     checkpoint_every: int = Field(
         50, ge=1, description="Episodes between an unfederated replica's checkpoints. [episodes]"
     )
-    federated: FederatedConfig = Field(
-        FederatedConfig(), description="How clients learn together. [-]"
-    )
-    wandb: WandbConfig = Field(
-        WandbConfig(), description="How the run is recorded with Weights & Biases. [-]"
-    )
+    federated: FederatedConfig = Field(FederatedConfig(), description="Federation. [-]")
+    wandb: WandbConfig = Field(WandbConfig(), description="Weights & Biases. [-]")
 
     @model_validator(mode="after")
     def _rules(self, info: ValidationInfo) -> Scenario:
@@ -296,13 +281,21 @@ def _checked_clients(scenario: Scenario, folder: Path | None) -> Scenario:
         seen.add(settings)
         own = _client_scenario(scenario, client_id, sections, folder)
         for key, values in vary.items():
-            if folder is not None and isinstance(values, tuple):
+            if isinstance(values, tuple):
                 n = client_id % len(values)
-                value = _as_validated(values[n], reduce(_entry, parse_key(key) or (), own))
-                vary[key] = (*values[:n], value, *values[n + 1 :])
+                value = reduce(_entry, parse_key(key) or (), own)
+                given = _ANYTHING.dump_python(value, exclude_unset=True)
+                vary[key] = (*values[:n], given, *values[n + 1 :])
     if vary == federated.vary:
         return scenario
     return scenario.model_copy(update={"federated": federated.model_copy(update={"vary": vary})})
+
+
+_ANYTHING: Final = TypeAdapter[Any](Any)
+
+
+def _entry(value: Any, key: Key) -> Any:
+    return value[key] if isinstance(key, int) else getattr(value, key)
 
 
 def _sections(scenario: Scenario) -> dict[str, Any]:
@@ -317,27 +310,26 @@ def _client_scenario(
     """Return a scenario as one of its clients has it, its ``sections`` validated again."""
     settings = client_settings(scenario.federated.vary, scenario.shared_seed, client_id)
     update: dict[str, Config] = {}
+    key, name = "", ""
     try:
         for key, value in settings.items():
             sections = laid(sections, parse_key(key) or (), value)  # type: ignore[assignment]
-    except LookupError as error:
-        raise ClientSettingsError(client_id, error.args[0], key) from None
-    for name, data in sections.items():
-        model: type[Config] = type(getattr(scenario, name))
-        try:
+        for name, data in sections.items():
+            model: type[Config] = type(getattr(scenario, name))
             update[name] = model.model_validate(data, strict=True, context=folder)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            first["loc"] = (name, *first["loc"])
-            keys = [key for key in settings if _set_by(key, first["loc"])]
-            reason = f"{join(first['loc'])}: {first['msg']}"
-            key = keys[0] if len(keys) == 1 else ""
-            raise ClientSettingsError(client_id, reason, key, first) from None
-    own = scenario.model_copy(update=update)
-    try:
+        own = scenario.model_copy(update=update)
         _check_interface(own.env, scenario.env)
         for stage in own.curriculum.stages if own.curriculum else ():
             stage.indices(own.env)
+    except LookupError as error:
+        raise ClientSettingsError(client_id, error.args[0], key) from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        first["loc"] = (name, *first["loc"])
+        keys = [key for key in settings if _set_by(key, first["loc"])]
+        reason = f"{join(first['loc'])}: {first['msg']}"
+        blamed = keys[0] if len(keys) == 1 else ""
+        raise ClientSettingsError(client_id, reason, blamed, first) from None
     except ValueError as error:
         raise ClientSettingsError(client_id, str(error)) from None
     return own
@@ -360,16 +352,3 @@ def _set_by(key: str, loc: KeyPath) -> bool:
     path = parse_key(key) or ()
     parts = iter(loc)  # in which names of a union's members may stand between the keys
     return overlaps(path, loc) or all(part in parts for part in path)
-
-
-def _entry(value: Any, key: Key) -> Any:
-    return value[key] if isinstance(key, int) else getattr(value, key)
-
-
-def _as_validated(raw: Any, own: Any) -> Any:
-    """Return a value of ``federated.vary``, its texts as validation left them: files absolute."""
-    if isinstance(raw, dict):
-        return {key: _as_validated(value, getattr(own, key)) for key, value in raw.items()}
-    if isinstance(raw, tuple):
-        return tuple(map(_as_validated, raw, own))
-    return own if isinstance(raw, str) else raw

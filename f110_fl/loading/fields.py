@@ -31,7 +31,13 @@ class Field(NamedTuple):
     annotation: Any = None  # its type; None if the models do not know the field
     constraints: tuple[Any, ...] = ()
     unit: str = ""  # "" where it has none
-    about: str = ""  # what it is, as its description says
+    description: str = ""  # without its unit
+
+    @property
+    def phrase(self) -> str:
+        """Its description as it is inside a sentence; names such as W&B stay as they are."""
+        text = self.description
+        return text[:1].lower() + text[1:] if text[1:2].islower() else text
 
     @property
     def first(self) -> Field:

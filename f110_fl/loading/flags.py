@@ -10,14 +10,14 @@ for ``--wandb-prefix``; and so does a setting that does not go with what run.py 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, Final
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from f110_fl.config.keys import KeyPath, parse_key
+from f110_fl.config.keys import parse_key
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError, did_you_mean
 from f110_fl.loading import texts
@@ -34,40 +34,38 @@ class Mode(Enum):
     SUPERLINK = "not with --superlink; leave it out"
     RESUME = "cannot change in a resumed run; leave it out"
     RESUME_GRID = "cannot change in a resumed grid; leave it out"
-    RESUME_SUPERLINK = "cannot change in a resumed run on a SuperLink; leave it out"
+    RESUME_SUPERLINK = "cannot change in a run that a SuperLink resumes; leave it out"
 
 
 NEW: Final = frozenset({Mode.TRAIN, Mode.EVALUATE, Mode.GRID, Mode.SUPERLINK})
 RESUMED: Final = frozenset({Mode.RESUME, Mode.RESUME_GRID, Mode.RESUME_SUPERLINK})
-HERE: Final = frozenset({Mode.TRAIN, Mode.GRID, Mode.RESUME, Mode.RESUME_GRID})
 LINKED: Final = frozenset({Mode.SUPERLINK, Mode.RESUME_SUPERLINK})
+LOCAL: Final = frozenset({Mode.TRAIN, Mode.GRID, Mode.RESUME, Mode.RESUME_GRID})
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting from outside: its spellings, what it sets, and what it goes with."""
+    """A setting from outside: what it sets, its spellings, and what it goes with."""
 
-    key: str = ""  # the scenario's that it sets, dotted; "": run.py itself asks for it
+    key: str = ""  # of the scenario, dotted; "": run.py itself asks for it
     variable: str = ""
     flag: str = ""
     run_config: str = ""  # key in [tool.flwr.app.config] of pyproject.toml
     modes: frozenset[Mode] = NEW
+    needs: str = ""  # without which it means nothing
     read: Callable[[str], object] | None = None  # None: as the key's type is written
     form: str = ""  # what its text looks like, where that is not what the key takes
     empty_ok: bool = False
-    about: str = ""  # for --help, where there is no key whose description says it
-    needs: str = ""  # without which it means nothing
-    options: Mapping[str, Any] = field(default_factory=dict)  # of argparse
-
-    @property
-    def path(self) -> KeyPath:
-        """The keys that lead to what it sets."""
-        return parse_key(self.key) or ()
+    about: str = ""  # for --help, where the description of the key does not say it
+    metavar: str = ""  # "": N or VALUE
+    choices: tuple[str, ...] = ()  # the first is the default of a flag
+    switch: bool = False  # a flag without a value
+    several: bool = False  # a flag with several values
 
     @property
     def target(self) -> Field:
-        """What the models say of what it sets."""
-        return field_at(Scenario, self.path)
+        """What the models say of the key."""
+        return field_at(Scenario, parse_key(self.key) or ())
 
     def override(self, text: str, source: str) -> Override:
         """Return the override that a text asks for.
@@ -90,7 +88,7 @@ class Setting:
         if not (callable(value) or _fits(self.target, value)):
             hint = did_you_mean(text, self.target.choices)
             raise UserError(f"{source}={text!r}: allowed: {words}{hint}")
-        return Override(source, self.path, value, text, words)
+        return Override(source, parse_key(self.key) or (), value, text, words)
 
 
 def _fits(target: Field, value: object) -> bool:
@@ -99,58 +97,45 @@ def _fits(target: Field, value: object) -> bool:
     for constraint in target.constraints:
         kind = Annotated[kind, constraint]
     try:
-        TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False)).validate_python(
-            value, strict=True
-        )
+        adapter = TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False))
+        adapter.validate_python(value, strict=True)
     except ValidationError:
         return False
     return True
 
 
-WEIGHTING: Final = "federated.weighting"
-EXTENDABLE: Final = NEW | {Mode.RESUME, Mode.RESUME_SUPERLINK}
-WANDB_MODES: Final = ("online", "offline", "disabled", "shared")
-
 # fmt: off
 SETTINGS: Final = (
     # What run.py is to do.
-    Setting(flag="--scenario", about="scenario, YAML",
-            modes=frozenset({Mode.TRAIN, Mode.EVALUATE, Mode.SUPERLINK}),
-            options={"metavar": "FILE"}),
-    Setting(flag="--grid", about="many runs, YAML: base, matrix, runs",
-            modes=frozenset({Mode.GRID}), options={"metavar": "FILE"}),
-    Setting(flag="--resume",
-            about="go on with a run, exactly; --episodes may extend it; or with a grid",
-            modes=RESUMED, options={"metavar": "RUN_DIR"}),
-    Setting(flag="--mode",
-            about="learn, or run evaluation.episodes greedily and report (default: train)",
-            modes=frozenset({Mode.EVALUATE}),
-            options={"choices": ("train", "eval"), "default": "train"}),
-    Setting(flag="--checkpoint",
-            about="models to evaluate: best, state or global.safetensors",
-            modes=frozenset({Mode.EVALUATE}), needs="--mode eval", options={"metavar": "FILE"}),
-    Setting(flag="--max-parallel",
-            about="clients, replicas or runs of a grid at a time (default: cores)",
-            modes=HERE, options={"metavar": "N"}),
-    Setting(flag="--engine",
+    Setting(flag="--scenario", about="scenario, YAML", metavar="FILE", modes=NEW - {Mode.GRID}),
+    Setting(flag="--grid", about="many runs, YAML: base, matrix, runs", metavar="FILE",
+            modes=frozenset({Mode.GRID})),
+    Setting(flag="--resume", metavar="RUN_DIR", modes=RESUMED,
+            about="go on with a run, exactly; --episodes may extend it; or with a grid"),
+    Setting(flag="--mode", choices=("train", "eval"), modes=frozenset({Mode.EVALUATE}),
+            about="learn, or run evaluation.episodes greedily and report (default: train)"),
+    Setting(flag="--checkpoint", metavar="FILE", modes=frozenset({Mode.EVALUATE}),
+            needs="--mode eval", about="models to evaluate: best, state or global.safetensors"),
+    Setting(flag="--max-parallel", metavar="N", modes=LOCAL,
+            about="clients, replicas or runs of a grid at a time (default: cores)"),
+    Setting(flag="--engine", choices=("simulation", "deployment"), modes=LOCAL,
             about="clients in one simulation, or a process each with TLS and keys "
-                  "(default: simulation)",
-            modes=HERE,
-            options={"choices": ("simulation", "deployment"), "default": "simulation"}),
-    Setting(flag="--superlink",
-            about="run on the clients that are connected to this SuperLink; files are left there",
-            modes=LINKED, options={"metavar": "HOST:PORT"}),
-    Setting(flag="--root-certificates", about="the SuperLink's authority, PEM",
-            modes=LINKED, needs="--superlink HOST:PORT", options={"metavar": "FILE"}),
-    Setting(flag="--insecure", about="plain text to the SuperLink; loopback only",
-            modes=LINKED, needs="--superlink HOST:PORT", options={"action": "store_true"}),
+            "(default: simulation)"),
+    Setting(flag="--superlink", metavar="HOST:PORT", modes=LINKED,
+            about="run on the clients that are connected to this SuperLink; files are left there"),
+    Setting(flag="--root-certificates", metavar="FILE", modes=LINKED, needs="--superlink HOST:PORT",
+            about="the SuperLink's authority, PEM"),
+    Setting(flag="--insecure", switch=True, modes=LINKED, needs="--superlink HOST:PORT",
+            about="plain text to the SuperLink; loopback only"),
     Setting(variable="FED_CLIENT_ID", modes=frozenset({Mode.TRAIN})),
-    Setting(variable="WANDB_MODE", modes=NEW | RESUMED, options={"choices": WANDB_MODES}),
+    Setting(variable="WANDB_MODE", choices=("online", "offline", "disabled", "shared"),
+            modes=NEW | RESUMED),
     # What the scenario says: key, variable, flag, key of the run config.
     Setting("federated.clients", "FED_TOTAL_CLIENTS", "--repeat", read=texts.clients),
-    Setting("episodes", "", "--episodes", "episodes", modes=EXTENDABLE),
+    Setting("episodes", "", "--episodes", "episodes",
+            modes=NEW | {Mode.RESUME, Mode.RESUME_SUPERLINK}),
     Setting("evaluation.episodes", "", "--eval-episodes", "eval-episodes"),
-    Setting("env.track", "", "--map", read=texts.track, form=texts.TRACKS),
+    Setting("env.track", "", "--map", read=texts.track, form=texts.TRACKS, metavar="NAME_OR_FILE"),
     Setting("seed", "RUN_SEED", "", "seed"),
     Setting("federated.enabled", "FED_ENABLED"),
     Setting("federated.root", "FED_ROOT", "", "fed-root"),
@@ -161,11 +146,10 @@ SETTINGS: Final = (
     Setting("federated.timeout", "FED_TIMEOUT", "", "timeout"),
     Setting("federated.agents", "FED_AGENTS", "", "agents",
             read=texts.names, form="learners' names between commas"),
-    Setting(WEIGHTING, "FED_AVG_MODE", "", "weighting",
-            read=texts.weighting,
+    Setting("federated.weighting", "FED_AVG_MODE", "", "weighting", read=texts.weighting,
             form="equal, env_steps, or weights, which FED_WEIGHTS or the scenario lists"),
-    Setting(WEIGHTING, "FED_WEIGHTS", "", "weights",
-            read=texts.weights, form="numbers above 0, as id:weight,... or weight,..."),
+    Setting("federated.weighting", "FED_WEIGHTS", "", "weights", read=texts.weights,
+            form="numbers above 0, as id:weight,... or weight,..."),
     Setting("collect.num_envs", "COLLECT_WORKERS", "--collect-workers"),
     Setting("collect.prefetch", "COLLECT_PREFETCH", "--collect-prefetch"),
     Setting("collect.seed_stride", "COLLECT_SEED_STRIDE", "--collect-seed-stride"),
@@ -175,11 +159,10 @@ SETTINGS: Final = (
     Setting("wandb.name_template", "", "--wandb-name-template"),
     Setting("wandb.prefix", "", "--wandb-prefix", "wandb-prefix", empty_ok=True),
     # Over all of the above.
-    Setting(flag="--set", about="settings by dotted key, values in YAML: "
-                                "learners.car_0.discount=0.98",
-            options={"metavar": "KEY=VALUE", "nargs": "+", "action": "extend"}),
-    Setting("seed", "", "--auto-seed", read=texts.counted_seeds, empty_ok=True,
-            about="seed every client by its index", options={"action": "store_true"}),
+    Setting(flag="--set", several=True, metavar="KEY=VALUE",
+            about="settings by dotted key, values in YAML: learners.car_0.discount=0.98"),
+    Setting("seed", "", "--auto-seed", read=texts.counted_seeds, empty_ok=True, switch=True,
+            about="seed every client by its index"),
     Setting("seed.base", "", "--seed-base", needs="--auto-seed"),
     Setting("seed.step", "", "--seed-step", needs="--auto-seed"),
 )
@@ -188,21 +171,27 @@ SETTINGS: Final = (
 VARIABLES: Final = tuple(s.variable for s in SETTINGS if s.variable and s.key)  # of scenarios
 
 
+def setting_of(key: str) -> Setting:
+    """Return the first setting of a scenario's key."""
+    return next(setting for setting in SETTINGS if setting.key == key)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add all flags of the table, as plain texts."""
     for setting in SETTINGS:
+        about = setting.about or f"{setting.target.phrase} ({setting.key})"
+        options: dict[str, Any] = {"help": f"{about}: {setting.form}" if setting.form else about}
+        if setting.switch:
+            options["action"] = "store_true"
+        elif setting.choices:
+            options |= {"choices": setting.choices, "default": setting.choices[0]}
+        else:
+            number = setting.target.first.annotation is int
+            options["metavar"] = setting.metavar or ("N" if number else "VALUE")
+        if setting.several:
+            options |= {"nargs": "+", "action": "extend"}
         if setting.flag:
-            options = dict(setting.options)
-            if setting.key and not options:
-                options["metavar"] = "N" if setting.target.first.annotation is int else "VALUE"
-            words = setting.about or f"{_uncapitalised(setting.target.about)} ({setting.key})"
-            words += f": {setting.form}" if setting.form else ""
-            parser.add_argument(setting.flag, help=words.replace("%", "%%"), **options)
-
-
-def _uncapitalised(text: str) -> str:
-    """Return a phrase as it is inside a sentence; names such as W&B stay as they are."""
-    return text[:1].lower() + text[1:] if text[1:2].islower() else text
+            parser.add_argument(setting.flag, **options)
 
 
 def outside_overrides(
@@ -219,43 +208,26 @@ def outside_overrides(
         UserError: If a value cannot be used, two contradict each other, or one does not go with
             what run.py is to do.
     """
-    refuse_misplaced(arguments, environ, of_grid=of_grid)
+    mode = _mode(arguments, of_grid=of_grid)
+    for setting in SETTINGS:
+        value, text = _value(setting, arguments), environ.get(setting.variable)
+        for name, given in ((setting.flag, value), (setting.variable, text)):
+            if mode not in setting.modes and given not in (None, False, "", *setting.choices[:1]):
+                shown = name if given is True else f"{name}={given!r}"
+                reason = f"needs {setting.needs}" if setting.needs else mode.value
+                raise UserError(f"{shown}: {reason}")
     return [*environment_overrides(environ), *command_line_overrides(arguments)]
 
 
-def refuse_misplaced(
-    arguments: argparse.Namespace, environ: Mapping[str, str], *, of_grid: bool = False
-) -> None:
-    """Refuse what does not go with what run.py is to do; see :func:`outside_overrides`."""
-    mode = _mode(arguments, of_grid=of_grid)
-    for setting in SETTINGS:
-        if mode not in setting.modes:
-            for name in _given(setting, arguments, environ):
-                reason = f"needs {setting.needs}" if setting.needs else mode.value
-                raise UserError(f"{name}: {reason}")
-
-
 def _mode(arguments: argparse.Namespace, *, of_grid: bool) -> Mode:
-    resumed = getattr(arguments, "resume", None) is not None
-    if getattr(arguments, "superlink", None) is not None:
+    resumed = arguments.resume is not None
+    if arguments.superlink is not None:
         return Mode.RESUME_SUPERLINK if resumed else Mode.SUPERLINK
-    if getattr(arguments, "grid", None) is not None:
+    if arguments.grid is not None:
         return Mode.GRID
     if resumed:
         return Mode.RESUME_GRID if of_grid else Mode.RESUME
-    return Mode.EVALUATE if getattr(arguments, "mode", None) == "eval" else Mode.TRAIN
-
-
-def _given(
-    setting: Setting, arguments: argparse.Namespace, environ: Mapping[str, str]
-) -> Iterator[str]:
-    """Yield the spellings that the user gave a setting in, with their values."""
-    value = _value(setting, arguments)
-    if value not in (None, False, setting.options.get("default")):
-        yield setting.flag if value is True else f"{setting.flag}={_shown(value)!r}"
-    text = environ.get(setting.variable)
-    if text or (text is not None and not setting.variable.startswith("WANDB_")):
-        yield f"{setting.variable}={text!r}"
+    return Mode.EVALUATE if arguments.mode == "eval" else Mode.TRAIN
 
 
 def _value(setting: Setting, arguments: argparse.Namespace) -> Any:
@@ -263,42 +235,31 @@ def _value(setting: Setting, arguments: argparse.Namespace) -> Any:
     return getattr(arguments, setting.flag[2:].replace("-", "_"), None) if setting.flag else None
 
 
-def _shown(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
 def environment_overrides(environ: Mapping[str, str]) -> list[Override]:
-    """Return the settings that environment variables bring.
+    """Return the settings that environment variables bring, in the order of the table.
 
     ``WANDB_RUN_GROUP`` and ``WANDB_NAME`` are taken literally, without ``{...}`` filled in.
     ``WANDB_MODE`` is only checked: W&B reads it itself.
-
-    Args:
-        environ: The variables, such as ``os.environ``.
-
-    Returns:
-        The overrides, in the order of the table.
 
     Raises:
         UserError: If a value cannot be used, two contradict each other, or the name of a
             ``FED_*`` variable is a near miss of a known one.
     """
     known = [setting.variable for setting in SETTINGS if setting.variable]
-    for name in sorted(environ):
-        if name.startswith("FED_") and name not in known:
-            hint = did_you_mean(name, known, cutoff=0.8)
-            if hint:  # else it is somebody else's variable
-                raise UserError(f"{name}={environ[name]!r}: unknown variable{hint}")
+    for name in sorted(name for name in environ if name.startswith("FED_")):
+        hint = did_you_mean(name, known, cutoff=0.8)
+        if hint and name not in known:  # else it is somebody else's
+            raise UserError(f"{name}={environ[name]!r}: unknown variable{hint}")
     found = []
     for setting in SETTINGS:
-        text, choices = environ.get(setting.variable), setting.options.get("choices")
-        if text is None or (not text and setting.variable.startswith("WANDB_")):
+        name, text = setting.variable, environ.get(setting.variable)
+        if text is None or (not text and name.startswith("WANDB_")):
             continue
         if setting.key:
-            found.append(setting.override(text, setting.variable))
-        elif choices and text not in choices:
-            words = f"{', '.join(choices)}{did_you_mean(text, choices)}"
-            raise UserError(f"{setting.variable}={text!r}: allowed: {words}")
+            found.append(setting.override(text, name))
+        elif setting.choices and text not in setting.choices:
+            hint = did_you_mean(text, setting.choices)
+            raise UserError(f"{name}={text!r}: allowed: {', '.join(setting.choices)}{hint}")
     refuse_contradictions(found)
     return found
 
@@ -317,17 +278,13 @@ def command_line_overrides(arguments: argparse.Namespace) -> list[Override]:
         value = _value(setting, arguments)
         if setting.flag == "--set":
             found += set_overrides(value or (), found)
-        elif not setting.key or value is None or value is False:
-            continue
-        elif value is True:
-            found.append(setting.override("", setting.flag))
-        elif setting.needs == "--auto-seed" and not arguments.auto_seed:
-            raise UserError(
-                f"{setting.flag}={value!r}: does nothing without --auto-seed; "
-                "allowed: --auto-seed too, or RUN_SEED for one seed"
-            )
-        else:
-            found.append(setting.override(str(value), setting.flag))
+        elif setting.key and value not in (None, False):
+            if setting.needs == "--auto-seed" and not arguments.auto_seed:
+                raise UserError(
+                    f"{setting.flag}={value!r}: does nothing without --auto-seed; "
+                    "allowed: --auto-seed too, or RUN_SEED for one seed"
+                )
+            found.append(setting.override("" if value is True else value, setting.flag))
     return found
 
 
@@ -344,11 +301,6 @@ def run_config_overrides(run_config: Mapping[str, Any]) -> list[Override]:
     ]
     refuse_contradictions(found)
     return found
-
-
-def setting_of(key: str) -> Setting:
-    """Return the first setting of a scenario's key."""
-    return next(setting for setting in SETTINGS if setting.key == key)
 
 
 def client_id(environ: Mapping[str, str], total: int) -> int | None:

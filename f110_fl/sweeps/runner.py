@@ -17,7 +17,7 @@ from rich.table import Table
 
 from f110_fl.errors import UserError
 from f110_fl.files import write_atomic
-from f110_fl.loading.flags import outside_overrides, refuse_misplaced
+from f110_fl.loading.flags import outside_overrides
 from f110_fl.loading.scenarios import dump_scenario, parse_resolved
 from f110_fl.rundir import RunDir
 from f110_fl.runs import directory, preflight
@@ -100,7 +100,7 @@ def _new(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Grid:
 
 
 def _resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Grid:
-    refuse_misplaced(arguments, environ, of_grid=True)
+    outside_overrides(arguments, environ, of_grid=True)  # there may be none
     root = Path(arguments.resume).absolute()
     name, runs = read_grid(root)
     cells = []
