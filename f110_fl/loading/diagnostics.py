@@ -37,13 +37,6 @@ class _Problem(NamedTuple):
         return self.error.get("ctx", {}).get("error", self.error["msg"])
 
 
-class _Source(NamedTuple):
-    """Where a problem comes from."""
-
-    order: tuple[int, int]  # line and column; (0, n) for the override number n
-    override: Override | None
-
-
 def explain(
     error: ValidationError, file: Path, document: Document, overrides: Sequence[Override]
 ) -> str:
@@ -55,20 +48,19 @@ def explain(
         document: What it holds.
         overrides: What was laid over it.
     """
-    found: dict[object, tuple[_Problem, _Source]] = {}
+    found: dict[object, tuple[tuple[int, int], _Problem]] = {}
     for details in _causes(error):
         problem = _problem(details)
-        source = _source(problem, document, overrides)
+        order = _order(problem, document, overrides)
         # A mistake behind an alias is one mistake, however often the alias is used.
-        key = (source.order, details["type"], problem.path[-1:], str(details.get("ctx")))
-        found.setdefault(key, (problem, source))
-    problem, source = min(found.values(), key=lambda item: item[1].order)
+        key = (order, details["type"], problem.path[-1:], str(details.get("ctx")))
+        found.setdefault(key, (order, problem))
+    (line, number), problem = min(found.values(), key=lambda item: item[0])
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    if source.override is not None:
-        return _describe_override(problem, source.override) + more
-    broke = [override.name for override in overrides if _broke(override, problem)]
-    at, where = f"{file}:{source.order[0]}", join(problem.path)
-    parts = [", ".join(dict.fromkeys(broke)), at, where, _what(problem)]
+    if line == 0:
+        return _describe_override(problem, overrides[number]) + more
+    broke = dict.fromkeys(override.name for override in overrides if _broke(override, problem))
+    parts = (", ".join(broke), f"{file}:{line}", join(problem.path), _what(problem))
     return ": ".join(part for part in parts if part) + more
 
 
@@ -112,13 +104,14 @@ def _problem(error: ErrorDetails) -> _Problem:
     return problem._replace(path=cause.path) if isinstance(cause, ClientSettingsError) else problem
 
 
-def _source(problem: _Problem, document: Document, overrides: Sequence[Override]) -> _Source:
-    """Return where the value that is wrong comes from."""
-    for number, override in reversed(list(enumerate(overrides))):
+def _order(problem: _Problem, document: Document, overrides: Sequence[Override]) -> tuple[int, int]:
+    """Return line and column of what is wrong; (0, n) if override n brought it."""
+    order: tuple[int, int] = document.mark(problem.path)
+    for number, override in enumerate(overrides):
         brought = problem.path[: len(override.path)] == override.path
         if brought or (not problem.of_a_rule and _made(problem.path, override, document)):
-            return _Source((0, number), override)
-    return _Source(document.mark(problem.path), None)
+            order = (0, number)
+    return order
 
 
 def _made(path: KeyPath, override: Override, document: Document) -> bool:
@@ -154,7 +147,7 @@ def _what(problem: _Problem) -> str:
     if problem.of_a_rule:
         cause = problem.cause
         if not isinstance(cause, ClientSettingsError) or cause.error is None:
-            return str(cause).removeprefix("Value error, ")
+            return str(cause)
         inner = _problem(cause.error)
         where = "" if len(cause.path) > 2 else f"{join(inner.path)}: "  # else the key says it
         return f"client {cause.client_id}: {where}{_what(inner)}"
