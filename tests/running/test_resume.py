@@ -133,7 +133,7 @@ def test_a_run_can_be_extended(tmp_path: Path) -> None:
     ("flags", "message"),
     [
         (["--resume", "nowhere"], "no run there"),
-        (["--resume", ".", "--scenario", "x.yaml"], "leave --scenario out"),
+        (["--resume", ".", "--scenario", "x.yaml"], "--scenario='x.yaml': cannot change"),
         (["--resume", ".", "--map", "circle"], "cannot change in a resumed run"),
         (["--resume", ".", "--episodes", "1"], "at least the run's 6"),
         ([], "--scenario FILE is missing"),

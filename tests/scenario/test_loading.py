@@ -488,7 +488,7 @@ def test_a_scenario_is_validated_once_where_it_is_read_or_received(tmp_path, val
     assert len(validations) == 1
     assert parse_resolved(dump_scenario(scenario)) == scenario
     assert len(validations) == 2
-    complaint(tmp_path, text, overrides[:1] + [Override("Y", ("federated", "weighting"), (1.0,))])
+    complaint(tmp_path, text, [overrides[0], Override("Y", ("federated", "weighting"), (1.0,))])
     assert len(validations) == 2  # a rule within `federated` was broken
 
 

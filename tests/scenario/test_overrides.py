@@ -223,7 +223,7 @@ def test_empty_wandb_variables_are_unset_and_strangers_are_left_alone():
         (["--auto-seed", "--seed-base", "x"], "--seed-base='x': not a whole number; allowed: "),
         (["--auto-seed", "--seed-base=-1"], "--seed-base='-1': allowed: a whole number from 0"),
         (["--auto-seed", "--seed-step", "0"], "--seed-step='0': allowed: a whole number from 1"),
-        (["--map", "circel"], "--map='circel': no such track or file (did you mean 'circle'?); allowed: line2, "),
+        (["--map", "circel"], "--map='circel': no such track or file (did you mean 'circle'?); "),
         (["--map", "map"], f"--map='map': {NO_TRACK}"),
         (["--map", "/"], f"--map='/': {NO_TRACK}"),
         (["--map", ""], "--map='': is empty; allowed: line2, circle, oval, random, or a map's "),
