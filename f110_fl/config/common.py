@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from string import Formatter
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import BaseModel, Discriminator, Field
 
+SHAPES: Final = {list: "list", tuple: "list", dict: "mapping"}
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -23,12 +24,8 @@ def by_shape(*tags: str) -> Discriminator:
     """
 
     def shape(value: object) -> str:
-        if isinstance(value, list | tuple):
-            found = "list"
-        elif isinstance(value, dict | BaseModel):
-            found = "mapping"
-        else:
-            found = "scalar"
+        of_model = isinstance(value, BaseModel)
+        found = "mapping" if of_model else SHAPES.get(type(value), "scalar")
         return found if found in tags else tags[0]
 
     return Discriminator(shape)

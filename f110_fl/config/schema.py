@@ -34,8 +34,13 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
         The exit status.
     """
-    parser = argparse.ArgumentParser(prog="python -m f110_fl.config.schema", description=__doc__)
-    parser.add_argument("file", nargs="?", type=Path, default=DEFAULT_FILE, help=f"{DEFAULT_FILE}")
+    parser = argparse.ArgumentParser(
+        prog="python -m f110_fl.config.schema",
+        description="Write the JSON schema of scenarios, for editors.",
+    )
+    parser.add_argument(
+        "file", nargs="?", type=Path, default=DEFAULT_FILE, help=f"default: {DEFAULT_FILE}"
+    )
     file: Path = parser.parse_args(arguments).file
     try:
         write_atomic(file, schema_text())

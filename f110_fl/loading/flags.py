@@ -10,6 +10,7 @@ for ``--wandb-prefix``; and so does a setting that does not go with what run.py 
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -316,11 +317,7 @@ def client_id(environ: Mapping[str, str], total: int) -> int | None:
     text = environ.get("FED_CLIENT_ID")
     if text is None:
         return None
-    try:
-        index = texts.whole(text)
-    except ValueError:
-        index = -1
-    if not 0 <= index < total:
+    if not (re.fullmatch("[0-9]{1,9}", text.strip()) and int(text) < total):
         words = f"a whole number from 0 to {total - 1}, as there are {total} clients"
         raise UserError(f"FED_CLIENT_ID={text!r}: allowed: {words}")
-    return index
+    return int(text)

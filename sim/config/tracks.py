@@ -59,7 +59,9 @@ class RandomTrack(Config):
     """A smooth closed circuit, another one for each seed."""
 
     kind: Literal["random"] = Field("random", description="Selects this track. [-]")
-    seed: int = Field(0, ge=0, description="Decides the course, with the other settings. [-]")
+    seed: int = Field(
+        0, ge=0, description="Seed that decides the course, with the other settings. [-]"
+    )
     count: int = Field(
         1,
         ge=1,
