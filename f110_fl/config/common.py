@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, Discriminator, Field
 
-SHAPES: Final = {list: "list", tuple: "list", dict: "mapping"}
+SHAPES: Final[dict[type, str]] = {list: "list", tuple: "list", dict: "mapping"}
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
