@@ -42,44 +42,6 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__,
         epilog="Command-line flags win over FED_* variables, these over the scenario.",
     )
-    parser.add_argument("--scenario", metavar="FILE", help="scenario, YAML")
-    parser.add_argument("--grid", metavar="FILE", help="many runs, YAML: base, matrix, runs")
-    parser.add_argument(
-        "--resume",
-        metavar="RUN_DIR",
-        help="go on with a run, exactly; --episodes may extend it; or with a grid",
-    )
-    parser.add_argument(
-        "--mode",
-        choices=("train", "eval"),
-        default="train",
-        help="learn, or run evaluation.episodes greedily and report (default: train)",
-    )
-    parser.add_argument(
-        "--checkpoint", metavar="FILE", help="models to evaluate: best, state or global.safetensors"
-    )
-    parser.add_argument(
-        "--max-parallel",
-        metavar="N",
-        help="clients, replicas or runs of a grid at a time (default: cores)",
-    )
-    parser.add_argument(
-        "--engine",
-        choices=("simulation", "deployment"),
-        default="simulation",
-        help="clients in one simulation, or a process each with TLS and keys (default: simulation)",
-    )
-    parser.add_argument(
-        "--superlink",
-        metavar="HOST:PORT",
-        help="run on the clients that are connected to this SuperLink; files are left there",
-    )
-    parser.add_argument(
-        "--root-certificates", metavar="FILE", help="the SuperLink's authority, PEM"
-    )
-    parser.add_argument(
-        "--insecure", action="store_true", help="plain text to the SuperLink; loopback only"
-    )
     add_arguments(parser)
     return parser
 
@@ -133,15 +95,14 @@ def run_cell(words: Sequence[str]) -> None:
     """Do one run of a grid, which is prepared in its directory, in this process."""
     from f110_fl.loading.flags import VARIABLES
 
-    for setting in VARIABLES:  # they are in the prepared scenario already
-        os.environ.pop(setting.source, None)
+    for name in VARIABLES:  # they are in the prepared scenario already
+        os.environ.pop(name, None)
     sys.exit(main(words))
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from f110_fl.errors import UserError
     from f110_fl.runs import preflight
     from f110_fl.runs.plan import resolve_plan
     from f110_fl.runs.startup import without_collections
@@ -152,9 +113,6 @@ def _run(arguments: argparse.Namespace) -> int:
         from f110_fl.engines.submission import submit
 
         return submit(arguments, os.environ, console)
-    if arguments.root_certificates is not None or arguments.insecure:
-        flag = "--insecure" if arguments.insecure else "--root-certificates"
-        raise UserError(f"{flag}: needs --superlink HOST:PORT")
     if arguments.grid is not None or runner.is_sweep(arguments.resume):
         return runner.run_sweep(arguments, os.environ, console, run_cell)
     with without_collections():

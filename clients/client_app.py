@@ -114,7 +114,7 @@ def _open(order: Order, context: Context, rundir: RunDir) -> Trainer:
     """Return the client that an order is for, as its directory has it."""
     scenario = _scenario(order.scenario)
     if "seed" in context.node_config:  # a replica that was started by hand has its own
-        own = {"seed": int(context.node_config["seed"]), "seeds": ()}
+        own = {"seed": int(context.node_config["seed"])}
         scenario = scenario.model_copy(update=own)
     with without_collections():  # deployed, this is a new process
         return _warm.take(scenario, int(context.node_config["partition-id"]), rundir)

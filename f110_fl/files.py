@@ -109,15 +109,6 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
         yield
 
 
-def find_file(name: str, folder: Path) -> Path | None:
-    """Return the absolute path of a file named relative to ``folder``, None if it is none."""
-    try:
-        file = (folder / name).resolve()
-        return file if file.is_file() else None
-    except (OSError, ValueError, RuntimeError):  # too long, a NUL in it, links in a circle
-        return None
-
-
 def count_lines(path: Path) -> int:
     """Return the complete lines of a file, 0 if there is none."""
     return path.read_bytes().count(b"\n") if path.exists() else 0

@@ -107,7 +107,7 @@ def sample(scenario: Scenario, online: Collection[int], server_round: int) -> li
         online: Clients that are there.
         server_round: From 1.
     """
-    generator = np.random.default_rng(stream(scenario.seed, Use.SAMPLING, server_round))
+    generator = np.random.default_rng(stream(scenario.shared_seed, Use.SAMPLING, server_round))
     # Drawn from all clients, so that a missing one does not change who else is asked.
     order = generator.permutation(scenario.federated.clients).tolist()
     present = [client for client in order if client in online]

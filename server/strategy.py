@@ -228,10 +228,10 @@ class FederatedStrategy(Strategy):
         return dict(sorted(accepted.items())), dropped
 
     def _weight(self, client_id: int, reply: TrainReply) -> float:
-        federated = self.scenario.federated
-        if federated.weighting == "env_steps":
+        weighting = self.scenario.federated.weighting
+        if weighting == "env_steps":
             return reply.metrics[ENV_STEPS]
-        return federated.weights[client_id] if federated.weighting == "weights" else 1.0
+        return 1.0 if weighting == "equal" else weighting[client_id]
 
     def evaluate_on_server(self, server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
         """Evaluate the global model here, if it is time; Flower's ``evaluate_fn``."""

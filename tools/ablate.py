@@ -72,8 +72,7 @@ def run(grid: Grid, max_parallel: int) -> int:
         return 0
     words = [sys.executable, str(REPOSITORY / "run.py"), "--resume", str(grid.root)]
     # The caller's variables would change what is asked for here.
-    names = {setting.source for setting in VARIABLES}
-    inherited = {key: value for key, value in os.environ.items() if key not in names}
+    inherited = {key: value for key, value in os.environ.items() if key not in VARIABLES}
     return subprocess.run(  # noqa: S603 - our own program
         [*words, "--max-parallel", str(max_parallel)], env=inherited, check=False
     ).returncode

@@ -74,7 +74,7 @@ TASK: Final[dict[str, Any]] = {
             "epochs": 8,
         }
     },
-    "collect": {"workers": 16},
+    "collect": {"num_envs": 16},
     "evaluation": {"episodes": 0},
     "wandb": {"enabled": False},
 }

@@ -169,7 +169,7 @@ def _start_client(
     node_config = {
         "partition-id": client_id,
         "num-partitions": scenario.federated.clients,
-        "seed": scenario.seeds[client_id] if scenario.seeds else scenario.seed,
+        "seed": scenario.client_seed(client_id),
     }
     max_wait = scenario.federated.connect_timeout
     command = supernode_command(link, key, node_config, max_wait=max_wait)

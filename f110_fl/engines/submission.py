@@ -34,7 +34,6 @@ from f110_fl.reporting.console import ConsoleSink
 from f110_fl.reporting.events import EvaluationEvent, RoundEvent
 from f110_fl.runs.plan import resolve_plan
 from f110_fl.runs.processes import Children
-from f110_fl.runs.resume import refuse_changes
 
 POLL_INTERVAL: Final = 0.25  # s between two looks at the log
 STOP_TIMEOUT: Final = 30.0  # s that a SuperLink has to take note of a run's end
@@ -62,30 +61,13 @@ def submit(arguments: argparse.Namespace, environ: Mapping[str, str], console: C
 
 def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> dict[str, str]:
     """Return Flower's run config for the run."""
-    if "FED_CLIENT_ID" in environ:
-        raise UserError(
-            f"FED_CLIENT_ID={environ['FED_CLIENT_ID']!r}: not with --superlink, whose clients "
-            "are there already; see python -m clients.process"
-        )
-    elsewhere = {
-        "--mode": arguments.mode != "train",
-        "--grid": arguments.grid is not None,
-        "--max-parallel": arguments.max_parallel is not None,
-        "--engine": arguments.engine != "simulation",
-    }
-    for flag in [flag for flag, given in elsewhere.items() if given]:
-        raise UserError(f"{flag}: not with --superlink")
     if arguments.resume is None:
         scenario = resolve_plan(arguments, environ).scenario
         if not scenario.federated.enabled:
             raise UserError("--superlink: the scenario is not federated")
         return {"submitted": json.dumps(json.loads(dump_scenario(scenario)))}
-    if arguments.scenario is not None:
-        raise UserError("--resume goes on with the run's own scenario; leave --scenario out")
     settings = {"submitted-resume": str(arguments.resume)}
-    overrides = outside_overrides(arguments, environ)
-    refuse_changes(overrides)
-    for override in overrides:
+    for override in outside_overrides(arguments, environ):
         settings["submitted-episodes"] = str(override.value)
     return settings
 

@@ -72,7 +72,7 @@ class WandbSink:
         settings = self._scenario.wandb
         words = {
             "scenario": self._scenario.name,
-            "seed": self._scenario.seed,
+            "seed": self._scenario.shared_seed,
             "time": self._time,
             "prefix": settings.prefix,
             "role": role,

@@ -49,7 +49,7 @@ def evaluate(plan: RunPlan, console: Console) -> int:
     recorder.save(root / TRAJECTORIES, evaluator.race)
     document = {
         "scenario": scenario.name,
-        "seed": scenario.seed,
+        "seed": scenario.shared_seed,
         "checkpoint": None if checkpoint is None else str(checkpoint),
         "cars": found,
     }

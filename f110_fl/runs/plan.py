@@ -12,12 +12,12 @@ from typing import Literal, TypeAlias
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
-from f110_fl.files import find_file
 from f110_fl.loading.flags import client_id, outside_overrides
 from f110_fl.loading.scenarios import load_scenario
 from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import run_root
 from f110_fl.runs.resume import resumed_scenario
+from sim.config.base import find_file
 
 Engine: TypeAlias = Literal["replicas", "simulation", "deployment"]
 
@@ -64,9 +64,7 @@ def resolve_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> R
     overrides = outside_overrides(arguments, environ)
     scenario = load_scenario(Path(arguments.scenario), overrides)
     if arguments.mode == "eval":
-        return _resolve_evaluation(arguments, environ, scenario)
-    if arguments.checkpoint is not None:
-        raise UserError(f"--checkpoint={arguments.checkpoint!r}: needs --mode eval")
+        return _resolve_evaluation(arguments, scenario)
     if not scenario.learners:
         raise UserError(f"{arguments.scenario}: nothing learns; allowed: --mode eval")
     clients = scenario.federated.clients
@@ -84,12 +82,8 @@ def resolve_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> R
     )
 
 
-def _resolve_evaluation(
-    arguments: argparse.Namespace, environ: Mapping[str, str], scenario: Scenario
-) -> RunPlan:
+def _resolve_evaluation(arguments: argparse.Namespace, scenario: Scenario) -> RunPlan:
     """Check what an evaluation needs."""
-    if "FED_CLIENT_ID" in environ:
-        raise UserError(f"FED_CLIENT_ID={environ['FED_CLIENT_ID']!r}: not with --mode eval")
     if scenario.evaluation.episodes < 1:
         raise UserError("--mode eval: evaluation.episodes is 0; set it, or --eval-episodes")
     checkpoint = None
@@ -119,8 +113,6 @@ def _resolve_resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) 
     """Read the scenario of the run to go on with; only its length may change."""
     rundir = RunDir(Path(arguments.resume).absolute())
     overrides = outside_overrides(arguments, environ)
-    if arguments.scenario is not None:
-        raise UserError("--resume goes on with the run's own scenario; leave --scenario out")
     scenario = resumed_scenario(rundir, overrides)
     engine = resolve_engine(arguments.engine, scenario)
     parallel = resolve_parallel(arguments.max_parallel, scenario, engine)

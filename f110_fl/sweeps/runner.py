@@ -49,7 +49,6 @@ def run_sweep(
     Raises:
         UserError: For anything wrong with the grid or a run of it; then nothing is started.
     """
-    _refuse_flags(arguments)
     grid = _resumed(arguments, environ) if arguments.grid is None else _new(arguments, environ)
     for cell in grid.cells:
         if not cell.scenario.learners:
@@ -72,15 +71,6 @@ def run_sweep(
     return 0 if all(result.status == "done" for result in table.results.values()) else 1
 
 
-def _refuse_flags(arguments: argparse.Namespace) -> None:
-    """Refuse flags that mean nothing to a grid."""
-    if arguments.mode == "eval":
-        raise UserError("--mode='eval': not with a grid; allowed: train")
-    for name in ("checkpoint", "superlink", "root_certificates", "insecure"):
-        if getattr(arguments, name):
-            raise UserError(f"--{name.replace('_', '-')}: not with a grid; leave it out")
-
-
 def _check_environments(grid: Grid) -> None:
     """Build each of the runs' environments once, and look for the devices they need."""
     checked: set[str] = set()
@@ -98,11 +88,6 @@ def is_sweep(directory: str | None) -> bool:
 
 
 def _new(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Grid:
-    for flag in ("scenario", "resume"):
-        if getattr(arguments, flag) is not None:
-            raise UserError(f"--grid names its scenario itself; leave --{flag} out")
-    if "FED_CLIENT_ID" in environ:
-        raise UserError(f"FED_CLIENT_ID={environ['FED_CLIENT_ID']!r}: --grid starts every client")
     grid = load_grid(Path(arguments.grid), outside_overrides(arguments, environ))
     directory.check_unused(grid.root)
     if (grid.root / GRID).exists():
@@ -111,10 +96,7 @@ def _new(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Grid:
 
 
 def _resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Grid:
-    if arguments.scenario is not None:
-        raise UserError("--resume goes on with the grid's own scenarios; leave --scenario out")
-    for override in outside_overrides(arguments, environ):
-        raise UserError(f"{override.name}: cannot change in a resumed grid; leave it out")
+    outside_overrides(arguments, environ, of_grid=True)  # there may be none
     root = Path(arguments.resume).absolute()
     name, runs = read_grid(root)
     cells = []

@@ -56,7 +56,7 @@ def make_learners(
 def initial_tensors(scenario: Scenario) -> dict[str, torch.Tensor]:
     """Return the tensors that every client's learners start a federation from."""
     race = Race(scenario.env)
-    learners = make_learners(scenario, race, partial(stream, scenario.seed, Use.MODEL))
+    learners = make_learners(scenario, race, partial(stream, scenario.shared_seed, Use.MODEL))
     tensors: dict[str, torch.Tensor] = {}
     for agent, learner in learners.items():
         tensors |= prefixed(agent, learner.tensors())

@@ -39,7 +39,7 @@ class Evaluator:
         )
         self.episodes = episodes
         self._seeds = [
-            stream(scenario.seed, Use.EVALUATION_EPISODE, index) for index in range(episodes)
+            stream(scenario.shared_seed, Use.EVALUATION_EPISODE, index) for index in range(episodes)
         ]
         self._collector = Collector(self.race)
 
@@ -78,7 +78,7 @@ class ModelEvaluator:
         torch.set_num_threads(scenario.threads)
         self._evaluator = evaluator or Evaluator(scenario, scenario.evaluation.episodes)
         self.race = self._evaluator.race
-        seed = partial(stream, scenario.seed, Use.MODEL)
+        seed = partial(stream, scenario.shared_seed, Use.MODEL)
         self.learners = make_learners(scenario, self.race, seed)
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:

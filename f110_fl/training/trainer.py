@@ -52,7 +52,7 @@ class Trainer:
         self.scenario = scenario
         self.own = scenario.for_client(client_id)
         self._set_client(client_id, directory)
-        race = Race(self.own.env, num_envs=scenario.collect.workers, num_threads=scenario.threads)
+        race = Race(self.own.env, num_envs=scenario.collect.num_envs, num_threads=scenario.threads)
         check_state(directory / STATE, scenario, len(race.observation_low))
         self._collector = Collector(race, scenario.collect.prefetch)
         self._evaluator: Evaluator | None = None
@@ -68,7 +68,7 @@ class Trainer:
         """Note which client this is."""
         self.client_id = client_id
         self.directory = directory
-        self.seed = self.scenario.seeds[client_id] if self.scenario.seeds else self.scenario.seed
+        self.seed = self.scenario.client_seed(client_id)
         self.progress = Progress()
         self._episodes_path = directory / EPISODES
         self._state_path = directory / STATE

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sim.config.base import Config
+from sim.config.base import Config, FilePath
 
 
 class SecondaryViconConfig(Config):
@@ -17,27 +17,33 @@ class SecondaryViconConfig(Config):
     )
     target: str = Field("car_0", description="The car to turn away from. [name]")
     speed: float = Field(0.8, description="Speed held. [m/s]")
-    avoid_distance: float = Field(1.0, ge=0, description="Turn away inside this distance. [m]")
+    avoid_distance: float = Field(1.0, ge=0, description="Distance within which it turns away. [m]")
     avoid_gain: float = Field(
         1.5, ge=0, description="Steering per angle that leads away from the target. [-]"
     )
     recover_offset: float = Field(
-        0.55, ge=0, description="Off the lane centre by more: half speed, full turn back. [m]"
+        0.55,
+        ge=0,
+        description="Offset from the lane centre beyond which it turns back at half speed. [m]",
     )
-    stop_offset: float = Field(1.2, ge=0, description="Off the lane centre by more: stop. [m]")
+    stop_offset: float = Field(
+        1.2, ge=0, description="Offset from the lane centre beyond which it stops. [m]"
+    )
 
 
 class LineDriverConfig(Config):
     """What drivers that follow a line have in common."""
 
-    raceline: str | None = Field(
+    raceline: Annotated[str, FilePath("a CSV file")] | None = Field(
         None,
         description="CSV file of the line to follow, relative to the scenario that names it; "
         "null: the track's centre line. [path]",
     )
     speed: float = Field(4.0, gt=0, description="Fastest speed. [m/s]")
     acceleration: float = Field(
-        4.0, gt=0, description="Sideways in bends and braking before them at most. [m/s^2]"
+        4.0,
+        gt=0,
+        description="Largest acceleration, sideways in bends and braking before them. [m/s^2]",
     )
 
 
@@ -49,7 +55,7 @@ class PurePursuitConfig(LineDriverConfig):
         0.6, gt=0, description="Distance along the line to the point steered for. [m]"
     )
     lookahead_time: float = Field(
-        0.2, ge=0, description="What is added to it for each m/s of speed. [s]"
+        0.2, ge=0, description="Lookahead added for each m/s of speed. [s]"
     )
 
 
@@ -61,7 +67,7 @@ class StanleyConfig(LineDriverConfig):
         3.0, ge=0, description="Rate at which the front axle approaches the line. [1/s]"
     )
     softening: float = Field(
-        1.0, ge=0, description="Added to the speed, so that a slow car does not overreact. [m/s]"
+        1.0, ge=0, description="Speed added, so that a slow car does not overreact. [m/s]"
     )
     yaw_damping: float = Field(
         0.05, ge=0, description="Steering against yaw rates other than the line's. [s]"
@@ -75,13 +81,15 @@ class BlockerConfig(Config):
     target: str = Field("car_0", description="The car to stay in front of. [name]")
     speed: float = Field(3.0, gt=0, description="Fastest speed. [m/s]")
     acceleration: float = Field(
-        4.0, gt=0, description="Sideways in bends and braking before them at most. [m/s^2]"
+        4.0,
+        gt=0,
+        description="Largest acceleration, sideways in bends and braking before them. [m/s^2]",
     )
     lookahead: float = Field(
         0.6, gt=0, description="Distance along the line to the point steered for. [m]"
     )
     lookahead_time: float = Field(
-        0.2, ge=0, description="What is added to it for each m/s of speed. [s]"
+        0.2, ge=0, description="Lookahead added for each m/s of speed. [s]"
     )
     distance: float = Field(
         8.0, ge=0, description="Block a target at most this far behind along the line. [m]"
@@ -90,7 +98,9 @@ class BlockerConfig(Config):
         0.3, gt=0, le=1, description="Move over by at most this for each metre forwards. [m/m]"
     )
     margin: float = Field(
-        0.2, ge=0, description="Kept from the lane's edges, beyond half the car's width. [m]"
+        0.2,
+        ge=0,
+        description="Distance kept from the lane's edges, beyond half the car's width. [m]",
     )
 
 
@@ -102,17 +112,24 @@ class FollowTheGapConfig(Config):
     )
     speed: float = Field(3.0, gt=0, description="Fastest speed. [m/s]")
     acceleration: float = Field(
-        4.0, gt=0, description="Sideways in bends and braking before obstacles at most. [m/s^2]"
+        4.0,
+        gt=0,
+        description="Largest acceleration, sideways in bends and braking before obstacles. [m/s^2]",
     )
     margin: float = Field(
-        0.15, ge=0, description="Kept from obstacles, beyond half the car's width. [m]"
+        0.15, ge=0, description="Distance kept from obstacles, beyond half the car's width. [m]"
     )
-    horizon: float = Field(10.0, gt=0, description="Farther readings count as this far. [m]")
+    horizon: float = Field(10.0, gt=0, description="Distance that farther readings count as. [m]")
     disparity: float = Field(
-        0.3, gt=0, description="Readings of neighbours that differ more show an edge. [m]"
+        0.3,
+        gt=0,
+        description="Difference of neighbouring readings beyond which there is an edge. [m]",
     )
     field_of_view: float = Field(
-        3.141592653589793, gt=0, le=6.283185307179586, description="Where gaps count. [rad]"
+        3.141592653589793,
+        gt=0,
+        le=6.283185307179586,
+        description="Field of view in which gaps count. [rad]",
     )
 
 
@@ -122,12 +139,14 @@ class GapPreviewConfig(Config):
     kind: Literal["gap_preview"] = Field("gap_preview", description="Selects this driver. [-]")
     speed: float = Field(3.0, gt=0, description="Fastest speed. [m/s]")
     acceleration: float = Field(
-        4.0, gt=0, description="Sideways in bends and braking before obstacles at most. [m/s^2]"
+        4.0,
+        gt=0,
+        description="Largest acceleration, sideways in bends and braking before obstacles. [m/s^2]",
     )
     margin: float = Field(
-        0.15, ge=0, description="Kept from obstacles, beyond half the car's width. [m]"
+        0.15, ge=0, description="Distance kept from obstacles, beyond half the car's width. [m]"
     )
-    horizon: float = Field(10.0, gt=0, description="Farther readings count as this far. [m]")
+    horizon: float = Field(10.0, gt=0, description="Distance that farther readings count as. [m]")
     preview: float = Field(
         2.0, gt=0, le=20, description="Length of the path that is looked at to each heading. [m]"
     )
@@ -138,7 +157,10 @@ class GapPreviewConfig(Config):
         description="Mean clearance, of 1 at most, worth a radian of change of heading. [1/rad]",
     )
     field_of_view: float = Field(
-        3.141592653589793, gt=0, le=6.283185307179586, description="Where headings count. [rad]"
+        3.141592653589793,
+        gt=0,
+        le=6.283185307179586,
+        description="Field of view in which headings count. [rad]",
     )
 
 
@@ -164,8 +186,7 @@ class FrozenPolicyConfig(Config):
     """Act as a trained policy does, without learning."""
 
     kind: Literal["frozen_policy"] = Field("frozen_policy", description="Selects this driver. [-]")
-    checkpoint: str = Field(
-        min_length=1,
+    checkpoint: Annotated[str, FilePath("a safetensors file")] = Field(
         description="Safetensors file with the policy, relative to the scenario that names it. "
         "[path]",
     )

@@ -20,11 +20,13 @@ class CarConfig(Config):
     name: str = Field(
         min_length=1, pattern=r"^[A-Za-z][A-Za-z0-9_]*$", description="Name of the agent. [name]"
     )
-    vehicle: VehicleConfig = Field(VehicleConfig(), description="Its body and motor. [-]")
+    vehicle: VehicleConfig = Field(VehicleConfig(), description="Body and motor of the car. [-]")
     driver: DriverConfig | None = Field(
         None, description="Scripted driver; null leaves the car to the environment's user. [-]"
     )
-    task: TaskConfig | None = Field(None, description="Its reward; null pays nothing. [-]")
+    task: TaskConfig | None = Field(
+        None, description="Task that the car is rewarded for; null pays nothing. [-]"
+    )
     reverse: bool = Field(
         True, description="Whether actions reach speed_min, or stop at standstill. [bool]"
     )

@@ -17,7 +17,7 @@ class ProgressTerm(Config):
     """Way made along the centre line."""
 
     term: Literal["progress"] = Field("progress", description="Selects this term. [-]")
-    weight: float = Field(1.0, description="Paid for a metre; backwards it costs. [reward/m]")
+    weight: float = Field(1.0, description="Reward for a metre; backwards it costs. [reward/m]")
     rate: ClassVar[bool] = False
 
 
@@ -25,7 +25,7 @@ class SpeedTerm(Config):
     """Speed as a part of the car's fastest."""
 
     term: Literal["speed"] = Field("speed", description="Selects this term. [-]")
-    weight: float = Field(0.1, description="Paid for a second at speed_max. [reward/s]")
+    weight: float = Field(0.1, description="Reward for a second at speed_max. [reward/s]")
     rate: ClassVar[bool] = True
 
 
@@ -33,7 +33,7 @@ class TimeTerm(Config):
     """Time that passes."""
 
     term: Literal["time"] = Field("time", description="Selects this term. [-]")
-    weight: float = Field(-0.1, description="Paid for a second. [reward/s]")
+    weight: float = Field(-0.1, description="Reward for a second. [reward/s]")
     rate: ClassVar[bool] = True
 
 
@@ -41,7 +41,7 @@ class LateralTerm(Config):
     """Distance from the centre line, to either side."""
 
     term: Literal["lateral"] = Field("lateral", description="Selects this term. [-]")
-    weight: float = Field(-0.1, description="Paid for a second, a metre off. [reward/(m s)]")
+    weight: float = Field(-0.1, description="Reward for a second, a metre off. [reward/(m s)]")
     rate: ClassVar[bool] = True
 
 
@@ -49,9 +49,11 @@ class WallClearanceTerm(Config):
     """Nearness to walls."""
 
     term: Literal["wall_clearance"] = Field("wall_clearance", description="Selects this term. [-]")
-    weight: float = Field(-1.0, description="Paid for a second with the wall at 0 m. [reward/s]")
+    weight: float = Field(-1.0, description="Reward for a second with the wall at 0 m. [reward/s]")
     distance: float = Field(
-        0.5, gt=0, description="From the car's centre to a wall, beyond which nothing is paid. [m]"
+        0.5,
+        gt=0,
+        description="Distance from the car's centre to a wall beyond which nothing is paid. [m]",
     )
     rate: ClassVar[bool] = True
 
@@ -60,7 +62,7 @@ class SmoothnessTerm(Config):
     """Change of the steering angle."""
 
     term: Literal["smoothness"] = Field("smoothness", description="Selects this term. [-]")
-    weight: float = Field(-0.1, description="Paid for a radian, to either side. [reward/rad]")
+    weight: float = Field(-0.1, description="Reward for a radian, to either side. [reward/rad]")
     rate: ClassVar[bool] = False
 
 
@@ -68,7 +70,7 @@ class PressureTerm(Config):
     """Pressure on the target: near it, and fast enough."""
 
     term: Literal["pressure"] = Field("pressure", description="Selects this term. [-]")
-    weight: float = Field(0.5, description="Paid for a second of pressure. [reward/s]")
+    weight: float = Field(0.5, description="Reward for a second of pressure. [reward/s]")
     target: str | None = Field(None, description=_TARGET)
     distance: float = Field(0.75, gt=0, description=_NEAR)
     speed: float = Field(0.1, description=_FAST)
@@ -83,7 +85,7 @@ class DistanceTerm(Config):
     """
 
     term: Literal["distance"] = Field("distance", description="Selects this term. [-]")
-    weight: float = Field(0.5, description="Paid for a metre nearer; farther costs. [reward/m]")
+    weight: float = Field(0.5, description="Reward for a metre nearer; farther costs. [reward/m]")
     target: str | None = Field(None, description=_TARGET)
     discount: float = Field(1.0, gt=0, le=1, description="Factor of the potential reached. [-]")
     rate: ClassVar[bool] = False
@@ -93,7 +95,7 @@ class HeadingTerm(Config):
     """Cosine of the angle between the car's heading and the way to the target, or the lane."""
 
     term: Literal["heading"] = Field("heading", description="Selects this term. [-]")
-    weight: float = Field(0.1, description="Paid for a second straight at it. [reward/s]")
+    weight: float = Field(0.1, description="Reward for a second straight at it. [reward/s]")
     toward: Literal["target", "lane"] = Field("target", description="What to head for. [-]")
     target: str | None = Field(None, description=_TARGET)
     rate: ClassVar[bool] = True
@@ -103,9 +105,9 @@ class EscapeTerm(Config):
     """The target is far away."""
 
     term: Literal["escape"] = Field("escape", description="Selects this term. [-]")
-    weight: float = Field(-1.0, description="Paid for a second beyond the distance. [reward/s]")
+    weight: float = Field(-1.0, description="Reward for a second beyond the distance. [reward/s]")
     target: str | None = Field(None, description=_TARGET)
-    distance: float = Field(4.0, gt=0, description="Centre to centre. [m]")
+    distance: float = Field(4.0, gt=0, description="Distance, centre to centre. [m]")
     rate: ClassVar[bool] = True
 
 
@@ -113,11 +115,13 @@ class StreakTerm(Config):
     """Pressure without a break: pays the more, the longer it has lasted."""
 
     term: Literal["streak"] = Field("streak", description="Selects this term. [-]")
-    weight: float = Field(0.5, description="Paid for a second once the cap is reached. [reward/s]")
+    weight: float = Field(
+        0.5, description="Reward for a second once the cap is reached. [reward/s]"
+    )
     target: str | None = Field(None, description=_TARGET)
     distance: float = Field(0.75, gt=0, description=_NEAR)
     speed: float = Field(0.1, description=_FAST)
-    cap: float = Field(2.0, gt=0, description="Pressure that has lasted so long pays most. [s]")
+    cap: float = Field(2.0, gt=0, description="Duration of pressure that pays most. [s]")
     rate: ClassVar[bool] = True
 
 
@@ -125,12 +129,12 @@ class OvertakeTerm(Config):
     """Way made along the centre line on the target, and a bonus for passing it."""
 
     term: Literal["overtake"] = Field("overtake", description="Selects this term. [-]")
-    weight: float = Field(0.5, description="Paid for a metre on the target. [reward/m]")
+    weight: float = Field(0.5, description="Reward for a metre on the target. [reward/m]")
     target: str | None = Field(None, description=_TARGET)
     bonus: float = Field(
-        5.0, description="Paid once, when it is passed and neither has crashed. [reward]"
+        5.0, description="Reward paid once, when it is passed and neither has crashed. [reward]"
     )
-    margin: float = Field(1.0, ge=0, description="So far ahead it is passed. [m]")
+    margin: float = Field(1.0, ge=0, description="Distance ahead at which it is passed. [m]")
     rate: ClassVar[bool] = False
 
 
@@ -138,7 +142,7 @@ class LapTimeTerm(Config):
     """Time that a completed lap took less than a slow one."""
 
     term: Literal["lap_time"] = Field("lap_time", description="Selects this term. [-]")
-    weight: float = Field(0.2, description="Paid for a second less. [reward/s]")
+    weight: float = Field(0.2, description="Reward for a second less. [reward/s]")
     par_speed: float = Field(
         2.0, gt=0, description="Mean speed of the slow lap; slower ones pay nothing. [m/s]"
     )

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sim.config.base import Config
+from sim.config.base import Config, FilePath
 
 
 class Line2Track(Config):
@@ -34,8 +34,7 @@ class MapTrack(Config):
     """A track from a ROS map, as F1TENTH publishes them."""
 
     kind: Literal["map"] = Field("map", description="Selects this track. [-]")
-    file: str = Field(
-        min_length=1,
+    file: Annotated[str, FilePath("a map's YAML file")] = Field(
         description="The map's YAML file, relative to the scenario that names it. [path]",
     )
 
@@ -60,7 +59,9 @@ class RandomTrack(Config):
     """A smooth closed circuit, another one for each seed."""
 
     kind: Literal["random"] = Field("random", description="Selects this track. [-]")
-    seed: int = Field(0, ge=0, description="Decides the course, with the other settings. [-]")
+    seed: int = Field(
+        0, ge=0, description="Seed that decides the course, with the other settings. [-]"
+    )
     count: int = Field(
         1,
         ge=1,
@@ -90,8 +91,7 @@ class CenterlineTrack(Config):
     """A lane from a CSV file of x, y, w_right, w_left, as TUM's racetrack database has it."""
 
     kind: Literal["centerline"] = Field("centerline", description="Selects this track. [-]")
-    file: str = Field(
-        min_length=1,
+    file: Annotated[str, FilePath("a centre line's CSV file")] = Field(
         description="The CSV file, relative to the scenario that names it. [path]",
     )
     scale: float = Field(

@@ -100,7 +100,7 @@ def test_the_last_round_trains_what_is_left(tmp_path: Path) -> None:
     [
         ({"weighting": "equal"}, (1 + 2 + 6) / 3),
         ({"weighting": "env_steps"}, (1 * 10 + 2 * 30 + 6 * 60) / 100),
-        ({"weighting": "weights", "weights": [1, 1, 2]}, (1 + 2 + 12) / 4),
+        ({"weighting": [1, 1, 2]}, (1 + 2 + 12) / 4),
     ],
 )
 def test_weighting(tmp_path: Path, federated: dict[str, Any], expected: float) -> None:
@@ -201,8 +201,7 @@ def test_moments_are_averaged_by_weight_whatever_the_strategy(tmp_path: Path) ->
         tmp_path,
         strategy={"name": "fedmedian"},
         optimizer_strategy="average",
-        weighting="weights",
-        weights=[1, 1, 2],
+        weighting=[1, 1, 2],
     )
     names = (NAME, MOMENT)
     asked = ask(server, names=names)

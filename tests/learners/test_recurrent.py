@@ -214,7 +214,7 @@ def test_a_resumed_learner_goes_on_byte_by_byte(tmp_path, steps):
 
 
 def test_sequences_must_fill_a_rollout():
-    with pytest.raises(ValueError, match=r"rollout_steps 10 is no multiple of lstm\.sequence 4"):
+    with pytest.raises(ValueError, match=r"rollout_steps 10 is not a multiple of lstm\.sequence 4"):
         PPOConfig(rollout_steps=10, lstm={"units": 3, "sequence": 4})
 
 

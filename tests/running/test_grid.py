@@ -261,9 +261,9 @@ def test_failures_are_reported_and_not_fatal_and_tried_again(
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--scenario", "x"], "leave --scenario out"),
+        (["--scenario", "x"], "--scenario='x': not with a grid"),
         (["--mode", "eval"], "not with a grid"),
-        (["--superlink", "a:1"], "--superlink: not with a grid"),
+        (["--superlink", "a:1"], "--grid=.*: not with --superlink"),
         (["--engine", "deployment"], "is not federated"),
         (["--max-parallel", "0"], "allowed: a whole number"),
         (["--set", f"{GAMMA}=0.5"], "contradicts"),

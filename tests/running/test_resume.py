@@ -17,6 +17,7 @@ import yaml
 from small import REPOSITORY, SMALL, merge
 
 from f110_fl.rundir import RunDir
+from run import main
 
 TIMEOUT = 240  # s
 CLOCKED = ("seconds", "collect")  # what an episode's record says of wall-clock time
@@ -133,7 +134,7 @@ def test_a_run_can_be_extended(tmp_path: Path) -> None:
     ("flags", "message"),
     [
         (["--resume", "nowhere"], "no run there"),
-        (["--resume", ".", "--scenario", "x.yaml"], "leave --scenario out"),
+        (["--resume", ".", "--scenario", "x.yaml"], "--scenario='x.yaml': cannot change"),
         (["--resume", ".", "--map", "circle"], "cannot change in a resumed run"),
         (["--resume", ".", "--episodes", "1"], "at least the run's 6"),
         ([], "--scenario FILE is missing"),
@@ -157,3 +158,19 @@ def test_what_a_resumed_run_refuses(tmp_path: Path, flags: list[str], message: s
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_run_of_an_earlier_version_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such a run's resolved scenario has no format number, and keys that are gone."""
+    from f110_fl.loading.scenarios import dump_scenario, load_scenario
+
+    data = json.loads(dump_scenario(load_scenario(Path(write(tmp_path)))))
+    del data["format"]
+    (tmp_path / "config.json").write_text(json.dumps(data | {"seeds": [1, 2]}))
+    assert main(["--resume", str(tmp_path)]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith(f"run.py: {tmp_path / 'config.json'}: no format number, written by ")
+    assert "start a new run" in line
+    assert len(line.splitlines()) == 1

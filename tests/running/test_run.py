@@ -84,7 +84,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], list[str], dict[str, str], str]] = {
         {"federated": {"enabled": False}}, [], {"FED_CLIENT_ID": "1"}, "is not federated"
     ),
     "no clients": ({}, [], {"FED_TOTAL_CLIENTS": "0"}, "'0': an empty federation; allowed"),
-    "grid": ({}, ["--grid", "g.yaml"], {}, "--grid names its scenario itself"),
+    "grid": ({}, ["--grid", "g.yaml"], {}, "--scenario=.*: not with a grid"),
     "no workers": ({}, ["--collect-workers", "0"], {}, "--collect-workers='0': allowed: a whole"),
     "checkpoint": ({}, ["--checkpoint", "x"], {}, "--checkpoint='x': needs --mode eval"),
     "no checkpoint": ({}, ["--mode", "eval"], {}, "--checkpoint FILE is missing: .* car_0"),

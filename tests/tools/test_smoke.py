@@ -80,7 +80,11 @@ def test_two_clients_and_one_round_of_the_scenario_that_is_shipped(tmp_path: Pat
         *("clients/00/state.safetensors", "clients/01/state.safetensors"),
     }
     assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pt", ".tmp"))]
-    assert json.loads((root / "config.json").read_text())["seeds"] == [12345, 12346]
+    assert json.loads((root / "config.json").read_text())["seed"] == {
+        "base": 12345,
+        "step": 1,
+        "shared": 0,
+    }
 
 
 def test_a_round_without_a_client_is_a_failure(tmp_path: Path) -> None:
