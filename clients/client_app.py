@@ -86,9 +86,9 @@ def train(message: Message, context: Context) -> Message:
         trainer.load_shared(messages.to_tensors(arrays))
         if server_round > 1:  # there was a sync
             held = trainer.shared_tensors()
-            names = sharing.zeroed_names(held, scenario.federated)
+            names = sharing.zeroed_names(held, scenario)
             trainer.load_shared({name: held[name].new_zeros(held[name].shape) for name in names})
-        trainer.hold_near(float(order.get(messages.PROXIMAL_MU, 0.0)))  # type: ignore[arg-type]
+        trainer.set_proximal(float(order.get(messages.PROXIMAL_MU, 0.0)))  # type: ignore[arg-type]
         episodes = int(order[messages.EPISODES])  # type: ignore[arg-type]
         try:
             records = trainer.train(episodes)
@@ -113,7 +113,7 @@ def train(message: Message, context: Context) -> Message:
         }
     )
     tensors = trainer.shared_tensors()
-    sent = sharing.select(tensors, sharing.averaged_names(tensors, scenario.federated))
+    sent = sharing.select(tensors, sharing.averaged_names(tensors, scenario))
     content = RecordDict({messages.ARRAYS: messages.to_arrays(sent), messages.METRICS: metrics})
     return Message(content=content, reply_to=message)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from f110_fl.config.federated import FederatedConfig, OptimizerStrategy, Share
+from f110_fl.config.federated import OptimizerStrategy
+from f110_fl.config.scenario import Scenario
 from f110_fl.tensors import _Part, _slot, is_optimizer_tensor
 
 if TYPE_CHECKING:  # torch takes a second to import
@@ -32,23 +33,18 @@ ZEROED_SLOTS: Final[Mapping[OptimizerStrategy, frozenset[str]]] = {
     "average_second_moment": frozenset({"exp_avg"}),
 }
 
-# Networks that choose actions: of TD3, SAC and PPO, and of DQN.
-ACTING: Final = frozenset({"actor", "q"})
 
-
-def averaged_names(names: Iterable[str], federated: FederatedConfig) -> frozenset[str]:
+def averaged_names(names: Iterable[str], scenario: Scenario) -> frozenset[str]:
     """Return the tensors that clients send and the server averages."""
-    names = list(names)
-    shared = _shared(names, federated.share)
-    slots = AVERAGED_SLOTS[federated.optimizer_strategy]
+    shared = _shared(names, scenario)
+    slots = AVERAGED_SLOTS[scenario.federated.optimizer_strategy]
     return frozenset(n for n in shared if not is_optimizer_tensor(n) or _slot(n) in slots)
 
 
-def zeroed_names(names: Iterable[str], federated: FederatedConfig) -> frozenset[str]:
+def zeroed_names(names: Iterable[str], scenario: Scenario) -> frozenset[str]:
     """Return the moments that every client sets to zero at a sync, without their being sent."""
-    names = list(names)
-    slots = ZEROED_SLOTS[federated.optimizer_strategy]
-    shared = _shared(names, federated.share)
+    shared = _shared(names, scenario)
+    slots = ZEROED_SLOTS[scenario.federated.optimizer_strategy]
     return frozenset(n for n in shared if is_optimizer_tensor(n) and _slot(n) in slots)
 
 
@@ -57,14 +53,17 @@ def select(tensors: Mapping[str, torch.Tensor], names: Iterable[str]) -> dict[st
     return {name: tensors[name] for name in sorted(names)}
 
 
-def _shared(names: Iterable[str], share: Share) -> list[str]:
+def _shared(names: Iterable[str], scenario: Scenario) -> list[str]:
     """Return the parameters that take part, and the optimizer slots that belong to them."""
     parts = {name: _Part(name) for name in names}
-    match share:
+    match scenario.federated.share:
         case "all":
             return list(parts)
         case "actor":
-            return [n for n, p in parts.items() if p.network.removesuffix("_target") in ACTING]
+            acting = {agent: config.acting for agent, config in scenario.learners.items()}
+            return [
+                n for n, p in parts.items() if p.network.removesuffix("_target") in acting[p.agent]
+            ]
         case "all_but_normaliser":
             return [n for n, part in parts.items() if not part.network.endswith("normaliser")]
         case "all_but_head":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -48,7 +48,7 @@ def named_tensors(
 
     Args:
         networks: By name.
-        optimizers: From ``make_optimizer``, each under the name of the network it trains.
+        optimizers: Each under the names of the networks that it trains.
 
     Returns:
         ``model/<network>/<parameter>`` and ``optimizer/<optimizer>/<parameter>/<slot>``, as
@@ -62,8 +62,19 @@ def named_tensors(
     for name, optimizer in optimizers.items():
         for key, parameter in networks[name].named_parameters():
             for slot in ADAM_SLOTS:
-                tensors[f"optimizer/{name}/{key}/{slot}"] = optimizer.state[parameter][slot]
+                tensors[f"optimizer/{name}/{key}/{slot}"] = optimizer.moments[parameter][slot]
     return tensors
+
+
+def layer_names(network: str, hidden: Sequence[int]) -> tuple[tuple[str, str], ...]:
+    """Name weights and biases of a multilayer perceptron's layers as `named_tensors` does.
+
+    Args:
+        network: Its name.
+        hidden: Widths of its hidden layers.
+    """
+    parts = ((f"weights.{layer}", f"biases.{layer}") for layer in range(len(hidden) + 1))
+    return tuple((f"model/{network}/{w}", f"model/{network}/{b}") for w, b in parts)
 
 
 def load_named(targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:

@@ -124,10 +124,6 @@ def _words(metadata: Mapping[str, str]) -> str:
     return "; ".join([version, *parts])
 
 
-# Networks that only learning needs.
-_LEARNING = {"critic", "temperature", "reward_normaliser"}
-
-
 def load_models(
     learner: Learner, agent: str, tensors: Mapping[str, torch.Tensor], path: Path
 ) -> None:
@@ -144,7 +140,8 @@ def load_models(
     if not own:
         agents = sorted({name.split("/")[0] for name in tensors})
         raise UserError(f"{path}: no model of {agent!r}; found: {', '.join(agents) or 'nothing'}")
-    needed = {k for k in learner.tensors() if k.startswith("model/") and _acts(k)}
+    acting = learner.config.acting | {"normaliser"}
+    needed = {k for k in learner.tensors() if k.startswith("model/") and k.split("/")[1] in acting}
     missing = sorted(needed - own.keys())
     if missing:
         raise UserError(
@@ -157,12 +154,6 @@ def load_models(
         raise UserError(
             f"{path}: another model of {agent!r} than the scenario's: {error}"
         ) from None
-
-
-def _acts(name: str) -> bool:
-    """Whether a tensor is of a network that acting needs."""
-    network = name.split("/")[1]
-    return network not in _LEARNING and not network.endswith("_target")
 
 
 def _networks(names: Iterable[str]) -> list[str]:
