@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own convention
 from torch import Tensor
 
-from f110_fl.config.learners import DQNConfig, EpsilonGreedy, NoisyNets, SoftTarget
+from f110_fl.config.learners import DQNConfig, EpsilonGreedy, HardTarget, NoisyNets, SoftTarget
 from f110_fl.learners.base import Array, LearnerSetup, ObservationParts
 from f110_fl.learners.networks.q_network import QNetwork
 from f110_fl.learners.off_policy.learner import OffPolicyLearner, relu_policy
@@ -134,11 +134,12 @@ class DQN(OffPolicyLearner):
 
     def _renew_target(self) -> None:
         """Bring the target network nearer, or make it a copy when that is due."""
-        rule = self.config.target
-        if isinstance(rule, SoftTarget):
-            self._follow(rule.tau)
-        elif (self.updates + 1) % rule.updates == 0:
-            torch._foreach_copy_(self._targets, [value.detach() for value in self._targeted])
+        match self.config.target:
+            case SoftTarget(tau=tau):
+                self._follow(tau)
+            case HardTarget(updates=updates):
+                if (self.updates + 1) % updates == 0:
+                    self.q_target.load_state_dict(self.q.state_dict())
 
     def _present(self) -> dict[str, float]:
         return {"exploration": self.exploration, **super()._present()}

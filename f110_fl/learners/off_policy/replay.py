@@ -65,8 +65,7 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device; the indices, which only the buffer reads, stay."""
-        *parts, indices = self
-        return Batch(*(part.to(device) for part in parts), indices)
+        return Batch._make([*(part.to(device) for part in self[:-1]), self.indices])
 
 
 class Draw:

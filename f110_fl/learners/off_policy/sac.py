@@ -130,7 +130,7 @@ class SAC(OffPolicyLearner):
             shortfall = self._target_entropy - entropy
             temperature_loss = -(self.temperature.log_alpha * shortfall).sum()
             self.temperature_optimizer.zero_grad()
-            temperature_loss.backward()  # type: ignore[no-untyped-call]
+            temperature_loss.backward()
             self._step(self.temperature_optimizer, temperature_loss, batch)
         self._follow(self.config.tau)
 
