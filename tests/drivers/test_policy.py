@@ -142,7 +142,7 @@ def test_an_exported_policy_is_the_learners_own(config):
 def test_a_policy_that_remembers_is_no_policy_of_layers(write_scenario):
     config = PPOConfig(lstm=LstmConfig())
     learner = make_learner(config, LearnerSetup(SIZE, 2, np.random.SeedSequence(3)))
-    with pytest.raises(UserError, match="cannot be exported; .*lstm"):
+    with pytest.raises(UserError, match=r"cannot be exported; .*lstm"):
         export_policy(learner, ENV)
     scenario = load_scenario(write_scenario())
     forgetful = scenario.model_copy(update={"learners": {"car_0": config}})

@@ -4,6 +4,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import pytest
+from small import SMALL
 
 from f110_fl.config.learners import AlgorithmConfig, LearnerConfig, LstmConfig, PPOConfig
 from f110_fl.config.scenario import Scenario
@@ -46,7 +47,8 @@ def test_settings_that_no_learner_takes_are_an_error_and_no_other_learners_file(
     message = "no learner takes UnknownConfig; there are those of: TD3Config, "
     with pytest.raises(TypeError, match=message):
         make_learner(UnknownConfig(), SETUP)
-    scenario = Scenario(name="a").model_copy(update={"learners": {"car_0": UnknownConfig()}})
+    learners = {"learners": {"car_0": UnknownConfig()}}
+    scenario = Scenario.model_validate(SMALL).model_copy(update=learners)
     with pytest.raises(TypeError, match=message):
         checkpoint_metadata(scenario)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from f110_fl.config.learners import PPOConfig
-from f110_fl.learners.base import Transitions
+from f110_fl.learners.base import LearnerSetup, Transitions
 from f110_fl.learners.factory import make_learner
 from f110_fl.learners.normaliser import Normaliser, RunningMoments
 from f110_fl.learners.ppo.ppo import PPO
