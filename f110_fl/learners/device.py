@@ -1,4 +1,4 @@
-"""Where a learner computes: networks, moments and batches are moved there with ``.to(device)``.
+"""Where a learner computes: networks, moments and batches are on one device.
 
 Files, federation and environments see float32 on the CPU, whatever the device. What is random is
 drawn on the CPU everywhere, so that a seed means the same.
@@ -6,9 +6,11 @@ drawn on the CPU everywhere, so that a seed means the same.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from f110_fl.errors import UserError
 
@@ -34,3 +36,17 @@ def choose(device: Device) -> torch.device:
         f"device: 'cuda': PyTorch {torch.__version__} finds no CUDA device on this machine; "
         "allowed: 'cpu', 'auto'"
     )
+
+
+# PPO's small steps move a dozen arrays: asking PyTorch to move what is in place would show.
+
+
+def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
+    """Return an array as a tensor on a device: on the CPU a view, else a copy."""
+    tensor = torch.from_numpy(array)
+    return tensor if device.type == "cpu" else tensor.to(device)
+
+
+def to_array(tensor: Tensor) -> NDArray[Any]:
+    """Return a tensor without a graph as an array: on the CPU a view, else a copy."""
+    return (tensor if tensor.is_cpu else tensor.cpu()).numpy()

@@ -110,18 +110,18 @@ class Adam:
         Returns:
             The L2 norm before clipping; 0 without clipping.
         """
-        gradients = self._gradients()
         if self._mu:
             distances = torch._foreach_sub(self._values, self._anchors)
-            torch._foreach_add_(gradients, distances, alpha=self._mu)
+            torch._foreach_add_(self._gradients(), distances, alpha=self._mu)
         longest = self._config.max_grad_norm
-        return 0.0 if longest is None else self._clip(gradients, longest)
+        return 0.0 if longest is None else self._clip(longest)
 
     def _gradients(self) -> list[Tensor]:
         return [p.grad for p in self.parameters if p.grad is not None]
 
-    def _clip(self, gradients: list[Tensor], longest: float) -> float:
+    def _clip(self, longest: float) -> float:
         """Shorten the gradient to an L2 norm of ``longest``; return what it was."""
+        gradients = self._gradients()
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         torch._foreach_mul_(gradients, torch.clamp(longest / (norm + 1e-6), max=1.0))
         return float(norm)
@@ -166,10 +166,15 @@ class FlatAdam(Adam):
         super().__init__(networks, learning_rate, config, epsilon)
         sizes = [parameter.numel() for parameter in self.parameters]
         self.gradient = self._values[0].new_zeros(sum(sizes))
-        for parameter, part in zip(self.parameters, self.gradient.split(sizes), strict=True):
-            parameter.grad = part.view_as(parameter)
+        parts = torch.split(self.gradient, sizes)
+        self._views = [part.view_as(p) for part, p in zip(parts, self.parameters, strict=True)]
+        for parameter, view in zip(self.parameters, self._views, strict=True):
+            parameter.grad = view
 
-    def _clip(self, gradients: list[Tensor], longest: float) -> float:  # noqa: ARG002 - one tensor
+    def _gradients(self) -> list[Tensor]:
+        return self._views
+
+    def _clip(self, longest: float) -> float:
         norm = float(torch.linalg.vector_norm(self.gradient))
         if norm > longest:
             self.gradient.mul_(longest / norm)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from f110_fl.config.learners import DQNConfig, EpsilonGreedy, HardTarget, NoisyNets, SoftTarget
 from f110_fl.learners.base import Array, LearnerSetup, ObservationParts
+from f110_fl.learners.device import to_array, to_device
 from f110_fl.learners.networks.q_network import QNetwork
 from f110_fl.learners.off_policy.learner import OffPolicyLearner, relu_policy
 from f110_fl.learners.off_policy.replay import Batch
@@ -56,7 +57,7 @@ class DQN(OffPolicyLearner):
         self.q_target = deepcopy(self.q).requires_grad_(False)
         self.optimizer = Adam([self.q], config.learning_rate, config.optimizer)
         self._own({"q": self.q, "q_target": self.q_target}, {"q": self.optimizer})
-        self._table = torch.from_numpy(self.actions).to(setup.device)
+        self._table = to_device(self.actions, setup.device)
 
     @staticmethod
     def policy_format(config: DQNConfig, observation: ObservationParts) -> PolicyFormat:
@@ -84,7 +85,7 @@ class DQN(OffPolicyLearner):
             with torch.inference_mode():
                 seen = torch.tensor(observations, device=self._device)
                 value = self.q(seen, self.q.draw_noise(self._generator))
-            chosen = np.where(random, chosen, value.argmax(1).cpu().numpy())
+            chosen = np.where(random, chosen, to_array(value.argmax(1)))
         return self.actions.take(chosen, axis=0)
 
     def _best(self, observations: Tensor) -> Tensor:

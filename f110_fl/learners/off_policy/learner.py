@@ -22,6 +22,7 @@ from f110_fl.learners.base import (
     ObservationParts,
     Transitions,
 )
+from f110_fl.learners.device import to_array
 from f110_fl.learners.normaliser import Normaliser, format_entries
 from f110_fl.learners.off_policy.n_step import NStep
 from f110_fl.learners.off_policy.replay import Batch, ReplayBuffer
@@ -273,7 +274,7 @@ class GreedyPolicy:
         """Choose actions (M, A) for observations (M, D); see ``Policy.act``."""
         seen = torch.tensor(self._normaliser.observations(observations), device=self._device)
         with torch.inference_mode():
-            action: Array = self._choose(seen).cpu().numpy()
+            action: Array = to_array(self._choose(seen))
         return action
 
 

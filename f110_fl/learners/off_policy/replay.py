@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from f110_fl.config.learners import ReplayConfig
+from f110_fl.learners.device import to_array
 from f110_fl.learners.off_policy.sumtree import SumTree
 from f110_fl.learners.state import entry, pack_generator, unpack_generator
 
@@ -220,7 +221,7 @@ class ReplayBuffer:
         """
         if self._tree is None:
             return
-        priorities = np.abs(td_errors.cpu().numpy(), dtype=np.float64) + self.config.epsilon
+        priorities = np.abs(to_array(td_errors), dtype=np.float64) + self.config.epsilon
         self.max_priority = max(self.max_priority, float(priorities.max()))
         self._tree.assign_many(indices.numpy(), priorities**self.config.alpha)
 

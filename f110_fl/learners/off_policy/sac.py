@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from f110_fl.config.learners import OptimizerConfig, SACConfig
 from f110_fl.learners.base import Array, LearnerSetup, ObservationParts
+from f110_fl.learners.device import to_array, to_device
 from f110_fl.learners.networks.actor_critic import SquashedActor, TwinCritic
 from f110_fl.learners.off_policy.learner import OffPolicyLearner, relu_policy
 from f110_fl.learners.off_policy.replay import Batch
@@ -92,8 +93,7 @@ class SAC(OffPolicyLearner):
         noise = self._rng.standard_normal(shape, np.float32)
         with torch.inference_mode():
             seen = torch.tensor(observations, device=self._device)
-            drawn = torch.from_numpy(noise).to(self._device)
-            action: Array = self.actor.draw(seen, drawn).cpu().numpy()
+            action: Array = to_array(self.actor.draw(seen, to_device(noise, self._device)))
         return action
 
     def _best(self, observations: Tensor) -> Tensor:

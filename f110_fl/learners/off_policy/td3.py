@@ -13,6 +13,7 @@ from torch import Tensor
 
 from f110_fl.config.learners import TD3Config
 from f110_fl.learners.base import Array, LearnerSetup, ObservationParts
+from f110_fl.learners.device import to_array
 from f110_fl.learners.networks.actor_critic import Actor, TwinCritic
 from f110_fl.learners.off_policy.learner import OffPolicyLearner, relu_policy
 from f110_fl.learners.off_policy.replay import Batch
@@ -69,7 +70,7 @@ class TD3(OffPolicyLearner):
             return self._rng.uniform(-1.0, 1.0, shape).astype(np.float32)
         with torch.inference_mode():
             seen = torch.tensor(observations, device=self._device)
-            action: Array = self.actor(seen).cpu().numpy()
+            action: Array = to_array(self.actor(seen))
         action += np.float32(self.exploration) * self._rng.standard_normal(shape, np.float32)
         np.maximum(action, -1.0, out=action)
         np.minimum(action, 1.0, out=action)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from f110_fl.learners.base import Array
+from f110_fl.learners.device import to_array, to_device
 from f110_fl.learners.networks.mlp import GaussianActor, Mlp, MlpPass
 from f110_fl.learners.ppo.rollout import Rollout
 
@@ -22,8 +23,7 @@ class FeedForwardMean:
     def __init__(self, actor: GaussianActor, num_envs: int) -> None:
         self._pass = MlpPass(actor, num_envs)
         self._device = actor.log_std.device
-        self._input = torch.zeros(num_envs, actor.weights[0].shape[1])
-        self._rows = self._input.numpy()
+        self._rows = np.zeros((num_envs, actor.weights[0].shape[1]), np.float32)
 
     def reset(self, envs: Int) -> None:
         """Do nothing: it remembers nothing."""
@@ -32,7 +32,7 @@ class FeedForwardMean:
         """Return the means (M, A) for observations (M, D) of the environments (M,)."""
         # All N rows, always: what one environment gets does not depend on which others run.
         self._rows[envs] = observations
-        mean: Array = self._pass.forward(self._input.to(self._device)).cpu().numpy()[envs]
+        mean: Array = to_array(self._pass.forward(to_device(self._rows, self._device)))[envs]
         return mean
 
 
@@ -76,10 +76,9 @@ class FeedForward:
         self._observations = self._collected.to(self._device)
         value = self._critic(self._observations).view(self._rollout.mask.shape)
         last_value, bootstrap = (
-            self._critic(torch.from_numpy(x).to(self._device))[:, 0].cpu().numpy()
-            for x in (last, truncated)
+            to_array(self._critic(to_device(x, self._device))[:, 0]) for x in (last, truncated)
         )
-        return value.cpu().numpy(), last_value, bootstrap
+        return to_array(value), last_value, bootstrap
 
     def minibatches(self, rng: np.random.Generator, count: int) -> Iterator[Int]:
         """Partition the present samples at random.
@@ -103,11 +102,11 @@ class FeedForward:
 
     def forward(self, chosen: Int) -> tuple[Array, Array]:
         """Return the means (B, A) and values (B, 1) of a minibatch."""
-        rows = torch.from_numpy(chosen).to(self._device)
+        rows = to_device(chosen, self._device)
         torch.index_select(self._observations, 0, rows, out=self._batch)
         mean = self._actor_pass.forward(self._batch)
         value = self._critic_pass.forward(self._batch)
-        return mean.cpu().numpy(), value.cpu().numpy()
+        return to_array(mean), to_array(value)
 
     def backward(self, d_mean: Array, d_value: Array) -> None:
         """Write the gradients of all weights and biases.
@@ -116,8 +115,8 @@ class FeedForward:
             d_mean: (B, A), of the loss by the means of the latest `forward`.
             d_value: (B, 1), by its values.
         """
-        self._actor_pass.backward(torch.from_numpy(d_mean).to(self._device))
-        self._critic_pass.backward(torch.from_numpy(d_value).to(self._device))
+        self._actor_pass.backward(to_device(d_mean, self._device))
+        self._critic_pass.backward(to_device(d_value, self._device))
 
     def local_state(self) -> dict[str, Tensor]:
         """Nothing."""

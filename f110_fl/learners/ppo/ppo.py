@@ -23,6 +23,7 @@ from f110_fl.learners.base import (
     ObservationParts,
     Transitions,
 )
+from f110_fl.learners.device import to_array
 from f110_fl.learners.networks.lstm import Lstm
 from f110_fl.learners.networks.mlp import GaussianActor, Mlp
 from f110_fl.learners.normaliser import Normaliser, format_entries
@@ -123,7 +124,7 @@ class PPO:
         self.normaliser.count(observations)
         seen = self.normaliser.observations(observations)
         action = self._model.mean(seen, envs)
-        log_std = self._log_std.cpu().numpy()
+        log_std = to_array(self._log_std)
         action += np.exp(log_std) * noise
         log_prob = -0.5 * np.square(noise).sum(1) - (log_std + LOG_SQRT_2_PI).sum()
         self.rollout.begin(envs, seen, action, log_prob)
@@ -177,7 +178,7 @@ class PPO:
                 break
         for name, total in zip(Losses._fields, totals.tolist(), strict=True):
             self._metrics.add(name, total / taken)
-        self._metrics.add("entropy", entropy(self._log_std.cpu().numpy()))
+        self._metrics.add("entropy", entropy(to_array(self._log_std)))
         self._metrics.add("learning_rate", self.learning_rate)
 
     def _samples(self) -> Samples:
@@ -215,7 +216,7 @@ class PPO:
         if self._surrogate.rows != len(chosen):
             self._surrogate = Surrogate(config, *mean.shape)
         surrogate = self._surrogate
-        log_std = self._log_std.cpu().numpy()
+        log_std = to_array(self._log_std)
         losses = surrogate.evaluate(samples, chosen, mean, log_std, value)
         if config.target_kl is not None and losses.kl > 1.5 * config.target_kl:
             return losses, True

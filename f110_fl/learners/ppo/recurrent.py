@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from f110_fl.learners.base import Array
+from f110_fl.learners.device import to_array, to_device
 from f110_fl.learners.networks.lstm import Lstm, LstmPass
 from f110_fl.learners.networks.mlp import GaussianActor, Mlp, MlpPass
 from f110_fl.learners.ppo.rollout import Rollout
@@ -29,8 +30,7 @@ class RecurrentMean:
         self._lstm = LstmPass(lstm, 1, num_envs)
         self._head = MlpPass(actor, num_envs)
         self._device = device = actor.log_std.device
-        self._input = torch.zeros(num_envs, lstm.inputs)
-        self._rows = self._input.numpy()
+        self._rows = np.zeros((num_envs, lstm.inputs), np.float32)
         self._never = torch.zeros(1, num_envs, dtype=torch.bool, device=device)
         self.state = torch.zeros(2, num_envs, lstm.units, device=device)
 
@@ -42,12 +42,12 @@ class RecurrentMean:
         """Return the means (M, A) for observations (M, D) of the environments (M,)."""
         # All N rows, always: what one environment gets does not depend on which others run.
         self._rows[envs] = observations
-        seen = self._input.to(self._device)
+        seen = to_device(self._rows, self._device)
         output = self._lstm.forward(seen, self._never, *self.state)[0]
         rows = torch.from_numpy(envs)
         self.state[0, rows] = output[rows]
         self.state[1, rows] = self._lstm.c[0, rows]
-        mean: Array = self._head.forward(output).cpu().numpy()[envs]
+        mean: Array = to_array(self._head.forward(output))[envs]
         return mean
 
 
@@ -108,7 +108,7 @@ class Recurrent:
         self._critic_state = torch.zeros(2, num_envs, lstms[1].units, device=device)
         self._collected = torch.from_numpy(rollout.observation).flatten(0, 1)
         self._observations = self._collected.to(device)
-        self._first = torch.from_numpy(rollout.first).to(device)
+        self._first = to_device(rollout.first, device)
         self._rows = -1
         self._networks: list[_Network] = []
         self._sequences = np.zeros((0, 2), np.int64)  # (B, 2): which of T / L, environment
@@ -139,7 +139,7 @@ class Recurrent:
         steps, num_envs = self._rollout.mask.shape
         length, head, lstm, device = self._length, self._heads[1], self._lstms[1], self._device
         self._observations = self._collected.to(device)
-        self._first = first = torch.from_numpy(self._rollout.first).to(device)
+        self._first = first = to_device(self._rollout.first, device)
         run = LstmPass(lstm, length, num_envs)
         value = torch.empty(steps, num_envs, device=device)
         # The states that `truncated` is seen in.
@@ -157,10 +157,10 @@ class Recurrent:
             state = torch.stack((output[-1], run.c[-1]))
         self._critic_state = state
         last_value, bootstrap = (
-            self._next_values(torch.from_numpy(seen).to(device), states).cpu().numpy()
+            to_array(self._next_values(to_device(seen, device), states))
             for seen, states in ((last, state), (truncated, after))
         )
-        return value.cpu().numpy(), last_value, bootstrap
+        return to_array(value), last_value, bootstrap
 
     def _next_values(self, observations: Tensor, state: Tensor) -> Tensor:
         """Return the values (K,) of observations (K, D) seen in the states (2, K, H)."""
@@ -202,20 +202,20 @@ class Recurrent:
             self._sequences = sequences
             self._index = index
             present = np.flatnonzero(mask.reshape(-1)[index])
-            self._present = torch.from_numpy(present).to(self._device)
+            self._present = to_device(present, self._device)
             yield index.reshape(-1)[present]
 
     def forward(self, chosen: Int) -> tuple[Array, Array]:  # noqa: ARG002 - set with them
         """Return the means (B, A) and values (B, 1) of the latest minibatch."""
-        index = torch.from_numpy(self._index).to(self._device)
+        index = to_device(self._index, self._device)
         x = self._observations[index.flatten()]
         first = self._first.flatten()[index]
-        sequence, env = torch.from_numpy(self._sequences).to(self._device).T
+        sequence, env = to_device(self._sequences, self._device).T
         outputs = [
             network.forward(x, first, starts[sequence, :, env].transpose(0, 1).contiguous())
             for network, starts in zip(self._networks, self._starts, strict=True)
         ]
-        mean, value = (output[self._present].cpu().numpy() for output in outputs)
+        mean, value = (to_array(output[self._present]) for output in outputs)
         return mean, value
 
     def backward(self, d_mean: Array, d_value: Array) -> None:
@@ -226,7 +226,7 @@ class Recurrent:
             d_value: (B, 1), by its values.
         """
         for network, gradient in zip(self._networks, (d_mean, d_value), strict=True):
-            network.backward(torch.from_numpy(gradient).to(self._device), self._present)
+            network.backward(to_device(gradient, self._device), self._present)
 
     def local_state(self) -> dict[str, Tensor]:
         """What the networks remember, and where the sequences of this rollout start; copies."""
