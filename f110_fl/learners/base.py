@@ -232,23 +232,3 @@ class Learner(Protocol):
     def apply_journal(self) -> None:
         """Last step of a commit, once the caller's own file is durable."""
         ...
-
-
-class Means:
-    """Running means of named values."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
-        self._counts: dict[str, int] = {}
-
-    def add(self, name: str, value: float) -> None:
-        """Count ``value`` in."""
-        self._sums[name] = self._sums.get(name, 0.0) + value
-        self._counts[name] = self._counts.get(name, 0) + 1
-
-    def pop(self) -> dict[str, float]:
-        """Return the means and start again."""
-        means = {name: total / self._counts[name] for name, total in self._sums.items()}
-        self._sums.clear()
-        self._counts.clear()
-        return means

@@ -12,18 +12,23 @@ from torch import Tensor, nn
 from f110_fl.learners.optimizer import ADAM_SLOTS, Adam
 
 
-def pack_generator(generator: np.random.Generator) -> Tensor:
-    """State of a NumPy generator as bytes of JSON, (n,) uint8."""
+def pack_generator(generator: np.random.Generator | torch.Generator) -> Tensor:
+    """State of a generator, (n,) uint8: of NumPy's as bytes of JSON."""
+    if isinstance(generator, torch.Generator):
+        return generator.get_state()
     text = json.dumps(generator.bit_generator.state)
     return torch.frombuffer(bytearray(text, "ascii"), dtype=torch.uint8)
 
 
-def unpack_generator(generator: np.random.Generator, packed: Tensor) -> None:
+def unpack_generator(generator: np.random.Generator | torch.Generator, packed: Tensor) -> None:
     """Set the state of ``generator`` to what ``pack_generator`` returned.
 
     Raises:
         ValueError: If the bytes are not the state of this kind of generator.
     """
+    if isinstance(generator, torch.Generator):
+        generator.set_state(packed)
+        return
     try:
         generator.bit_generator.state = json.loads(packed.numpy().tobytes())
     except (ValueError, KeyError, TypeError) as error:

@@ -56,7 +56,7 @@ class DQN(OffPolicyLearner):
         ).to(setup.device)
         self.q_target = deepcopy(self.q).requires_grad_(False)
         self.optimizer = Adam([self.q], config.learning_rate, config.optimizer)
-        self._own({"q": self.q, "q_target": self.q_target}, {"q": self.optimizer})
+        self._register({"q": self.q, "q_target": self.q_target}, {"q": self.optimizer})
         self._table = to_device(self.actions, setup.device)
 
     @staticmethod

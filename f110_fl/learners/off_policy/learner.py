@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,32 +14,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from f110_fl.config.learners import OffPolicyConfig
-from f110_fl.learners.base import (
-    Array,
-    LearnerSetup,
-    LearningError,
-    Means,
-    ObservationParts,
-    Transitions,
-)
+from f110_fl.learners.base import Array, LearnerSetup, ObservationParts, Transitions
+from f110_fl.learners.common import BaseLearner, Part
 from f110_fl.learners.device import to_array
 from f110_fl.learners.normaliser import Normaliser, format_entries
 from f110_fl.learners.off_policy.n_step import NStep
 from f110_fl.learners.off_policy.replay import Batch, ReplayBuffer
 from f110_fl.learners.optimizer import Adam, flushed_denormals
-from f110_fl.learners.state import (
-    entry,
-    layer_names,
-    load_named,
-    named_tensors,
-    pack_generator,
-    unpack_generator,
-)
-from f110_fl.tensors import prefixed, unprefixed
+from f110_fl.learners.state import layer_names, named_tensors
 from sim.policy import PolicyFormat
 
 
-class OffPolicyLearner(ABC):
+class OffPolicyLearner(BaseLearner):
     """A learner with a replay buffer; subclasses act and do one update on a batch.
 
     Args:
@@ -51,9 +37,8 @@ class OffPolicyLearner(ABC):
     def __init__(
         self, config: OffPolicyConfig, setup: LearnerSetup, stored_size: int | None = None
     ) -> None:
+        super().__init__(config, setup)
         self.config = config
-        self.steps = 0  # environment steps observed
-        self.updates = 0
         self._device = setup.device
         explore, replay, noise = setup.streams(3)
         self._rng = np.random.default_rng(explore)
@@ -68,20 +53,11 @@ class OffPolicyLearner(ABC):
             setup.replay_path,
         )
         self._n_step = NStep(config.n_step, config.discount, setup.num_envs, size, stored_size)
-        self.normaliser = Normaliser(
-            size,
-            setup.num_envs,
-            config.discount,
-            observations=config.normalise_observations,
-            rewards=config.normalise_rewards,
-        )
-        self._metrics = Means()
         self._optimizers: dict[str, Adam] = {}
-        self._tensors: dict[str, Tensor] = {}
         self._targets: list[Tensor] = []
         self._targeted: list[Tensor] = []
 
-    def _own(self, networks: Mapping[str, nn.Module], optimizers: Mapping[str, Adam]) -> None:
+    def _register(self, networks: Mapping[str, nn.Module], optimizers: Mapping[str, Adam]) -> None:
         """Name the networks, and the optimizers of those that are trained, once and for all.
 
         Args:
@@ -130,10 +106,7 @@ class OffPolicyLearner(ABC):
         Raises:
             LearningError: If a reward is not finite.
         """
-        self.steps += len(transitions.envs)
-        if not np.isfinite(transitions.reward).all():
-            raise LearningError(f"reward is not finite at step {self.steps}")
-        self.normaliser.count_rewards(transitions)
+        self._count(transitions)
         self.replay.add(*self._n_step.push(transitions, self._stored(transitions.action)))
 
     def update(self) -> None:
@@ -169,17 +142,9 @@ class OffPolicyLearner(ABC):
         Raises:
             LearningError: If the loss or the gradient is not finite; nothing has changed then.
         """
-        self._check(loss.item(), batch)
-        self._check(optimizer.adjust_gradients(), batch)
+        if not math.isfinite(loss.item()) or not math.isfinite(optimizer.adjust_gradients()):
+            self._fail({**batch._asdict(), **self._tensors})
         optimizer.step(self.updates)
-
-    def _check(self, value: float, batch: Batch) -> None:
-        """Raise ``LearningError`` if ``value`` is not finite, naming the first tensor at fault."""
-        if math.isfinite(value):
-            return
-        suspects = {**batch._asdict(), **self._tensors}
-        name = next((k for k, v in suspects.items() if not torch.isfinite(v).all()), "loss")
-        raise LearningError(f"{name} is not finite at step {self.steps}, update {self.updates}")
 
     def _follow(self, tau: float) -> None:
         """Move the target networks: theta' <- tau theta + (1 - tau) theta'."""
@@ -188,55 +153,19 @@ class OffPolicyLearner(ABC):
 
     def pop_metrics(self) -> dict[str, float]:
         """Means since the last call, and the present of what changes slowly; see ``Learner``."""
-        metrics = self._metrics.pop()
+        metrics = super().pop_metrics()
         return metrics | self._present() if metrics else metrics
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Networks and moments by name; see ``Learner.tensors``."""
-        return {name: tensor.cpu() for name, tensor in self._tensors.items()}
-
-    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy any subset of ``tensors()`` in.
-
-        Raises:
-            ValueError: If a name is unknown or a shape is wrong; then nothing is loaded.
-        """
-        load_named(self._tensors, tensors)
-        if not self.normaliser.tensors().keys().isdisjoint(tensors):
-            self.normaliser.reload()
 
     def set_proximal(self, mu: float) -> None:
         """Pull what is trained to where it is now; see ``Learner.set_proximal``."""
         for optimizer in self._optimizers.values():
             optimizer.set_proximal(mu)
 
-    def local_state(self) -> dict[str, Tensor]:
-        """Counters, generators, open returns, statistics, the replay's state but its rows."""
-        state = {
-            "steps": torch.tensor(self.steps),
-            "updates": torch.tensor(self.updates),
-            "rng": pack_generator(self._rng),
-            "generator": self._generator.get_state(),
-        }
-        for name, part in self._parts().items():
-            state |= prefixed(name, part.local_state())
-        return state
-
-    def load_local_state(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from a ``local_state()``.
-
-        Raises:
-            ValueError: If an entry is missing or does not fit this learner or its replay file.
-        """
-        for name, part in self._parts().items():
-            part.load_local_state(unprefixed(name, state))
-        self.steps = int(entry(state, "steps"))
-        self.updates = int(entry(state, "updates"))
-        unpack_generator(self._rng, entry(state, "rng"))
-        self._generator.set_state(entry(state, "generator"))
-
-    def _parts(self) -> dict[str, NStep | Normaliser | ReplayBuffer]:
+    def _parts(self) -> dict[str, Part]:
         return {"n_step": self._n_step, "normaliser": self.normaliser, "replay": self.replay}
+
+    def _generators(self) -> dict[str, np.random.Generator | torch.Generator]:
+        return {"rng": self._rng, "generator": self._generator}
 
     def use_file(self, replay_path: Path) -> None:
         """Keep experience in another file; see ``Learner``."""

@@ -62,7 +62,7 @@ class SAC(OffPolicyLearner):
         optimizers = {"actor": self.actor_optimizer, "critic": self.critic_optimizer}
         if config.temperature.automatic:
             optimizers["temperature"] = self.temperature_optimizer
-        self._own(
+        self._register(
             {
                 "actor": self.actor,
                 "critic": self.critic,

@@ -40,7 +40,7 @@ class TD3(OffPolicyLearner):
         self.critic_target = deepcopy(self.critic).requires_grad_(False)
         self.actor_optimizer = Adam([self.actor], config.actor_learning_rate, config.optimizer)
         self.critic_optimizer = Adam([self.critic], config.critic_learning_rate, config.optimizer)
-        self._own(
+        self._register(
             {
                 "actor": self.actor,
                 "actor_target": self.actor_target,

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from f110_fl.config.learners import OptimizerConfig, PPOConfig
-from f110_fl.learners.base import (
-    Array,
-    LearnerSetup,
-    LearningError,
-    Means,
-    ObservationParts,
-    Transitions,
-)
+from f110_fl.learners.base import Array, LearnerSetup, ObservationParts, Transitions
+from f110_fl.learners.common import BaseLearner, Part
 from f110_fl.learners.device import to_array
 from f110_fl.learners.networks.lstm import Lstm
 from f110_fl.learners.networks.mlp import GaussianActor, Mlp
@@ -32,21 +25,13 @@ from f110_fl.learners.ppo.feedforward import FeedForward, FeedForwardMean
 from f110_fl.learners.ppo.loss import LOG_SQRT_2_PI, Losses, Samples, Surrogate, entropy
 from f110_fl.learners.ppo.recurrent import Recurrent, RecurrentMean
 from f110_fl.learners.ppo.rollout import Rollout, generalised_advantages
-from f110_fl.learners.state import (
-    entry,
-    layer_names,
-    load_named,
-    named_tensors,
-    pack_generator,
-    unpack_generator,
-)
-from f110_fl.tensors import prefixed, unprefixed
+from f110_fl.learners.state import layer_names, named_tensors
 from sim.policy import PolicyFormat
 
 Int = NDArray[np.int64]
 
 
-class PPO:
+class PPO(BaseLearner):
     """A PPO agent; implements ``f110_fl.learners.base.Learner``.
 
     The loss is computed on the CPU, wherever the networks are: all that it needs is their outputs.
@@ -57,9 +42,8 @@ class PPO:
     """
 
     def __init__(self, config: PPOConfig, setup: LearnerSetup) -> None:
+        super().__init__(config, setup)
         self.config = config
-        self.steps = 0  # transitions observed
-        self.updates = 0  # rollouts learned from
         explore, shuffle, initial = setup.streams(3)
         self._explore_rng = np.random.default_rng(explore)
         self._shuffle_rng = np.random.default_rng(shuffle)
@@ -77,13 +61,6 @@ class PPO:
             config.adam_epsilon,
         )
         self.rollout = Rollout(config.rollout_steps, num_envs, size, action_size)
-        self.normaliser = Normaliser(
-            size,
-            num_envs,
-            config.discount,
-            observations=config.normalise_observations,
-            rewards=config.normalise_rewards,
-        )
         self._tensors = named_tensors(networks, dict.fromkeys(networks, self._adam))
         self._tensors |= self.normaliser.tensors()
         self._model: FeedForward | Recurrent
@@ -96,7 +73,6 @@ class PPO:
         self._surrogate = Surrogate(config, 1, action_size)
         self._noise = np.zeros((num_envs, action_size), np.float32)
         self._log_std = self.actor.log_std.detach()
-        self._metrics = Means()
 
     @staticmethod
     def policy_format(config: PPOConfig, observation: ObservationParts) -> PolicyFormat | None:
@@ -136,10 +112,7 @@ class PPO:
         Raises:
             LearningError: If a reward is not finite.
         """
-        self.steps += len(transitions.envs)
-        if not np.isfinite(transitions.reward).all():
-            raise LearningError(f"reward is not finite at step {self.steps}")
-        self.normaliser.count_rewards(transitions)
+        self._count(transitions)
         self.rollout.complete(transitions, self.normaliser.rewards(transitions.reward))
         ended = transitions.terminated | transitions.truncated
         if ended.any():
@@ -225,68 +198,26 @@ class PPO:
         self.actor.log_std.grad.copy_(torch.from_numpy(surrogate.d_log_std))
         norm = adam.adjust_gradients()
         if not math.isfinite(norm + sum(losses)):
-            self._fail(samples, chosen)
+            self._fail(self._suspects(samples, chosen))
         adam.step(self.updates)
         return losses, False
 
-    def _fail(self, samples: Samples, chosen: Int) -> None:
-        """Raise ``LearningError``, naming the first tensor that is not finite."""
+    def _suspects(self, samples: Samples, chosen: Int) -> dict[str, Tensor]:
+        """Return what a loss that is not finite may come from."""
         observation = self.rollout.observation.reshape(len(samples.value), -1)
         suspects = {"observation": torch.from_numpy(observation[chosen]), **self._tensors}
         suspects |= {k: torch.from_numpy(v[chosen]) for k, v in samples._asdict().items()}
-        suspects["gradient"] = self._adam.gradient
-        name = next((k for k, v in suspects.items() if not torch.isfinite(v).all()), "loss")
-        raise LearningError(f"{name} is not finite at step {self.steps}, update {self.updates}")
-
-    def pop_metrics(self) -> dict[str, float]:
-        """Means since the last call; see ``Learner``."""
-        return self._metrics.pop()
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Networks and moments by name; see ``Learner.tensors``."""
-        return {name: tensor.cpu() for name, tensor in self._tensors.items()}
-
-    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy any subset of ``tensors()`` in; a rollout that has begun goes on.
-
-        Raises:
-            ValueError: If a name is unknown or a shape is wrong; then nothing is loaded.
-        """
-        load_named(self._tensors, tensors)
-        if not self.normaliser.tensors().keys().isdisjoint(tensors):
-            self.normaliser.reload()
+        return suspects | {"gradient": self._adam.gradient}
 
     def set_proximal(self, mu: float) -> None:
         """Pull actor and critic to where they are now; see ``Learner.set_proximal``."""
         self._adam.set_proximal(mu)
 
-    def local_state(self) -> dict[str, Tensor]:
-        """Counters, generators and the rollout that has begun; see ``Learner``."""
-        state = {
-            "steps": torch.tensor(self.steps),
-            "updates": torch.tensor(self.updates),
-            "explore_rng": pack_generator(self._explore_rng),
-            "shuffle_rng": pack_generator(self._shuffle_rng),
-        }
-        for name, part in self._parts().items():
-            state |= prefixed(name, part.local_state())
-        return state
-
-    def load_local_state(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from a ``local_state()``.
-
-        Raises:
-            ValueError: If an entry is missing or does not fit this learner.
-        """
-        for name, part in self._parts().items():
-            part.load_local_state(unprefixed(name, state))
-        self.steps = int(entry(state, "steps"))
-        self.updates = int(entry(state, "updates"))
-        unpack_generator(self._explore_rng, entry(state, "explore_rng"))
-        unpack_generator(self._shuffle_rng, entry(state, "shuffle_rng"))
-
-    def _parts(self) -> dict[str, Rollout | Normaliser | FeedForward | Recurrent]:
+    def _parts(self) -> dict[str, Part]:
         return {"rollout": self.rollout, "normaliser": self.normaliser, "model": self._model}
+
+    def _generators(self) -> dict[str, np.random.Generator]:
+        return {"explore_rng": self._explore_rng, "shuffle_rng": self._shuffle_rng}
 
     def use_file(self, replay_path: Path) -> None:
         """Do nothing: ``local_state`` leaves nothing out."""
