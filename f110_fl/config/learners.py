@@ -17,6 +17,8 @@ Levels = Annotated[tuple[Annotated[float, Field(ge=-1, le=1)], ...], Field(min_l
 class AlgorithmConfig(Config):
     """Settings of a learning algorithm, and what can be said of it without PyTorch.
 
+    A subclass has a field ``algorithm``, a literal of the name that selects it.
+
     Attributes:
         acting: Names of the networks that choose actions: NETWORK in ``model/NETWORK/PARAMETER``.
     """

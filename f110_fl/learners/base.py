@@ -112,7 +112,7 @@ class Learner(Protocol):
     ``apply_journal`` and ``use_file``.
 
     All randomness comes from ``LearnerSetup.seed``; the generators of torch and NumPy that all
-    share are left alone. Several learners live in one process, one after another in one thread.
+    share are left alone. Several learners live in one process and are called in turn.
     """
 
     def __init__(self, config: Any, setup: LearnerSetup) -> None: ...
@@ -185,6 +185,7 @@ class Learner(Protocol):
         changes through `load_tensors`. The names are ``model/<network>/<parameter>`` and
         ``optimizer/<network>/<parameter>/<slot>``, the same before and after any update. A
         layer's parameters carry its number, ``weights.0``: the highest is the output layer's.
+        Slots that a federation knows are Adam's, ``exp_avg``, ``exp_avg_sq`` and ``step``.
         The target of a network has its name with ``_target``. What observations are normalised
         by is network ``normaliser``, and what rewards are, ``reward_normaliser``.
         """
