@@ -9,17 +9,12 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Final
 
-from f110_fl.config.learners import (
-    AlgorithmConfig,
-    DQNConfig,
-    PPOConfig,
-    SACConfig,
-    TD3Config,
-)
+from f110_fl.config.learners import AlgorithmConfig, DQNConfig, PPOConfig, SACConfig, TD3Config
 from f110_fl.learners.base import Learner, LearnerSetup
+from sim.config import Config
 
 # Where the learner of each kind of settings is, "module:class", imported when it is needed.
-LEARNERS: Final[Mapping[type[AlgorithmConfig], str]] = {
+LEARNERS: Final[Mapping[type[Config], str]] = {
     TD3Config: "f110_fl.learners.off_policy.td3:TD3",
     SACConfig: "f110_fl.learners.off_policy.sac:SAC",
     DQNConfig: "f110_fl.learners.off_policy.dqn:DQN",
