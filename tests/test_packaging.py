@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from setuptools import find_packages
 from small import REPOSITORY
 from test_imports import PACKAGES, imported
 
@@ -87,7 +88,8 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel: zipfile.ZipFile) -
 
 def test_every_package_on_disk_is_declared() -> None:
     on_disk = {str(Path(name).parent).replace("/", ".") for name in MODULES}
-    assert set(PYPROJECT["tool"]["setuptools"]["packages"]) == on_disk
+    find = PYPROJECT["tool"]["setuptools"]["packages"]["find"]
+    assert set(find_packages(str(REPOSITORY), include=find["include"])) == on_disk
     for name in on_disk:
         assert (REPOSITORY / name.replace(".", "/") / "__init__.py").exists()
 

@@ -36,7 +36,11 @@ def test_nonsense_is_dropped_and_named(tmp_path: Path) -> None:
     rundir.config.write_text(dump_scenario(chosen))
     path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
     result = subprocess.run(
-        [sys.executable, str(REPOSITORY / "tests" / "faulty_federation.py"), str(tmp_path)],
+        [
+            sys.executable,
+            str(REPOSITORY / "tests" / "support" / "faulty_federation.py"),
+            str(tmp_path),
+        ],
         env=os.environ | {"PYTHONPATH": path, "FLWR_TELEMETRY_ENABLED": "0"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -81,9 +81,9 @@ def average(server: FederatedStrategy, replies: Iterable[Message]) -> np.ndarray
 
 def test_every_client_is_asked_once_in_order_of_its_id(tmp_path: Path) -> None:
     server = strategy(tmp_path)
-    messages = ask(server, 2)
-    assert list(messages) == [0, 1, 2]
-    config = messages[1].content.config_records[messages.CONFIG]
+    asked = ask(server, 2)
+    assert list(asked) == [0, 1, 2]
+    config = asked[1].content.config_records[messages.CONFIG]
     assert config[messages.ROUND] == 2
     assert config[messages.EPISODES] == 1
     assert config[messages.ROOT] == str(tmp_path)
