@@ -231,18 +231,18 @@ def test_an_update_stops_at_the_divergence_allowed():
 def test_the_proximal_term_adds_its_gradient():
     """Two learners that differ in the term alone: gradients differ by mu (w - w_anchor)."""
     mu, shift, gradients = 0.5, 0.01, []
-    for weight in (0.0, mu):
+    for weights in ([], [mu], [mu, 0.0]):
         learner, world = make(max_grad_norm=1e3, epochs=1, minibatches=1), World(0)
-        learner.set_proximal(weight)
+        for weight in weights:
+            learner.set_proximal(weight)
         for name, tensor in learner.tensors().items():
             if name.startswith("model/"):
                 tensor.add_(shift)
         run(learner, world, 12)
         gradients.append([p.grad for net in NETS for p in getattr(learner, net).parameters()])
-    for free, held in zip(*gradients, strict=True):
+    for free, held, released in zip(*gradients, strict=True):
         torch.testing.assert_close(held, free + mu * shift, atol=1e-6, rtol=1e-5)
-    learner.set_proximal(0.0)
-    assert not learner._mu
+        assert torch.equal(released, free)
 
 
 def test_names_and_shapes_are_the_same_before_and_after_updates():
