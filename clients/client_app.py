@@ -137,9 +137,9 @@ def _train(trainer: Trainer, order: TrainOrder) -> list[EpisodeRecord]:
     trainer.load_shared(to_tensors(order.arrays))
     if order.round > 1:  # there was a sync
         held = trainer.shared_tensors()
-        names = sharing.zeroed_names(held, trainer.scenario.federated)
+        names = sharing.zeroed_names(held, trainer.scenario)
         trainer.load_shared({name: held[name].new_zeros(held[name].shape) for name in names})
-    trainer.hold_near(order.proximal_mu)
+    trainer.set_proximal(order.proximal_mu)
     try:
         records = trainer.train(order.episodes)
         trainer.progress.round = order.round
@@ -154,7 +154,7 @@ def _reply(trainer: Trainer, records: list[EpisodeRecord]) -> TrainReply:
     from f110_fl.training.metrics import summarise
 
     tensors, scenario = trainer.shared_tensors(), trainer.scenario
-    sent = sharing.select(tensors, sharing.averaged_names(tensors, scenario.federated))
+    sent = sharing.select(tensors, sharing.averaged_names(tensors, scenario))
     metrics = summarise(records, scenario.federated_agents)
     return TrainReply(to_arrays(sent), metrics, trainer.client_id)
 

@@ -153,9 +153,9 @@ def serve(
         for name, tensor in initial_tensors(scenario).items()
         if TensorName.parse(name).agent in scenario.federated_agents
     }
-    zeroed = sharing.select(tensors, sharing.zeroed_names(tensors, federated))
+    zeroed = sharing.select(tensors, sharing.zeroed_names(tensors, scenario))
     imposed = {name: torch.zeros_like(tensor) for name, tensor in zeroed.items()}
-    averaged = sharing.select(tensors, sharing.averaged_names(tensors, federated))
+    averaged = sharing.select(tensors, sharing.averaged_names(tensors, scenario))
     recorder = RoundRecorder(scenario, rundir, imposed, tell)
     evaluation = None
     if federated.evaluate_on != "none":

@@ -206,7 +206,7 @@ def shared(scenario: Scenario) -> dict[str, tuple[str, list[int]]]:
         for name, tensor in initial_tensors(scenario).items()
         if TensorName.parse(name).agent in scenario.federated_agents
     }
-    names = sorted(sharing.averaged_names(tensors, scenario.federated))
+    names = sorted(sharing.averaged_names(tensors, scenario))
     return {name: (str(tensors[name].numpy().dtype), list(tensors[name].shape)) for name in names}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -12,6 +12,18 @@ from sim.config import Config
 
 Widths = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 Levels = Annotated[tuple[Annotated[float, Field(ge=-1, le=1)], ...], Field(min_length=1)]
+
+
+class AlgorithmConfig(Config):
+    """Settings of a learning algorithm, and what can be said of it without PyTorch.
+
+    A subclass has a field ``algorithm``, a literal of the name that selects it.
+
+    Attributes:
+        acting: Names of the networks that choose actions: NETWORK in ``model/NETWORK/PARAMETER``.
+    """
+
+    acting: ClassVar[frozenset[str]]
 
 
 class ReplayConfig(Config):
@@ -83,7 +95,7 @@ class OptimizerConfig(Config):
     )
 
 
-class OffPolicyConfig(Config):
+class OffPolicyConfig(AlgorithmConfig):
     """What the learners with a replay buffer share."""
 
     hidden: Widths = Field((256, 256), description="Widths of the hidden layers. [units]")
@@ -109,6 +121,7 @@ class OffPolicyConfig(Config):
 class TD3Config(OffPolicyConfig):
     """Twin delayed deep deterministic policy gradient (Fujimoto et al. 2018)."""
 
+    acting = frozenset({"actor"})
     algorithm: Literal["td3"] = Field("td3", description="Selects this learner. [-]")
     actor_learning_rate: Positive = Field(3e-4, description="Learning rate of the actor. [-]")
     critic_learning_rate: Positive = Field(3e-4, description="Learning rate of the critics. [-]")
@@ -139,6 +152,7 @@ class TemperatureConfig(Config):
 class SACConfig(OffPolicyConfig):
     """Soft actor-critic with automatic temperature (Haarnoja et al. 2018b)."""
 
+    acting = frozenset({"actor"})
     algorithm: Literal["sac"] = Field("sac", description="Selects this learner. [-]")
     actor_learning_rate: Positive = Field(3e-4, description="Learning rate of the actor. [-]")
     critic_learning_rate: Positive = Field(3e-4, description="Learning rate of the critics. [-]")
@@ -193,6 +207,7 @@ class HardTarget(Config):
 class DQNConfig(OffPolicyConfig):
     """Deep Q-network (Mnih et al. 2015) with the extensions that Rainbow combines."""
 
+    acting = frozenset({"q"})
     algorithm: Literal["dqn"] = Field("dqn", description="Selects this learner. [-]")
     actions: ActionGridConfig = Field(ActionGridConfig(), description="Actions to choose from. [-]")
     learning_rate: Positive = Field(1e-4, description="Learning rate of the network. [-]")
@@ -216,9 +231,10 @@ class LstmConfig(Config):
     )
 
 
-class PPOConfig(Config):
+class PPOConfig(AlgorithmConfig):
     """Proximal policy optimisation (Schulman et al. 2017), Stable-Baselines3's defaults."""
 
+    acting = frozenset({"actor"})
     algorithm: Literal["ppo"] = Field("ppo", description="Selects this learner. [-]")
     actor_hidden: Widths = Field((64, 64), description="Widths of the actor's layers. [units]")
     critic_hidden: Widths = Field((64, 64), description="Widths of the critic's layers. [units]")

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from f110_fl.config.federated import FederatedConfig, OptimizerStrategy, Share
+from f110_fl.config.federated import OptimizerStrategy
+from f110_fl.config.scenario import Scenario
 from f110_fl.tensors import TensorName
 
 if TYPE_CHECKING:  # torch takes a second to import
@@ -31,21 +32,18 @@ ZEROED_SLOTS: Final[Mapping[OptimizerStrategy, frozenset[str]]] = {
     "average_second_moment": frozenset({"exp_avg"}),
 }
 
-# Networks that choose actions: of TD3, SAC and PPO, and of DQN.
-ACTING: Final = frozenset({"actor", "q"})
 
-
-def averaged_names(names: Iterable[str], federated: FederatedConfig) -> frozenset[str]:
+def averaged_names(names: Iterable[str], scenario: Scenario) -> frozenset[str]:
     """Return the tensors that clients send and the server averages."""
-    slots = AVERAGED_SLOTS[federated.optimizer_strategy]
-    shared = _shared(names, federated.share)
+    slots = AVERAGED_SLOTS[scenario.federated.optimizer_strategy]
+    shared = _shared(names, scenario)
     return frozenset(str(n) for n in shared if n.kind == "model" or n.slot in slots)
 
 
-def zeroed_names(names: Iterable[str], federated: FederatedConfig) -> frozenset[str]:
+def zeroed_names(names: Iterable[str], scenario: Scenario) -> frozenset[str]:
     """Return the moments that every client sets to zero at a sync, without their being sent."""
-    slots = ZEROED_SLOTS[federated.optimizer_strategy]
-    shared = _shared(names, federated.share)
+    slots = ZEROED_SLOTS[scenario.federated.optimizer_strategy]
+    shared = _shared(names, scenario)
     return frozenset(str(n) for n in shared if n.kind == "optimizer" and n.slot in slots)
 
 
@@ -54,14 +52,15 @@ def select(tensors: Mapping[str, torch.Tensor], names: Iterable[str]) -> dict[st
     return {name: tensors[name] for name in sorted(names)}
 
 
-def _shared(names: Iterable[str], share: Share) -> list[TensorName]:
+def _shared(names: Iterable[str], scenario: Scenario) -> list[TensorName]:
     """Return the parameters that take part, and the optimizer slots that belong to them."""
     parsed = [TensorName.parse(name) for name in names]
-    match share:
+    match scenario.federated.share:
         case "all":
             return parsed
         case "actor":
-            return [n for n in parsed if n.network.removesuffix("_target") in ACTING]
+            acting = {agent: config.acting for agent, config in scenario.learners.items()}
+            return [n for n in parsed if n.network.removesuffix("_target") in acting[n.agent]]
         case "all_but_normaliser":
             return [n for n in parsed if not n.network.endswith("normaliser")]
         case "all_but_head":

@@ -15,10 +15,6 @@ if TYPE_CHECKING:  # torch takes a second to import
     from f110_fl.learners.base import Learner
 
 
-# Networks that only learning needs.
-_LEARNING = {"critic", "temperature", "reward_normaliser"}
-
-
 def load_models(
     learner: Learner, agent: str, tensors: Mapping[str, torch.Tensor], path: Path
 ) -> None:
@@ -34,7 +30,9 @@ def load_models(
     if not own:
         agents = sorted({TensorName.parse(name).agent for name in tensors})
         raise UserError(f"{path}: no model of {agent!r}; found: {', '.join(agents) or 'nothing'}")
-    needed = {k for k in learner.tensors() if _acts(TensorName.of_learner(k))}
+    acting = learner.config.acting | {"normaliser"}
+    parsed = map(TensorName.of_learner, learner.tensors())
+    needed = {str(name) for name in parsed if name.kind == "model" and name.network in acting}
     missing = sorted(needed - own.keys())
     if missing:
         raise UserError(
@@ -47,12 +45,6 @@ def load_models(
         raise UserError(
             f"{path}: another model of {agent!r} than the scenario's: {error}"
         ) from None
-
-
-def _acts(name: TensorName) -> bool:
-    """Whether a tensor is of a network that acting needs."""
-    learns = name.network in _LEARNING or name.network.endswith("_target")
-    return name.kind == "model" and not learns
 
 
 def _networks(names: Iterable[str]) -> list[str]:

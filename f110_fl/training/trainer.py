@@ -125,7 +125,7 @@ class Trainer:
         check_state(directory / STATE, self.scenario, size)
         self._set_client(client_id, directory)
         for agent, learner in self.learners.items():
-            learner.move(directory / f"{agent}.replay")
+            learner.use_file(directory / f"{agent}.replay")
         self.reload()
 
     def _load(self) -> None:
@@ -163,10 +163,10 @@ class Trainer:
         for agent in self.scenario.federated_agents:
             self.learners[agent].load_tensors(unprefixed(agent, tensors))
 
-    def hold_near(self, mu: float) -> None:
+    def set_proximal(self, mu: float) -> None:
         """Pull the federated learners' networks to where they are now; see ``Learner``."""
         for agent in self.scenario.federated_agents:
-            self.learners[agent].hold_near(mu)
+            self.learners[agent].set_proximal(mu)
 
     def evaluate_shared(self, tensors: Mapping[str, torch.Tensor]) -> list[EpisodeResult]:
         """Evaluate averaged models, completed by the client's own, in the client's environment.

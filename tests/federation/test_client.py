@@ -266,7 +266,7 @@ def test_optimizer_strategies(tmp_path: Path, strategy: str) -> None:
     trainer.progress.round = 1
     trainer.save()
     initial = initial_tensors(chosen)
-    names = sharing.averaged_names(initial, chosen.federated)
+    names = sharing.averaged_names(initial, chosen)
     averaged = {name: torch.full_like(initial[name], 0.5) for name in names}
     sent, _ = train(chosen, tmp_path, 2, averaged)
     after = moments(saved(tmp_path))

@@ -162,8 +162,9 @@ import sys, numpy as np
 import clients.client_app
 print("torch" in sys.modules)
 from f110_fl.config.learners import TD3Config
+from f110_fl.learners.base import LearnerSetup
 from f110_fl.learners.factory import make_learner
-make_learner(TD3Config(), 4, 2, np.random.SeedSequence(0))
+make_learner(TD3Config(), LearnerSetup(4, 2, np.random.SeedSequence(0)))
 print("torch" in sys.modules, "torch._dynamo" in sys.modules)
 """
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch.distributions import Normal
 
 from f110_fl.config.learners import PPOConfig
-from f110_fl.learners.base import LearningError, Transitions
+from f110_fl.learners.base import LearnerSetup, LearningError, Transitions
 from f110_fl.learners.factory import make_learner
 from f110_fl.learners.networks.mlp import Mlp, MlpPass
 from f110_fl.learners.ppo.ppo import PPO
@@ -38,7 +38,8 @@ def _one_thread() -> Iterator[None]:
 
 def make(seed: int = 0, num_envs: int = N, **changes: object) -> PPO:
     config = PPOConfig.model_validate(SMALL | changes)
-    learner = make_learner(config, D, A, np.random.SeedSequence(seed), num_envs=num_envs)
+    setup = LearnerSetup(D, A, np.random.SeedSequence(seed), num_envs=num_envs)
+    learner = make_learner(config, setup)
     assert isinstance(learner, PPO)
     return learner
 
@@ -230,18 +231,18 @@ def test_an_update_stops_at_the_divergence_allowed():
 def test_the_proximal_term_adds_its_gradient():
     """Two learners that differ in the term alone: gradients differ by mu (w - w_anchor)."""
     mu, shift, gradients = 0.5, 0.01, []
-    for weight in (0.0, mu):
+    for weights in ([], [mu], [mu, 0.0]):
         learner, world = make(max_grad_norm=1e3, epochs=1, minibatches=1), World(0)
-        learner.hold_near(weight)
+        for weight in weights:
+            learner.set_proximal(weight)
         for name, tensor in learner.tensors().items():
             if name.startswith("model/"):
                 tensor.add_(shift)
         run(learner, world, 12)
         gradients.append([p.grad for net in NETS for p in getattr(learner, net).parameters()])
-    for free, held in zip(*gradients, strict=True):
+    for free, held, released in zip(*gradients, strict=True):
         torch.testing.assert_close(held, free + mu * shift, atol=1e-6, rtol=1e-5)
-    learner.hold_near(0.0)
-    assert not learner._mu
+        assert torch.equal(released, free)
 
 
 def test_names_and_shapes_are_the_same_before_and_after_updates():
@@ -342,7 +343,7 @@ def test_the_seed_decides_everything_and_is_not_advanced():
     config = PPOConfig.model_validate(SMALL)
     results = []
     for sequence in (seed, seed, np.random.SeedSequence(5)):
-        learner = make_learner(config, D, A, sequence, num_envs=N)
+        learner = make_learner(config, LearnerSetup(D, A, sequence, num_envs=N))
         assert isinstance(learner, PPO)
         run(learner, World(0), 25)
         results.append(copies(learner) | learner.local_state())

@@ -169,11 +169,15 @@ def test_values_carry_over_from_one_rollout_to_the_next():
         if step % 8 == 7:
             with torch.inference_mode():
                 rollout = short.rollout
-                found.append(short._model.values(rollout.latest, rollout.cut_observations())[0])
+                found.append(
+                    short._model.values(rollout.last_observation, rollout.truncated_observations())[
+                        0
+                    ]
+                )
             short.rollout.clear()
     with torch.inference_mode():
         rollout = long.rollout
-        expected = long._model.values(rollout.latest, rollout.cut_observations())[0]
+        expected = long._model.values(rollout.last_observation, rollout.truncated_observations())[0]
     mask = long.rollout.mask
     np.testing.assert_allclose(np.concatenate(found)[mask], expected[mask], atol=1e-6)
 

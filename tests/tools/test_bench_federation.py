@@ -46,7 +46,7 @@ def bench(directory: Path, *flags: str) -> tuple[int, str, str]:
 
 def shared(scenario: Scenario) -> dict[str, torch.Tensor]:
     tensors = initial_tensors(scenario)
-    return sharing.select(tensors, sharing.averaged_names(tensors, scenario.federated))
+    return sharing.select(tensors, sharing.averaged_names(tensors, scenario))
 
 
 def test_two_clients_and_one_round_beside_a_bare_flower_app(
