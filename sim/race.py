@@ -11,15 +11,27 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sim.config import EnvConfig
-from sim.drivers import Driver, make_driver
-from sim.episodes import begin, car_table, conclude
+from sim.drivers.base import Driver
+from sim.drivers.factory import make_driver
+from sim.episodes import (
+    NONE,
+    OTHER_DONE,
+    Episodes,
+    Outcome,
+    begin,
+    car_table,
+    conclude,
+    world_outcome,
+)
 from sim.layout import COMMAND_SIZE
+from sim.native import compiled
 from sim.observation import Observer
 from sim.physics.vehicle import DRAWN, V_MIN
+from sim.physics.world import World
 from sim.spawning import Starts
-from sim.tasks import NONE, OTHER_DONE, Episodes, Outcome, Task, world_outcome
-from sim.tracks import Track, make_tracks
-from sim.world import World, compiled
+from sim.tasks.task import Task
+from sim.tracks.factory import make_tracks
+from sim.tracks.track import Track
 
 Seed = int | np.random.SeedSequence
 

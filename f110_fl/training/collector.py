@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from f110_fl.learners.base import Learner, LearningError, Policy, Transitions
 from f110_fl.seeding import integer
+from sim.episodes import NONE
 from sim.race import Race
-from sim.tasks import NONE
 
 Array = NDArray[np.float32]
 Index = NDArray[np.int64]
@@ -115,7 +115,7 @@ class Finished:
     env: int
     steps: int
     returns: dict[str, float]  # by agent
-    outcomes: dict[str, str]  # by car: names of `sim.tasks.Outcome`, in lower case
+    outcomes: dict[str, str]  # by car: names of `sim.episodes.Outcome`, in lower case
     lap_times: dict[str, list[float]]  # by car, s
     seconds: float  # since the last episode ended, or since the first began
     shares: Shares = field(default_factory=Shares)

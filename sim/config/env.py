@@ -6,12 +6,12 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from sim.config.base import Config
 from sim.config.drivers import DriverConfig
 from sim.config.spawns import NamedSpawn, SpawnConfig
 from sim.config.tasks import TaskConfig
 from sim.config.tracks import Line2Track, TrackConfig
 from sim.config.vehicle import HeterogeneityConfig, LidarConfig, VehicleConfig
+from sim.settings import Config
 
 
 class CarConfig(Config):

@@ -10,9 +10,9 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from sim.config import CarConfig, ConvoyLockConfig, EnvConfig, SecondaryViconConfig
+from sim.episodes import Outcome
 from sim.layout import COMMAND_SIZE
 from sim.race import Race
-from sim.tasks import Outcome
 
 Observation = NDArray[np.float32]
 Action = NDArray[np.float32]

@@ -14,7 +14,7 @@ from sim.observation import free_box
 from sim.physics.lidar import make_beams
 from sim.physics.vehicle import LENGTH, WIDTH
 from sim.race import Race
-from sim.tracks import Track
+from sim.tracks.track import Track
 
 Color = tuple[int, int, int]
 Frame = NDArray[np.uint8]

@@ -22,10 +22,10 @@ from sim.config import (
     PursuitConfig,
     TaskConfig,
 )
+from sim.episodes import CRASH, FAILED, FINISHED, IDLE, NONE, SUCCESS, TIME_LIMIT
 from sim.layout import V
 from sim.tasks.measures import Float, along, follow_lead, pressing
-from sim.tasks.outcomes import CRASH, FAILED, FINISHED, IDLE, NONE, SUCCESS, TIME_LIMIT
-from sim.tracks import Track
+from sim.tracks.track import Track
 
 Record = Any  # one of the table below
 Memory = NDArray[np.float64]  # of the objective, in one environment

@@ -20,7 +20,8 @@ from sim.config import (
     RandomTrack,
     VehicleConfig,
 )
-from sim.drivers import Driver, make_driver
+from sim.drivers.base import Driver
+from sim.drivers.factory import make_driver
 from sim.drivers.follow_the_gap import extend_disparities
 from sim.layout import YAW, X
 from sim.race import Race

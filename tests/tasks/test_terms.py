@@ -13,9 +13,9 @@ from task_situations import OTHER, OVAL, OWN, STEP, Situation, shaped, total
 
 from sim.config import EnvConfig
 from sim.config.terms import TermConfig
+from sim.episodes import Outcome
 from sim.layout import STEER, V, X, Y
 from sim.race import Race
-from sim.tasks import Outcome
 from sim.tasks.terms import TERMS
 
 LENGTH = 2 * 20.0 + 2 * math.pi * 6.0  # m, of the oval, within what its polyline is shorter
