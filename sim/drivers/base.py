@@ -110,18 +110,22 @@ class KernelDriver(Driver):
             the settings as a record, and otherwise as `Driver.command`.
         settings: From `sim.native.record`.
         tables: What else it needs: arrays and named tuples of arrays, which it may also write.
+
+    Attributes:
+        settings: The settings, as the kernel takes them.
+        tables: As given.
     """
 
     def __init__(self, seat: Seat, kernel: Kernel, settings: Settings, *tables: Any) -> None:
         super().__init__(seat)
-        self._kernel, self._driver, self._tables = kernel, settings[0], tables
+        self._kernel, self.settings, self.tables = kernel, settings[0], tables
         self._run: Callable[..., Any] | None = None
 
     def command(
         self, world: WorldArrays, commands: NDArray[np.float64], first: int, last: int
     ) -> None:
         """Write the car's commands in the environments ``first`` to ``last - 1``."""
-        arguments = (self._driver, world, *self._tables, self.difficulty, commands, first, last)
+        arguments = (self.settings, world, *self.tables, self.difficulty, commands, first, last)
         if self._run is None:
             self._run = compiled(self._kernel, *arguments)
         self._run(*arguments)
