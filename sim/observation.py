@@ -165,7 +165,7 @@ def observation_parts(
 
     Args:
         config: The environment.
-        parts: What is observed; none: the environment's setting.
+        parts: What is observed; None: the environment's setting.
     """
     return tuple((part, PARTS[part].size(config)) for part in parts or config.observation)
 
@@ -176,8 +176,8 @@ class Observer:
     Args:
         config: The environment.
         tracks: The tracks it drives on.
-        cars: Indices of the cars that observe, A; none: the agents, which have no driver.
-        parts: What they observe; none: the environment's setting.
+        cars: Indices of the cars that observe, A; None: the agents, which have no driver.
+        parts: What they observe; None: the environment's setting.
 
     Attributes:
         low: (D,) float32, smallest value of each component.

@@ -155,7 +155,7 @@ def implementation(parts: Iterable[Part], config: Config) -> Any:
 
     Raises:
         PluginError: If it cannot be imported.
-        TypeError: If the settings are those of none of the parts.
+        TypeError: If they are not the settings of one of the parts.
     """
     for part in parts:
         if type(config) is part.config:

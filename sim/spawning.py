@@ -35,7 +35,7 @@ class Spawner(Protocol):
 
         Args:
             rng: The environment's generator.
-            spawn_set: Index of the set; none: drawn.
+            spawn_set: Index of the set; None: drawn.
 
         Raises:
             ValueError: If there is no such set, or no room.
@@ -327,7 +327,7 @@ class Starts:
         Args:
             rng: The environment's generator.
             track: Index of the track.
-            spawn_set: Index of the set; none: drawn.
+            spawn_set: Index of the set; None: drawn.
 
         Raises:
             ValueError: If there is no such track or set, or no room.

@@ -15,7 +15,7 @@ from sim.settings import Config
 
 
 class CarConfig(Config):
-    """A car, who drives it, and what it is rewarded for."""
+    """A car, what drives it, and what it is rewarded for."""
 
     name: str = Field(
         min_length=1, pattern=r"^[A-Za-z][A-Za-z0-9_]*$", description="Name of the agent. [name]"

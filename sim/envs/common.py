@@ -31,7 +31,7 @@ def agent_names(config: EnvConfig) -> list[str]:
     """Names of the cars without a driver.
 
     Raises:
-        TypeError: If the configuration is none.
+        TypeError: If it is not a configuration.
         ValueError: If every car has a driver.
     """
     if not isinstance(config, EnvConfig):
@@ -55,7 +55,7 @@ def read_options(options: Mapping[str, Any] | None) -> dict[str, int]:
         What `Race.next_episode` takes by name.
 
     Raises:
-        ValueError: If an option is unknown, or its value no integer.
+        ValueError: If an option is unknown, or its value is not an integer.
     """
     found: dict[str, int] = {}
     for key, value in (options or {}).items():

@@ -43,7 +43,7 @@ class World:
         tracks: As given.
         arrays: The state of all environments; read it, and change it through `place` and
             `step`. It is all zeros until the cars are placed.
-        stack: The tracks for kernels; none if there is only one.
+        stack: The tracks for kernels; None if there is only one.
         pool: The threads.
         vehicles: (E, C, P) parameters, columns of `sim.physics.vehicle`; may be changed in place.
     """

@@ -51,7 +51,7 @@ class _View:
     Args:
         track: The track.
         size: Width and height of a frame, px.
-        zoom: Scale, px/m; none: the whole track fits.
+        zoom: Scale, px/m; None: the whole track fits.
         still: Whether the middle of a frame is always that of the track.
 
     Attributes:

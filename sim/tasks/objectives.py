@@ -188,7 +188,7 @@ def overtake(
 ) -> tuple[int, float]:
     """Be ``margin`` ahead of the target along the centre line, having been behind: success.
 
-    Any contact is a crash, and no success. Passing a target that has crashed is none either:
+    Any contact is a crash, and not a success. Nor is passing a target that has crashed a success:
     its crash ends the agent's episode (``FAILED``), unpaid.
     """
     follow_lead(arc_length, length, memory, e, task.car, task.target)

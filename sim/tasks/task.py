@@ -114,7 +114,7 @@ class Task:
         if stack is None and len(tracks) > 1:
             raise ValueError(f"stack: needed for {len(tracks)} tracks")
         E = len(episodes.steps)
-        rewards = np.zeros(E)
+        objective, rewards = objective_table(config, env, car, tracks), np.zeros(E)
         self._track = world.track
         self._steps = [
             Step(world, track.line, track.field, env.physics_step, rewards) for track in tracks
@@ -126,7 +126,7 @@ class Task:
         memory = np.zeros((len(self._terms), E, numbers))
         shown = self._steps[0], np.zeros((E, numbers))
         self._rules = _Rules(
-            objective=objective_table(config, env, car, tracks),
+            objective=objective,
             memory=np.zeros((E, OBJECTIVE_MEMORY)),
             pay=calls([(paid.term.pay, paid.settings) for paid in self._terms], *shown, 0, 1),
             start=calls([(paid.term.start, paid.settings) for paid in self._terms], *shown, 0),

@@ -17,7 +17,7 @@ decorated with ``@njit(cache=True, nogil=True, error_model="numpy")``, which add
 
 ``start(term, step, memory, e)``, if there is one, begins the episode of environment ``e``, whose
 cars are placed and whose memory is 0. What a term does in one environment must not depend on the
-others: threads share them. It may be asked for agents that are done, who are then paid nothing.
+others: threads share them. It may be called for agents that are done, which are then paid nothing.
 
 A term of another package is this and its settings in a `sim.plugins.Part`::
 
@@ -44,7 +44,7 @@ from sim.config import EnvConfig
 from sim.config.terms import TERMS, HeadingTerm, SpeedTerm, StreakTerm, TermConfig
 from sim.layout import STEER, YAW, V, X, Y
 from sim.native import Kernel, Settings, record
-from sim.plugins import implementation
+from sim.plugins import PluginError, implementation
 from sim.tasks.measures import (
     Float,
     Step,
@@ -128,7 +128,10 @@ def paid_terms(
     names = [other.name for other in env.cars]
     paid = []
     for config in terms:
-        term: Term = implementation(TERMS, config)
+        term = implementation(TERMS, config)
+        if not isinstance(term, Term):
+            found = type(term).__name__
+            raise PluginError(f"term {config.term} must be a sim.tasks.terms.Term, found {found}")
         who = f"term {config.term} of {names[car]!r}"
         for track in tracks:
             if term.line and not track.length > 0:
