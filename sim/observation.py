@@ -25,13 +25,22 @@ Float = NDArray[np.float64]
 Observations = NDArray[np.float32]  # (E, A, D)
 
 
+class Seen(NamedTuple):
+    """What observations are made of, for kernels; the rest of the world would cost 1 us a step."""
+
+    state: Float  # of `WorldArrays`, as are the next two
+    scan: NDArray[np.float32]
+    track: NDArray[np.int64]
+    # (T, 2, 2) for x and y: the middle of the box around each track, m; 1 / half its size, 1/m.
+    boxes: Float
+
+
 class _Part(NamedTuple):
     """A part of an observation.
 
-    Its kernel is called as ``write(part, world, boxes, observations, first, last)`` for each car
-    that observes, and writes ``size`` numbers, from ``observations[e, part.row, part.at]`` on, of
-    the environments ``first`` to ``last - 1``; ``part`` is from `_settings`, ``boxes`` (T, 2, 2)
-    are, for x and y, the middle of the box around each track, m, and 1 / half its size, 1/m.
+    Its kernel is called as ``write(part, world, observations, first, last)`` for each car that
+    observes, and writes ``size`` numbers, from ``observations[e, part.row, part.at]`` on, of the
+    environments ``first`` to ``last - 1``; ``part`` is from `_settings`.
     """
 
     size: Callable[[EnvConfig], int]
@@ -57,9 +66,7 @@ def _unit(value: float) -> float:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _lidar(
-    part: Any, world: WorldArrays, boxes: Float, observations: Observations, first: int, last: int
-) -> None:
+def _lidar(part: Any, world: Seen, observations: Observations, first: int, last: int) -> None:
     for e in range(first, last):
         scan, out = world.scan[e, part.car], observations[e, part.row]
         for b in range(len(scan)):
@@ -67,12 +74,14 @@ def _lidar(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _pose(
-    part: Any, world: WorldArrays, boxes: Float, observations: Observations, first: int, last: int
-) -> None:
+def _pose(part: Any, world: Seen, observations: Observations, first: int, last: int) -> None:
     at = part.at
     for e in range(first, last):
-        own, out, box = world.state[e, part.car], observations[e, part.row], boxes[world.track[e]]
+        own, out, box = (
+            world.state[e, part.car],
+            observations[e, part.row],
+            world.boxes[world.track[e]],
+        )
         out[at] = _unit((own[X] - box[0, 0]) * box[1, 0])
         out[at + 1] = _unit((own[Y] - box[0, 1]) * box[1, 1])
         out[at + 2] = math.sin(own[YAW])
@@ -80,9 +89,7 @@ def _pose(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _motion(
-    part: Any, world: WorldArrays, boxes: Float, observations: Observations, first: int, last: int
-) -> None:
+def _motion(part: Any, world: Seen, observations: Observations, first: int, last: int) -> None:
     at = part.at
     for e in range(first, last):
         own, out = world.state[e, part.car], observations[e, part.row]
@@ -93,9 +100,7 @@ def _motion(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _others(
-    part: Any, world: WorldArrays, boxes: Float, observations: Observations, first: int, last: int
-) -> None:
+def _others(part: Any, world: Seen, observations: Observations, first: int, last: int) -> None:
     for e in range(first, last):
         state, out, at = world.state[e], observations[e, part.row], part.at
         x, y, yaw = state[part.car, X], state[part.car, Y], state[part.car, YAW]
@@ -122,16 +127,11 @@ PARTS: Final[dict[ObservationPart, _Part]] = {
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _observe(
-    world: WorldArrays,
-    boxes: Float,
-    observations: Observations,
-    parts: NDArray[np.void],
-    first: int,
-    last: int,
+    world: Seen, observations: Observations, parts: NDArray[np.void], first: int, last: int
 ) -> None:
     for k in range(len(parts)):
         part = parts[k]
-        call(part.function, part.settings, world, boxes, observations, first, last)
+        call(part.function, part.settings, world, observations, first, last)
 
 
 def free_box(track: Track) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -210,7 +210,7 @@ class Observer:
             for row, car in enumerate(cars)
             for (part, _), at in zip(self.parts, starts[:-1], strict=True)
         ]
-        self._run: tuple[Callable[..., Any], NDArray[np.void]] | None = None
+        self._made: tuple[Any, Any, Callable[..., Any], tuple[Any, ...]] | None = None
         lows = [np.full(size, PARTS[part].low, np.float32) for part, size in self.parts]
         self.low: NDArray[np.float32] = np.concatenate(lows)
         self.high: NDArray[np.float32] = np.ones_like(self.low)
@@ -226,9 +226,12 @@ class Observer:
             first: First environment.
             last: One past the last environment.
         """
-        seen = world, self._boxes, observations
-        if self._run is None:
-            table = calls(self._kernels, *seen, 0, 1)
-            self._run = compiled(_observe, *seen, table, 0, 1), table
-        run, table = self._run
-        run(*seen, table, first, last)
+        made = self._made
+        if made is None or made[0] is not world or made[1] is not observations:
+            seen = Seen(world.state, world.scan, world.track, self._boxes)
+            table = calls(self._kernels, seen, observations, 0, 1)
+            arguments = seen, observations, table
+            made = world, observations, compiled(_observe, *arguments, 0, 1), arguments
+            self._made = made
+        _, _, run, arguments = made
+        run(*arguments, first, last)

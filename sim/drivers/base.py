@@ -1,14 +1,15 @@
 """What every scripted driver is.
 
 A driver is a class that takes its settings and a `Seat`. Most are a `KernelDriver`: a compiled
-function with settings by name and tables, as in this driver of another package, which its
+function with settings by name, as in this driver of another package, which its
 `sim.plugins.Part` names ``my_package.cruise:Cruise``::
 
     @njit(cache=True, nogil=True, error_model="numpy")
-    def _cruise(driver, world, difficulty, commands, first, last):
+    def _cruise(settings, lateral_offset, difficulty, commands, first, last):
+        driver = settings[0]
         car = driver.car
         for e in range(first, last):
-            steer = -driver.gain * world.lateral_offset[e, car]
+            steer = -driver.gain * lateral_offset[e, car]
             commands[e, car, TARGET_STEER] = min(max(steer, -driver.steer_max), driver.steer_max)
             commands[e, car, TARGET_SPEED] = difficulty[e] * driver.speed
 
@@ -20,7 +21,7 @@ function with settings by name and tables, as in this driver of another package,
                 gain=config.gain,
                 speed=config.speed,
             )
-            super().__init__(seat, _cruise, settings)
+            super().__init__(seat, _cruise, ["lateral_offset"], settings)
 """
 
 from __future__ import annotations
@@ -106,26 +107,35 @@ class KernelDriver(Driver):
     Args:
         seat: Where it sits.
         kernel: A function decorated with ``@njit(cache=True, nogil=True, error_model="numpy")``,
-            called as ``kernel(driver, world, *tables, difficulty, commands, first, last)`` with
-            the settings as a record, and otherwise as `Driver.command`.
+            called as ``kernel(settings, *arrays, *tables, difficulty, commands, first, last)``, and
+            otherwise as `Driver.command`.
+        arrays: Those of the world that it needs, by the names in `WorldArrays`; to hand on all of
+            them would cost 1 us a call.
         settings: From `sim.native.record`.
         tables: What else it needs: arrays and named tuples of arrays, which it may also write.
 
     Attributes:
-        settings: The settings, as the kernel takes them.
+        settings: As given.
         tables: As given.
     """
 
-    def __init__(self, seat: Seat, kernel: Kernel, settings: Settings, *tables: Any) -> None:
+    def __init__(
+        self, seat: Seat, kernel: Kernel, arrays: Sequence[str], settings: Settings, *tables: Any
+    ) -> None:
         super().__init__(seat)
-        self._kernel, self.settings, self.tables = kernel, settings[0], tables
-        self._run: Callable[..., Any] | None = None
+        self.settings, self.tables = settings, tables
+        self._kernel, self._arrays = kernel, tuple(arrays)
+        self._made: tuple[Any, Any, Callable[..., Any], tuple[Any, ...]] | None = None
 
     def command(
         self, world: WorldArrays, commands: NDArray[np.float64], first: int, last: int
     ) -> None:
         """Write the car's commands in the environments ``first`` to ``last - 1``."""
-        arguments = (self.settings, world, *self.tables, self.difficulty, commands, first, last)
-        if self._run is None:
-            self._run = compiled(self._kernel, *arguments)
-        self._run(*arguments)
+        made = self._made
+        if made is None or made[0] is not world or made[1] is not commands:
+            read = [getattr(world, name) for name in self._arrays]
+            arguments = (self.settings, *read, *self.tables, self.difficulty, commands)
+            made = world, commands, compiled(self._kernel, *arguments, first, last), arguments
+            self._made = made
+        _, _, run, arguments = made
+        run(*arguments, first, last)

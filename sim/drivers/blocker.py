@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numba import njit
@@ -24,7 +24,6 @@ from sim.drivers.line import (
 from sim.drivers.pure_pursuit import pursue
 from sim.layout import TARGET_SPEED, TARGET_STEER, V
 from sim.native import record
-from sim.physics.kernels import WorldArrays
 from sim.tracks.track import Track
 
 _NEIGHBOURS: Final = 9  # entries of a table, about 2 m, whose narrowest place counts
@@ -32,8 +31,11 @@ _NEIGHBOURS: Final = 9  # entries of a table, about 2 m, whose narrowest place c
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _blocker(
-    driver: Any,
-    world: WorldArrays,
+    settings: NDArray[np.void],
+    state: NDArray[np.float64],
+    arc_length: NDArray[np.float64],
+    lateral_offset: NDArray[np.float64],
+    track: NDArray[np.int64],
     routes: Routes,
     rooms: NDArray[np.float64],
     difficulty: NDArray[np.float64],
@@ -41,24 +43,25 @@ def _blocker(
     first: int,
     last: int,
 ) -> None:
-    car, target, on = driver.car, driver.target, world.track[first]
+    driver = settings[0]
+    car, target, on = driver.car, driver.target, track[first]
     line, speeds = route_on(routes, on)
     room = rooms[routes.starts[on] : routes.starts[on + 1]]
     for e in range(first, last):
-        if world.track[e] != on:
-            on = world.track[e]
+        if track[e] != on:
+            on = track[e]
             line, speeds = route_on(routes, on)
             room = rooms[routes.starts[on] : routes.starts[on + 1]]
-        own = world.state[e, car]
-        s, offset = world.arc_length[e, car], world.lateral_offset[e, car]
-        lead = s - world.arc_length[e, target]
+        own = state[e, car]
+        s, offset = arc_length[e, car], lateral_offset[e, car]
+        lead = s - arc_length[e, target]
         if line.closed:
             lead = wrapped(lead, line.length)
         wanted = 0.0
         if abs(lead) < driver.alongside:
             wanted = offset
         elif 0.0 < lead < driver.distance:
-            wanted = world.lateral_offset[e, target]
+            wanted = lateral_offset[e, target]
         reach = driver.lookahead + driver.lookahead_time * abs(own[V])
         step = driver.shift * reach
         aside = offset + min(max(wanted - offset, -step), step)
@@ -116,7 +119,8 @@ class Blocker(KernelDriver):
             shift=config.shift,  # m/m
         )
         routes = make_routes(lines, speeds)
-        super().__init__(seat, _blocker, settings, routes, np.concatenate(rooms))
+        arrays = ["state", "arc_length", "lateral_offset", "track"]
+        super().__init__(seat, _blocker, arrays, settings, routes, np.concatenate(rooms))
 
 
 def _room(track: Track, half_width: float, margin: float) -> NDArray[np.float64]:

@@ -18,7 +18,6 @@ from sim.config import FollowTheGapConfig, GapPreviewConfig
 from sim.drivers.base import KernelDriver, Seat
 from sim.layout import TARGET_SPEED, TARGET_STEER
 from sim.native import record
-from sim.physics.kernels import WorldArrays
 from sim.physics.lidar import make_beams
 
 _DEEP: Final = 0.85  # a gap goes on while readings reach this part of its deepest
@@ -76,15 +75,16 @@ def _obstacle_beside(ranges: NDArray[np.float32], driver: Any, side: float) -> b
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _follow_the_gap(
-    driver: Any,
-    world: WorldArrays,
+    settings: NDArray[np.void],
+    scan: NDArray[np.float32],
     scratch: NDArray[np.float32],
     difficulty: NDArray[np.float64],
     commands: NDArray[np.float64],
     first: int,
     last: int,
 ) -> None:
-    car, begin, end, scan = driver.car, driver.begin, driver.end, world.scan
+    driver = settings[0]
+    car, begin, end = driver.car, driver.begin, driver.end
     for e in range(first, last):
         ranges, depth = scan[e, car], scratch[e]
         extend_disparities(
@@ -174,4 +174,4 @@ class FollowTheGap(KernelDriver):
             disparity=config.disparity,  # m
         )
         scratch = np.zeros((seat.num_envs, lidar.beams), np.float32)
-        super().__init__(seat, _follow_the_gap, settings, scratch)
+        super().__init__(seat, _follow_the_gap, ["scan"], settings, scratch)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -20,13 +18,14 @@ from sim.policy import act, load_policy, make_network, make_scratch
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _obey(
-    driver: Any,
+    settings: NDArray[np.void],
     actions: NDArray[np.float32],
     difficulty: NDArray[np.float64],
     commands: NDArray[np.float64],
     first: int,
     last: int,
 ) -> None:
+    driver = settings[0]
     for e in range(first, last):
         speed = driver.speed_middle + driver.speed_half * actions[e, 1]
         commands[e, driver.car, TARGET_STEER] = driver.steer_max * actions[e, 0]
@@ -74,7 +73,7 @@ class FrozenPolicy(Driver):
             speed_middle=speed_middle,  # second command of action 0, m/s
             speed_half=speed_half,  # second command of action 1 less that of action 0, m/s
         )
-        self._driver = settings[0]
+        self._settings = settings
 
     def command(
         self, world: WorldArrays, commands: NDArray[np.float64], first: int, last: int
@@ -83,7 +82,7 @@ class FrozenPolicy(Driver):
         self._observer.observe(world, self._observations, first, last)
         rows = self._observations[:, 0]
         act(self._network, rows, self._scratch, self._actions, first, last)
-        _obey(self._driver, self._actions, self.difficulty, commands, first, last)
+        _obey(self._settings, self._actions, self.difficulty, commands, first, last)
 
 
 def _told(parts: tuple[tuple[str, int], ...]) -> str:

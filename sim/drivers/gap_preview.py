@@ -21,7 +21,6 @@ from sim.drivers.follow_the_gap import beams_in_view
 from sim.drivers.line import wrapped
 from sim.layout import TARGET_SPEED, TARGET_STEER, YAW
 from sim.native import record
-from sim.physics.kernels import WorldArrays
 from sim.physics.lidar import make_beams
 
 _SECTORS: Final = 180  # at most; more beams are put together, and the nearest counts
@@ -96,8 +95,9 @@ def _preview(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _gap_preview(
-    driver: Any,
-    world: WorldArrays,
+    settings: NDArray[np.void],
+    state: NDArray[np.float64],
+    scan: NDArray[np.float32],
     previews: _Previews,
     last_course: NDArray[np.float64],
     scratch: NDArray[np.float64],
@@ -106,7 +106,8 @@ def _gap_preview(
     first: int,
     last: int,
 ) -> None:
-    car, state, scan = driver.car, world.state, world.scan
+    driver = settings[0]
+    car = driver.car
     for e in range(first, last):
         free_distances(scan[e, car], previews.turns, driver, scratch[e])
         yaw = state[e, car, YAW]
@@ -186,7 +187,8 @@ class GapPreview(KernelDriver):
         previews = _Previews(headings, ranges, sectors, turns)
         self._last_course = np.full(seat.num_envs, np.nan)
         scratch = np.zeros((seat.num_envs, 2, count))
-        super().__init__(seat, _gap_preview, settings, previews, self._last_course, scratch)
+        tables = previews, self._last_course, scratch
+        super().__init__(seat, _gap_preview, ["state", "scan"], settings, *tables)
 
     def reset(self, env: int) -> None:
         """Forget the heading chosen last."""

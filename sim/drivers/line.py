@@ -47,7 +47,8 @@ class LineDriver(KernelDriver):
     Args:
         config: The driver.
         seat: Where it sits; the tracks give the centre lines.
-        kernel: As that of a `KernelDriver` whose table is `Routes`.
+        kernel: As that of a `KernelDriver`, with the arrays ``state`` and ``track`` and the table
+            `Routes`.
         settings: Its settings.
 
     Raises:
@@ -60,7 +61,7 @@ class LineDriver(KernelDriver):
     ) -> None:
         lines = read_lines(seat, config.raceline)
         speeds = [speed_profile(line, config.speed, config.acceleration) for line in lines]
-        super().__init__(seat, kernel, settings, make_routes(lines, speeds))
+        super().__init__(seat, kernel, ["state", "track"], settings, make_routes(lines, speeds))
 
 
 def read_lines(seat: Seat, raceline: str | None = None) -> list[Centerline]:

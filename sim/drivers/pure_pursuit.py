@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numba import njit
@@ -19,7 +18,6 @@ from sim.drivers.line import (
 )
 from sim.layout import TARGET_SPEED, TARGET_STEER, YAW, V, X, Y
 from sim.native import record
-from sim.physics.kernels import WorldArrays
 from sim.tracks.centerline import Centerline, point_at, project
 
 
@@ -56,15 +54,17 @@ def pursue(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _pure_pursuit(
-    driver: Any,
-    world: WorldArrays,
+    settings: NDArray[np.void],
+    state: NDArray[np.float64],
+    track: NDArray[np.int64],
     routes: Routes,
     difficulty: NDArray[np.float64],
     commands: NDArray[np.float64],
     first: int,
     last: int,
 ) -> None:
-    state, track, car, on = world.state, world.track, driver.car, world.track[first]
+    driver = settings[0]
+    car, on = driver.car, track[first]
     line, speeds = route_on(routes, on)
     for e in range(first, last):
         if track[e] != on:

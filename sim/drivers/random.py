@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numba import njit
@@ -12,7 +12,6 @@ from sim.config import RandomDriverConfig
 from sim.drivers.base import KernelDriver, Seat
 from sim.layout import TARGET_SPEED, TARGET_STEER
 from sim.native import record
-from sim.physics.kernels import WorldArrays
 from sim.physics.noise import mix, stream
 
 Float = NDArray[np.float64]
@@ -29,9 +28,16 @@ def _uniform(key: np.uint64, index: int, use: int) -> float:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _random(
-    driver: Any, world: WorldArrays, difficulty: Float, commands: Float, first: int, last: int
+    settings: NDArray[np.void],
+    steps: NDArray[np.int64],
+    noise_key: NDArray[np.uint64],
+    difficulty: Float,
+    commands: Float,
+    first: int,
+    last: int,
 ) -> None:
-    car, steps, noise_key = driver.car, world.steps, world.noise_key
+    driver = settings[0]
+    car = driver.car
     for e in range(first, last):
         time = steps[e] / driver.interval
         knot = int(time)
@@ -69,4 +75,4 @@ class RandomDriver(KernelDriver):
             # Physics steps between two random numbers.
             interval=config.interval / seat.env.physics_step,
         )
-        super().__init__(seat, _random, settings)
+        super().__init__(seat, _random, ["steps", "noise_key"], settings)

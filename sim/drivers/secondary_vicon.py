@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numba import njit
@@ -13,17 +12,22 @@ from sim.config import SecondaryViconConfig
 from sim.drivers.base import KernelDriver, Seat
 from sim.layout import TARGET_SPEED, TARGET_STEER, YAW, X, Y
 from sim.native import record
-from sim.physics.kernels import WorldArrays
 
 Float = NDArray[np.float64]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _secondary_vicon(
-    driver: Any, world: WorldArrays, difficulty: Float, commands: Float, first: int, last: int
+    settings: NDArray[np.void],
+    state: Float,
+    lateral_offset: Float,
+    difficulty: Float,
+    commands: Float,
+    first: int,
+    last: int,
 ) -> None:
+    driver = settings[0]
     car, target, steer_max = driver.car, driver.target, driver.steer_max
-    state, lateral_offset = world.state, world.lateral_offset
     for e in range(first, last):
         steer, speed = 0.0, driver.speed
         offset = lateral_offset[e, car]
@@ -69,4 +73,4 @@ class SecondaryVicon(KernelDriver):
             steer_max=seat.vehicle.steer_max,  # rad
             **config.model_dump(exclude={"kind", "target"}),
         )
-        super().__init__(seat, _secondary_vicon, settings)
+        super().__init__(seat, _secondary_vicon, ["state", "lateral_offset"], settings)

@@ -7,7 +7,7 @@ Driving: Controller Design, Experimental Validation and Racing", American Contro
 from __future__ import annotations
 
 import math
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numba import njit
@@ -24,7 +24,6 @@ from sim.drivers.line import (
 )
 from sim.layout import TARGET_SPEED, TARGET_STEER, YAW, YAW_RATE, V, X, Y
 from sim.native import record
-from sim.physics.kernels import WorldArrays
 from sim.tracks.centerline import point_at, project
 
 _TURN: Final = 0.5  # m of the line, over which its turning is measured
@@ -32,15 +31,17 @@ _TURN: Final = 0.5  # m of the line, over which its turning is measured
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _stanley(
-    driver: Any,
-    world: WorldArrays,
+    settings: NDArray[np.void],
+    state: NDArray[np.float64],
+    track: NDArray[np.int64],
     routes: Routes,
     difficulty: NDArray[np.float64],
     commands: NDArray[np.float64],
     first: int,
     last: int,
 ) -> None:
-    state, track, car, on = world.state, world.track, driver.car, world.track[first]
+    driver = settings[0]
+    car, on = driver.car, track[first]
     line, speeds = route_on(routes, on)
     for e in range(first, last):
         if track[e] != on:

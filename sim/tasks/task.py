@@ -20,32 +20,39 @@ from sim.tracks.stack import TrackStack, field_of, line_of
 from sim.tracks.track import Track
 
 
+class _Verdict(NamedTuple):
+    """What a task reads and writes of `Episodes`, for kernels."""
+
+    rewards: NDArray[np.float64]  # (E, A)
+    outcome: NDArray[np.int8]  # (E, A)
+    steps: NDArray[np.int64]  # (E,)
+
+
 class _Rules(NamedTuple):
     """What an agent is paid for, and what that needs to remember, for kernels."""
 
     objective: NDArray[np.void]  # (1,) of OBJECTIVE
     memory: NDArray[np.float64]  # (E, OBJECTIVE_MEMORY)
-    pay: NDArray[np.void]  # (T,) of CALL: what the terms pay
-    start: NDArray[np.void]  # (T,) of CALL: how they begin
+    terms: NDArray[np.void]  # (T,) of CALL: what they pay
     term_memory: NDArray[np.float64]  # (T, E, M)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _start(step: Step, rules: _Rules, e: int) -> None:
+def _start(step: Step, rules: _Rules, terms: NDArray[np.void], e: int) -> None:
     objective, length = rules.objective[0], lap_length(step.line)
     start_objective(step.world.arc_length, length, objective, rules.memory[e], e)
-    for k in range(len(rules.start)):
-        memory, term = rules.term_memory[k], rules.start[k]
+    for k in range(len(terms)):
+        memory, term = rules.term_memory[k], terms[k]
         memory[e] = 0.0
         if term.function != 0:
             call(term.function, term.settings, step, memory, e)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _pay(step: Step, episodes: Episodes, rules: _Rules, first: int, last: int) -> None:
+def _pay(step: Step, episodes: _Verdict, rules: _Rules, first: int, last: int) -> None:
     step.rewards[first:last] = 0.0
-    for k in range(len(rules.pay)):
-        term = rules.pay[k]
+    for k in range(len(rules.terms)):
+        term = rules.terms[k]
         call(term.function, term.settings, step, rules.term_memory[k], first, last)
     world, objective, length = step.world, rules.objective[0], lap_length(step.line)
     agent, car = objective.agent, objective.car
@@ -65,7 +72,7 @@ def _pay(step: Step, episodes: Episodes, rules: _Rules, first: int, last: int) -
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _pay_on_tracks(
-    step: Step, tracks: TrackStack, episodes: Episodes, rules: _Rules, first: int, last: int
+    step: Step, tracks: TrackStack, episodes: _Verdict, rules: _Rules, first: int, last: int
 ) -> None:
     """`_pay` for environments on several tracks, whatever that of ``step``."""
     begin, world = first, step.world
@@ -128,21 +135,23 @@ class Task:
         self._rules = _Rules(
             objective=objective,
             memory=np.zeros((E, OBJECTIVE_MEMORY)),
-            pay=calls([(paid.term.pay, paid.settings) for paid in self._terms], *shown, 0, 1),
-            start=calls([(paid.term.start, paid.settings) for paid in self._terms], *shown, 0),
+            terms=calls([(paid.term.pay, paid.settings) for paid in self._terms], *shown, 0, 1),
             term_memory=memory,
         )
-        self._start = compiled(_start, self._steps[0], self._rules, 0)
+        starts = [(paid.term.start, paid.settings) for paid in self._terms]
+        self._starts = calls(starts, *shown, 0)
+        self._start = compiled(_start, self._steps[0], self._rules, self._starts, 0)
         kernel: Any = _pay if stack is None else _pay_on_tracks
         where: tuple[Any, ...] = () if stack is None else (stack,)
-        self._pay_arguments = self._steps[0], *where, episodes, self._rules
+        verdict = _Verdict(episodes.rewards, episodes.outcome, episodes.steps)
+        self._pay_arguments = self._steps[0], *where, verdict, self._rules
         self._pay = compiled(kernel, *self._pay_arguments, 0, 1)
         for e in range(E):
             self.reset(e)
 
     def reset(self, env: int) -> None:
         """Begin one environment's episode, whose cars are placed."""
-        self._start(self._steps[self._track[env]], self._rules, env)
+        self._start(self._steps[self._track[env]], self._rules, self._starts, env)
 
     def step(self, first: int, last: int) -> None:
         """Judge the environments ``first`` to ``last - 1`` after a step."""

@@ -211,7 +211,7 @@ def test_free_distances_are_those_of_a_disc(seed):
     rng = np.random.default_rng(seed)
     scan = rng.uniform(0.6, 12.0, 61).astype(np.float32)
     depth = np.zeros((2, 61))
-    free_distances(scan, driver.tables[0].turns, driver.settings, depth)
+    free_distances(scan, driver.tables[0].turns, driver.settings[0], depth)
     radius = CAR.width / 2 + 0.1
     for k in range(0, 61, 9):
         expected = free_by_marching(scan, GAP.angles, GAP.angles[k], radius)
@@ -231,8 +231,8 @@ def test_many_beams_are_put_together_into_sectors_of_the_nearest():
     scan = np.full(721, 9.0, np.float32)
     scan[361] = 2.0  # a single beam, straight ahead
     depth = scratch[0]
-    free_distances(scan, previews.turns, driver.settings, depth)
-    ahead = (361 - driver.settings["begin"]) // driver.settings["group"]
+    free_distances(scan, previews.turns, driver.settings[0], depth)
+    ahead = (361 - driver.settings["begin"][0]) // driver.settings["group"][0]
     assert depth[1, ahead] == pytest.approx(2.0 - CAR.width / 2 - 0.1, abs=0.01)
 
 

@@ -62,17 +62,18 @@ from sim.tasks.terms import Term
 from sim.tracks.track import Track, generated
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _cruise(driver, world, driven, difficulty, commands, first, last):
+def _cruise(settings, lateral_offset, driven, difficulty, commands, first, last):
+    driver = settings[0]
     for e in range(first, last):
         driven[e] += 1
-        commands[e, driver.car, TARGET_STEER] = -driver.gain * world.lateral_offset[e, driver.car]
+        commands[e, driver.car, TARGET_STEER] = -driver.gain * lateral_offset[e, driver.car]
         commands[e, driver.car, TARGET_SPEED] = difficulty[e] * driver.speed
 
 class Cruise(KernelDriver):
     def __init__(self, config, seat):
         self.driven = np.zeros(seat.num_envs, np.int64)
         settings = record(car=seat.car, gain=config.gain, speed=config.speed)
-        super().__init__(seat, _cruise, settings, self.driven)
+        super().__init__(seat, _cruise, ["lateral_offset"], settings, self.driven)
 
     def reset(self, env):
         self.driven[env] = 0
