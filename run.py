@@ -15,8 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from f110_fl.loading.flags import add_arguments
-
 if TYPE_CHECKING:
     from flwr.clientapp import ClientApp
     from flwr.serverapp import ServerApp
@@ -37,6 +35,8 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line."""
+    from f110_fl.loading.flags import add_arguments
+
     parser = _Parser(
         prog="run.py",
         description=__doc__,
@@ -76,14 +76,15 @@ def _client_app() -> ClientApp:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0 done, 1 the run failed, 2 wrong input, 130 interrupted."""
-    arguments = build_parser().parse_args(argv)
     from f110_fl.errors import UserError
     from f110_fl.runs import interrupt
+    from sim.plugins import PluginError
 
-    interrupt.install()
     try:
+        arguments = build_parser().parse_args(argv)
+        interrupt.install()
         return _run(arguments)
-    except UserError as error:
+    except (UserError, PluginError) as error:
         print(f"run.py: {error}", file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:

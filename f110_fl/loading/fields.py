@@ -14,7 +14,7 @@ from pydantic import BaseModel, Tag
 from pydantic.fields import FieldInfo
 
 from f110_fl.config.keys import Key, KeyPath
-from sim.config.base import FilePath
+from sim.settings import FilePath
 
 _PLAIN: Final[dict[Any, str]] = {
     int: "a whole number",

@@ -11,7 +11,7 @@ from f110_fl.errors import did_you_mean
 from f110_fl.loading.fields import field_of, tag_of
 from f110_fl.loading.overrides import Change
 from sim.config import EnvConfig
-from sim.config.base import find_file
+from sim.settings import find_file
 
 
 def whole(text: str) -> int:

@@ -17,7 +17,7 @@ from f110_fl.loading.scenarios import load_scenario
 from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import run_root
 from f110_fl.runs.resume import resumed_scenario
-from sim.config.base import find_file
+from sim.settings import find_file
 
 Engine: TypeAlias = Literal["replicas", "simulation", "deployment"]
 

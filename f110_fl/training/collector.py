@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from f110_fl.learners.base import Learner, LearningError, Policy, Transitions
 from f110_fl.seeding import integer
 from f110_fl.training.records import EpisodeResult
+from sim.episodes import NONE
 from sim.race import Race
-from sim.tasks import NONE
 
 Array = NDArray[np.float32]
 Index = NDArray[np.int64]

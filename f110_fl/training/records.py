@@ -16,7 +16,7 @@ class EpisodeResult:
     steps: int  # actions
     seconds: float  # wall-clock time since the episode that ended before, or the first began
     returns: dict[str, float]  # by learning car
-    outcomes: dict[str, str]  # by car: names of `sim.tasks.Outcome`, in lower case
+    outcomes: dict[str, str]  # by car: names of `sim.episodes.Outcome`, in lower case
     lap_times: dict[str, list[float]] = field(default_factory=dict)  # by car, s
     # What of `seconds` went into acting, stepping and learning, s, and the idle share of the batch.
     collect: dict[str, float] = field(default_factory=dict)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from sim.config.base import Config, FilePath
+from sim.plugins import Part, all_parts, union
+from sim.settings import Config, FilePath
 
 
-class SecondaryViconConfig(Config):
+class DriverSettings(Config):
+    """What ours have in common."""
+
+    if TYPE_CHECKING:
+        kind: str  # selects the driver
+
+
+class SecondaryViconConfig(DriverSettings):
     """Hold a speed along the lane, turn away from a near car, recover towards the centre."""
 
     kind: Literal["secondary_vicon"] = Field(
@@ -31,7 +39,7 @@ class SecondaryViconConfig(Config):
     )
 
 
-class LineDriverConfig(Config):
+class LineDriverConfig(DriverSettings):
     """What drivers that follow a line have in common."""
 
     raceline: Annotated[str, FilePath("a CSV file")] | None = Field(
@@ -74,7 +82,7 @@ class StanleyConfig(LineDriverConfig):
     )
 
 
-class BlockerConfig(Config):
+class BlockerConfig(DriverSettings):
     """Drive along the lane's centre, and in front of the target when it is behind."""
 
     kind: Literal["blocker"] = Field("blocker", description="Selects this driver. [-]")
@@ -104,7 +112,7 @@ class BlockerConfig(Config):
     )
 
 
-class FollowTheGapConfig(Config):
+class FollowTheGapConfig(DriverSettings):
     """Steer for the middle of the deepest gap between the obstacles that the lidar sees."""
 
     kind: Literal["follow_the_gap"] = Field(
@@ -133,7 +141,7 @@ class FollowTheGapConfig(Config):
     )
 
 
-class GapPreviewConfig(Config):
+class GapPreviewConfig(DriverSettings):
     """Steer for the heading whose path ahead is the freest, and change it reluctantly."""
 
     kind: Literal["gap_preview"] = Field("gap_preview", description="Selects this driver. [-]")
@@ -164,7 +172,7 @@ class GapPreviewConfig(Config):
     )
 
 
-class RandomDriverConfig(Config):
+class RandomDriverConfig(DriverSettings):
     """Steer and accelerate smoothly between random values; the episode's seed decides them."""
 
     kind: Literal["random"] = Field("random", description="Selects this driver. [-]")
@@ -182,7 +190,7 @@ class RandomDriverConfig(Config):
         return self
 
 
-class FrozenPolicyConfig(Config):
+class FrozenPolicyConfig(DriverSettings):
     """Act as a trained policy does, without learning."""
 
     kind: Literal["frozen_policy"] = Field("frozen_policy", description="Selects this driver. [-]")
@@ -195,14 +203,21 @@ class FrozenPolicyConfig(Config):
     )
 
 
-DriverConfig = Annotated[
-    SecondaryViconConfig
-    | PurePursuitConfig
-    | StanleyConfig
-    | BlockerConfig
-    | FollowTheGapConfig
-    | GapPreviewConfig
-    | RandomDriverConfig
-    | FrozenPolicyConfig,
-    Field(discriminator="kind"),
-]
+DRIVERS: Final = all_parts(
+    "drivers",
+    "kind",
+    (
+        Part(SecondaryViconConfig, "sim.drivers.secondary_vicon:SecondaryVicon"),
+        Part(PurePursuitConfig, "sim.drivers.pure_pursuit:PurePursuit"),
+        Part(StanleyConfig, "sim.drivers.stanley:Stanley"),
+        Part(BlockerConfig, "sim.drivers.blocker:Blocker"),
+        Part(FollowTheGapConfig, "sim.drivers.follow_the_gap:FollowTheGap"),
+        Part(GapPreviewConfig, "sim.drivers.gap_preview:GapPreview"),
+        Part(RandomDriverConfig, "sim.drivers.random:RandomDriver"),
+        Part(FrozenPolicyConfig, "sim.drivers.frozen_policy:FrozenPolicy"),
+    ),
+)
+if TYPE_CHECKING:
+    DriverConfig = DriverSettings
+else:
+    DriverConfig = union(DRIVERS, "kind")

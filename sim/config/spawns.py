@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from sim.config.base import Config
+from sim.settings import Config
 
 
 class NamedSpawn(Config):

@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sim.config.base import Config
 from sim.config.terms import (
     DistanceTerm,
     EscapeTerm,
@@ -19,6 +18,7 @@ from sim.config.terms import (
     StreakTerm,
     TermConfig,
 )
+from sim.settings import Config
 
 _SHAPING = "Terms paid at each step, on top of the objective's rewards. [-]"
 _CRASH = "Paid when the car crashes. [reward]"
@@ -36,7 +36,7 @@ class Objective(Config):
         if getattr(self, "target", None) is None:
             for term in self.shaping:
                 lane = getattr(term, "toward", "target") == "lane"
-                if "target" in type(term).model_fields and term.target is None and not lane:  # type: ignore[union-attr]
+                if getattr(term, "target", "none needed") is None and not lane:
                     raise ValueError(f"term {term.term} needs a target, for {self.kind} has none")
         return self
 

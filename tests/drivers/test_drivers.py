@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.config import CarConfig, EnvConfig, Line2Track, SecondaryViconConfig, VehicleConfig
-from sim.drivers import make_driver
+from sim.drivers.factory import make_driver
 from sim.layout import YAW, X, Y
 from sim.physics.kernels import make_arrays
-from sim.tracks import make_track
+from sim.tracks.factory import make_track
 
 STEER_MAX = 0.4
 LINE2 = make_track(Line2Track())

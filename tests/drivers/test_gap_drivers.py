@@ -20,7 +20,8 @@ from sim.config import (
     RandomTrack,
     VehicleConfig,
 )
-from sim.drivers import Driver, make_driver
+from sim.drivers.base import Driver
+from sim.drivers.factory import make_driver
 from sim.drivers.follow_the_gap import extend_disparities
 from sim.layout import YAW, X
 from sim.race import Race
@@ -210,7 +211,7 @@ def test_free_distances_are_those_of_a_disc(seed):
     rng = np.random.default_rng(seed)
     scan = rng.uniform(0.6, 12.0, 61).astype(np.float32)
     depth = np.zeros((2, 61))
-    free_distances(scan, driver._previews.turns, driver._settings[0], depth)
+    free_distances(scan, driver.tables[0].turns, driver.settings[0], depth)
     radius = CAR.width / 2 + 0.1
     for k in range(0, 61, 9):
         expected = free_by_marching(scan, GAP.angles, GAP.angles[k], radius)
@@ -225,13 +226,14 @@ def test_many_beams_are_put_together_into_sectors_of_the_nearest():
 
     many = Scripted(GapPreviewConfig(margin=0.1), 721, math.pi)
     driver = many.driver
-    assert len(driver._scratch[0, 0]) <= 180
+    previews, _, scratch = driver.tables
+    assert len(scratch[0, 0]) <= 180
     scan = np.full(721, 9.0, np.float32)
     scan[361] = 2.0  # a single beam, straight ahead
-    depth = driver._scratch[0]
-    free_distances(scan, driver._previews.turns, driver._settings[0], depth)
-    ahead = np.abs(driver._settings["first_angle"] + driver._settings["spacing"] * np.arange(180))
-    assert depth[1, ahead.argmin()] == pytest.approx(2.0 - CAR.width / 2 - 0.1, abs=0.01)
+    depth = scratch[0]
+    free_distances(scan, previews.turns, driver.settings[0], depth)
+    ahead = (361 - driver.settings["begin"][0]) // driver.settings["group"][0]
+    assert depth[1, ahead] == pytest.approx(2.0 - CAR.width / 2 - 0.1, abs=0.01)
 
 
 def test_beams_are_needed_ahead():

@@ -24,7 +24,7 @@ from sim.config import (
     StanleyConfig,
     VehicleConfig,
 )
-from sim.drivers import make_driver
+from sim.drivers.factory import make_driver
 from sim.layout import YAW_RATE, V
 from sim.race import Race
 

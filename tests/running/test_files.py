@@ -16,7 +16,7 @@ from small import REPOSITORY
 from f110_fl.errors import UserError
 from f110_fl.files import append_line, replacing, write_atomic
 from f110_fl.tensors import read_metadata, read_tensors, write_tensors
-from sim.config.base import find_file
+from sim.settings import find_file
 
 
 def test_write_atomic_replaces_and_leaves_nothing_else(tmp_path):

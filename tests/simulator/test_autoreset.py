@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.config import CarConfig, EnvConfig, LidarConfig, VehicleConfig
+from sim.episodes import Outcome
 from sim.race import Race
-from sim.tasks import Outcome
 
 VEHICLE = VehicleConfig(length=0.32, width=0.225, speed_min=-1.0, speed_max=2.0)
 CONFIG = EnvConfig(

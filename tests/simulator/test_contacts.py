@@ -19,9 +19,9 @@ from sim.physics.collision import (
     touches_wall,
     wall_parts,
 )
-from sim.tracks import Track, make_track
-from sim.tracks.distance_field import make_grid
-from sim.world import World
+from sim.physics.world import World
+from sim.tracks.factory import make_track
+from sim.tracks.track import Track
 
 LENGTH, WIDTH = 0.58, 0.31
 LINE2 = make_track(Line2Track())
@@ -55,7 +55,7 @@ def between(before, after, count):
     ],
 )
 def test_the_part_at_a_post_is_named(pose, parts):
-    assert wall_parts(make_grid(hall([(100, 100)])), *pose, LENGTH, WIDTH) == parts
+    assert wall_parts(hall([(100, 100)]).field, *pose, LENGTH, WIDTH) == parts
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_the_part_at_a_post_is_named(pose, parts):
     ],
 )
 def test_the_part_at_a_straight_wall_is_named(pose, parts):
-    assert wall_parts(make_grid(LINE2), *pose, LENGTH, WIDTH) == parts
+    assert wall_parts(LINE2.field, *pose, LENGTH, WIDTH) == parts
 
 
 @pytest.mark.parametrize(
@@ -119,18 +119,18 @@ def test_swept_cars_agree_with_dense_sampling(place, yaw, move, other_move):
 )
 def test_swept_walls_agree_with_dense_sampling(start, move, seed):
     posts = np.random.default_rng(seed).integers(80, 120, (12, 2))
-    grid = make_grid(hall(posts))
+    field = hall(posts).field
     before, after = np.array(start), np.array(start) + move
     sizes = np.linspace(0.05, 1, 20)[:, None] * (LENGTH, WIDTH)
-    if any(touches_wall(grid, *before, *size) for size in sizes):
+    if any(touches_wall(field, *before, *size) for size in sizes):
         return  # it stands on a post already
-    found = sweep_wall(grid, before, after, LENGTH, WIDTH)
+    found = sweep_wall(field, before, after, LENGTH, WIDTH)
     way = between(before, after, 200)
     # A graze of less than half a cell may be missed, and nothing else.
-    if any(touches_wall(grid, *pose, LENGTH - 0.05, WIDTH - 0.05) for pose in way):
+    if any(touches_wall(field, *pose, LENGTH - 0.05, WIDTH - 0.05) for pose in way):
         assert found
     if found:
-        assert any(touches_wall(grid, *pose, LENGTH + 0.002, WIDTH + 0.002) for pose in way)
+        assert any(touches_wall(field, *pose, LENGTH + 0.002, WIDTH + 0.002) for pose in way)
 
 
 def world(cars=2, track=LINE2, lidar=QUIET) -> World:

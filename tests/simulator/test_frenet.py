@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.config import CircleTrack, Line2Track
-from sim.tracks import Track, TrackError, make_track
-from sim.tracks.centerline import make_centerline, polyline, project, project_all
+from sim.tracks.centerline import polyline, project, project_all
+from sim.tracks.factory import make_track
+from sim.tracks.track import Track, TrackError
 
 CIRCLE = make_track(CircleTrack(radius=10.0))
 
@@ -185,7 +186,7 @@ def test_without_a_centre_line_there_are_no_frenet_coordinates():
     hall = Track.from_occupancy("hall", np.ones((9, 9), bool), 1.0, (0.0, 0.0, 0.0))
     assert hall.length == 0
     assert hall.widths.shape == (0, 2)
-    assert all(map(math.isnan, project(make_centerline(hall), 1.0, 1.0)))
+    assert all(map(math.isnan, project(hall.line, 1.0, 1.0)))
     for convert in (hall.to_frenet, hall.from_frenet):
         with pytest.raises(TrackError, match="hall: it has no centre line"):
             convert(np.zeros((1, 2)))

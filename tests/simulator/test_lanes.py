@@ -21,11 +21,12 @@ from sim.config import (
     RandomTrack,
     VehicleConfig,
 )
-from sim.tracks import Track, TrackError, make_track
+from sim.physics.world import World
+from sim.tracks.factory import make_track
 from sim.tracks.gates import GATES, make_gates
 from sim.tracks.kinds.circuit import WALL
 from sim.tracks.lanefile import read_lane
-from sim.world import World
+from sim.tracks.track import Track, TrackError
 
 SQUARE = "0,0,1,1\n5,0,1,1\n10,0,1,1\n10,5,1,1\n10,10,1,1\n5,10,1,1\n0,10,1,1\n0,5,1,1\n"
 

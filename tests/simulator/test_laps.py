@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from sim.config import CarConfig, CircleTrack, EnvConfig, LidarConfig, Line2Track
 from sim.physics.laps import LAP_START, NEXT_GATE, crosses, first_gate, pass_gates
 from sim.race import Race
-from sim.tracks import Track, make_track
+from sim.tracks.factory import make_track
 from sim.tracks.gates import make_gates
+from sim.tracks.track import Track
 
 RADIUS = 10.0
 CIRCLE = make_track(CircleTrack(radius=RADIUS, width=3.0))

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from sim.config import LidarConfig, Line2Track, MapTrack
 from sim.physics.lidar import cut_car, make_beams, make_scratch, trace_walls
 from sim.physics.noise import add_noise, normal_pair, stream
-from sim.tracks import Track, make_track
-from sim.tracks.distance_field import make_grid
+from sim.tracks.factory import make_track
+from sim.tracks.track import Track
 
 LINE2 = make_track(Line2Track())
 REFERENCE = os.environ.get("F110_REFERENCE")
@@ -24,7 +24,7 @@ REFERENCE = os.environ.get("F110_REFERENCE")
 def walls(track, pose, config):
     scan = np.full(config.beams, np.nan, dtype=np.float32)
     scratch = make_scratch(config.beams)
-    trace_walls(make_grid(track), make_beams(config), *map(float, pose), scratch, scan)
+    trace_walls(track.field, make_beams(config), *map(float, pose), scratch, scan)
     return scan
 
 

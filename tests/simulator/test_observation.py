@@ -9,7 +9,7 @@ from sim.config import CarConfig, EnvConfig, LidarConfig, VehicleConfig
 from sim.layout import SLIP, STATE_SIZE, STEER, YAW, YAW_RATE, V, X, Y
 from sim.observation import free_box
 from sim.race import Race
-from sim.tracks import Track
+from sim.tracks.track import Track
 
 VEHICLE = VehicleConfig(length=0.32, width=0.225, speed_min=-1.0, speed_max=2.0, steer_max=0.4)
 DRIVER = {"kind": "secondary_vicon", "target": "car_0"}

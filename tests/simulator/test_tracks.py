@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sim.config import CircleTrack, Line2Track, MapTrack, VehicleConfig
-from sim.tracks import Track, TrackError, make_track
-from sim.tracks.centerline import make_centerline, project
+from sim.tracks.centerline import project
+from sim.tracks.factory import make_track
+from sim.tracks.track import Track, TrackError
 
 FREE, UNKNOWN, WALL = 254, 205, 0
 
@@ -252,14 +253,14 @@ def test_a_centerline_that_comes_back_is_closed(write_map):
         track = load(write_map(centerline=text))
         assert track.closed
         assert len(track.centerline) == 8
-        assert make_centerline(track).segments[:, 4].sum() == pytest.approx(8)
+        assert track.line.segments[:, 4].sum() == pytest.approx(8)
 
 
 def test_a_map_without_a_centerline_has_none(write_map):
     track = load(write_map())
     assert track.centerline.shape == (0, 2)
     assert dict(track.spawns) == {}
-    assert all(map(math.isnan, project(make_centerline(track), 1.0, 1.0)))
+    assert all(map(math.isnan, project(track.line, 1.0, 1.0)))
 
 
 def test_an_open_centerline_may_overshoot_the_free_space(write_map):

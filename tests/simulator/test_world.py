@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from sim.config import CircleTrack, LidarConfig, Line2Track, VehicleConfig
 from sim.layout import SLIP, STEER, YAW, YAW_RATE, V, X, Y
-from sim.tracks import Track, make_track
-from sim.world import World
+from sim.physics.world import World
+from sim.tracks.factory import make_track
+from sim.tracks.track import Track
 
 LINE2 = make_track(Line2Track())
 CIRCLE = make_track(CircleTrack())

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from task_situations import OTHER, OWN, STEP, Situation, shaped
 
+from sim.episodes import Outcome
 from sim.layout import V
-from sim.tasks import Outcome
 
 
 @functools.cache  # hypothesis asks often

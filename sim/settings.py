@@ -1,4 +1,7 @@
-"""What every settings model has in common."""
+"""The base of every settings model; `sim.config` has the simulator's.
+
+It is a module of its own so that plugins can import it while `sim.config` imports them.
+"""
 
 from __future__ import annotations
 
