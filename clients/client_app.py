@@ -83,14 +83,14 @@ def train(message: Message, context: Context) -> Message:
     order = TrainOrder.from_content(message.content)
     rundir = RunDir(_root(order, context))
     trainer = _open(order, context, rundir)
-    if trainer.progress.round < order.round:
+    if trainer.progress.round < order.server_round:
         records = _train(trainer, order)
-    elif trainer.progress.round == order.round:
-        records = _recorded(rundir, trainer.client_id, order.round)
+    elif trainer.progress.round == order.server_round:
+        records = _recorded(rundir, trainer.client_id, order.server_round)
     else:
         raise RuntimeError(
             f"client {trainer.client_id} has completed round {trainer.progress.round}, "
-            f"but was asked to train round {order.round}"
+            f"but was asked to train round {order.server_round}"
         )
     _warm.keep(trainer)
     reply = _reply(trainer, records)
@@ -135,14 +135,14 @@ def _train(trainer: Trainer, order: TrainOrder) -> list[EpisodeRecord]:
     from f110_fl.training.state_file import last_good
 
     trainer.load_shared(to_tensors(order.arrays))
-    if order.round > 1:  # there was a sync
+    if order.server_round > 1:  # there was a sync
         held = trainer.shared_tensors()
         names = sharing.zeroed_names(held, trainer.scenario)
         trainer.load_shared({name: held[name].new_zeros(held[name].shape) for name in names})
     trainer.set_proximal(order.proximal_mu)
     try:
         records = trainer.train(order.episodes)
-        trainer.progress.round = order.round
+        trainer.progress.round = order.server_round
         trainer.save()
     except LearningError as error:  # the server logs the message
         reason = f"learning diverged: {error}; {last_good(trainer.directory)}"

@@ -136,7 +136,7 @@ def hostile_app(norm: float) -> ClientApp:
             order = messages.TrainOrder.from_content(message.content)
             if Path(order.root).name == HONEST:
                 return reply
-            generator = np.random.default_rng(order.round)
+            generator = np.random.default_rng(order.server_round)
             values = {name: array.numpy() for name, array in order.arrays.items()}
             noise = {name: generator.standard_normal(v.shape) for name, v in values.items()}
             length, wanted = (

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Self
+from dataclasses import dataclass, fields
+from typing import Any, Final, Self, get_type_hints
 
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
@@ -20,14 +20,11 @@ ARRAYS: Final = "arrays"
 CONFIG: Final = "config"
 METRICS: Final = "metrics"
 
-# Keys that Flower's strategies write or read.
-ROUND: Final = "server-round"
+# Keys that Flower's strategies write or read, besides "server-round".
 PROXIMAL_MU: Final = "proximal-mu"
 WEIGHT: Final = "num-examples"
 
 CLIENT_ID: Final = "client-id"
-
-Keys = Mapping[str, tuple[str, type]]  # by field: its key in a config record, and its type
 
 
 class InvalidMessageError(ValueError):
@@ -40,28 +37,21 @@ class Order:
 
     Attributes:
         arrays: The averaged tensors.
-        round: From 1; of an evaluation, the round that is done.
+        server_round: From 1; of an evaluation, the round that is done.
         scenario: The run's, resolved, as text.
         root: The run's directory where the server is.
         run: The run's name, for a client that keeps its state elsewhere.
     """
 
-    KEYS: ClassVar[Keys] = {
-        "round": (ROUND, int),
-        "scenario": ("scenario", str),
-        "root": ("root", str),
-        "run": ("run", str),
-    }
-
     arrays: ArrayRecord
-    round: int
+    server_round: int
     scenario: str
     root: str
     run: str
 
     def to_content(self) -> RecordDict:
         """Return what is sent."""
-        return RecordDict({ARRAYS: self.arrays, CONFIG: _config_record(self)})
+        return RecordDict({ARRAYS: self.arrays, CONFIG: _settings_record(self)})
 
     @classmethod
     def from_content(cls, content: RecordDict) -> Self:
@@ -71,8 +61,8 @@ class Order:
             InvalidMessageError: If anything is missing, too much, or of another type.
         """
         _check_records(content, ARRAYS, CONFIG)
-        values = _typed(content.config_records[CONFIG], cls.KEYS)
-        return cls(content.array_records[ARRAYS], **values)
+        settings = _read_settings(content.config_records[CONFIG], cls)
+        return cls(content.array_records[ARRAYS], **settings)
 
 
 @dataclass(frozen=True)
@@ -88,12 +78,6 @@ class TrainOrder(Order):
         episodes: How many.
         proximal_mu: FedProx's weight, 0 without it.
     """
-
-    KEYS: ClassVar[Keys] = {
-        **Order.KEYS,
-        "episodes": ("episodes", int),
-        "proximal_mu": (PROXIMAL_MU, float),
-    }
 
     episodes: int
     proximal_mu: float
@@ -178,17 +162,12 @@ class Identity:
         num_clients: How many clients it was told that there are.
     """
 
-    KEYS: ClassVar[Keys] = {
-        "client_id": (CLIENT_ID, int),
-        "num_clients": ("num-clients", int),
-    }
-
     client_id: int
     num_clients: int
 
     def to_content(self) -> RecordDict:
         """Return what is sent."""
-        return RecordDict({CONFIG: _config_record(self)})
+        return RecordDict({CONFIG: _settings_record(self)})
 
     @classmethod
     def from_content(cls, content: RecordDict) -> Self:
@@ -198,7 +177,7 @@ class Identity:
             InvalidMessageError: If it is anything else.
         """
         _check_records(content, CONFIG)
-        found = cls(**_typed(content.config_records[CONFIG], cls.KEYS))
+        found = cls(**_read_settings(content.config_records[CONFIG], cls))
         if not 0 <= found.client_id < found.num_clients:
             raise InvalidMessageError(f"it is client {found.client_id} of {found.num_clients}")
         return found
@@ -214,8 +193,16 @@ def metric_record(values: Mapping[str, float]) -> MetricRecord:
     return MetricRecord({**values})
 
 
-def _config_record(message: Order | Identity) -> ConfigRecord:
-    return ConfigRecord({key: getattr(message, name) for name, (key, _) in message.KEYS.items()})
+def _settings(kind: type[Order | Identity]) -> Mapping[str, tuple[str, type]]:
+    """Return the fields that travel in a config record: key, in Flower's spelling, and type."""
+    types = get_type_hints(kind)
+    names = [field.name for field in fields(kind) if field.name != ARRAYS]
+    return {name: (name.replace("_", "-"), types[name]) for name in names}
+
+
+def _settings_record(message: Order | Identity) -> ConfigRecord:
+    settings = _settings(type(message))
+    return ConfigRecord({key: getattr(message, name) for name, (key, _) in settings.items()})
 
 
 def _check_records(content: RecordDict, *names: str) -> None:
@@ -232,13 +219,14 @@ def _check_keys(record: Mapping[str, object], keys: Collection[str], what: str) 
         raise InvalidMessageError(f"{what} {differing[0]!r} is missing or was not asked for")
 
 
-def _typed(record: Mapping[str, object], keys: Keys) -> dict[str, Any]:
+def _read_settings(record: Mapping[str, object], kind: type[Order | Identity]) -> dict[str, Any]:
     """Return the values of a config record by field; all have exactly their types."""
-    _check_keys(record, {key for key, _ in keys.values()}, "setting")
-    for key, kind in keys.values():
-        if type(record[key]) is not kind:
+    settings = _settings(kind)
+    _check_keys(record, {key for key, _ in settings.values()}, "setting")
+    for key, expected in settings.values():
+        if type(record[key]) is not expected:
             raise InvalidMessageError(f"setting {key!r} is {record[key]!r:.100}")
-    return {name: record[key] for name, (key, _) in keys.items()}
+    return {name: record[key] for name, (key, _) in settings.items()}
 
 
 def _numbers(record: Mapping[str, object], names: Collection[str]) -> dict[str, float]:

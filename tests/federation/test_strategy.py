@@ -84,7 +84,7 @@ def test_every_client_is_asked_once_in_order_of_its_id(tmp_path: Path) -> None:
     asked = ask(server, 2)
     assert list(asked) == [0, 1, 2]
     told = order(asked[1])
-    assert (told.round, told.episodes, told.proximal_mu) == (2, 1, 0.0)
+    assert (told.server_round, told.episodes, told.proximal_mu) == (2, 1, 0.0)
     assert told.root == str(tmp_path)
     assert parse_resolved(told.scenario) == server.scenario
 
