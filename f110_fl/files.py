@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -109,6 +109,15 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
         yield
 
 
+def is_locked(path: Path) -> bool:
+    """Whether another process, or another `locked` of this one, holds a lock."""
+    try:
+        with locked(path, wait=False):
+            return False
+    except BlockingIOError:
+        return True
+
+
 def count_lines(path: Path) -> int:
     """Return the complete lines of a file, 0 if there is none."""
     return path.read_bytes().count(b"\n") if path.exists() else 0
@@ -116,8 +125,14 @@ def count_lines(path: Path) -> int:
 
 def complete_lines(path: Path) -> list[dict[str, Any]]:
     """Return the objects in a file of JSON lines, without those that a crash cut off."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return json_objects(lines)
+
+
+def json_objects(lines: Iterable[str | bytes]) -> list[dict[str, Any]]:
+    """Return the objects in lines of JSON, without what is anything else or incomplete."""
     found = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    for line in lines:
         with suppress(ValueError):
             value = json.loads(line)
             if isinstance(value, dict):

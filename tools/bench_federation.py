@@ -78,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def settle(arguments: argparse.Namespace) -> Scenario:
+def resolve(arguments: argparse.Namespace) -> Scenario:
     """Return the scenario that is measured.
 
     Raises:
@@ -248,7 +248,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Result:
     Raises:
         UserError: If what was asked for cannot be run.
     """
-    scenario = settle(arguments)
+    scenario = resolve(arguments)
     check_environment(scenario)
     runs: dict[bool, list[Result]] = {True: [], False: []}
     for repeat in range(arguments.repeats):

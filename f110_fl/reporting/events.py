@@ -5,13 +5,13 @@ The console and W&B both read these events, whatever engine runs the clients.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from f110_fl.files import json_objects
 from f110_fl.rundir import RunDir
 from f110_fl.training.records import EpisodeRecord
 
@@ -71,16 +71,7 @@ class _Tail:
             return []
         self.offset += len(data)
         *complete, self.partial = (self.partial + data).split(b"\n")
-        values = (_parsed(line) for line in complete)
-        return [value for value in values if value is not None]
-
-
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    """Return a line's object; None for the rest of a line, left where a file was cut and grew."""
-    try:
-        return dict(json.loads(line))
-    except ValueError:
-        return None
+        return json_objects(complete)  # the rest of a line is left where a file was cut and grew
 
 
 class Monitor:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
-from f110_fl.files import locked, write_atomic
+from f110_fl.files import is_locked, locked, write_atomic
 from f110_fl.loading.scenarios import dump_scenario
 from f110_fl.rundir import LOCK, RunDir
 from f110_fl.training.state_file import trim_episodes
 
-LOCK_POLL = 0.1  # s between two tries to lock a directory
+LOCK_POLL = 0.1  # s between two looks at the lock of a directory
 END_GRACE = 3.0  # s that a run has to be gone with the sweep that was killed
 
 
@@ -50,29 +50,17 @@ def hold_directory(rundir: RunDir, patience: float = 0.0) -> Iterator[None]:
     Raises:
         UserError: If the directory cannot be written, or another process holds it.
     """
+    deadline = time.monotonic() + patience
     try:
         rundir.root.mkdir(parents=True, exist_ok=True)
-        with _locked_within(patience, rundir.lock):
+        while time.monotonic() < deadline and is_locked(rundir.lock):
+            time.sleep(LOCK_POLL)
+        with locked(rundir.lock, wait=False):
             yield
     except BlockingIOError:
         raise UserError(f"{rundir.root}: another process is running this run") from None
     except OSError as error:
         raise UserError(f"cannot write the run's directory {rundir.root}: {error}") from error
-
-
-@contextmanager
-def _locked_within(patience: float, path: Path) -> Iterator[None]:
-    deadline = time.monotonic() + patience
-    with ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(locked(path, wait=False))
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise
-            time.sleep(LOCK_POLL)
-        yield
 
 
 @contextmanager

@@ -140,30 +140,29 @@ def resolve_parallel(text: str | None, scenario: Scenario, engine: Engine) -> in
     """Return how many of the scenario's clients run at a time.
 
     Args:
-        text: Of ``--max-parallel``; None: as many as there are cores.
+        text: Of ``--max-parallel``, if it is given.
         scenario: The scenario.
         engine: How they are run.
 
     Raises:
         UserError: If the number is wrong, or does not go with the engine.
     """
-    clients = scenario.federated.clients
-    if text is None:
-        return min(clients, os.cpu_count() or 1)
-    number = parallel_number(text)
-    if engine == "deployment" and number < clients:
+    number, clients = parallel_number(text), scenario.federated.clients
+    if engine == "deployment" and text is not None and number < clients:
         raise UserError(
             f"--max-parallel={text!r}: with --engine deployment all {clients} clients run at once"
         )
     return min(number, clients)
 
 
-def parallel_number(text: str) -> int:
-    """Read the value of ``--max-parallel``.
+def parallel_number(text: str | None) -> int:
+    """Read the value of ``--max-parallel``; without it, return the number of cores.
 
     Raises:
         UserError: If it is not a whole number from 1.
     """
+    if text is None:
+        return os.cpu_count() or 1
     if not re.fullmatch("[0-9]{1,100}", text) or int(text) < 1:
         raise UserError(f"--max-parallel={text!r}: allowed: a whole number from 1")
     return int(text)

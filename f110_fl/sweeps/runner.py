@@ -54,7 +54,7 @@ def run_sweep(
         if not cell.scenario.learners:
             raise UserError(f"{cell.name}: nothing learns in its scenario")
         resolve_engine(arguments.engine, cell.scenario)
-    parallel = _parallel(arguments)
+    parallel = parallel_number(arguments.max_parallel)
     _check_environments(grid)
     rundir = RunDir(grid.root)
     with directory.hold_directory(rundir):
@@ -107,13 +107,6 @@ def _resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Grid:
         scenario = parse_resolved(config.read_text(encoding="utf-8"), str(config))
         cells.append(Cell(run, settings, scenario))
     return Grid(name, root, tuple(cells))
-
-
-def _parallel(arguments: argparse.Namespace) -> int:
-    """Return how many runs go on at a time."""
-    if arguments.max_parallel is None:
-        return os.cpu_count() or 1
-    return parallel_number(arguments.max_parallel)
 
 
 def _prepare(grid: Grid) -> None:
