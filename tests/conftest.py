@@ -8,12 +8,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import properties  # noqa: F401 - it registers hypothesis's profiles
 import pytest
 import yaml
+from hypothesis import settings
 from pygame_stand_in import make_pygame
 from small import SMALL, merge
 
 from f110_fl.runs.startup import KERNEL_CACHE
+
+settings.load_profile("same")  # make fuzz asks for another
 
 os.environ |= KERNEL_CACHE  # kernels are compiled once, for the tests and for what they start
 

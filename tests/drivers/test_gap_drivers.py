@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from sim.config import (
     CarConfig,
@@ -54,7 +55,7 @@ class Scripted:
     disparity=st.floats(0.05, 3.0),
     clearance=st.floats(0.05, 0.6),
 )
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_beyond_an_edge_readings_are_as_near_as_it_over_the_cars_width(
     ranges, disparity, clearance
 ):
@@ -202,7 +203,7 @@ def free_by_marching(scan: np.ndarray, angles: np.ndarray, heading: float, radiu
 
 
 @given(seed=st.integers(0, 10_000))
-@settings(max_examples=6, deadline=None)
+@examples(6)
 def test_free_distances_are_those_of_a_disc(seed):
     from sim.drivers.gap_preview import free_distances
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from properties import examples
 
 from sim.config import CircleTrack, Line2Track, MapTrack, VehicleConfig
 from sim.tracks import Track, TrackError, make_track
@@ -68,7 +69,7 @@ def is_free(track: Track, x: float, y: float) -> bool:
     return bool(track.wall_distance(np.array([[x, y]]))[0] > 0)
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(seed=st.integers(0, 2**32 - 1), rows=st.integers(1, 12), columns=st.integers(1, 12))
 def test_the_field_is_the_distance_to_the_nearest_wall_cell(seed, rows, columns):
     rng = np.random.default_rng(seed)
@@ -92,7 +93,7 @@ def test_a_diagonal_wall_is_closed_and_other_cells_keep_their_kind():
     assert np.count_nonzero(free & ~found) == 8  # one for each corner where two cells meet
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_no_two_walls_meet_only_at_a_corner(seed):
     free = np.random.default_rng(seed).random((10, 14)) < 0.7
