@@ -10,10 +10,9 @@ from typing import Any
 
 import properties  # noqa: F401 - it registers hypothesis's profiles
 import pytest
-import yaml
 from hypothesis import settings
 from pygame_stand_in import make_pygame
-from small import SMALL, merge
+from small import write_small
 
 from f110_fl.runs.startup import KERNEL_CACHE
 
@@ -52,9 +51,7 @@ def write_scenario(tmp_path: Path) -> Callable[..., Path]:
     """Writes the small scenario, with changes, and returns its path."""
 
     def write(**changes: Any) -> Path:
-        path = tmp_path / "small.yaml"
-        path.write_text(yaml.safe_dump(merge(SMALL, changes)))
-        return path
+        return write_small(tmp_path, **changes)
 
     return write
 

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 import torch
 from fake_grid import FakeGrid, sent
-from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
-from small import SMALL, merge
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message
+from strategy_cases import MOMENT, NAME, NODES, SHAPE, answer, ask, scenario, strategy
 
-from f110_fl.config.scenario import Scenario
 from f110_fl.federation import messages
 from f110_fl.loading.scenarios import parse_resolved
 from f110_fl.rundir import RunDir
@@ -25,53 +24,6 @@ from server.strategy import FederatedStrategy
 
 pytestmark = pytest.mark.usefixtures("flower_task")
 
-NODES = {901: 2, 17: 0, 333: 1}  # Flower's node ids say nothing about the client ids
-NAME = "car_0/model/actor/weight"
-MOMENT = "car_0/optimizer/actor/weight/exp_avg"
-SHAPE = (2, 2)
-
-
-def scenario(**federated: Any) -> Scenario:
-    return Scenario.model_validate(
-        merge(
-            SMALL,
-            {"federated": {"clients": 3} | federated, "episodes": 5, "env": {"max_steps": 100}},
-        )
-    )
-
-
-def strategy(root: Path, **federated: Any) -> FederatedStrategy:
-    chosen = scenario(**federated)
-    return FederatedStrategy(chosen, Roster(), RoundRecorder(chosen, RunDir(root), imposed={}))
-
-
-def ask(
-    server: FederatedStrategy, server_round: int = 1, *, names: tuple[str, ...] = (NAME,)
-) -> dict[int, Message]:
-    """Return the round's messages by client id."""
-    arrays = messages.to_arrays({name: torch.zeros(SHAPE) for name in names})
-    asked_for = server.configure_train(server_round, arrays, ConfigRecord(), FakeGrid(NODES))
-    return {NODES[message.metadata.dst_node_id]: message for message in asked_for}
-
-
-def answer(
-    message: Message, value: float, steps: float = 10.0, *, names: tuple[str, ...] = (NAME,)
-) -> Message:
-    arrays = messages.to_arrays({name: torch.full(SHAPE, float(value)) for name in names})
-    metrics = MetricRecord(
-        {
-            "train/episodes": 1.0,
-            messages.ENV_STEPS: steps,
-            "evaluate/episodes": 0.0,
-            "evaluate/env-steps": 0.0,
-            messages.CLIENT_ID: 0,
-            messages.WEIGHT: 1.0,
-            "x": float(value),
-        }
-    )
-    content = RecordDict({messages.ARRAYS: arrays, messages.METRICS: metrics})
-    return Message(content, reply_to=sent(message))
-
 
 def average(server: FederatedStrategy, replies: Iterable[Message]) -> np.ndarray:
     arrays, _ = server.aggregate_train(1, replies)
@@ -81,9 +33,9 @@ def average(server: FederatedStrategy, replies: Iterable[Message]) -> np.ndarray
 
 def test_every_client_is_asked_once_in_order_of_its_id(tmp_path: Path) -> None:
     server = strategy(tmp_path)
-    messages = ask(server, 2)
-    assert list(messages) == [0, 1, 2]
-    config = messages[1].content.config_records[messages.CONFIG]
+    asked = ask(server, 2)
+    assert list(asked) == [0, 1, 2]
+    config = asked[1].content.config_records[messages.CONFIG]
     assert config[messages.ROUND] == 2
     assert config[messages.EPISODES] == 1
     assert config[messages.ROOT] == str(tmp_path)

@@ -16,7 +16,7 @@ import torch
 from fake_grid import sent
 from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
-from test_strategy import NAME, answer, ask, strategy
+from strategy_cases import NAME, answer, ask, strategy
 
 from f110_fl.federation import messages
 from f110_fl.tensors import write_tensors
@@ -161,7 +161,7 @@ import sys, numpy as np
 import clients.client_app
 print("torch" in sys.modules)
 from f110_fl.config.learners import TD3Config
-from f110_fl.learners import make_learner
+from f110_fl.learners.factory import make_learner
 make_learner(TD3Config(), 4, 2, np.random.SeedSequence(0))
 print("torch" in sys.modules, "torch._dynamo" in sys.modules)
 """

@@ -10,8 +10,8 @@ from typing import Any
 
 import cuda_stand_in
 import numpy as np
+import ppo_cases
 import pytest
-import test_ppo
 import torch
 from learner_cases import (
     DQN,
@@ -155,20 +155,20 @@ def test_updates_are_those_of_the_host(place, where, case, changes):
 @every_place
 @pytest.mark.parametrize("case", PPO_CASES)
 def test_ppos_updates_are_those_of_the_host(place, case):
-    config = PPOConfig.model_validate(test_ppo.SMALL | PPO_CASES[case])
+    config = PPOConfig.model_validate(ppo_cases.SMALL | PPO_CASES[case])
     states, actions = [], []
     for there in (Host(), place):
         seed = np.random.SeedSequence(3)
-        learner = make_learner(config, D, A, seed, num_envs=test_ppo.N, place=there)
+        learner = make_learner(config, D, A, seed, num_envs=ppo_cases.N, place=there)
         assert isinstance(learner, PPO)
-        world = test_ppo.World(2)
-        test_ppo.run(learner, world, 30)
+        world = ppo_cases.World(2)
+        ppo_cases.run(learner, world, 30)
         learner.load_tensors({n: t * 0.9 for n, t in learner.tensors().items()})
         learner.hold_near(0.1)
-        test_ppo.run(learner, world, 31)  # ends inside a rollout
+        ppo_cases.run(learner, world, 31)  # ends inside a rollout
         assert learner.updates == 5
         states.append(learner.tensors() | learner.local_state())
-        actions.append(learner.policy(test_ppo.N).act(world.observation, np.arange(test_ppo.N)))
+        actions.append(learner.policy(ppo_cases.N).act(world.observation, np.arange(ppo_cases.N)))
     assert_same(place, states[1], states[0])
     np.testing.assert_allclose(*actions, atol=1e-4)
 
@@ -204,24 +204,24 @@ def test_a_checkpoint_goes_from_host_to_device_and_back(tmp_path, place, case):
 @every_place
 @pytest.mark.parametrize("case", PPO_CASES)
 def test_ppos_checkpoint_goes_from_host_to_device_and_back(tmp_path, place, case):
-    config = PPOConfig.model_validate(test_ppo.SMALL | PPO_CASES[case])
+    config = PPOConfig.model_validate(ppo_cases.SMALL | PPO_CASES[case])
 
     def begin(seed: int, there: Host) -> PPO:
         sequence = np.random.SeedSequence(seed)
-        found = make_learner(config, D, A, sequence, num_envs=test_ppo.N, place=there)
+        found = make_learner(config, D, A, sequence, num_envs=ppo_cases.N, place=there)
         assert isinstance(found, PPO)
         return found
 
     straight, moved = begin(3, Host()), begin(3, Host())
-    worlds = test_ppo.World(1), test_ppo.World(1)
+    worlds = ppo_cases.World(1), ppo_cases.World(1)
     for there in (place, Host(), place):
         for learner, world in zip((straight, moved), worlds, strict=True):
-            test_ppo.run(learner, world, 31)
+            ppo_cases.run(learner, world, 31)
         commit(moved, tmp_path / "state")
         moved = begin(99, there)
         resume(moved, tmp_path / "state")
     for learner, world in zip((straight, moved), worlds, strict=True):
-        test_ppo.run(learner, world, 31)
+        ppo_cases.run(learner, world, 31)
     assert_same(place, moved.tensors(), straight.tensors())
     assert_same(place, moved.local_state(), straight.local_state())
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from learner_cases import assert_equal, copies
+from ppo_cases import D, N, World, make, run
 from ppo_reference import Reference, advantages
 from safetensors.torch import load_file, save_file
-from test_ppo import D, N, World, assert_equal, copies, make, run
 
 from f110_fl.config.learners import PPOConfig
 from f110_fl.learners.base import Transitions

@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
-from small import REPOSITORY, SMALL, merge
+from small import REPOSITORY, merge, write_small
+from watching import TIMEOUT, processes_of, until, wait_for
 
 from f110_fl.rundir import RunDir
 
-TIMEOUT = 240  # s
 CLOCKED = ("seconds", "collect")  # what an episode's record says of wall-clock time
 LENGTH = {"episodes": 6, "env": {"max_steps": 120}}  # 720 steps: the replay of 100 wraps
 
@@ -40,40 +39,20 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 
 def write(directory: Path, **changes: Any) -> str:
-    path = directory / "small.yaml"
-    path.write_text(yaml.safe_dump(merge(merge(SMALL, LENGTH), changes)))
-    return str(path)
+    return str(write_small(directory, **merge(LENGTH, changes)))
 
 
 def kill_after(process: subprocess.Popen[str], root: Path, episodes: int, delay: float) -> None:
     """Kill a run without warning, ``delay`` seconds after it has logged so many episodes."""
-    deadline = time.monotonic() + TIMEOUT
-    while time.monotonic() < deadline and process.poll() is None:
+
+    def logged() -> int:
         logs = root.glob("clients/*/episodes.jsonl")
-        if sum(len(log.read_bytes().splitlines()) for log in logs) >= episodes:
-            break
-        time.sleep(0.01)
+        return sum(len(log.read_bytes().splitlines()) for log in logs)
+
+    until(lambda: logged() >= episodes, process)
     time.sleep(delay)  # some point in time; none is special
     process.send_signal(signal.SIGKILL)
     process.wait()
-
-
-def wait_until_idle(rundir: RunDir) -> None:
-    """Wait until the killed run's children, which end by themselves, are gone."""
-    deadline = time.monotonic() + TIMEOUT
-    while time.monotonic() < deadline:
-        if not any(mentions(process, rundir) for process in Path("/proc").glob("[0-9]*")):
-            return
-        time.sleep(0.1)
-    raise AssertionError("the killed run's children are still there")
-
-
-def mentions(process: Path, rundir: RunDir) -> bool:
-    try:
-        running = "Z" not in (process / "stat").read_text().rsplit(")", 1)[1].split()[0]
-        return running and str(rundir.root).encode() in (process / "environ").read_bytes()
-    except OSError:
-        return False
 
 
 def assert_same(left: RunDir, right: RunDir, rounds: int) -> None:
@@ -110,7 +89,7 @@ def test_killed_and_resumed(tmp_path: Path, enabled: bool) -> None:
     for _ in range(int(os.environ.get("F110_KILLS", "2"))):
         kill_after(process, killed.root, int(chance.integers(2, 20)), chance.random())
         if enabled:  # replicas wait for their predecessors to end
-            wait_until_idle(killed)
+            wait_for(lambda: not processes_of(killed.root), "the killed run's children end")
         process = start("--resume", str(killed.root))
     finish(process)
     assert_same(straight, killed, rounds=6 if enabled else 0)
