@@ -10,7 +10,7 @@ from small import REPOSITORY
 
 LOST = """
 import signal
-from f110_fl import interrupt
+from f110_fl.runs import interrupt
 interrupt.install()
 class Finaliser:
     def __del__(self):
