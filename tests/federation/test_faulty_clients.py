@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import torch
-from small import REPOSITORY, SMALL, merge
+from small import PYTHONPATH, REPOSITORY, SMALL, merge
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.loading.scenarios import dump_scenario
@@ -34,10 +34,13 @@ def test_nonsense_is_dropped_and_named(tmp_path: Path) -> None:
     chosen = Scenario.model_validate(merge(SMALL, {"episodes": 1, "federated": federated}))
     rundir = RunDir(tmp_path)
     rundir.config.write_text(dump_scenario(chosen))
-    path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
     result = subprocess.run(
-        [sys.executable, str(REPOSITORY / "tests" / "faulty_federation.py"), str(tmp_path)],
-        env=os.environ | {"PYTHONPATH": path, "FLWR_TELEMETRY_ENABLED": "0"},
+        [
+            sys.executable,
+            str(REPOSITORY / "tests" / "support" / "faulty_federation.py"),
+            str(tmp_path),
+        ],
+        env=os.environ | {"PYTHONPATH": PYTHONPATH, "FLWR_TELEMETRY_ENABLED": "0"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
