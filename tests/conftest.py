@@ -25,25 +25,11 @@ os.environ["WANDB_MODE"] = "disabled"
 for variable in [name for name in os.environ if name.startswith(("FED_", "COLLECT_", "RUN_SEED"))]:
     del os.environ[variable]
 
-# Whole runs in processes of their own, longest first: with several workers the short tests
-# fill the time that these wait.
-LONG = [
-    "test_resume",
-    "test_deployment",
-    "test_superlink",
-    "test_federation",
-    "test_flower",
-    "test_run",
-    "test_smoke",
-    "test_grid",
-    "test_ablate",
-]
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the long tests first, and otherwise changes nothing."""
-    places = {name: number for number, name in enumerate(LONG)}
-    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
+    """Puts files with slow tests first: with several workers the others fill the time."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from small import PYTHONPATH, REPOSITORY, SMALL, merge
 
@@ -28,6 +29,7 @@ REASONS = {
 }
 
 
+@pytest.mark.slow
 def test_nonsense_is_dropped_and_named(tmp_path: Path) -> None:
     """The model stays finite and is the average of what the honest ones sent."""
     federated = {"clients": 9, "max_update_norm": 1000.0}

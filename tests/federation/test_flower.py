@@ -94,6 +94,7 @@ def flwr_run(environment: dict[str, str], settings: dict[str, str]) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_flwr_run(superlink: dict[str, str], tmp_path: Path) -> None:
     """The app runs from its bundle, adapts to the federation's size and takes run configs."""
     rundir = RunDir(tmp_path / "run")
@@ -133,6 +134,7 @@ def replica(scenario: Path, root: Path, client_id: int, seed: int) -> subprocess
     )
 
 
+@pytest.mark.slow
 def test_replicas_started_by_hand(tmp_path: Path) -> None:
     """Two processes that share FED_ROOT federate; each message starts a new ClientApp."""
     rundir = RunDir(tmp_path / "run")

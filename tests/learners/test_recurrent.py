@@ -261,6 +261,7 @@ def recall(memory: bool) -> float:
     return float(np.mean([episode(test) for _ in range(20)]))
 
 
+@pytest.mark.slow
 def test_a_memory_solves_what_needs_one():
     assert recall(memory=True) < 0.1
     assert recall(memory=False) > 0.4  # two actions, each 0.25 off at best

@@ -77,6 +77,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     return rundir
 
 
+@pytest.mark.slow
 def test_two_rounds_deployed(deployed: RunDir) -> None:
     """TLS and keys are on, every message starts a new ClientApp, and nothing is left running."""
     rundir = deployed
@@ -98,6 +99,7 @@ def test_a_server_is_missed_once_it_was_there(tmp_path: Path) -> None:
     assert watch.ended()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes by /proc")
 @pytest.mark.parametrize("engine", ["deployment", "simulation"])
 def test_a_killed_server_ends_the_run_which_goes_on(
@@ -127,6 +129,7 @@ def test_a_killed_server_ends_the_run_which_goes_on(
     wait_for(lambda: not processes_of(rundir.root), "the resumed run's processes end")
 
 
+@pytest.mark.slow
 def test_a_killed_client_costs_its_round_and_comes_back(tmp_path: Path) -> None:
     rundir = RunDir(tmp_path / "run")
     scenario = write_small(

@@ -296,6 +296,7 @@ def test_what_a_resumed_grid_refuses(tmp_path: Path) -> None:
         grid(Console(quiet=True), "--resume", str(tmp_path))
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed_for_real(tmp_path: Path) -> None:
     """Ctrl-C ends all; what was finished stays, and --resume does the rest."""
     text = "base: small.yaml\nruns:\n  - {name: short}\n  - {name: long, episodes: 100000}\n"

@@ -194,6 +194,7 @@ def check_rounds(rundir: RunDir) -> None:
 needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
 
 
+@pytest.mark.slow
 @needs_proc
 def test_ctrl_c_ends_everything_and_keeps_completed_rounds(tmp_path: Path) -> None:
     def ctrl_c(process: subprocess.Popen[str]) -> None:
@@ -219,6 +220,7 @@ def workers_of(root: Path) -> list[int]:
     return [pid for pid in forks if parents[pid] in forks]
 
 
+@pytest.mark.slow
 @needs_proc
 def test_a_killed_worker_costs_a_client_one_round(tmp_path: Path) -> None:
     scenario = write_small(tmp_path / "scenario", episodes=100_000)
@@ -245,6 +247,7 @@ def test_a_killed_worker_costs_a_client_one_round(tmp_path: Path) -> None:
     assert re.search(r"round .* 1/2 clients .* dropped [01] \(its worker ended by SIGKILL\)", err)
 
 
+@pytest.mark.slow
 @needs_proc
 def test_sigterm_is_the_same(tmp_path: Path) -> None:
     rundir = interrupt_after_a_round(tmp_path, subprocess.Popen.terminate, mode="disabled")
@@ -255,6 +258,7 @@ def test_sigterm_is_the_same(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- failures
 
 
+@pytest.mark.slow
 def test_a_replica_that_fails_fails_the_run_but_not_the_others(tmp_path: Path) -> None:
     scenario = write_small(tmp_path / "scenario", federated={"enabled": False})
     root = tmp_path / "run [b]"  # brackets are markup to the console
@@ -274,6 +278,7 @@ def test_a_replica_that_fails_fails_the_run_but_not_the_others(tmp_path: Path) -
 # ---------------------------------------------------------------------- W&B
 
 
+@pytest.mark.slow
 def test_broken_wandb_is_said_once_and_stops_nothing(tmp_path: Path) -> None:
     scenario = write_small(tmp_path / "scenario", federated={"enabled": False, "clients": 1})
     modules = tmp_path / "modules"

@@ -109,6 +109,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
     wait_for(lambda: not processes_of(federation.directory), "all its processes end")
 
 
+@pytest.mark.slow
 def test_a_killed_client_has_its_place_back_at_once(federation: Federation) -> None:
     """Its successor need not wait for the SuperLink to miss it, which takes up to a minute."""
     federation.clients[1].kill()
@@ -119,11 +120,13 @@ def test_a_killed_client_has_its_place_back_at_once(federation: Federation) -> N
     assert "could not be activated" not in federation.log("client_1")
 
 
+@pytest.mark.slow
 def test_one_process_a_client(federation: Federation) -> None:
     federation.start_client(0, "client_0").wait(TIMEOUT)
     assert "another process is this client" in federation.log("client_0")
 
 
+@pytest.mark.slow
 def test_strangers_are_refused(federation: Federation, tmp_path: Path) -> None:
     """An unregistered key and a certificate of another authority: neither gets in."""
     strangers = make_credentials(tmp_path / "strangers", (LOOPBACK,), 2)
@@ -176,6 +179,7 @@ def test_plain_text_is_for_nothing_else(host: str) -> None:
         settle_superlink(f"{host}:9092", None, insecure=True)
 
 
+@pytest.mark.slow
 def test_a_run_survives_the_superlink(federation: Federation, tmp_path: Path) -> None:
     """Kill the SuperLink in the middle of a run; start it again; go on; the bytes are the same."""
     scenario = write_small(tmp_path, episodes=3)
