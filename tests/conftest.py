@@ -1,7 +1,8 @@
-"""A scenario small enough to federate in seconds."""
+"""What holds for every test: its surroundings, its order, and things that many of them use."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -12,8 +13,9 @@ import properties  # noqa: F401 - it registers hypothesis's profiles
 import pytest
 from hypothesis import settings
 from pygame_stand_in import make_pygame
-from small import write_small
+from small import SMALL, write_small
 
+from f110_fl.files import locked
 from f110_fl.runs.startup import KERNEL_CACHE
 
 settings.load_profile("same")  # make fuzz asks for another
@@ -24,6 +26,21 @@ os.environ |= KERNEL_CACHE  # kernels are compiled once, for the tests and for w
 os.environ["WANDB_MODE"] = "disabled"
 for variable in [name for name in os.environ if name.startswith(("FED_", "COLLECT_", "RUN_SEED"))]:
     del os.environ[variable]
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Lets one of several workers compile what most tests run, and the others wait for it."""
+    if not hasattr(session.config, "workerinput"):
+        return
+    from f110_fl.config.scenario import Scenario
+    from f110_fl.runs import kernel_cache
+    from f110_fl.runs.preflight import check_environment
+
+    folder = kernel_cache.directory(os.environ)
+    folder.mkdir(parents=True, exist_ok=True)
+    # If it cannot be done, tests say why.
+    with locked(folder / "tests.lock", wait=True), contextlib.suppress(Exception):
+        check_environment(Scenario.model_validate(SMALL))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
