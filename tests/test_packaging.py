@@ -73,6 +73,7 @@ def bundle(copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "app"
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_packages_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     metadata = f"{DISTRIBUTION}-{PYPROJECT['project']['version']}.dist-info/"
     names = {name for name in wheel.namelist() if not name.startswith(metadata)}
@@ -87,6 +88,7 @@ def test_every_folder_is_a_package() -> None:
         assert (folder / "__init__.py").exists(), folder
 
 
+@pytest.mark.slow
 def test_the_bundle_holds_the_app_and_nothing_else(bundle: Path) -> None:
     names = {str(path.relative_to(bundle)) for path in bundle.rglob("*") if path.is_file()}
     scenarios = {f"scenarios/{path.name}" for path in (REPOSITORY / "scenarios").glob("*.yaml")}
@@ -107,6 +109,7 @@ for name, module in list(sys.modules.items()):
 """
 
 
+@pytest.mark.slow
 def test_the_bundles_apps_load_from_the_bundle_alone(bundle: Path, tmp_path: Path) -> None:
     components = PYPROJECT["tool"]["flwr"]["app"]["components"]
     references = [components["serverapp"], components["clientapp"]]
