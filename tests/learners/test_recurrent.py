@@ -195,6 +195,7 @@ def test_a_policy_remembers_its_own_environments_and_forgets_at_a_reset():
     assert not np.array_equal(found[1], fresh[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [5, 12, 18])
 def test_a_resumed_learner_goes_on_byte_by_byte(tmp_path, steps):
     original, world, twin = make(3, **MEMORY), World(1), World(1)

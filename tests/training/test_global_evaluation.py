@@ -75,6 +75,7 @@ def scenario_of(rundir: RunDir) -> Scenario:
     return parse_resolved(rundir.config.read_text())
 
 
+@pytest.mark.slow
 def test_who_evaluated_what(federation: RunDir) -> None:
     found = [(line["round"], line["on"]) for line in evaluations(federation)]
     assert found == [(0, "server"), (1, "clients"), (1, "server"), (2, "clients"), (2, "server")]
