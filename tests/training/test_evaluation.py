@@ -163,6 +163,7 @@ def test_eval_mode_reports_what_a_checkpoint_does(tmp_path: Path) -> None:
     assert "car_0" in process.stderr
 
 
+@pytest.mark.slow
 def test_eval_mode_without_learners(tmp_path: Path) -> None:
     scenario = {
         "name": "follow",
