@@ -49,7 +49,7 @@ def extend_disparities(
     for b in range(beams):
         depth[b] = min(ranges[b], horizon)
     for b in range(beams - 1):
-        if abs(ranges[b + 1] - ranges[b]) > disparity:
+        if abs(np.float64(ranges[b + 1]) - np.float64(ranges[b])) > disparity:
             right_nearer = ranges[b] < ranges[b + 1]
             edge = b if right_nearer else b + 1
             near = min(ranges[edge], horizon)

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from safetensors.numpy import save_file
 from small import merge
 
@@ -92,7 +93,7 @@ def by_hand(policy: Policy, x: np.ndarray) -> np.ndarray:
     limit=st.sampled_from([None, 0.5]),
     seed=st.integers(0, 1000),
 )
-@settings(max_examples=80, deadline=None)
+@examples(80)
 def test_acts_as_its_layers_say(sizes, activation, output, normaliser, limit, seed):
     actions = [(-1, 0), (0, 1), (0.5, 0.5)] if output == "argmax" else []
     last = 3 if output == "argmax" else 2 + seed % 3  # what follows an action is ignored

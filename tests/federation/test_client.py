@@ -176,6 +176,7 @@ def replays(root: Path) -> list[bytes]:
     return [path.read_bytes() for path in sorted(root.glob("clients/*/*.replay"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", LEARNERS)
 def test_a_client_that_is_opened_in_the_place_of_another_is_no_other(
     tmp_path: Path, algorithm: str

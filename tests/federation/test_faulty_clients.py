@@ -8,8 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
-from small import REPOSITORY, SMALL, merge
+from small import PYTHONPATH, REPOSITORY, SMALL, merge
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.loading.scenarios import dump_scenario
@@ -30,17 +31,20 @@ REASONS = {
 }
 
 
+@pytest.mark.slow
 def test_nonsense_is_dropped_and_named(tmp_path: Path) -> None:
     """The model stays finite and is the average of what the honest ones sent."""
     federated = {"clients": 2 + len(REASONS), "max_update_norm": 1000.0}
     chosen = Scenario.model_validate(merge(SMALL, {"episodes": 1, "federated": federated}))
     rundir = RunDir(tmp_path)
     rundir.config.write_text(dump_scenario(chosen))
-    support = REPOSITORY / "tests" / "support"
-    path = os.pathsep.join([str(REPOSITORY), str(support)])
     result = subprocess.run(
-        [sys.executable, str(support / "faulty_federation.py"), str(tmp_path)],
-        env=os.environ | {"PYTHONPATH": path, "FLWR_TELEMETRY_ENABLED": "0"},
+        [
+            sys.executable,
+            str(REPOSITORY / "tests" / "support" / "faulty_federation.py"),
+            str(tmp_path),
+        ],
+        env=os.environ | {"PYTHONPATH": PYTHONPATH, "FLWR_TELEMETRY_ENABLED": "0"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
-from small import REPOSITORY, SMALL, merge
+from small import REPOSITORY, write_small
 
 from f110_fl.rundir import RunDir
 from f110_fl.tensors import TensorName, read_tensors
+
+pytestmark = pytest.mark.slow
 
 CLIENTS, ROUNDS = 2, 2
 
@@ -23,9 +24,7 @@ CLIENTS, ROUNDS = 2, 2
 def federate(
     directory: Path, *flags: str, variables: dict[str, str] | None = None, **changes: Any
 ) -> RunDir:
-    path = directory / "small.yaml"
-    directory.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(merge(SMALL, changes)))
+    path = write_small(directory, **changes)
     root = directory / "run"
     result = subprocess.run(
         [sys.executable, str(REPOSITORY / "run.py"), "--scenario", str(path), *flags],

@@ -15,7 +15,7 @@ import pytest
 import torch
 from fake_grid import sent
 from flwr.app import ArrayRecord, Message, RecordDict
-from test_strategy import NAME, answer, ask, strategy
+from strategy_cases import NAME, answer, ask, strategy
 
 from f110_fl.engines.flower_internals import weighted_mean
 from f110_fl.federation.arrays import to_arrays

@@ -7,8 +7,8 @@ on tensors of two devices is refused as on a GPU. Where there is a GPU, values a
 from typing import Any
 
 import numpy as np
+import ppo_cases
 import pytest
-import test_ppo
 import torch
 from learner_cases import DQN, NOISY, SAC, TD3, A, D, copies
 from pydantic import TypeAdapter
@@ -26,7 +26,7 @@ from f110_fl.runs import preflight
 
 META = torch.device("meta")
 NORMALISING = {"normalise_observations": True, "normalise_rewards": True}
-PPO = test_ppo.SMALL | {"algorithm": "ppo"}
+PPO = ppo_cases.SMALL | {"algorithm": "ppo"}
 CLIPPING = {"optimizer": {"kind": "adamw", "weight_decay": 0.1, "max_grad_norm": 0.5}}
 CASES: dict[str, dict[str, Any]] = {
     "td3": TD3,
@@ -43,7 +43,7 @@ on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUD
 def build(case: str, device: torch.device, seed: int = 3, **setup: Any) -> Learner:
     config = TypeAdapter(LearnerConfig).validate_python(CASES[case])
     sequence = np.random.SeedSequence(seed)
-    return make_learner(config, LearnerSetup(D, A, sequence, test_ppo.N, device=device, **setup))
+    return make_learner(config, LearnerSetup(D, A, sequence, ppo_cases.N, device=device, **setup))
 
 
 @pytest.fixture
@@ -65,10 +65,10 @@ def _valueless(monkeypatch: pytest.MonkeyPatch) -> Any:
 @every_case
 def test_everything_that_meets_is_on_the_device(case):
     learner = build(case, META)
-    test_ppo.run(learner, test_ppo.World(1), 30)
+    ppo_cases.run(learner, ppo_cases.World(1), 30)
     assert learner.updates > 1
     learner.set_proximal(0.1)
-    test_ppo.run(learner, test_ppo.World(2), 12)
+    ppo_cases.run(learner, ppo_cases.World(2), 12)
     learner.policy(2).act(np.zeros((2, D), np.float32), np.arange(2))
     for name, tensor in learner._tensors.items():
         assert tensor.device == (CPU if "normaliser" in name else META), name
@@ -80,7 +80,7 @@ def test_what_is_left_on_the_cpu_is_refused(monkeypatch):
     """So the test before this one would notice."""
     monkeypatch.setattr(Batch, "to", lambda batch, _: batch)
     with pytest.raises(RuntimeError, match="not on the expected device"):
-        test_ppo.run(build("td3", META), test_ppo.World(1), 30)
+        ppo_cases.run(build("td3", META), ppo_cases.World(1), 30)
 
 
 def assert_near(found: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -96,7 +96,7 @@ def test_a_gpu_learns_what_the_cpu_does(case):
     found = []
     for device in (CPU, torch.device("cuda")):
         learner = build(case, device)
-        test_ppo.run(learner, test_ppo.World(2), 30)
+        ppo_cases.run(learner, ppo_cases.World(2), 30)
         found.append(learner.tensors())
     assert_near(found[1], found[0])
 
@@ -105,10 +105,10 @@ def test_a_gpu_learns_what_the_cpu_does(case):
 @every_case
 def test_a_checkpoint_goes_to_a_gpu_and_back(tmp_path, case):
     straight, moved = build(case, CPU), build(case, CPU, replay_path=tmp_path / "replay")
-    worlds = test_ppo.World(1), test_ppo.World(1)
+    worlds = ppo_cases.World(1), ppo_cases.World(1)
     for device in (torch.device("cuda"), CPU):
         for learner, world in zip((straight, moved), worlds, strict=True):
-            test_ppo.run(learner, world, 11)
+            ppo_cases.run(learner, world, 11)
         moved.write_journal()
         save_file(copies(moved) | moved.local_state(), tmp_path / "state")
         moved.apply_journal()
@@ -118,7 +118,7 @@ def test_a_checkpoint_goes_to_a_gpu_and_back(tmp_path, case):
         moved.load_local_state(loaded)
     assert_near(moved.tensors(), straight.tensors())
     for learner, world in zip((straight, moved), worlds, strict=True):
-        test_ppo.run(learner, world, 5)
+        ppo_cases.run(learner, world, 5)
     assert_near(moved.tensors(), straight.tensors())
 
 

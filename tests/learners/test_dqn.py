@@ -147,6 +147,7 @@ def test_duelling_advantages_have_no_mean():
 LENGTH = 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("settings", "n_step"), [(DQN, 1), (DQN, 3), (NOISY, 2)])
 def test_it_learns_a_chain(settings, n_step):
     """Going right leads to a reward of 1 at the far end; left pays 0.1 and ends at once."""

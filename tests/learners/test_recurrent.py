@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from learner_cases import assert_equal, copies
+from ppo_cases import D, N, World, make, run
 from ppo_reference import Reference, advantages
 from safetensors.torch import load_file, save_file
-from test_ppo import D, N, World, assert_equal, copies, make, run
 
 from f110_fl.config.learners import PPOConfig
 from f110_fl.learners.base import Transitions
@@ -198,6 +199,7 @@ def test_a_policy_remembers_its_own_environments_and_forgets_at_a_reset():
     assert not np.array_equal(found[1], fresh[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [5, 12, 18])
 def test_a_resumed_learner_goes_on_byte_by_byte(tmp_path, steps):
     original, world, twin = make(3, **MEMORY), World(1), World(1)
@@ -264,6 +266,7 @@ def recall(memory: bool) -> float:
     return float(np.mean([episode(test) for _ in range(20)]))
 
 
+@pytest.mark.slow
 def test_a_memory_solves_what_needs_one():
     assert recall(memory=True) < 0.1
     assert recall(memory=False) > 0.4  # two actions, each 0.25 off at best

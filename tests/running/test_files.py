@@ -128,7 +128,8 @@ def test_tensors_that_share_memory_or_are_strided_or_need_gradients(tmp_path):
 
 def test_other_processes_write_the_same_bytes(tmp_path):
     code = (
-        "import numpy as np, sys; from pathlib import Path; from f110_fl.tensors import *\n"
+        "import numpy as np, sys; from pathlib import Path\n"
+        "from f110_fl.tensors import write_tensors\n"
         "write_tensors(Path(sys.argv[1]), {k: np.ones(3) for k in 'bca'},"
         " {str(i): 'x' for i in range(9)})"
     )

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 import yaml
 from child_targets import pretend
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from rich.console import Console
 from small import REPOSITORY, SMALL, merge
 
@@ -86,7 +87,7 @@ def test_every_run_is_combined_with_every_cell(tmp_path: Path) -> None:
     assert grid.cells[0].scenario.wandb.prefix == "plain_discount-0.9_seed-1-"
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(st.lists(st.integers(1, 3), min_size=1, max_size=4), st.integers(0, 3))
 def test_as_many_cells_as_the_product(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], runs: int
@@ -296,6 +297,7 @@ def test_what_a_resumed_grid_refuses(tmp_path: Path) -> None:
         grid(Console(quiet=True), "--resume", str(tmp_path))
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed_for_real(tmp_path: Path) -> None:
     """Ctrl-C ends all; what was finished stays, and --resume does the rest."""
     text = "base: small.yaml\nruns:\n  - {name: short}\n  - {name: long, episodes: 100000}\n"

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from small import REPOSITORY
-from test_deployment import TIMEOUT, processes_of, rounds, wait_for, write
+from small import REPOSITORY, write_small
+from watching import TIMEOUT, processes_of, rounds, wait_for
 
 from f110_fl.engines.credentials import make_credentials
 from f110_fl.engines.flower_programs import CONNECTION, connected, free_port, program
@@ -102,6 +102,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
     wait_for(lambda: not processes_of(federation.directory), "all its processes end")
 
 
+@pytest.mark.slow
 def test_a_killed_client_comes_back(federation: Federation) -> None:
     """Its successor is turned away until the SuperLink has missed it, and goes on asking."""
 
@@ -115,11 +116,13 @@ def test_a_killed_client_comes_back(federation: Federation) -> None:
     wait_for(lambda: connections() == 2, "it is back")
 
 
+@pytest.mark.slow
 def test_one_process_a_client(federation: Federation) -> None:
     federation.start_client(0, "client_0").wait(TIMEOUT)
     assert "another process is this client" in federation.log("client_0")
 
 
+@pytest.mark.slow
 def test_strangers_are_refused(federation: Federation, tmp_path: Path) -> None:
     """An unregistered key and a certificate of another authority: neither gets in."""
     strangers = make_credentials(tmp_path / "strangers", (LOOPBACK,), 2)
@@ -133,7 +136,7 @@ def test_strangers_are_refused(federation: Federation, tmp_path: Path) -> None:
     distrustful = federation.start_client(1, "distrustful", ca=strangers.ca)
     assert distrustful.wait(TIMEOUT) == 2
     assert "its certificate is refused" in federation.log("distrustful")
-    run = federation.submit("--scenario", str(write(tmp_path)), ca=strangers.ca)
+    run = federation.submit("--scenario", str(write_small(tmp_path)), ca=strangers.ca)
     errors = run.communicate(timeout=TIMEOUT)[1]
     assert run.returncode == 2
     assert "its certificate is refused" in errors
@@ -154,7 +157,7 @@ def test_strangers_are_refused(federation: Federation, tmp_path: Path) -> None:
 def test_what_run_refuses(
     flags: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--scenario", str(write(tmp_path)), *flags]) == 2
+    assert main(["--scenario", str(write_small(tmp_path)), *flags]) == 2
     errors = capsys.readouterr().err
     assert message in errors
     assert len(errors.splitlines()) == 1
@@ -172,9 +175,10 @@ def test_plain_text_is_for_nothing_else(host: str) -> None:
         resolve_superlink(f"{host}:9092", None, insecure=True)
 
 
+@pytest.mark.slow
 def test_a_run_survives_the_superlink(federation: Federation, tmp_path: Path) -> None:
     """Kill the SuperLink in the middle of a run; start it again; go on; the bytes are the same."""
-    scenario = write(tmp_path, episodes=3)
+    scenario = write_small(tmp_path, episodes=3)
     roots = [RunDir(tmp_path / name) for name in ("broken", "whole")]
     run = federation.submit("--scenario", str(scenario), FED_ROOT=str(roots[0].root))
     assert run.stderr is not None

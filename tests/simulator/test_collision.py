@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from sim.config import Line2Track
 from sim.physics.collision import cars_touch, segment_hits_wall, touches_wall
@@ -51,7 +52,7 @@ poses = st.tuples(st.floats(-2.6, 2.6), st.floats(-2.6, 2.6), st.floats(-7, 7))
 sizes = st.tuples(st.floats(0.2, 0.8), st.floats(0.15, 0.5))
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(seed=st.integers(0, 20), pose=poses, size=sizes)
 def test_wall_contact_agrees_with_dense_sampling(seed, pose, size):
     track = hall(seed)
@@ -67,7 +68,7 @@ def test_wall_contact_agrees_with_dense_sampling(seed, pose, size):
         assert found
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     seed=st.integers(0, 20),
     start=st.tuples(st.floats(-2.6, 2.6), st.floats(-2.6, 2.6)),
@@ -115,7 +116,7 @@ def test_everywhere_outside_the_grid_is_wall(x):
     assert segment_hits_wall(field, x, 0.0, 0.0, 0.0)
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(
     pose=st.tuples(st.floats(-0.6, 0.6), st.floats(-0.6, 0.6), st.floats(-7, 7)),
     other=st.tuples(st.floats(-0.6, 0.6), st.floats(-0.6, 0.6), st.floats(-7, 7)),

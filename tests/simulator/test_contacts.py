@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from sim.config import LidarConfig, Line2Track, VehicleConfig
 from sim.layout import FRONT, LEFT, REAR, RIGHT, STEER, YAW, V, X, Y
@@ -85,7 +86,7 @@ def test_sides_face_a_direction(turn, parts):
 moves = st.tuples(st.floats(-0.29, 0.29), st.floats(-0.29, 0.29), st.floats(-0.3, 0.3))
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     place=st.tuples(st.floats(-0.7, 0.7), st.floats(-0.7, 0.7), st.floats(0, 6.28)),
     yaw=st.floats(0, 6.28),
@@ -111,7 +112,7 @@ def test_swept_cars_agree_with_dense_sampling(place, yaw, move, other_move):
         assert t >= (larger.index(True) - 1) / 399
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(
     start=st.tuples(st.floats(4.2, 5.8), st.floats(4.2, 5.8), st.floats(0, 6.28)),
     move=moves,
@@ -197,7 +198,7 @@ def test_a_car_passing_a_corner_within_a_step_is_found():
     assert sweep_cars(before, after, LENGTH, WIDTH, other, other_after, LENGTH, WIDTH) > 0.0
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(
     yaw=st.floats(0, 6.28),
     shift=st.tuples(st.floats(-50, 50), st.floats(-50, 50)),
@@ -236,7 +237,7 @@ def test_a_turned_and_shifted_world_is_the_same_world(yaw, shift, steer, speed):
     assert np.mean(np.abs(first.scan - second.scan) > 0.01) < 0.1
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     other=st.tuples(st.floats(-3, 3), st.floats(-1.0, 1.0), st.floats(0, 6.28)),
     yaw=st.floats(0, 6.28),

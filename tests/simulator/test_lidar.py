@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from sim.config import LidarConfig, Line2Track, MapTrack
 from sim.physics.lidar import cut_car, make_beams, make_scratch, trace_walls
@@ -66,7 +67,7 @@ def corners_of(car, length, width, grow=0.0):
     return half @ turn + (x, y)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     x=st.floats(-50.5, 46.5),
     y=st.floats(-1.9, 0.45),
@@ -136,7 +137,7 @@ def test_scans_turn_with_the_maps_origin():
     assert np.mean(difference > 0.01) < 0.05  # rounding may choose another cell
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(
     bearing=st.floats(-math.pi, math.pi),
     away=st.floats(0.0, 8.0),

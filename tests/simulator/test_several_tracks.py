@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 from PIL import Image
+from properties import examples
 from pydantic import ValidationError
 
 from sim.config import (
@@ -106,7 +107,7 @@ def same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
 # As on one track alone
 
 
-@settings(max_examples=12, deadline=None)
+@examples(12)
 @given(
     st.lists(st.integers(0, 2**32), min_size=5, max_size=5),
     st.integers(1, 3),

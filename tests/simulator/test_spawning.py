@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from properties import examples
 from pydantic import ValidationError
 
 from sim.config import (
@@ -110,7 +111,7 @@ def test_a_grid_that_does_not_fit_is_refused(track, spawn, cars, message):
 # Random starts
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(
     seed=st.integers(0, 2**32 - 1),
     cars=st.integers(1, 6),

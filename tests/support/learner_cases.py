@@ -10,7 +10,7 @@ import torch
 from pydantic import TypeAdapter
 
 from f110_fl.config.learners import LearnerConfig
-from f110_fl.learners.base import CPU, LearnerSetup, Transitions
+from f110_fl.learners.base import CPU, Learner, LearnerSetup, Transitions
 from f110_fl.learners.factory import make_learner
 from f110_fl.learners.off_policy.learner import OffPolicyLearner
 
@@ -90,7 +90,7 @@ def step(learner: OffPolicyLearner, rng: np.random.Generator, count: int = 1) ->
     return action
 
 
-def copies(learner: OffPolicyLearner) -> dict[str, torch.Tensor]:
+def copies(learner: Learner) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in learner.tensors().items()}
 
 

@@ -7,8 +7,9 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from task_situations import OTHER, OVAL, OWN, STEP, Situation, shaped, total
 
 from sim.config import EnvConfig
@@ -46,7 +47,7 @@ def test_progress_pays_metres_along_the_lane() -> None:
     assert s.pay() == pytest.approx(-0.2)
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(st.floats(0, 0.999), st.lists(st.floats(0.01, 0.49), min_size=3, max_size=40), st.booleans())
 def test_progress_of_a_lap_is_the_length_of_the_track_from_anywhere(
     start: float, ways: list[float], backwards: bool

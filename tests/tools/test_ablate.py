@@ -301,6 +301,7 @@ def test_flags_that_cannot_be_read(capsys: pytest.CaptureFixture[str]) -> None:
 # ---------------------------------------------------------------------- a run
 
 
+@pytest.mark.slow
 def test_a_small_ablation_for_real(
     write_scenario: Write, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

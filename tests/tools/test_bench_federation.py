@@ -49,6 +49,7 @@ def shared(scenario: Scenario) -> dict[str, torch.Tensor]:
     return sharing.select(tensors, sharing.averaged_names(tensors, scenario))
 
 
+@pytest.mark.slow
 def test_two_clients_and_one_round_beside_a_bare_flower_app(
     tmp_path: Path, write_scenario: Callable[..., Path]
 ) -> None:

@@ -141,6 +141,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(
         assert contents(rundir)["state.safetensors"] == contents(straight)["state.safetensors"]
 
 
+@pytest.mark.slow
 def test_a_file_too_large_ends_a_child_with_one_line(tmp_path: Path, straight: RunDir) -> None:
     """The operating system's own refusal, through the child's report, with no traceback."""
     rundir = RunDir(tmp_path / "run")

@@ -140,6 +140,7 @@ def run(tmp_path: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_eval_mode_reports_what_a_checkpoint_does(tmp_path: Path) -> None:
     changes = {"federated": {"root": str(tmp_path / "run")}}
     scenario = Scenario.model_validate(merge(SMALL, changes))
@@ -161,6 +162,7 @@ def test_eval_mode_reports_what_a_checkpoint_does(tmp_path: Path) -> None:
     assert "car_0" in process.stderr
 
 
+@pytest.mark.slow
 def test_eval_mode_without_learners(tmp_path: Path) -> None:
     scenario = {
         "name": "follow",

@@ -84,11 +84,13 @@ def scenario_of(rundir: RunDir) -> Scenario:
     return parse_resolved(rundir.config.read_text())
 
 
+@pytest.mark.slow
 def test_who_evaluated_what(federation: RunDir) -> None:
     found = [(line["round"], line["on"]) for line in evaluations(federation)]
     assert found == [(0, "server"), (1, "clients"), (1, "server"), (2, "clients"), (2, "server")]
 
 
+@pytest.mark.slow
 def test_the_server_evaluates_the_global_model(federation: RunDir) -> None:
     scenario = scenario_of(federation)
     evaluator = ModelEvaluator(scenario)
@@ -101,6 +103,7 @@ def test_the_server_evaluates_the_global_model(federation: RunDir) -> None:
             assert line["cars"]["car_0"]["episodes"] == 3
 
 
+@pytest.mark.slow
 def test_clients_evaluate_it_where_they_drive(federation: RunDir) -> None:
     scenario = scenario_of(federation)
     last = [line for line in evaluations(federation) if line["on"] == "clients"][-1]
@@ -114,6 +117,7 @@ def test_clients_evaluate_it_where_they_drive(federation: RunDir) -> None:
     assert last["metrics"]["evaluate/car_0/return"] == pytest.approx(sum(returns) / 2)
 
 
+@pytest.mark.slow
 def test_the_best_global_model_is_kept(federation: RunDir, tmp_path: Path) -> None:
     metadata = read_metadata(federation.best)
     lines = [line for line in evaluations(federation) if line["on"] == "server"]
@@ -129,6 +133,7 @@ def test_the_best_global_model_is_kept(federation: RunDir, tmp_path: Path) -> No
     assert report["cars"]["car_0"]["return"]["mean"] == pytest.approx(max(score)[1])
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_a_crash_cut_off_is_made_again(federation: RunDir) -> None:
     before = federation.evaluations.read_text()
     cut = before[: before.rstrip("\n").rfind("\n") + 20]  # the last line, all but its beginning

@@ -208,5 +208,5 @@ def _far(s: float, other: float, around: float, width: float) -> bool:
         around: Length of a closed line, m; infinite for an open one.
         width: Of the lane, m.
     """
-    apart = abs(s - other)
+    apart: float = abs(np.float64(s) - np.float64(other))
     return min(apart, around - apart) > math.pi * width
