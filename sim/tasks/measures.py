@@ -22,13 +22,18 @@ Float = NDArray[np.float64]
 
 
 class Step(NamedTuple):
-    """What terms see of a step, and where they pay; all environments are on one track."""
+    """What terms see of a step, and where they pay."""
 
     world: WorldArrays  # after the step
-    line: Centerline  # the track's
-    field: DistanceField  # the track's
     physics_step: float  # s
     rewards: Float  # (E,)
+
+
+class Lane(NamedTuple):
+    """What terms see of the track that the environments are on."""
+
+    line: Centerline
+    field: DistanceField
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")

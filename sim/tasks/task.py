@@ -13,7 +13,7 @@ from sim.config import EnvConfig, TaskConfig
 from sim.episodes import NONE, Episodes, world_outcome
 from sim.native import call, calls, compiled
 from sim.physics.kernels import WorldArrays
-from sim.tasks.measures import Step, lap_length
+from sim.tasks.measures import Lane, Step, lap_length
 from sim.tasks.objectives import OBJECTIVE_MEMORY, judge, objective_table, start_objective
 from sim.tasks.terms import paid_terms
 from sim.tracks.stack import TrackStack, field_of, line_of
@@ -38,23 +38,23 @@ class _Rules(NamedTuple):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _start(step: Step, rules: _Rules, terms: NDArray[np.void], e: int) -> None:
-    objective, length = rules.objective[0], lap_length(step.line)
+def _start(step: Step, lane: Lane, rules: _Rules, terms: NDArray[np.void], e: int) -> None:
+    objective, length = rules.objective[0], lap_length(lane.line)
     start_objective(step.world.arc_length, length, objective, rules.memory[e], e)
     for k in range(len(terms)):
         memory, term = rules.term_memory[k], terms[k]
         memory[e] = 0.0
         if term.function != 0:
-            call(term.function, term.settings, step, memory, e)
+            call(term.function, term.settings, step, lane, memory, e)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _pay(step: Step, episodes: _Verdict, rules: _Rules, first: int, last: int) -> None:
+def _pay(step: Step, lane: Lane, episodes: _Verdict, rules: _Rules, first: int, last: int) -> None:
     step.rewards[first:last] = 0.0
     for k in range(len(rules.terms)):
         term = rules.terms[k]
-        call(term.function, term.settings, step, rules.term_memory[k], first, last)
-    world, objective, length = step.world, rules.objective[0], lap_length(step.line)
+        call(term.function, term.settings, step, lane, rules.term_memory[k], first, last)
+    world, objective, length = step.world, rules.objective[0], lap_length(lane.line)
     agent, car = objective.agent, objective.car
     state, crashed, finished = world.state, world.crashed, world.finished
     s, d = world.arc_length, world.lateral_offset
@@ -74,14 +74,13 @@ def _pay(step: Step, episodes: _Verdict, rules: _Rules, first: int, last: int) -
 def _pay_on_tracks(
     step: Step, tracks: TrackStack, episodes: _Verdict, rules: _Rules, first: int, last: int
 ) -> None:
-    """`_pay` for environments on several tracks, whatever that of ``step``."""
+    """`_pay` for environments on several tracks."""
     begin, world = first, step.world
     for end in range(first + 1, last + 1):
         track = world.track[begin]
         if end == last or world.track[end] != track:
-            line, field = line_of(tracks.lines, track), field_of(tracks, track)
-            there = Step(world, line, field, step.physics_step, step.rewards)
-            _pay(there, episodes, rules, begin, end)
+            lane = Lane(line_of(tracks.lines, track), field_of(tracks, track))
+            _pay(step, lane, episodes, rules, begin, end)
             begin = end
 
 
@@ -122,16 +121,14 @@ class Task:
             raise ValueError(f"stack: needed for {len(tracks)} tracks")
         E = len(episodes.steps)
         objective, rewards = objective_table(config, env, car, tracks), np.zeros(E)
-        self._track = world.track
-        self._steps = [
-            Step(world, track.line, track.field, env.physics_step, rewards) for track in tracks
-        ]
+        self._track, self._step = world.track, Step(world, env.physics_step, rewards)
+        self._lanes = [Lane(track.line, track.field) for track in tracks]
         # The settings of the terms, whose addresses are in the rules, are kept here.
         target = getattr(config, "target", None)  # not every objective has one
         self._terms = paid_terms(config.shaping, env, car, target, tracks)
         numbers = max((paid.term.memory for paid in self._terms), default=0)
         memory = np.zeros((len(self._terms), E, numbers))
-        shown = self._steps[0], np.zeros((E, numbers))
+        shown = self._step, self._lanes[0], np.zeros((E, numbers))
         self._rules = _Rules(
             objective=objective,
             memory=np.zeros((E, OBJECTIVE_MEMORY)),
@@ -140,18 +137,19 @@ class Task:
         )
         starts = [(paid.term.start, paid.settings) for paid in self._terms]
         self._starts = calls(starts, *shown, 0)
-        self._start = compiled(_start, self._steps[0], self._rules, self._starts, 0)
+        self._start = compiled(_start, self._step, self._lanes[0], self._rules, self._starts, 0)
         kernel: Any = _pay if stack is None else _pay_on_tracks
-        where: tuple[Any, ...] = () if stack is None else (stack,)
+        where = self._lanes[0] if stack is None else stack
         verdict = _Verdict(episodes.rewards, episodes.outcome, episodes.steps)
-        self._pay_arguments = self._steps[0], *where, verdict, self._rules
+        self._pay_arguments = self._step, where, verdict, self._rules
         self._pay = compiled(kernel, *self._pay_arguments, 0, 1)
         for e in range(E):
             self.reset(e)
 
     def reset(self, env: int) -> None:
         """Begin one environment's episode, whose cars are placed."""
-        self._start(self._steps[self._track[env]], self._rules, self._starts, env)
+        lane = self._lanes[self._track[env]]
+        self._start(self._step, lane, self._rules, self._starts, env)
 
     def step(self, first: int, last: int) -> None:
         """Judge the environments ``first`` to ``last - 1`` after a step."""

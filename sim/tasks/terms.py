@@ -3,7 +3,7 @@
 A term is a `Term`: compiled functions, and what they need besides the term's settings. What it
 pays is a function
 
-    pay(term, step, memory, first, last)
+    pay(term, step, lane, memory, first, last)
 
 decorated with ``@njit(cache=True, nogil=True, error_model="numpy")``, which adds what it pays to
 ``step.rewards[e]`` of the environments ``first`` to ``last - 1``, and returns nothing:
@@ -12,17 +12,19 @@ decorated with ``@njit(cache=True, nogil=True, error_model="numpy")``, which add
   cars of the agent's, ``car``, and of the other, ``target`` (that of ``car`` if there is none).
   With ``per_second``, ``term.weight`` is for a step, the setting times the control period, so that
   returns do not depend on the period.
-- ``step`` is a `sim.tasks.measures.Step`: the world after the step, and the track.
+- ``step`` is a `sim.tasks.measures.Step`, which has the world after the step, and ``lane`` a
+  `sim.tasks.measures.Lane`, which has the track that these environments are on.
 - ``memory`` (E, M) is the term's own: it holds what was before the step. It is 0 at first.
 
-``start(term, step, memory, e)``, if there is one, begins the episode of environment ``e``, whose
-cars are placed and whose memory is 0. What a term does in one environment must not depend on the
-others: threads share them. It may be called for agents that are done, which are then paid nothing.
+``start(term, step, lane, memory, e)``, if there is one, begins the episode of environment ``e``,
+whose cars are placed and whose memory is 0. What a term does in one environment must not depend on
+the others: threads share them. It may be called for agents that are done, which are then paid
+nothing.
 
 A term of another package is this and its settings in a `sim.plugins.Part`::
 
     @njit(cache=True, nogil=True, error_model="numpy")
-    def hurry(term, step, memory, first, last):
+    def hurry(term, step, lane, memory, first, last):
         for e in range(first, last):
             speed = step.world.state[e, term.car, V]
             step.rewards[e] += term.weight * max(speed - memory[e, 0], 0.0)
@@ -47,6 +49,7 @@ from sim.native import Kernel, Settings, record
 from sim.plugins import PluginError, implementation
 from sim.tasks.measures import (
     Float,
+    Lane,
     Step,
     along,
     distance_between,
@@ -160,18 +163,18 @@ def paid_terms(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _start_progress(term: Record, step: Step, memory: Float, e: int) -> None:
+def _start_progress(term: Record, step: Step, lane: Lane, memory: Float, e: int) -> None:
     """What was before is now."""
     memory[e, 0] = step.world.arc_length[e, term.car]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def progress(term: Record, step: Step, memory: Float, first: int, last: int) -> None:
+def progress(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
     """Pay weight * (s after - s before), s the arc length along the centre line, m.
 
     The shorter way round on a closed line, so crossing its seam counts like any other metre.
     """
-    arc_length, length = step.world.arc_length, lap_length(step.line)
+    arc_length, length = step.world.arc_length, lap_length(lane.line)
     for e in range(first, last):
         s = arc_length[e, term.car]
         step.rewards[e] += term.weight * along(length, s - memory[e, 0])
@@ -182,7 +185,7 @@ PROGRESS: Final = Term(progress, _start_progress, memory=1, line=True)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def speed(term: Record, step: Step, memory: Float, first: int, last: int) -> None:
+def speed(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
     """Pay weight * v / speed_max, v m/s along the body, negative backwards."""
     state = step.world.state
     for e in range(first, last):
@@ -197,7 +200,7 @@ SPEED: Final = Term(speed, per_second=True, derived=_fastest)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def time(term: Record, step: Step, memory: Float, first: int, last: int) -> None:
+def time(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
     """Pay weight."""
     for e in range(first, last):
         step.rewards[e] += term.weight
@@ -207,7 +210,7 @@ TIME: Final = Term(time, per_second=True)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def lateral(term: Record, step: Step, memory: Float, first: int, last: int) -> None:
+def lateral(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
     """Pay weight * abs(d), d m from the centre line."""
     lateral_offset = step.world.lateral_offset
     for e in range(first, last):
@@ -218,9 +221,11 @@ LATERAL: Final = Term(lateral, per_second=True, line=True)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def wall_clearance(term: Record, step: Step, memory: Float, first: int, last: int) -> None:
+def wall_clearance(
+    term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int
+) -> None:
     """Pay weight * max(0, 1 - w / distance), w m from the car's centre to the nearest wall."""
-    state, field = step.world.state, step.field
+    state, field = step.world.state, lane.field
     for e in range(first, last):
         column, row = to_cells(field, state[e, term.car, X], state[e, term.car, Y])
         near = 1.0 - wall_distance(field, column, row) / term.distance
@@ -231,13 +236,13 @@ WALL_CLEARANCE: Final = Term(wall_clearance, per_second=True)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _start_smoothness(term: Record, step: Step, memory: Float, e: int) -> None:
+def _start_smoothness(term: Record, step: Step, lane: Lane, memory: Float, e: int) -> None:
     """What was before is now."""
     memory[e, 0] = step.world.state[e, term.car, STEER]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def smoothness(term: Record, step: Step, memory: Float, first: int, last: int) -> None:
+def smoothness(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
     """Pay weight * abs(steering angle after - before), rad."""
     state = step.world.state
     for e in range(first, last):
@@ -250,7 +255,7 @@ SMOOTHNESS: Final = Term(smoothness, _start_smoothness, memory=1)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def pressure(term: Record, step: Step, memory: Float, first: int, last: int) -> None:
+def pressure(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
     """Pay weight while within ``distance`` of the target at ``speed`` or faster, else 0."""
     state = step.world.state
     for e in range(first, last):
@@ -262,13 +267,13 @@ PRESSURE: Final = Term(pressure, per_second=True)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _start_distance(term: Record, step: Step, memory: Float, e: int) -> None:
+def _start_distance(term: Record, step: Step, lane: Lane, memory: Float, e: int) -> None:
     """What was before is now."""
     memory[e, 0] = distance_between(step.world.state, e, term.car, term.target)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def distance(term: Record, step: Step, memory: Float, first: int, last: int) -> None:
+def distance(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
     """Pay weight * (D before - discount * D after), D m to the target, centre to centre.
 
     It is F = discount * P(after) - P(before) of the potential P = -weight * D (Ng, Harada and
@@ -285,9 +290,9 @@ DISTANCE: Final = Term(distance, _start_distance, memory=1)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def heading(term: Record, step: Step, memory: Float, first: int, last: int) -> None:
+def heading(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
     """Pay weight * cos(angle from the car's heading to the target or, by ``lane``, the lane's)."""
-    state, arc_length, line = step.world.state, step.world.arc_length, step.line
+    state, arc_length, line = step.world.state, step.world.arc_length, lane.line
     for e in range(first, last):
         yaw = state[e, term.car, YAW]
         if term.lane:
@@ -314,7 +319,7 @@ HEADING: Final = Term(heading, per_second=True, derived=_toward)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def escape(term: Record, step: Step, memory: Float, first: int, last: int) -> None:
+def escape(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
     """Pay weight while the target is farther away than ``distance``, else 0."""
     state = step.world.state
     for e in range(first, last):
@@ -326,7 +331,7 @@ ESCAPE: Final = Term(escape, per_second=True)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def streak(term: Record, step: Step, memory: Float, first: int, last: int) -> None:
+def streak(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
     """Pay weight * min(n / cap, 1), the n-th step of pressure in a row; cap is in steps here."""
     state = step.world.state
     for e in range(first, last):
@@ -346,21 +351,21 @@ _AHEAD, _BEHIND, _PASSED = 0.0, 1.0, 2.0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _start_overtake(term: Record, step: Step, memory: Float, e: int) -> None:
+def _start_overtake(term: Record, step: Step, lane: Lane, memory: Float, e: int) -> None:
     """Follow the lead from where the cars are placed."""
-    length = lap_length(step.line)
+    length = lap_length(lane.line)
     follow_lead(step.world.arc_length, length, memory[e], e, term.car, term.target)
     memory[e, 1] = _BEHIND if memory[e, 0] < 0.0 else _AHEAD
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def overtake(term: Record, step: Step, memory: Float, first: int, last: int) -> None:
+def overtake(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
     """Pay weight * (lead after - lead before), and once ``bonus``; the lead is m along the line.
 
     The bonus is for the first step that finds the lead at ``margin`` or more after it was
     negative, with neither car crashed.
     """
-    arc_length, crashed, length = step.world.arc_length, step.world.crashed, lap_length(step.line)
+    arc_length, crashed, length = step.world.arc_length, step.world.crashed, lap_length(lane.line)
     for e in range(first, last):
         gained = follow_lead(arc_length, length, memory[e], e, term.car, term.target)
         reward = term.weight * gained
@@ -377,13 +382,13 @@ OVERTAKE: Final = Term(overtake, _start_overtake, memory=2, line=True)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def lap_time(term: Record, step: Step, memory: Float, first: int, last: int) -> None:
+def lap_time(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
     """Pay weight * max(0, par - T) for a lap that took T s, when it is completed.
 
     par is what the length of the centre line takes at ``par_speed``, s.
     """
     laps, lap_steps = step.world.laps, step.world.lap_steps
-    par = step.line.length / term.par_speed
+    par = lane.line.length / term.par_speed
     for e in range(first, last):
         reward, done = 0.0, min(laps[e, term.car], lap_steps.shape[2])
         for lap in range(int(memory[e, 0]), done):

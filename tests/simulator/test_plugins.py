@@ -80,11 +80,11 @@ class Cruise(KernelDriver):
         self.driven[env] = 0
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _start(term, step, memory, e):
+def _start(term, step, lane, memory, e):
     memory[e, 2] = 1.0 if term.memory else 0.0
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _pay(term, step, memory, first, last):
+def _pay(term, step, lane, memory, first, last):
     for e in range(first, last):
         step.rewards[e] += term.weight * memory[e, 2] * step.world.state[e, term.car, V]
         memory[e, 2] = 1.0
