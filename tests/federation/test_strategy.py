@@ -80,7 +80,7 @@ def test_order_of_replies_does_not_change_a_bit(tmp_path: Path) -> None:
         server = strategy(tmp_path)
         asked = ask(server)
         values = {0: 0.1, 1: 1e-8, 2: 3.3333}
-        results.append(average(server, [answer(asked[k], values[k]) for k in order]).tobytes())
+        results.append(average(server, [answer(asked[k], values[k]) for k in arrival]).tobytes())
     assert len(set(results)) == 1
 
 
