@@ -29,7 +29,7 @@ import what they like, belong in other modules.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -97,70 +97,75 @@ def _found() -> tuple[tuple[str, Plugin], ...]:
     return tuple(found)
 
 
-def all_parts(
-    what: str, tag: str, ours: Iterable[Part], reserved: Iterable[str] = ()
-) -> tuple[Part, ...]:
-    """Return our own parts and then those of plugins.
+def with_plugins(
+    what: str, tag: str, ours: Sequence[type[Config]], reserved: Iterable[str] = ()
+) -> tuple[type[Config], ...]:
+    """Return the settings of our own parts and then those of plugins' parts.
 
     Args:
-        what: The field of `Plugin` that has them.
+        what: The field of `Plugin` that has the parts.
         tag: The settings' field that selects one.
-        ours: Our own.
+        ours: Our own parts' settings.
         reserved: Words that are taken besides.
 
     Raises:
         PluginError: If a plugin's part has no such field, or one of a word that is taken.
     """
-    parts = {_word(part, tag): part for part in ours}
+    configs = {_word(config, tag): config for config in ours}
     for who, plugin in _found():
         for part in getattr(plugin, what):
-            word = _word(part, tag)
+            word = _word(part.config, tag)
             if word is None:
                 name = getattr(part.config, "__name__", repr(part.config))
                 raise PluginError(
                     f"{who}: {what}: {name} must be a sim.settings.Config with a field {tag} of "
                     f"a single word: {tag}: Literal['word'] = 'word'"
                 )
-            if word in parts or word in reserved:
+            if word in configs or word in reserved:
                 raise PluginError(f"{who}: {what}: {tag} {word!r} is taken already")
-            parts[word] = part
-    return tuple(parts.values())
+            configs[word] = part.config
+    return tuple(configs.values())
 
 
-def _word(part: Part, tag: str) -> str | None:
-    """The word that selects a part."""
-    if not (isinstance(part.config, type) and issubclass(part.config, Config)):
+def _word(config: type[Config], tag: str) -> str | None:
+    """Return the word that selects a part with these settings, None if there is none."""
+    if not (isinstance(config, type) and issubclass(config, Config)):
         return None
-    field = part.config.model_fields.get(tag)
+    field = config.model_fields.get(tag)
     if field is None or get_origin(field.annotation) is not Literal:
         return None
     words = get_args(field.annotation)
     return words[0] if len(words) == 1 and words[0] == field.default else None
 
 
-def union(parts: Iterable[Part], tag: str, *more: type[Config]) -> Any:
-    """Return the type of the settings of any of these parts, which ``tag`` tells apart.
+def union(configs: Iterable[type[Config]], tag: str) -> Any:
+    """Return the type of any of these settings, which ``tag`` tells apart."""
+    return Annotated[Union[tuple(configs)], Field(discriminator=tag)]  # noqa: UP007 - a tuple
+
+
+def implementation(what: str, ours: Mapping[type[Config], Any], config: Config) -> Any:
+    """Return what settings select.
 
     Args:
-        parts: The parts.
-        tag: The settings' field that selects one.
-        more: Settings to choose from that are no part's.
-    """
-    configs = (*(part.config for part in parts), *more)
-    return Annotated[Union[configs], Field(discriminator=tag)]  # noqa: UP007 - a tuple
-
-
-def implementation(parts: Iterable[Part], config: Config) -> Any:
-    """Import what settings select.
+        what: The field of `Plugin` that has such parts.
+        ours: Our own implementations by their settings; a text is ``module:name`` of one, which
+            is imported now.
+        config: The settings.
 
     Raises:
         PluginError: If it cannot be imported.
         TypeError: If they are not the settings of one of the parts.
     """
-    for part in parts:
-        if type(config) is part.config:
-            return _load(part.implementation)
-    raise TypeError(f"{type(config).__name__} are not the settings of a known part")
+    found = ours.get(type(config))
+    if found is None:
+        parts = (part for plugin in installed() for part in getattr(plugin, what))
+        found = next((part.implementation for part in parts if part.config is type(config)), None)
+    if found is None:
+        known = ", ".join(kind.__name__ for kind in ours)
+        raise TypeError(
+            f"none of the {what} takes {type(config).__name__}; there are those of: {known}"
+        )
+    return _load(found) if isinstance(found, str) else found
 
 
 @cache

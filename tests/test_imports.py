@@ -32,12 +32,13 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("sim.envs",),
     ("sim.rendering",),
     ("sim.race",),
-    ("sim.drivers", "sim.episodes", "sim.spawning"),
-    ("sim.observation", "sim.policy", "sim.tasks"),
-    ("sim.world",),
+    ("sim.drivers", "sim.spawning", "sim.tasks"),
+    ("sim.episodes", "sim.observation", "sim.policy"),
     ("sim.physics",),
     ("sim.tracks",),
-    ("sim.config", "sim.layout", "sim.pool"),
+    ("sim.config",),
+    ("sim.plugins",),
+    ("sim.layout", "sim.native", "sim.settings"),
 )
 FLOOR = {entry: floor for floor, row in enumerate(ORDER) for entry in row}
 MOST_FLOORS = 8  # of f110_fl

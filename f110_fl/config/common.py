@@ -4,13 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from string import Formatter
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 from pydantic import BaseModel, Discriminator, Field
+
+from sim.settings import Config
 
 SHAPES: Final[dict[type, str]] = {list: "list", tuple: "list", dict: "mapping"}
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class AlgorithmConfig(Config):
+    """Settings of a learning algorithm, and what can be said of it without PyTorch.
+
+    A subclass has a field ``algorithm``, a literal of the name that selects it. It is in this
+    module so that plugins can import it while the settings of all learners import them.
+
+    Attributes:
+        acting: Names of the networks that choose actions: NETWORK in ``model/NETWORK/PARAMETER``.
+    """
+
+    acting: ClassVar[frozenset[str]]
+    algorithm: str = Field(description="Name that selects this learner. [-]")
+    normalise_observations: bool = Field(
+        False, description="Scale observations to mean 0, variance 1, by running statistics. [bool]"
+    )
 
 
 def by_shape(*tags: str) -> Discriminator:

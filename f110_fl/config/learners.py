@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from f110_fl.config.common import Fraction, Positive
-from sim.config import Config
+from f110_fl.config.common import AlgorithmConfig, Fraction, Positive
+from sim.plugins import union, with_plugins
+from sim.settings import Config
 
 Widths = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 Levels = Annotated[tuple[Annotated[float, Field(ge=-1, le=1)], ...], Field(min_length=1)]
-
-
-class AlgorithmConfig(Config):
-    """Settings of a learning algorithm, and what can be said of it without PyTorch.
-
-    A subclass has a field ``algorithm``, a literal of the name that selects it.
-
-    Attributes:
-        acting: Names of the networks that choose actions: NETWORK in ``model/NETWORK/PARAMETER``.
-    """
-
-    acting: ClassVar[frozenset[str]]
 
 
 class ReplayConfig(Config):
@@ -108,9 +97,6 @@ class OffPolicyConfig(AlgorithmConfig):
         25_000, ge=0, description="Random steps before updates; CleanRL's learning_starts. [steps]"
     )
     update_every: int = Field(1, ge=1, description="Environment steps between updates. [steps]")
-    normalise_observations: bool = Field(
-        False, description="Scale observations to mean 0, variance 1, by running statistics. [bool]"
-    )
     normalise_rewards: bool = Field(
         False, description="Divide rewards by the running deviation of the return. [bool]"
     )
@@ -261,9 +247,6 @@ class PPOConfig(AlgorithmConfig):
     normalise_advantages: bool = Field(
         True, description="Scale advantages to mean 0, variance 1 in each minibatch. [bool]"
     )
-    normalise_observations: bool = Field(
-        False, description="Scale observations to mean 0, variance 1, by running statistics. [bool]"
-    )
     normalise_rewards: bool = Field(
         False, description="Divide rewards by the running deviation of the return. [bool]"
     )
@@ -288,6 +271,10 @@ class PPOConfig(AlgorithmConfig):
         return self
 
 
-LearnerConfig = Annotated[
-    TD3Config | SACConfig | DQNConfig | PPOConfig, Field(discriminator="algorithm")
-]
+LEARNERS: Final = with_plugins(
+    "learners", "algorithm", (TD3Config, SACConfig, DQNConfig, PPOConfig)
+)
+if TYPE_CHECKING:
+    LearnerConfig = AlgorithmConfig
+else:
+    LearnerConfig = union(LEARNERS, "algorithm")

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from f110_fl.config.learners import AlgorithmConfig
+from f110_fl.config.common import AlgorithmConfig
 from sim.config import ObservationPart
 from sim.policy import PolicyFormat
 

@@ -6,12 +6,13 @@ A new algorithm is an `AlgorithmConfig`, a class that implements `Learner`, and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Final
 
-from f110_fl.config.learners import AlgorithmConfig, DQNConfig, PPOConfig, SACConfig, TD3Config
+from f110_fl.config.common import AlgorithmConfig
+from f110_fl.config.learners import DQNConfig, PPOConfig, SACConfig, TD3Config
 from f110_fl.learners.base import Learner, LearnerSetup
-from sim.config import Config
+from sim.plugins import implementation
+from sim.settings import Config
 
 # Where the learner of each kind of settings is, "module:class", imported when it is needed.
 LEARNERS: Final[Mapping[type[Config], str]] = {
@@ -27,13 +28,9 @@ def learner_class(config: AlgorithmConfig) -> type[Learner]:
 
     Raises:
         TypeError: If there is none.
+        PluginError: If another package's cannot be imported.
     """
-    where = LEARNERS.get(type(config))
-    if where is None:
-        known = ", ".join(kind.__name__ for kind in LEARNERS)
-        raise TypeError(f"no learner takes {type(config).__name__}; there are those of: {known}")
-    module, name = where.split(":")
-    found: type[Learner] = getattr(import_module(module), name)
+    found: type[Learner] = implementation("learners", LEARNERS, config)
     return found
 
 

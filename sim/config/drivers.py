@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from sim.plugins import Part, all_parts, union
+from sim.plugins import union, with_plugins
 from sim.settings import Config, FilePath
 
 
@@ -203,18 +203,18 @@ class FrozenPolicyConfig(DriverSettings):
     )
 
 
-DRIVERS: Final = all_parts(
+DRIVERS: Final = with_plugins(
     "drivers",
     "kind",
     (
-        Part(SecondaryViconConfig, "sim.drivers.secondary_vicon:SecondaryVicon"),
-        Part(PurePursuitConfig, "sim.drivers.pure_pursuit:PurePursuit"),
-        Part(StanleyConfig, "sim.drivers.stanley:Stanley"),
-        Part(BlockerConfig, "sim.drivers.blocker:Blocker"),
-        Part(FollowTheGapConfig, "sim.drivers.follow_the_gap:FollowTheGap"),
-        Part(GapPreviewConfig, "sim.drivers.gap_preview:GapPreview"),
-        Part(RandomDriverConfig, "sim.drivers.random:RandomDriver"),
-        Part(FrozenPolicyConfig, "sim.drivers.frozen_policy:FrozenPolicy"),
+        SecondaryViconConfig,
+        PurePursuitConfig,
+        StanleyConfig,
+        BlockerConfig,
+        FollowTheGapConfig,
+        GapPreviewConfig,
+        RandomDriverConfig,
+        FrozenPolicyConfig,
     ),
 )
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import Field
 
-from sim.plugins import Part, all_parts, union
+from sim.plugins import union, with_plugins
 from sim.settings import Config
 
 _TARGET = "The other car; null: the task's target. [name]"
@@ -144,23 +144,23 @@ class LapTimeTerm(TermSettings):
     )
 
 
-TERMS: Final = all_parts(
+TERMS: Final = with_plugins(
     "terms",
     "term",
     (
-        Part(ProgressTerm, "sim.tasks.terms:PROGRESS"),
-        Part(SpeedTerm, "sim.tasks.terms:SPEED"),
-        Part(TimeTerm, "sim.tasks.terms:TIME"),
-        Part(LateralTerm, "sim.tasks.terms:LATERAL"),
-        Part(WallClearanceTerm, "sim.tasks.terms:WALL_CLEARANCE"),
-        Part(SmoothnessTerm, "sim.tasks.terms:SMOOTHNESS"),
-        Part(PressureTerm, "sim.tasks.terms:PRESSURE"),
-        Part(DistanceTerm, "sim.tasks.terms:DISTANCE"),
-        Part(HeadingTerm, "sim.tasks.terms:HEADING"),
-        Part(EscapeTerm, "sim.tasks.terms:ESCAPE"),
-        Part(StreakTerm, "sim.tasks.terms:STREAK"),
-        Part(OvertakeTerm, "sim.tasks.terms:OVERTAKE"),
-        Part(LapTimeTerm, "sim.tasks.terms:LAP_TIME"),
+        ProgressTerm,
+        SpeedTerm,
+        TimeTerm,
+        LateralTerm,
+        WallClearanceTerm,
+        SmoothnessTerm,
+        PressureTerm,
+        DistanceTerm,
+        HeadingTerm,
+        EscapeTerm,
+        StreakTerm,
+        OvertakeTerm,
+        LapTimeTerm,
     ),
 )
 if TYPE_CHECKING:

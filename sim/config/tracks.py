@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from sim.plugins import Part, all_parts, union
+from sim.plugins import union, with_plugins
 from sim.settings import Config, FilePath
 
 
@@ -108,17 +108,10 @@ class CenterlineTrack(TrackSettings):
     resolution: float = Field(0.05, gt=0, le=0.5, description="Edge of a grid cell. [m]")
 
 
-TRACKS: Final = all_parts(
+TRACKS: Final = with_plugins(
     "tracks",
     "kind",
-    (
-        Part(Line2Track, "sim.tracks.kinds.line2:line2_track"),
-        Part(CircleTrack, "sim.tracks.kinds.circle:circle_track"),
-        Part(OvalTrack, "sim.tracks.kinds.lane:oval_track"),
-        Part(RandomTrack, "sim.tracks.kinds.circuit:random_track"),
-        Part(CenterlineTrack, "sim.tracks.kinds.lane:centerline_track"),
-        Part(MapTrack, "sim.tracks.kinds.rosmap:map_track"),
-    ),
+    (Line2Track, CircleTrack, OvalTrack, RandomTrack, CenterlineTrack, MapTrack),
     reserved=("several",),
 )
 if TYPE_CHECKING:
@@ -139,4 +132,4 @@ class SeveralTracks(TrackSettings):
 if TYPE_CHECKING:
     TrackConfig = TrackSettings
 else:
-    TrackConfig = union(TRACKS, "kind", SeveralTracks)
+    TrackConfig = union((*TRACKS, SeveralTracks), "kind")

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from sim.config import EnvConfig
-from sim.config.drivers import DRIVERS, DriverConfig
+from sim.config.drivers import (
+    BlockerConfig,
+    DriverConfig,
+    FollowTheGapConfig,
+    FrozenPolicyConfig,
+    GapPreviewConfig,
+    PurePursuitConfig,
+    RandomDriverConfig,
+    SecondaryViconConfig,
+    StanleyConfig,
+)
 from sim.drivers.base import Driver, Seat
 from sim.plugins import implementation
+from sim.settings import Config
 from sim.tracks.track import Track
+
+# Our own; imported when one is first needed.
+DRIVERS: Final[Mapping[type[Config], str]] = {
+    SecondaryViconConfig: "sim.drivers.secondary_vicon:SecondaryVicon",
+    PurePursuitConfig: "sim.drivers.pure_pursuit:PurePursuit",
+    StanleyConfig: "sim.drivers.stanley:Stanley",
+    BlockerConfig: "sim.drivers.blocker:Blocker",
+    FollowTheGapConfig: "sim.drivers.follow_the_gap:FollowTheGap",
+    GapPreviewConfig: "sim.drivers.gap_preview:GapPreview",
+    RandomDriverConfig: "sim.drivers.random:RandomDriver",
+    FrozenPolicyConfig: "sim.drivers.frozen_policy:FrozenPolicy",
+}
 
 
 def make_driver(
@@ -40,5 +64,5 @@ def make_driver(
     """
     tracks = (tracks,) if isinstance(tracks, Track) else tracks
     seat = Seat(env, car, tracks, num_envs, base_dir or Path())
-    driver: Driver = implementation(DRIVERS, config)(config, seat)
+    driver: Driver = implementation("drivers", DRIVERS, config)(config, seat)
     return driver

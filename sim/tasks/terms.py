@@ -36,17 +36,33 @@ A term of another package is this and its settings in a `sim.plugins.Part`::
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from numba import njit
 
 from sim.config import EnvConfig
-from sim.config.terms import TERMS, HeadingTerm, SpeedTerm, StreakTerm, TermConfig
+from sim.config.terms import (
+    DistanceTerm,
+    EscapeTerm,
+    HeadingTerm,
+    LapTimeTerm,
+    LateralTerm,
+    OvertakeTerm,
+    PressureTerm,
+    ProgressTerm,
+    SmoothnessTerm,
+    SpeedTerm,
+    StreakTerm,
+    TermConfig,
+    TimeTerm,
+    WallClearanceTerm,
+)
 from sim.layout import STEER, YAW, V, X, Y
 from sim.native import Kernel, Settings, record
 from sim.plugins import PluginError, implementation
+from sim.settings import Config
 from sim.tasks.measures import (
     Float,
     Lane,
@@ -131,7 +147,7 @@ def paid_terms(
     names = [other.name for other in env.cars]
     paid = []
     for config in terms:
-        term = implementation(TERMS, config)
+        term = implementation("terms", TERMS, config)
         if not isinstance(term, Term):
             found = type(term).__name__
             raise PluginError(f"term {config.term} must be a sim.tasks.terms.Term, found {found}")
@@ -399,3 +415,20 @@ def lap_time(term: Record, step: Step, lane: Lane, memory: Float, first: int, la
 
 
 LAP_TIME: Final = Term(lap_time, memory=1, line=True, finish=True)
+
+
+TERMS: Final[Mapping[type[Config], Term]] = {
+    ProgressTerm: PROGRESS,
+    SpeedTerm: SPEED,
+    TimeTerm: TIME,
+    LateralTerm: LATERAL,
+    WallClearanceTerm: WALL_CLEARANCE,
+    SmoothnessTerm: SMOOTHNESS,
+    PressureTerm: PRESSURE,
+    DistanceTerm: DISTANCE,
+    HeadingTerm: HEADING,
+    EscapeTerm: ESCAPE,
+    StreakTerm: STREAK,
+    OvertakeTerm: OVERTAKE,
+    LapTimeTerm: LAP_TIME,
+}

@@ -17,12 +17,33 @@ What depends on settings alone is `generated`, and needs no folder.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
-from sim.config import RandomTrack, SeveralTracks
-from sim.config.tracks import TRACKS, TrackConfig
+from sim.config.tracks import (
+    CenterlineTrack,
+    CircleTrack,
+    Line2Track,
+    MapTrack,
+    OvalTrack,
+    RandomTrack,
+    SeveralTracks,
+    TrackConfig,
+)
 from sim.plugins import implementation
+from sim.settings import Config
 from sim.tracks.track import Track, TrackError
+
+# Our own kinds; imported when one is first needed.
+TRACKS: Final[Mapping[type[Config], str]] = {
+    Line2Track: "sim.tracks.kinds.line2:line2_track",
+    CircleTrack: "sim.tracks.kinds.circle:circle_track",
+    OvalTrack: "sim.tracks.kinds.lane:oval_track",
+    RandomTrack: "sim.tracks.kinds.circuit:random_track",
+    CenterlineTrack: "sim.tracks.kinds.lane:centerline_track",
+    MapTrack: "sim.tracks.kinds.rosmap:map_track",
+}
 
 
 def make_tracks(config: TrackConfig, base_dir: Path | None = None) -> tuple[Track, ...]:
@@ -67,5 +88,5 @@ def make_track(config: TrackConfig, base_dir: Path | None = None) -> Track:
     """
     if isinstance(config, SeveralTracks) or (isinstance(config, RandomTrack) and config.count > 1):
         raise ValueError(f"{config.kind}: several tracks are asked for, where one is needed")
-    track: Track = implementation(TRACKS, config)(config, base_dir or Path())
+    track: Track = implementation("tracks", TRACKS, config)(config, base_dir or Path())
     return track

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from small import SMALL
 
-from f110_fl.config.learners import AlgorithmConfig, LearnerConfig, LstmConfig, PPOConfig
+from f110_fl.config.common import AlgorithmConfig
+from f110_fl.config.learners import LearnerConfig, LstmConfig, PPOConfig
 from f110_fl.config.scenario import Scenario
 from f110_fl.learners.base import LearnerSetup
 from f110_fl.learners.factory import LEARNERS, learner_class, make_learner
@@ -44,7 +45,7 @@ def test_a_learner_has_the_networks_that_its_settings_and_its_policy_name(config
 
 
 def test_settings_that_no_learner_takes_are_an_error_and_no_other_learners_file() -> None:
-    message = "no learner takes UnknownConfig; there are those of: TD3Config, "
+    message = "none of the learners takes UnknownConfig; there are those of: TD3Config, "
     with pytest.raises(TypeError, match=message):
         make_learner(UnknownConfig(), SETUP)
     learners = {"learners": {"car_0": UnknownConfig()}}
