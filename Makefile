@@ -1,4 +1,4 @@
-# Two commands do all the set-up: `make train` and `make test`.
+# Every command does all the set-up that it needs.
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,11 +9,20 @@ STAMP := $(VENV)/.installed
 EPISODES ?= 12
 ROUND_INTERVAL ?= 4
 
-.PHONY: train test lint types schema clean help
+# Of `make fuzz`: another one each time, and the same again with SEED=….
+SEED := $(shell date +%s)
+
+# A worker a core. A file stays with one worker, since its tests share what they start; files with
+# slow tests come first, which is tests/conftest.py's doing.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+.PHONY: train check test fuzz lint types schema clean help
 
 help:
 	@echo "make train   train three federated clients on convoy_lock_td3, about five minutes"
-	@echo "make test    lint, types and tests"
+	@echo "make check   lint, types and fast tests, while you work: about a minute and a half"
+	@echo "make test    lint, types and all tests"
+	@echo "make fuzz    properties with many other examples; SEED=N draws them again"
 	@echo "make schema  rewrite scenarios/schema.json after a change of the settings models"
 	@echo "make clean   remove the virtual environment and caches"
 
@@ -21,8 +30,15 @@ train: $(STAMP)
 	FED_ROUND_INTERVAL=$(ROUND_INTERVAL) $(BIN)/python run.py \
 		--scenario scenarios/convoy_lock_td3.yaml --repeat 3 --max-parallel 3 --episodes $(EPISODES)
 
+check: $(STAMP) lint types
+	$(PYTEST) -m "not slow"
+
 test: $(STAMP) lint types
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
+
+fuzz: $(STAMP)
+	@echo "make fuzz SEED=$(SEED)"
+	$(PYTEST) -m hypothesis --hypothesis-profile fuzz --hypothesis-seed $(SEED)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

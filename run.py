@@ -10,18 +10,17 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from f110_fl.loading.flags import add_arguments
-
 if TYPE_CHECKING:
     from flwr.clientapp import ClientApp
     from flwr.serverapp import ServerApp
+    from rich.console import Console
 
-    from f110_fl.runs.plan import Settled
+    from f110_fl.runs.plan import RunPlan
     from f110_fl.runs.session import Session
 
 INTERRUPTED = 130  # exit status
@@ -36,48 +35,12 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line."""
+    from f110_fl.loading.flags import add_arguments
+
     parser = _Parser(
         prog="run.py",
         description=__doc__,
         epilog="Command-line flags win over FED_* variables, these over the scenario.",
-    )
-    parser.add_argument("--scenario", metavar="FILE", help="scenario, YAML")
-    parser.add_argument("--grid", metavar="FILE", help="many runs, YAML: base, matrix, runs")
-    parser.add_argument(
-        "--resume",
-        metavar="RUN_DIR",
-        help="go on with a run, exactly; --episodes may extend it; or with a grid",
-    )
-    parser.add_argument(
-        "--mode",
-        choices=("train", "eval"),
-        default="train",
-        help="learn, or run evaluation.episodes greedily and report (default: train)",
-    )
-    parser.add_argument(
-        "--checkpoint", metavar="FILE", help="models to evaluate: best, state or global.safetensors"
-    )
-    parser.add_argument(
-        "--max-parallel",
-        metavar="N",
-        help="clients, replicas or runs of a grid at a time (default: cores)",
-    )
-    parser.add_argument(
-        "--engine",
-        choices=("simulation", "deployment"),
-        default="simulation",
-        help="clients in one simulation, or a process each with TLS and keys (default: simulation)",
-    )
-    parser.add_argument(
-        "--superlink",
-        metavar="HOST:PORT",
-        help="run on the clients that are connected to this SuperLink; files are left there",
-    )
-    parser.add_argument(
-        "--root-certificates", metavar="FILE", help="the SuperLink's authority, PEM"
-    )
-    parser.add_argument(
-        "--insecure", action="store_true", help="plain text to the SuperLink; loopback only"
     )
     add_arguments(parser)
     return parser
@@ -92,7 +55,8 @@ def simulate(root: Path, max_parallel: int) -> None:
 
     scenario = parse_resolved(RunDir(root).config.read_text(encoding="utf-8"))
     clients = scenario.federated.clients
-    simulation.simulate(partial(_server_app, root), _client_app, clients, max_parallel)
+    preload = ("clients.preloaded",)
+    simulation.simulate(partial(_server_app, root), _client_app, clients, max_parallel, preload)
 
 
 def _server_app(root: Path) -> ServerApp:
@@ -112,14 +76,15 @@ def _client_app() -> ClientApp:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0 done, 1 the run failed, 2 wrong input, 130 interrupted."""
-    arguments = build_parser().parse_args(argv)
     from f110_fl.errors import UserError
     from f110_fl.runs import interrupt
+    from sim.plugins import PluginError
 
-    interrupt.install()
     try:
+        arguments = build_parser().parse_args(argv)
+        interrupt.install()
         return _run(arguments)
-    except UserError as error:
+    except (UserError, PluginError) as error:
         print(f"run.py: {error}", file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:
@@ -131,58 +96,56 @@ def run_cell(words: Sequence[str]) -> None:
     """Do one run of a grid, which is prepared in its directory, in this process."""
     from f110_fl.loading.flags import VARIABLES
 
-    for setting in VARIABLES:  # they are in the prepared scenario already
-        os.environ.pop(setting.source, None)
+    for name in VARIABLES:  # they are in the prepared scenario already
+        os.environ.pop(name, None)
     sys.exit(main(words))
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from f110_fl.errors import UserError
-    from f110_fl.reporting.console import ConsoleSink
-    from f110_fl.reporting.events import Sink
-    from f110_fl.reporting.tracking import WandbSink, wandb_mode
-    from f110_fl.runs import directory, preflight
-    from f110_fl.runs.plan import settle
-    from f110_fl.runs.session import Session
+    from f110_fl.runs import preflight
+    from f110_fl.runs.plan import resolve_plan
     from f110_fl.runs.startup import without_collections
     from f110_fl.sweeps import runner
 
+    console = Console(stderr=True)
     if arguments.superlink is not None:
         from f110_fl.engines.submission import submit
 
-        return submit(arguments, os.environ, Console(stderr=True))
-    if arguments.root_certificates is not None or arguments.insecure:
-        flag = "--insecure" if arguments.insecure else "--root-certificates"
-        raise UserError(f"{flag}: needs --superlink HOST:PORT")
-    if arguments.grid is not None or runner.is_grid(arguments.resume):
-        return runner.run_grid(arguments, os.environ, Console(stderr=True), run_cell)
+        return submit(arguments, os.environ, console)
+    if arguments.grid is not None or runner.is_sweep(arguments.resume):
+        return runner.run_sweep(arguments, os.environ, console, run_cell)
     with without_collections():
-        settled = settle(arguments, os.environ)
-        scenario, rundir = settled.scenario, settled.rundir
-        if settled.hosts and arguments.resume is None:
-            directory.refuse_used(rundir.root)
-        if settled.mode == "train":
-            preflight.check_device(scenario)
-        preflight.check_environment(scenario)
-    if settled.mode == "eval":
+        plan = resolve_plan(arguments, os.environ)
+        preflight.check(plan)
+    if plan.mode == "eval":
         from f110_fl.runs.evaluate import evaluate
 
-        return evaluate(scenario, rundir, settled.checkpoint, Console(stderr=True))
-    with ExitStack() as stack:
-        if settled.hosts:
-            resumed = arguments.resume is not None
-            stack.enter_context(directory.claimed(scenario, rundir, resumed=resumed))
-        console = Console(stderr=True)
+        return evaluate(plan, console)
+    return _train(plan, console)
+
+
+def _train(plan: RunPlan, console: Console) -> int:
+    """Run the plan's clients, show how they do and, in the end, what they leave behind."""
+    from f110_fl.reporting.console import ConsoleSink
+    from f110_fl.reporting.events import Sink
+    from f110_fl.reporting.summary import closing_lines
+    from f110_fl.reporting.tracking import WandbSink, is_tracked
+    from f110_fl.runs.directory import claim_directory
+    from f110_fl.runs.session import Session
+
+    scenario, rundir = plan.scenario, plan.rundir
+    own = claim_directory(scenario, rundir, resumed=plan.resumed) if plan.hosts else nullcontext()
+    with own:
         sinks: list[Sink] = [ConsoleSink(scenario, console)]
-        if settled.hosts and scenario.wandb.enabled and wandb_mode() != "disabled":
+        if plan.hosts and is_tracked(scenario):
             sinks.append(WandbSink(scenario, rundir))
         try:
             with Session(rundir, sinks) as session:
-                status = _engine(session, settled)
+                status = _run_clients(session, plan)
         finally:  # an interrupted run, too, has left something behind
-            for line in directory.summary(scenario, rundir):
+            for line in closing_lines(scenario, rundir):
                 console.out(line, highlight=False)
     if status:
         for failure in session.failures:
@@ -191,24 +154,25 @@ def _run(arguments: argparse.Namespace) -> int:
     return status
 
 
-def _engine(session: Session, settled: Settled) -> int:
-    """Run what was settled and return the exit status."""
-    from f110_fl.engines import replicas
+def _run_clients(session: Session, plan: RunPlan) -> int:
+    """Run the plan's clients with its engine and return the exit status."""
+    match plan.engine:
+        case "replicas":
+            from f110_fl.engines.replicas import run_replicas
 
-    scenario = settled.scenario
-    if not scenario.federated.enabled:
-        return replicas.run_replicas(session, scenario, settled.max_parallel)
-    if settled.client_id is not None or settled.engine == "deployment":
-        from f110_fl.engines import deployment
+            return run_replicas(session, plan.scenario, plan.max_parallel)
+        case "simulation":
+            root = session.rundir.root
+            federation = session.start("federation", simulate, root, plan.max_parallel)
+            session.wait(federation)
+            return 1 if session.ended(federation) else 0
+        case "deployment":
+            from f110_fl.engines import deployment
 
-        if settled.client_id is None:
-            return deployment.host(session, scenario, range(scenario.federated.clients))
-        if settled.client_id == 0:
-            return deployment.host(session, scenario, [0])
-        return deployment.join(session, scenario, settled.client_id)
-    federation = session.start("federation", simulate, session.rundir.root, settled.max_parallel)
-    session.wait(federation)
-    return 1 if session.ended(federation) else 0
+            if plan.hosts:
+                return deployment.host(session, plan.scenario, plan.clients)
+            (client_id,) = plan.clients
+            return deployment.join(session, plan.scenario, client_id)
 
 
 if __name__ == "__main__":

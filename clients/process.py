@@ -10,21 +10,21 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final
 
-from f110_fl.engines.client_lock import hold_place, release_place
-from f110_fl.engines.flower_programs import environment, free_port, program
-from f110_fl.engines.superlink import SuperLink, UnreachableError, needed_file, settle_superlink
+from f110_fl.engines.client_lock import client_lock
+from f110_fl.engines.credentials import check_client_key
+from f110_fl.engines.flower_programs import environment, run_program, supernode_command
+from f110_fl.engines.superlink import SuperLink, needed_file, resolve_superlink
 from f110_fl.errors import UserError
 from f110_fl.loading.flags import client_id as client_id_of
-from f110_fl.runs.processes import adopt_orphans, die_with_parent, end_orphans
+from f110_fl.runs.processes import Children
+from f110_fl.runs.session import POLL_INTERVAL
 
 RETRY_INTERVAL: Final = 5.0  # s from a SuperNode's end to its next start
 
@@ -39,7 +39,12 @@ class Client:
     link: SuperLink
     key: Path | None  # None with plain text
     seed: int | None
-    port: str | None
+    port: int | None
+
+    @property
+    def directory(self) -> Path:
+        """What belongs to this process, of no run."""
+        return self.root / f"client_{self.client_id:02d}"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -59,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def settle(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Client:
+def resolve(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Client:
     """Return what is to be done.
 
     Raises:
@@ -73,13 +78,14 @@ def settle(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Client:
         raise UserError("--client-id and --fed-root (or FED_CLIENT_ID and FED_ROOT) are needed")
     if "'" in root:
         raise UserError(f"--fed-root={root!r}: Flower takes no path with a quotation mark")
-    port = None if arguments.port is None else str(_whole("--port", arguments.port, most=65535))
-    link = settle_superlink(
+    port = None if arguments.port is None else _whole("--port", arguments.port, most=65535)
+    link = resolve_superlink(
         arguments.superlink, arguments.root_certificates, insecure=arguments.insecure
     )
     key = None
     if not arguments.insecure:
         key = needed_file("--key", arguments.key)
+        check_client_key(key)
     elif arguments.key is not None:
         raise UserError("--insecure contradicts --key; leave one of them out")
     return Client(own_id, total, Path(root).absolute(), link, key, arguments.seed, port)
@@ -87,26 +93,22 @@ def settle(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Client:
 
 def command(client: Client) -> list[str]:
     """Return the SuperNode's command line."""
-    config = f"partition-id={client.client_id} num-partitions={client.total} root='{client.root}'"
+    node_config: dict[str, str | int] = {
+        "partition-id": client.client_id,
+        "num-partitions": client.total,
+        "root": str(client.root),
+    }
     if client.seed is not None:
-        config += f" seed={client.seed}"
-    security = ["--insecure"]
-    if client.key is not None:
-        security = ["--root-certificates", str(client.link.root_certificates)]
-        security += ["--auth-supernode-private-key", str(client.key)]
-    return [
-        program("flower-supernode"),
-        *("--superlink", client.link.address, "--node-config", config, *security),
-        *("--host", "127.0.0.1", "--port", client.port or str(free_port())),
-    ]
+        node_config["seed"] = client.seed
+    return supernode_command(client.link, client.key, node_config, port=client.port)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return 0 after SIGTERM or Ctrl-C, or 2 for wrong input; run until then."""
     arguments = build_parser().parse_args(argv)
     try:
-        client = settle(arguments, os.environ)
-        with hold_place(client.root / f"client_{client.client_id:02d}"):
+        client = resolve(arguments, os.environ)
+        with client_lock(client.directory):
             return _run(client)
     except UserError as error:
         print(f"clients.process: {error}", file=sys.stderr)  # noqa: T201
@@ -117,33 +119,16 @@ def _run(client: Client) -> int:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    adopt_orphans()
-    home = Path(os.environ.get("FLWR_HOME", client.root / f"client_{client.client_id:02d}/flower"))
+    home = Path(os.environ.get("FLWR_HOME", client.directory / "flower"))
+    children = Children()
     while not stopped.is_set():
-        try:
-            client.link.probe()  # a certificate that is wrong stays wrong
-        except UnreachableError:
-            pass  # the SuperNode goes on trying
-        else:
-            if client.key is not None:
-                release_place(client.link, client.key)
-        node = subprocess.Popen(  # noqa: S603
-            command(client), env=environment(home), preexec_fn=die_with_parent
-        )
-        stop = partial(_stop, node, stopped)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
-        if stopped.is_set():
-            node.terminate()
-        node.wait()
-        end_orphans()
+        client.link.answers()  # a certificate that is wrong stays wrong
+        node = children.start(run_program, (command(client), environment(home)))
+        while node.is_alive() and not stopped.is_set():
+            node.join(POLL_INTERVAL)
+        children.stop()
         stopped.wait(RETRY_INTERVAL)
     return 0
-
-
-def _stop(node: subprocess.Popen[bytes], stopped: threading.Event, *_: object) -> None:
-    stopped.set()
-    node.terminate()
 
 
 def _whole(flag: str, *texts: str | None, most: int = 10_000) -> int:

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and deterministic tensor files."""
+"""Files that are either whole or not there, lines of JSON, and locks."""
 
 from __future__ import annotations
 
@@ -6,38 +6,34 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:  # torch takes a second to import, and writing text needs none of it
-    pass
+from typing import Any, BinaryIO
 
 
-def write_atomic(
-    path: Path, data: bytes | str | Sequence[bytes | memoryview], *, sync_name: bool = True
-) -> None:
-    """Write a file so that readers, and a crash at any time, see the old one or the new one.
+@contextmanager
+def replacing(path: Path, *, sync_name: bool = True, mode: int = 0o666) -> Iterator[BinaryIO]:
+    """Open a file that takes a name when it is whole, and when the block ends without an error.
+
+    Readers, and a crash at any time, see the old file or the new one.
 
     Args:
-        path: The file, in a folder that exists; what is there is replaced.
-        data: Its content, or the parts of it; text is encoded as UTF-8.
+        path: The name, in a folder that exists; what is there is replaced.
         sync_name: Whether the name is to survive a power cut already now; otherwise it does
             after the next such write into the same folder.
+        mode: Who may read and write the file, at any time; the process's umask takes from it.
 
     Raises:
         OSError: If it cannot be written; the old file is then untouched.
     """
-    if isinstance(data, str):
-        data = data.encode()
-    parts = [data] if isinstance(data, bytes) else data
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        with temporary.open("xb") as file:
-            file.writelines(parts)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(descriptor)
         temporary.replace(path)
     except BaseException:
         with suppress(OSError):
@@ -50,6 +46,25 @@ def write_atomic(
         os.fsync(folder)  # the new name survives a power cut only after this
     finally:
         os.close(folder)
+
+
+def write_atomic(
+    path: Path, data: bytes | str | Sequence[bytes | memoryview], *, sync_name: bool = True
+) -> None:
+    """Write a file at one stroke; see `replacing`.
+
+    Args:
+        path: The file.
+        data: Its content, or the parts of it; text is encoded as UTF-8.
+        sync_name: As there.
+
+    Raises:
+        OSError: If it cannot be written; the old file is then untouched.
+    """
+    if isinstance(data, str):
+        data = data.encode()
+    with replacing(path, sync_name=sync_name) as file:
+        file.writelines([data] if isinstance(data, bytes) else data)
 
 
 def append_line(path: Path, text: str, *, sync: bool = False) -> None:
@@ -94,13 +109,13 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
         yield
 
 
-def find_file(name: str, folder: Path) -> Path | None:
-    """Return the absolute path of a file named relative to ``folder``, None if it is none."""
+def is_locked(path: Path) -> bool:
+    """Whether another process, or another `locked` of this one, holds a lock."""
     try:
-        file = (folder / name).resolve()
-        return file if file.is_file() else None
-    except (OSError, ValueError, RuntimeError):  # too long, a NUL in it, links in a circle
-        return None
+        with locked(path, wait=False):
+            return False
+    except BlockingIOError:
+        return True
 
 
 def count_lines(path: Path) -> int:
@@ -110,8 +125,14 @@ def count_lines(path: Path) -> int:
 
 def complete_lines(path: Path) -> list[dict[str, Any]]:
     """Return the objects in a file of JSON lines, without those that a crash cut off."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return json_objects(lines)
+
+
+def json_objects(lines: Iterable[str | bytes]) -> list[dict[str, Any]]:
+    """Return the objects in lines of JSON, without what is anything else or incomplete."""
     found = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    for line in lines:
         with suppress(ValueError):
             value = json.loads(line)
             if isinstance(value, dict):

@@ -10,7 +10,7 @@ from typing import Final
 STATE: Final = "state.safetensors"
 EPISODES: Final = "episodes.jsonl"
 BEST: Final = "best.safetensors"
-LOCK: Final = "lock"  # held by a replica's process; also one in a run's directory
+LOCK: Final = "lock"  # locked by the process that is the client; also one in a run's directory
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from f110_fl.errors import UserError
 from f110_fl.files import write_atomic
@@ -14,9 +15,8 @@ from f110_fl.files import write_atomic
 if TYPE_CHECKING:  # torch takes a second to import, and writing text needs none of it
     import torch
     from numpy.typing import NDArray
-if TYPE_CHECKING:  # torch takes a second to import
-    import torch
 
+TensorKind = Literal["model", "optimizer", "local"]
 
 # Names of numpy's types in safetensors files (https://github.com/safetensors/safetensors, Format).
 SAFETENSORS_TYPES: Final = {
@@ -149,19 +149,54 @@ def unprefixed(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return {key[len(start) :]: value for key, value in values.items() if key.startswith(start)}
 
 
-def is_optimizer_tensor(name: str) -> bool:
-    """Whether a name is an optimizer's slot, not a network's parameter."""
-    return name.split("/")[1] == "optimizer"
+def owned(
+    tensors: Mapping[str, torch.Tensor], agent: str, *kinds: TensorKind
+) -> dict[str, torch.Tensor]:
+    """Return an agent's tensors of some kinds, by the names that its learner knows them by."""
+    starts = tuple(f"{agent}/{kind}/" for kind in kinds)
+    return {
+        name.removeprefix(f"{agent}/"): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(starts)
+    }
 
 
-def _slot(name: str) -> str:
-    return name.rsplit("/", 1)[1]
+@dataclass(frozen=True, slots=True)
+class TensorName:
+    """A tensor's name, ``AGENT/KIND/NETWORK/PARAMETER[/SLOT]``, taken apart.
 
+    Attributes:
+        kind: ``model``: a parameter of a network; ``optimizer``: what the optimizer of a network
+            keeps for a parameter; ``local``: what else a learner needs, which never leaves it.
+        network: Whose it is; the optimizer of the network ``actor`` is called ``actor``.
+        parameter: As PyTorch names it, such as ``weights.0``.
+        slot: Of an optimizer, such as ``exp_avg``; else empty.
+        agent: Whose learner has it; empty in the names that the learner itself uses.
+    """
 
-class _Part:
-    """Where a tensor belongs; the optimizer ``actor`` holds the slots of network ``actor``."""
+    kind: str
+    network: str
+    parameter: str
+    slot: str = ""
+    agent: str = ""
 
-    def __init__(self, name: str) -> None:
-        self.agent, self.kind, self.network, self.parameter = name.split("/")[:4]
-        layer = re.search(r"\d+", self.parameter)
-        self.layer = int(layer[0]) if layer else -1
+    @classmethod
+    def parse(cls, name: str) -> TensorName:
+        """Take a name with its agent apart; what it lacks is empty in the result."""
+        agent, kind, network, parameter, slot = (*name.split("/", 4), "", "", "", "")[:5]
+        return cls(kind, network, parameter, slot, agent)
+
+    @classmethod
+    def of_learner(cls, name: str) -> TensorName:
+        """Take a name apart that has no agent, as a learner uses it."""
+        return cls.parse(f"/{name}")
+
+    def __str__(self) -> str:
+        parts = (self.agent, self.kind, self.network, self.parameter, self.slot)
+        return "/".join(part for part in parts if part)
+
+    @property
+    def layer(self) -> int:
+        """The parameter's layer, counted from the input; -1 if it belongs to none."""
+        number = re.search(r"\d+", self.parameter)
+        return int(number[0]) if number else -1

@@ -1,4 +1,4 @@
-"""Flower's aggregation rules, by the names that a scenario uses."""
+"""Flower's aggregation strategies, by the names that a scenario uses."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ from numpy.typing import NDArray
 
 from f110_fl.config.federated import FederatedConfig, StrategyConfig
 from f110_fl.federation import messages
+from f110_fl.tensors import unprefixed
 
-# What a rule keeps from round to round, by attribute; the rest are settings.
+# What a strategy keeps from round to round, by attribute; the rest are settings.
 _STATE = ("current_arrays", "momentum_vector", "m_t", "v_t")
 
 
-def make_rule(config: StrategyConfig) -> FedAvg:
+def make_aggregation(config: StrategyConfig) -> FedAvg:
     """Return Flower's strategy of that name, to be called with the clients already chosen."""
     common: dict[str, Any] = {
         "min_train_nodes": 1,
@@ -73,27 +74,27 @@ def make_rule(config: StrategyConfig) -> FedAvg:
             return FedProx(proximal_mu=config.proximal_mu, **common)
 
 
-def private(rule: FedAvg, federated: FederatedConfig, asked: int) -> Strategy:
-    """Return the rule, wrapped in Flower's central differential privacy if that is wanted.
+def private(aggregation: FedAvg, federated: FederatedConfig, asked: int) -> Strategy:
+    """Return the strategy, wrapped in Flower's central differential privacy if that is wanted.
 
     Args:
-        rule: The aggregation rule.
+        aggregation: The strategy.
         federated: Has the privacy's settings.
         asked: Clients asked in a round.
     """
     privacy = federated.privacy
     if privacy is None or privacy.kind != "central":
-        return rule
+        return aggregation
     return DifferentialPrivacyServerSideFixedClipping(
-        rule, privacy.noise_multiplier, privacy.clipping_norm, asked
+        aggregation, privacy.noise_multiplier, privacy.clipping_norm, asked
     )
 
 
-def rule_state(rule: FedAvg) -> dict[str, NDArray[Any]]:
-    """Return what a rule keeps between rounds as named arrays: ``ATTRIBUTE/KEY``."""
+def aggregation_state(aggregation: FedAvg) -> dict[str, NDArray[Any]]:
+    """Return what a strategy keeps between rounds as named arrays: ``ATTRIBUTE/KEY``."""
     state: dict[str, NDArray[Any]] = {}
     for attribute in _STATE:
-        value = getattr(rule, attribute, None)
+        value = getattr(aggregation, attribute, None)
         if isinstance(value, ArrayRecord):
             value = {key: array.numpy() for key, array in value.items()}
         elif isinstance(value, list):  # FedAvgM's momentum, in the order of the arrays
@@ -103,16 +104,15 @@ def rule_state(rule: FedAvg) -> dict[str, NDArray[Any]]:
     return state
 
 
-def load_rule_state(rule: FedAvg, state: Mapping[str, NDArray[Any]]) -> None:
-    """Give a new rule what `rule_state` returned."""
+def load_aggregation_state(aggregation: FedAvg, state: Mapping[str, NDArray[Any]]) -> None:
+    """Give a new strategy what `aggregation_state` returned."""
     for attribute in _STATE:
-        start = f"{attribute}/"
-        own = {k.removeprefix(start): state[k] for k in sorted(state) if k.startswith(start)}
+        own = dict(sorted(unprefixed(attribute, state).items()))
         if not own:
             continue
         if attribute == "momentum_vector":
-            setattr(rule, attribute, list(own.values()))
-        elif attribute == "current_arrays" and isinstance(rule, FedAvgM):
-            setattr(rule, attribute, ArrayRecord({k: Array(v) for k, v in own.items()}))
+            setattr(aggregation, attribute, list(own.values()))
+        elif attribute == "current_arrays" and isinstance(aggregation, FedAvgM):
+            setattr(aggregation, attribute, ArrayRecord({k: Array(v) for k, v in own.items()}))
         else:
-            setattr(rule, attribute, own)
+            setattr(aggregation, attribute, own)

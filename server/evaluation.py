@@ -9,7 +9,8 @@ from typing import Any
 from flwr.app import ArrayRecord, MetricRecord
 
 from f110_fl.config.scenario import Scenario
-from f110_fl.federation import messages
+from f110_fl.federation.arrays import to_tensors
+from f110_fl.federation.messages import metric_record
 from f110_fl.files import append_line, complete_lines, write_atomic
 from f110_fl.learners.base import Learner
 from f110_fl.reporting import announce
@@ -18,7 +19,7 @@ from f110_fl.rundir import RunDir
 from f110_fl.tensors import read_metadata
 from f110_fl.training.evaluation import ModelEvaluator
 from f110_fl.training.export import write_models
-from f110_fl.training.metrics import metrics, report, score
+from f110_fl.training.metrics import means, report, score
 
 
 class GlobalEvaluation:
@@ -64,17 +65,17 @@ class GlobalEvaluation:
             return None
         if self._evaluator is None:
             self._evaluator = ModelEvaluator(self.scenario)
-        self._evaluator.load(messages.to_tensors(arrays))
+        self._evaluator.load(to_tensors(arrays))
         episodes = self._evaluator.run()
         learners = self._evaluator.learners
         found = score(episodes, learners, self.scenario.evaluation.best)
         if not self._best or found > self._best:
             self._best = found
             self._save_best(number, learners)
-        values = metrics(episodes, learners)
+        values = means("evaluate", episodes, learners)
         cars = report(episodes, [car.name for car in self.scenario.env.cars])
         self._record({"round": number, "on": "server", "metrics": values, "cars": cars})
-        return MetricRecord(values)  # type: ignore[arg-type]
+        return metric_record(values)
 
     def on_clients(
         self,

@@ -8,7 +8,8 @@ from typing import Final
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
+
+from f110_fl.engines.flower_internals import Run
 
 POLL_SHARE: Final = 0.02  # of the wait so far, from one look for replies to the next
 POLL_RANGE: Final = (0.005, 1.0)  # s, of the same

@@ -17,20 +17,20 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from f110_fl.config.scenario import Scenario
-from f110_fl.federation import messages
+from f110_fl.federation.arrays import to_arrays, to_tensors, value
 from f110_fl.files import append_line, complete_lines, write_atomic
 from f110_fl.reporting import announce
 from f110_fl.reporting.announce import Tell, silent
 from f110_fl.rundir import RunDir
 from f110_fl.tensors import prefixed, read_metadata, read_tensors, unprefixed, write_tensors
 from f110_fl.training.export import checkpoint_metadata
-from server.aggregation import load_rule_state, rule_state
+from server.aggregation import aggregation_state, load_aggregation_state
 
 
 class RoundRecorder:
     """Writes what rounds leave behind.
 
-    ``server.safetensors`` is the commit: the global arrays, what the aggregation rule keeps
+    ``server.safetensors`` is the commit: the global arrays, what the aggregation strategy keeps
     and, as metadata, the round's summary. The round's line in ``rounds.jsonl`` follows it;
     where a crash came between, the line is added on the next start.
 
@@ -65,14 +65,14 @@ class RoundRecorder:
             self.resumed_from = int(summary["round"])
             self._mend_rounds(summary)
 
-    def restore(self, rule: FedAvg, initial: ArrayRecord) -> ArrayRecord:
-        """Return the arrays to go on from, and give ``rule`` its state."""
+    def restore(self, aggregation: FedAvg, initial: ArrayRecord) -> ArrayRecord:
+        """Return the arrays to go on from, and give ``aggregation`` its state."""
         if not self.resumed_from:
             return initial
         tensors = read_tensors(self.rundir.server)
         state = {k: np.asarray(v) for k, v in unprefixed("rule", tensors).items()}
-        load_rule_state(rule, state)
-        return messages.to_arrays(unprefixed("global", tensors))
+        load_aggregation_state(aggregation, state)
+        return to_arrays(unprefixed("global", tensors))
 
     def begin(self, number: int) -> None:
         """Make a round's directory, without what a try that failed has left in it."""
@@ -89,7 +89,7 @@ class RoundRecorder:
         if not self.scenario.federated.checkpoint_after_sync:
             return arrays
         path = self.rundir.client_tensors(number, client_id)
-        tensors = {name: messages.value(array) for name, array in arrays.items()}
+        tensors = {name: value(array) for name, array in arrays.items()}
         self.written()
         # metrics.json follows into the folder
         self._writing = self._writer.submit(write_tensors, path, tensors, sync_name=False)
@@ -109,20 +109,21 @@ class RoundRecorder:
         self,
         number: int,
         arrays: ArrayRecord,
-        rule: FedAvg,
+        aggregation: FedAvg,
         summary: dict[str, Any],
         by_client: Mapping[int, dict[str, Any]],
     ) -> None:
         """Write the round's files and commit it."""
         summary = {"round": number, "rounds": self.scenario.rounds} | summary
-        tensors = messages.to_tensors(arrays)
+        tensors = to_tensors(arrays)
         if self.scenario.federated.checkpoint_after_sync:
             path, metadata = self.rundir.global_tensors(number), checkpoint_metadata(self.scenario)
             write_tensors(path, tensors | self.imposed, metadata, sync_name=False)
         details = summary | {"by_client": {f"{k:02d}": v for k, v in by_client.items()}}
         text = json.dumps(details, indent=2, sort_keys=True)
         write_atomic(self.rundir.metrics(number), text + "\n")
-        state = prefixed("global", tensors) | prefixed("rule", rule_state(rule))
+        kept = prefixed("rule", aggregation_state(aggregation))
+        state = prefixed("global", tensors) | kept
         write_tensors(self.rundir.server, state, {"summary": json.dumps(summary)})
         append_line(self.rundir.rounds, json.dumps(summary))
         self._tell(announce.ROUND, details)

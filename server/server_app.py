@@ -1,4 +1,4 @@
-"""The Flower ServerApp: settles the scenario, finds the clients, runs the rounds."""
+"""The Flower ServerApp: resolves the scenario, finds the clients, runs the rounds."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from flwr.serverapp import Grid, ServerApp
 from f110_fl.config.federated import FederatedConfig
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
-from f110_fl.federation import messages, sharing
+from f110_fl.federation import sharing
+from f110_fl.federation.arrays import to_arrays
 from f110_fl.files import locked
 from f110_fl.loading.scenarios import dump_scenario, parse_resolved
 from f110_fl.reporting import announce
 from f110_fl.reporting.announce import Tell, silent
 from f110_fl.rundir import RunDir
+from f110_fl.tensors import TensorName
 from server.grids import Streaming
-from server.roster import Roster
+from server.registry import ClientRegistry
 from server.rounds import RoundRecorder
-from server.run_config import settle, settle_submitted
+from server.run_config import resolve, resolve_submitted
 from server.strategy import FederatedStrategy
 
 log = logging.getLogger("flwr")
@@ -43,18 +45,18 @@ def main(grid: Grid, context: Context) -> None:
     if context.run_config["submitted"] or context.run_config["submitted-resume"]:
         run_submitted(grid, context.run_config)
         return
-    grid, roster, defaults = Streaming(grid), Roster(), FederatedConfig()
+    grid, registry, defaults = Streaming(grid), ClientRegistry(), FederatedConfig()
     try:
-        roster.wait(grid, None, defaults.min_clients, defaults.connect_timeout)
-        scenario, rundir = settle(context.run_config, roster.total or 1)
+        registry.wait(grid, None, defaults.min_clients, defaults.connect_timeout)
+        scenario, rundir = resolve(context.run_config, registry.total or 1)
     except UserError as error:
         log.error("%s", error)  # noqa: TRY400 - a user's mistake needs no traceback
         raise
     from f110_fl.reporting.tracking import recorded
-    from f110_fl.runs.directory import claimed
+    from f110_fl.runs.directory import claim_directory
 
-    with claimed(scenario, rundir), recorded(scenario, rundir):
-        serve(grid, scenario, rundir, roster)
+    with claim_directory(scenario, rundir), recorded(scenario, rundir):
+        serve(grid, scenario, rundir, registry)
 
 
 def run_submitted(grid: Grid, run_config: Mapping[str, Any]) -> None:
@@ -64,14 +66,15 @@ def run_submitted(grid: Grid, run_config: Mapping[str, Any]) -> None:
         UserError: For settings that cannot be used here, or if too few clients connect.
         RuntimeError: If a round ends with too few usable replies.
     """
+    from f110_fl.reporting.summary import completed_rounds
     from f110_fl.reporting.tracking import recorded
-    from f110_fl.runs.directory import claimed, completed_rounds
+    from f110_fl.runs.directory import claim_directory
     from f110_fl.runs.preflight import check_environment
 
     with _failure_announced():
-        scenario, rundir, resumed = settle_submitted(run_config)
+        scenario, rundir, resumed = resolve_submitted(run_config)
         check_environment(scenario)
-        with claimed(scenario, rundir, resumed=resumed), recorded(scenario, rundir):
+        with claim_directory(scenario, rundir, resumed=resumed), recorded(scenario, rundir):
             announce.announce(
                 announce.STARTED,
                 {
@@ -117,16 +120,16 @@ def run_prepared(grid: Grid, root: Path, tell: Tell = silent) -> None:
     with locked(rundir.server_lock, wait=True):
         scenario = parse_resolved(rundir.config.read_text(encoding="utf-8"))
         federated = scenario.federated
-        roster = Roster()
-        roster.wait(grid, federated.clients, federated.min_clients, federated.connect_timeout)
-        serve(grid, scenario, rundir, roster, tell)
+        registry = ClientRegistry()
+        registry.wait(grid, federated.clients, federated.min_clients, federated.connect_timeout)
+        serve(grid, scenario, rundir, registry, tell)
 
 
 def serve(
     grid: Grid,
     scenario: Scenario,
     rundir: RunDir,
-    roster: Roster,
+    registry: ClientRegistry,
     tell: Tell = silent,
 ) -> None:
     """Run the rounds that are left and leave their files in ``rundir``.
@@ -135,7 +138,7 @@ def serve(
         grid: Flower's grid.
         scenario: The resolved scenario.
         rundir: The run's directory.
-        roster: The clients.
+        registry: The clients.
         tell: Called with each event, its kind and values; see ``announce``.
 
     Raises:
@@ -148,17 +151,17 @@ def serve(
     tensors = {
         name: tensor
         for name, tensor in initial_tensors(scenario).items()
-        if name.split("/")[0] in scenario.federated_agents
+        if TensorName.parse(name).agent in scenario.federated_agents
     }
-    zeroed = sharing.select(tensors, sharing.zeroed_names(tensors, federated))
+    zeroed = sharing.select(tensors, sharing.zeroed_names(tensors, scenario))
     imposed = {name: torch.zeros_like(tensor) for name, tensor in zeroed.items()}
-    averaged = sharing.select(tensors, sharing.averaged_names(tensors, federated))
+    averaged = sharing.select(tensors, sharing.averaged_names(tensors, scenario))
     recorder = RoundRecorder(scenario, rundir, imposed, tell)
     evaluation = None
     if federated.evaluate_on != "none":
         evaluation = GlobalEvaluation(scenario, rundir, recorder.resumed_from, tell)
-    strategy = FederatedStrategy(scenario, roster, recorder, evaluation)
-    arrays = recorder.restore(strategy.rule, messages.to_arrays(averaged))
+    strategy = FederatedStrategy(scenario, registry, recorder, evaluation)
+    arrays = recorder.restore(strategy.aggregation, to_arrays(averaged))
     strategy.start(
         grid=grid,
         initial_arrays=arrays,

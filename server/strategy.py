@@ -6,25 +6,37 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
-from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 
-from f110_fl import tensors
 from f110_fl.config.scenario import Scenario
-from f110_fl.federation import messages
+from f110_fl.engines.flower_internals import weighted_mean
+from f110_fl.federation.arrays import cast_like
+from f110_fl.federation.messages import (
+    PROXIMAL_MU,
+    WEIGHT,
+    EvaluateOrder,
+    EvaluateReply,
+    InvalidMessageError,
+    Order,
+    TrainOrder,
+    TrainReply,
+    metric_record,
+)
 from f110_fl.loading.scenarios import dump_scenario
 from f110_fl.runs.directory import identity
-from f110_fl.training.metrics import evaluation_names
-from server.aggregation import make_rule, private
+from f110_fl.tensors import TensorName
+from f110_fl.training.metrics import evaluation_names, summarise
+from server.aggregation import make_aggregation, private
 from server.grids import Chosen
-from server.roster import Roster, sample, sample_size
+from server.registry import ClientRegistry, sample, sample_size
 from server.rounds import RoundRecorder
-from server.validation import evaluation_fault, fault
+from server.validation import ENV_STEPS, validate_evaluation, validate_training
 
 if TYPE_CHECKING:  # the simulator is imported when it is needed
     from server.evaluation import GlobalEvaluation
@@ -33,17 +45,19 @@ log = logging.getLogger("flwr")
 
 MAX_REASON = 300  # characters kept of why a client was dropped
 
+Reply = TypeVar("Reply")
+
 
 class FederatedStrategy(Strategy):
-    """Wraps one of Flower's aggregation rules for clients with stable identities.
+    """Wraps one of Flower's aggregation strategies for clients with stable identities.
 
     Replies are checked, then averaged in the order of the client ids (a rerun is
-    bit-equal). The rule sees the networks only; optimizer moments, where they are sent, are
-    averaged with the clients' weights.
+    bit-equal). Flower's strategy sees the networks only; optimizer moments, where they are sent,
+    are averaged with the clients' weights.
 
     Args:
         scenario: The run's scenario.
-        roster: The clients.
+        registry: The clients.
         recorder: Writes the rounds' files; knows the rounds that are already done.
         evaluation: Writes the evaluations' file; None if the global model is not evaluated.
     """
@@ -51,17 +65,18 @@ class FederatedStrategy(Strategy):
     def __init__(
         self,
         scenario: Scenario,
-        roster: Roster,
+        registry: ClientRegistry,
         recorder: RoundRecorder,
         evaluation: GlobalEvaluation | None = None,
     ) -> None:
         self.scenario = scenario
-        self.roster = roster
+        self.registry = registry
         self.recorder = recorder
         self.evaluation = evaluation
-        self.rule = make_rule(scenario.federated.strategy)
-        self._aggregator = private(self.rule, scenario.federated, sample_size(scenario))
+        self.aggregation = make_aggregation(scenario.federated.strategy)
+        self._aggregator = private(self.aggregation, scenario.federated, sample_size(scenario))
         self._scenario_text = dump_scenario(scenario)
+        self._training_names = summarise((), scenario.federated_agents).keys()
         self._asked: tuple[int, ...] = ()
         self._answered: tuple[int, ...] = ()
         self._messages: list[Message] = []
@@ -69,7 +84,7 @@ class FederatedStrategy(Strategy):
         self._started = 0.0
 
     def summary(self) -> None:
-        """Log the rule's settings."""
+        """Log the aggregation strategy's settings."""
         self._aggregator.summary()
 
     def true_round(self, server_round: int) -> int:
@@ -87,7 +102,7 @@ class FederatedStrategy(Strategy):
         self._started = time.monotonic()
         self._global = arrays
         number = self.true_round(server_round)
-        online = self.roster.online(grid)
+        online = self.registry.online(grid)
         self._asked = tuple(sample(self.scenario, online, number))
         least = self.scenario.federated.min_clients
         if len(self._asked) < least:
@@ -96,25 +111,27 @@ class FederatedStrategy(Strategy):
             )
         self.recorder.begin(number)
         nodes = [online[client] for client in self._asked]
-        self._order(config, number)
-        config[messages.EPISODES] = self.scenario.round_episodes(number)
-        # The rule may keep the arrays and add to the config; whom to ask is settled.
+        # Flower's strategy may keep the arrays and add to the config; whom to ask is decided.
         networks, _ = _split(arrays)
         list(self._aggregator.configure_train(number, networks, config, Chosen(grid, nodes)))
-        return self._send(MessageType.TRAIN, arrays, config, nodes)
+        proximal_mu = config.get(PROXIMAL_MU)
+        order = TrainOrder(
+            arrays,
+            number,
+            *self._of_run(),
+            episodes=self.scenario.round_episodes(number),
+            proximal_mu=proximal_mu if isinstance(proximal_mu, float) else 0.0,
+        )
+        return self._send(MessageType.TRAIN, order, nodes)
 
-    def _order(self, config: ConfigRecord, number: int) -> None:
-        """Put into ``config`` what every order tells a client."""
-        config[messages.ROUND] = number
-        config[messages.SCENARIO] = self._scenario_text
-        config[messages.ROOT] = str(self.recorder.rundir.root)
-        config[messages.RUN] = identity(self.recorder.rundir)
+    def _of_run(self) -> tuple[str, str, str]:
+        """Return what every order says of the run: its scenario, directory and name."""
+        rundir = self.recorder.rundir
+        return self._scenario_text, str(rundir.root), identity(rundir)
 
-    def _send(
-        self, kind: str, arrays: ArrayRecord, config: ConfigRecord, nodes: Iterable[int]
-    ) -> list[Message]:
+    def _send(self, kind: str, order: Order, nodes: Iterable[int]) -> list[Message]:
         """Return the messages, in the order of the clients asked, and remember them."""
-        content = RecordDict({messages.ARRAYS: arrays, messages.CONFIG: config})
+        content = order.to_content()
         self._messages = [
             Message(content=content, message_type=kind, dst_node_id=node) for node in nodes
         ]
@@ -129,14 +146,7 @@ class FederatedStrategy(Strategy):
             RuntimeError: If fewer than ``min_clients`` replies are usable.
         """
         number = self.true_round(server_round)
-        episodes = self.scenario.round_episodes(number)
-        max_steps = float(episodes * self.scenario.env.max_steps)
-        limit = self.scenario.federated.max_update_norm
-        accepted, dropped = self._sort_out(
-            replies,
-            lambda content: fault(content, self._global, max_steps, limit),
-            partial(self._keep, number),
-        )
+        accepted, dropped = self._sort_out(replies, partial(self._trained, number))
         self.recorder.written()
         self._answered = tuple(accepted)
         for client_id, reason in dropped.items():
@@ -146,15 +156,11 @@ class FederatedStrategy(Strategy):
             raise RuntimeError(
                 f"round {number}: {len(accepted)} usable replies, {least} are needed: {dropped}"
             )
-        by_client = {
-            client_id: dict(reply.content.metric_records[messages.METRICS])
-            for client_id, reply in accepted.items()
-        }
         arrays, metrics = self._average(number, accepted)
         self.recorder.complete(
             number,
             arrays,
-            self.rule,
+            self.aggregation,
             {
                 "seconds": round(time.monotonic() - self._started, 3),
                 "clients": list(accepted),
@@ -162,66 +168,70 @@ class FederatedStrategy(Strategy):
                 "dropped": {str(k): v for k, v in dropped.items()},
                 "metrics": dict(metrics),
             },
-            by_client,
+            {client_id: reply.values for client_id, reply in accepted.items()},
         )
         return arrays, metrics
 
+    def _trained(self, number: int, client_id: int, content: RecordDict) -> TrainReply:
+        """Return a reply that can be used; its arrays take no memory until they are averaged."""
+        reply = TrainReply.from_content(content, self._training_names)
+        episodes = self.scenario.round_episodes(number)
+        max_steps = float(episodes * self.scenario.env.max_steps)
+        limit = self.scenario.federated.max_update_norm
+        validate_training(reply, client_id, self._global, max_steps, limit)
+        return replace(reply, arrays=self.recorder.keep(number, client_id, reply.arrays))
+
     def _average(
-        self, number: int, accepted: Mapping[int, Message]
+        self, number: int, accepted: Mapping[int, TrainReply]
     ) -> tuple[ArrayRecord, MetricRecord]:
-        """Apply the rule to the networks and a weighted mean to the moments."""
+        """Have Flower's strategy average the networks; the moments' mean is a weighted one."""
+        networks: list[Message] = []
         moments: list[RecordDict] = []
         for client_id, reply in accepted.items():
-            metrics = reply.content.metric_records[messages.METRICS]
-            del metrics[messages.CLIENT_ID]
-            metrics[messages.WEIGHT] = self._weight(client_id, metrics)
-            networks, own = _split(reply.content.array_records[messages.ARRAYS])
-            reply.content[messages.ARRAYS] = networks
-            moments.append(RecordDict({messages.ARRAYS: own, messages.METRICS: metrics}))
-        arrays, averaged = self._aggregator.aggregate_train(number, list(accepted.values()))
+            weight = self._weight(client_id, reply)
+            of_networks, of_moments = _split(reply.arrays)
+            content = reply.weighted(of_networks, weight)
+            networks.append(Message(content, dst_node_id=0, message_type=MessageType.TRAIN))
+            moments.append(reply.weighted(of_moments, weight))
+        arrays, averaged = self._aggregator.aggregate_train(number, networks)
         if arrays is None or averaged is None:
             raise RuntimeError(f"round {number}: the replies are too few for the strategy")
-        if len(next(iter(moments)).array_records[messages.ARRAYS]):
-            arrays = ArrayRecord({**arrays, **aggregate_arrayrecords(moments, messages.WEIGHT)})
-        return messages.cast_like(arrays, self._global), averaged
-
-    def _keep(self, number: int, client_id: int, content: RecordDict) -> None:
-        """Have a reply's arrays where they take no memory until they are averaged."""
-        arrays = content.array_records[messages.ARRAYS]
-        content[messages.ARRAYS] = self.recorder.keep(number, client_id, arrays)
+        arrays = ArrayRecord({**arrays, **weighted_mean(moments, WEIGHT)})
+        return cast_like(arrays, self._global), averaged
 
     def _sort_out(
-        self,
-        replies: Iterable[Message],
-        fault_of: Callable[[RecordDict], str | None],
-        keep: Callable[[int, RecordDict], None] = lambda *_: None,
-    ) -> tuple[dict[int, Message], dict[int, str]]:
-        """Return usable replies and reasons against the rest, each by client id."""
-        accepted: dict[int, Message] = {}
+        self, replies: Iterable[Message], read: Callable[[int, RecordDict], Reply]
+    ) -> tuple[dict[int, Reply], dict[int, str]]:
+        """Return usable replies and reasons against the rest, each by client id.
+
+        Args:
+            replies: What came.
+            read: Returns a reply from its client and content, or raises `InvalidMessageError`.
+        """
+        accepted: dict[int, Reply] = {}
         dropped = dict.fromkeys(self._asked, "no answer in time")
         # Flower answers itself for a node that is gone, so the sender does not tell whose it is.
         client_of = dict(
             zip((m.metadata.message_id for m in self._messages), self._asked, strict=True)
         )
-        for reply in replies:
-            client_id = client_of[reply.metadata.reply_to_message_id]
-            if reply.has_error():
-                reason: str | None = _brief(reply.error.reason or "")
+        for message in replies:
+            client_id = client_of[message.metadata.reply_to_message_id]
+            if message.has_error():
+                dropped[client_id] = _brief(message.error.reason or "")
+                continue
+            try:
+                accepted[client_id] = read(client_id, message.content)
+            except InvalidMessageError as error:
+                dropped[client_id] = str(error)
             else:
-                reason = fault_of(reply.content)
-            if reason is None:
-                keep(client_id, reply.content)
-                accepted[client_id] = reply
                 del dropped[client_id]
-            else:
-                dropped[client_id] = reason
         return dict(sorted(accepted.items())), dropped
 
-    def _weight(self, client_id: int, metrics: MetricRecord) -> float:
-        federated = self.scenario.federated
-        if federated.weighting == "env_steps":
-            return float(metrics[messages.ENV_STEPS])  # type: ignore[arg-type]
-        return federated.weights[client_id] if federated.weighting == "weights" else 1.0
+    def _weight(self, client_id: int, reply: TrainReply) -> float:
+        weighting = self.scenario.federated.weighting
+        if weighting == "env_steps":
+            return reply.metrics[ENV_STEPS]
+        return 1.0 if weighting == "equal" else weighting[client_id]
 
     def evaluate_on_server(self, server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
         """Evaluate the global model here, if it is time; Flower's ``evaluate_fn``."""
@@ -236,15 +246,16 @@ class FederatedStrategy(Strategy):
 
         One that did not answer may still be at work in its directory, and is left alone.
         """
+        del config
         number = self.true_round(server_round)
         asked = self.scenario.federated.evaluated_on_clients
         if not asked or self.evaluation is None or not self.evaluation.due(number):
             return []
-        online = self.roster.online(grid)
+        online = self.registry.online(grid)
         self._asked = tuple(client for client in self._answered if client in online)
-        self._order(config, number)
         nodes = [online[client] for client in self._asked]
-        return self._send(MessageType.EVALUATE, arrays, config, nodes)
+        order = EvaluateOrder(arrays, number, *self._of_run())
+        return self._send(MessageType.EVALUATE, order, nodes)
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
@@ -253,19 +264,24 @@ class FederatedStrategy(Strategy):
         replies = list(replies)
         if self.evaluation is None or not replies:
             return None
-        agents = self.scenario.federated_agents
-        accepted, dropped = self._sort_out(replies, lambda c: evaluation_fault(c, agents))
-        by_client = {
-            client: cast("dict[str, float]", dict(reply.content.metric_records[messages.METRICS]))
-            for client, reply in accepted.items()
-        }
+        accepted, dropped = self._sort_out(replies, self._evaluated)
+        by_client = {client: reply.metrics for client, reply in accepted.items()}
         averaged = {
             name: sum(own[name] for own in by_client.values()) / len(by_client)
-            for name in (evaluation_names(agents) if by_client else ())
+            for name in (evaluation_names(self.scenario.federated_agents) if by_client else ())
         }
         number = self.true_round(server_round)
         self.evaluation.on_clients(number, averaged, by_client, dropped)
-        return MetricRecord(averaged) if averaged else None  # type: ignore[arg-type]
+        return metric_record(averaged) if averaged else None
+
+    def _evaluated(self, client_id: int, content: RecordDict) -> EvaluateReply:
+        """Return a reply that can be used."""
+        del client_id
+        reply = EvaluateReply.from_content(
+            content, evaluation_names(self.scenario.federated_agents)
+        )
+        validate_evaluation(reply)
+        return reply
 
 
 def _brief(reason: str) -> str:
@@ -279,5 +295,6 @@ def _split(arrays: ArrayRecord) -> tuple[ArrayRecord, ArrayRecord]:
     """Return (networks, optimizer moments) of a record."""
     networks, moments = ArrayRecord(), ArrayRecord()
     for name, array in arrays.items():
-        (moments if tensors.is_optimizer_tensor(name) else networks)[name] = array
+        is_moment = TensorName.parse(name).kind == "optimizer"
+        (moments if is_moment else networks)[name] = array
     return networks, moments

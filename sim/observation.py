@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -12,30 +12,52 @@ from numpy.typing import NDArray
 
 from sim.config import EnvConfig, ObservationPart
 from sim.layout import SLIP, STEER, YAW, YAW_RATE, V, X, Y
-from sim.tracks import Track
-from sim.tracks.track import BORDER
-from sim.world import WorldArrays
+from sim.native import Kernel, Settings, call, calls, compiled, record
+from sim.physics.kernels import WorldArrays
+from sim.tracks.track import BORDER, Track
 
 # What 1 stands for in the parts `motion` and `others`.
 YAW_RATE_SCALE: Final = 2.0 * math.pi  # rad/s; tyres hold about 3.7 rad/s at full steering
 SLIP_SCALE: Final = math.pi / 4  # rad
 OTHERS_SCALE: Final = 2.0  # m; the distance along an axis that reads 0.5
 
-LIDAR: Final = 0
-POSE: Final = 1
-MOTION: Final = 2
-OTHERS: Final = 3
-PARTS: Final = {"lidar": LIDAR, "pose": POSE, "motion": MOTION, "others": OTHERS}
+Float = NDArray[np.float64]
+Observations = NDArray[np.float32]  # (E, A, D)
 
 
-# What an agent's observation depends on, one record an agent.
-_AGENT: Final = np.dtype(
-    [
-        ("car", np.int64),  # its index among the cars
-        ("speed_max", np.float64),  # m/s
-        ("steer_max", np.float64),  # rad
-    ]
-)
+class Seen(NamedTuple):
+    """What observations are made of, for kernels; the rest of the world would cost 1 us a step."""
+
+    state: Float  # of `WorldArrays`, as are the next two
+    scan: NDArray[np.float32]
+    track: NDArray[np.int64]
+    # (T, 2, 2) for x and y: the middle of the box around each track, m; 1 / half its size, 1/m.
+    boxes: Float
+
+
+class _Part(NamedTuple):
+    """A part of an observation.
+
+    Its kernel is called as ``write(part, world, observations, first, last)`` for each car that
+    observes, and writes ``size`` numbers, from ``observations[e, part.row, part.at]`` on, of the
+    environments ``first`` to ``last - 1``; ``part`` is from `_settings`.
+    """
+
+    size: Callable[[EnvConfig], int]
+    low: float  # smallest value; the largest is 1
+    write: Kernel
+
+
+def _settings(config: EnvConfig, car: int, row: int, at: int) -> Settings:
+    """What the kernels of all parts read."""
+    return record(
+        car=car,  # index among the cars
+        row=row,  # index among those that observe
+        at=at,  # where the part starts
+        per_metre=1.0 / config.lidar.max_range,
+        speed_max=config.cars[car].vehicle.speed_max,  # m/s
+        steer_max=config.cars[car].vehicle.steer_max,  # rad
+    )
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -44,60 +66,72 @@ def _unit(value: float) -> float:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _others(state: NDArray[np.float64], car: int, out: NDArray[np.float32], at: int) -> int:
-    C = len(state)
-    x, y, yaw = state[car, X], state[car, Y], state[car, YAW]
-    cos, sin = math.cos(yaw), math.sin(yaw)
-    for k in range(1, C):
-        other = state[(car + k) % C]
-        dx, dy = other[X] - x, other[Y] - y
-        forward, left = cos * dx + sin * dy, cos * dy - sin * dx
-        out[at] = forward / (abs(forward) + OTHERS_SCALE)
-        out[at + 1] = left / (abs(left) + OTHERS_SCALE)
-        out[at + 2] = math.sin(other[YAW] - yaw)
-        out[at + 3] = math.cos(other[YAW] - yaw)
-        at += 4
-    return at
+def _lidar(part: Any, world: Seen, observations: Observations, first: int, last: int) -> None:
+    for e in range(first, last):
+        scan, out = world.scan[e, part.car], observations[e, part.row]
+        for b in range(len(scan)):
+            out[part.at + b] = min(max(scan[b] * part.per_metre, 0.0), 1.0)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _pose(part: Any, world: Seen, observations: Observations, first: int, last: int) -> None:
+    at = part.at
+    for e in range(first, last):
+        own, out, box = (
+            world.state[e, part.car],
+            observations[e, part.row],
+            world.boxes[world.track[e]],
+        )
+        out[at] = _unit((own[X] - box[0, 0]) * box[1, 0])
+        out[at + 1] = _unit((own[Y] - box[0, 1]) * box[1, 1])
+        out[at + 2] = math.sin(own[YAW])
+        out[at + 3] = math.cos(own[YAW])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _motion(part: Any, world: Seen, observations: Observations, first: int, last: int) -> None:
+    at = part.at
+    for e in range(first, last):
+        own, out = world.state[e, part.car], observations[e, part.row]
+        out[at] = _unit(own[V] / part.speed_max)
+        out[at + 1] = _unit(own[STEER] / part.steer_max)
+        out[at + 2] = _unit(own[YAW_RATE] / YAW_RATE_SCALE)
+        out[at + 3] = _unit(own[SLIP] / SLIP_SCALE)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _others(part: Any, world: Seen, observations: Observations, first: int, last: int) -> None:
+    for e in range(first, last):
+        state, out, at = world.state[e], observations[e, part.row], part.at
+        x, y, yaw = state[part.car, X], state[part.car, Y], state[part.car, YAW]
+        cos, sin = math.cos(yaw), math.sin(yaw)
+        for k in range(1, len(state)):
+            other = state[(part.car + k) % len(state)]
+            dx, dy = other[X] - x, other[Y] - y
+            forward, left = cos * dx + sin * dy, cos * dy - sin * dx
+            out[at] = forward / (abs(forward) + OTHERS_SCALE)
+            out[at + 1] = left / (abs(left) + OTHERS_SCALE)
+            out[at + 2] = math.sin(other[YAW] - yaw)
+            out[at + 3] = math.cos(other[YAW] - yaw)
+            at += 4
+
+
+# The parts that `sim.config.env.ObservationPart` names; `sim.envs` tells what their numbers mean.
+PARTS: Final[dict[ObservationPart, _Part]] = {
+    "lidar": _Part(lambda env: env.lidar.beams, 0.0, _lidar),
+    "pose": _Part(lambda _: 4, -1.0, _pose),
+    "motion": _Part(lambda _: 4, -1.0, _motion),
+    "others": _Part(lambda env: 4 * (len(env.cars) - 1), -1.0, _others),
+}
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _observe(
-    state: NDArray[np.float64],
-    scan: NDArray[np.float32],
-    track: NDArray[np.int64],
-    parts: NDArray[np.int64],
-    agents: NDArray[np.void],
-    scales: NDArray[np.float64],
-    observations: NDArray[np.float32],
-    first: int,
-    last: int,
+    world: Seen, observations: Observations, parts: NDArray[np.void], first: int, last: int
 ) -> None:
-    beams = scan.shape[2]
-    for e in range(first, last):
-        t = track[e]
-        per_metre = scales[t, 0]
-        for a in range(len(agents)):
-            agent, at = agents[a], 0
-            own, out = state[e, agent.car], observations[e, a]
-            for part in parts:
-                if part == LIDAR:
-                    for b in range(beams):
-                        out[at + b] = min(max(scan[e, agent.car, b] * per_metre, 0.0), 1.0)
-                    at += beams
-                elif part == POSE:
-                    out[at] = _unit((own[X] - scales[t, 1]) * scales[t, 3])
-                    out[at + 1] = _unit((own[Y] - scales[t, 2]) * scales[t, 4])
-                    out[at + 2] = math.sin(own[YAW])
-                    out[at + 3] = math.cos(own[YAW])
-                    at += 4
-                elif part == MOTION:
-                    out[at] = _unit(own[V] / agent.speed_max)
-                    out[at + 1] = _unit(own[STEER] / agent.steer_max)
-                    out[at + 2] = _unit(own[YAW_RATE] / YAW_RATE_SCALE)
-                    out[at + 3] = _unit(own[SLIP] / SLIP_SCALE)
-                    at += 4
-                else:
-                    at = _others(state[e], agent.car, out, at)
+    for k in range(len(parts)):
+        part = parts[k]
+        call(part.function, part.settings, world, observations, first, last)
 
 
 def free_box(track: Track) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -131,10 +165,9 @@ def observation_parts(
 
     Args:
         config: The environment.
-        parts: What is observed; none: the environment's setting.
+        parts: What is observed; None: the environment's setting.
     """
-    sizes = {"lidar": config.lidar.beams, "others": 4 * (len(config.cars) - 1)}
-    return tuple((part, sizes.get(part, 4)) for part in parts or config.observation)
+    return tuple((part, PARTS[part].size(config)) for part in parts or config.observation)
 
 
 class Observer:
@@ -143,8 +176,8 @@ class Observer:
     Args:
         config: The environment.
         tracks: The tracks it drives on.
-        cars: Indices of the cars that observe, A; none: the agents, which have no driver.
-        parts: What they observe; none: the environment's setting.
+        cars: Indices of the cars that observe, A; None: the agents, which have no driver.
+        parts: What they observe; None: the environment's setting.
 
     Attributes:
         low: (D,) float32, smallest value of each component.
@@ -164,47 +197,41 @@ class Observer:
     ) -> None:
         if cars is None:
             cars = [i for i, car in enumerate(config.cars) if car.driver is None]
-        if parts is None:
-            parts = config.observation
-        # By track: range, and where the pose's zero is and how much a metre is.
-        self._scales = np.empty((len(tracks), 5))
-        self._scales[:, 0] = 1.0 / config.lidar.max_range
-        for scales, track in zip(self._scales, tracks, strict=True):
-            low, high = free_box(track)
-            scales[1:3], scales[3:5] = (low + high) / 2, 2.0 / (high - low)
-        self._parts = np.array([PARTS[part] for part in parts], np.int64)
-        self._agents = np.array(
-            [(i, config.cars[i].vehicle.speed_max, config.cars[i].vehicle.steer_max) for i in cars],
-            _AGENT,
-        )
         self.parts = observation_parts(config, parts)
-        lows = [
-            np.full(size, 0.0 if part == "lidar" else -1.0, np.float32) for part, size in self.parts
+        corners = [free_box(track) for track in tracks]
+        self._boxes = np.array([((low + high) / 2, 2.0 / (high - low)) for low, high in corners])
+        starts = np.cumsum([0, *(size for _, size in self.parts)]).tolist()
+        if not starts[-1]:
+            raise ValueError(
+                f"the observation {[part for part, _ in self.parts]} of a single car is empty"
+            )
+        self._kernels = [
+            (PARTS[part].write, _settings(config, car, row, at))
+            for row, car in enumerate(cars)
+            for (part, _), at in zip(self.parts, starts[:-1], strict=True)
         ]
-        if not sum(map(len, lows)):
-            raise ValueError(f"the observation {list(parts)} of a single car is empty")
+        self._made: tuple[Any, Any, Callable[..., Any], tuple[Any, ...]] | None = None
+        lows = [np.full(size, PARTS[part].low, np.float32) for part, size in self.parts]
         self.low: NDArray[np.float32] = np.concatenate(lows)
         self.high: NDArray[np.float32] = np.ones_like(self.low)
 
     def observe(
-        self, world: WorldArrays, observations: NDArray[np.float32], first: int, last: int
+        self, world: WorldArrays, observations: Observations, first: int, last: int
     ) -> None:
         """Write the observations of the environments ``first`` to ``last - 1``.
 
         Args:
-            world: The world to look at.
+            world: The world to look at, always the same arrays.
             observations: (E, A, D), written.
             first: First environment.
             last: One past the last environment.
         """
-        _observe(
-            world.state,
-            world.scan,
-            world.track,
-            self._parts,
-            self._agents,
-            self._scales,
-            observations,
-            first,
-            last,
-        )
+        made = self._made
+        if made is None or made[0] is not world or made[1] is not observations:
+            seen = Seen(world.state, world.scan, world.track, self._boxes)
+            table = calls(self._kernels, seen, observations, 0, 1)
+            arguments = seen, observations, table
+            made = world, observations, compiled(_observe, *arguments, 0, 1), arguments
+            self._made = made
+        _, _, run, arguments = made
+        run(*arguments, first, last)

@@ -11,15 +11,27 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sim.config import EnvConfig
-from sim.drivers import Driver, make_driver
-from sim.episodes import begin, car_table, conclude
+from sim.drivers.base import Driver
+from sim.drivers.factory import make_driver
+from sim.episodes import (
+    NONE,
+    OTHER_DONE,
+    Episodes,
+    Outcome,
+    begin,
+    car_table,
+    conclude,
+    world_outcome,
+)
 from sim.layout import COMMAND_SIZE
+from sim.native import compiled
 from sim.observation import Observer
 from sim.physics.vehicle import DRAWN, V_MIN
+from sim.physics.world import World
 from sim.spawning import Starts
-from sim.tasks import NONE, OTHER_DONE, Episodes, Outcome, Task, world_outcome
-from sim.tracks import Track, make_tracks
-from sim.world import World, compiled
+from sim.tasks.task import Task
+from sim.tracks.factory import make_tracks
+from sim.tracks.track import Track
 
 Seed = int | np.random.SeedSequence
 
@@ -42,7 +54,7 @@ class Race:
     Args:
         config: The environment.
         num_envs: Environments in the batch, E.
-        base_dir: What a map's file is relative to; none: the working directory.
+        base_dir: What a map's file is relative to; None: the working directory.
         num_threads: Threads that share the environments of a step; results do not depend on it.
 
     Attributes:
@@ -53,8 +65,8 @@ class Race:
         tracks: The tracks; each episode is on one.
         episode_track: (E,) index of the track that each environment's episode is on.
         world: The physics.
-        spawn_sets: Spawn names, one a car, for each set that an episode can start from; none
-            for starts that have no names.
+        spawn_sets: Spawn names, one a car, for each set that an episode can start from;
+            empty for starts that have no names.
         allowed_spawn_sets: Indices of those that are drawn; see `allow_spawn_sets`.
         difficulty: Of the scripted cars; see `set_difficulty`.
         episodes: What `step` returns: the same arrays each time, overwritten in place.
@@ -181,8 +193,8 @@ class Race:
         Args:
             env: Index of the environment.
             seed: Seed of the environment's own random generator.
-            spawn_set: Index of the spawn set; none: drawn uniformly from those allowed.
-            track: Index of the track; none: drawn uniformly.
+            spawn_set: Index of the spawn set; None: drawn uniformly from those allowed.
+            track: Index of the track; None: drawn uniformly.
 
         Raises:
             ValueError: If there is no such spawn set or track, or a random start finds no room.
@@ -237,7 +249,7 @@ class Race:
             spawn_sets: Indices of spawn sets, at least one; None: all, as at first.
 
         Raises:
-            ValueError: If there are none, or no such spawn set.
+            ValueError: If no spawn set is given, or one does not exist.
         """
         count = len(self.spawn_sets)
         chosen = range(count) if spawn_sets is None else sorted(set(spawn_sets))
@@ -277,7 +289,7 @@ class Race:
         steps of the episodes that ended; from then on, the first of the new ones.
 
         Returns:
-            (N,) the environments that were reset, ascending; often none.
+            (N,) the environments that were reset, ascending; often there are none.
         """
         envs = np.flatnonzero(self.episodes.over)
         for env in envs.tolist():

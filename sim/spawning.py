@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from sim.config import EnvConfig, GridSpawn, RandomSpawn
 from sim.physics.collision import cars_touch, touches_wall
-from sim.tracks import Track
 from sim.tracks.centerline import Centerline, point_at, points_at, project
-from sim.tracks.distance_field import Grid, make_grid
+from sim.tracks.distance_field import DistanceField
+from sim.tracks.track import Track
 
 Float = NDArray[np.float64]
 
@@ -35,7 +35,7 @@ class Spawner(Protocol):
 
         Args:
             rng: The environment's generator.
-            spawn_set: Index of the set; none: drawn.
+            spawn_set: Index of the set; None: drawn.
 
         Raises:
             ValueError: If there is no such set, or no room.
@@ -138,7 +138,7 @@ class _Room(NamedTuple):
     """What decides whether a car may stand at a place."""
 
     line: Centerline
-    grid: Grid
+    field: DistanceField
     arc_length: Float  # (N,) m, of the centre line's points
     widths: Float  # (N, 2) m, left and right of them
     span: float  # m, starts are at arc lengths below
@@ -184,7 +184,7 @@ def _stands(room: _Room, c: int, uniform: Float, poses: Float) -> bool:
     apart = abs(project(room.line, x, y)[0] - s)
     if min(apart, room.line.length - apart if room.line.closed else apart) > 0.01:
         return False
-    if touches_wall(room.grid, x, y, yaw, length + 2 * room.wall_gap, width + 2 * room.wall_gap):
+    if touches_wall(room.field, x, y, yaw, length + 2 * room.wall_gap, width + 2 * room.wall_gap):
         return False
     for other in range(c):
         ox, oy, oyaw = poses[other]
@@ -229,7 +229,7 @@ class RandomSpawner:
         bodies = [(car.vehicle.length, car.vehicle.width) for car in config.cars]
         self._room = _Room(
             line=track.line,
-            grid=make_grid(track),
+            field=track.field,
             arc_length=track.arc_length,
             widths=np.ascontiguousarray(track.widths),
             span=track.length if track.closed else _finish(track),
@@ -327,7 +327,7 @@ class Starts:
         Args:
             rng: The environment's generator.
             track: Index of the track.
-            spawn_set: Index of the set; none: drawn.
+            spawn_set: Index of the set; None: drawn.
 
         Raises:
             ValueError: If there is no such track or set, or no room.

@@ -1,19 +1,24 @@
-"""A scenario small enough to federate in seconds."""
+"""What holds for every test: its surroundings, its order, and things that many of them use."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import properties  # noqa: F401 - it registers hypothesis's profiles
 import pytest
-import yaml
+from hypothesis import settings
 from pygame_stand_in import make_pygame
-from small import SMALL, merge
+from small import SMALL, write_small
 
+from f110_fl.files import locked
 from f110_fl.runs.startup import KERNEL_CACHE
+
+settings.load_profile("same")  # make fuzz asks for another
 
 os.environ |= KERNEL_CACHE  # kernels are compiled once, for the tests and for what they start
 
@@ -22,25 +27,26 @@ os.environ["WANDB_MODE"] = "disabled"
 for variable in [name for name in os.environ if name.startswith(("FED_", "COLLECT_", "RUN_SEED"))]:
     del os.environ[variable]
 
-# Whole runs in processes of their own, longest first: with several workers the short tests
-# fill the time that these wait.
-LONG = [
-    "test_resume",
-    "test_deployment",
-    "test_superlink",
-    "test_federation",
-    "test_flower",
-    "test_run",
-    "test_smoke",
-    "test_grid",
-    "test_ablate",
-]
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Lets one of several workers compile what most tests run, and the others wait for it."""
+    if not hasattr(session.config, "workerinput"):
+        return
+    from f110_fl.config.scenario import Scenario
+    from f110_fl.runs import kernel_cache
+    from f110_fl.runs.preflight import check_environment
+
+    folder = kernel_cache.directory(os.environ)
+    folder.mkdir(parents=True, exist_ok=True)
+    # If it cannot be done, tests say why.
+    with locked(folder / "tests.lock", wait=True), contextlib.suppress(Exception):
+        check_environment(Scenario.model_validate(SMALL))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the long tests first, and otherwise changes nothing."""
-    places = {name: number for number, name in enumerate(LONG)}
-    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
+    """Puts files with slow tests first: with several workers the others fill the time."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture
@@ -48,9 +54,7 @@ def write_scenario(tmp_path: Path) -> Callable[..., Path]:
     """Writes the small scenario, with changes, and returns its path."""
 
     def write(**changes: Any) -> Path:
-        path = tmp_path / "small.yaml"
-        path.write_text(yaml.safe_dump(merge(SMALL, changes)))
-        return path
+        return write_small(tmp_path, **changes)
 
     return write
 
@@ -58,12 +62,10 @@ def write_scenario(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def flower_task() -> Iterator[None]:
     """Gives this process the identity without which Flower builds no messages."""
-    from flwr.supercore.task_identity import TaskIdentity
+    from f110_fl.engines.flower_internals import task_identity
 
-    before = TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id
-    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
-    yield
-    TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id = before
+    with task_identity(run_id=1, node_id=1):
+        yield
 
 
 @pytest.fixture

@@ -7,23 +7,43 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+import sources
 from small import REPOSITORY
+from sources import MODULES, PACKAGES, PROGRAMS, SOURCES, Import, imported, tree
 
 from f110_fl.runs.startup import KERNEL_CACHE
 
-PACKAGES = ("sim", "f110_fl", "clients", "server")
-PROGRAMS = [REPOSITORY / "run.py", *sorted((REPOSITORY / "tools").glob("*.py"))]
-SOURCES = [*(p for name in PACKAGES for p in sorted((REPOSITORY / name).rglob("*.py"))), *PROGRAMS]
-MAY_IMPORT = {
-    "sim": {"sim"},
-    "f110_fl": {"f110_fl", "sim"},
-    "clients": {"clients", "f110_fl", "sim"},
-    "server": {"server", "f110_fl", "sim"},
-}
-OURS = {*PACKAGES, "run", "tools", "tests", "conftest"}
+# Who may import whom: a module what stands in the rows below its own, and what belongs to the same
+# entry, in which there are no circles either.
+ORDER: tuple[tuple[str, ...], ...] = (
+    ("run", "tools"),
+    ("clients", "server"),
+    ("f110_fl.engines", "f110_fl.sweeps"),
+    ("f110_fl.runs",),
+    ("f110_fl.reporting",),
+    ("f110_fl.training",),
+    ("f110_fl.learners", "f110_fl.loading", "f110_fl.federation"),
+    ("f110_fl.config", "f110_fl.tensors"),
+    ("f110_fl.errors", "f110_fl.files", "f110_fl.rundir", "f110_fl.seeding"),
+    ("sim.envs",),
+    ("sim.rendering",),
+    ("sim.race",),
+    ("sim.drivers", "sim.spawning", "sim.tasks"),
+    ("sim.episodes", "sim.observation", "sim.policy"),
+    ("sim.physics",),
+    ("sim.tracks",),
+    ("sim.config",),
+    ("sim.plugins",),
+    ("sim.layout", "sim.native", "sim.settings"),
+)
+FLOOR = {entry: floor for floor, row in enumerate(ORDER) for entry in row}
+MOST_FLOORS = 8  # of f110_fl
+MOST_ENTRIES = 16  # at the top of f110_fl
+MOST_MODULES = 14  # in a folder
 HEAVY = {"torch", "numba", "ray", "flwr", "wandb", "gymnasium"}
 
 FORBIDDEN_MODULES = {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "random"}
@@ -35,20 +55,20 @@ FORBIDDEN_CALLS = {
 NUMPY_RANDOM = {"Generator", "SeedSequence", "BitGenerator", "PCG64", "Philox", "default_rng"}
 
 
-def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+def entry_of(module: str) -> str:
+    """Returns the entry of `ORDER` that a module belongs to; empty for a root of packages."""
+    while module and module not in FLOOR:
+        module = module.rpartition(".")[0]
+    return module
 
 
-def imported(path: Path) -> set[str]:
-    """Returns the full names of the modules that a file imports, wherever in it."""
-    names: set[str] = set()
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{path}:{node.lineno}: relative import"
-            names.add(node.module or "")
-    return names
+def climbs(path: Path) -> Iterator[Import]:
+    """Yields a file's imports against the order."""
+    own = entry_of(sources.module_name(path))
+    for found in sources.ours(path):
+        other = entry_of(found.name)
+        if own != other and (not own or not other or FLOOR[other] <= FLOOR[own]):
+            yield found
 
 
 def dotted(node: ast.expr) -> str:
@@ -60,8 +80,7 @@ def dotted(node: ast.expr) -> str:
 
 
 def forbidden(path: Path) -> Iterator[str]:
-    top = {name.split(".")[0] for name in imported(path)}
-    yield from sorted(top & FORBIDDEN_MODULES)
+    yield from sorted(imported(path) & FORBIDDEN_MODULES)
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Name) and node.id in FORBIDDEN_NAMES:
             yield f"line {node.lineno}: {node.id}"
@@ -84,11 +103,58 @@ def test_the_sources_are_found() -> None:
     } <= names
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_imports_go_one_way(package: str) -> None:
-    for path in sorted((REPOSITORY / package).rglob("*.py")):
-        ours = {name.split(".")[0] for name in imported(path)} & OURS
-        assert ours <= MAY_IMPORT[package], path
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_imports_only_go_down(path: Path) -> None:
+    assert not {"tests", "conftest"} & imported(path)
+    assert list(climbs(path)) == []
+
+
+def test_what_goes_up_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = (
+        "from f110_fl.engines import simulation",
+        "import server.strategy",
+        "def later():\n    from f110_fl.runs.plan import settle",
+        "PRELOADED = 'clients.preloaded'",
+        "APP = ['server.server_app:app']",
+        "LOCATORS = 'f110_fl.runs.kernel_cache.SourcesLocator, InTreeCacheLocator'",
+        "import f110_fl.tensors, sim.race",
+        "HELP = 'see clients.preloaded, or python -m clients.process'",
+        "from f110_fl.reporting.console import ConsoleSink",
+    )
+    path = tmp_path / "f110_fl" / "training" / "new.py"
+    path.parent.mkdir(parents=True)
+    path.write_text("\n".join(lines))
+    monkeypatch.setattr(sources, "REPOSITORY", tmp_path)
+    found = [name for name, _ in climbs(path)]
+    assert sorted(found) == [
+        *("clients.preloaded", "f110_fl.engines.simulation", "f110_fl.reporting.console"),
+        *("f110_fl.runs.kernel_cache", "f110_fl.runs.plan", "server.server_app", "server.strategy"),
+    ]
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = {module: {name for name, _ in sources.ours(path)} for module, path in MODULES.items()}
+    circle = ""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        circle = " imports ".join(reversed(error.args[1]))
+    assert circle == ""
+
+
+def test_every_module_has_its_floor_and_every_floor_its_modules() -> None:
+    assert {module for module in MODULES if not entry_of(module)} <= set(PACKAGES)
+    assert {entry_of(module) for module in MODULES} - {""} == set(FLOOR)
+
+
+def test_the_house_stays_small() -> None:
+    floors = [row for row in ORDER if any(entry.startswith("f110_fl.") for entry in row)]
+    assert len(floors) <= MOST_FLOORS
+    top = [path for path in (REPOSITORY / "f110_fl").iterdir() if path.name != "__pycache__"]
+    assert len(top) <= MOST_ENTRIES
+    for folder in {path.parent for path in SOURCES if path not in PROGRAMS}:
+        modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+        assert len(modules) <= MOST_MODULES, folder
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPOSITORY)))
@@ -138,11 +204,7 @@ print("wandb" in sys.modules, "ray" in sys.modules, "gymnasium" in sys.modules)
 
 def test_importing_does_no_work(tmp_path: Path) -> None:
     """No module starts a thread, compiles, writes, or imports W&B or Ray before it has to."""
-    modules = [
-        ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
-        for path in SOURCES
-        if path not in PROGRAMS
-    ]
+    modules = [name for name, path in MODULES.items() if path not in PROGRAMS]
     # Where run.py asks numba to look for kernels, numba makes a folder when it is imported.
     variables = {key: value for key, value in os.environ.items() if key not in KERNEL_CACHE}
     result = subprocess.run(

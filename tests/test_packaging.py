@@ -13,18 +13,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from setuptools import find_packages
 from small import REPOSITORY
-from test_imports import PACKAGES, imported
+from sources import PACKAGES, PROGRAMS, SOURCES, imported
 
 DISTRIBUTION = "f110_fl"
 FAB_LIMIT = 10 * 2**20  # bytes; Flower refuses larger bundles
 PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
-MODULES = {
-    str(path.relative_to(REPOSITORY))
-    for name in PACKAGES
-    for path in (REPOSITORY / name).rglob("*.py")
-}
+MODULES = {str(path.relative_to(REPOSITORY)) for path in SOURCES if path not in PROGRAMS}
 WEB = {str(p.relative_to(REPOSITORY)) for p in (REPOSITORY / "f110_fl/reporting/web").iterdir()}
 
 
@@ -79,6 +74,7 @@ def bundle(copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "app"
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_packages_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     metadata = f"{DISTRIBUTION}-{PYPROJECT['project']['version']}.dist-info/"
     names = {name for name in wheel.namelist() if not name.startswith(metadata)}
@@ -87,14 +83,13 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel: zipfile.ZipFile) -
     assert described == {"METADATA", "RECORD", "WHEEL", "top_level.txt", "licenses/LICENSE"}
 
 
-def test_every_package_on_disk_is_declared() -> None:
-    on_disk = {str(Path(name).parent).replace("/", ".") for name in MODULES}
-    find = PYPROJECT["tool"]["setuptools"]["packages"]["find"]
-    assert set(find_packages(str(REPOSITORY), include=find["include"])) == on_disk
-    for name in on_disk:
-        assert (REPOSITORY / name.replace(".", "/") / "__init__.py").exists()
+def test_every_folder_is_a_package() -> None:
+    """Else setuptools, which looks for packages, leaves it out."""
+    for folder in {(REPOSITORY / module).parent for module in MODULES}:
+        assert (folder / "__init__.py").exists(), folder
 
 
+@pytest.mark.slow
 def test_the_bundle_holds_the_app_and_nothing_else(bundle: Path) -> None:
     names = {str(path.relative_to(bundle)) for path in bundle.rglob("*") if path.is_file()}
     scenarios = {f"scenarios/{path.name}" for path in (REPOSITORY / "scenarios").glob("*.yaml")}
@@ -115,6 +110,7 @@ for name, module in list(sys.modules.items()):
 """
 
 
+@pytest.mark.slow
 def test_the_bundles_apps_load_from_the_bundle_alone(bundle: Path, tmp_path: Path) -> None:
     components = PYPROJECT["tool"]["flwr"]["app"]["components"]
     references = [components["serverapp"], components["clientapp"]]
@@ -128,11 +124,8 @@ def canonical(name: str) -> str:
 
 
 def test_dependencies_are_what_is_imported() -> None:
-    top = {
-        name.split(".")[0]
-        for path in [REPOSITORY / module for module in MODULES] + [REPOSITORY / "run.py"]
-        for name in imported(path)
-    }
+    paths = [*(REPOSITORY / module for module in MODULES), REPOSITORY / "run.py"]
+    top = set().union(*map(imported, paths))
     third_party = top - set(PACKAGES) - set(sys.stdlib_module_names)
     extras = PYPROJECT["project"]["optional-dependencies"]
     optional = {re.split(r"[^A-Za-z0-9._-]", text, maxsplit=1)[0] for text in extras["render"]}

@@ -32,8 +32,8 @@ from ablate_plan import STRATEGIES, make_plan, prepare
 
 from f110_fl.errors import UserError
 from f110_fl.loading.flags import VARIABLES
+from f110_fl.reporting.summary import is_complete
 from f110_fl.rundir import RunDir
-from f110_fl.runs.directory import completed
 from f110_fl.sweeps.grid import Grid
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
@@ -68,12 +68,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(grid: Grid, max_parallel: int) -> int:
     """Run what is not complete, through ``run.py --resume``; return its exit status."""
-    if all(completed(cell.scenario, RunDir(grid.root / cell.name)) for cell in grid.cells):
+    if all(is_complete(cell.scenario, RunDir(grid.root / cell.name)) for cell in grid.cells):
         return 0
     words = [sys.executable, str(REPOSITORY / "run.py"), "--resume", str(grid.root)]
     # The caller's variables would change what is asked for here.
-    names = {setting.source for setting in VARIABLES}
-    inherited = {key: value for key, value in os.environ.items() if key not in names}
+    inherited = {key: value for key, value in os.environ.items() if key not in VARIABLES}
     return subprocess.run(  # noqa: S603 - our own program
         [*words, "--max-parallel", str(max_parallel)], env=inherited, check=False
     ).returncode

@@ -12,10 +12,10 @@ from f110_fl.config.federated import OptimizerStrategy
 from f110_fl.config.keys import overlaps, parse_key
 from f110_fl.errors import UserError
 from f110_fl.files import write_atomic
-from f110_fl.loading.overrides import Override, set_overrides, with_implied
+from f110_fl.loading.overrides import Override, set_overrides
 from f110_fl.loading.scenarios import dump_scenario, load_scenario, parse_resolved
 from f110_fl.rundir import RunDir
-from f110_fl.runs.directory import held
+from f110_fl.runs.directory import hold_directory
 from f110_fl.sweeps.grid import GRID, Cell, Grid, write_grid
 
 STRATEGIES: Final = get_args(OptimizerStrategy)
@@ -111,11 +111,11 @@ def make_plan(arguments: argparse.Namespace) -> Grid:
                 "wandb.enabled": False,
                 "federated.root": str(root / name).replace("{", "{{").replace("}", "}}"),
             }
-            layers = [Override("ablate.py", parse_key(k) or (), v, "", "") for k, v in own.items()]
+            layers = [Override("ablate.py", parse_key(k) or (), v) for k, v in own.items()]
             for other in chosen:
                 if any(overlaps(other.path, layer.path) for layer in layers):
                     raise UserError(f"{other.name}: the ablation sets that itself; leave it out")
-            scenario = load_scenario(arguments.scenario, [*chosen, *with_implied(layers)])
+            scenario = load_scenario(arguments.scenario, [*chosen, *layers])
             cells.append(Cell(name, settings, scenario))
     first = cells[0].scenario
     if not first.learners:
@@ -136,7 +136,7 @@ def prepare(grid: Grid) -> None:
     Raises:
         UserError: If the directory holds runs of other settings, or cannot be written.
     """
-    with held(RunDir(grid.root)):
+    with hold_directory(RunDir(grid.root)):
         for cell in grid.cells:
             config = RunDir(grid.root / cell.name).config
             if config.is_file():

@@ -29,8 +29,8 @@ from ablate_stats import (
 
 from f110_fl.errors import UserError
 from f110_fl.files import write_atomic
+from f110_fl.reporting.summary import is_complete
 from f110_fl.rundir import RunDir
-from f110_fl.runs.directory import completed
 from f110_fl.sweeps.grid import Cell, Grid
 from f110_fl.tensors import read_tensors, unprefixed
 
@@ -124,7 +124,7 @@ def _read(
         for seed in range(arguments.seeds):
             cell = cells[arm.cell_name(seed)]
             rundir = RunDir(grid.root / cell.name)
-            if not completed(cell.scenario, rundir):
+            if not is_complete(cell.scenario, rundir):
                 continue
             agents = tuple(cell.scenario.learners)
             curve = read_curve(rundir, arm.clients, agents, metric)
@@ -143,6 +143,7 @@ def averaged_value(cell: Cell, rundir: RunDir, metric: Metric) -> float | None:
     """
     from f110_fl.training.checkpoint import load_models
     from f110_fl.training.evaluation import ModelEvaluator
+    from f110_fl.training.metrics import score
 
     evaluator = ModelEvaluator(cell.scenario)
     learners = evaluator.learners
@@ -152,10 +153,7 @@ def averaged_value(cell: Cell, rundir: RunDir, metric: Metric) -> float | None:
             load_models(learner, agent, tensors, rundir.server)
     except UserError:
         return None
-    episodes = evaluator.run()
-    if metric == "return":
-        return float(np.mean([e.returns[a] for e in episodes for a in learners]))
-    return float(np.mean([e.outcomes[a] == "success" for e in episodes for a in learners]))
+    return score(evaluator.run(), learners, metric)[0]
 
 
 def compare(clients: int, panel: Panel, arguments: argparse.Namespace) -> Iterator[Comparison]:

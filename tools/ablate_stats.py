@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from f110_fl.errors import UserError
 from f110_fl.rundir import RunDir
+from f110_fl.training.metrics import score
 from f110_fl.training.records import EpisodeRecord
 
 Metric = Literal["return", "success_rate"]
@@ -87,7 +88,8 @@ def read_curve(rundir: RunDir, clients: int, agents: Sequence[str], metric: Metr
     for client_id in range(clients):
         evaluations = _evaluations(rundir.episodes(client_id))
         steps.append([records[0].env_steps for records in evaluations])
-        values.append([value_of(records, agents, metric) for records in evaluations])
+        episodes = [[record.result for record in records] for records in evaluations]
+        values.append([score(found, agents, metric)[0] for found in episodes])
     if len({len(own) for own in steps}) != 1 or not steps[0]:
         counts = ", ".join(str(len(own)) for own in steps)
         raise UserError(f"{rundir.root}: clients have {counts} evaluations; the run is damaged")
@@ -102,13 +104,6 @@ def _evaluations(path: Path) -> list[list[EpisodeRecord]]:
             if record.kind == "evaluate":
                 found.setdefault(record.episode, []).append(record)
     return list(found.values())
-
-
-def value_of(records: Sequence[EpisodeRecord], agents: Sequence[str], metric: Metric) -> float:
-    """Return what one evaluation amounts to."""
-    if metric == "return":
-        return float(np.mean([record.returns[a] for record in records for a in agents]))
-    return float(np.mean([record.outcomes[a] == "success" for record in records for a in agents]))
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,10 @@ from f110_fl.errors import UserError
 from f110_fl.loading.overrides import set_overrides
 from f110_fl.loading.scenarios import load_scenario
 from f110_fl.rundir import RunDir
-from f110_fl.runs.directory import claimed
+from f110_fl.runs.directory import claim_directory
 from f110_fl.runs.preflight import check_environment
 from f110_fl.runs.session import Session
+from f110_fl.tensors import TensorName
 
 if TYPE_CHECKING:
     from flwr.clientapp import ClientApp
@@ -77,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def settle(arguments: argparse.Namespace) -> Scenario:
+def resolve(arguments: argparse.Namespace) -> Scenario:
     """Return the scenario that is measured.
 
     Raises:
@@ -111,7 +112,7 @@ def simulate_own(root: Path, clients: int, parallel: int) -> None:
 
     from f110_fl.engines.simulation import simulate
 
-    simulate(partial(own_server, root), plain_client, clients, parallel)
+    simulate(partial(own_server, root), plain_client, clients, parallel, ["clients.preloaded"])
 
 
 def plain_client() -> ClientApp:
@@ -168,7 +169,7 @@ def run_once(arguments: argparse.Namespace, scenario: Scenario, root: Path, *, o
 
     rundir = RunDir(root)
     with ExitStack() as stack:
-        stack.enter_context(claimed(scenario, rundir))
+        stack.enter_context(claim_directory(scenario, rundir))
         if not own:
             plan = {"rounds": scenario.rounds, "clients": scenario.federated.clients}
             (root / PLAN).write_text(json.dumps(plan | {"tensors": shared(scenario)}))
@@ -203,9 +204,9 @@ def shared(scenario: Scenario) -> dict[str, tuple[str, list[int]]]:
     tensors = {
         name: tensor
         for name, tensor in initial_tensors(scenario).items()
-        if name.split("/")[0] in scenario.federated_agents
+        if TensorName.parse(name).agent in scenario.federated_agents
     }
-    names = sorted(sharing.averaged_names(tensors, scenario.federated))
+    names = sorted(sharing.averaged_names(tensors, scenario))
     return {name: (str(tensors[name].numpy().dtype), list(tensors[name].shape)) for name in names}
 
 
@@ -247,7 +248,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Result:
     Raises:
         UserError: If what was asked for cannot be run.
     """
-    scenario = settle(arguments)
+    scenario = resolve(arguments)
     check_environment(scenario)
     runs: dict[bool, list[Result]] = {True: [], False: []}
     for repeat in range(arguments.repeats):

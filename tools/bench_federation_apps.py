@@ -23,8 +23,10 @@ from flwr.app import (
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
-from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
+from f110_fl.engines.flower_internals import size_on_wire
+from f110_fl.federation.messages import Order
+from f110_fl.rundir import RunDir
 from server.grids import Streaming, WrappedGrid
 
 PLAN: Final = "plan.json"  # in a run's directory: what a bare app is to do
@@ -97,8 +99,7 @@ def _sizes(content: RecordDict) -> tuple[int, int]:
     values = {key: np.asarray(rng.random(a.shape), a.dtype) for key, a in arrays.items()}
     records = {key: record for key, record in content.items() if key != name}
     weighed = RecordDict(records | {name: ArrayRecord({k: Array(v) for k, v in values.items()})})
-    sent = sum(len(part.deflate()) for part in get_all_nested_objects(weighed).values())
-    return sent, sum(value.nbytes for value in values.values())
+    return size_on_wire(weighed), sum(value.nbytes for value in values.values())
 
 
 def peak_mib() -> float:
@@ -187,15 +188,14 @@ class TimedClient(ClientApp):
         from clients import client_app
 
         if message.metadata.message_type == MessageType.TRAIN:
-            root = Path(str(message.content.config_records["config"][ROOT]))
-            open_client = client_app._ordered
+            open_client = client_app._open
 
-            def timed(order: ConfigRecord, context: Context) -> Any:
-                opened = open_client(order, context)
-                _note_start(root)
+            def timed(order: Order, context: Context, rundir: RunDir) -> Any:
+                opened = open_client(order, context, rundir)
+                _note_start(rundir.root)
                 return opened
 
-            client_app._ordered = timed  # until the process ends, which is after this message
+            client_app._open = timed  # until the process ends, which is after this message
         return client_app.app(message, context)
 
 

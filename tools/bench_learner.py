@@ -32,8 +32,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from f110_fl.config.learners import LearnerConfig
 from f110_fl.errors import UserError
-from f110_fl.learners.base import Learner, Transitions
-from f110_fl.learners.device import Host, choose
+from f110_fl.learners.base import Learner, LearnerSetup, Transitions
+from f110_fl.learners.device import choose
 from f110_fl.learners.factory import make_learner
 from sim.config import CarConfig, EnvConfig, LidarConfig, SecondaryViconConfig
 from sim.envs import F110VectorEnv
@@ -81,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def build(algorithm: str, sizes: Sizes, place: Host) -> Learner:
+def build(algorithm: str, sizes: Sizes, device: torch.device) -> Learner:
     """Return a learner with the sizes and, for comparison, what Stable-Baselines3 has."""
     settings: dict[str, Any] = {"algorithm": algorithm}
     if algorithm == "ppo":
@@ -95,7 +95,8 @@ def build(algorithm: str, sizes: Sizes, place: Host) -> Learner:
     config = TypeAdapter[Any](LearnerConfig).validate_python(settings)
     envs = ENVS if algorithm == "ppo" else ROWS
     seed = np.random.SeedSequence(0)
-    return make_learner(config, sizes.observation, ACTIONS, seed, num_envs=envs, place=place)
+    setup = LearnerSetup(sizes.observation, ACTIONS, seed, num_envs=envs, device=device)
+    return make_learner(config, setup)
 
 
 def random_step(learner: Learner, rng: np.random.Generator, envs: int, size: int) -> None:
@@ -109,10 +110,10 @@ def random_step(learner: Learner, rng: np.random.Generator, envs: int, size: int
     )
 
 
-def own_update(algorithm: str, sizes: Sizes, place: Host) -> Update:
+def own_update(algorithm: str, sizes: Sizes, device: torch.device) -> Update:
     """Return an update of ours: on a full replay buffer, or on a full rollout."""
-    learner, rng = build(algorithm, sizes, place), np.random.default_rng(0)
-    finish = torch.cuda.synchronize if place.device.type == "cuda" else torch.cpu.synchronize
+    learner, rng = build(algorithm, sizes, device), np.random.default_rng(0)
+    finish = torch.cuda.synchronize if device.type == "cuda" else torch.cpu.synchronize
     envs, steps = (ENVS, STEPS) if algorithm == "ppo" else (1, 1)
     if algorithm != "ppo":
         random_step(learner, rng, ROWS, sizes.observation)
@@ -134,11 +135,11 @@ def race_config() -> EnvConfig:
     return EnvConfig(cars=cars, lidar=LidarConfig(beams=54))
 
 
-def own_loop(sizes: Sizes, place: Host) -> Update:
+def own_loop(sizes: Sizes, device: torch.device) -> Update:
     """Return a rollout of our PPO in the racing environment, and the update on it."""
     env = F110VectorEnv(race_config(), ENVS)
     space = env.single_observation_space.shape
-    learner = build("ppo", sizes._replace(observation=space[0] if space else 0), place)
+    learner = build("ppo", sizes._replace(observation=space[0] if space else 0), device)
     observation, _ = env.reset(seed=0)
     numbers = np.arange(ENVS)
 
@@ -205,9 +206,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     sizes = parse_sizes(arguments)
     torch.set_num_threads(arguments.threads)
     try:
-        place = choose(arguments.device)
-        own = own_loop(sizes, place) if arguments.env else None
-        updates = [own or own_update(arguments.algo, sizes, place)]
+        device = choose(arguments.device)
+        own = own_loop(sizes, device) if arguments.env else None
+        updates = [own or own_update(arguments.algo, sizes, device)]
         if arguments.peer:
             updates.append(peer_update(arguments.algo, sizes, racing=arguments.env))
     except ValidationError as error:

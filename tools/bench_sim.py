@@ -38,7 +38,7 @@ from sim.config import (
 )
 from sim.envs import F110ParallelEnv
 from sim.race import Race
-from sim.tracks import Track, TrackError
+from sim.tracks.track import Track, TrackError
 
 ACTIONS: Final = 256  # drawn before the clock starts, and used over and over
 PEER_BEAMS: Final = 1080  # fixed in f1tenth_gym

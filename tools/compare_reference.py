@@ -34,8 +34,8 @@ from sim.layout import COMMAND_SIZE, STATE_SIZE, YAW
 from sim.physics.dynamics import advance
 from sim.physics.lidar import make_beams, make_scratch, trace_walls
 from sim.physics.vehicle import vehicle_vector
-from sim.tracks import TrackError, make_track
-from sim.tracks.distance_field import make_grid
+from sim.tracks.factory import make_track
+from sim.tracks.track import TrackError
 
 Float = NDArray[np.float64]
 
@@ -197,7 +197,7 @@ def compare_scans(data: dict[str, NDArray[Any]], map_file: Path | None) -> dict[
         raise InputError(f"{first['loc'][0]}: {first['msg']}, found {first['input']!r}") from error
     except TrackError as error:
         raise InputError(str(error)) from error
-    grid, beams, scratch = make_grid(track), make_beams(config), make_scratch(config.beams)
+    grid, beams, scratch = track.field, make_beams(config), make_scratch(config.beams)
     scan = np.empty(config.beams, dtype=np.float32)
     errors = np.empty(recorded.shape)
     for pose, expected, error_row in zip(poses, recorded, errors, strict=True):

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.rundir import RunDir
-from f110_fl.runs.directory import claimed
+from f110_fl.runs.directory import claim_directory
 from f110_fl.runs.preflight import check_environment
 from f110_fl.runs.startup import KERNEL_CACHE
 
@@ -75,7 +74,7 @@ TASK: Final[dict[str, Any]] = {
             "epochs": 8,
         }
     },
-    "collect": {"workers": 16},
+    "collect": {"num_envs": 16},
     "evaluation": {"episodes": 0},
     "wandb": {"enabled": False},
 }
@@ -134,13 +133,11 @@ def hostile_app(norm: float) -> ClientApp:
             last = int(config["partition-id"]) == int(config["num-partitions"]) - 1
             if not last or message.metadata.message_type != MessageType.TRAIN:
                 return reply
-            order = message.content.config_records[messages.CONFIG]
-            root = Path(str(order[messages.ROOT]))
-            if root.name == HONEST:
+            order = messages.TrainOrder.from_content(message.content)
+            if Path(order.root).name == HONEST:
                 return reply
-            generator = np.random.default_rng(int(order[messages.ROUND]))  # type: ignore[arg-type]
-            arrays = message.content.array_records[messages.ARRAYS]
-            values = {name: array.numpy() for name, array in arrays.items()}
+            generator = np.random.default_rng(order.server_round)
+            values = {name: array.numpy() for name, array in order.arrays.items()}
             noise = {name: generator.standard_normal(v.shape) for name, v in values.items()}
             length, wanted = (
                 float(np.sqrt(sum(np.square(v).sum() for v in group.values())))
@@ -161,19 +158,19 @@ def server_app(runs: Sequence[tuple[Scenario, RunDir]]) -> ServerApp:
     """Return a server that runs federations of equally many clients one after the other."""
     from flwr.serverapp import ServerApp
 
-    from server.roster import Roster
+    from server.registry import ClientRegistry
     from server.server_app import serve
 
     app = ServerApp()
 
     @app.main()
     def _main(grid: Grid, context: Context) -> None:  # noqa: ARG001 - Flower's signature
-        roster = Roster()
+        registry = ClientRegistry()
         for chosen, rundir in runs:
             federated = chosen.federated
-            roster.wait(grid, federated.clients, federated.clients, federated.connect_timeout)
-            with claimed(chosen, rundir):
-                serve(grid, chosen, rundir, roster)
+            registry.wait(grid, federated.clients, federated.clients, federated.connect_timeout)
+            with claim_directory(chosen, rundir):
+                serve(grid, chosen, rundir, registry)
 
     return app
 
@@ -182,12 +179,12 @@ def drive(chosen: Scenario, rundir: RunDir) -> tuple[float, float]:
     """Return the final global model's mean greedy return and its share of crashes."""
     from f110_fl.tensors import read_tensors
     from f110_fl.training.evaluation import Evaluator, ModelEvaluator
+    from f110_fl.training.metrics import mean
 
     evaluator = ModelEvaluator(chosen, Evaluator(chosen, EVALUATION_EPISODES))
     evaluator.load(read_tensors(rundir.global_tensors(chosen.rounds)))
     episodes = evaluator.run()
-    crashes = [episode.outcomes[AGENT] == "crash" for episode in episodes]
-    return statistics.mean(e.returns[AGENT] for e in episodes), statistics.mean(crashes)
+    return mean("return", episodes, [AGENT]), mean("crash-rate", episodes, [AGENT])
 
 
 def compare(arguments: argparse.Namespace, directory: Path) -> list[dict[str, Any]]:
@@ -207,7 +204,8 @@ def compare(arguments: argparse.Namespace, directory: Path) -> list[dict[str, An
     check_environment(next(iter(runs.values()))[0])  # and compile the kernels once
     server = partial(server_app, list(runs.values()))
     client = partial(hostile_app, arguments.norm)
-    simulate(server, client, arguments.clients, arguments.max_parallel)
+    parallel, preload = arguments.max_parallel, ["clients.preloaded"]
+    simulate(server, client, arguments.clients, parallel, preload)
     rows: list[dict[str, Any]] = []
     for (seed, federation), run in runs.items():
         mean, crashes = drive(*run)

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from f110_fl.config.learners import DQNConfig, LearnerConfig, PPOConfig, SACConfig, TD3Config
-from f110_fl.learners.base import Learner, Transitions
+from f110_fl.learners.base import Learner, LearnerSetup, Transitions
 from f110_fl.learners.factory import make_learner
 
 NETS: Final = {"hidden": (64, 64)}
@@ -129,7 +129,8 @@ def train(algorithm: str, seed: int) -> tuple[Learner, float]:
     everywhere = np.arange(len(envs))
     size = envs[0].observation_space.shape[0]  # type: ignore[index]
     actions = 2 if algorithm == "dqn" else 1
-    learner = make_learner(config, size, actions, np.random.SeedSequence(seed), num_envs=len(envs))
+    setup = LearnerSetup(size, actions, np.random.SeedSequence(seed), num_envs=len(envs))
+    learner = make_learner(config, setup)
     sight = np.stack([env.reset(seed=1000 * seed + k)[0] for k, env in enumerate(envs)])
     sight = sight.astype(np.float32)
     begun = time.perf_counter()

@@ -31,8 +31,8 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from f110_fl.reporting.summary import completed_rounds
 from f110_fl.rundir import RunDir
-from f110_fl.runs.directory import completed_rounds
 from f110_fl.tensors import read_tensors
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]

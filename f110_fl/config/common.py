@@ -1,12 +1,53 @@
-"""Templates of names and paths."""
+"""What settings of several kinds have in common: bounds, unions by shape, templates."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from string import Formatter
-from typing import Annotated
+from typing import Annotated, ClassVar, Final
 
-from pydantic import Field
+from pydantic import BaseModel, Discriminator, Field
+
+from sim.settings import Config
+
+SHAPES: Final[dict[type, str]] = {list: "list", tuple: "list", dict: "mapping"}
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class AlgorithmConfig(Config):
+    """Settings of a learning algorithm, and what can be said of it without PyTorch.
+
+    A subclass has a field ``algorithm``, a literal of the name that selects it. It is in this
+    module so that plugins can import it while the settings of all learners import them.
+
+    Attributes:
+        acting: Names of the networks that choose actions: NETWORK in ``model/NETWORK/PARAMETER``.
+    """
+
+    acting: ClassVar[frozenset[str]]
+    algorithm: str = Field(description="Name that selects this learner. [-]")
+    normalise_observations: bool = Field(
+        False, description="Scale observations to mean 0, variance 1, by running statistics. [bool]"
+    )
+
+
+def by_shape(*tags: str) -> Discriminator:
+    """Return what selects a union's member by the shape of a value: scalar, list or mapping.
+
+    So an error is that of the member that was meant, at its own place.
+
+    Args:
+        tags: The shapes that the members have and are tagged with; what has none of them is
+            taken for the first.
+    """
+
+    def shape(value: object) -> str:
+        of_model = isinstance(value, BaseModel)
+        found = "mapping" if of_model else SHAPES.get(type(value), "scalar")
+        return found if found in tags else tags[0]
+
+    return Discriminator(shape)
 
 
 def check_placeholders(name: str, template: str, allowed: Sequence[str]) -> None:
@@ -19,7 +60,3 @@ def check_placeholders(name: str, template: str, allowed: Sequence[str]) -> None
     for word, specification, conversion in parts:
         if word not in allowed or specification or conversion:
             raise ValueError(f"{name} {template!r}: placeholders are {choices}")
-
-
-Positive = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, cast
+from typing import Annotated
 
-from pydantic import (
-    Field,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-    model_validator,
-)
+from pydantic import Field, Tag, model_validator
 
+from f110_fl.config.common import by_shape
 from sim.config import Config, EnvConfig
 
-
-def _spawn_set(value: object, handler: ValidatorFunctionWrapHandler) -> int | tuple[str, ...]:
-    """Give one error for both kinds of spawn sets; JSON's lists are tuples, as YAML's are."""
-    try:
-        names = tuple(value) if isinstance(value, list) else value
-        return cast("int | tuple[str, ...]", handler(names))
-    except ValidationError:
-        raise ValueError(
-            f"found {value!r}; allowed: a spawn set's index from 0, or its list of spawn names"
-        ) from None
-
-
-SpawnSet = Annotated[Annotated[int, Field(ge=0)] | tuple[str, ...], WrapValidator(_spawn_set)]
+SpawnSet = Annotated[
+    Annotated[int, Field(ge=0), Tag("scalar")] | Annotated[tuple[str, ...], Tag("list")],
+    by_shape("scalar", "list"),
+]
 
 
 class StageConfig(Config):
@@ -34,8 +20,7 @@ class StageConfig(Config):
 
     spawn_sets: tuple[SpawnSet, ...] = Field(
         (),
-        description="Those of env.spawn_sets that are drawn from, as they are written there or "
-        "by index from 0; none: all. [-]",
+        description="Sets to draw from, as in env.spawn_sets or by index from 0; empty: all. [-]",
     )
     difficulty: float = Field(1.0, gt=0, description="Factor of the scripted cars' speeds. [-]")
 
@@ -62,15 +47,15 @@ class StageConfig(Config):
 class CurriculumConfig(Config):
     """Stages of growing difficulty, by an agent's success rate in training."""
 
-    agent: str = Field(description="Whose success counts. [name]")
+    agent: str = Field(description="Agent whose success rate decides the stage. [name]")
     window: int = Field(
-        50, ge=1, description="Latest episodes of a stage that the rate is taken over. [episodes]"
+        50, ge=1, description="Number of latest episodes that the rate is taken over. [episodes]"
     )
     raise_above: float = Field(
-        0.7, ge=0, lt=1, description="Success rate above which the stage rises. [-]"
+        0.7, ge=0, lt=1, description="Success rate above which the next stage begins. [-]"
     )
     lower_below: float = Field(
-        0.2, ge=0, le=1, description="Success rate below which the stage falls. [-]"
+        0.2, ge=0, le=1, description="Success rate below which the stage before returns. [-]"
     )
     patience: int = Field(
         10, ge=1, description="Episodes in a row that the rate must be so. [episodes]"

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
     Field,
+    Tag,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -14,12 +15,16 @@ from pydantic import (
     model_validator,
 )
 
-from f110_fl.config.common import Fraction, Positive, check_placeholders
+from f110_fl.config.common import Fraction, Positive, by_shape, check_placeholders
 from f110_fl.config.keys import overlaps, parse_key
 from sim.config import Config
 
 OptimizerStrategy = Literal["local", "average", "reset", "average_second_moment"]
-Weighting = Literal["equal", "env_steps", "weights"]
+Weighting = Annotated[
+    Annotated[Literal["equal", "env_steps"], Tag("scalar")]
+    | Annotated[tuple[Positive, ...], Tag("list")],
+    by_shape("scalar", "list"),
+]
 Share = Literal["all", "actor", "all_but_normaliser", "all_but_head"]
 EvaluateOn = Literal["none", "server", "clients", "both"]
 
@@ -36,14 +41,14 @@ class FedAvgMConfig(Config):
     """Server momentum (Hsu et al. 2019)."""
 
     name: Literal["fedavgm"] = Field("fedavgm", description="Selects this strategy. [-]")
-    learning_rate: Positive = Field(1.0, description="Server's step. [-]")
-    momentum: Fraction = Field(0.9, description="Server's momentum. [-]")
+    learning_rate: Positive = Field(1.0, description="Step size of the server. [-]")
+    momentum: Fraction = Field(0.9, description="Momentum of the server. [-]")
 
 
 class _AdaptiveConfig(Config):
-    learning_rate: Positive = Field(0.1, description="Server's step eta. [-]")
-    beta_1: float = Field(0.9, ge=0, lt=1, description="Decay of the first moment. [-]")
-    beta_2: float = Field(0.99, ge=0, lt=1, description="Decay of the second moment. [-]")
+    learning_rate: Positive = Field(0.1, description="Step size eta of the server. [-]")
+    beta_1: float = Field(0.9, ge=0, lt=1, description="Decay rate of the first moment. [-]")
+    beta_2: float = Field(0.99, ge=0, lt=1, description="Decay rate of the second moment. [-]")
     tau: Positive = Field(1e-3, description="Degree of adaptivity. [-]")
 
 
@@ -71,7 +76,7 @@ class FedTrimmedAvgConfig(Config):
     name: Literal["fedtrimmedavg"] = Field(
         "fedtrimmedavg", description="Selects this strategy. [-]"
     )
-    cut: float = Field(0.2, ge=0, lt=0.5, description="Fraction cut off at either end. [-]")
+    cut: float = Field(0.2, ge=0, lt=0.5, description="Fraction that is cut off at either end. [-]")
 
 
 class _ByzantineConfig(Config):
@@ -88,7 +93,7 @@ class MultiKrumConfig(_ByzantineConfig):
     """The mean of the updates nearest to the others (Blanchard et al. 2017)."""
 
     name: Literal["multikrum"] = Field("multikrum", description="Selects this strategy. [-]")
-    selected: int = Field(2, ge=1, description="Updates averaged. [clients]")
+    selected: int = Field(2, ge=1, description="Updates that are averaged. [clients]")
 
 
 class BulyanConfig(_ByzantineConfig):
@@ -123,18 +128,18 @@ class CentralPrivacyConfig(Config):
     """Central differential privacy: the server clips updates and adds noise to their mean."""
 
     kind: Literal["central"] = Field("central", description="Selects this mechanism. [-]")
-    clipping_norm: Positive = Field(1.0, description="Longest update, L2. [-]")
-    noise_multiplier: Positive = Field(1.0, description="Noise per clipping_norm. [-]")
+    clipping_norm: Positive = Field(1.0, description="Largest L2 norm of an update. [-]")
+    noise_multiplier: Positive = Field(1.0, description="Noise as a part of clipping_norm. [-]")
 
 
 class LocalPrivacyConfig(Config):
     """Local differential privacy: every client clips its update and adds noise to it."""
 
     kind: Literal["local"] = Field("local", description="Selects this mechanism. [-]")
-    clipping_norm: Positive = Field(1.0, description="Longest update, L2. [-]")
-    sensitivity: Positive = Field(1.0, description="Sensitivity of the update, L2. [-]")
+    clipping_norm: Positive = Field(1.0, description="Largest L2 norm of an update. [-]")
+    sensitivity: Positive = Field(1.0, description="L2 sensitivity of the update. [-]")
     epsilon: Positive = Field(1.0, description="Privacy budget of a round. [-]")
-    delta: float = Field(1e-5, gt=0, lt=1, description="Failure probability. [-]")
+    delta: float = Field(1e-5, gt=0, lt=1, description="Probability that the guarantee fails. [-]")
 
 
 PrivacyConfig = Annotated[CentralPrivacyConfig | LocalPrivacyConfig, Field(discriminator="kind")]
@@ -143,8 +148,8 @@ PrivacyConfig = Annotated[CentralPrivacyConfig | LocalPrivacyConfig, Field(discr
 class RangeConfig(Config):
     """A number that each client draws for itself."""
 
-    low: int | float = Field(description="Smallest. [of the key]")
-    high: int | float = Field(description="Largest. [of the key]")
+    low: int | float = Field(description="Smallest number drawn. [of the key]")
+    high: int | float = Field(description="Largest number drawn. [of the key]")
 
     @model_validator(mode="after")
     def _order(self) -> RangeConfig:
@@ -154,20 +159,14 @@ class RangeConfig(Config):
 
 
 def _variation(value: Any, handler: ValidatorFunctionWrapHandler) -> RangeConfig | tuple[Any, ...]:
-    """Give one error for both kinds, and lists as tuples, from YAML and JSON alike."""
+    """Give one error for both kinds."""
     try:
-        return cast("RangeConfig | tuple[Any, ...]", handler(_frozen(value)))
+        return cast("RangeConfig | tuple[Any, ...]", handler(value))
     except ValidationError:
         raise ValueError(
             f"found {value!r}; allowed: a list of values, one a client, or a mapping of low and "
             "high, numbers in this order"
         ) from None
-
-
-def _frozen(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _frozen(item) for key, item in value.items()}
-    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
 
 
 Values = Annotated[tuple[Any, ...], Field(min_length=1)]
@@ -177,34 +176,36 @@ Variation = Annotated[RangeConfig | Values, WrapValidator(_variation)]
 class FederatedConfig(Config):
     """Federated averaging (McMahan et al. 2017) between clients."""
 
-    enabled: bool = Field(True, description="Average, or run independent replicas. [bool]")
-    clients: int = Field(3, ge=1, le=10_000, description="Parallel learners. [clients]")
+    enabled: bool = Field(True, description="Average clients, or run independent replicas. [bool]")
+    clients: int = Field(3, ge=1, le=10_000, description="Number of clients. [clients]")
     vary: dict[str, Variation] = Field(
         {},
-        description="In what clients differ: a list, one value a client, or a range to draw "
-        "from, by dotted key under env or evaluation. [-]",
+        description="Settings that differ between clients, by dotted key under env or evaluation: "
+        "a list, one value a client, or a range to draw from. [-]",
     )
-    round_interval: int = Field(50, ge=1, description="Episodes between averages. [episodes]")
-    strategy: StrategyConfig = Field(FedAvgConfig(), description="How to aggregate. [-]")
+    round_interval: int = Field(50, ge=1, description="Episodes of a client in a round. [episodes]")
+    strategy: StrategyConfig = Field(FedAvgConfig(), description="Aggregation strategy. [-]")
     fraction: float = Field(
-        1.0, gt=0, le=1, description="Clients drawn each round, at least min_clients. [-]"
+        1.0,
+        gt=0,
+        le=1,
+        description="Part of the clients drawn each round, at least min_clients. [-]",
     )
-    min_clients: int = Field(1, ge=1, description="Fewer usable replies fail the round. [clients]")
+    min_clients: int = Field(1, ge=1, description="Usable replies that a round needs. [clients]")
     max_update_norm: Positive | None = Field(
-        None, description="Larger L2 distances from the global model are dropped. [-]"
+        None, description="Largest L2 distance of an update from the global model; null: any. [-]"
     )
     privacy: PrivacyConfig | None = Field(
-        None, description="Differential privacy; its noise is not seeded. [-]"
+        None, description="Differential privacy, whose noise is not seeded; null: none. [-]"
     )
     share: Share = Field("all_but_normaliser", description="Networks that are averaged. [-]")
     weighting: Weighting = Field(
-        "equal", description="Clients count equally, by steps taken, or by weights. [-]"
+        "equal", description="How clients count: equally, by steps taken, or a weight a client. [-]"
     )
-    weights: tuple[Positive, ...] = Field((), description="One a client, for 'weights'. [-]")
     optimizer_strategy: OptimizerStrategy = Field(
         "local", description="Optimizer moments at a sync: keep, average or zero. [-]"
     )
-    agents: tuple[str, ...] = Field((), description="Learners averaged; none: all. [names]")
+    agents: tuple[str, ...] = Field((), description="Learners to average; empty: all. [names]")
     evaluate_on: EvaluateOn = Field(
         "none", description="Where the global model is evaluated after a round. [-]"
     )
@@ -212,9 +213,9 @@ class FederatedConfig(Config):
         1, ge=1, description="Rounds between evaluations of the global model. [rounds]"
     )
     checkpoint_after_sync: bool = Field(
-        True, description="Write global and client tensors of every round. [bool]"
+        True, description="Whether to write the tensors of every round. [bool]"
     )
-    timeout: Positive = Field(86_400.0, description="Longest wait for a round's replies. [s]")
+    timeout: Positive = Field(86_400.0, description="Longest wait for the replies of a round. [s]")
     connect_timeout: Positive = Field(
         300.0, description="Longest wait for all clients at the start. [s]"
     )
@@ -252,7 +253,7 @@ class FederatedConfig(Config):
         return self.evaluate_on in ("clients", "both")
 
     @model_validator(mode="after")
-    def _weights(self) -> FederatedConfig:
+    def _rules(self) -> FederatedConfig:
         if self.privacy and self.optimizer_strategy not in ("local", "reset"):
             raise ValueError(
                 f"privacy with optimizer_strategy {self.optimizer_strategy!r} would send moments "
@@ -260,12 +261,10 @@ class FederatedConfig(Config):
             )
         if self.min_clients > self.clients:
             raise ValueError(f"min_clients {self.min_clients} exceeds clients {self.clients}")
-        if self.weighting == "weights" and len(self.weights) != self.clients:
+        if isinstance(self.weighting, tuple) and len(self.weighting) != self.clients:
             raise ValueError(
-                f"weighting 'weights' needs one weight a client: {self.clients}, "
-                f"found {len(self.weights)}"
+                f"weighting lists {len(self.weighting)}, but clients is {self.clients}; "
+                "allowed: one weight a client"
             )
-        if self.weights and self.weighting != "weights":
-            raise ValueError(f"weights are given, but weighting is {self.weighting!r}")
         check_placeholders("root", self.root, ("name", "time"))
         return self

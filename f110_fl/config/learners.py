@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from f110_fl.config.common import Fraction, Positive
-from sim.config import Config
+from f110_fl.config.common import AlgorithmConfig, Fraction, Positive
+from sim.plugins import union, with_plugins
+from sim.settings import Config
 
 Widths = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 Levels = Annotated[tuple[Annotated[float, Field(ge=-1, le=1)], ...], Field(min_length=1)]
@@ -17,11 +18,11 @@ Levels = Annotated[tuple[Annotated[float, Field(ge=-1, le=1)], ...], Field(min_l
 class ReplayConfig(Config):
     """Experience replay; ``alpha`` 0 samples uniformly (Schaul et al. 2016)."""
 
-    capacity: int = Field(1_000_000, ge=1, description="Transitions kept. [transitions]")
+    capacity: int = Field(1_000_000, ge=1, description="Number of transitions kept. [transitions]")
     alpha: Fraction = Field(0.0, description="Exponent of the priorities. [-]")
     beta: Fraction = Field(0.4, description="First exponent of the importance weights. [-]")
-    beta_step: float = Field(0.0, ge=0, description="Rise of beta per environment step. [1/step]")
-    epsilon: Positive = Field(1e-6, description="Added to every absolute TD error. [reward]")
+    beta_step: float = Field(0.0, ge=0, description="Rise of beta at an environment step. [1/step]")
+    epsilon: Positive = Field(1e-6, description="Number added to every absolute TD error. [reward]")
 
 
 class ExplorationConfig(Config):
@@ -43,7 +44,7 @@ class LinearSchedule(Config):
 
     kind: Literal["linear"] = Field("linear", description="Selects this schedule. [-]")
     updates: int = Field(ge=1, description="Updates from the first rate to the last. [updates]")
-    end: float = Field(0.0, ge=0, description="Last rate over the first. [-]")
+    end: float = Field(0.0, ge=0, description="Last rate, as a part of the first. [-]")
 
 
 class CosineSchedule(Config):
@@ -51,7 +52,7 @@ class CosineSchedule(Config):
 
     kind: Literal["cosine"] = Field("cosine", description="Selects this schedule. [-]")
     updates: int = Field(ge=1, description="Updates from the first rate to the last. [updates]")
-    end: float = Field(0.0, ge=0, description="Last rate over the first. [-]")
+    end: float = Field(0.0, ge=0, description="Last rate, as a part of the first. [-]")
 
 
 class StepSchedule(Config):
@@ -59,7 +60,7 @@ class StepSchedule(Config):
 
     kind: Literal["step"] = Field("step", description="Selects this schedule. [-]")
     updates: int = Field(ge=1, description="Updates between two multiplications. [updates]")
-    factor: Fraction = Field(0.5, description="What the rate is multiplied by. [-]")
+    factor: Fraction = Field(0.5, description="Factor of the rate. [-]")
 
 
 ScheduleConfig = Annotated[
@@ -72,61 +73,63 @@ class OptimizerConfig(Config):
     """How gradients become steps."""
 
     kind: Literal["adam", "adamw"] = Field(
-        "adam", description="AdamW decays weights apart from the gradient. [-]"
+        "adam", description="Optimizer; AdamW decays weights apart from the gradient. [-]"
     )
     weight_decay: float = Field(0.0, ge=0, description="Weight of the L2 penalty. [-]")
     max_grad_norm: Positive | None = Field(
-        None, description="Longest gradient of a network, L2; null: any. [-]"
+        None, description="Largest L2 norm of a network's gradient; null: any. [-]"
     )
     schedule: ScheduleConfig = Field(
         ConstantSchedule(), description="Learning rates over the updates. [-]"
     )
 
 
-class OffPolicyConfig(Config):
+class OffPolicyConfig(AlgorithmConfig):
     """What the learners with a replay buffer share."""
 
     hidden: Widths = Field((256, 256), description="Widths of the hidden layers. [units]")
-    discount: Fraction = Field(0.99, description="Discount gamma. [-]")
+    discount: Fraction = Field(0.99, description="Discount factor; CleanRL's gamma. [-]")
     n_step: int = Field(
-        1, ge=1, le=100, description="Rewards summed before the value takes over. [steps]"
+        1, ge=1, le=100, description="Rewards summed before the value estimate. [steps]"
     )
-    batch_size: int = Field(256, ge=1, description="Transitions an update. [transitions]")
+    batch_size: int = Field(256, ge=1, description="Transitions of an update. [transitions]")
     warmup_steps: int = Field(
-        25_000, ge=0, description="Steps of uniformly random actions before updates. [steps]"
+        25_000, ge=0, description="Random steps before updates; CleanRL's learning_starts. [steps]"
     )
-    update_every: int = Field(1, ge=1, description="Environment steps per update. [steps]")
-    normalise_observations: bool = Field(
-        False, description="Zero mean and unit variance, by running statistics. [bool]"
-    )
+    update_every: int = Field(1, ge=1, description="Environment steps between updates. [steps]")
     normalise_rewards: bool = Field(
-        False, description="Divide by the running deviation of the return. [bool]"
+        False, description="Divide rewards by the running deviation of the return. [bool]"
     )
-    optimizer: OptimizerConfig = Field(OptimizerConfig(), description="Of every network. [-]")
+    optimizer: OptimizerConfig = Field(OptimizerConfig(), description="Optimizer of networks. [-]")
     replay: ReplayConfig = Field(ReplayConfig(), description="Replay buffer. [-]")
 
 
 class TD3Config(OffPolicyConfig):
     """Twin delayed deep deterministic policy gradient (Fujimoto et al. 2018)."""
 
+    acting = frozenset({"actor"})
     algorithm: Literal["td3"] = Field("td3", description="Selects this learner. [-]")
-    actor_learning_rate: Positive = Field(3e-4, description="Adam step of the actor. [-]")
-    critic_learning_rate: Positive = Field(3e-4, description="Adam step of the critics. [-]")
-    tau: Fraction = Field(0.005, description="Target networks' step towards the networks. [-]")
+    actor_learning_rate: Positive = Field(3e-4, description="Learning rate of the actor. [-]")
+    critic_learning_rate: Positive = Field(3e-4, description="Learning rate of the critics. [-]")
+    tau: Fraction = Field(0.005, description="Step of the target networks; CleanRL's tau. [-]")
     policy_noise: float = Field(
         0.2, ge=0, description="Standard deviation of target policy smoothing. [action]"
     )
-    noise_clip: float = Field(0.5, ge=0, description="Bound of that noise. [action]")
-    policy_delay: int = Field(2, ge=1, description="Critic updates per actor update. [updates]")
-    exploration: ExplorationConfig = Field(ExplorationConfig(), description="Action noise. [-]")
+    noise_clip: float = Field(0.5, ge=0, description="Bound of the target policy's noise. [action]")
+    policy_delay: int = Field(
+        2,
+        ge=1,
+        description="Critic updates per actor update; CleanRL's policy_frequency. [updates]",
+    )
+    exploration: ExplorationConfig = Field(ExplorationConfig(), description="Noise on actions. [-]")
 
 
 class TemperatureConfig(Config):
     """Weight of the entropy against the reward (Haarnoja et al. 2018b, section 5)."""
 
     initial: Positive = Field(1.0, description="First, or fixed, temperature alpha. [reward/nat]")
-    automatic: bool = Field(True, description="Learn it, or keep it. [bool]")
-    learning_rate: Positive = Field(3e-4, description="Adam step of its logarithm. [-]")
+    automatic: bool = Field(True, description="Learn the temperature, or keep it. [bool]")
+    learning_rate: Positive = Field(3e-4, description="Learning rate of its logarithm. [-]")
     target_entropy: float | None = Field(
         None, description="Entropy aimed at; null: minus the number of actions. [nat]"
     )
@@ -135,18 +138,19 @@ class TemperatureConfig(Config):
 class SACConfig(OffPolicyConfig):
     """Soft actor-critic with automatic temperature (Haarnoja et al. 2018b)."""
 
+    acting = frozenset({"actor"})
     algorithm: Literal["sac"] = Field("sac", description="Selects this learner. [-]")
-    actor_learning_rate: Positive = Field(3e-4, description="Adam step of the actor. [-]")
-    critic_learning_rate: Positive = Field(3e-4, description="Adam step of the critics. [-]")
-    tau: Fraction = Field(0.005, description="Target critics' step towards the critics. [-]")
+    actor_learning_rate: Positive = Field(3e-4, description="Learning rate of the actor. [-]")
+    critic_learning_rate: Positive = Field(3e-4, description="Learning rate of the critics. [-]")
+    tau: Fraction = Field(0.005, description="Step of the target critics; CleanRL's tau. [-]")
     temperature: TemperatureConfig = Field(TemperatureConfig(), description="Entropy bonus. [-]")
 
 
-class GridConfig(Config):
+class ActionGridConfig(Config):
     """Actions to choose from: every steering with every speed."""
 
-    steering: Levels = Field((-1.0, -0.5, 0.0, 0.5, 1.0), description="Rising. [action]")
-    speed: Levels = Field((0.0, 0.5, 1.0), description="Rising. [action]")
+    steering: Levels = Field((-1.0, -0.5, 0.0, 0.5, 1.0), description="Steering, rising. [action]")
+    speed: Levels = Field((0.0, 0.5, 1.0), description="Speeds, rising. [action]")
 
     @field_validator("steering", "speed")
     @classmethod
@@ -176,7 +180,7 @@ class SoftTarget(Config):
     """The target network follows at every update."""
 
     kind: Literal["soft"] = Field("soft", description="Selects this rule. [-]")
-    tau: Fraction = Field(0.005, description="Step towards the network. [-]")
+    tau: Fraction = Field(0.005, description="Step towards the network; CleanRL's tau. [-]")
 
 
 class HardTarget(Config):
@@ -189,12 +193,13 @@ class HardTarget(Config):
 class DQNConfig(OffPolicyConfig):
     """Deep Q-network (Mnih et al. 2015) with the extensions that Rainbow combines."""
 
+    acting = frozenset({"q"})
     algorithm: Literal["dqn"] = Field("dqn", description="Selects this learner. [-]")
-    actions: GridConfig = Field(GridConfig(), description="Actions to choose from. [-]")
-    learning_rate: Positive = Field(1e-4, description="Adam step. [-]")
-    double: bool = Field(True, description="The network picks, its target judges. [bool]")
+    actions: ActionGridConfig = Field(ActionGridConfig(), description="Actions to choose from. [-]")
+    learning_rate: Positive = Field(1e-4, description="Learning rate of the network. [-]")
+    double: bool = Field(True, description="Let the network pick and its target judge. [bool]")
     duelling: bool = Field(True, description="Value and advantages in two streams. [bool]")
-    huber: Positive = Field(1.0, description="TD errors count linearly beyond this. [reward]")
+    huber: Positive = Field(1.0, description="TD error beyond which the loss is linear. [reward]")
     exploration: Annotated[EpsilonGreedy | NoisyNets, Field(discriminator="kind")] = Field(
         EpsilonGreedy(), description="Where actions other than the best come from. [-]"
     )
@@ -206,46 +211,44 @@ class DQNConfig(OffPolicyConfig):
 class LstmConfig(Config):
     """A memory before the hidden layers of actor and critic, one each."""
 
-    units: int = Field(128, ge=1, description="Width. [units]")
+    units: int = Field(128, ge=1, description="Width of the memory. [units]")
     sequence: int = Field(
-        16, ge=1, description="Steps that gradients flow back; divides rollout_steps. [steps]"
+        16, ge=1, description="Steps that gradients flow back; it divides rollout_steps. [steps]"
     )
 
 
-class PPOConfig(Config):
+class PPOConfig(AlgorithmConfig):
     """Proximal policy optimisation (Schulman et al. 2017), Stable-Baselines3's defaults."""
 
+    acting = frozenset({"actor"})
     algorithm: Literal["ppo"] = Field("ppo", description="Selects this learner. [-]")
     actor_hidden: Widths = Field((64, 64), description="Widths of the actor's layers. [units]")
     critic_hidden: Widths = Field((64, 64), description="Widths of the critic's layers. [units]")
-    activation: Literal["tanh", "relu"] = Field("tanh", description="Of the hidden layers. [-]")
+    activation: Literal["tanh", "relu"] = Field("tanh", description="Layers' nonlinearity. [-]")
     lstm: LstmConfig | None = Field(None, description="Memory; null: none. [-]")
     orthogonal_init: bool = Field(
         True, description="Orthogonal initial weights, or uniform in 1/sqrt(inputs). [bool]"
     )
     initial_log_std: float = Field(
-        0.0, ge=-20, le=2, description="First log of the actions' standard deviation. [-]"
+        0.0, ge=-20, le=2, description="First logarithm of the actions' deviation. [-]"
     )
-    learning_rate: Positive = Field(3e-4, description="Adam step of both networks. [-]")
-    adam_epsilon: Positive = Field(1e-5, description="Adam's epsilon. [-]")
+    learning_rate: Positive = Field(3e-4, description="Learning rate of both networks. [-]")
+    adam_epsilon: Positive = Field(1e-5, description="Epsilon of Adam. [-]")
     schedule: ScheduleConfig = Field(
-        ConstantSchedule(), description="Learning rates over the updates, one a rollout. [-]"
+        ConstantSchedule(), description="Learning rate over the updates, one a rollout. [-]"
     )
     rollout_steps: int = Field(
         2048, ge=1, description="Steps of each environment between updates. [steps]"
     )
     epochs: int = Field(10, ge=1, description="Passes over a rollout. [passes]")
-    minibatches: int = Field(32, ge=1, description="Gradient steps a pass. [steps]")
-    discount: Fraction = Field(0.99, description="Discount gamma. [-]")
-    gae_lambda: Fraction = Field(0.95, description="Bias against variance of advantages. [-]")
+    minibatches: int = Field(32, ge=1, description="Gradient steps of a pass. [steps]")
+    discount: Fraction = Field(0.99, description="Discount factor; CleanRL's gamma. [-]")
+    gae_lambda: Fraction = Field(0.95, description="Lambda: 0 is least variance, 1 least bias. [-]")
     normalise_advantages: bool = Field(
-        True, description="Zero mean and unit variance in each minibatch. [bool]"
-    )
-    normalise_observations: bool = Field(
-        False, description="Zero mean and unit variance, by running statistics. [bool]"
+        True, description="Scale advantages to mean 0, variance 1 in each minibatch. [bool]"
     )
     normalise_rewards: bool = Field(
-        False, description="Divide by the running deviation of the return. [bool]"
+        False, description="Divide rewards by the running deviation of the return. [bool]"
     )
     clip_range: Positive = Field(0.2, description="Bound of the ratio's distance from 1. [-]")
     value_clip: Positive | None = Field(
@@ -253,7 +256,7 @@ class PPOConfig(Config):
     )
     entropy_coefficient: float = Field(0.0, ge=0, description="Weight of the entropy. [-]")
     value_coefficient: Positive = Field(0.5, description="Weight of the value loss. [-]")
-    max_grad_norm: Positive = Field(0.5, description="Longest gradient, L2. [-]")
+    max_grad_norm: Positive = Field(0.5, description="Largest L2 norm of the gradient. [-]")
     target_kl: Positive | None = Field(
         None, description="An update stops at 1.5 times this divergence; null: never. [nat]"
     )
@@ -262,12 +265,16 @@ class PPOConfig(Config):
     def _sequences(self) -> PPOConfig:
         if self.lstm and self.rollout_steps % self.lstm.sequence:
             raise ValueError(
-                f"rollout_steps {self.rollout_steps} is no multiple of lstm.sequence "
+                f"rollout_steps {self.rollout_steps} is not a multiple of lstm.sequence "
                 f"{self.lstm.sequence}"
             )
         return self
 
 
-LearnerConfig = Annotated[
-    TD3Config | SACConfig | DQNConfig | PPOConfig, Field(discriminator="algorithm")
-]
+LEARNERS: Final = with_plugins(
+    "learners", "algorithm", (TD3Config, SACConfig, DQNConfig, PPOConfig)
+)
+if TYPE_CHECKING:
+    LearnerConfig = AlgorithmConfig
+else:
+    LearnerConfig = union(LEARNERS, "algorithm")

@@ -6,37 +6,48 @@ one from YAML and applies ``FED_*`` variables and command-line flags over it.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from functools import reduce
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import (
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, Tag, TypeAdapter, ValidationError, ValidationInfo, model_validator
 from pydantic_core import ErrorDetails
 
-from f110_fl.config.common import check_placeholders
+from f110_fl.config.common import by_shape, check_placeholders
 from f110_fl.config.curriculum import CurriculumConfig
 from f110_fl.config.federated import FederatedConfig
-from f110_fl.config.keys import KeyPath, join, laid, overlaps, parse_key
+from f110_fl.config.keys import Key, KeyPath, join, laid, overlaps, parse_key
 from f110_fl.config.learners import LearnerConfig
 from f110_fl.config.variation import client_settings
 from sim.config import Config, EnvConfig, TrackConfig
 
 Metric = Literal["success_rate", "return", "lap_time"]
+MAX_SEED = 2**63  # below it
+Seed = Annotated[int, Field(ge=0, lt=MAX_SEED)]
+
+
+class SeedSteps(Config):
+    """Seeds that are counted: client k has ``base + k * step``."""
+
+    base: Seed = Field(description="Seed of client 0. [-]")
+    step: int = Field(1, ge=1, lt=MAX_SEED, description="Step from a client to the next. [-]")
+    shared: Seed | None = Field(
+        None, description="Seed of what clients share, such as the first model; null: base. [-]"
+    )
 
 
 class CollectConfig(Config):
     """How training episodes are run."""
 
-    workers: int = Field(
-        1, ge=1, le=4096, description="Environments stepped together, an episode each. [episodes]"
+    num_envs: int = Field(
+        1, ge=1, le=4096, description="Environments stepped together. [environments]"
     )
     prefetch: int | None = Field(
-        None, ge=1, description="Episodes under way at most; null: one a worker. [episodes]"
+        None, ge=1, description="Episodes under way at most; null: num_envs. [episodes]"
     )
     seed_stride: int = Field(
-        1, ge=1, lt=2**31, description="From an episode's seed to the next one's. [-]"
+        1, ge=1, lt=2**31, description="Step from an episode's seed to the next one's. [-]"
     )
 
 
@@ -44,28 +55,28 @@ class EvaluationConfig(Config):
     """Greedy episodes between training episodes, on seeds of their own."""
 
     every: int = Field(10, ge=1, description="Training episodes between evaluations. [episodes]")
-    episodes: int = Field(5, ge=0, description="Episodes an evaluation; 0: none. [episodes]")
+    episodes: int = Field(5, ge=0, description="Episodes of an evaluation; 0: none. [episodes]")
     track: TrackConfig | None = Field(
         None, description="Where to evaluate; null: where training takes place. [-]"
     )
     best: Metric = Field(
-        "success_rate",
-        description="What the best checkpoint is best at; ties go by return. [-]",
+        "success_rate", description="Metric of the best checkpoint; return settles ties. [-]"
     )
 
 
 class WandbConfig(Config):
     """Weights & Biases; offline unless an API key is set."""
 
-    enabled: bool = Field(True, description="Record the run with W&B. [bool]")
+    enabled: bool = Field(True, description="Whether to record the run with W&B. [bool]")
     project: str = Field("f110-fl", min_length=1, description="W&B project. [name]")
     group_template: str = Field(
-        "{scenario}-{time}", description="Group; {scenario}, {time}, {seed}. [template]"
+        "{scenario}-{time}",
+        description="W&B group; {scenario}, {time}, {seed}, {prefix}. [template]",
     )
     name_template: str = Field(
-        "{prefix}{role}", description="Run; also {prefix}, {role} (server, client_00). [template]"
+        "{prefix}{role}", description="W&B run; also {role} (server, client_00). [template]"
     )
-    prefix: str = Field("", description="Fills {prefix}. [text]")
+    prefix: str = Field("", description="Text for {prefix} in W&B names. [text]")
 
     @model_validator(mode="after")
     def _placeholders(self) -> WandbConfig:
@@ -79,17 +90,28 @@ class WandbConfig(Config):
 
 
 class Scenario(Config):
-    """A whole experiment."""
+    """A whole experiment.
+
+    A rule between settings names them by their keys in its message: who reads the scenario tells
+    by them which variable or flag broke the rule.
+    """
 
     name: str = Field(
-        min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Its name. [name]"
+        min_length=1,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        description="Name of the scenario. [name]",
     )
-    seed: int = Field(0, ge=0, lt=2**63, description="Root of every random stream. [-]")
-    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(
-        (), description="One a client, instead of seed. [-]"
+    seed: Annotated[
+        Annotated[Seed, Tag("scalar")]
+        | Annotated[tuple[Seed, ...], Tag("list")]
+        | Annotated[SeedSteps, Tag("mapping")],
+        by_shape("scalar", "list", "mapping"),
+    ] = Field(
+        0,
+        description="Root of all random streams; or one a client: a list, or a base and step. [-]",
     )
-    episodes: int = Field(5000, ge=1, description="Training episodes a client. [episodes]")
-    threads: int = Field(1, ge=1, le=256, description="PyTorch threads a client. [threads]")
+    episodes: int = Field(5000, ge=1, description="Training episodes of a client. [episodes]")
+    threads: int = Field(1, ge=1, le=256, description="PyTorch threads of a client. [threads]")
     device: Literal["cpu", "cuda", "auto"] = Field(
         "cpu", description="Where networks learn; auto: on a GPU where there is one. [-]"
     )
@@ -98,7 +120,7 @@ class Scenario(Config):
         {}, description="Learner of each car that has no driver, by car. [-]"
     )
     collect: CollectConfig = Field(CollectConfig(), description="Collecting experience. [-]")
-    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="Evaluation. [-]")
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="Greedy episodes. [-]")
     curriculum: CurriculumConfig | None = Field(
         None, description="Curriculum of the training episodes; null: none. [-]"
     )
@@ -109,14 +131,21 @@ class Scenario(Config):
     wandb: WandbConfig = Field(WandbConfig(), description="Weights & Biases. [-]")
 
     @model_validator(mode="after")
-    def _names(self) -> Scenario:
+    def _rules(self, info: ValidationInfo) -> Scenario:
+        self._check_agents()
+        self._check_seeds()
+        if self.federated.evaluate_on != "none":
+            self._check_evaluable()
+        return _checked_clients(self, info.context)
+
+    def _check_agents(self) -> None:
         free = [car.name for car in self.env.cars if car.driver is None]
         for name in self.learners:
             if name not in free:
-                raise ValueError(f"learner of {name!r}: cars without a driver are {free}")
+                raise ValueError(f"learners names {name!r}; cars without a driver are {free}")
         for name in free:
             if name not in self.learners:
-                raise ValueError(f"car {name!r} has neither a driver nor a learner")
+                raise ValueError(f"car {name!r} has neither a driver nor one of the learners")
         for name in self.federated.agents:
             if name not in self.learners:
                 raise ValueError(
@@ -130,14 +159,20 @@ class Scenario(Config):
                 )
             for stage in self.curriculum.stages:
                 stage.indices(self.env)
-        if self.seeds and len(self.seeds) != self.federated.clients:
+
+    def _check_seeds(self) -> None:
+        clients = self.federated.clients
+        if isinstance(self.seed, tuple) and len(self.seed) != clients:
             raise ValueError(
-                f"seeds needs one a client: {self.federated.clients}, found {len(self.seeds)}"
+                f"seed lists {len(self.seed)}, but federated.clients is {clients}; "
+                "allowed: one seed a client"
             )
-        if self.federated.evaluate_on != "none":
-            self._check_evaluable()
-        check(self)
-        return self
+        last = clients - 1
+        if isinstance(self.seed, SeedSteps) and self.client_seed(last) >= MAX_SEED:
+            raise ValueError(
+                f"seed.base + {last} * seed.step, the seed of client {last}, is "
+                f"{self.client_seed(last)}; allowed: below 2^63"
+            )
 
     def _check_evaluable(self) -> None:
         """Stop before a model would be evaluated that lacks parts, or in no episodes."""
@@ -146,7 +181,10 @@ class Scenario(Config):
         if not self.federated.evaluated_on_server:
             return  # clients fill in with what is theirs
         if set(self.federated_agents) != set(self.learners):
-            raise ValueError("federated.evaluate_on: the server has not all learners' models")
+            raise ValueError(
+                "federated.evaluate_on: the server has not all learners' models; "
+                "allowed: clients, or no federated.agents"
+            )
         share, normalised = (
             self.federated.share,
             [agent for agent, own in self.learners.items() if own.normalise_observations],
@@ -154,13 +192,31 @@ class Scenario(Config):
         if share == "all_but_head" or (normalised and share != "all"):
             what = "heads" if share == "all_but_head" else "normalisers"
             raise ValueError(
-                f"federated.evaluate_on: with share {share!r} the server has no {what}; "
+                f"federated.evaluate_on: with federated.share {share!r} the server has no {what}; "
                 "allowed: clients, or share: all"
             )
 
     def for_client(self, client_id: int) -> Scenario:
         """Return the scenario as a client has it, ``federated.vary`` laid over it."""
-        return client_scenario(self, client_id) if self.federated.vary else self
+        if not self.federated.vary:
+            return self
+        return _client_scenario(self, client_id, _sections(self), None)
+
+    def client_seed(self, client_id: int) -> int:
+        """Return the seed of the random streams that are a client's own."""
+        if isinstance(self.seed, SeedSteps):
+            return self.seed.base + client_id * self.seed.step
+        return self.seed[client_id] if isinstance(self.seed, tuple) else self.seed
+
+    @property
+    def shared_seed(self) -> int:
+        """The seed of what clients have in common: the first model, evaluations, the draws.
+
+        It is 0 where the seeds are a list, so that it depends on no single client.
+        """
+        if isinstance(self.seed, SeedSteps):
+            return self.seed.base if self.seed.shared is None else self.seed.shared
+        return 0 if isinstance(self.seed, tuple) else self.seed
 
     @property
     def evaluation_env(self) -> EnvConfig:
@@ -184,44 +240,8 @@ class Scenario(Config):
         return min(self.federated.round_interval, self.episodes - done)
 
 
-def client_scenario(scenario: Scenario, client_id: int) -> Scenario:
-    """Return a scenario as one of its clients has it.
-
-    Raises:
-        ValidationError: If the client's environment or evaluation cannot be.
-        ValueError: If a key leads nowhere, or the client could not share networks with others.
-    """
-    federated = scenario.federated
-    sections: dict[str, Any] = {
-        "env": scenario.env.model_dump(),
-        "evaluation": scenario.evaluation.model_dump(),
-    }
-    for key, value in client_settings(federated.vary, scenario.seed, client_id).items():
-        try:
-            sections = laid(sections, parse_key(key) or (), value)  # type: ignore[assignment]
-        except LookupError as error:
-            raise ValueError(f"{key}: {error.args[0]}") from None
-    env = EnvConfig.model_validate(sections["env"], strict=True)
-    evaluation = type(scenario.evaluation).model_validate(sections["evaluation"], strict=True)
-    for what, own, common in zip(
-        ("env.lidar.beams", "env.observation", "the cars' names and who has a driver"),
-        _interface(env),
-        _interface(scenario.env),
-        strict=True,
-    ):
-        if own != common:
-            raise ValueError(f"{what} must be the same for all clients, which share networks")
-    return scenario.model_copy(update={"env": env, "evaluation": evaluation})
-
-
-def _interface(env: EnvConfig) -> tuple[object, ...]:
-    """Return what decides the sizes of networks, and whose they are."""
-    cars = [(car.name, car.driver is None) for car in env.cars]
-    return env.lidar.beams, env.observation, cars
-
-
 class ClientSettingsError(ValueError):
-    """What one client has of its own cannot be.
+    """What one client has of its own is not valid.
 
     Args:
         client_id: The first such client.
@@ -239,39 +259,95 @@ class ClientSettingsError(ValueError):
         self.path: KeyPath = ("federated", "vary", key) if key else ("federated", "vary")
 
 
-def check(scenario: Scenario) -> None:
-    """Make sure that every client's settings can be.
+def _checked_clients(scenario: Scenario, folder: Path | None) -> Scenario:
+    """Make sure that every client's settings are valid.
+
+    Args:
+        scenario: The scenario.
+        folder: What names of files are relative to; None leaves them as they are.
+
+    Returns:
+        The scenario, names of files in ``federated.vary`` absolute.
 
     Raises:
         ClientSettingsError: If not; it names the first such client.
     """
-    variation, seen = scenario.federated.vary, set[str]()
-    for client_id in range(scenario.federated.clients if variation else 0):
-        settings = repr(client_settings(variation, scenario.seed, client_id))
-        if settings not in seen:  # short lists repeat
-            seen.add(settings)
-            _check_client(scenario, client_id)
+    federated, seen = scenario.federated, set[str]()
+    vary, sections = dict(federated.vary), _sections(scenario)
+    for client_id in range(federated.clients if vary else 0):
+        settings = repr(client_settings(federated.vary, scenario.shared_seed, client_id))
+        if settings in seen:  # short lists repeat
+            continue
+        seen.add(settings)
+        own = _client_scenario(scenario, client_id, sections, folder)
+        for key, values in vary.items():
+            if isinstance(values, tuple):
+                n = client_id % len(values)
+                value = reduce(_entry, parse_key(key) or (), own)
+                given = _ANYTHING.dump_python(value, exclude_unset=True)
+                vary[key] = (*values[:n], given, *values[n + 1 :])
+    if vary == federated.vary:
+        return scenario
+    return scenario.model_copy(update={"federated": federated.model_copy(update={"vary": vary})})
 
 
-def _check_client(scenario: Scenario, client_id: int) -> None:
+_ANYTHING: Final = TypeAdapter[Any](Any)
+
+
+def _entry(value: Any, key: Key) -> Any:
+    return value[key] if isinstance(key, int) else getattr(value, key)
+
+
+def _sections(scenario: Scenario) -> dict[str, Any]:
+    """Return as plain values the sections in which clients differ."""
+    paths = [parse_key(key) or () for key in scenario.federated.vary]
+    return scenario.model_dump(include={str(path[0]) for path in paths})
+
+
+def _client_scenario(
+    scenario: Scenario, client_id: int, sections: Mapping[str, Any], folder: Path | None
+) -> Scenario:
+    """Return a scenario as one of its clients has it, its ``sections`` validated again."""
+    settings = client_settings(scenario.federated.vary, scenario.shared_seed, client_id)
+    update: dict[str, Config] = {}
+    key, name = "", ""
     try:
-        own = client_scenario(scenario, client_id)
+        for key, value in settings.items():
+            sections = laid(sections, parse_key(key) or (), value)  # type: ignore[assignment]
+        for name, data in sections.items():
+            model: type[Config] = type(getattr(scenario, name))
+            update[name] = model.model_validate(data, strict=True, context=folder)
+        own = scenario.model_copy(update=update)
+        _check_interface(own.env, scenario.env)
         for stage in own.curriculum.stages if own.curriculum else ():
             stage.indices(own.env)
+    except LookupError as error:
+        raise ClientSettingsError(client_id, error.args[0], key) from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        section = "env" if error.title == EnvConfig.__name__ else "evaluation"
-        first["loc"] = (section, *first["loc"])
-        keys = [key for key in scenario.federated.vary if _made(key, first["loc"])]
+        first["loc"] = (name, *first["loc"])
+        keys = [key for key in settings if _set_by(key, first["loc"])]
         reason = f"{join(first['loc'])}: {first['msg']}"
-        raise ClientSettingsError(
-            client_id, reason, keys[0] if len(keys) == 1 else "", first
-        ) from None
+        blamed = keys[0] if len(keys) == 1 else ""
+        raise ClientSettingsError(client_id, reason, blamed, first) from None
     except ValueError as error:
         raise ClientSettingsError(client_id, str(error)) from None
+    return own
 
 
-def _made(key: str, loc: KeyPath) -> bool:
+def _check_interface(own: EnvConfig, common: EnvConfig) -> None:
+    """Raise ValueError if a client could not share networks: their sizes, and whose they are."""
+    cars, others = ([(car.name, car.driver is None) for car in env.cars] for env in (own, common))
+    for what, differs in (
+        ("env.lidar.beams", own.lidar.beams != common.lidar.beams),
+        ("env.observation", own.observation != common.observation),
+        ("the cars' names and who has a driver", cars != others),
+    ):
+        if differs:
+            raise ValueError(f"{what} must be the same for all clients, which share networks")
+
+
+def _set_by(key: str, loc: KeyPath) -> bool:
     """Whether what a dotted key sets is at a pydantic location, in it or around it."""
     path = parse_key(key) or ()
     parts = iter(loc)  # in which names of a union's members may stand between the keys

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -33,7 +34,14 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
         The exit status.
     """
-    file = Path(arguments[0]) if arguments else DEFAULT_FILE
+    parser = argparse.ArgumentParser(
+        prog="python -m f110_fl.config.schema",
+        description="Write the JSON schema of scenarios, for editors.",
+    )
+    parser.add_argument(
+        "file", nargs="?", type=Path, default=DEFAULT_FILE, help=f"default: {DEFAULT_FILE}"
+    )
+    file: Path = parser.parse_args(arguments).file
     try:
         write_atomic(file, schema_text())
     except OSError as error:

@@ -1,15 +1,12 @@
-"""How clients differ: ``federated.vary`` laid over the scenario, client by client."""
+"""How clients differ: what each draws or is given of ``federated.vary``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zlib import crc32
 
 from f110_fl.config.federated import RangeConfig
-
-if TYPE_CHECKING:
-    pass
 
 
 def client_settings(
@@ -23,7 +20,7 @@ def client_settings(
 
     Args:
         vary: Lists and ranges, by dotted key.
-        seed: The scenario's.
+        seed: The scenario's, of what clients share.
         client_id: From 0.
 
     Returns:

@@ -9,18 +9,19 @@ from __future__ import annotations
 import argparse
 import datetime
 import ipaddress
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from f110_fl.files import write_atomic
+from f110_fl.errors import UserError
+from f110_fl.files import replacing, write_atomic
 
 LIFETIME = datetime.timedelta(days=365)
 
@@ -88,10 +89,7 @@ def make_credentials(directory: Path, hosts: Sequence[str], clients: int) -> Cre
             .not_valid_after(now + LIFETIME)
         )
 
-    authority, own = (
-        ec.generate_private_key(ec.SECP384R1()),
-        ec.generate_private_key(ec.SECP384R1()),
-    )
+    authority, own = (ec.generate_private_key(ec.SECP384R1()) for _ in range(2))
     root = (
         builder(name("f110-fl run authority"), authority)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -114,6 +112,20 @@ def make_credentials(directory: Path, hosts: Sequence[str], clients: int) -> Cre
     )
     _write_server(made, root, leaf, own)
     return made
+
+
+def check_client_key(path: Path) -> None:
+    """Refuse a file that no client can prove with who it is.
+
+    Raises:
+        UserError: If it is not an elliptic-curve private key in OpenSSH's format.
+    """
+    try:
+        key = serialization.load_ssh_private_key(path.read_bytes(), None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise UserError(f"--key={str(path)!r}: not an OpenSSH private key: {error}") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise UserError(f"--key={str(path)!r}: not an elliptic-curve (P-384) key")
 
 
 def _write_server(
@@ -146,11 +158,8 @@ def _write_client_key(made: Credentials, client_id: int) -> None:
 
 def _write_private(path: Path, data: bytes) -> None:
     """Write a file that never, not even for a moment, others can read."""
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
+    with replacing(path, mode=0o600) as file:
         file.write(data)
-        os.fsync(descriptor)
 
 
 def _alternatives(hosts: Sequence[str]) -> list[x509.GeneralName]:

@@ -7,28 +7,34 @@ client that shares ``FED_ROOT`` with the host. Both are bound to loopback.
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
-import time
 from collections.abc import Iterable, Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Final
 
 from f110_fl.config.scenario import Scenario
-from f110_fl.engines.client_lock import hold_place, release_place
+from f110_fl.engines.client_lock import client_lock
 from f110_fl.engines.credentials import Credentials, make_credentials
-from f110_fl.engines.flower_programs import CONNECTION, connected, free_port, program, run_program
+from f110_fl.engines.flower_programs import (
+    APP,
+    CONNECTION,
+    connected,
+    free_port,
+    program,
+    run_command,
+    run_program,
+    supernode_command,
+)
 from f110_fl.engines.superlink import SuperLink
 from f110_fl.errors import UserError
 from f110_fl.files import locked, write_atomic
 from f110_fl.loading.scenarios import parse_resolved
 from f110_fl.reporting.announce import FAILED, announced
+from f110_fl.reporting.summary import completed_rounds
 from f110_fl.rundir import RunDir
-from f110_fl.runs.directory import completed_rounds
-from f110_fl.runs.session import POLL_INTERVAL, Session
+from f110_fl.runs.session import Session
 
-APP: Final = Path(__file__).resolve().parents[2]  # what `flwr run` submits
 LOOPBACK: Final = "127.0.0.1"
 RUN: Final = "run"  # name of the child that submits the run and follows it
 RETRY_INTERVAL: Final = 3.0  # s from a client's end to its next start
@@ -54,24 +60,27 @@ def host(session: Session, scenario: Scenario, clients: Iterable[int], app: Path
     credentials = make_credentials(
         _flower(rundir) / "keys", (LOOPBACK, "localhost"), scenario.federated.clients
     )
-    port = free_port()
-    address = f"{LOOPBACK}:{port}"
-    environment = _connected(rundir, address, credentials)
-    superlink = session.start("superlink", run_program, _superlink(credentials, port), environment)
-    if not _listens(session, port, timeout):
+    link = SuperLink(f"{LOOPBACK}:{free_port()}", credentials.ca)
+    environment = _connected(rundir, link)
+    command = _superlink_command(credentials, link)
+    superlink = session.start("superlink", run_program, command, environment)
+    session.pause(timeout, done=link.answers)
+    if not link.answers():
         raise UserError(f"Flower's SuperLink did not start (exit {superlink.exitcode}); see logs/")
     for client_id in range(scenario.federated.clients):
         _register(credentials.client_public_key(client_id), environment)
     meeting = _meeting(rundir)
     try:
-        write_atomic(meeting, address)
+        write_atomic(meeting, link.address)
         for client_id in clients:
-            _start_client(session, scenario, credentials, address, client_id)
+            _start_client(session, scenario, link, credentials.client_key(client_id), client_id)
         watch = ServerWatch(rundir)
-        if not watch.vacant(timeout):
+        session.pause(timeout, done=lambda: not watch.runs())
+        if watch.runs():
             raise UserError(f"{rundir.root}: the server of a run that was killed is still there")
         said = _log_size(rundir)
-        submission = session.start(RUN, run_program, _submission(rundir, app), environment)
+        command = run_command({"prepared-root": str(rundir.root)}, app)
+        submission = session.start(RUN, run_program, command, environment)
         session.wait(submission, done=watch.ended)
         session.pause(END_GRACE, done=lambda: not submission.is_alive())
     finally:
@@ -96,23 +105,21 @@ def join(session: Session, scenario: Scenario, client_id: int) -> int:
     """
     rundir, timeout = session.rundir, scenario.federated.connect_timeout
     meeting = _meeting(rundir)
-    deadline = time.monotonic() + timeout
-    while not meeting.exists():
-        if time.monotonic() > deadline:
-            raise UserError(
-                f"FED_CLIENT_ID={client_id}: client 0, which hosts the federation in "
-                f"{rundir.root}, did not appear within {timeout:g} s"
-            )
-        time.sleep(POLL_INTERVAL)
+    session.pause(timeout, done=meeting.exists)
+    if not meeting.exists():
+        raise UserError(
+            f"FED_CLIENT_ID={client_id}: client 0, which hosts the federation in "
+            f"{rundir.root}, did not appear within {timeout:g} s"
+        )
     _compare(scenario, parse_resolved(rundir.config.read_text(encoding="utf-8")), client_id)
-    address = meeting.read_text(encoding="utf-8")
     credentials = Credentials(_flower(rundir) / "keys")
-    with hold_place(rundir.client(client_id)):
-        # A client that ends is started again for as long as the run lasts.
+    link = SuperLink(meeting.read_text(encoding="utf-8"), credentials.ca)
+    with client_lock(rundir.client(client_id)):
+        # A client that ends is started again for as long as the run lasts. The SuperLink turns
+        # it away while it has not missed a former one that was killed, up to a minute.
         while meeting.exists():
-            link = SuperLink(address, credentials.ca)
-            release_place(link, credentials.client_key(client_id))
-            node = _start_client(session, scenario, credentials, address, client_id)
+            key = credentials.client_key(client_id)
+            node = _start_client(session, scenario, link, key, client_id)
             session.wait(node, done=lambda: not meeting.exists())
             session.pause(RETRY_INTERVAL, done=lambda: not meeting.exists())
     return 0 if completed_rounds(rundir) == scenario.rounds else 1
@@ -129,20 +136,14 @@ class ServerWatch:
         self._lock = rundir.server_lock
         self._begun = False
 
-    def vacant(self, timeout: float) -> bool:
-        """Wait until no server is there, s at most; return whether that is so."""
-        deadline = time.monotonic() + timeout
-        while self._held() and time.monotonic() < deadline:
-            time.sleep(POLL_INTERVAL)
-        return not self._held()
-
     def ended(self) -> bool:
         """Return whether a server has been seen and is not there any more."""
-        held = self._held()
-        self._begun = self._begun or held
-        return self._begun and not held
+        runs = self.runs()
+        self._begun = self._begun or runs
+        return self._begun and not runs
 
-    def _held(self) -> bool:
+    def runs(self) -> bool:
+        """Return whether a server is there."""
         try:
             with locked(self._lock, wait=False):
                 return False
@@ -163,19 +164,16 @@ def _failure(rundir: RunDir, start: int) -> str:
 
 
 def _start_client(
-    session: Session, scenario: Scenario, credentials: Credentials, address: str, client_id: int
+    session: Session, scenario: Scenario, link: SuperLink, key: Path, client_id: int
 ) -> BaseProcess:
-    seed = scenario.seeds[client_id] if scenario.seeds else scenario.seed
-    config = f"partition-id={client_id} num-partitions={scenario.federated.clients} seed={seed}"
-    command = [
-        program("flower-supernode"),
-        *("--superlink", address, "--root-certificates", str(credentials.ca)),
-        *("--auth-supernode-private-key", str(credentials.client_key(client_id))),
-        *("--host", LOOPBACK, "--port", str(free_port())),
-        *("--max-wait-time", str(int(scenario.federated.connect_timeout))),
-        *("--node-config", config),
-    ]
-    environment = _connected(session.rundir, address, credentials)
+    node_config = {
+        "partition-id": client_id,
+        "num-partitions": scenario.federated.clients,
+        "seed": scenario.client_seed(client_id),
+    }
+    max_wait = scenario.federated.connect_timeout
+    command = supernode_command(link, key, node_config, max_wait=max_wait)
+    environment = _connected(session.rundir, link)
     return session.start(f"supernode_{client_id:02d}", run_program, command, environment)
 
 
@@ -210,34 +208,17 @@ def _meeting(rundir: RunDir) -> Path:
     return rundir.root / "superlink"
 
 
-def _connected(rundir: RunDir, address: str, credentials: Credentials) -> dict[str, str]:
+def _connected(rundir: RunDir, link: SuperLink) -> dict[str, str]:
     """Return Flower's environment, with a home in the run's directory for this process."""
-    home = _flower(rundir) / f"home_{os.getpid()}"
-    return connected(home, SuperLink(address, credentials.ca))
+    return connected(_flower(rundir) / f"home_{os.getpid()}", link)
 
 
-def _superlink(credentials: Credentials, port: int) -> list[str]:
+def _superlink_command(credentials: Credentials, link: SuperLink) -> list[str]:
     return [
         program("flower-superlink"),
         *("--ssl-ca-certfile", str(credentials.ca)),
         *("--ssl-certfile", str(credentials.certificate)),
         *("--ssl-keyfile", str(credentials.key)),
         *("--enable-supernode-auth", "--isolation", "subprocess"),
-        *("--host", LOOPBACK, "--port", str(port)),
+        *("--host", LOOPBACK, "--port", str(link.port)),
     ]
-
-
-def _submission(rundir: RunDir, app: Path) -> list[str]:
-    settings = f"prepared-root='{rundir.root}'"
-    return [program("flwr"), "run", str(app), CONNECTION, "--stream", "--run-config", settings]
-
-
-def _listens(session: Session, port: int, timeout: float) -> bool:
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex((LOOPBACK, port)) == 0:
-                return True
-        session.forward()
-        time.sleep(POLL_INTERVAL)
-    return False

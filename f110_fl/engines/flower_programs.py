@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Final
 
 from f110_fl.engines.superlink import SuperLink
+from f110_fl.errors import UserError
 from f110_fl.files import write_atomic
 from f110_fl.runs.processes import adopt_orphans, end_orphans
 from f110_fl.runs.startup import KERNEL_CACHE
 
+APP: Final = Path(__file__).resolve().parents[2]  # what `flwr run` submits
 CONNECTION: Final = "federation"  # name of the SuperLink in Flower's configuration
 
 
@@ -62,6 +64,65 @@ def connected(home: Path, link: SuperLink) -> dict[str, str]:
 def program(name: str) -> str:
     """Return the path of a program of this Python's environment."""
     return str(Path(sys.executable).with_name(name))
+
+
+def run_command(settings: Mapping[str, str], app: Path = APP) -> list[str]:
+    """Return the command that submits a run to ``CONNECTION`` and follows it to its end.
+
+    Args:
+        settings: Flower's run config.
+        app: Directory of the Flower app.
+
+    Raises:
+        UserError: For a setting that Flower cannot read.
+    """
+    words = " ".join(f"{key}={_quoted(text)}" for key, text in settings.items())
+    return [program("flwr"), "run", str(app), CONNECTION, "--stream", "--run-config", words]
+
+
+def supernode_command(
+    link: SuperLink,
+    key: Path | None,
+    node_config: Mapping[str, str | int],
+    *,
+    port: int | None = None,
+    max_wait: float | None = None,
+) -> list[str]:
+    """Return the command that runs a SuperNode.
+
+    Args:
+        link: The SuperLink that it connects to.
+        key: The client's private key; None with a SuperLink that is used without TLS.
+        node_config: What Flower's apps find in ``Context.node_config``.
+        port: Of Flower's local API on loopback; None: a free one.
+        max_wait: Longest time that it tries to connect, s; None: for ever.
+
+    Raises:
+        UserError: For a setting that Flower cannot read.
+    """
+    config = " ".join(
+        f"{name}={found if isinstance(found, int) else _quoted(found)}"
+        for name, found in node_config.items()
+    )
+    command = [program("flower-supernode"), "--superlink", link.address, "--node-config", config]
+    command += ["--host", "127.0.0.1", "--port", str(port or free_port())]
+    if key is None:
+        command += ["--insecure"]
+    else:
+        command += ["--root-certificates", str(link.root_certificates)]
+        command += ["--auth-supernode-private-key", str(key)]
+    if max_wait is not None:
+        command += ["--max-wait-time", str(int(max_wait))]
+    return command
+
+
+def _quoted(text: str) -> str:
+    """Return a text as Flower reads it in a config: TOML, which knows no quotes in quotes."""
+    if text.startswith("{"):
+        return "'" + text.replace("'", "\\u0027") + "'"  # JSON
+    if "'" in text:
+        raise UserError(f"{text!r}: Flower takes no text with a quotation mark")
+    return f"'{text}'"
 
 
 def run_program(command: Sequence[str], variables: Mapping[str, str]) -> None:

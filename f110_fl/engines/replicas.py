@@ -11,7 +11,7 @@ from f110_fl.files import locked
 from f110_fl.loading.scenarios import parse_resolved
 from f110_fl.rundir import LOCK, RunDir
 from f110_fl.runs.session import Session
-from f110_fl.training.progress import last_good
+from f110_fl.training.state_file import last_good
 
 
 def run_replicas(session: Session, scenario: Scenario, max_parallel: int) -> int:

@@ -12,19 +12,23 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Final
 
 from flwr.app import Context, Error, Message, RecordDict
-from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 from flwr.serverapp import Grid, ServerApp
-from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
 
 from f110_fl.engines import workers
+from f110_fl.engines.flower_internals import (
+    SUPERLINK_NODE_ID,
+    ErrorCode,
+    Run,
+    set_message_id,
+    task_identity,
+)
 from f110_fl.engines.workers import MakeClientApp, Worker
 
 log = logging.getLogger("flwr")
@@ -35,7 +39,11 @@ MakeServerApp = Callable[[], ServerApp]
 
 
 def simulate(
-    server_app: MakeServerApp, client_app: MakeClientApp, clients: int, max_parallel: int
+    server_app: MakeServerApp,
+    client_app: MakeClientApp,
+    clients: int,
+    max_parallel: int,
+    preload: Sequence[str] = (),
 ) -> None:
     """Run a ServerApp with virtual clients, and return when it is done.
 
@@ -44,14 +52,16 @@ def simulate(
         client_app: Returns the clients' app; a function of a module, called in every worker.
         clients: K; their ids, Flower's ``partition-id``, are 0 to K - 1.
         max_parallel: Most clients that are at work at a time.
+        preload: Modules that the workers need; imported once, for all of them.
 
     Raises:
         WorkerError: If a worker cannot start.
         Exception: What the ServerApp raises.
     """
-    # Who this process is; Flower's programs set it, and messages carry it.
-    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = RUN_ID, SUPERLINK_NODE_ID, 1
-    with LocalGrid(client_app, clients, max_parallel) as grid:
+    with (
+        task_identity(RUN_ID, SUPERLINK_NODE_ID),
+        LocalGrid(client_app, clients, max_parallel, preload) as grid,
+    ):
         server_app()(grid, Context(RUN_ID, SUPERLINK_NODE_ID, {}, RecordDict(), {}))
 
 
@@ -85,10 +95,18 @@ class LocalGrid(Grid):
         client_app: See `simulate`.
         clients: How many there are.
         max_parallel: Most workers.
+        preload: See `simulate`.
     """
 
-    def __init__(self, client_app: MakeClientApp, clients: int, max_parallel: int) -> None:
+    def __init__(
+        self,
+        client_app: MakeClientApp,
+        clients: int,
+        max_parallel: int,
+        preload: Sequence[str] = (),
+    ) -> None:
         self._client_app = client_app
+        self._preload = preload
         self._clients = clients
         self._run = Run.create_empty(RUN_ID)
         self._pushed: dict[str, _Batch] = {}  # by the message's id
@@ -107,7 +125,7 @@ class LocalGrid(Grid):
         ]
 
     def __enter__(self) -> LocalGrid:
-        workers.prepare()
+        workers.prepare(self._preload)
         for thread in self._threads:
             thread.start()
         return self
@@ -208,8 +226,7 @@ class LocalGrid(Grid):
             for message in messages:
                 self._sent += 1
                 ids.append(str(self._sent))
-                # A message has no other way to get its id; Flower's grids do the same.
-                message.metadata.__dict__["_message_id"] = ids[-1]
+                set_message_id(message, ids[-1])
                 self._orders.append(_Order(message, batch))
             self._changed.notify_all()
         return ids

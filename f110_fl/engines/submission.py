@@ -18,18 +18,22 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from f110_fl.engines.deployment import APP
-from f110_fl.engines.flower_programs import CONNECTION, connected, program, run_program
-from f110_fl.engines.superlink import SuperLink, settle_superlink
+from f110_fl.engines.flower_programs import (
+    CONNECTION,
+    connected,
+    program,
+    run_command,
+    run_program,
+)
+from f110_fl.engines.superlink import SuperLink, resolve_superlink
 from f110_fl.errors import UserError
 from f110_fl.loading.flags import outside_overrides
 from f110_fl.loading.scenarios import dump_scenario, parse_resolved
 from f110_fl.reporting import announce
 from f110_fl.reporting.console import ConsoleSink
 from f110_fl.reporting.events import EvaluationEvent, RoundEvent
-from f110_fl.runs.plan import settle
+from f110_fl.runs.plan import resolve_plan
 from f110_fl.runs.processes import Children
-from f110_fl.runs.resume import refuse_changes
 
 POLL_INTERVAL: Final = 0.25  # s between two looks at the log
 STOP_TIMEOUT: Final = 30.0  # s that a SuperLink has to take note of a run's end
@@ -46,7 +50,7 @@ def submit(arguments: argparse.Namespace, environ: Mapping[str, str], console: C
     Raises:
         UserError: For wrong settings, or if the SuperLink cannot be reached or trusted.
     """
-    link = settle_superlink(
+    link = resolve_superlink(
         arguments.superlink, arguments.root_certificates, insecure=arguments.insecure
     )
     settings = _settings(arguments, environ)
@@ -57,30 +61,13 @@ def submit(arguments: argparse.Namespace, environ: Mapping[str, str], console: C
 
 def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> dict[str, str]:
     """Return Flower's run config for the run."""
-    if "FED_CLIENT_ID" in environ:
-        raise UserError(
-            f"FED_CLIENT_ID={environ['FED_CLIENT_ID']!r}: not with --superlink, whose clients "
-            "are there already; see python -m clients.process"
-        )
-    elsewhere = {
-        "--mode": arguments.mode != "train",
-        "--grid": arguments.grid is not None,
-        "--max-parallel": arguments.max_parallel is not None,
-        "--engine": arguments.engine != "simulation",
-    }
-    for flag in [flag for flag, given in elsewhere.items() if given]:
-        raise UserError(f"{flag}: not with --superlink")
     if arguments.resume is None:
-        scenario = settle(arguments, environ).scenario
+        scenario = resolve_plan(arguments, environ).scenario
         if not scenario.federated.enabled:
             raise UserError("--superlink: the scenario is not federated")
         return {"submitted": json.dumps(json.loads(dump_scenario(scenario)))}
-    if arguments.scenario is not None:
-        raise UserError("--resume goes on with the run's own scenario; leave --scenario out")
     settings = {"submitted-resume": str(arguments.resume)}
-    overrides = outside_overrides(arguments, environ)
-    refuse_changes(overrides)
-    for override in overrides:
+    for override in outside_overrides(arguments, environ):
         settings["submitted-episodes"] = str(override.value)
     return settings
 
@@ -108,10 +95,8 @@ class _Submission:
     def run(self, settings: Mapping[str, str]) -> int:
         """Submit the run and follow it; an interruption stops it on the SuperLink, too."""
         children, ended = Children(), False
-        words = [f"{key}={_quoted(text)}" for key, text in settings.items()]
-        command = [program("flwr"), "run", str(APP), CONNECTION, "--stream"]
-        command += ["--run-config", " ".join(words)]
-        child = children.start(run_program, (command, self._environment), self._log)
+        target = (run_command(settings), self._environment)
+        child = children.start(run_program, target, self._log)
         try:
             while child.is_alive():
                 self._follow()
@@ -204,15 +189,6 @@ class _Submission:
             f"the run ended after round {self._rounds[0]}, without a reason given: "
             f"{_last_error(self._text())}"
         )
-
-
-def _quoted(text: str) -> str:
-    """Return a text as Flower reads it in a run config: TOML, which knows no quotes in quotes."""
-    if text.startswith("{"):
-        return "'" + text.replace("'", "\\u0027") + "'"  # JSON
-    if "'" in text:
-        raise UserError(f"{text!r}: Flower takes no text with a quotation mark")
-    return f"'{text}'"
 
 
 def _last_error(log: str) -> str:

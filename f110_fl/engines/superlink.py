@@ -41,6 +41,18 @@ class SuperLink:
         """From 1 to 65535."""
         return int(self.address.rpartition(":")[2])
 
+    def answers(self) -> bool:
+        """Whether it is there.
+
+        Raises:
+            UserError: If what answers cannot be trusted or does not speak TLS.
+        """
+        try:
+            self.probe()
+        except UnreachableError:
+            return False
+        return True
+
     def probe(self) -> None:
         """Connect once, with TLS unless the SuperLink is used without, and hang up.
 
@@ -76,7 +88,7 @@ class SuperLink:
             ) from None
 
 
-def settle_superlink(
+def resolve_superlink(
     address: str, root_certificates: str | Path | None, *, insecure: bool
 ) -> SuperLink:
     """Return the SuperLink that flags describe.

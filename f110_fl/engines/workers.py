@@ -6,9 +6,8 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -16,22 +15,25 @@ from typing import Final
 
 from flwr.app import Context, Error, Message, RecordDict, UserConfig
 from flwr.clientapp import ClientApp
-from flwr.common.constant import NUM_PARTITIONS_KEY, PARTITION_ID_KEY, ErrorCode
+
+from f110_fl.engines.flower_internals import NUM_PARTITIONS_KEY, PARTITION_ID_KEY, ErrorCode
+from f110_fl.runs.processes import end_with_parent
 
 STOP_GRACE: Final = 5.0  # s that a worker has to end when nothing more is to come
-# Workers are forked from a process with a single thread that has imported this.
-PRELOADED: Final = "clients.preloaded"
 
 MakeClientApp = Callable[[], ClientApp]
 
 
-def prepare() -> None:
-    """Start importing what workers need, with this process's ``sys.path``.
+def prepare(preload: Sequence[str]) -> None:
+    """Start the process with a single thread that workers are forked from.
 
-    Python's fork server has the working directory and PYTHONPATH instead, in which there may be
-    another copy of this program.
+    It has this process's ``sys.path``; Python's fork server has the working directory and
+    PYTHONPATH instead, in which there may be another copy of this program.
+
+    Args:
+        preload: Modules that it imports, so that its workers need not.
     """
-    multiprocessing.set_forkserver_preload([PRELOADED])
+    multiprocessing.set_forkserver_preload(list(preload))
     own = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
     before = {name: os.environ.get(name) for name in own}
     os.environ |= own
@@ -109,7 +111,7 @@ class Worker:
 def _work(pipe: Connection, make_app: MakeClientApp, clients: int) -> None:
     """Answer messages until no more can come."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, who closes the pipe
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     app = make_app()
     contexts: dict[int, Context] = {}
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
@@ -134,11 +136,3 @@ def _answer(app: ClientApp, message: Message, context: Context) -> Message:
         traceback.print_exc()
         reason = f"{type(error).__name__}: {error}"
         return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
-
-
-def _end_with_parent() -> None:
-    """Wait for the end of who started this process, and follow it at once, even at work."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-    os.kill(os.getpid(), signal.SIGKILL)

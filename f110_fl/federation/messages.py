@@ -1,91 +1,240 @@
-"""What travels between server and clients: record names, and tensors as Flower arrays."""
+"""What travels between server and clients: every message as a dataclass.
+
+``to_content`` and ``from_content`` are the only places that know the keys of Flower's records.
+What comes from the other side is not trusted: ``from_content`` accepts exactly what its docstring
+says and nothing else, so a message that has become one of these dataclasses has all its parts, of
+the right types, and every number in it is finite.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from functools import lru_cache
-from io import BytesIO
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final, Self, get_type_hints
 
-import numpy as np
-from flwr.app import Array, ArrayRecord
-from numpy.lib import format as npy
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-if TYPE_CHECKING:  # torch takes a second to import, and saying who one is needs none of it
-    import torch
-    from numpy.typing import NDArray
-
-
+# Names of records, as Flower's strategies expect them.
 ARRAYS: Final = "arrays"
 CONFIG: Final = "config"
 METRICS: Final = "metrics"
 
-# Keys of the config that goes with every training message.
-ROUND: Final = "server-round"
-EPISODES: Final = "episodes"
-SCENARIO: Final = "scenario"
-ROOT: Final = "root"  # the run's directory where the server is
-RUN: Final = "run"  # the run's name, for a client that keeps its state elsewhere
-
-# Keys of the answer to a query.
-CLIENT_ID: Final = "client-id"
-NUM_CLIENTS: Final = "num-clients"
-
-_PLAIN: Final = npy.magic(1, 0)  # what the bytes of nearly every array begin with
-
-# The weight of a client in the average; the server sets it, whatever the client says.
-WEIGHT: Final = "num-examples"
-ENV_STEPS: Final = "train/env-steps"
-# FedProx's weight, as Flower's strategy names it in the config.
+# Keys that Flower's strategies write or read, besides "server-round".
 PROXIMAL_MU: Final = "proximal-mu"
+WEIGHT: Final = "num-examples"
+
+CLIENT_ID: Final = "client-id"
 
 
-def to_arrays(tensors: Mapping[str, torch.Tensor]) -> ArrayRecord:
-    """Return the tensors as a Flower record, in name order."""
-    return ArrayRecord({name: Array(tensors[name].numpy()) for name in sorted(tensors)})
+class InvalidMessageError(ValueError):
+    """A message does not hold what it must; its text says in words what is wrong."""
 
 
-def to_tensors(arrays: ArrayRecord) -> dict[str, torch.Tensor]:
-    """Return a record's arrays as tensors that own their memory."""
-    import torch
+@dataclass(frozen=True)
+class Order:
+    """What every order of the server tells a client.
 
-    return {name: torch.from_numpy(value(array).copy()) for name, array in arrays.items()}
-
-
-def value(array: Array) -> NDArray[Any]:
-    """Return what an array holds, as a read-only view of its bytes where that is possible.
-
-    Flower's own ``Array.numpy`` parses each header as Python source and copies what follows:
-    0.1 ms an array, several times a message.
-
-    Raises:
-        ValueError: If its bytes are not those of an array without Python objects.
+    Attributes:
+        arrays: The averaged tensors.
+        server_round: From 1; of an evaluation, the round that is done.
+        scenario: The run's, resolved, as text.
+        root: The run's directory where the server is.
+        run: The run's name, for a client that keeps its state elsewhere.
     """
-    try:
-        return _view(array.data) if array.data[: len(_PLAIN)] == _PLAIN else array.numpy()
-    except Exception as error:  # of several kinds: a header is parsed as Python source
-        raise ValueError(f"not an array: {error}") from error
+
+    arrays: ArrayRecord
+    server_round: int
+    scenario: str
+    root: str
+    run: str
+
+    def to_content(self) -> RecordDict:
+        """Return what is sent."""
+        return RecordDict({ARRAYS: self.arrays, CONFIG: _settings_record(self)})
+
+    @classmethod
+    def from_content(cls, content: RecordDict) -> Self:
+        """Return what was sent: arrays, and a config record with these keys and types.
+
+        Raises:
+            InvalidMessageError: If anything is missing, too much, or of another type.
+        """
+        _check_records(content, ARRAYS, CONFIG)
+        settings = _read_settings(content.config_records[CONFIG], cls)
+        return cls(content.array_records[ARRAYS], **settings)
 
 
-def _view(data: bytes) -> NDArray[Any]:
-    start = len(_PLAIN) + 2 + int.from_bytes(data[len(_PLAIN) : len(_PLAIN) + 2], "little")
-    shape, fortran_order, dtype = _header(data[len(_PLAIN) : start])
-    flat = np.frombuffer(data, dtype, math.prod(shape), start)  # refuses Python objects
-    return flat.reshape(shape, order="F" if fortran_order else "C")
+@dataclass(frozen=True)
+class EvaluateOrder(Order):
+    """Evaluate the averaged models in the client's environment; learn nothing."""
 
 
-@lru_cache(maxsize=1024)  # a round's messages have the same few headers, again and again
-def _header(text: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    found: tuple[tuple[int, ...], bool, np.dtype[Any]] = npy.read_array_header_1_0(BytesIO(text))
-    return found
+@dataclass(frozen=True)
+class TrainOrder(Order):
+    """Train a round from the averaged tensors.
+
+    Attributes:
+        episodes: How many.
+        proximal_mu: FedProx's weight, 0 without it.
+    """
+
+    episodes: int
+    proximal_mu: float
 
 
-def cast_like(arrays: ArrayRecord, reference: ArrayRecord) -> ArrayRecord:
-    """Return arrays in name order with the reference's types; rules compute in higher ones."""
-    return ArrayRecord(
-        {
-            name: Array(np.asarray(value(arrays[name]), dtype=reference[name].dtype))
-            for name in sorted(reference)
-        }
-    )
+@dataclass(frozen=True)
+class TrainReply:
+    """What a client sends after a round.
+
+    Attributes:
+        arrays: Its tensors.
+        metrics: What the round's episodes amount to, by name.
+        client_id: Who says so.
+        weight: Its weight in an average; the server sets its own.
+    """
+
+    arrays: ArrayRecord
+    metrics: Mapping[str, float]
+    client_id: int
+    weight: float = 1.0
+
+    @property
+    def values(self) -> dict[str, float]:
+        """All of its numbers by their keys."""
+        return {**self.metrics, CLIENT_ID: self.client_id, WEIGHT: self.weight}
+
+    def to_content(self) -> RecordDict:
+        """Return what is sent."""
+        return RecordDict({ARRAYS: self.arrays, METRICS: metric_record(self.values)})
+
+    @classmethod
+    def from_content(cls, content: RecordDict, names: Collection[str]) -> Self:
+        """Return what was sent: arrays, and one number for each of the keys.
+
+        Args:
+            content: The message's.
+            names: Of the metrics.
+
+        Raises:
+            InvalidMessageError: If anything is missing, too much, or not a finite number.
+        """
+        _check_records(content, ARRAYS, METRICS)
+        values = _numbers(content.metric_records[METRICS], {*names, CLIENT_ID, WEIGHT})
+        client_id, weight = values.pop(CLIENT_ID), values.pop(WEIGHT)
+        if not isinstance(client_id, int):
+            raise InvalidMessageError(f"metric {CLIENT_ID!r} is {client_id!r}")
+        return cls(content.array_records[ARRAYS], values, client_id, weight)
+
+    def weighted(self, arrays: ArrayRecord, weight: float) -> RecordDict:
+        """Return a new record of the metrics and some arrays, as Flower's strategies average it."""
+        metrics = metric_record({**self.metrics, WEIGHT: weight})
+        return RecordDict({ARRAYS: arrays, METRICS: metrics})
+
+
+@dataclass(frozen=True)
+class EvaluateReply:
+    """What a client found when it evaluated the averaged models, by name."""
+
+    metrics: Mapping[str, float]
+
+    def to_content(self) -> RecordDict:
+        """Return what is sent."""
+        return RecordDict({METRICS: metric_record(self.metrics)})
+
+    @classmethod
+    def from_content(cls, content: RecordDict, names: Collection[str]) -> Self:
+        """Return what was sent: one number for each of the names.
+
+        Raises:
+            InvalidMessageError: If anything is missing, too much, or not a finite number.
+        """
+        _check_records(content, METRICS)
+        return cls(_numbers(content.metric_records[METRICS], names))
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a client answers to a query: who it is, whatever its node's id.
+
+    Attributes:
+        client_id: Its number in the federation, from 0.
+        num_clients: How many clients it was told that there are.
+    """
+
+    client_id: int
+    num_clients: int
+
+    def to_content(self) -> RecordDict:
+        """Return what is sent."""
+        return RecordDict({CONFIG: _settings_record(self)})
+
+    @classmethod
+    def from_content(cls, content: RecordDict) -> Self:
+        """Return what was sent: a config record with these keys, the first below the second.
+
+        Raises:
+            InvalidMessageError: If it is anything else.
+        """
+        _check_records(content, CONFIG)
+        found = cls(**_read_settings(content.config_records[CONFIG], cls))
+        if not 0 <= found.client_id < found.num_clients:
+            raise InvalidMessageError(f"it is client {found.client_id} of {found.num_clients}")
+        return found
+
+
+def identity_query() -> RecordDict:
+    """Return what a client is sent that is to say who it is."""
+    return RecordDict({CONFIG: ConfigRecord()})
+
+
+def metric_record(values: Mapping[str, float]) -> MetricRecord:
+    """Return numbers as Flower sends them, in their order."""
+    return MetricRecord({**values})
+
+
+def _settings(kind: type[Order | Identity]) -> Mapping[str, tuple[str, type]]:
+    """Return the fields that travel in a config record: key, in Flower's spelling, and type."""
+    types = get_type_hints(kind)
+    names = [field.name for field in fields(kind) if field.name != ARRAYS]
+    return {name: (name.replace("_", "-"), types[name]) for name in names}
+
+
+def _settings_record(message: Order | Identity) -> ConfigRecord:
+    settings = _settings(type(message))
+    return ConfigRecord({key: getattr(message, name) for name, (key, _) in settings.items()})
+
+
+def _check_records(content: RecordDict, *names: str) -> None:
+    """Refuse a message that has other records than these, or of other kinds."""
+    kinds = {ARRAYS: ArrayRecord, CONFIG: ConfigRecord, METRICS: MetricRecord}
+    found = {name: type(record) for name, record in content.items()}
+    if found != {name: kinds[name] for name in names}:
+        raise InvalidMessageError(f"its records are {sorted(found)}, not {sorted(names)}")
+
+
+def _check_keys(record: Mapping[str, object], keys: Collection[str], what: str) -> None:
+    differing = sorted(set(record).symmetric_difference(keys))
+    if differing:
+        raise InvalidMessageError(f"{what} {differing[0]!r} is missing or was not asked for")
+
+
+def _read_settings(record: Mapping[str, object], kind: type[Order | Identity]) -> dict[str, Any]:
+    """Return the values of a config record by field; all have exactly their types."""
+    settings = _settings(kind)
+    _check_keys(record, {key for key, _ in settings.values()}, "setting")
+    for key, expected in settings.values():
+        if type(record[key]) is not expected:
+            raise InvalidMessageError(f"setting {key!r} is {record[key]!r:.100}")
+    return {name: record[key] for name, (key, _) in settings.items()}
+
+
+def _numbers(record: Mapping[str, object], names: Collection[str]) -> dict[str, float]:
+    """Return the values of a metric record, in its order; all are finite numbers."""
+    _check_keys(record, names, "metric")
+    numbers: dict[str, float] = {}
+    for name, value in record.items():
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise InvalidMessageError(f"metric {name!r} is {value!r:.100}")
+        numbers[name] = value
+    return numbers

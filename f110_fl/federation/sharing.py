@@ -1,7 +1,6 @@
 """Which of a learner's tensors a federation averages, which it zeroes, which stay at home.
 
-Names are ``AGENT/model/NETWORK/PARAMETER`` and ``AGENT/optimizer/OPTIMIZER/PARAMETER/SLOT``
-(`f110_fl.learners.base`). Server and clients apply the same rules to the same names.
+Server and clients apply the same rules to the same names (`f110_fl.tensors.TensorName`).
 """
 
 from __future__ import annotations
@@ -9,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from f110_fl.config.federated import FederatedConfig, OptimizerStrategy, Share
-from f110_fl.tensors import _Part, _slot, is_optimizer_tensor
+from f110_fl.config.federated import OptimizerStrategy
+from f110_fl.config.scenario import Scenario
+from f110_fl.tensors import TensorName
 
 if TYPE_CHECKING:  # torch takes a second to import
     import torch
@@ -32,24 +32,19 @@ ZEROED_SLOTS: Final[Mapping[OptimizerStrategy, frozenset[str]]] = {
     "average_second_moment": frozenset({"exp_avg"}),
 }
 
-# Networks that choose actions: of TD3, SAC and PPO, and of DQN.
-ACTING: Final = frozenset({"actor", "q"})
 
-
-def averaged_names(names: Iterable[str], federated: FederatedConfig) -> frozenset[str]:
+def averaged_names(names: Iterable[str], scenario: Scenario) -> frozenset[str]:
     """Return the tensors that clients send and the server averages."""
-    names = list(names)
-    shared = _shared(names, federated.share)
-    slots = AVERAGED_SLOTS[federated.optimizer_strategy]
-    return frozenset(n for n in shared if not is_optimizer_tensor(n) or _slot(n) in slots)
+    slots = AVERAGED_SLOTS[scenario.federated.optimizer_strategy]
+    shared = _shared(names, scenario)
+    return frozenset(str(n) for n in shared if n.kind == "model" or n.slot in slots)
 
 
-def zeroed_names(names: Iterable[str], federated: FederatedConfig) -> frozenset[str]:
+def zeroed_names(names: Iterable[str], scenario: Scenario) -> frozenset[str]:
     """Return the moments that every client sets to zero at a sync, without their being sent."""
-    names = list(names)
-    slots = ZEROED_SLOTS[federated.optimizer_strategy]
-    shared = _shared(names, federated.share)
-    return frozenset(n for n in shared if is_optimizer_tensor(n) and _slot(n) in slots)
+    slots = ZEROED_SLOTS[scenario.federated.optimizer_strategy]
+    shared = _shared(names, scenario)
+    return frozenset(str(n) for n in shared if n.kind == "optimizer" and n.slot in slots)
 
 
 def select(tensors: Mapping[str, torch.Tensor], names: Iterable[str]) -> dict[str, torch.Tensor]:
@@ -57,26 +52,27 @@ def select(tensors: Mapping[str, torch.Tensor], names: Iterable[str]) -> dict[st
     return {name: tensors[name] for name in sorted(names)}
 
 
-def _shared(names: Iterable[str], share: Share) -> list[str]:
+def _shared(names: Iterable[str], scenario: Scenario) -> list[TensorName]:
     """Return the parameters that take part, and the optimizer slots that belong to them."""
-    parts = {name: _Part(name) for name in names}
-    match share:
+    parsed = [TensorName.parse(name) for name in names]
+    match scenario.federated.share:
         case "all":
-            return list(parts)
+            return parsed
         case "actor":
-            return [n for n, p in parts.items() if p.network.removesuffix("_target") in ACTING]
+            acting = {agent: config.acting for agent, config in scenario.learners.items()}
+            return [n for n in parsed if n.network.removesuffix("_target") in acting[n.agent]]
         case "all_but_normaliser":
-            return [n for n, part in parts.items() if not part.network.endswith("normaliser")]
+            return [n for n in parsed if not n.network.endswith("normaliser")]
         case "all_but_head":
-            heads = _last_layers(parts.values())
-            return [n for n, p in parts.items() if (p.agent, p.network, p.layer) not in heads]
+            last = _last_layers(parsed)
+            return [n for n in parsed if n.layer != last.get((n.agent, n.network))]
 
 
-def _last_layers(parts: Iterable[_Part]) -> set[tuple[str, str, int]]:
-    """Return (agent, network, layer) of every network's output layer: its highest number."""
+def _last_layers(names: Iterable[TensorName]) -> dict[tuple[str, str], int]:
+    """Return every network's output layer, its highest number, by (agent, network)."""
     last: dict[tuple[str, str], int] = {}
-    for part in parts:
-        if part.kind == "model":
-            key = part.agent, part.network
-            last[key] = max(last.get(key, -1), part.layer)
-    return {(*key, layer) for key, layer in last.items()}
+    for name in names:
+        if name.kind == "model":
+            key = name.agent, name.network
+            last[key] = max(last.get(key, -1), name.layer)
+    return last

@@ -3,18 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from f110_fl.config.common import AlgorithmConfig
+from sim.config import ObservationPart
+from sim.policy import PolicyFormat
+
 Array = NDArray[np.float32]
+CPU: Final = torch.device("cpu")
+ObservationParts = tuple[tuple[ObservationPart, int], ...]  # names and sizes
 
 
 class LearningError(RuntimeError):
     """Learning diverged: a value that must be finite is not."""
+
+
+@dataclass(frozen=True)
+class LearnerSetup:
+    """What a learner is made with, besides its settings.
+
+    Attributes:
+        observation_size: D.
+        action_size: A.
+        seed: Root of all its random streams; not advanced.
+        num_envs: Environments that it collects from together, N.
+        replay_path: File in which its experience survives a restart; None: in memory only. A
+            learner that keeps its experience in ``local_state`` leaves it alone.
+        device: Where networks, moments and batches are.
+    """
+
+    observation_size: int
+    action_size: int
+    seed: np.random.SeedSequence
+    num_envs: int = 1
+    replay_path: Path | None = None
+    device: torch.device = CPU
+
+    def streams(self, count: int) -> list[np.random.SeedSequence]:
+        """Return the roots of ``count`` independent random streams, the same at every call."""
+        root = self.seed
+        return [
+            np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, stream))
+            for stream in range(count)
+        ]
 
 
 class Transitions(NamedTuple):
@@ -55,17 +93,48 @@ class Policy(Protocol):
 class Learner(Protocol):
     """One agent that acts, collects its own experience and learns from it.
 
+    A class that implements this protocol needs nothing else to take part: an entry in
+    `f110_fl.learners.factory` leads to it from its settings, an `AlgorithmConfig`, and
+    ``LearnerClass(config, setup)`` with a `LearnerSetup` makes a learner.
+
     The training loop steps ``num_envs`` environments together and calls ``act``, ``observe`` and
     ``update`` once each per step, for those M environments in which the agent's episode runs.
     An environment's episode begins with the first ``act`` in it, and again with the first after
     a transition that ended one; between two calls of the loop none runs.
 
     A learner's state has two parts. ``tensors`` are what a federation averages and a server
-    stores. ``local_state`` is what else this learner needs to continue bit by bit. A commit of
-    both to disk is three steps: ``write_journal``; the caller makes its own file with the
+    stores. ``local_state`` is what else this learner needs to continue bit by bit: with both
+    loaded into a new learner of the same settings, the same calls give the same bytes. A commit
+    of both to disk is three steps: ``write_journal``; the caller makes its own file with the
     tensors and the local state durable under its final name, at one stroke; ``apply_journal``.
-    After a kill at any point, ``load_local_state`` agrees with the caller's file.
+    After a kill at any point, ``load_local_state`` agrees with the caller's file. A learner
+    whose ``local_state`` leaves nothing out does nothing in ``write_journal``,
+    ``apply_journal`` and ``use_file``.
+
+    All randomness comes from ``LearnerSetup.seed``; the generators of torch and NumPy that all
+    share are left alone. Several learners live in one process and are called in turn.
     """
+
+    def __init__(self, config: Any, setup: LearnerSetup) -> None: ...
+
+    @property
+    def config(self) -> AlgorithmConfig:
+        """Its settings; their ``acting`` names networks of ``tensors``."""
+        ...
+
+    @staticmethod
+    def policy_format(config: Any, observation: ObservationParts) -> PolicyFormat | None:
+        """Tell which of ``tensors`` act without exploration, and how.
+
+        Args:
+            config: Settings of this learner.
+            observation: Names and sizes of the parts of an observation, in order.
+
+        Returns:
+            The format, in which scripted cars drive by the policy; it does what ``policy`` does.
+            None where the format cannot say it, as for a policy that remembers.
+        """
+        ...
 
     def act(self, observations: Array, envs: NDArray[np.int64]) -> Array:
         """Choose exploring actions.
@@ -81,6 +150,8 @@ class Learner(Protocol):
 
     def observe(self, transitions: Transitions) -> None:
         """Take in what the actions of the latest ``act`` led to, in the same order.
+
+        Whatever is kept of the arrays is copied: they are overwritten by the next step.
 
         Raises:
             LearningError: If a reward is not finite.
@@ -110,9 +181,13 @@ class Learner(Protocol):
     def tensors(self) -> dict[str, Tensor]:
         """Networks and optimizer moments, float32, on the CPU, without gradients.
 
-        They are to be read: views where the learner computes on the CPU, else copies. What they
-        are changes through `load_tensors`. The names are ``model/<network>/<parameter>`` and
-        ``optimizer/<optimizer>/<parameter>/<slot>``, the same before and after any update.
+        They are to be read: views of what is on the CPU, copies of what is not. What they are
+        changes through `load_tensors`. The names are ``model/<network>/<parameter>`` and
+        ``optimizer/<network>/<parameter>/<slot>``, the same before and after any update. A
+        layer's parameters carry its number, ``weights.0``: the highest is the output layer's.
+        Slots that a federation knows are Adam's, ``exp_avg``, ``exp_avg_sq`` and ``step``.
+        The target of a network has its name with ``_target``. What observations are normalised
+        by is network ``normaliser``, and what rewards are, ``reward_normaliser``.
         """
         ...
 
@@ -124,7 +199,7 @@ class Learner(Protocol):
         """
         ...
 
-    def hold_near(self, mu: float) -> None:
+    def set_proximal(self, mu: float) -> None:
         """Pull the trained networks to where they are now, until told otherwise.
 
         Every loss gets the proximal term mu / 2 * |w - w_now|^2 (FedProx, Li et al. 2020,
@@ -147,7 +222,7 @@ class Learner(Protocol):
         """
         ...
 
-    def move(self, replay_path: Path) -> None:
+    def use_file(self, replay_path: Path) -> None:
         """Keep experience in another file, of the same layout; `load_local_state` must follow."""
         ...
 
@@ -158,23 +233,3 @@ class Learner(Protocol):
     def apply_journal(self) -> None:
         """Last step of a commit, once the caller's own file is durable."""
         ...
-
-
-class Means:
-    """Running means of named values."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
-        self._counts: dict[str, int] = {}
-
-    def add(self, name: str, value: float) -> None:
-        """Count ``value`` in."""
-        self._sums[name] = self._sums.get(name, 0.0) + value
-        self._counts[name] = self._counts.get(name, 0) + 1
-
-    def pop(self) -> dict[str, float]:
-        """Return the means and start again."""
-        means = {name: total / self._counts[name] for name, total in self._sums.items()}
-        self._sums.clear()
-        self._counts.clear()
-        return means

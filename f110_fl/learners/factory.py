@@ -1,60 +1,48 @@
-"""Learning algorithms behind one protocol."""
+"""From an algorithm's settings to its learner.
+
+A new algorithm is an `AlgorithmConfig`, a class that implements `Learner`, and an entry here.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Final
 
-import numpy as np
+from f110_fl.config.common import AlgorithmConfig
+from f110_fl.config.learners import DQNConfig, PPOConfig, SACConfig, TD3Config
+from f110_fl.learners.base import Learner, LearnerSetup
+from sim.plugins import implementation
+from sim.settings import Config
 
-from f110_fl.config.learners import DQNConfig, LearnerConfig, PPOConfig, SACConfig, TD3Config
-from f110_fl.learners.base import Learner, LearningError
-from f110_fl.learners.device import Host
-from f110_fl.learners.off_policy.dqn import DQN
-from f110_fl.learners.off_policy.sac import SAC
-from f110_fl.learners.off_policy.td3 import TD3
-from f110_fl.learners.ppo.ppo import PPO
-
-__all__ = ["DQN", "PPO", "SAC", "TD3", "Learner", "LearningError", "make_learner"]
+# Where the learner of each kind of settings is, "module:class", imported when it is needed.
+LEARNERS: Final[Mapping[type[Config], str]] = {
+    TD3Config: "f110_fl.learners.off_policy.td3:TD3",
+    SACConfig: "f110_fl.learners.off_policy.sac:SAC",
+    DQNConfig: "f110_fl.learners.off_policy.dqn:DQN",
+    PPOConfig: "f110_fl.learners.ppo.ppo:PPO",
+}
 
 
-def make_learner(
-    config: LearnerConfig,
-    observation_size: int,
-    action_size: int,
-    seed: np.random.SeedSequence,
-    *,
-    num_envs: int = 1,
-    replay_path: Path | None = None,
-    place: Host | None = None,
-) -> Learner:
+def learner_class(config: AlgorithmConfig) -> type[Learner]:
+    """Return the class that learns as these settings say.
+
+    Raises:
+        TypeError: If there is none.
+        PluginError: If another package's cannot be imported.
+    """
+    found: type[Learner] = implementation("learners", LEARNERS, config)
+    return found
+
+
+def make_learner(config: AlgorithmConfig, setup: LearnerSetup) -> Learner:
     """Build the learner that ``config.algorithm`` names.
 
     Args:
         config: Its hyperparameters.
-        observation_size: D.
-        action_size: A.
-        seed: Root of all its random streams; not advanced.
-        num_envs: Environments that it collects from together.
-        replay_path: File in which its experience survives a restart; None: in memory only.
-            On-policy learners keep theirs, a rollout, in their local state.
-        place: Where it computes; None: on the host.
+        setup: What else it is made with.
 
     Raises:
-        ValueError: If the file exists with another layout.
+        TypeError: If no learner takes such settings.
+        ValueError: If its replay file exists with another layout.
     """
-    sizes, place = (observation_size, action_size), place or Host()
-    match config:
-        case TD3Config():
-            return TD3(
-                config, *sizes, seed, num_envs=num_envs, replay_path=replay_path, place=place
-            )
-        case SACConfig():
-            return SAC(
-                config, *sizes, seed, num_envs=num_envs, replay_path=replay_path, place=place
-            )
-        case DQNConfig():
-            return DQN(
-                config, *sizes, seed, num_envs=num_envs, replay_path=replay_path, place=place
-            )
-        case PPOConfig():
-            return PPO(config, *sizes, seed, num_envs=num_envs, place=place)
+    return learner_class(config)(config, setup)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from f110_fl.learners.base import Array, Transitions
 from f110_fl.learners.state import entry
+from f110_fl.tensors import TensorName, prefixed, unprefixed
 
 Float = NDArray[np.float64]
 
@@ -155,10 +156,10 @@ class Normaliser:
         return np.clip(rewards * float(self._return.scale()[0]), -BOUND, BOUND)
 
     def normalise(self, rewards: Tensor, *observations: Tensor) -> None:
-        """Normalise a batch's rewards (B,) and observations (B, D) in place, on any device."""
+        """Normalise a batch's rewards (B,) and observations (B, D) in place, on the CPU."""
         if self._observation is not None:
-            mean = self._observation.tensors["mean"].to(rewards.device)
-            scale = torch.from_numpy(self._observation.scale()).to(rewards.device)
+            mean = self._observation.tensors["mean"]
+            scale = torch.from_numpy(self._observation.scale())
             for part in observations:
                 part.sub_(mean).mul_(scale).clamp_(-BOUND, BOUND)
         if self._return is not None:
@@ -167,7 +168,7 @@ class Normaliser:
     def tensors(self) -> dict[str, Tensor]:
         """The statistics by name, as views; none of what is off."""
         return {
-            f"model/{part}/{name}": tensor
+            str(TensorName("model", part, name)): tensor
             for part, moments in self._parts().items()
             for name, tensor in moments.tensors.items()
         }
@@ -179,11 +180,9 @@ class Normaliser:
 
     def local_state(self) -> dict[str, Tensor]:
         """The statistics in float64, and the returns of the episodes that run; as copies."""
-        state = {
-            f"{part}/{name}": tensor
-            for part, moments in self._parts().items()
-            for name, tensor in moments.local_state().items()
-        }
+        state: dict[str, Tensor] = {}
+        for part, moments in self._parts().items():
+            state |= prefixed(part, moments.local_state())
         if self._return is not None:
             state["returns"] = torch.from_numpy(self._returns.copy())
         return state
@@ -201,13 +200,18 @@ class Normaliser:
                     f"expected {tuple(tensor.shape)}"
                 )
         for part, moments in self._parts().items():
-            prefix = f"{part}/"
-            moments.load_local_state(
-                {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-            )
+            moments.load_local_state(unprefixed(part, state))
         if self._return is not None:
             self._returns[:] = state["returns"].numpy()
 
     def _parts(self) -> dict[str, RunningMoments]:
         parts = {"normaliser": self._observation, "reward_normaliser": self._return}
         return {name: moments for name, moments in parts.items() if moments is not None}
+
+
+def format_entries(on: bool) -> dict[str, Any]:
+    """Return how a `PolicyFormat` says that observations are normalised, or not."""
+    if not on:
+        return {}
+    moments = {part: f"model/normaliser/{part}" for part in ("mean", "variance")}
+    return {**moments, "limit": BOUND}

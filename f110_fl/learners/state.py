@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from f110_fl.learners.optimizer import ADAM_SLOTS, Adam
+from f110_fl.tensors import TensorName
 
 
-def pack_generator(generator: np.random.Generator) -> Tensor:
-    """State of a NumPy generator as bytes of JSON, (n,) uint8."""
+def pack_generator(generator: np.random.Generator | torch.Generator) -> Tensor:
+    """State of a generator, (n,) uint8: of NumPy's as bytes of JSON."""
+    if isinstance(generator, torch.Generator):
+        return generator.get_state()
     text = json.dumps(generator.bit_generator.state)
     return torch.frombuffer(bytearray(text, "ascii"), dtype=torch.uint8)
 
 
-def unpack_generator(generator: np.random.Generator, packed: Tensor) -> None:
+def unpack_generator(generator: np.random.Generator | torch.Generator, packed: Tensor) -> None:
     """Set the state of ``generator`` to what ``pack_generator`` returned.
 
     Raises:
         ValueError: If the bytes are not the state of this kind of generator.
     """
+    if isinstance(generator, torch.Generator):
+        generator.set_state(packed)
+        return
     try:
         generator.bit_generator.state = json.loads(packed.numpy().tobytes())
     except (ValueError, KeyError, TypeError) as error:
@@ -48,22 +54,34 @@ def named_tensors(
 
     Args:
         networks: By name.
-        optimizers: From ``make_optimizer``, each under the name of the network it trains.
+        optimizers: Each under the names of the networks that it trains.
 
     Returns:
         ``model/<network>/<parameter>`` and ``optimizer/<optimizer>/<parameter>/<slot>``, as
         views without gradients that stay valid, since parameters and moments change in place.
     """
     tensors = {
-        f"model/{name}/{key}": parameter.detach()
+        str(TensorName("model", name, key)): parameter.detach()
         for name, network in networks.items()
         for key, parameter in network.named_parameters()
     }
     for name, optimizer in optimizers.items():
         for key, parameter in networks[name].named_parameters():
             for slot in ADAM_SLOTS:
-                tensors[f"optimizer/{name}/{key}/{slot}"] = optimizer.state[parameter][slot]
+                slot_name = str(TensorName("optimizer", name, key, slot))
+                tensors[slot_name] = optimizer.moments[parameter][slot]
     return tensors
+
+
+def layer_names(network: str, hidden: Sequence[int]) -> tuple[tuple[str, str], ...]:
+    """Name weights and biases of a multilayer perceptron's layers as `named_tensors` does.
+
+    Args:
+        network: Its name.
+        hidden: Widths of its hidden layers.
+    """
+    parts = ((f"weights.{layer}", f"biases.{layer}") for layer in range(len(hidden) + 1))
+    return tuple((f"model/{network}/{w}", f"model/{network}/{b}") for w, b in parts)
 
 
 def load_named(targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -13,52 +14,104 @@ from f110_fl.config.keys import KeyPath, join
 from f110_fl.config.scenario import ClientSettingsError, Scenario
 from f110_fl.errors import did_you_mean, show
 from f110_fl.loading.document import Document
-from f110_fl.loading.fields import Place, allowed, child, tag_of
-from f110_fl.loading.overrides import Override, _merge
+from f110_fl.loading.fields import Field, allowed, child, tag_of
+from f110_fl.loading.overrides import Override
 
 
 class _Problem(NamedTuple):
-    """One thing that is wrong, where it is written, and what the models say of that place."""
+    """One thing that is wrong, and what the models say of the field."""
 
     error: ErrorDetails
     path: KeyPath
-    parent: Place
-    place: Place
-    order: tuple[int, int]  # line and column; (0, n) if override n brought it
+    parent: Field
+    field: Field
+
+    @property
+    def of_a_rule(self) -> bool:
+        """Whether one of the models' own rules is broken, rather than a field's type or bounds."""
+        return self.error["type"] == "value_error"
+
+    @property
+    def cause(self) -> object:
+        """The exception that a rule raised."""
+        return self.error.get("ctx", {}).get("error", self.error["msg"])
 
 
-def _errors(data: dict[str, Any]) -> list[ErrorDetails]:
-    """Return what is wrong with ``data``, without errors that only follow from others."""
-    try:
-        Scenario.model_validate(data, strict=True)
-    except ValidationError as error:
-        found = error.errors(include_url=False)
-        locs = [item["loc"] for item in found]
-        return [
-            item
-            for item in found
-            if item["type"] != "too_short"
-            or not any(loc[:-1][: len(item["loc"])] == item["loc"] for loc in locs)
-        ]
-    return []
+def explain(
+    error: ValidationError, file: Path, document: Document, overrides: Sequence[Override]
+) -> str:
+    """Return the line that tells the user about the first of a scenario's mistakes.
 
-
-def _problems(document: Document, overrides: Sequence[Override]) -> list[_Problem]:
-    problems: dict[object, _Problem] = {}
-    for error in _errors(_merge(cast("dict[str, Any]", document.data), overrides)):
-        path, parent, place = _locate(error)
-        cause = _cause(error)
-        if isinstance(cause, ClientSettingsError):
-            path = cause.path
-        order: tuple[int, int] = document.mark(path)
-        for number, override in enumerate(overrides):
-            made_it = error["type"] != "value_error" and _made(path, override, document)
-            if path[: len(override.path)] == override.path or made_it:
-                order = (0, number)
+    Args:
+        error: What the models say.
+        file: The scenario's file.
+        document: What it holds.
+        overrides: What was laid over it.
+    """
+    found: dict[object, tuple[tuple[int, int], _Problem]] = {}
+    for details in _causes(error):
+        problem = _problem(details)
+        order = _order(problem, document, overrides)
         # A mistake behind an alias is one mistake, however often the alias is used.
-        key = (order, error["type"], path[-1:], str(error.get("ctx")))
-        problems.setdefault(key, _Problem(error, path, parent, place, order))
-    return list(problems.values())
+        key = (order, details["type"], problem.path[-1:], str(details.get("ctx")))
+        found.setdefault(key, (order, problem))
+    (line, number), problem = min(found.values(), key=lambda item: item[0])
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    if line == 0:
+        return _describe_override(problem, overrides[number]) + more
+    broke = dict.fromkeys(override.name for override in overrides if _broke(override, problem))
+    parts = (", ".join(broke), f"{file}:{line}", join(problem.path), _what(problem))
+    return ": ".join(part for part in parts if part) + more
+
+
+def explain_resolved(error: ValidationError) -> str:
+    """Return in one line the first thing that is wrong with a resolved scenario."""
+    problem = _problem(error.errors(include_url=False)[0])
+    where = join(problem.path)
+    return f"{where}: {_what(problem)}" if where else _what(problem)
+
+
+def _causes(error: ValidationError) -> list[ErrorDetails]:
+    """Return what is wrong, without errors that only follow from others."""
+    found = error.errors(include_url=False)
+    locs = [item["loc"] for item in found]
+    return [
+        item
+        for item in found
+        if item["type"] != "too_short"
+        or not any(loc[:-1][: len(item["loc"])] == item["loc"] for loc in locs)
+    ]
+
+
+def _problem(error: ErrorDetails) -> _Problem:
+    """Return an error with its keys, its parent and its field.
+
+    Pydantic puts the tag of a union's chosen member between the keys; it is taken out here.
+    """
+    path: KeyPath = ()
+    parent = field = Field(Scenario)
+    for key in error["loc"]:
+        models: tuple[type[BaseModel], ...] = field.models if len(field.models) > 1 else ()
+        chosen = [model for model in models if tag_of(model)[1] == key]
+        if chosen:
+            field = Field(chosen[0])
+        elif key not in field.tags:
+            parent, field, path = field, child(field, key), (*path, key)
+    if error["type"].startswith("union_tag"):
+        path = (*path, tag_of(field.models[0])[0])
+    problem = _Problem(error, path, parent, field)
+    cause = problem.cause
+    return problem._replace(path=cause.path) if isinstance(cause, ClientSettingsError) else problem
+
+
+def _order(problem: _Problem, document: Document, overrides: Sequence[Override]) -> tuple[int, int]:
+    """Return line and column of what is wrong; (0, n) if override n brought it."""
+    order: tuple[int, int] = document.mark(problem.path)
+    for number, override in enumerate(overrides):
+        brought = problem.path[: len(override.path)] == override.path
+        if brought or (not problem.of_a_rule and _made(problem.path, override, document)):
+            order = (0, number)
+    return order
 
 
 def _made(path: KeyPath, override: Override, document: Document) -> bool:
@@ -69,59 +122,33 @@ def _made(path: KeyPath, override: Override, document: Document) -> bool:
     return near and override.path[: len(first or ())] == first
 
 
-def _locate(error: ErrorDetails) -> tuple[KeyPath, Place, Place]:
-    """Return the keys, the parent and the place of what pydantic found.
-
-    Pydantic puts the tag of a union's chosen member between the keys; it is taken out here.
-    """
-    path: KeyPath = ()
-    parent = place = Place(Scenario)
-    for key in error["loc"]:
-        models: tuple[type[BaseModel], ...] = place.models if len(place.models) > 1 else ()
-        chosen = [model for model in models if tag_of(model)[1] == key]
-        if chosen:
-            place = Place(chosen[0])
-        else:
-            parent, place, path = place, child(place, key), (*path, key)
-    if error["type"].startswith("union_tag"):
-        path = (*path, tag_of(place.models[0])[0])
-    return path, parent, place
+def _broke(override: Override, problem: _Problem) -> bool:
+    """Whether a rule between settings speaks of what an override sets; see ``Scenario``."""
+    depth = len(problem.path)
+    if not problem.of_a_rule or override.path[:depth] != problem.path:
+        return False
+    key = re.escape(join(override.path[depth:]))
+    return re.search(rf"(?<![\w.]){key}(?!\w)", str(problem.cause)) is not None
 
 
-def _describe(
-    problem: _Problem, file: Path, document: Document, overrides: Sequence[Override]
-) -> str:
-    """Return the line that tells the user about ``problem``."""
-    where, what = join(problem.path), _what(problem)
-    at = f"{file}:{document.mark(problem.path).line}"
-    line, number = problem.order
-    if line == 0:
-        override = overrides[number]
-        if not override.allowed and problem.path == override.path:
-            return f"{override.name}: {what}"
-        if problem.path != override.path or problem.error["type"] == "value_error":
-            return f"{override.name}: {where}: {what}"
-        return f"{override.name}: allowed: {override.allowed}" + _nearest(
-            override.text, problem.place.choices
-        )
-    blamed = _blamed(problem, document, overrides)
-    names = ", ".join(dict.fromkeys(override.name for override in blamed))
-    return ": ".join(part for part in (names, at, where, what) if part)
-
-
-def _cause(error: ErrorDetails) -> object:
-    """Return the exception behind what one of the models' own rules says."""
-    return error.get("ctx", {}).get("error", error["msg"])
+def _describe_override(problem: _Problem, override: Override) -> str:
+    """Return the line about a value that an override brought."""
+    if problem.path != override.path or problem.of_a_rule:
+        return f"{override.name}: {join(problem.path)}: {_what(problem)}"
+    if not override.allowed:
+        return f"{override.name}: {_what(problem)}"
+    near = _nearest(override.text, problem.field.choices)
+    return f"{override.name}: allowed: {override.allowed}{near}"
 
 
 def _what(problem: _Problem) -> str:
     """Return what was found and what is allowed."""
-    error, place, kind = problem.error, problem.place, problem.error["type"]
-    if kind == "value_error":
-        cause = _cause(error)
+    error, field, kind = problem.error, problem.field, problem.error["type"]
+    if problem.of_a_rule:
+        cause = problem.cause
         if not isinstance(cause, ClientSettingsError) or cause.error is None:
             return str(cause)
-        inner = _Problem(cause.error, *_locate(cause.error), problem.order)
+        inner = _problem(cause.error)
         where = "" if len(cause.path) > 2 else f"{join(inner.path)}: "  # else the key says it
         return f"client {cause.client_id}: {where}{_what(inner)}"
     if kind == "extra_forbidden":
@@ -129,37 +156,16 @@ def _what(problem: _Problem) -> str:
         hint = did_you_mean(str(problem.path[-1]), names)
         return f"unknown key; allowed: {', '.join(names)}{hint}"
     if kind == "missing":
-        return f"is missing; allowed: {allowed(place)}"
+        return f"is missing; allowed: {allowed(field)}"
     if kind == "union_tag_not_found":
-        return f"is missing; allowed: {', '.join(place.choices)}"
+        return f"is missing; allowed: {', '.join(field.choices)}"
     found = error["input"]
     if kind == "union_tag_invalid":
-        found = found[problem.path[-1]]
-        return f"found {show(found)}; allowed: {', '.join(place.choices)}" + _nearest(
-            found, place.choices
-        )
-    return f"found {show(found)}; allowed: {allowed(place)}" + _nearest(found, place.choices)
+        found, words = found[problem.path[-1]], ", ".join(field.choices)
+    else:
+        words = allowed(field)
+    return f"found {show(found)}; allowed: {words}{_nearest(found, field.choices)}"
 
 
 def _nearest(found: object, choices: Sequence[str]) -> str:
     return did_you_mean(found, choices) if isinstance(found, str) else ""
-
-
-def _blamed(problem: _Problem, document: Document, overrides: Sequence[Override]) -> list[Override]:
-    """Return the overrides without which a whole model's rule would not be broken."""
-    if problem.error["type"] != "value_error":
-        return []
-    data = cast("dict[str, Any]", document.data)
-    depth = len(problem.path)
-    near = [override for override in overrides if override.path[:depth] == problem.path]
-
-    def breaks(others: list[Override]) -> bool:
-        found = [(e["loc"], e["type"]) for e in _errors(_merge(data, others))]
-        return (problem.error["loc"], problem.error["type"]) in found
-
-    blamed = [
-        override
-        for override in near
-        if not breaks([other for other in overrides if other.source != override.source])
-    ]
-    return blamed or (near if not breaks([]) else [])

@@ -1,4 +1,4 @@
-"""What the settings models allow at each place, in plain words.
+"""What the settings models allow in each field, in plain words.
 
 Messages about scenarios, variables and flags all take their wording from the models'
 own types, bounds and descriptions, so that no bound is written twice.
@@ -6,13 +6,15 @@ own types, bounds and descriptions, so that no bound is written twice.
 
 from __future__ import annotations
 
-import re
 import types
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal, NamedTuple, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Tag
 from pydantic.fields import FieldInfo
+
+from f110_fl.config.keys import Key, KeyPath
+from sim.settings import FilePath
 
 _PLAIN: Final[dict[Any, str]] = {
     int: "a whole number",
@@ -23,12 +25,25 @@ _PLAIN: Final[dict[Any, str]] = {
 _PLURAL: Final[dict[Any, str]] = {int: "whole numbers", float: "numbers", str: "texts"}
 
 
-class Place(NamedTuple):
-    """A place in a tree of settings."""
+class Field(NamedTuple):
+    """A field of the settings, or an entry of one."""
 
-    annotation: Any = None  # its type; None if the models do not know the place
+    annotation: Any = None  # its type; None if the models do not know the field
     constraints: tuple[Any, ...] = ()
     unit: str = ""  # "" where it has none
+    description: str = ""  # without its unit
+
+    @property
+    def phrase(self) -> str:
+        """Its description as it is inside a sentence; names such as W&B stay as they are."""
+        text = self.description
+        return text[:1].lower() + text[1:] if text[1:2].islower() else text
+
+    @property
+    def first(self) -> Field:
+        """The field as if its type's first alternative were the only one."""
+        annotation, found = next(_options(self.annotation))
+        return self._replace(annotation=annotation, constraints=(*found, *self.constraints))
 
     @property
     def models(self) -> tuple[type[BaseModel], ...]:
@@ -38,6 +53,12 @@ class Place(NamedTuple):
             for option, _ in _options(self.annotation)
             if isinstance(option, type) and issubclass(option, BaseModel)
         )
+
+    @property
+    def tags(self) -> set[str]:
+        """What pydantic calls the alternatives of a union in the place of an error."""
+        found = (item for _, items in _options(self.annotation) for item in items)
+        return {item.tag for item in found if isinstance(item, Tag)}
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -62,43 +83,46 @@ def tag_of(model: type[BaseModel]) -> tuple[str, str]:
     return "", ""
 
 
-def field_place(model: type[BaseModel], name: str) -> Place:
-    """Return the place of a model's field, an unknown ``Place()`` if it has none so named."""
-    field = model.model_fields.get(name)
-    if field is None:
-        return Place()
-    unit = re.search(r"\[([^\]]+)\]$", field.description or "")
-    dimension = unit[1] if unit and unit[1] not in ("-", "bool") else ""
-    return Place(field.annotation, tuple(field.metadata), dimension)
+def field_of(model: type[BaseModel], name: str) -> Field:
+    """Return a model's field, an unknown ``Field()`` if it has none so named."""
+    info = model.model_fields.get(name)
+    if info is None:
+        return Field()
+    about, _, unit = (info.description or "").rpartition(". [")
+    unit = unit.rstrip("]")
+    if unit in ("-", "bool"):
+        unit = ""
+    return Field(info.annotation, tuple(info.metadata), unit, about)
 
 
-def child(place: Place, key: str | int) -> Place:
-    """Return the place of an entry of a mapping, or of an item of a list."""
-    if place.models and isinstance(key, str):
-        return field_place(place.models[0], key)
-    for option, _ in _options(place.annotation):
+def child(field: Field, key: Key) -> Field:
+    """Return the field that an entry of a mapping, or an item of a list, is."""
+    if field.models and isinstance(key, str):
+        return field_of(field.models[0], key)
+    for option, _ in _options(field.annotation):
         if get_origin(option) in (tuple, dict):
             item = get_args(option)[0 if get_origin(option) is tuple else 1]
-            return Place(item, (), place.unit)
-    return Place()
+            return Field(item, (), field.unit)
+    return Field()
 
 
-def place_at(model: type[BaseModel], path: tuple[str, ...]) -> Place:
-    """Return the place that the keys of ``path`` lead to from ``model``."""
-    place = Place(model)
+def field_at(model: type[BaseModel], path: KeyPath) -> Field:
+    """Return the field that the keys of ``path`` lead to from ``model``."""
+    field = Field(model)
     for key in path:
-        place = child(place, key)
-    return place
+        field = child(field, key)
+    return field
 
 
-def allowed(place: Place) -> str:
-    """Return what a value at ``place`` may be, in words."""
-    if len(place.models) > 1:
-        tag = tag_of(place.models[0])[0]
-        return f"a mapping with {tag}: {', '.join(place.choices)}"
-    words = [_words(option, found) for option, found in _options(place.annotation)]
-    bounds = _bounds(place.constraints)
-    unit = f" [{place.unit}]" if place.unit and not place.choices else ""
+def allowed(field: Field) -> str:
+    """Return what a value of ``field`` may be, in words."""
+    if len(field.models) > 1:
+        tag = tag_of(field.models[0])[0]
+        return f"a mapping with {tag}: {', '.join(field.choices)}"
+    files = [item.kind for item in field.constraints if isinstance(item, FilePath)]
+    words = files or [_words(option, found) for option, found in _options(field.annotation)]
+    bounds = _bounds(field.constraints)
+    unit = f" [{field.unit}]" if field.unit and not field.choices else ""
     return " or ".join(words) + (f" {bounds}" if bounds else "") + unit
 
 
@@ -118,19 +142,22 @@ def _options(annotation: Any, found: tuple[Any, ...] = ()) -> Iterator[tuple[Any
 
 def _words(option: Any, found: tuple[Any, ...]) -> str:
     origin, bounds = get_origin(option), _bounds(found)
+    files = [item.kind for item in found if isinstance(item, FilePath)]
     if option is type(None):
         text = "null"
+    elif files:
+        text = files[0]
     elif origin is Literal:
         text = ", ".join(str(choice) for choice in get_args(option))
     elif origin is tuple:
-        item = Place(get_args(option)[0])
+        item = Field(get_args(option)[0])
         inner, inner_found = next(_options(item.annotation))
         plural = _PLURAL.get(inner)
         text = "a list of " + (plural or f"({allowed(item)})")
         if plural and inner_found:
             text += f" {_bounds(inner_found)}"
     elif origin is dict:
-        text = f"a mapping to {allowed(Place(get_args(option)[1]))}"
+        text = f"a mapping to {allowed(Field(get_args(option)[1]))}"
     elif isinstance(option, type) and issubclass(option, BaseModel):
         text = f"a mapping of {', '.join(option.model_fields)}"
     else:

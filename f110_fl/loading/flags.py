@@ -1,4 +1,11 @@
-"""Settings from environment variables and the command line."""
+"""Settings from outside a scenario: variables, flags and Flower's run config, in one table.
+
+The command line wins over the environment, the environment over the scenario, the
+scenario over the defaults. A value that cannot be used is never ignored: it raises a
+``UserError`` that names the variable or flag, the value and what is allowed. So does an
+empty value, except in ``WANDB_*`` variables, where it means unset, as in W&B itself, and
+for ``--wandb-prefix``; and so does a setting that does not go with what run.py is to do.
+"""
 
 from __future__ import annotations
 
@@ -6,190 +13,295 @@ import argparse
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from enum import Enum
+from typing import Annotated, Any, Final
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from f110_fl.config.keys import parse_key
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError, did_you_mean
-from f110_fl.files import find_file
-from f110_fl.loading.fields import allowed, field_place, place_at, tag_of
-from f110_fl.loading.overrides import (
-    _CLIENTS,
-    _WEIGHTING,
-    _WEIGHTS,
-    Override,
-    SeedPlan,
-    _fits,
-    implied,
-    set_overrides,
-)
-from sim.config import EnvConfig
+from f110_fl.loading import texts
+from f110_fl.loading.fields import Field, allowed, field_at
+from f110_fl.loading.overrides import Override, refuse_contradictions, set_overrides
 
-_WANDB_MODES: Final = ("online", "offline", "disabled", "shared")
+
+class Mode(Enum):
+    """What run.py is to do, and how it refuses a setting that does not go with that."""
+
+    TRAIN = "not in training; leave it out"
+    EVALUATE = "not with --mode eval; leave it out"
+    GRID = "not with a grid; leave it out"
+    SUPERLINK = "not with --superlink; leave it out"
+    RESUME = "cannot change in a resumed run; leave it out"
+    RESUME_GRID = "cannot change in a resumed grid; leave it out"
+    RESUME_SUPERLINK = "cannot change in a run that a SuperLink resumes; leave it out"
+
+
+NEW: Final = frozenset({Mode.TRAIN, Mode.EVALUATE, Mode.GRID, Mode.SUPERLINK})
+RESUMED: Final = frozenset({Mode.RESUME, Mode.RESUME_GRID, Mode.RESUME_SUPERLINK})
+LINKED: Final = frozenset({Mode.SUPERLINK, Mode.RESUME_SUPERLINK})
+LOCAL: Final = frozenset({Mode.TRAIN, Mode.GRID, Mode.RESUME, Mode.RESUME_GRID})
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A variable or flag, the scenario's key it sets, and how its text is read."""
+    """A setting from outside: what it sets, its spellings, and what it goes with."""
 
-    source: str
-    path: tuple[str, ...]
-    parse: Callable[[str], object] = str
+    key: str = ""  # of the scenario, dotted; "": run.py itself asks for it
+    variable: str = ""
+    flag: str = ""
+    run_config: str = ""  # key in [tool.flwr.app.config] of pyproject.toml
+    modes: frozenset[Mode] = NEW
+    needs: str = ""  # without which it means nothing
+    read: Callable[[str], object] | None = None  # None: as the key's type is written
     form: str = ""  # what its text looks like, where that is not what the key takes
     empty_ok: bool = False
+    about: str = ""  # for --help, where the description of the key does not say it
+    metavar: str = ""  # "": N or VALUE
+    choices: tuple[str, ...] = ()  # the first is the default of a flag
+    switch: bool = False  # a flag without a value
+    several: bool = False  # a flag with several values
 
     @property
-    def allowed(self) -> str:
-        """What its text may be, in words."""
-        return self.form or allowed(place_at(Scenario, self.path))
+    def target(self) -> Field:
+        """What the models say of the key."""
+        return field_at(Scenario, parse_key(self.key) or ())
 
-    def override(self, text: str) -> Override:
-        """Return the override that ``text`` asks for.
+    def override(self, text: str, source: str) -> Override:
+        """Return the override that a text asks for.
+
+        Args:
+            text: What the user wrote.
+            source: Where, as messages call it: one of the setting's spellings.
 
         Raises:
             UserError: If the text cannot be read or its value is out of range.
         """
-        words = self.allowed
+        words = self.form or allowed(self.target.first)
         if not text.strip() and not self.empty_ok:
-            raise UserError(f"{self.source}={text!r}: is empty; allowed: {words}")
+            raise UserError(f"{source}={text!r}: is empty; allowed: {words}")
+        read = self.read or texts.READERS.get(self.target.first.annotation, str)
         try:
-            value = self.parse(text)
+            value = read(text)
         except ValueError as error:
-            raise UserError(f"{self.source}={text!r}: {error}; allowed: {words}") from None
-        if not _fits(self.path, value):
-            reason = "an empty federation; " if self.path == _CLIENTS and value == 0 else ""
-            hint = did_you_mean(text, place_at(Scenario, self.path).choices)
-            raise UserError(f"{self.source}={text!r}: {reason}allowed: {words}{hint}")
-        return Override(self.source, self.path, value, text, words)
+            raise UserError(f"{source}={text!r}: {error}; allowed: {words}") from None
+        if not (callable(value) or _fits(self.target, value)):
+            hint = did_you_mean(text, self.target.choices)
+            raise UserError(f"{source}={text!r}: allowed: {words}{hint}")
+        return Override(source, parse_key(self.key) or (), value, text, words)
 
 
-def _whole(text: str) -> int:
-    if not re.fullmatch(r"[-+]?[0-9]+", text.strip(), re.ASCII) or len(text) > 100:
-        raise ValueError("not a whole number")
-    return int(text)
+def _fits(target: Field, value: object) -> bool:
+    """Return whether the one field takes ``value``, whatever its neighbours are."""
+    kind: Any = target.annotation
+    for constraint in target.constraints:
+        kind = Annotated[kind, constraint]
+    try:
+        adapter = TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False))
+        adapter.validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return True
 
 
-def _decimal(text: str) -> float:
-    pattern = r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?"
-    if not re.fullmatch(pattern, text.strip(), re.ASCII):
-        raise ValueError(f"{text.strip()!r} is not a number")
-    return float(text)
-
-
-def _flag(text: str) -> bool:
-    words = {"1": True, "true": True, "yes": True, "on": True}
-    words |= {"0": False, "false": False, "no": False, "off": False}
-    if text.strip().lower() not in words:
-        raise ValueError("neither 1, true, yes, on nor 0, false, no, off")
-    return words[text.strip().lower()]
-
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(","))
-    if not all(names):
-        raise ValueError("an empty name between commas")
-    return names
-
-
-def _weights(text: str) -> tuple[float, ...]:
-    """Read ``0:2,1:1``, ids in any order, or ``2,1``."""
-    entries = [entry.strip() for entry in text.split(",")]
-    if not any(":" in entry for entry in entries):
-        return tuple(_decimal(entry) for entry in entries)
-    weights: dict[int, float] = {}
-    for entry in entries:
-        client, colon, weight = entry.partition(":")
-        if not (colon and re.fullmatch(r"[0-9]{1,9}", client.strip(), re.ASCII)):
-            raise ValueError(f"{entry!r} is not id:weight")
-        if int(client) in weights:
-            raise ValueError(f"client {int(client)} comes twice")
-        weights[int(client)] = _decimal(weight)
-    if sorted(weights) != list(range(len(weights))):
-        raise ValueError(f"client ids are {sorted(weights)}, not 0 to clients - 1, each once")
-    return tuple(weights[client] for client in sorted(weights))
-
-
-def _literal(text: str) -> str:
-    """Return the template that ``str.format`` turns into ``text`` itself."""
-    return text.replace("{", "{{").replace("}", "}}")
-
-
-VARIABLES: Final = (
-    Setting("FED_TOTAL_CLIENTS", _CLIENTS, _whole),
-    Setting("FED_ROOT", ("federated", "root")),
-    Setting("FED_ROUND_INTERVAL", ("federated", "round_interval"), _whole),
-    Setting("FED_CHECKPOINT_AFTER_SYNC", ("federated", "checkpoint_after_sync"), _flag),
-    Setting("FED_OPTIMIZER_STRATEGY", ("federated", "optimizer_strategy")),
-    Setting("FED_ENABLED", ("federated", "enabled"), _flag),
-    Setting("FED_AGENTS", ("federated", "agents"), _names, "learners' names between commas"),
-    Setting("FED_AVG_MODE", _WEIGHTING),
-    Setting("FED_TIMEOUT", ("federated", "timeout"), _decimal),
-    Setting("FED_WEIGHTS", _WEIGHTS, _weights, "numbers above 0, as id:weight,... or weight,..."),
-    Setting("RUN_SEED", ("seed",), _whole),
-    Setting("COLLECT_WORKERS", ("collect", "workers"), _whole),
-    Setting("COLLECT_PREFETCH", ("collect", "prefetch"), _whole),
-    Setting("COLLECT_SEED_STRIDE", ("collect", "seed_stride"), _whole),
-    Setting("WANDB_RUN_GROUP", ("wandb", "group_template"), _literal),
-    Setting("WANDB_NAME", ("wandb", "name_template"), _literal),
+# fmt: off
+SETTINGS: Final = (
+    # What run.py is to do.
+    Setting(flag="--scenario", about="scenario, YAML", metavar="FILE", modes=NEW - {Mode.GRID}),
+    Setting(flag="--grid", about="many runs, YAML: base, matrix, runs", metavar="FILE",
+            modes=frozenset({Mode.GRID})),
+    Setting(flag="--resume", metavar="RUN_DIR", modes=RESUMED,
+            about="go on with a run, exactly; --episodes may extend it; or with a grid"),
+    Setting(flag="--mode", choices=("train", "eval"), modes=frozenset({Mode.EVALUATE}),
+            about="learn, or run evaluation.episodes greedily and report (default: train)"),
+    Setting(flag="--checkpoint", metavar="FILE", modes=frozenset({Mode.EVALUATE}),
+            needs="--mode eval", about="models to evaluate: best, state or global.safetensors"),
+    Setting(flag="--max-parallel", metavar="N", modes=LOCAL,
+            about="clients, replicas or runs of a grid at a time (default: cores)"),
+    Setting(flag="--engine", choices=("simulation", "deployment"), modes=LOCAL,
+            about="clients in one simulation, or a process each with TLS and keys "
+            "(default: simulation)"),
+    Setting(flag="--superlink", metavar="HOST:PORT", modes=LINKED,
+            about="run on the clients that are connected to this SuperLink; files are left there"),
+    Setting(flag="--root-certificates", metavar="FILE", modes=LINKED, needs="--superlink HOST:PORT",
+            about="the SuperLink's authority, PEM"),
+    Setting(flag="--insecure", switch=True, modes=LINKED, needs="--superlink HOST:PORT",
+            about="plain text to the SuperLink; loopback only"),
+    Setting(variable="FED_CLIENT_ID", modes=frozenset({Mode.TRAIN})),
+    Setting(variable="WANDB_MODE", choices=("online", "offline", "disabled", "shared"),
+            modes=NEW | RESUMED),
+    # What the scenario says: key, variable, flag, key of the run config.
+    Setting("federated.clients", "FED_TOTAL_CLIENTS", "--repeat", read=texts.clients),
+    Setting("episodes", "", "--episodes", "episodes",
+            modes=NEW | {Mode.RESUME, Mode.RESUME_SUPERLINK}),
+    Setting("evaluation.episodes", "", "--eval-episodes", "eval-episodes"),
+    Setting("env.track", "", "--map", read=texts.track, form=texts.TRACKS, metavar="NAME_OR_FILE"),
+    Setting("seed", "RUN_SEED", "", "seed"),
+    Setting("federated.enabled", "FED_ENABLED"),
+    Setting("federated.root", "FED_ROOT", "", "fed-root"),
+    Setting("federated.round_interval", "FED_ROUND_INTERVAL", "", "round-interval"),
+    Setting("federated.optimizer_strategy", "FED_OPTIMIZER_STRATEGY", "", "optimizer-strategy"),
+    Setting("federated.checkpoint_after_sync", "FED_CHECKPOINT_AFTER_SYNC", "",
+            "checkpoint-after-sync"),
+    Setting("federated.timeout", "FED_TIMEOUT", "", "timeout"),
+    Setting("federated.agents", "FED_AGENTS", "", "agents",
+            read=texts.names, form="learners' names between commas"),
+    Setting("federated.weighting", "FED_AVG_MODE", "", "weighting", read=texts.weighting,
+            form="equal, env_steps, or weights, which FED_WEIGHTS or the scenario lists"),
+    Setting("federated.weighting", "FED_WEIGHTS", "", "weights", read=texts.weights,
+            form="numbers above 0, as id:weight,... or weight,..."),
+    Setting("collect.num_envs", "COLLECT_WORKERS", "--collect-workers"),
+    Setting("collect.prefetch", "COLLECT_PREFETCH", "--collect-prefetch"),
+    Setting("collect.seed_stride", "COLLECT_SEED_STRIDE", "--collect-seed-stride"),
+    Setting("wandb.group_template", "WANDB_RUN_GROUP", read=texts.literal),
+    Setting("wandb.name_template", "WANDB_NAME", read=texts.literal),
+    Setting("wandb.group_template", "", "--wandb-group-template"),
+    Setting("wandb.name_template", "", "--wandb-name-template"),
+    Setting("wandb.prefix", "", "--wandb-prefix", "wandb-prefix", empty_ok=True),
+    # Over all of the above.
+    Setting(flag="--set", several=True, metavar="KEY=VALUE",
+            about="settings by dotted key, values in YAML: learners.car_0.discount=0.98"),
+    Setting("seed", "", "--auto-seed", read=texts.counted_seeds, empty_ok=True, switch=True,
+            about="seed every client by its index"),
+    Setting("seed.base", "", "--seed-base", needs="--auto-seed"),
+    Setting("seed.step", "", "--seed-step", needs="--auto-seed"),
 )
+# fmt: on
 
-FLAGS: Final = (
-    Setting("--repeat", _CLIENTS, _whole),
-    Setting("--episodes", ("episodes",), _whole),
-    Setting("--eval-episodes", ("evaluation", "episodes"), _whole),
-    Setting("--collect-workers", ("collect", "workers"), _whole),
-    Setting("--collect-prefetch", ("collect", "prefetch"), _whole),
-    Setting("--collect-seed-stride", ("collect", "seed_stride"), _whole),
-    Setting("--wandb-prefix", ("wandb", "prefix"), empty_ok=True),
-    Setting("--wandb-group-template", ("wandb", "group_template")),
-    Setting("--wandb-name-template", ("wandb", "name_template")),
-)
+VARIABLES: Final = tuple(s.variable for s in SETTINGS if s.variable and s.key)  # of scenarios
+
+
+def setting_of(key: str) -> Setting:
+    """Return the first setting of a scenario's key."""
+    return next(setting for setting in SETTINGS if setting.key == key)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add all flags of the table, as plain texts."""
+    for setting in SETTINGS:
+        about = setting.about or f"{setting.target.phrase} ({setting.key})"
+        options: dict[str, Any] = {"help": f"{about}: {setting.form}" if setting.form else about}
+        if setting.switch:
+            options["action"] = "store_true"
+        elif setting.choices:
+            options |= {"choices": setting.choices, "default": setting.choices[0]}
+        else:
+            number = setting.target.first.annotation is int
+            options["metavar"] = setting.metavar or ("N" if number else "VALUE")
+        if setting.several:
+            options |= {"nargs": "+", "action": "extend"}
+        if setting.flag:
+            parser.add_argument(setting.flag, **options)
+
+
+def outside_overrides(
+    arguments: argparse.Namespace, environ: Mapping[str, str], *, of_grid: bool = False
+) -> list[Override]:
+    """Return the settings of variables and, winning over them, of flags.
+
+    Args:
+        arguments: What a parser with :func:`add_arguments` returned.
+        environ: The variables, such as ``os.environ``.
+        of_grid: Whether what is resumed is a grid.
+
+    Raises:
+        UserError: If a value cannot be used, two contradict each other, or one does not go with
+            what run.py is to do.
+    """
+    mode = _mode(arguments, of_grid=of_grid)
+    for setting in SETTINGS:
+        value, text = _value(setting, arguments), environ.get(setting.variable)
+        for name, given in ((setting.flag, value), (setting.variable, text)):
+            if mode not in setting.modes and given not in (None, False, "", *setting.choices[:1]):
+                shown = name if given is True else f"{name}={given!r}"
+                reason = f"needs {setting.needs}" if setting.needs else mode.value
+                raise UserError(f"{shown}: {reason}")
+    return [*environment_overrides(environ), *command_line_overrides(arguments)]
+
+
+def _mode(arguments: argparse.Namespace, *, of_grid: bool) -> Mode:
+    resumed = arguments.resume is not None
+    if arguments.superlink is not None:
+        return Mode.RESUME_SUPERLINK if resumed else Mode.SUPERLINK
+    if arguments.grid is not None:
+        return Mode.GRID
+    if resumed:
+        return Mode.RESUME_GRID if of_grid else Mode.RESUME
+    return Mode.EVALUATE if arguments.mode == "eval" else Mode.TRAIN
+
+
+def _value(setting: Setting, arguments: argparse.Namespace) -> Any:
+    """Return what the parser says of a setting; None if its flag is not given."""
+    return getattr(arguments, setting.flag[2:].replace("-", "_"), None) if setting.flag else None
 
 
 def environment_overrides(environ: Mapping[str, str]) -> list[Override]:
-    """Return the settings that environment variables bring.
+    """Return the settings that environment variables bring, in the order of the table.
 
-    ``RUN_SEED`` replaces the scenario's ``seeds`` too. ``FED_WEIGHTS`` implies weighting by
-    weights; ``FED_AVG_MODE`` other than ``weights`` drops the scenario's weights.
     ``WANDB_RUN_GROUP`` and ``WANDB_NAME`` are taken literally, without ``{...}`` filled in.
     ``WANDB_MODE`` is only checked: W&B reads it itself.
-
-    Args:
-        environ: The variables, such as ``os.environ``.
-
-    Returns:
-        The overrides, in the order of ``VARIABLES``.
 
     Raises:
         UserError: If a value cannot be used, two contradict each other, or the name of a
             ``FED_*`` variable is a near miss of a known one.
     """
-    _check_names(environ)
-    mode = environ.get("WANDB_MODE", "")
-    if mode and mode not in _WANDB_MODES:
-        hint = did_you_mean(mode, _WANDB_MODES)
-        raise UserError(f"WANDB_MODE={mode!r}: allowed: {', '.join(_WANDB_MODES)}{hint}")
-    overrides: list[Override] = []
-    for setting in VARIABLES:
-        text = environ.get(setting.source)
-        if text is not None and (text or not setting.source.startswith("WANDB_")):
-            overrides.append(setting.override(text))
-    given = {override.path: override for override in overrides}
-    if _WEIGHTS in given and _WEIGHTING in given and given[_WEIGHTING].value != "weights":
-        raise UserError(
-            f"{given[_WEIGHTS].name} contradicts {given[_WEIGHTING].name}; "
-            "allowed with FED_WEIGHTS: FED_AVG_MODE=weights, or none"
-        )
-    return [*(other for o in overrides for other in implied(o)), *overrides]
+    known = [setting.variable for setting in SETTINGS if setting.variable]
+    for name in sorted(name for name in environ if name.startswith("FED_")):
+        hint = did_you_mean(name, known, cutoff=0.8)
+        if hint and name not in known:  # else it is somebody else's
+            raise UserError(f"{name}={environ[name]!r}: unknown variable{hint}")
+    found = []
+    for setting in SETTINGS:
+        name, text = setting.variable, environ.get(setting.variable)
+        if text is None or (not text and name.startswith("WANDB_")):
+            continue
+        if setting.key:
+            found.append(setting.override(text, name))
+        elif setting.choices and text not in setting.choices:
+            hint = did_you_mean(text, setting.choices)
+            raise UserError(f"{name}={text!r}: allowed: {', '.join(setting.choices)}{hint}")
+    refuse_contradictions(found)
+    return found
 
 
-def _check_names(environ: Mapping[str, str]) -> None:
-    known = [*(setting.source for setting in VARIABLES), "FED_CLIENT_ID"]
-    for name in sorted(environ):
-        if name.startswith("FED_") and name not in known:
-            hint = did_you_mean(name, known, cutoff=0.8)
-            if hint:  # else it is somebody else's variable
-                raise UserError(f"{name}={environ[name]!r}: unknown variable{hint}")
+def command_line_overrides(arguments: argparse.Namespace) -> list[Override]:
+    """Return the settings that flags bring.
+
+    Args:
+        arguments: What a parser with :func:`add_arguments` returned; flags not given are None.
+
+    Raises:
+        UserError: If a value cannot be used, or two contradict each other.
+    """
+    found: list[Override] = []
+    for setting in SETTINGS:
+        value = _value(setting, arguments)
+        if setting.flag == "--set":
+            found += set_overrides(value or (), found)
+        elif setting.key and value not in (None, False):
+            if setting.needs == "--auto-seed" and not arguments.auto_seed:
+                raise UserError(
+                    f"{setting.flag}={value!r}: does nothing without --auto-seed; "
+                    "allowed: --auto-seed too, or RUN_SEED for one seed"
+                )
+            found.append(setting.override("" if value is True else value, setting.flag))
+    return found
+
+
+def run_config_overrides(run_config: Mapping[str, Any]) -> list[Override]:
+    """Return the settings that ``flwr run --run-config`` brings; an empty value brings none.
+
+    Raises:
+        UserError: If a value cannot be used, or two contradict each other.
+    """
+    found = [
+        setting.override(str(run_config[setting.run_config]), f"--run-config {setting.run_config}")
+        for setting in SETTINGS
+        if str(run_config.get(setting.run_config, "")) != ""
+    ]
+    refuse_contradictions(found)
+    return found
 
 
 def client_id(environ: Mapping[str, str], total: int) -> int | None:
@@ -205,110 +317,7 @@ def client_id(environ: Mapping[str, str], total: int) -> int | None:
     text = environ.get("FED_CLIENT_ID")
     if text is None:
         return None
-    try:
-        index = _whole(text)
-    except ValueError:
-        index = -1
-    if not 0 <= index < total:
+    if not (re.fullmatch("[0-9]{1,9}", text.strip()) and int(text) < total):
         words = f"a whole number from 0 to {total - 1}, as there are {total} clients"
         raise UserError(f"FED_CLIENT_ID={text!r}: allowed: {words}")
-    return index
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that :func:`command_line_overrides` reads, as plain texts."""
-    for flag in FLAGS:
-        words = f"sets {'.'.join(flag.path)}: {flag.allowed}"
-        parser.add_argument(flag.source, metavar="VALUE", help=words.replace("%", "%%"))
-    tracks = f"{', '.join(_ready_tracks())}, or a map's YAML or a centre line's CSV file"
-    parser.add_argument("--map", metavar="NAME_OR_FILE", help=tracks)
-    parser.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        nargs="+",
-        action="extend",
-        help="settings by dotted key, values in YAML: learners.car_0.discount=0.98",
-    )
-    parser.add_argument("--auto-seed", action="store_true", help="seed every client by its index")
-    parser.add_argument("--seed-base", metavar="N", help="client 0's seed; the scenario's")
-    parser.add_argument("--seed-step", metavar="N", help="from one client's to the next's; 1")
-
-
-def command_line_overrides(args: argparse.Namespace) -> list[Override]:
-    """Return the settings that flags bring.
-
-    Args:
-        args: What a parser with :func:`add_arguments` returned; flags not given are None.
-
-    Returns:
-        The overrides; ``load_scenario`` counts out the seeds of ``--auto-seed``.
-
-    Raises:
-        UserError: If a value cannot be used.
-    """
-    overrides = []
-    for flag in FLAGS:
-        text = getattr(args, flag.source[2:].replace("-", "_"), None)
-        if text is not None:
-            overrides.append(flag.override(str(text)))
-    if getattr(args, "map", None) is not None:
-        overrides.append(_track(args.map))
-    return overrides + _seed_plan(args)
-
-
-def _ready_tracks() -> list[str]:
-    """Return the kinds of track that need no further keys."""
-    return [
-        tag_of(model)[1]
-        for model in field_place(EnvConfig, "track").models
-        if not any(field.is_required() for field in model.model_fields.values())
-    ]
-
-
-def _track(text: str) -> Override:
-    ready = _ready_tracks()
-    words = f"{', '.join(ready)}, or a map's YAML or a centre line's CSV file"
-    value = {"kind": text}
-    if text not in ready:
-        file = find_file(text, Path.cwd())
-        if file is None:
-            hint = did_you_mean(text, ready)
-            raise UserError(f"--map={text!r}: no such track or file; allowed: {words}{hint}")
-        value = {"kind": "centerline" if file.suffix == ".csv" else "map", "file": str(file)}
-    return Override("--map", ("env", "track"), value, text, words)
-
-
-def _seed_plan(args: argparse.Namespace) -> list[Override]:
-    base, step = getattr(args, "seed_base", None), getattr(args, "seed_step", None)
-    given = {"--seed-base": base, "--seed-step": step}
-    texts = {flag: str(text) for flag, text in given.items() if text is not None}
-    if not getattr(args, "auto_seed", False):
-        for flag, text in texts.items():
-            raise UserError(
-                f"{flag}={text!r}: does nothing without --auto-seed; "
-                "allowed: --auto-seed too, or RUN_SEED for one seed"
-            )
-        return []
-    words = allowed(field_place(Scenario, "seed"))
-    for flag, text in texts.items():
-        Setting(flag, ("seed",), _whole).override(text)  # refuses what is no seed
-    steps = 1 if step is None else int(step)
-    if steps == 0:
-        raise UserError(f"--seed-step={step!r}: allowed: a whole number from 1")
-    plan = SeedPlan(None if base is None else int(base), steps)
-    source = " ".join(["--auto-seed", *(f"{flag}={text}" for flag, text in texts.items())])
-    return [Override(source, ("seeds",), plan, "", words)]
-
-
-def outside_overrides(arguments: argparse.Namespace, environ: Mapping[str, str]) -> list[Override]:
-    """Return the settings of variables and, winning over them, of flags.
-
-    Raises:
-        UserError: If a value cannot be used, or two flags contradict each other.
-    """
-    flags = command_line_overrides(arguments)
-    return [
-        *environment_overrides(environ),
-        *flags,
-        *set_overrides(arguments.set or (), flags),
-    ]
+    return int(text)

@@ -6,26 +6,27 @@ if a variable or a flag brought the value, ``NAME='value': ...; allowed: ...``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
 
-from f110_fl.config.keys import KeyPath, join, laid
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError, show
-from f110_fl.files import find_file
-from f110_fl.loading.diagnostics import _describe, _locate, _problems
+from f110_fl.loading.diagnostics import explain, explain_resolved
 from f110_fl.loading.document import Document, parse_yaml, read_yaml
-from f110_fl.loading.fields import Place, allowed
-from f110_fl.loading.overrides import Override, _merge
+from f110_fl.loading.fields import Field, allowed
+from f110_fl.loading.overrides import Override, lay_over
+
+FORMAT: Final = 2  # of resolved scenarios; another one whenever a key changes its name or meaning
 
 
-def load_scenario(path: Path, overrides: Sequence[Override] = ()) -> Scenario:
+def load_scenario(path: Path, overrides: Iterable[Override] = ()) -> Scenario:
     """Read, override and validate a scenario.
 
-    Validation is strict: ``"3"``, ``3.0`` and ``true`` are no whole numbers. Files of tracks,
+    Validation is strict: ``"3"``, ``3.0`` and ``true`` are not whole numbers. Files of tracks,
     racing lines and policies are relative to the scenario's folder in YAML, and absolute in the
     result.
 
@@ -43,26 +44,23 @@ def load_scenario(path: Path, overrides: Sequence[Override] = ()) -> Scenario:
     return resolve_scenario(parse_yaml(read_yaml(path), str(path)), path, overrides)
 
 
-def resolve_scenario(document: Document, path: Path, overrides: Sequence[Override]) -> Scenario:
+def resolve_scenario(document: Document, path: Path, overrides: Iterable[Override]) -> Scenario:
     """Override and validate a scenario that is read already; see :func:`load_scenario`."""
-    last = {override.path: number for number, override in enumerate(overrides)}
-    overrides = [overrides[number] for number in sorted(last.values())]
     if not isinstance(document.data, dict):
         found = "an empty file" if document.data is None else show(document.data)
-        needed = allowed(Place(Scenario))
+        needed = allowed(Field(Scenario))
         raise UserError(f"{path}:{document.mark(()).line}: found {found}; allowed: {needed}")
-    problems = _problems(document, overrides)
-    if problems:
-        problems.sort(key=lambda problem: problem.order)
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise UserError(_describe(problems[0], path, document, overrides) + more)
-    scenario = Scenario.model_validate(_merge(document.data, overrides), strict=True)
-    return _with_files(scenario, path, document, overrides)
+    data, taken = lay_over(document.data, overrides)
+    try:
+        return Scenario.model_validate(data, strict=True, context=path.parent)
+    except ValidationError as error:
+        raise UserError(explain(error, path, document, taken)) from None
 
 
 def dump_scenario(scenario: Scenario) -> str:
     """Return every setting of a scenario, defaults included, as JSON text."""
-    return scenario.model_dump_json(indent=2) + "\n"
+    data = {"format": FORMAT, **scenario.model_dump(mode="json")}
+    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
 
 def parse_resolved(text: str, name: str = "config.json") -> Scenario:
@@ -73,53 +71,29 @@ def parse_resolved(text: str, name: str = "config.json") -> Scenario:
         name: Where it comes from, for messages.
 
     Raises:
-        UserError: If it is no scenario, in one line.
+        UserError: If it is not a scenario, or not one of this format, in one line.
     """
     try:
-        return Scenario.model_validate_json(text, strict=True)
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{name}: not JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{name}: found {show(data)}; allowed: a resolved scenario")
+    version = data.pop("format", None)
+    if version != FORMAT:
+        found = "no format number" if version is None else f"format {version}"
+        raise UserError(
+            f"{name}: {found}, written by another version of this program; this one reads format "
+            f"{FORMAT}: start a new run, or go on with the version that began it"
+        )
+    try:
+        return Scenario.model_validate(_with_tuples(data), strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = join(_locate(first)[0])
-        message = f"{name}: {where}: {first['msg']}" if where else f"{name}: {first['msg']}"
-        raise UserError(message) from None
+        raise UserError(f"{name}: {explain_resolved(error)}") from None
 
 
-_FILES: Final = {
-    "raceline": "a CSV file",
-    "checkpoint": "a safetensors file",
-    "file": "a map's YAML file or a centre line's CSV file",
-}
-
-
-def _file_settings(data: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
-    """Yield where settings name files that they need, and what kind they are."""
-    items = enumerate(data) if isinstance(data, tuple) else data.items()
-    for key, value in items:
-        # What clients differ in is below a dotted key, one value a client.
-        name = key if isinstance(key, str) else path[-1]
-        name = name.rpartition(".")[2] if isinstance(name, str) else name
-        if isinstance(value, dict | tuple):
-            yield from _file_settings(value, (*path, key))
-        elif name in _FILES and isinstance(value, str):
-            yield (*path, key), _FILES[name]
-
-
-def _with_files(
-    scenario: Scenario, path: Path, document: Document, overrides: Sequence[Override]
-) -> Scenario:
-    """Make the names of files absolute, and check that they are there."""
-    data: Any = scenario.model_dump(exclude={"learners", "wandb"})
-    for place, kind in _file_settings(data):
-        name: Any = data
-        for key in place:
-            name = name[key]
-        file = find_file(name, path.parent)
-        if file is None:
-            given = [o for o in overrides if o.path == place[: len(o.path)]]
-            at = given[-1].name if given else f"{path}:{document.mark(place).line}"
-            raise UserError(
-                f"{at}: {join(place)}: found {name!r}, no such file in "
-                f"{str(path.parent.resolve())!r}; allowed: {kind}"
-            )
-        data = laid(data, place, str(file))
-    return Scenario.model_validate(scenario.model_dump() | data)
+def _with_tuples(data: Any) -> Any:
+    """Return JSON's values with tuples for lists, as YAML is read."""
+    if isinstance(data, dict):
+        return {key: _with_tuples(value) for key, value in data.items()}
+    return tuple(map(_with_tuples, data)) if isinstance(data, list) else data

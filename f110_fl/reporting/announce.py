@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
+from f110_fl.files import json_objects
+
 MARK: Final = "f110-fl-event "  # starts a line that is meant for programs
 
 STARTED: Final = "started"  # root, scenario (JSON), rounds: completed before
@@ -28,9 +30,5 @@ def announce(kind: str, values: dict[str, Any]) -> None:
 
 def announced(line: str) -> dict[str, Any] | None:
     """Return the event in a line of a log, None for any other line."""
-    _, mark, text = line.partition(MARK)
-    try:
-        event = json.loads(text) if mark else None
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) and "event" in event else None
+    events = json_objects(line.split(MARK, 1)[1:])
+    return events[0] if events and "event" in events[0] else None

@@ -1,10 +1,12 @@
-"""Live progress of a run, and the summary at its end."""
+"""What is shown of a run: its progress, live, and what evaluations find."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,9 +16,12 @@ from rich.text import Text
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.reporting.events import EpisodeEvent, EvaluationEvent, Event, RoundEvent
-from f110_fl.training.records import EpisodeRecord
+from f110_fl.training.metrics import metric_name, summarise
+from f110_fl.training.records import EpisodeKind, EpisodeRecord
 
 WINDOW = 20  # episodes that the rates shown are taken over
+
+Metrics: TypeAlias = Mapping[str, float]  # a round's or an evaluation's, by name
 
 
 @dataclass
@@ -26,7 +31,7 @@ class _Row:
     episodes: int = 0
     recent: deque[EpisodeRecord] = field(default_factory=lambda: deque(maxlen=WINDOW))
     evaluations: deque[EpisodeRecord] = field(default_factory=lambda: deque(maxlen=WINDOW))
-    last: dict[str, float] = field(default_factory=dict)  # metrics of a client elsewhere
+    last: Metrics = field(default_factory=dict)  # metrics of a client elsewhere
 
 
 class ConsoleSink:
@@ -77,17 +82,16 @@ class ConsoleSink:
             self._console.print(self._render())
 
     def _round_line(self, event: RoundEvent) -> str:
-        summary, agent = event.summary, self._agent
-        metrics = summary["metrics"]
+        summary, metrics = event.summary, event.summary["metrics"]
         line = (
             f"round {summary['round']}/{summary['rounds']}  "
             f"{len(summary['clients'])}/{len(self._rows)} clients  "
-            f"success {metrics[f'train/{agent}/success-rate']:.0%}  "
-            f"return {metrics[f'train/{agent}/return']:.1f}  "
+            f"success {self._rate(metrics, 'train', 'success-rate')}  "
+            f"return {self._return(metrics, 'train')}  "
             f"{summary['seconds']:.1f} s"
         )
         if metrics["evaluate/episodes"]:
-            line += f"  evaluated success {metrics[f'evaluate/{agent}/success-rate']:.0%}"
+            line += f"  evaluated success {self._rate(metrics, 'evaluate', 'success-rate')}"
         if summary["dropped"]:
             by_reason: dict[str, list[str]] = {}
             for client, reason in summary["dropped"].items():
@@ -97,19 +101,18 @@ class ConsoleSink:
         return line
 
     def _evaluation_line(self, event: EvaluationEvent) -> str:
-        found, agent = event.found, self._agent
-        metrics, on = found["metrics"], found["on"]
+        found, metrics, on = event.found, event.found["metrics"], event.found["on"]
         where = "the server" if on == "server" else f"{len(found['by_client'])} clients"
         line = f"round {found['round']}/{self._scenario.rounds}  global model on {where}  "
         if not metrics:
             return line + "no usable answer"
-        line += f"success {metrics[f'evaluate/{agent}/success-rate']:.0%}"
+        line += f"success {self._rate(metrics, 'evaluate', 'success-rate')}"
         if on == "server":
-            rate = found["cars"][agent]["outcomes"]["success"]
+            rate = found["cars"][self._agent]["outcomes"]["success"]
             line += f" [{rate['low']:.0%}, {rate['high']:.0%}]"
         return line + (
-            f"  return {metrics[f'evaluate/{agent}/return']:.1f}"
-            f"  crash {metrics[f'evaluate/{agent}/crash-rate']:.0%}"
+            f"  return {self._return(metrics, 'evaluate')}"
+            f"  crash {self._rate(metrics, 'evaluate', 'crash-rate')}"
         )
 
     def _render(self) -> Group:
@@ -126,36 +129,26 @@ class ConsoleSink:
 
     def _cells(self, row: _Row) -> tuple[str, ...]:
         total = self._scenario.episodes
-        if row.last:
-            return (f"{row.episodes}/{total}", *self._round_cells(row.last))
-        if not row.recent:
+        records = [*row.recent, *row.evaluations]
+        metrics = row.last or (summarise(records, [self._agent]) if records else None)
+        if metrics is None:
             return (f"0/{total}", *["-"] * 5)
-        seconds = sum(record.seconds for record in row.recent)
+        speed = metrics["train/env-steps"] / max(metrics["train/seconds"], 1e-9)
+        evaluated = self._rate(metrics, "evaluate", "success-rate")
         return (
             f"{row.episodes}/{total}",
-            self._rate(row.recent, "success"),
-            f"{sum(r.returns[self._agent] for r in row.recent) / len(row.recent):.1f}",
-            self._rate(row.recent, "crash"),
-            f"{sum(record.steps for record in row.recent) / max(seconds, 1e-9):,.0f}",
-            self._rate(row.evaluations, "success"),
-        )
-
-    def _round_cells(self, metrics: dict[str, float]) -> tuple[str, ...]:
-        train = f"train/{self._agent}"
-        speed = metrics["train/env-steps"] / max(metrics["train/seconds"], 1e-9)
-        evaluated = f"{metrics[f'evaluate/{self._agent}/success-rate']:.0%}"
-        return (
-            f"{metrics[f'{train}/success-rate']:.0%}",
-            f"{metrics[f'{train}/return']:.1f}",
-            f"{metrics[f'{train}/crash-rate']:.0%}",
+            self._rate(metrics, "train", "success-rate"),
+            self._return(metrics, "train"),
+            self._rate(metrics, "train", "crash-rate"),
             f"{speed:,.0f}",
             evaluated if metrics["evaluate/episodes"] else "-",
         )
 
-    def _rate(self, records: deque[EpisodeRecord], outcome: str) -> str:
-        if not records:
-            return "-"
-        return f"{sum(r.outcomes[self._agent] == outcome for r in records) / len(records):.0%}"
+    def _rate(self, metrics: Metrics, kind: EpisodeKind, measure: str) -> str:
+        return f"{metrics[metric_name(kind, self._agent, measure)]:.0%}"
+
+    def _return(self, metrics: Metrics, kind: EpisodeKind) -> str:
+        return f"{metrics[metric_name(kind, self._agent, 'return')]:.1f}"
 
     def _headline(self) -> Text:
         total = self._scenario.episodes * len(self._rows)
@@ -166,6 +159,35 @@ class ConsoleSink:
         if self._scenario.federated.enabled:
             words.insert(0, f"round {self._rounds}/{self._scenario.rounds}")
         return Text.assemble((self._scenario.name, "bold"), "  ", "  ".join(words))
+
+
+def evaluation_table(found: Mapping[str, Any]) -> Table:
+    """Lay an evaluation's report out, a row a car.
+
+    Scripted cars have no task: finishing is their success.
+
+    Args:
+        found: See `metrics.report`.
+    """
+    caption = Text("[low, high]: 95 % interval, %")  # brackets in plain texts are markup
+    table = Table(
+        box=None, pad_edge=False, collapse_padding=True, caption=caption, caption_justify="left"
+    )
+    for name in ("car", "episodes", "success", "crash", "return", "laps", "lap, s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for car, entry in found.items():
+        success = "success" if "return" in entry else "finished"
+        rates = [entry["outcomes"][outcome] for outcome in (success, "crash")]
+        laps, returns = entry.get("lap_time"), entry.get("return")
+        table.add_row(
+            car,
+            str(entry["episodes"]),
+            *(f"{r['rate']:.1%} [{100 * r['low']:.0f}, {100 * r['high']:.0f}]" for r in rates),
+            f"{returns['mean']:.1f} ± {returns['sd']:.1f}" if returns else "-",
+            str(entry["laps"]),
+            f"{laps['mean']:.2f} ± {laps['sd']:.2f}" if laps else "-",
+        )
+    return table
 
 
 def _clock(seconds: float) -> str:

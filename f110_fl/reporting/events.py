@@ -5,12 +5,13 @@ The console and W&B both read these events, whatever engine runs the clients.
 
 from __future__ import annotations
 
-import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from f110_fl.files import json_objects
 from f110_fl.rundir import RunDir
 from f110_fl.training.records import EpisodeRecord
 
@@ -70,16 +71,7 @@ class _Tail:
             return []
         self.offset += len(data)
         *complete, self.partial = (self.partial + data).split(b"\n")
-        values = (_parsed(line) for line in complete)
-        return [value for value in values if value is not None]
-
-
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    """Return a line's object; None for the rest of a line, left where a file was cut and grew."""
-    try:
-        return dict(json.loads(line))
-    except ValueError:
-        return None
+        return json_objects(complete)  # the rest of a line is left where a file was cut and grew
 
 
 class Monitor:
@@ -98,8 +90,14 @@ class Monitor:
         for path in self._rundir.clients.glob("*/episodes.jsonl"):
             self._episodes.setdefault(path, _Tail(path))
         episodes: list[Event] = [
-            EpisodeEvent(int(path.parent.name), EpisodeRecord(**values))
+            EpisodeEvent(int(path.parent.name), EpisodeRecord.from_values(values))
             for path, tail in sorted(self._episodes.items())
             for values in tail.lines()
         ]
         return episodes + rounds
+
+    def tell(self, sinks: Iterable[Sink]) -> None:
+        """Tell sinks what happened since the last call."""
+        for event in self.poll():
+            for sink in sinks:
+                sink.handle(event)

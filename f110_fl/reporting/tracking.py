@@ -19,6 +19,7 @@ from f110_fl.config.scenario import Scenario
 from f110_fl.reporting.events import EvaluationEvent, Event, Monitor, RoundEvent
 from f110_fl.rundir import RunDir
 from f110_fl.tensors import prefixed
+from f110_fl.training.metrics import episode_values
 
 CLOSE_TIMEOUT = 60.0  # s that the end of a run waits for W&B
 FOLLOW_INTERVAL = 1.0  # s between two looks at the run's files
@@ -71,7 +72,7 @@ class WandbSink:
         settings = self._scenario.wandb
         words = {
             "scenario": self._scenario.name,
-            "seed": self._scenario.seed,
+            "seed": self._scenario.shared_seed,
             "time": self._time,
             "prefix": settings.prefix,
             "role": role,
@@ -86,6 +87,11 @@ class WandbSink:
             reinit="create_new",
             settings=wandb.Settings(silent=True, console="off"),
         )
+
+
+def is_tracked(scenario: Scenario) -> bool:
+    """Whether W&B is to record the scenario's runs."""
+    return scenario.wandb.enabled and wandb_mode() != "disabled"
 
 
 def wandb_mode() -> Any:
@@ -119,19 +125,15 @@ def _log_values(event: Event) -> tuple[str, dict[str, Any]]:
             "clients": len(summary["clients"]),
             **summary["metrics"],
         }
-    record = event.record
-    values: dict[str, Any] = {
+    record, result = event.record, event.record.result
+    values = {
         "episode": record.episode,
         "env_steps": record.env_steps,
         "round": record.round,
-        f"{record.kind}/steps": record.steps,
-        f"{record.kind}/steps_per_s": record.steps / max(record.seconds, 1e-9),
+        f"{record.kind}/steps": result.steps,
+        f"{record.kind}/steps_per_s": result.steps / max(result.seconds, 1e-9),
     }
-    for agent, value in record.returns.items():
-        values[f"{record.kind}/{agent}/return"] = value
-        values[f"{record.kind}/{agent}/success"] = float(record.outcomes[agent] == "success")
-        values[f"{record.kind}/{agent}/crash"] = float(record.outcomes[agent] == "crash")
-    return f"client_{event.client_id:02d}", values | record.losses
+    return f"client_{event.client_id:02d}", values | episode_values(record) | record.losses
 
 
 def _warn(reason: str) -> None:
@@ -141,14 +143,14 @@ def _warn(reason: str) -> None:
 @contextmanager
 def recorded(scenario: Scenario, rundir: RunDir) -> Iterator[None]:
     """Record with W&B what happens in ``rundir`` while the block runs, on a thread."""
-    if not scenario.wandb.enabled or wandb_mode() == "disabled":
+    if not is_tracked(scenario):
         yield
         return
     sink, monitor, done = WandbSink(scenario, rundir), Monitor(rundir), threading.Event()
 
     def follow() -> None:
         while not done.wait(FOLLOW_INTERVAL):
-            _forward(monitor, sink)
+            monitor.tell([sink])
 
     thread = threading.Thread(target=follow, name="wandb-monitor", daemon=True)
     thread.start()
@@ -157,10 +159,5 @@ def recorded(scenario: Scenario, rundir: RunDir) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-        _forward(monitor, sink)
+        monitor.tell([sink])
         sink.close()
-
-
-def _forward(monitor: Monitor, sink: WandbSink) -> None:
-    for event in monitor.poll():
-        sink.handle(event)

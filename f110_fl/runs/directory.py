@@ -1,24 +1,22 @@
-"""What comes before and after a run: its directory, a check of its environment, a summary."""
+"""The directory of a run: what it is called, and the one process that it belongs to."""
 
 from __future__ import annotations
 
-import json
 import secrets
-import shlex
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
-from f110_fl.files import locked, write_atomic
+from f110_fl.files import is_locked, locked, write_atomic
 from f110_fl.loading.scenarios import dump_scenario
 from f110_fl.rundir import LOCK, RunDir
-from f110_fl.runs.processes import PARENT_POLL
-from f110_fl.training.progress import saved_progress, trim_episodes
+from f110_fl.training.state_file import trim_episodes
 
-LOCK_POLL = 0.1  # s between two tries to lock a directory
+LOCK_POLL = 0.1  # s between two looks at the lock of a directory
+END_GRACE = 3.0  # s that a run has to be gone with the sweep that was killed
 
 
 def run_root(scenario: Scenario) -> Path:
@@ -27,7 +25,7 @@ def run_root(scenario: Scenario) -> Path:
     return Path(scenario.federated.root.format_map(words)).absolute()
 
 
-def refuse_used(root: Path) -> None:
+def check_unused(root: Path) -> None:
     """Stop before a run that would mix its files with another's.
 
     Raises:
@@ -40,7 +38,7 @@ def refuse_used(root: Path) -> None:
 
 
 @contextmanager
-def held(rundir: RunDir, patience: float = 0.0) -> Iterator[None]:
+def hold_directory(rundir: RunDir, patience: float = 0.0) -> Iterator[None]:
     """Make a directory for a run, or several, and hold it for this process.
 
     The hold ends with this process, however it ends.
@@ -52,9 +50,12 @@ def held(rundir: RunDir, patience: float = 0.0) -> Iterator[None]:
     Raises:
         UserError: If the directory cannot be written, or another process holds it.
     """
+    deadline = time.monotonic() + patience
     try:
         rundir.root.mkdir(parents=True, exist_ok=True)
-        with _locked_within(patience, rundir.lock):
+        while time.monotonic() < deadline and is_locked(rundir.lock):
+            time.sleep(LOCK_POLL)
+        with locked(rundir.lock, wait=False):
             yield
     except BlockingIOError:
         raise UserError(f"{rundir.root}: another process is running this run") from None
@@ -63,23 +64,8 @@ def held(rundir: RunDir, patience: float = 0.0) -> Iterator[None]:
 
 
 @contextmanager
-def _locked_within(patience: float, path: Path) -> Iterator[None]:
-    deadline = time.monotonic() + patience
-    with ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(locked(path, wait=False))
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise
-            time.sleep(LOCK_POLL)
-        yield
-
-
-@contextmanager
-def claimed(scenario: Scenario, rundir: RunDir, *, resumed: bool = False) -> Iterator[None]:
-    """Hold the run's directory and write the scenario into it; see :func:`held`.
+def claim_directory(scenario: Scenario, rundir: RunDir, *, resumed: bool = False) -> Iterator[None]:
+    """Hold the run's directory and write the scenario into it; see `hold_directory`.
 
     A resumed run's logs lose what its clients will do again.
 
@@ -87,8 +73,8 @@ def claimed(scenario: Scenario, rundir: RunDir, *, resumed: bool = False) -> Ite
         UserError: If the directory cannot be written, another process holds it, or the state
             of a resumed client cannot be read.
     """
-    # One run of a killed grid lives on, with its directory, until it notices.
-    with held(rundir, patience=3 * PARENT_POLL if resumed else 0.0):
+    # One run of a killed sweep lives on, with its directory, until it notices.
+    with hold_directory(rundir, patience=END_GRACE if resumed else 0.0):
         write_atomic(rundir.config, dump_scenario(scenario))
         for client_id in range(scenario.federated.clients if resumed else 0):
             directory = rundir.client(client_id)
@@ -105,48 +91,3 @@ def identity(rundir: RunDir) -> str:
         rundir.root.mkdir(parents=True, exist_ok=True)
         write_atomic(rundir.identity, f"{rundir.root.name}-{secrets.token_hex(4)}")
     return rundir.identity.read_text(encoding="utf-8")
-
-
-def summary(scenario: Scenario, rundir: RunDir) -> list[str]:
-    """Return the closing lines: what was written where, and how to go on."""
-    root = rundir.root
-    lines = [f"Run directory   {root}"]
-    if scenario.federated.enabled:
-        rounds = completed_rounds(rundir)
-        lines.append(f"Rounds          {rounds} of {scenario.rounds} completed, {rundir.rounds}")
-        if rounds and scenario.federated.checkpoint_after_sync:
-            lines.append(f"Global model    {rundir.global_tensors(rounds)}")
-    else:
-        done, replicas = replicas_completed(scenario, rundir), scenario.federated.clients
-        lines.append(f"Replicas        {done} of {replicas} completed")
-    lines.append(f"Clients' state  {rundir.clients}")
-    lines.append(f"Logs            {rundir.logs}")
-    lines.append(f"To go on        python run.py --resume {shlex.quote(str(root))} --episodes N")
-    if scenario.wandb.enabled and (root / "wandb").is_dir():
-        path = shlex.quote(str(root / "wandb"))
-        lines.append(f"W&B             wandb sync {path}/offline-run-*")
-    return lines
-
-
-def completed(scenario: Scenario, rundir: RunDir) -> bool:
-    """Whether a run has nothing left to do."""
-    if scenario.federated.enabled:
-        return completed_rounds(rundir) >= scenario.rounds
-    return replicas_completed(scenario, rundir) == scenario.federated.clients
-
-
-def completed_rounds(rundir: RunDir) -> int:
-    """Return the number of the last completed round, 0 before the first."""
-    if not rundir.rounds.exists():
-        return 0
-    lines = rundir.rounds.read_text(encoding="utf-8").splitlines()
-    return int(json.loads(lines[-1])["round"]) if lines else 0
-
-
-def replicas_completed(scenario: Scenario, rundir: RunDir) -> int:
-    """Return how many replicas have trained to the scenario's last episode."""
-    done = 0
-    for client_id in range(scenario.federated.clients):
-        with suppress(UserError):  # a state that cannot be read is none that is complete
-            done += saved_progress(rundir.client(client_id)).episodes >= scenario.episodes
-    return done

@@ -1,34 +1,38 @@
-"""One settled scenario from a file, the environment and the command line."""
+"""What a run is to do: one plan from a scenario, the environment and the command line."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
-from f110_fl.files import find_file
 from f110_fl.loading.flags import client_id, outside_overrides
 from f110_fl.loading.scenarios import load_scenario
 from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import run_root
 from f110_fl.runs.resume import resumed_scenario
+from sim.settings import find_file
+
+Engine: TypeAlias = Literal["replicas", "simulation", "deployment"]
 
 
 @dataclass(frozen=True)
-class Settled:
-    """What a run is to do."""
+class RunPlan:
+    """What this process is to do."""
 
     scenario: Scenario
-    client_id: int | None  # FED_CLIENT_ID: the one client that this process is
-    max_parallel: int
     rundir: RunDir
-    engine: str  # "simulation" or "deployment"
-    mode: str = "train"  # or "eval"
+    mode: Literal["train", "eval"] = "train"
+    engine: Engine = "simulation"  # how clients are run
+    max_parallel: int = 1  # clients that are at work at a time
+    client_id: int | None = None  # FED_CLIENT_ID: the one client that this process is
+    resumed: bool = False  # the directory holds the run already
     checkpoint: Path | None = None  # to evaluate
 
     @property
@@ -36,8 +40,14 @@ class Settled:
         """Whether the run's directory is this process's to make."""
         return self.client_id in (None, 0)
 
+    @property
+    def clients(self) -> Sequence[int]:
+        """Ids of the clients that this process runs."""
+        everyone = range(self.scenario.federated.clients)
+        return everyone if self.client_id is None else [self.client_id]
 
-def settle(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settled:
+
+def resolve_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> RunPlan:
     """Read the scenario and lay variables and flags over it.
 
     Args:
@@ -48,32 +58,32 @@ def settle(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settled
         UserError: For anything wrong with any of them, in one line.
     """
     if arguments.resume is not None:
-        return settle_resumed(arguments, environ)
+        return _resolve_resumed(arguments, environ)
     if arguments.scenario is None:
         raise UserError("--scenario FILE is missing (or --grid FILE, or --resume RUN_DIR)")
     overrides = outside_overrides(arguments, environ)
     scenario = load_scenario(Path(arguments.scenario), overrides)
     if arguments.mode == "eval":
-        return _settle_evaluation(arguments, environ, scenario)
-    if arguments.checkpoint is not None:
-        raise UserError(f"--checkpoint={arguments.checkpoint!r}: needs --mode eval")
+        return _resolve_evaluation(arguments, scenario)
     if not scenario.learners:
         raise UserError(f"{arguments.scenario}: nothing learns; allowed: --mode eval")
     clients = scenario.federated.clients
     own_id = client_id(environ, clients)
     if own_id is not None:
         _check_by_hand(scenario, own_id)
-    rundir = RunDir(run_root(scenario))
-    parallel = max_parallel(arguments, scenario)
-    return Settled(scenario, own_id, parallel, rundir, arguments.engine)
+    engine = resolve_engine(arguments.engine, scenario)
+    return RunPlan(
+        scenario,
+        RunDir(run_root(scenario)),
+        # A client that is started by hand meets the others at a SuperLink.
+        engine="deployment" if own_id is not None else engine,
+        max_parallel=resolve_parallel(arguments.max_parallel, scenario, engine),
+        client_id=own_id,
+    )
 
 
-def _settle_evaluation(
-    arguments: argparse.Namespace, environ: Mapping[str, str], scenario: Scenario
-) -> Settled:
+def _resolve_evaluation(arguments: argparse.Namespace, scenario: Scenario) -> RunPlan:
     """Check what an evaluation needs."""
-    if "FED_CLIENT_ID" in environ:
-        raise UserError(f"FED_CLIENT_ID={environ['FED_CLIENT_ID']!r}: not with --mode eval")
     if scenario.evaluation.episodes < 1:
         raise UserError("--mode eval: evaluation.episodes is 0; set it, or --eval-episodes")
     checkpoint = None
@@ -86,8 +96,7 @@ def _settle_evaluation(
             raise UserError(f"--checkpoint={arguments.checkpoint!r}: no such file")
     elif arguments.checkpoint is not None:
         raise UserError(f"--checkpoint={arguments.checkpoint!r}: nothing in the scenario learns")
-    rundir = RunDir(run_root(scenario))
-    return Settled(scenario, None, 1, rundir, arguments.engine, "eval", checkpoint)
+    return RunPlan(scenario, RunDir(run_root(scenario)), mode="eval", checkpoint=checkpoint)
 
 
 def _check_by_hand(scenario: Scenario, own_id: int) -> None:
@@ -100,52 +109,60 @@ def _check_by_hand(scenario: Scenario, own_id: int) -> None:
         )
 
 
-def settle_resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settled:
-    """Read the scenario of the run to go on with; only its length may change.
+def _resolve_resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) -> RunPlan:
+    """Read the scenario of the run to go on with; only its length may change."""
+    rundir = RunDir(Path(arguments.resume).absolute())
+    overrides = outside_overrides(arguments, environ)
+    scenario = resumed_scenario(rundir, overrides)
+    engine = resolve_engine(arguments.engine, scenario)
+    parallel = resolve_parallel(arguments.max_parallel, scenario, engine)
+    return RunPlan(scenario, rundir, engine=engine, max_parallel=parallel, resumed=True)
+
+
+def resolve_engine(name: str, scenario: Scenario) -> Engine:
+    """Return how the scenario's clients are run.
 
     Args:
-        arguments: What run.py's parser returned, with ``resume``.
-        environ: The variables, such as ``os.environ``; a ``FED_*`` one is refused.
+        name: Of ``--engine``: "simulation" or "deployment".
+        scenario: The scenario.
 
     Raises:
-        UserError: If the directory holds no run, or anything else is to change.
+        UserError: If the engine does not go with the scenario.
     """
-    rundir = RunDir(Path(arguments.resume).absolute())
-    if not rundir.config.is_file():
-        raise UserError(f"--resume={arguments.resume!r}: no run there (no config.json)")
-    overrides = outside_overrides(arguments, environ)
-    if arguments.scenario is not None:
-        raise UserError("--resume goes on with the run's own scenario; leave --scenario out")
-    scenario = resumed_scenario(rundir, overrides)
-    parallel = max_parallel(arguments, scenario)
-    return Settled(scenario, None, parallel, rundir, arguments.engine)
+    if name == "deployment":
+        if not scenario.federated.enabled:
+            raise UserError("--engine='deployment': the scenario is not federated")
+        return "deployment"
+    return "simulation" if scenario.federated.enabled else "replicas"
 
 
-def max_parallel(arguments: argparse.Namespace, scenario: Scenario) -> int:
+def resolve_parallel(text: str | None, scenario: Scenario, engine: Engine) -> int:
     """Return how many of the scenario's clients run at a time.
 
+    Args:
+        text: Of ``--max-parallel``, if it is given.
+        scenario: The scenario.
+        engine: How they are run.
+
     Raises:
-        UserError: If ``--max-parallel`` or ``--engine`` does not go with the scenario.
+        UserError: If the number is wrong, or does not go with the engine.
     """
-    text, clients = arguments.max_parallel, scenario.federated.clients
-    if arguments.engine == "deployment" and not scenario.federated.enabled:
-        raise UserError("--engine='deployment': the scenario is not federated")
-    if text is None:
-        return min(clients, os.cpu_count() or 1)
-    number = parallel_number(text)
-    if arguments.engine == "deployment" and number < clients:
+    number, clients = parallel_number(text), scenario.federated.clients
+    if engine == "deployment" and text is not None and number < clients:
         raise UserError(
             f"--max-parallel={text!r}: with --engine deployment all {clients} clients run at once"
         )
     return min(number, clients)
 
 
-def parallel_number(text: str) -> int:
-    """Read the value of ``--max-parallel``.
+def parallel_number(text: str | None) -> int:
+    """Read the value of ``--max-parallel``; without it, return the number of cores.
 
     Raises:
-        UserError: If it is no whole number from 1.
+        UserError: If it is not a whole number from 1.
     """
+    if text is None:
+        return os.cpu_count() or 1
     if not re.fullmatch("[0-9]{1,100}", text) or int(text) < 1:
         raise UserError(f"--max-parallel={text!r}: allowed: a whole number from 1")
     return int(text)

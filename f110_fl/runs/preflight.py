@@ -6,17 +6,36 @@ import os
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
+from f110_fl.runs.directory import check_unused
+from f110_fl.runs.plan import RunPlan
 from f110_fl.runs.startup import KERNEL_CACHE
 
 
-def check_environment(scenario: Scenario) -> None:
-    """Build the environment once and step it.
+def check(plan: RunPlan) -> None:
+    """Look for whatever would stop a run before it has begun.
+
+    Raises:
+        UserError: If its directory is used, or the device or the environment cannot be had.
+    """
+    if plan.hosts and not plan.resumed:
+        check_unused(plan.rundir.root)
+    if plan.mode == "train":
+        check_device(plan.scenario)
+    check_environment(plan.scenario)
+
+
+def check_environment(scenario: Scenario, checked: set[str] | None = None) -> None:
+    """Build every environment of a scenario once, and step one.
 
     This finds what only the simulator can (a map that is none, a spawn in a wall) before
     anything is written, and compiles the kernels once instead of in every child.
 
+    Args:
+        scenario: The scenario.
+        checked: Environments, as JSON, that need not be built again; these are added.
+
     Raises:
-        UserError: If the environment cannot be built.
+        UserError: If an environment cannot be built.
     """
     import numpy as np
 
@@ -24,19 +43,21 @@ def check_environment(scenario: Scenario) -> None:
     from sim.layout import COMMAND_SIZE
     from sim.race import Race
 
-    environments = [scenario.env, scenario.evaluation_env]
-    if scenario.federated.vary:
-        own = map(scenario.for_client, range(scenario.federated.clients))
-        environments += [env for each in own for env in (each.env, each.evaluation_env)]
-    try:
-        race = Race(scenario.env)
-        for text, env in {env.model_dump_json(): env for env in environments}.items():
-            if text != scenario.env.model_dump_json():
-                Race(env)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    race.reset(0, 0)
-    race.step(np.zeros((1, len(race.agents), COMMAND_SIZE), np.float32))
+    checked = set() if checked is None else checked
+    clients = range(scenario.federated.clients) if scenario.federated.vary else ()
+    for own in (scenario, *map(scenario.for_client, clients)):
+        for env in (own.env, own.evaluation_env):
+            text = env.model_dump_json()
+            if text in checked:
+                continue
+            try:
+                race = Race(env)
+            except ValueError as error:
+                raise UserError(str(error)) from error
+            if env is scenario.env:
+                race.reset(0, 0)
+                race.step(np.zeros((1, len(race.agents), COMMAND_SIZE), np.float32))
+            checked.add(text)
 
 
 def check_device(scenario: Scenario) -> None:

@@ -20,9 +20,7 @@ from typing import Any
 from f110_fl.errors import UserError
 
 STOP_GRACE = 10.0  # s from asking a child to end until it is killed
-_PR_SET_PDEATHSIG = 1  # of prctl(2)
 _PR_SET_CHILD_SUBREAPER = 36  # of prctl(2)
-PARENT_POLL = 1.0  # s between a child's looks for its parent
 REASON_LENGTH = 2000  # characters; a pipe takes them at once, so that a child never waits
 
 
@@ -38,15 +36,18 @@ class Children:
         self._reports: dict[BaseProcess, Connection] = {}
         self._generations = generations
 
-    def start(self, target: Callable[..., None], args: tuple[Any, ...], log: Path) -> BaseProcess:
-        """Start ``target(*args)`` in a new interpreter; its output goes to ``log``."""
-        log.parent.mkdir(parents=True, exist_ok=True)
+    def start(
+        self, target: Callable[..., None], args: tuple[Any, ...], log: Path | None = None
+    ) -> BaseProcess:
+        """Start ``target(*args)`` in a new interpreter; its output goes to ``log``, if any."""
+        if log is not None:
+            log.parent.mkdir(parents=True, exist_ok=True)
         # A fresh interpreter: forking one that runs threads (PyTorch, W&B) can deadlock.
         context = multiprocessing.get_context("spawn")
         # Not by a file: a full disk is what a child may have to report.
         report, sender = context.Pipe(duplex=False)
-        arguments = (target, args, log, os.getpid(), sender)
-        child = context.Process(target=_child, args=arguments, name=log.stem)
+        name = None if log is None else log.stem
+        child = context.Process(target=_child, args=(target, args, log, sender), name=name)
         child.start()
         sender.close()
         self._running.append(child)
@@ -85,6 +86,26 @@ class Children:
         self._reports.clear()
 
 
+def end_with_parent() -> None:
+    """Have this process killed as soon as its parent is gone, with the group if it leads one.
+
+    To be called in a process that `multiprocessing` started. It holds one end of a pipe, whose
+    other end its parent has; a thread waits for that to close, which the system does however the
+    parent ends. The thread runs even while the process is at work, since compiled kernels and
+    PyTorch let go of Python's lock.
+    """
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def adopt_orphans() -> None:
     """Become the parent of descendants whose own parents end (Linux; elsewhere, do nothing).
 
@@ -92,12 +113,6 @@ def adopt_orphans() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def die_with_parent() -> None:
-    """Have this process killed when its parent is gone (Linux; elsewhere, do nothing)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def end_orphans() -> None:
@@ -123,13 +138,14 @@ def _signal_group(child: BaseProcess, number: int) -> None:
 
 
 def _child(
-    target: Callable[..., None], args: tuple[Any, ...], log: Path, parent: int, report: Connection
+    target: Callable[..., None], args: tuple[Any, ...], log: Path | None, report: Connection
 ) -> None:
     os.setsid()  # Ctrl-C reaches the parent alone, which then ends this group
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(descriptor, sys.stdout.fileno())
-    os.dup2(descriptor, sys.stderr.fileno())
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    if log is not None:
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(descriptor, sys.stdout.fileno())
+        os.dup2(descriptor, sys.stderr.fileno())
+    end_with_parent()
     try:
         target(*args)
     except Exception as error:
@@ -139,10 +155,3 @@ def _child(
         reason = " ".join(f"{kind}{error}".split())
         report.send_bytes(reason[:REASON_LENGTH].encode(errors="replace"))
         sys.exit(1)
-
-
-def _end_with(parent: int) -> None:
-    """End this process group when the parent is gone, however it went."""
-    while os.getppid() == parent:
-        time.sleep(PARENT_POLL)
-    os.killpg(0, signal.SIGKILL)

@@ -8,34 +8,26 @@ from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
 from f110_fl.loading.overrides import Override
 from f110_fl.loading.scenarios import parse_resolved
+from f110_fl.reporting.summary import completed_rounds
 from f110_fl.rundir import RunDir
-from f110_fl.runs.directory import completed_rounds
 
 
 def resumed_scenario(rundir: RunDir, overrides: Sequence[Override]) -> Scenario:
     """Return the scenario of a run to go on with, as long as the overrides want it.
 
+    Args:
+        rundir: The run's directory.
+        overrides: None, or the number of episodes, which alone may change.
+
     Raises:
-        UserError: If the directory holds no run, or anything but the length is to change.
+        UserError: If the directory holds no run of this version, or is not to be extended so.
     """
     if not rundir.config.is_file():
         raise UserError(f"--resume={str(rundir.root)!r}: no run there (no config.json)")
-    refuse_changes(overrides)
     scenario = parse_resolved(rundir.config.read_text(encoding="utf-8"), str(rundir.config))
     for override in overrides:
         scenario = _extended(scenario, rundir, override)
     return scenario
-
-
-def refuse_changes(overrides: Sequence[Override]) -> None:
-    """Stop before a resumed run would be another run.
-
-    Raises:
-        UserError: If an override sets anything but the number of episodes.
-    """
-    for override in overrides:
-        if override.path != ("episodes",):
-            raise UserError(f"{override.name}: cannot change in a resumed run; leave it out")
 
 
 def _extended(scenario: Scenario, rundir: RunDir, override: Override) -> Scenario:

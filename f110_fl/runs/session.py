@@ -54,9 +54,7 @@ class Session:
 
     def forward(self) -> None:
         """Tell the sinks what happened since the last call."""
-        for event in self._monitor.poll():
-            for sink in self._sinks:
-                sink.handle(event)
+        self._monitor.tell(self._sinks)
 
     def wait(self, child: BaseProcess, done: Callable[[], bool] = lambda: False) -> int | None:
         """Wait for a child, or until ``done()``; return its exit status, None if it runs on."""

@@ -15,11 +15,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
-from f110_fl.config.keys import KeyPath, join, overlaps, parse_key
+from f110_fl.config.keys import KeyPath, join, parse_key
 from f110_fl.config.scenario import Scenario, WandbConfig
 from f110_fl.errors import UserError, did_you_mean, show
 from f110_fl.loading.document import Document, parse_yaml, read_yaml
-from f110_fl.loading.overrides import Override, with_implied
+from f110_fl.loading.overrides import Override
 from f110_fl.loading.scenarios import resolve_scenario
 
 KEYS: Final = ("base", "matrix", "runs")
@@ -82,8 +82,7 @@ def load_grid(path: Path, outside: Sequence[Override] = ()) -> Grid:
     scenarios: dict[str, Scenario] = {}
     for run, options in product(runs or [_Run("", [])], product(*matrix)):
         chosen = [*run.overrides, *options]
-        layers = [*with_implied(own), *outside, *with_implied(chosen, outside)]
-        scenario = resolve_scenario(base, scenario_file, layers)
+        scenario = resolve_scenario(base, scenario_file, [*own, *chosen, *outside])
         name = run.name or _name(run.overrides, len(cells))
         name = "_".join(part for part in (name, _name(options, len(cells))) if part)
         if name in scenarios:
@@ -237,10 +236,10 @@ class _Reader:
         if path == ROOT:
             self.refuse(place, "every run has a directory in the grid's; set that with FED_ROOT")
         source = f"{self.path}:{self.document.mark(place).line}: {join(path)}"
-        return Override(source, path, value, "", "")
+        return Override(source, path, value)
 
     def check_free(self, override: Override, outside: Sequence[Override]) -> None:
         """Refuse a variable or flag that would undo, or be undone by, what the grid sets."""
         for other in outside:
-            if other.path != ROOT and overlaps(other.path, override.path):
+            if other.path != ROOT and other.contradicts(override):
                 raise UserError(f"{other.name}: contradicts {override.name}; leave one out")

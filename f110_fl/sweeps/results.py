@@ -5,18 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from f110_fl.files import write_atomic
 from f110_fl.reporting.events import EpisodeEvent, Monitor
 from f110_fl.rundir import RunDir
+from f110_fl.training.metrics import mean
 from f110_fl.training.records import EpisodeRecord
 
 
-class Progress:
+class RunProgress:
     """Follows the episodes of one run.
 
     Args:
@@ -54,23 +55,13 @@ class Progress:
 
         Empty before the first evaluation.
         """
-        rates: dict[str, float] = {}
-        returns: dict[str, float] = {}
-        clients = list(self._evaluations.values())
-        for agent in clients[0][0].returns if clients else ():
-            rates[agent] = _mean(
-                _mean(record.outcomes[agent] == "success" for record in records)
-                for records in clients
-            )
-            returns[agent] = _mean(
-                _mean(record.returns[agent] for record in records) for records in clients
-            )
+        clients = [[record.result for record in last] for last in self._evaluations.values()]
+        agents = list(clients[0][0].returns) if clients else []
+        rates, returns = (
+            {a: fmean(mean(measure, episodes, [a]) for episodes in clients) for a in agents}
+            for measure in ("success-rate", "return")
+        )
         return rates, returns
-
-
-def _mean(values: Iterable[float]) -> float:
-    items = list(values)
-    return sum(items) / len(items)
 
 
 @dataclass
@@ -92,7 +83,7 @@ class Result:
     seconds: float = 0.0
     failure: str = ""
 
-    def measure(self, progress: Progress) -> None:
+    def measure(self, progress: RunProgress) -> None:
         """Take over what a run's files say."""
         progress.poll()
         self.episodes = progress.episodes

@@ -7,6 +7,7 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -19,18 +20,19 @@ from f110_fl.errors import UserError
 from f110_fl.files import write_atomic
 from f110_fl.loading.flags import outside_overrides
 from f110_fl.loading.scenarios import dump_scenario, parse_resolved
+from f110_fl.reporting.summary import is_complete
 from f110_fl.rundir import RunDir
 from f110_fl.runs import directory, preflight
-from f110_fl.runs.plan import max_parallel, parallel_number
+from f110_fl.runs.plan import parallel_number, resolve_engine
 from f110_fl.runs.session import Session
 from f110_fl.sweeps.grid import GRID, Cell, Grid, load_grid, read_grid, write_grid
-from f110_fl.sweeps.results import Progress, Result, earlier_seconds, write_results
+from f110_fl.sweeps.results import Result, RunProgress, earlier_seconds, write_results
 
 CellTarget = Callable[[Sequence[str]], None]
 STYLES = {"running": "bold", "done": "green", "failed": "red", "stopped": "yellow"}
 
 
-def run_grid(
+def run_sweep(
     arguments: argparse.Namespace, environ: Mapping[str, str], console: Console, target: CellTarget
 ) -> int:
     """Run a new grid, or what is left of one.
@@ -47,23 +49,20 @@ def run_grid(
     Raises:
         UserError: For anything wrong with the grid or a run of it; then nothing is started.
     """
-    _refuse_flags(arguments)
     grid = _resumed(arguments, environ) if arguments.grid is None else _new(arguments, environ)
     for cell in grid.cells:
         if not cell.scenario.learners:
             raise UserError(f"{cell.name}: nothing learns in its scenario")
-        own = argparse.Namespace(engine=arguments.engine, max_parallel=None)
-        max_parallel(own, cell.scenario)
-    parallel = _parallel(arguments)
+        resolve_engine(arguments.engine, cell.scenario)
+    parallel = parallel_number(arguments.max_parallel)
     _check_environments(grid)
     rundir = RunDir(grid.root)
-    with directory.held(rundir):
+    with directory.hold_directory(rundir):
         if arguments.grid is not None:
             _prepare(grid)
-        table = _Table(grid, console)
         starters = []
         share = max(1, (os.cpu_count() or 1) // parallel)
-        with _GridSession(rundir, table) as session:
+        with closing(_Table(grid, console)) as table, _SweepSession(rundir, table) as session:
             for cell in grid.cells:
                 if table.results[cell.name].status != "done":
                     words = _command(cell, grid.root, arguments.engine, share)
@@ -72,53 +71,32 @@ def run_grid(
     return 0 if all(result.status == "done" for result in table.results.values()) else 1
 
 
-def _refuse_flags(arguments: argparse.Namespace) -> None:
-    """Refuse flags that mean nothing to a grid."""
-    if arguments.mode == "eval":
-        raise UserError("--mode='eval': not with a grid; allowed: train")
-    for name in ("checkpoint", "superlink", "root_certificates", "insecure"):
-        if getattr(arguments, name):
-            raise UserError(f"--{name.replace('_', '-')}: not with a grid; leave it out")
-
-
 def _check_environments(grid: Grid) -> None:
     """Build each of the runs' environments once, and look for the devices they need."""
-    seen: set[str] = set()
+    checked: set[str] = set()
     for cell in grid.cells:
-        scenario = cell.scenario
-        described = scenario.env.model_dump_json() + scenario.evaluation_env.model_dump_json()
-        if described not in seen:
-            seen.add(described)
-            try:
-                preflight.check_environment(scenario)
-            except UserError as error:
-                raise UserError(f"{cell.name}: {error}") from None
-        preflight.check_device(scenario)
+        try:
+            preflight.check_environment(cell.scenario, checked)
+        except UserError as error:
+            raise UserError(f"{cell.name}: {error}") from None
+        preflight.check_device(cell.scenario)
 
 
-def is_grid(directory: str | None) -> bool:
+def is_sweep(directory: str | None) -> bool:
     """Whether there is such a directory and it holds a grid."""
     return directory is not None and (Path(directory) / GRID).is_file()
 
 
 def _new(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Grid:
-    for flag in ("scenario", "resume"):
-        if getattr(arguments, flag) is not None:
-            raise UserError(f"--grid names its scenario itself; leave --{flag} out")
-    if "FED_CLIENT_ID" in environ:
-        raise UserError(f"FED_CLIENT_ID={environ['FED_CLIENT_ID']!r}: --grid starts every client")
     grid = load_grid(Path(arguments.grid), outside_overrides(arguments, environ))
-    directory.refuse_used(grid.root)
+    directory.check_unused(grid.root)
     if (grid.root / GRID).exists():
         raise UserError(f"{grid.root} already holds a grid; choose another with FED_ROOT")
     return grid
 
 
 def _resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Grid:
-    if arguments.scenario is not None:
-        raise UserError("--resume goes on with the grid's own scenarios; leave --scenario out")
-    for override in outside_overrides(arguments, environ):
-        raise UserError(f"{override.name}: cannot change in a resumed grid; leave it out")
+    outside_overrides(arguments, environ, of_grid=True)  # there may be none
     root = Path(arguments.resume).absolute()
     name, runs = read_grid(root)
     cells = []
@@ -129,13 +107,6 @@ def _resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Grid:
         scenario = parse_resolved(config.read_text(encoding="utf-8"), str(config))
         cells.append(Cell(run, settings, scenario))
     return Grid(name, root, tuple(cells))
-
-
-def _parallel(arguments: argparse.Namespace) -> int:
-    """Return how many runs go on at a time."""
-    if arguments.max_parallel is None:
-        return os.cpu_count() or 1
-    return parallel_number(arguments.max_parallel)
 
 
 def _prepare(grid: Grid) -> None:
@@ -154,16 +125,12 @@ def _command(cell: Cell, root: Path, engine: str, share: int) -> list[str]:
     return words if engine == "deployment" else [*words, "--max-parallel", str(share)]
 
 
-class _GridSession(Session):
+class _SweepSession(Session):
     """A session whose children are whole runs, each with children of its own."""
 
     def __init__(self, rundir: RunDir, table: _Table) -> None:
         super().__init__(rundir, [], generations=2)
         self._table = table
-
-    def __exit__(self, *error: object) -> None:
-        super().__exit__(*error)  # type: ignore[arg-type]
-        self._table.close()
 
     def start_cell(self, name: str, target: CellTarget, words: list[str]) -> BaseProcess:
         """Start a run."""
@@ -189,19 +156,16 @@ class _Table:
         self._grid = grid
         self._console = console
         self._begun: dict[str, float] = {}  # of the runs that go on
-        self._progress = {}
+        self._progress: dict[str, RunProgress] = {}
+        self._scenarios = {cell.name: cell.scenario for cell in grid.cells}
         self.results: dict[str, Result] = {}
         seconds = earlier_seconds(grid.root)
         for cell in grid.cells:
-            rundir = RunDir(grid.root / cell.name)
-            progress = Progress(rundir, cell.scenario.federated.clients)
-            result = Result(cell.name, cell.settings, str(rundir.root))
-            result.seconds = seconds.get(cell.name, 0.0)
-            result.measure(progress)
-            result.status = "done" if directory.completed(cell.scenario, rundir) else "waiting"
-            self._progress[cell.name] = progress
-            self.results[cell.name] = result
-        self._scenarios = {cell.name: cell.scenario for cell in grid.cells}
+            root = grid.root / cell.name
+            status = "done" if is_complete(cell.scenario, RunDir(root)) else "waiting"
+            self.results[cell.name] = Result(cell.name, cell.settings, str(root), status)
+            self.results[cell.name].seconds = seconds.get(cell.name, 0.0)
+            self._read_afresh(cell.name)
         self._live = Live(get_renderable=self.render, console=console, transient=True)
         if console.is_terminal:
             self._live.start()
@@ -251,9 +215,12 @@ class _Table:
     def _stop(self, name: str) -> None:
         result = self.results[name]
         result.seconds += time.monotonic() - self._begun.pop(name)
-        # Afresh: a resumed run has cut from its files what it did again.
-        clients = self._scenarios[name].federated.clients
-        result.measure(Progress(RunDir(Path(result.directory)), clients))
+        self._read_afresh(name)  # a resumed run has cut from its files what it did again
+
+    def _read_afresh(self, name: str) -> None:
+        rundir, clients = RunDir(self._grid.root / name), self._scenarios[name].federated.clients
+        self._progress[name] = RunProgress(rundir, clients)
+        self.results[name].measure(self._progress[name])
 
     def _say(self, text: str) -> None:
         if not self._console.is_terminal:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from f110_fl.config.scenario import Scenario
-from f110_fl.learners.base import Learner
+from f110_fl.learners.base import Learner, LearnerSetup
 from f110_fl.learners.device import Device, choose
 from f110_fl.learners.factory import make_learner
 from f110_fl.seeding import Use, stream
@@ -38,25 +38,25 @@ def make_learners(
     Raises:
         UserError: If this machine has no such device.
     """
-    place = choose(device)
-    return {
-        agent: make_learner(
-            config,
-            len(race.observation_low),
-            COMMAND_SIZE,
-            seed(index),
+    chosen = choose(device)
+    learners: dict[str, Learner] = {}
+    for index, (agent, config) in enumerate(scenario.learners.items()):
+        setup = LearnerSetup(
+            observation_size=len(race.observation_low),
+            action_size=COMMAND_SIZE,
+            seed=seed(index),
             num_envs=race.num_envs,
             replay_path=directory and directory / f"{agent}.replay",
-            place=place,
+            device=chosen,
         )
-        for index, (agent, config) in enumerate(scenario.learners.items())
-    }
+        learners[agent] = make_learner(config, setup)
+    return learners
 
 
 def initial_tensors(scenario: Scenario) -> dict[str, torch.Tensor]:
     """Return the tensors that every client's learners start a federation from."""
     race = Race(scenario.env)
-    learners = make_learners(scenario, race, partial(stream, scenario.seed, Use.MODEL))
+    learners = make_learners(scenario, race, partial(stream, scenario.shared_seed, Use.MODEL))
     tensors: dict[str, torch.Tensor] = {}
     for agent, learner in learners.items():
         tensors |= prefixed(agent, learner.tensors())

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from f110_fl.learners.base import Learner, LearningError, Policy, Transitions
 from f110_fl.seeding import integer
+from f110_fl.training.records import EpisodeResult
+from sim.episodes import NONE
 from sim.race import Race
-from sim.tasks import NONE
 
 Array = NDArray[np.float32]
 Index = NDArray[np.int64]
@@ -92,7 +93,7 @@ class Greedy:
 
 
 @dataclass
-class Shares:
+class Timings:
     """Where the time went since the last episode ended, s, and how full the batch was."""
 
     act: float = 0.0  # choosing actions
@@ -101,24 +102,18 @@ class Shares:
     slots: int = 0  # environments times steps
     idle: int = 0  # of these, without an episode
 
-    def metrics(self) -> dict[str, float]:
+    def summary(self) -> dict[str, float]:
         """Return the times and the share of the batch that stood idle."""
         idle = self.idle / max(self.slots, 1)
         return {"act": self.act, "step": self.step, "learn": self.learn, "idle": idle}
 
 
-@dataclass(frozen=True)
-class Finished:
+class EndedEpisode(NamedTuple):
     """An episode that has just ended, in an environment that still shows its end."""
 
     number: int  # its place among the seeds
     env: int
-    steps: int
-    returns: dict[str, float]  # by agent
-    outcomes: dict[str, str]  # by car: names of `sim.tasks.Outcome`, in lower case
-    lap_times: dict[str, list[float]]  # by car, s
-    seconds: float  # since the last episode ended, or since the first began
-    shares: Shares = field(default_factory=Shares)
+    result: EpisodeResult
 
 
 class Collector:
@@ -147,7 +142,7 @@ class Collector:
         seeds: Iterable[np.random.SeedSequence],
         players: Mapping[str, Player],
         watcher: Watcher | None = None,
-    ) -> Iterator[Finished]:
+    ) -> Iterator[EndedEpisode]:
         """Run one episode a seed, and yield each as it ends, before another takes its place.
 
         Args:
@@ -160,16 +155,17 @@ class Collector:
         numbers: dict[int, int] = {}
         running[:] = False
         self._start(waiting, numbers, range(self._used), players, watcher)
-        shares, last = Shares(), time.perf_counter()
+        timings, last = Timings(), time.perf_counter()
         while running.any():
-            self._step(players, shares)
+            self._step(players, timings)
             if watcher is not None:
                 watcher.step(race, np.flatnonzero(running).tolist())
             for env in np.flatnonzero(running & race.episodes.over).tolist():
                 if watcher is not None:
                     watcher.end(env, numbers[env])
-                yield self._finished(numbers[env], env, time.perf_counter() - last, shares)
-                shares, last = Shares(), time.perf_counter()  # what the caller did is its own
+                result = self._result(env, time.perf_counter() - last, timings)
+                yield EndedEpisode(numbers[env], env, result)
+                timings, last = Timings(), time.perf_counter()  # what the caller did is its own
                 running[env] = False
                 self._start(waiting, numbers, [env], players, watcher)
 
@@ -191,7 +187,7 @@ class Collector:
         for player in players.values() if started else ():
             player.begin(np.array(started))
 
-    def _step(self, players: Mapping[str, Player], shares: Shares) -> None:
+    def _step(self, players: Mapping[str, Player], timings: Timings) -> None:
         """Let every player act, step, and let every player learn."""
         episodes = self.race.episodes
         begun = time.perf_counter()
@@ -207,11 +203,11 @@ class Collector:
         for a, agent in enumerate(self.race.agents):
             if len(rows[a]):
                 players[agent].learn(self._transitions(a, rows[a]))
-        shares.act += acted - begun
-        shares.step += stepped - acted
-        shares.learn += time.perf_counter() - stepped
-        shares.slots += len(self._running)
-        shares.idle += int(np.count_nonzero(~self._running))
+        timings.act += acted - begun
+        timings.step += stepped - acted
+        timings.learn += time.perf_counter() - stepped
+        timings.slots += len(self._running)
+        timings.idle += int(np.count_nonzero(~self._running))
 
     def _rows(self, acting: NDArray[np.bool_]) -> Index:
         return self._all if acting.all() else np.flatnonzero(acting)
@@ -228,17 +224,13 @@ class Collector:
             truncated=episodes.truncated[rows, agent],
         )
 
-    def _finished(self, number: int, env: int, seconds: float, shares: Shares) -> Finished:
-        episodes, agents = self.race.episodes, self.race.agents
-        return Finished(
-            number=number,
-            env=env,
+    def _result(self, env: int, seconds: float, timings: Timings) -> EpisodeResult:
+        race, episodes = self.race, self.race.episodes
+        return EpisodeResult(
             steps=int(episodes.steps[env]),
-            returns={agent: float(episodes.returns[env, a]) for a, agent in enumerate(agents)},
-            outcomes={car: o.name.lower() for car, o in self.race.outcomes(env).items()},
-            lap_times={
-                car.name: self.race.lap_times(env, c) for c, car in enumerate(self.race.config.cars)
-            },
             seconds=seconds,
-            shares=shares,
+            returns={agent: float(episodes.returns[env, a]) for a, agent in enumerate(race.agents)},
+            outcomes={car: o.name.lower() for car, o in race.outcomes(env).items()},
+            lap_times={car.name: race.lap_times(env, c) for c, car in enumerate(race.config.cars)},
+            collect=timings.summary(),
         )

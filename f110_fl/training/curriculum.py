@@ -10,8 +10,8 @@ import numpy as np
 
 from f110_fl.config.curriculum import CurriculumConfig, StageConfig
 from sim.config import EnvConfig
+from sim.episodes import Outcome
 from sim.race import Race
-from sim.tasks import Outcome
 
 _SUCCESS = Outcome.SUCCESS.name.lower()
 

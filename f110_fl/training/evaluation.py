@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from operator import itemgetter
 
 import torch
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.learners.base import Policy
 from f110_fl.seeding import Use, stream
-from f110_fl.tensors import unprefixed
+from f110_fl.tensors import owned
 from f110_fl.training.agents import make_learners
-from f110_fl.training.collector import Collector, Finished, Greedy
+from f110_fl.training.collector import Collector, Greedy
+from f110_fl.training.records import EpisodeResult
 from f110_fl.training.trajectories import Recorder
 from sim.race import Race
 
@@ -36,7 +39,7 @@ class Evaluator:
         )
         self.episodes = episodes
         self._seeds = [
-            stream(scenario.seed, Use.EVALUATION_EPISODE, index) for index in range(episodes)
+            stream(scenario.shared_seed, Use.EVALUATION_EPISODE, index) for index in range(episodes)
         ]
         self._collector = Collector(self.race)
 
@@ -44,7 +47,7 @@ class Evaluator:
         self,
         make_policy: Mapping[str, Callable[[int], Policy]],
         recorder: Recorder | None = None,
-    ) -> list[Finished]:
+    ) -> list[EpisodeResult]:
         """Run every episode once.
 
         Args:
@@ -55,8 +58,8 @@ class Evaluator:
             The episodes, in the order of their seeds.
         """
         players = {a: Greedy(make(self.race.num_envs)) for a, make in make_policy.items()}
-        found = self._collector.run(self._seeds, players, recorder)
-        return sorted(found, key=lambda episode: episode.number)
+        ended = self._collector.run(self._seeds, players, recorder)
+        return [result for _, _, result in sorted(ended, key=itemgetter(0))]
 
 
 class ModelEvaluator:
@@ -75,9 +78,8 @@ class ModelEvaluator:
         torch.set_num_threads(scenario.threads)
         self._evaluator = evaluator or Evaluator(scenario, scenario.evaluation.episodes)
         self.race = self._evaluator.race
-        self.learners = make_learners(
-            scenario, self.race, lambda index: stream(scenario.seed, Use.MODEL, index)
-        )
+        seed = partial(stream, scenario.shared_seed, Use.MODEL)
+        self.learners = make_learners(scenario, self.race, seed)
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Take over the models among ``AGENT/...`` tensors; those that are missing stay.
@@ -86,10 +88,9 @@ class ModelEvaluator:
             ValueError: If a name or shape is not the learner's.
         """
         for agent, learner in self.learners.items():
-            own = unprefixed(agent, tensors)
-            learner.load_tensors({k: v for k, v in own.items() if k.startswith("model/")})
+            learner.load_tensors(owned(tensors, agent, "model"))
 
-    def run(self, recorder: Recorder | None = None) -> list[Finished]:
+    def run(self, recorder: Recorder | None = None) -> list[EpisodeResult]:
         """Run every episode once, greedily.
 
         Args:

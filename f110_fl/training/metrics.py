@@ -1,53 +1,105 @@
-"""What episodes amount to: rates with their intervals, means, scores."""
+"""What episodes amount to: means by their names, rates with their intervals, scores.
+
+The one place that names and computes them. What the console and W&B show of clients comes from
+here, too, so it needs no PyTorch.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from f110_fl.config.scenario import Metric
-from f110_fl.training.collector import Finished
-from f110_fl.training.records import EpisodeRecord
+from f110_fl.training.records import EpisodeKind, EpisodeRecord, EpisodeResult
 
-Z_95 = 1.959964  # of a standard normal, two-sided 95 %
+if TYPE_CHECKING:
+    from f110_fl.config.scenario import Metric
+
+Z_95: Final = 1.959964  # of a standard normal, two-sided 95 %
+
+# What is measured of a learning car's episode, by the name of its mean.
+MEASURES: Final[Mapping[str, Callable[[EpisodeResult, str], float]]] = {
+    "return": lambda episode, agent: episode.returns[agent],
+    "success-rate": lambda episode, agent: float(episode.outcomes[agent] == "success"),
+    "crash-rate": lambda episode, agent: float(episode.outcomes[agent] == "crash"),
+    "laps": lambda episode, agent: float(len(episode.lap_times.get(agent, ()))),
+}
 
 
-def score(episodes: Sequence[Finished], agents: Iterable[str], metric: Metric) -> tuple[float, ...]:
+def metric_name(kind: EpisodeKind, agent: str, measure: str) -> str:
+    """Return the name of a mean in a round's or an evaluation's metrics."""
+    return f"{kind}/{agent}/{measure}"
+
+
+def mean(measure: str, episodes: Iterable[EpisodeResult], agents: Iterable[str]) -> float:
+    """Return the mean of a measure over episodes and agents; 0 over none."""
+    of, agents = MEASURES[measure], list(agents)
+    values = [of(episode, agent) for episode in episodes for agent in agents]
+    return float(np.mean(values)) if values else 0.0
+
+
+def means(
+    kind: EpisodeKind, episodes: Sequence[EpisodeResult], agents: Iterable[str]
+) -> dict[str, float]:
+    """Return how many episodes there are, and each agent's means; the names depend on ``agents``.
+
+    Flower averages metrics only if every reply has the same names, so means of no episodes at all
+    (no evaluation took place) are 0 and their count says so.
+    """
+    found = {f"{kind}/episodes": float(len(episodes))}
+    for agent in agents:
+        for measure in MEASURES:
+            found[metric_name(kind, agent, measure)] = mean(measure, episodes, [agent])
+    return found
+
+
+def evaluation_names(agents: Iterable[str]) -> list[str]:
+    """Return the names of what an evaluation of the global model finds."""
+    return list(means("evaluate", (), agents))
+
+
+def summarise(records: Iterable[EpisodeRecord], agents: Sequence[str]) -> dict[str, float]:
+    """Return a round's metrics: of its training, and of the evaluations in it; see `means`."""
+    records, found = list(records), dict[str, float]()
+    kinds: tuple[EpisodeKind, ...] = ("train", "evaluate")
+    for kind in kinds:
+        episodes = [record.result for record in records if record.kind == kind]
+        found |= means(kind, episodes, agents)
+        found[f"{kind}/env-steps"] = float(sum(episode.steps for episode in episodes))
+        found[f"{kind}/seconds"] = float(sum(episode.seconds for episode in episodes))
+    return found
+
+
+def episode_values(record: EpisodeRecord) -> dict[str, float]:
+    """Return what is measured of one episode, by agent; what is a rate of many is 0 or 1 of it."""
+    return {
+        metric_name(record.kind, agent, measure.removesuffix("-rate")): of(record.result, agent)
+        for agent in record.result.returns
+        for measure, of in MEASURES.items()
+    }
+
+
+def score(
+    episodes: Sequence[EpisodeResult], agents: Iterable[str], metric: Metric
+) -> tuple[float, ...]:
     """Return what makes one evaluation better than another: greater is better.
 
     The metric comes first, the mean return second. ``lap_time`` counts only if every episode
     completed its laps; else the share that did counts, below any lap time.
     """
     agents = list(agents)
-    returns = float(np.mean([episode.returns[a] for episode in episodes for a in agents]))
+    returns = mean("return", episodes, agents)
     if metric == "return":
         return (returns,)
     if metric == "success_rate":
-        successes = [episode.outcomes[a] == "success" for episode in episodes for a in agents]
-        return float(np.mean(successes)), returns
+        return mean("success-rate", episodes, agents), returns
     laps = [episode.lap_times.get(a, []) for episode in episodes for a in agents]
     completed = float(np.mean([bool(times) for times in laps]))
     if completed < 1.0:
         return completed - 1.0, returns
-    mean = float(np.mean([time for times in laps for time in times]))
-    return 0.0, -mean, returns
-
-
-def metrics(episodes: Sequence[Finished], agents: Iterable[str]) -> dict[str, float]:
-    """Return means of an evaluation by name; the names depend on ``agents`` alone."""
-    agents = list(agents)
-    values = [float(len(episodes))]
-    for agent in agents:
-        outcomes = [episode.outcomes[agent] for episode in episodes]
-        values += [
-            float(np.mean([episode.returns[agent] for episode in episodes])),
-            outcomes.count("success") / len(outcomes),
-            outcomes.count("crash") / len(outcomes),
-            float(np.mean([len(episode.lap_times[agent]) for episode in episodes])),
-        ]
-    return dict(zip(evaluation_names(agents), values, strict=True))
+    return 0.0, -float(np.mean([time for times in laps for time in times])), returns
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
@@ -63,7 +115,7 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def report(episodes: Sequence[Finished], cars: Iterable[str]) -> dict[str, dict[str, object]]:
+def report(episodes: Sequence[EpisodeResult], cars: Iterable[str]) -> dict[str, dict[str, object]]:
     """Return what an evaluation amounts to, by car, ready for JSON.
 
     Rates are ``{"rate", "low", "high", "count"}`` with Wilson's 95 % interval, for success,
@@ -73,56 +125,25 @@ def report(episodes: Sequence[Finished], cars: Iterable[str]) -> dict[str, dict[
     found: dict[str, dict[str, object]] = {}
     for car in cars:
         outcomes = [episode.outcomes[car] for episode in episodes]
-        rates: dict[str, object] = {}
-        for outcome in sorted({"success", "finished", "crash", *outcomes}):
-            count = outcomes.count(outcome)
-            low, high = wilson_interval(count, len(outcomes))
-            rates[outcome] = {
-                "rate": count / len(outcomes),
-                "low": low,
-                "high": high,
-                "count": count,
-            }
-        entry: dict[str, object] = {"episodes": len(outcomes), "outcomes": rates}
+        names = sorted({"success", "finished", "crash", *outcomes})
+        entry: dict[str, object] = {
+            "episodes": len(outcomes),
+            "outcomes": {name: _rate(outcomes.count(name), len(outcomes)) for name in names},
+        }
         if car in episodes[0].returns:
-            returns = [episode.returns[car] for episode in episodes]
-            entry["return"] = {"mean": float(np.mean(returns)), "sd": float(np.std(returns))}
+            entry["return"] = _spread([episode.returns[car] for episode in episodes])
         laps = [time for episode in episodes for time in episode.lap_times[car]]
         entry["laps"] = len(laps)
         if laps:
-            entry["lap_time"] = {
-                "mean": float(np.mean(laps)),
-                "sd": float(np.std(laps)),
-                "best": float(min(laps)),
-            }
+            entry["lap_time"] = {**_spread(laps), "best": float(min(laps))}
         found[car] = entry
     return found
 
 
-def summarise(records: Sequence[EpisodeRecord], agents: Iterable[str]) -> dict[str, float]:
-    """Return a round's metrics; the names depend on ``agents`` alone.
-
-    Flower averages metrics only if every reply has the same names, so rates of no
-    episodes at all (no evaluation took place) are 0 and their count says so.
-    """
-    metrics: dict[str, float] = {}
-    for kind in ("train", "evaluate"):
-        chosen = [record for record in records if record.kind == kind]
-        count = max(len(chosen), 1)
-        metrics[f"{kind}/episodes"] = float(len(chosen))
-        metrics[f"{kind}/env-steps"] = float(sum(record.steps for record in chosen))
-        metrics[f"{kind}/seconds"] = sum(record.seconds for record in chosen)
-        for agent in agents:
-            outcomes = [record.outcomes[agent] for record in chosen]
-            returns = [record.returns[agent] for record in chosen]
-            metrics[f"{kind}/{agent}/return"] = sum(returns) / count
-            for outcome in ("success", "crash"):
-                metrics[f"{kind}/{agent}/{outcome}-rate"] = outcomes.count(outcome) / count
-    return metrics
+def _rate(count: int, trials: int) -> dict[str, float]:
+    low, high = wilson_interval(count, trials)
+    return {"rate": count / trials, "low": low, "high": high, "count": count}
 
 
-def evaluation_names(agents: Iterable[str]) -> list[str]:
-    """Return the names of what an evaluation of the global model finds."""
-    means = ("return", "success-rate", "crash-rate", "laps")
-    each = [f"evaluate/{agent}/{mean}" for agent in agents for mean in means]
-    return ["evaluate/episodes", *each]
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {"mean": float(np.mean(values)), "sd": float(np.std(values))}

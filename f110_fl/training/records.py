@@ -1,45 +1,56 @@
-"""What is recorded of each episode, and what a round makes of it."""
+"""What an episode came to, and what is recorded of it."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 EpisodeKind = Literal["train", "evaluate"]
 
 
 @dataclass(frozen=True)
+class EpisodeResult:
+    """What one episode came to."""
+
+    steps: int  # actions
+    seconds: float  # wall-clock time since the episode that ended before, or the first began
+    returns: dict[str, float]  # by learning car
+    outcomes: dict[str, str]  # by car: names of `sim.episodes.Outcome`, in lower case
+    lap_times: dict[str, list[float]] = field(default_factory=dict)  # by car, s
+    # What of `seconds` went into acting, stepping and learning, s, and the idle share of the batch.
+    collect: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class EpisodeRecord:
     """One episode of one client, one line of its ``episodes.jsonl``.
 
-    ``returns`` and ``losses`` have keys for the learning cars, ``outcomes`` and ``lap_times``
-    (s) for every car. ``steps`` counts actions, ``env_steps`` the client's training actions so
-    far. ``seconds`` is the wall-clock time since the episode that ended before, ``collect`` what
-    of it went into acting, stepping and learning, and the share of the batch that was idle.
-    ``losses`` are the learners' metrics since the last training episode, ``stage`` is the
-    curriculum's when the episode ended.
+    The line has the values of ``result`` beside the record's own.
     """
 
     kind: EpisodeKind
     round: int
-    episode: int
-    steps: int
-    env_steps: int
-    seconds: float
-    returns: dict[str, float]
-    outcomes: dict[str, str]
-    losses: dict[str, float] = field(default_factory=dict)
-    lap_times: dict[str, list[float]] = field(default_factory=dict)
-    collect: dict[str, float] = field(default_factory=dict)
-    stage: int = 0
+    episode: int  # training episodes completed by then
+    env_steps: int  # training actions taken by then
+    result: EpisodeResult
+    losses: dict[str, float] = field(default_factory=dict)  # since the last training episode
+    stage: int = 0  # the curriculum's, when the episode ended
 
     def to_json(self) -> str:
         """Return the record as one line of JSON, without the newline."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        values = asdict(self)
+        return json.dumps(values | values.pop("result"), separators=(",", ":"))
 
     @classmethod
     def from_json(cls, line: str) -> EpisodeRecord:
         """Read what `to_json` wrote."""
-        values: dict[str, Any] = json.loads(line)
-        return cls(**values)
+        return cls.from_values(json.loads(line))
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> EpisodeRecord:
+        """Return the record whose line holds these values."""
+        others = dict(values)
+        names = [own.name for own in fields(EpisodeResult) if own.name in values]
+        result = EpisodeResult(**{name: others.pop(name) for name in names})
+        return cls(result=result, **others)

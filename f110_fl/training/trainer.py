@@ -17,23 +17,28 @@ from f110_fl.config.scenario import Scenario
 from f110_fl.files import count_lines
 from f110_fl.rundir import BEST, EPISODES, STATE
 from f110_fl.seeding import Use, stream
-from f110_fl.tensors import prefixed, read_tensors, unprefixed
-from f110_fl.training import checkpoint
+from f110_fl.tensors import owned, prefixed, read_tensors, unprefixed
 from f110_fl.training.agents import make_learners
-from f110_fl.training.collector import Collector, Explorer, Finished
+from f110_fl.training.collector import Collector, EndedEpisode, Explorer
 from f110_fl.training.curriculum import Curriculum
 from f110_fl.training.evaluation import Evaluator, ModelEvaluator
 from f110_fl.training.export import write_models
 from f110_fl.training.metrics import score
-from f110_fl.training.progress import Progress, saved_progress, trim_episodes
-from f110_fl.training.records import EpisodeKind, EpisodeRecord
+from f110_fl.training.records import EpisodeKind, EpisodeRecord, EpisodeResult
+from f110_fl.training.state_file import (
+    Progress,
+    check_state,
+    saved_progress,
+    trim_episodes,
+    write_state,
+)
 from sim.race import Race
 
 Tensors = dict[str, torch.Tensor]
 
 
 class Trainer:
-    """Run episodes, learns from them and keeps everything needed to go on exactly.
+    """Runs episodes, learns from them and keeps everything needed to go on exactly.
 
     Its directory holds ``state.safetensors`` (networks, optimizers, counters, random
     states), one memory-mapped replay file a learner, ``best.safetensors`` (the models of the
@@ -46,9 +51,9 @@ class Trainer:
         directory.mkdir(parents=True, exist_ok=True)
         self.scenario = scenario
         self.own = scenario.for_client(client_id)
-        self._settle(client_id, directory)
-        race = Race(self.own.env, num_envs=scenario.collect.workers, num_threads=scenario.threads)
-        checkpoint.check(directory / STATE, scenario, len(race.observation_low))
+        self._set_client(client_id, directory)
+        race = Race(self.own.env, num_envs=scenario.collect.num_envs, num_threads=scenario.threads)
+        check_state(directory / STATE, scenario, len(race.observation_low))
         self._collector = Collector(race, scenario.collect.prefetch)
         self._evaluator: Evaluator | None = None
         self._models: ModelEvaluator | None = None
@@ -59,11 +64,11 @@ class Trainer:
         self.learners = make_learners(scenario, race, seed, directory, scenario.device)
         self.reload()
 
-    def _settle(self, client_id: int, directory: Path) -> None:
+    def _set_client(self, client_id: int, directory: Path) -> None:
         """Note which client this is."""
         self.client_id = client_id
         self.directory = directory
-        self.seed = self.scenario.seeds[client_id] if self.scenario.seeds else self.scenario.seed
+        self.seed = self.scenario.client_seed(client_id)
         self.progress = Progress()
         self._episodes_path = directory / EPISODES
         self._state_path = directory / STATE
@@ -82,7 +87,7 @@ class Trainer:
             tensors |= prefixed(agent, learner.tensors())
             tensors |= prefixed(f"{agent}/local", learner.local_state())
         size = len(self._collector.race.observation_low)
-        checkpoint.write(self._state_path, tensors, self.progress, self.own, size)
+        write_state(self._state_path, tensors, self.progress, self.own, size)
         for learner in self.learners.values():
             learner.apply_journal()
         self._signature = self._signature_on_disk()
@@ -103,7 +108,7 @@ class Trainer:
         if self._curriculum is not None:
             self._curriculum.apply(self._collector.race)
 
-    def become(self, client_id: int, directory: Path) -> None:
+    def switch_client(self, client_id: int, directory: Path) -> None:
         """Go on as another client of the same settings, from its directory's state.
 
         Environments, networks and buffers are kept, which is most of what opening a client takes;
@@ -117,10 +122,10 @@ class Trainer:
             UserError: If its state is not of this program's format and these learners.
         """
         size = len(self._collector.race.observation_low)
-        checkpoint.check(directory / STATE, self.scenario, size)
-        self._settle(client_id, directory)
+        check_state(directory / STATE, self.scenario, size)
+        self._set_client(client_id, directory)
         for agent, learner in self.learners.items():
-            learner.move(directory / f"{agent}.replay")
+            learner.use_file(directory / f"{agent}.replay")
         self.reload()
 
     def _load(self) -> None:
@@ -129,10 +134,8 @@ class Trainer:
         if self._curriculum is not None:
             self._curriculum.load_state(self.progress.curriculum)
         for agent, learner in self.learners.items():
-            own = unprefixed(agent, tensors)
-            local = unprefixed("local", own)
-            learner.load_tensors({k: v for k, v in own.items() if not k.startswith("local/")})
-            learner.load_local_state(local)
+            learner.load_tensors(owned(tensors, agent, "model", "optimizer"))
+            learner.load_local_state(unprefixed(f"{agent}/local", tensors))
         self._signature = self._signature_on_disk()
 
     def _signature_on_disk(self) -> tuple[int, int, int] | None:
@@ -160,12 +163,12 @@ class Trainer:
         for agent in self.scenario.federated_agents:
             self.learners[agent].load_tensors(unprefixed(agent, tensors))
 
-    def hold_near(self, mu: float) -> None:
+    def set_proximal(self, mu: float) -> None:
         """Pull the federated learners' networks to where they are now; see ``Learner``."""
         for agent in self.scenario.federated_agents:
-            self.learners[agent].hold_near(mu)
+            self.learners[agent].set_proximal(mu)
 
-    def evaluate_shared(self, tensors: Mapping[str, torch.Tensor]) -> list[Finished]:
+    def evaluate_shared(self, tensors: Mapping[str, torch.Tensor]) -> list[EpisodeResult]:
         """Evaluate averaged models, completed by the client's own, in the client's environment.
 
         Nothing that the client keeps changes.
@@ -196,8 +199,8 @@ class Trainer:
         evaluation = self.scenario.evaluation
         players = {agent: Explorer(agent, own) for agent, own in self.learners.items()}
         with self._episodes_path.open("a", encoding="utf-8", buffering=1) as log:
-            for finished in self._collector.run(self._seeds(episodes), players):
-                new = [self._trained(finished)]
+            for ended in self._collector.run(self._seeds(episodes), players):
+                new = [self._trained(ended)]
                 if evaluation.episodes and self.progress.episodes % evaluation.every == 0:
                     new += self._evaluate()
                 for record in new:
@@ -210,19 +213,19 @@ class Trainer:
         for number in range(first, first + episodes):
             yield stream(self.seed, Use.TRAIN_EPISODE, self.client_id, number * stride)
 
-    def _trained(self, finished: Finished) -> EpisodeRecord:
+    def _trained(self, ended: EndedEpisode) -> EpisodeRecord:
         """Count a training episode."""
         self.progress.episodes += 1
-        self.progress.env_steps += finished.steps
+        self.progress.env_steps += ended.result.steps
         losses: dict[str, float] = {}
         for agent, learner in self.learners.items():
             losses |= prefixed(agent, learner.pop_metrics())
         curriculum = self._curriculum
         if curriculum is not None:
-            outcome = finished.outcomes[curriculum.config.agent]
-            if curriculum.observe(outcome, finished.env):
+            outcome = ended.result.outcomes[curriculum.config.agent]
+            if curriculum.observe(outcome, ended.env):
                 curriculum.apply(self._collector.race)
-        return self._record("train", finished, losses)
+        return self._record("train", ended.result, losses)
 
     def _evaluate(self) -> list[EpisodeRecord]:
         """Evaluate the greedy policies, and keep the models if none were better."""
@@ -232,7 +235,7 @@ class Trainer:
         if not self.progress.best or found > self.progress.best:
             self.progress.best = found
             self._save_best(found)
-        return [self._record("evaluate", finished) for finished in episodes]
+        return [self._record("evaluate", result) for result in episodes]
 
     def _open_evaluator(self) -> Evaluator:
         if self._evaluator is None:
@@ -244,19 +247,14 @@ class Trainer:
         write_models(self.directory / BEST, self.learners, self.own, metadata)
 
     def _record(
-        self, kind: EpisodeKind, finished: Finished, losses: dict[str, float] | None = None
+        self, kind: EpisodeKind, result: EpisodeResult, losses: dict[str, float] | None = None
     ) -> EpisodeRecord:
         return EpisodeRecord(
             kind=kind,
             round=self.progress.round + 1,
             episode=self.progress.episodes,
-            steps=finished.steps,
             env_steps=self.progress.env_steps,
-            seconds=finished.seconds,
-            returns=finished.returns,
-            outcomes=finished.outcomes,
+            result=result,
             losses=losses or {},
-            lap_times=finished.lap_times,
-            collect=finished.shares.metrics(),
             stage=self._curriculum.number if self._curriculum else 0,
         )

@@ -6,7 +6,6 @@ Scenario files, the JSON schema and the simulator itself all use these models.
 
 from __future__ import annotations
 
-from sim.config.base import Config
 from sim.config.drivers import (
     BlockerConfig,
     DriverConfig,
@@ -42,6 +41,7 @@ from sim.config.tracks import (
     TrackConfig,
 )
 from sim.config.vehicle import HeterogeneityConfig, LidarConfig, Range, VehicleConfig
+from sim.settings import Config
 
 __all__ = [
     "BlockerConfig",

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from sim.config.base import Config
+from sim.plugins import union, with_plugins
+from sim.settings import Config, FilePath
 
 
-class SecondaryViconConfig(Config):
+class DriverSettings(Config):
+    """What ours have in common."""
+
+    if TYPE_CHECKING:
+        kind: str  # selects the driver
+
+
+class SecondaryViconConfig(DriverSettings):
     """Hold a speed along the lane, turn away from a near car, recover towards the centre."""
 
     kind: Literal["secondary_vicon"] = Field(
@@ -17,27 +25,33 @@ class SecondaryViconConfig(Config):
     )
     target: str = Field("car_0", description="The car to turn away from. [name]")
     speed: float = Field(0.8, description="Speed held. [m/s]")
-    avoid_distance: float = Field(1.0, ge=0, description="Turn away inside this distance. [m]")
+    avoid_distance: float = Field(1.0, ge=0, description="Distance within which it turns away. [m]")
     avoid_gain: float = Field(
         1.5, ge=0, description="Steering per angle that leads away from the target. [-]"
     )
     recover_offset: float = Field(
-        0.55, ge=0, description="Off the lane centre by more: half speed, full turn back. [m]"
+        0.55,
+        ge=0,
+        description="Offset from the lane centre beyond which it turns back at half speed. [m]",
     )
-    stop_offset: float = Field(1.2, ge=0, description="Off the lane centre by more: stop. [m]")
+    stop_offset: float = Field(
+        1.2, ge=0, description="Offset from the lane centre beyond which it stops. [m]"
+    )
 
 
-class LineDriverConfig(Config):
+class LineDriverConfig(DriverSettings):
     """What drivers that follow a line have in common."""
 
-    raceline: str | None = Field(
+    raceline: Annotated[str, FilePath("a CSV file")] | None = Field(
         None,
         description="CSV file of the line to follow, relative to the scenario that names it; "
         "null: the track's centre line. [path]",
     )
     speed: float = Field(4.0, gt=0, description="Fastest speed. [m/s]")
     acceleration: float = Field(
-        4.0, gt=0, description="Sideways in bends and braking before them at most. [m/s^2]"
+        4.0,
+        gt=0,
+        description="Largest acceleration, sideways in bends and braking before them. [m/s^2]",
     )
 
 
@@ -49,7 +63,7 @@ class PurePursuitConfig(LineDriverConfig):
         0.6, gt=0, description="Distance along the line to the point steered for. [m]"
     )
     lookahead_time: float = Field(
-        0.2, ge=0, description="What is added to it for each m/s of speed. [s]"
+        0.2, ge=0, description="Lookahead added for each m/s of speed. [s]"
     )
 
 
@@ -61,27 +75,29 @@ class StanleyConfig(LineDriverConfig):
         3.0, ge=0, description="Rate at which the front axle approaches the line. [1/s]"
     )
     softening: float = Field(
-        1.0, ge=0, description="Added to the speed, so that a slow car does not overreact. [m/s]"
+        1.0, ge=0, description="Speed added, so that a slow car does not overreact. [m/s]"
     )
     yaw_damping: float = Field(
         0.05, ge=0, description="Steering against yaw rates other than the line's. [s]"
     )
 
 
-class BlockerConfig(Config):
+class BlockerConfig(DriverSettings):
     """Drive along the lane's centre, and in front of the target when it is behind."""
 
     kind: Literal["blocker"] = Field("blocker", description="Selects this driver. [-]")
     target: str = Field("car_0", description="The car to stay in front of. [name]")
     speed: float = Field(3.0, gt=0, description="Fastest speed. [m/s]")
     acceleration: float = Field(
-        4.0, gt=0, description="Sideways in bends and braking before them at most. [m/s^2]"
+        4.0,
+        gt=0,
+        description="Largest acceleration, sideways in bends and braking before them. [m/s^2]",
     )
     lookahead: float = Field(
         0.6, gt=0, description="Distance along the line to the point steered for. [m]"
     )
     lookahead_time: float = Field(
-        0.2, ge=0, description="What is added to it for each m/s of speed. [s]"
+        0.2, ge=0, description="Lookahead added for each m/s of speed. [s]"
     )
     distance: float = Field(
         8.0, ge=0, description="Block a target at most this far behind along the line. [m]"
@@ -90,11 +106,13 @@ class BlockerConfig(Config):
         0.3, gt=0, le=1, description="Move over by at most this for each metre forwards. [m/m]"
     )
     margin: float = Field(
-        0.2, ge=0, description="Kept from the lane's edges, beyond half the car's width. [m]"
+        0.2,
+        ge=0,
+        description="Distance kept from the lane's edges, beyond half the car's width. [m]",
     )
 
 
-class FollowTheGapConfig(Config):
+class FollowTheGapConfig(DriverSettings):
     """Steer for the middle of the deepest gap between the obstacles that the lidar sees."""
 
     kind: Literal["follow_the_gap"] = Field(
@@ -102,32 +120,41 @@ class FollowTheGapConfig(Config):
     )
     speed: float = Field(3.0, gt=0, description="Fastest speed. [m/s]")
     acceleration: float = Field(
-        4.0, gt=0, description="Sideways in bends and braking before obstacles at most. [m/s^2]"
+        4.0,
+        gt=0,
+        description="Largest acceleration, sideways in bends and braking before obstacles. [m/s^2]",
     )
     margin: float = Field(
-        0.15, ge=0, description="Kept from obstacles, beyond half the car's width. [m]"
+        0.15, ge=0, description="Distance kept from obstacles, beyond half the car's width. [m]"
     )
-    horizon: float = Field(10.0, gt=0, description="Farther readings count as this far. [m]")
+    horizon: float = Field(10.0, gt=0, description="Distance that farther readings count as. [m]")
     disparity: float = Field(
-        0.3, gt=0, description="Readings of neighbours that differ more show an edge. [m]"
+        0.3,
+        gt=0,
+        description="Difference of neighbouring readings beyond which there is an edge. [m]",
     )
     field_of_view: float = Field(
-        3.141592653589793, gt=0, le=6.283185307179586, description="Where gaps count. [rad]"
+        3.141592653589793,
+        gt=0,
+        le=6.283185307179586,
+        description="Field of view in which gaps count. [rad]",
     )
 
 
-class GapPreviewConfig(Config):
+class GapPreviewConfig(DriverSettings):
     """Steer for the heading whose path ahead is the freest, and change it reluctantly."""
 
     kind: Literal["gap_preview"] = Field("gap_preview", description="Selects this driver. [-]")
     speed: float = Field(3.0, gt=0, description="Fastest speed. [m/s]")
     acceleration: float = Field(
-        4.0, gt=0, description="Sideways in bends and braking before obstacles at most. [m/s^2]"
+        4.0,
+        gt=0,
+        description="Largest acceleration, sideways in bends and braking before obstacles. [m/s^2]",
     )
     margin: float = Field(
-        0.15, ge=0, description="Kept from obstacles, beyond half the car's width. [m]"
+        0.15, ge=0, description="Distance kept from obstacles, beyond half the car's width. [m]"
     )
-    horizon: float = Field(10.0, gt=0, description="Farther readings count as this far. [m]")
+    horizon: float = Field(10.0, gt=0, description="Distance that farther readings count as. [m]")
     preview: float = Field(
         2.0, gt=0, le=20, description="Length of the path that is looked at to each heading. [m]"
     )
@@ -138,11 +165,14 @@ class GapPreviewConfig(Config):
         description="Mean clearance, of 1 at most, worth a radian of change of heading. [1/rad]",
     )
     field_of_view: float = Field(
-        3.141592653589793, gt=0, le=6.283185307179586, description="Where headings count. [rad]"
+        3.141592653589793,
+        gt=0,
+        le=6.283185307179586,
+        description="Field of view in which headings count. [rad]",
     )
 
 
-class RandomDriverConfig(Config):
+class RandomDriverConfig(DriverSettings):
     """Steer and accelerate smoothly between random values; the episode's seed decides them."""
 
     kind: Literal["random"] = Field("random", description="Selects this driver. [-]")
@@ -160,12 +190,11 @@ class RandomDriverConfig(Config):
         return self
 
 
-class FrozenPolicyConfig(Config):
+class FrozenPolicyConfig(DriverSettings):
     """Act as a trained policy does, without learning."""
 
     kind: Literal["frozen_policy"] = Field("frozen_policy", description="Selects this driver. [-]")
-    checkpoint: str = Field(
-        min_length=1,
+    checkpoint: Annotated[str, FilePath("a safetensors file")] = Field(
         description="Safetensors file with the policy, relative to the scenario that names it. "
         "[path]",
     )
@@ -174,14 +203,21 @@ class FrozenPolicyConfig(Config):
     )
 
 
-DriverConfig = Annotated[
-    SecondaryViconConfig
-    | PurePursuitConfig
-    | StanleyConfig
-    | BlockerConfig
-    | FollowTheGapConfig
-    | GapPreviewConfig
-    | RandomDriverConfig
-    | FrozenPolicyConfig,
-    Field(discriminator="kind"),
-]
+DRIVERS: Final = with_plugins(
+    "drivers",
+    "kind",
+    (
+        SecondaryViconConfig,
+        PurePursuitConfig,
+        StanleyConfig,
+        BlockerConfig,
+        FollowTheGapConfig,
+        GapPreviewConfig,
+        RandomDriverConfig,
+        FrozenPolicyConfig,
+    ),
+)
+if TYPE_CHECKING:
+    DriverConfig = DriverSettings
+else:
+    DriverConfig = union(DRIVERS, "kind")

@@ -6,25 +6,27 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from sim.config.base import Config
 from sim.config.drivers import DriverConfig
 from sim.config.spawns import NamedSpawn, SpawnConfig
 from sim.config.tasks import TaskConfig
 from sim.config.tracks import Line2Track, TrackConfig
 from sim.config.vehicle import HeterogeneityConfig, LidarConfig, VehicleConfig
+from sim.settings import Config
 
 
 class CarConfig(Config):
-    """A car, who drives it, and what it is rewarded for."""
+    """A car, what drives it, and what it is rewarded for."""
 
     name: str = Field(
         min_length=1, pattern=r"^[A-Za-z][A-Za-z0-9_]*$", description="Name of the agent. [name]"
     )
-    vehicle: VehicleConfig = Field(VehicleConfig(), description="Its body and motor. [-]")
+    vehicle: VehicleConfig = Field(VehicleConfig(), description="Body and motor of the car. [-]")
     driver: DriverConfig | None = Field(
         None, description="Scripted driver; null leaves the car to the environment's user. [-]"
     )
-    task: TaskConfig | None = Field(None, description="Its reward; null pays nothing. [-]")
+    task: TaskConfig | None = Field(
+        None, description="Task that the car is rewarded for; null pays nothing. [-]"
+    )
     reverse: bool = Field(
         True, description="Whether actions reach speed_min, or stop at standstill. [bool]"
     )

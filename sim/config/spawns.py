@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from sim.config.base import Config
+from sim.settings import Config
 
 
 class NamedSpawn(Config):
@@ -23,13 +23,15 @@ class GridSpawn(Config):
 
     kind: Literal["grid"] = Field("grid", description="Selects these starts. [-]")
     row_spacing: float = Field(
-        2.0, gt=0, description="From a car to the next of its column; the other is between. [m]"
+        2.0,
+        gt=0,
+        description="Distance from a car to the next of its column; the other is between. [m]",
     )
-    column_spacing: float = Field(0.8, ge=0, description="Between the columns. [m]")
+    column_spacing: float = Field(0.8, ge=0, description="Distance between the columns. [m]")
     offset: float = Field(
         1.0,
         ge=0,
-        description="Finish line to the first car; on an open track, start to the last. [m]",
+        description="Distance from finish line to first car; if open, from start to the last. [m]",
     )
     shuffle: bool = Field(
         False, description="Draw the cars' order each episode; else the first leads. [bool]"
@@ -40,10 +42,13 @@ class RandomSpawn(Config):
     """Start anywhere on the track."""
 
     kind: Literal["random"] = Field("random", description="Selects these starts. [-]")
-    gap: float = Field(0.5, ge=0, description="Free space between cars at least. [m]")
-    wall_gap: float = Field(0.1, ge=0, description="Free space to walls at least. [m]")
+    gap: float = Field(0.5, ge=0, description="Least free space between cars. [m]")
+    wall_gap: float = Field(0.1, ge=0, description="Least free space to walls. [m]")
     heading_noise: float = Field(
-        0.1, ge=0, le=3.141592653589793, description="Off the lane's direction at most. [rad]"
+        0.1,
+        ge=0,
+        le=3.141592653589793,
+        description="Largest deviation from the lane's direction. [rad]",
     )
 
 

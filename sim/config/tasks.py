@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sim.config.base import Config
 from sim.config.terms import (
     DistanceTerm,
     EscapeTerm,
@@ -19,6 +18,7 @@ from sim.config.terms import (
     StreakTerm,
     TermConfig,
 )
+from sim.settings import Config
 
 _SHAPING = "Terms paid at each step, on top of the objective's rewards. [-]"
 _CRASH = "Paid when the car crashes. [reward]"
@@ -36,7 +36,7 @@ class Objective(Config):
         if getattr(self, "target", None) is None:
             for term in self.shaping:
                 lane = getattr(term, "toward", "target") == "lane"
-                if "target" in type(term).model_fields and term.target is None and not lane:  # type: ignore[union-attr]
+                if getattr(term, "target", "none needed") is None and not lane:
                     raise ValueError(f"term {term.term} needs a target, for {self.kind} has none")
         return self
 
@@ -45,24 +45,26 @@ class Lock(Objective):
     """What `ConvoyLockConfig` and `GapLockConfig` share."""
 
     target: str = Field("car_1", description="The defender. [name]")
-    success_reward: float = Field(60.0, description="Paid once, on success. [reward]")
-    crash_reward: float = Field(-10.0, description="Paid when the attacker crashes. [reward]")
+    success_reward: float = Field(60.0, description="Reward paid once, on success. [reward]")
+    crash_reward: float = Field(
+        -10.0, description="Reward paid when the attacker crashes. [reward]"
+    )
     truncation_reward: float = Field(-25.0, description=_LATE)
     pressure_distance: float = Field(
-        0.75, gt=0, description="Pressure needs the attacker this near. [m]"
+        0.75, gt=0, description="Distance within which the attacker puts pressure on. [m]"
     )
     pressure_speed: float = Field(
-        0.1, description="Pressure needs the attacker at least this fast. [m/s]"
+        0.1, description="Least speed at which the attacker puts pressure on. [m/s]"
     )
     pressure_window: float = Field(
-        0.5, ge=0, description="Pressure counts for this long after it was applied. [s]"
+        0.5, ge=0, description="Time that pressure counts for after it was applied. [s]"
     )
     forced_offset: float = Field(
-        1.1, gt=0, description="Defender this far off the lane centre: success. [m]"
+        1.1, gt=0, description="Offset of the defender from the lane centre that is success. [m]"
     )
-    idle_speed: float = Field(0.02, ge=0, description="Below this speed a step is idle. [m/s]")
+    idle_speed: float = Field(0.02, ge=0, description="Speed below which a step is idle. [m/s]")
     idle_limit_reward: float = Field(
-        -35.0, description="Paid instead of truncation_reward at the idle limit. [reward]"
+        -35.0, description="Reward paid instead of truncation_reward at the idle limit. [reward]"
     )
 
 
@@ -71,7 +73,7 @@ class ConvoyLockConfig(Lock):
 
     kind: Literal["convoy_lock"] = Field("convoy_lock", description="Selects this task. [-]")
     idle_grace: int = Field(18, ge=0, description="Idle steps in a row before paying. [steps]")
-    idle_reward: float = Field(-0.08, description="Paid at each further idle step. [reward]")
+    idle_reward: float = Field(-0.08, description="Reward paid at each further idle step. [reward]")
     idle_limit: int = Field(
         90, ge=1, description="Idle steps in a row that truncate the episode. [steps]"
     )
@@ -82,7 +84,9 @@ class GapLockConfig(Lock):
 
     kind: Literal["gap_lock"] = Field("gap_lock", description="Selects this task. [-]")
     idle_grace: float = Field(1.0, ge=0, description="Idle time before paying. [s]")
-    idle_reward: float = Field(-1.0, description="Paid for a second of further idling. [reward/s]")
+    idle_reward: float = Field(
+        -1.0, description="Reward for a second of further idling. [reward/s]"
+    )
     idle_limit: float = Field(
         5.0, gt=0, description="Idle time that truncates the episode, to the next step. [s]"
     )
@@ -103,7 +107,9 @@ class SoloLapConfig(Objective):
     """Reward of a car that drives its laps; other cars do not count."""
 
     kind: Literal["solo_lap"] = Field("solo_lap", description="Selects this task. [-]")
-    success_reward: float = Field(10.0, description="Paid once, when the laps are driven. [reward]")
+    success_reward: float = Field(
+        10.0, description="Reward paid once, when the laps are driven. [reward]"
+    )
     crash_reward: float = Field(-10.0, description=_CRASH)
     truncation_reward: float = Field(0.0, description=_LATE)
     shaping: tuple[TermConfig, ...] = Field((ProgressTerm(), LapTimeTerm()), description=_SHAPING)
@@ -113,9 +119,9 @@ class RaceConfig(Objective):
     """Reward of a car that drives its laps before any other has driven its own."""
 
     kind: Literal["race"] = Field("race", description="Selects this task. [-]")
-    success_reward: float = Field(10.0, description="Paid once, to the first. [reward]")
+    success_reward: float = Field(10.0, description="Reward paid once, to the first. [reward]")
     loss_reward: float = Field(
-        -10.0, description="Paid once, when another car is the first. [reward]"
+        -10.0, description="Reward paid once, when another car is the first. [reward]"
     )
     crash_reward: float = Field(-10.0, description=_CRASH)
     truncation_reward: float = Field(0.0, description=_LATE)
@@ -128,9 +134,9 @@ class OvertakeConfig(Objective):
     kind: Literal["overtake"] = Field("overtake", description="Selects this task. [-]")
     target: str = Field("car_1", description="The car to pass. [name]")
     margin: float = Field(
-        1.0, ge=0, description="So far ahead of it along the centre line: success. [m]"
+        1.0, ge=0, description="Distance ahead of it along the centre line that is success. [m]"
     )
-    success_reward: float = Field(10.0, description="Paid once, on success. [reward]")
+    success_reward: float = Field(10.0, description="Reward paid once, on success. [reward]")
     crash_reward: float = Field(-10.0, description=_CRASH)
     truncation_reward: float = Field(0.0, description=_LATE)
     shaping: tuple[TermConfig, ...] = Field((OvertakeTerm(bonus=0.0),), description=_SHAPING)
@@ -142,13 +148,15 @@ class PursuitConfig(Objective):
     kind: Literal["pursuit"] = Field("pursuit", description="Selects this task. [-]")
     target: str = Field("car_1", description="The car to follow. [name]")
     near: float = Field(
-        0.8, gt=0, description="Along the centre line, centre to centre, at least. [m]"
+        0.8, gt=0, description="Least distance along the centre line, centre to centre. [m]"
     )
-    far: float = Field(2.0, gt=0, description="The same, at most. [m]")
+    far: float = Field(
+        2.0, gt=0, description="Largest distance along the centre line, centre to centre. [m]"
+    )
     hold_time: float = Field(
-        3.0, gt=0, description="So long without a break: success, at the next step. [s]"
+        3.0, gt=0, description="Time without a break that is success, at the next step. [s]"
     )
-    success_reward: float = Field(10.0, description="Paid once, on success. [reward]")
+    success_reward: float = Field(10.0, description="Reward paid once, on success. [reward]")
     crash_reward: float = Field(-10.0, description=_CRASH)
     truncation_reward: float = Field(0.0, description=_LATE)
     shaping: tuple[TermConfig, ...] = Field((DistanceTerm(),), description=_SHAPING)
@@ -166,13 +174,13 @@ class EvadeConfig(Objective):
     kind: Literal["evade"] = Field("evade", description="Selects this task. [-]")
     target: str = Field("car_0", description="The attacker. [name]")
     forced_offset: float = Field(
-        1.1, gt=0, description="So far off the lane centre counts as a crash. [m]"
+        1.1, gt=0, description="Offset from the lane centre that counts as a crash. [m]"
     )
     success_reward: float = Field(
-        25.0, description="Paid at the time limit or the finish line. [reward]"
+        25.0, description="Reward paid at the time limit or the finish line. [reward]"
     )
     attacker_crash_reward: float = Field(
-        10.0, description="Paid instead when the attacker alone crashes. [reward]"
+        10.0, description="Reward paid instead when the attacker alone crashes. [reward]"
     )
     crash_reward: float = Field(-60.0, description=_CRASH)
 

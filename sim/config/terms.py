@@ -2,80 +2,83 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import Field
 
-from sim.config.base import Config
+from sim.plugins import union, with_plugins
+from sim.settings import Config
 
 _TARGET = "The other car; null: the task's target. [name]"
 _NEAR = "Pressure needs the car this near to the target, centre to centre. [m]"
 _FAST = "Pressure needs the car at least this fast, forwards. [m/s]"
 
 
-class ProgressTerm(Config):
+class TermSettings(Config):
+    """What ours have in common."""
+
+    if TYPE_CHECKING:
+        term: str  # selects the term
+
+
+class ProgressTerm(TermSettings):
     """Way made along the centre line."""
 
     term: Literal["progress"] = Field("progress", description="Selects this term. [-]")
-    weight: float = Field(1.0, description="Paid for a metre; backwards it costs. [reward/m]")
-    rate: ClassVar[bool] = False
+    weight: float = Field(1.0, description="Reward for a metre; backwards it costs. [reward/m]")
 
 
-class SpeedTerm(Config):
+class SpeedTerm(TermSettings):
     """Speed as a part of the car's fastest."""
 
     term: Literal["speed"] = Field("speed", description="Selects this term. [-]")
-    weight: float = Field(0.1, description="Paid for a second at speed_max. [reward/s]")
-    rate: ClassVar[bool] = True
+    weight: float = Field(0.1, description="Reward for a second at speed_max. [reward/s]")
 
 
-class TimeTerm(Config):
+class TimeTerm(TermSettings):
     """Time that passes."""
 
     term: Literal["time"] = Field("time", description="Selects this term. [-]")
-    weight: float = Field(-0.1, description="Paid for a second. [reward/s]")
-    rate: ClassVar[bool] = True
+    weight: float = Field(-0.1, description="Reward for a second. [reward/s]")
 
 
-class LateralTerm(Config):
+class LateralTerm(TermSettings):
     """Distance from the centre line, to either side."""
 
     term: Literal["lateral"] = Field("lateral", description="Selects this term. [-]")
-    weight: float = Field(-0.1, description="Paid for a second, a metre off. [reward/(m s)]")
-    rate: ClassVar[bool] = True
+    weight: float = Field(-0.1, description="Reward for a second, a metre off. [reward/(m s)]")
 
 
-class WallClearanceTerm(Config):
+class WallClearanceTerm(TermSettings):
     """Nearness to walls."""
 
     term: Literal["wall_clearance"] = Field("wall_clearance", description="Selects this term. [-]")
-    weight: float = Field(-1.0, description="Paid for a second with the wall at 0 m. [reward/s]")
+    weight: float = Field(-1.0, description="Reward for a second with the wall at 0 m. [reward/s]")
     distance: float = Field(
-        0.5, gt=0, description="From the car's centre to a wall, beyond which nothing is paid. [m]"
+        0.5,
+        gt=0,
+        description="Distance from the car's centre to a wall beyond which nothing is paid. [m]",
     )
-    rate: ClassVar[bool] = True
 
 
-class SmoothnessTerm(Config):
+class SmoothnessTerm(TermSettings):
     """Change of the steering angle."""
 
     term: Literal["smoothness"] = Field("smoothness", description="Selects this term. [-]")
-    weight: float = Field(-0.1, description="Paid for a radian, to either side. [reward/rad]")
-    rate: ClassVar[bool] = False
+    weight: float = Field(-0.1, description="Reward for a radian, to either side. [reward/rad]")
 
 
-class PressureTerm(Config):
+class PressureTerm(TermSettings):
     """Pressure on the target: near it, and fast enough."""
 
     term: Literal["pressure"] = Field("pressure", description="Selects this term. [-]")
-    weight: float = Field(0.5, description="Paid for a second of pressure. [reward/s]")
+    weight: float = Field(0.5, description="Reward for a second of pressure. [reward/s]")
     target: str | None = Field(None, description=_TARGET)
     distance: float = Field(0.75, gt=0, description=_NEAR)
     speed: float = Field(0.1, description=_FAST)
-    rate: ClassVar[bool] = True
 
 
-class DistanceTerm(Config):
+class DistanceTerm(TermSettings):
     """Closing on the target: the difference of a potential, which no going round in circles earns.
 
     With the learner's discount it changes no optimal policy of endless episodes (Ng, Harada and
@@ -83,81 +86,84 @@ class DistanceTerm(Config):
     """
 
     term: Literal["distance"] = Field("distance", description="Selects this term. [-]")
-    weight: float = Field(0.5, description="Paid for a metre nearer; farther costs. [reward/m]")
+    weight: float = Field(0.5, description="Reward for a metre nearer; farther costs. [reward/m]")
     target: str | None = Field(None, description=_TARGET)
     discount: float = Field(1.0, gt=0, le=1, description="Factor of the potential reached. [-]")
-    rate: ClassVar[bool] = False
 
 
-class HeadingTerm(Config):
+class HeadingTerm(TermSettings):
     """Cosine of the angle between the car's heading and the way to the target, or the lane."""
 
     term: Literal["heading"] = Field("heading", description="Selects this term. [-]")
-    weight: float = Field(0.1, description="Paid for a second straight at it. [reward/s]")
+    weight: float = Field(0.1, description="Reward for a second straight at it. [reward/s]")
     toward: Literal["target", "lane"] = Field("target", description="What to head for. [-]")
     target: str | None = Field(None, description=_TARGET)
-    rate: ClassVar[bool] = True
 
 
-class EscapeTerm(Config):
+class EscapeTerm(TermSettings):
     """The target is far away."""
 
     term: Literal["escape"] = Field("escape", description="Selects this term. [-]")
-    weight: float = Field(-1.0, description="Paid for a second beyond the distance. [reward/s]")
+    weight: float = Field(-1.0, description="Reward for a second beyond the distance. [reward/s]")
     target: str | None = Field(None, description=_TARGET)
-    distance: float = Field(4.0, gt=0, description="Centre to centre. [m]")
-    rate: ClassVar[bool] = True
+    distance: float = Field(4.0, gt=0, description="Distance, centre to centre. [m]")
 
 
-class StreakTerm(Config):
+class StreakTerm(TermSettings):
     """Pressure without a break: pays the more, the longer it has lasted."""
 
     term: Literal["streak"] = Field("streak", description="Selects this term. [-]")
-    weight: float = Field(0.5, description="Paid for a second once the cap is reached. [reward/s]")
+    weight: float = Field(
+        0.5, description="Reward for a second once the cap is reached. [reward/s]"
+    )
     target: str | None = Field(None, description=_TARGET)
     distance: float = Field(0.75, gt=0, description=_NEAR)
     speed: float = Field(0.1, description=_FAST)
-    cap: float = Field(2.0, gt=0, description="Pressure that has lasted so long pays most. [s]")
-    rate: ClassVar[bool] = True
+    cap: float = Field(2.0, gt=0, description="Duration of pressure that pays most. [s]")
 
 
-class OvertakeTerm(Config):
+class OvertakeTerm(TermSettings):
     """Way made along the centre line on the target, and a bonus for passing it."""
 
     term: Literal["overtake"] = Field("overtake", description="Selects this term. [-]")
-    weight: float = Field(0.5, description="Paid for a metre on the target. [reward/m]")
+    weight: float = Field(0.5, description="Reward for a metre on the target. [reward/m]")
     target: str | None = Field(None, description=_TARGET)
     bonus: float = Field(
-        5.0, description="Paid once, when it is passed and neither has crashed. [reward]"
+        5.0, description="Reward paid once, when it is passed and neither has crashed. [reward]"
     )
-    margin: float = Field(1.0, ge=0, description="So far ahead it is passed. [m]")
-    rate: ClassVar[bool] = False
+    margin: float = Field(1.0, ge=0, description="Distance ahead at which it is passed. [m]")
 
 
-class LapTimeTerm(Config):
+class LapTimeTerm(TermSettings):
     """Time that a completed lap took less than a slow one."""
 
     term: Literal["lap_time"] = Field("lap_time", description="Selects this term. [-]")
-    weight: float = Field(0.2, description="Paid for a second less. [reward/s]")
+    weight: float = Field(0.2, description="Reward for a second less. [reward/s]")
     par_speed: float = Field(
         2.0, gt=0, description="Mean speed of the slow lap; slower ones pay nothing. [m/s]"
     )
-    rate: ClassVar[bool] = False
 
 
-TermConfig = Annotated[
-    ProgressTerm
-    | SpeedTerm
-    | TimeTerm
-    | LateralTerm
-    | WallClearanceTerm
-    | SmoothnessTerm
-    | PressureTerm
-    | DistanceTerm
-    | HeadingTerm
-    | EscapeTerm
-    | StreakTerm
-    | OvertakeTerm
-    | LapTimeTerm,
-    Field(discriminator="term"),
-]
+TERMS: Final = with_plugins(
+    "terms",
+    "term",
+    (
+        ProgressTerm,
+        SpeedTerm,
+        TimeTerm,
+        LateralTerm,
+        WallClearanceTerm,
+        SmoothnessTerm,
+        PressureTerm,
+        DistanceTerm,
+        HeadingTerm,
+        EscapeTerm,
+        StreakTerm,
+        OvertakeTerm,
+        LapTimeTerm,
+    ),
+)
+if TYPE_CHECKING:
+    TermConfig = TermSettings
+else:
+    TermConfig = union(TERMS, "term")

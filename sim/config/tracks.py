@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from sim.config.base import Config
+from sim.plugins import union, with_plugins
+from sim.settings import Config, FilePath
 
 
-class Line2Track(Config):
+class TrackSettings(Config):
+    """What ours have in common."""
+
+    if TYPE_CHECKING:
+        kind: str  # selects the track
+
+
+class Line2Track(TrackSettings):
     """A straight corridor 97.9 m long and 2.55 m wide with six spawn poses."""
 
     kind: Literal["line2"] = Field("line2", description="Selects this track. [-]")
 
 
-class CircleTrack(Config):
+class CircleTrack(TrackSettings):
     """A circular lane around the origin, driven counter-clockwise."""
 
     kind: Literal["circle"] = Field("circle", description="Selects this track. [-]")
@@ -30,17 +38,16 @@ class CircleTrack(Config):
         return self
 
 
-class MapTrack(Config):
+class MapTrack(TrackSettings):
     """A track from a ROS map, as F1TENTH publishes them."""
 
     kind: Literal["map"] = Field("map", description="Selects this track. [-]")
-    file: str = Field(
-        min_length=1,
+    file: Annotated[str, FilePath("a map's YAML file")] = Field(
         description="The map's YAML file, relative to the scenario that names it. [path]",
     )
 
 
-class OvalTrack(Config):
+class OvalTrack(TrackSettings):
     """Two straights joined by half circles, driven counter-clockwise."""
 
     kind: Literal["oval"] = Field("oval", description="Selects this track. [-]")
@@ -56,11 +63,13 @@ class OvalTrack(Config):
         return self
 
 
-class RandomTrack(Config):
+class RandomTrack(TrackSettings):
     """A smooth closed circuit, another one for each seed."""
 
     kind: Literal["random"] = Field("random", description="Selects this track. [-]")
-    seed: int = Field(0, ge=0, description="Decides the course, with the other settings. [-]")
+    seed: int = Field(
+        0, ge=0, description="Seed that decides the course, with the other settings. [-]"
+    )
     count: int = Field(
         1,
         ge=1,
@@ -86,12 +95,11 @@ class RandomTrack(Config):
         return self
 
 
-class CenterlineTrack(Config):
+class CenterlineTrack(TrackSettings):
     """A lane from a CSV file of x, y, w_right, w_left, as TUM's racetrack database has it."""
 
     kind: Literal["centerline"] = Field("centerline", description="Selects this track. [-]")
-    file: str = Field(
-        min_length=1,
+    file: Annotated[str, FilePath("a centre line's CSV file")] = Field(
         description="The CSV file, relative to the scenario that names it. [path]",
     )
     scale: float = Field(
@@ -100,20 +108,28 @@ class CenterlineTrack(Config):
     resolution: float = Field(0.05, gt=0, le=0.5, description="Edge of a grid cell. [m]")
 
 
-class SeveralTracks(Config):
+TRACKS: Final = with_plugins(
+    "tracks",
+    "kind",
+    (Line2Track, CircleTrack, OvalTrack, RandomTrack, CenterlineTrack, MapTrack),
+    reserved=("several",),
+)
+if TYPE_CHECKING:
+    SingleTrack = TrackSettings
+else:
+    SingleTrack = union(TRACKS, "kind")
+
+
+class SeveralTracks(TrackSettings):
     """Tracks of which each episode draws one; all closed, or all open."""
 
     kind: Literal["several"] = Field("several", description="Selects these tracks. [-]")
-    tracks: tuple[
-        Annotated[
-            Line2Track | CircleTrack | OvalTrack | RandomTrack | CenterlineTrack | MapTrack,
-            Field(discriminator="kind"),
-        ],
-        ...,
-    ] = Field(min_length=1, max_length=1000, description="The tracks, of any kinds. [-]")
+    tracks: tuple[SingleTrack, ...] = Field(
+        min_length=1, max_length=1000, description="The tracks, of any kinds. [-]"
+    )
 
 
-TrackConfig = Annotated[
-    Line2Track | CircleTrack | OvalTrack | RandomTrack | CenterlineTrack | MapTrack | SeveralTracks,
-    Field(discriminator="kind"),
-]
+if TYPE_CHECKING:
+    TrackConfig = TrackSettings
+else:
+    TrackConfig = union((*TRACKS, SeveralTracks), "kind")

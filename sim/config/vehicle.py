@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from sim.config.base import Config
+from sim.settings import Config
 
 
 class VehicleConfig(Config):

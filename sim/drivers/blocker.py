@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -11,8 +9,8 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.ndimage import minimum_filter1d
 
-from sim.config import BlockerConfig, EnvConfig
-from sim.drivers.base import Driver
+from sim.config import BlockerConfig
+from sim.drivers.base import KernelDriver, Seat
 from sim.drivers.line import (
     Routes,
     entry_at,
@@ -25,57 +23,45 @@ from sim.drivers.line import (
 )
 from sim.drivers.pure_pursuit import pursue
 from sim.layout import TARGET_SPEED, TARGET_STEER, V
-from sim.tracks import Track
-from sim.world import WorldArrays
+from sim.native import record
+from sim.tracks.track import Track
 
 _NEIGHBOURS: Final = 9  # entries of a table, about 2 m, whose narrowest place counts
-
-_SETTINGS: Final = np.dtype(
-    [
-        ("car", np.int64),
-        ("target", np.int64),
-        ("steer_max", np.float64),  # rad
-        ("wheelbase", np.float64),  # m
-        ("rear_axle", np.float64),  # m behind the centre of gravity
-        ("alongside", np.float64),  # m between the centres of two cars end to end
-        ("lookahead", np.float64),  # m
-        ("lookahead_time", np.float64),  # s
-        ("distance", np.float64),  # m
-        ("shift", np.float64),  # m/m
-    ]
-)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _blocker(
-    world: WorldArrays,
-    commands: NDArray[np.float64],
+    settings: NDArray[np.void],
+    state: NDArray[np.float64],
+    arc_length: NDArray[np.float64],
+    lateral_offset: NDArray[np.float64],
+    track: NDArray[np.int64],
     routes: Routes,
     rooms: NDArray[np.float64],
-    settings: NDArray[np.void],
     difficulty: NDArray[np.float64],
+    commands: NDArray[np.float64],
     first: int,
     last: int,
 ) -> None:
     driver = settings[0]
-    car, target, on = driver.car, driver.target, world.track[first]
+    car, target, on = driver.car, driver.target, track[first]
     line, speeds = route_on(routes, on)
     room = rooms[routes.starts[on] : routes.starts[on + 1]]
     for e in range(first, last):
-        if world.track[e] != on:
-            on = world.track[e]
+        if track[e] != on:
+            on = track[e]
             line, speeds = route_on(routes, on)
             room = rooms[routes.starts[on] : routes.starts[on + 1]]
-        own = world.state[e, car]
-        s, offset = world.arc_length[e, car], world.lateral_offset[e, car]
-        lead = s - world.arc_length[e, target]
+        own = state[e, car]
+        s, offset = arc_length[e, car], lateral_offset[e, car]
+        lead = s - arc_length[e, target]
         if line.closed:
             lead = wrapped(lead, line.length)
         wanted = 0.0
         if abs(lead) < driver.alongside:
             wanted = offset
         elif 0.0 < lead < driver.distance:
-            wanted = world.lateral_offset[e, target]
+            wanted = lateral_offset[e, target]
         reach = driver.lookahead + driver.lookahead_time * abs(own[V])
         step = driver.shift * reach
         aside = offset + min(max(wanted - offset, -step), step)
@@ -88,7 +74,7 @@ def _blocker(
         commands[e, car, TARGET_SPEED] = difficulty[e] * fastest
 
 
-class Blocker(Driver):
+class Blocker(KernelDriver):
     """Drive along the lane, where the car behind wants to drive.
 
     Pure pursuit of a point ahead whose distance from the centre line is, by where the target is
@@ -105,61 +91,36 @@ class Blocker(Driver):
 
     Args:
         config: The driver.
-        env: The environment it is part of.
-        car: Index of the car it drives.
-        tracks: Give the centre lines and the widths of the lanes.
-        num_envs: Environments in the batch.
+        seat: Where it sits; the tracks give the centre lines and the widths of the lanes.
 
     Raises:
         ValueError: If a track has no centre line.
     """
 
-    def __init__(
-        self,
-        config: BlockerConfig,
-        env: EnvConfig,
-        car: int,
-        tracks: Sequence[Track],
-        num_envs: int,
-    ) -> None:
-        super().__init__(num_envs)
-        vehicle = env.cars[car].vehicle
-        lines = read_lines(None, env, car, tracks, Path())
-        rooms = [_room(track, vehicle.width / 2, config.margin) for track in tracks]
+    def __init__(self, config: BlockerConfig, seat: Seat) -> None:
+        vehicle, target = seat.vehicle, seat.car_named(config.target)
+        lines = read_lines(seat)
+        rooms = [_room(track, vehicle.width / 2, config.margin) for track in seat.tracks]
         speeds = [
             speed_profile(line, config.speed, config.acceleration, aside=room.max(axis=1))
             for line, room in zip(lines, rooms, strict=True)
         ]
-        self._routes, self._rooms = make_routes(lines, speeds), np.concatenate(rooms)
-        target = [other.name for other in env.cars].index(config.target)
-        row = (
-            car,
-            target,
-            vehicle.steer_max,
-            vehicle.front_axle + vehicle.rear_axle,
-            vehicle.rear_axle,
-            (vehicle.length + env.cars[target].vehicle.length) / 2,
-            config.lookahead,
-            config.lookahead_time,
-            config.distance,
-            config.shift,
+        settings = record(
+            car=seat.car,
+            target=target,
+            steer_max=vehicle.steer_max,  # rad
+            wheelbase=vehicle.front_axle + vehicle.rear_axle,  # m
+            rear_axle=vehicle.rear_axle,  # m behind the centre of gravity
+            # m between the centres of two cars end to end
+            alongside=(vehicle.length + seat.env.cars[target].vehicle.length) / 2,
+            lookahead=config.lookahead,  # m
+            lookahead_time=config.lookahead_time,  # s
+            distance=config.distance,  # m
+            shift=config.shift,  # m/m
         )
-        self._settings = np.array([row], _SETTINGS)
-
-    def command(
-        self, world: WorldArrays, commands: NDArray[np.float64], first: int, last: int
-    ) -> None:
-        """Write the car's commands in the environments ``first`` to ``last - 1``."""
-        _blocker(
-            world,
-            commands,
-            self._routes,
-            self._rooms,
-            self._settings,
-            self.difficulty,
-            first,
-            last,
-        )
+        routes = make_routes(lines, speeds)
+        arrays = ["state", "arc_length", "lateral_offset", "track"]
+        super().__init__(seat, _blocker, arrays, settings, routes, np.concatenate(rooms))
 
 
 def _room(track: Track, half_width: float, margin: float) -> NDArray[np.float64]:

@@ -14,32 +14,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.config import EnvConfig, FollowTheGapConfig, GapPreviewConfig
-from sim.drivers.base import Driver
+from sim.config import FollowTheGapConfig, GapPreviewConfig
+from sim.drivers.base import KernelDriver, Seat
 from sim.layout import TARGET_SPEED, TARGET_STEER
+from sim.native import record
 from sim.physics.lidar import make_beams
-from sim.world import WorldArrays
 
 _DEEP: Final = 0.85  # a gap goes on while readings reach this part of its deepest
-
-_SETTINGS: Final = np.dtype(
-    [
-        ("car", np.int64),
-        ("steer_max", np.float64),  # rad
-        ("wheelbase", np.float64),  # m
-        ("front", np.float64),  # m, from the sensor to the car's front
-        ("rear", np.float64),  # m, from the sensor to the car's rear
-        ("clearance", np.float64),  # m, half the car's width and the margin
-        ("first_angle", np.float64),  # rad, of beam 0
-        ("spacing", np.float64),  # rad, between beams
-        ("begin", np.int64),  # first beam in the field of view
-        ("end", np.int64),  # one past the last
-        ("speed", np.float64),  # m/s
-        ("acceleration", np.float64),  # m/s^2
-        ("horizon", np.float64),  # m
-        ("disparity", np.float64),  # m
-    ]
-)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -68,7 +49,7 @@ def extend_disparities(
     for b in range(beams):
         depth[b] = min(ranges[b], horizon)
     for b in range(beams - 1):
-        if abs(ranges[b + 1] - ranges[b]) > disparity:
+        if abs(np.float64(ranges[b + 1]) - np.float64(ranges[b])) > disparity:
             right_nearer = ranges[b] < ranges[b + 1]
             edge = b if right_nearer else b + 1
             near = min(ranges[edge], horizon)
@@ -94,11 +75,11 @@ def _obstacle_beside(ranges: NDArray[np.float32], driver: Any, side: float) -> b
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _follow_the_gap(
-    scan: NDArray[np.float32],
-    commands: NDArray[np.float64],
-    scratch: NDArray[np.float32],
     settings: NDArray[np.void],
+    scan: NDArray[np.float32],
+    scratch: NDArray[np.float32],
     difficulty: NDArray[np.float64],
+    commands: NDArray[np.float64],
     first: int,
     last: int,
 ) -> None:
@@ -136,26 +117,24 @@ def _follow_the_gap(
         commands[e, car, TARGET_SPEED] = difficulty[e] * min(driver.speed, math.sqrt(squared))
 
 
-def beams_in_view(
-    config: FollowTheGapConfig | GapPreviewConfig, env: EnvConfig, car: int
-) -> tuple[int, int]:
+def beams_in_view(config: FollowTheGapConfig | GapPreviewConfig, seat: Seat) -> tuple[int, int]:
     """Return the first beam in a driver's field of view, and one past the last.
 
     Raises:
         ValueError: If there are fewer than three.
     """
-    beams = make_beams(env.lidar)
-    angles = beams.first + beams.spacing * np.arange(env.lidar.beams)
+    beams = make_beams(seat.env.lidar)
+    angles = beams.first + beams.spacing * np.arange(seat.env.lidar.beams)
     seen = np.flatnonzero(np.abs(angles) <= config.field_of_view / 2 + 1e-9)
     if len(seen) < 3:
         raise ValueError(
-            f"{config.kind} of {env.cars[car].name!r} needs at least 3 beams in its field of "
+            f"{config.kind} of {seat.name!r} needs at least 3 beams in its field of "
             f"view of {config.field_of_view:g} rad, found {len(seen)}"
         )
     return int(seen[0]), int(seen[-1]) + 1
 
 
-class FollowTheGap(Driver):
+class FollowTheGap(KernelDriver):
     """Steer for the middle of the deepest gap, at the speed from which the car can stop.
 
     Where neighbouring readings differ by more than ``disparity`` there is an edge; readings
@@ -168,41 +147,31 @@ class FollowTheGap(Driver):
 
     Args:
         config: The driver.
-        env: The environment it is part of.
-        car: Index of the car it drives.
-        num_envs: Environments in the batch.
+        seat: Where it sits.
 
     Raises:
         ValueError: If the lidar has fewer than three beams in the field of view.
     """
 
-    def __init__(self, config: FollowTheGapConfig, env: EnvConfig, car: int, num_envs: int) -> None:
-        super().__init__(num_envs)
-        beams, vehicle = make_beams(env.lidar), env.cars[car].vehicle
-        begin, end = beams_in_view(config, env, car)
-        row = (
-            car,
-            vehicle.steer_max,
-            vehicle.front_axle + vehicle.rear_axle,
-            vehicle.length / 2 - env.lidar.mount_x,
-            vehicle.length / 2 + env.lidar.mount_x,
-            vehicle.width / 2 + config.margin,
-            beams.first,
-            beams.spacing,
-            begin,
-            end,
-            config.speed,
-            config.acceleration,
-            config.horizon,
-            config.disparity,
+    def __init__(self, config: FollowTheGapConfig, seat: Seat) -> None:
+        lidar, vehicle = seat.env.lidar, seat.vehicle
+        beams = make_beams(lidar)
+        begin, end = beams_in_view(config, seat)
+        settings = record(
+            car=seat.car,
+            steer_max=vehicle.steer_max,  # rad
+            wheelbase=vehicle.front_axle + vehicle.rear_axle,  # m
+            front=vehicle.length / 2 - lidar.mount_x,  # m, from the sensor to the car's front
+            rear=vehicle.length / 2 + lidar.mount_x,  # m, from the sensor to the car's rear
+            clearance=vehicle.width / 2 + config.margin,  # m
+            first_angle=beams.first,  # rad, of beam 0
+            spacing=beams.spacing,  # rad, between beams
+            begin=begin,  # first beam in the field of view
+            end=end,  # one past the last
+            speed=config.speed,  # m/s
+            acceleration=config.acceleration,  # m/s^2
+            horizon=config.horizon,  # m
+            disparity=config.disparity,  # m
         )
-        self._settings = np.array([row], _SETTINGS)
-        self._scratch = np.zeros((num_envs, env.lidar.beams), np.float32)
-
-    def command(
-        self, world: WorldArrays, commands: NDArray[np.float64], first: int, last: int
-    ) -> None:
-        """Write the car's commands in the environments ``first`` to ``last - 1``."""
-        _follow_the_gap(
-            world.scan, commands, self._scratch, self._settings, self.difficulty, first, last
-        )
+        scratch = np.zeros((seat.num_envs, lidar.beams), np.float32)
+        super().__init__(seat, _follow_the_gap, ["scan"], settings, scratch)

@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Final
-
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.config import EnvConfig, FrozenPolicyConfig
-from sim.drivers.base import Driver
+from sim.config import FrozenPolicyConfig
+from sim.drivers.base import Driver, Seat
 from sim.layout import COMMAND_SIZE, TARGET_SPEED, TARGET_STEER
+from sim.native import record
 from sim.observation import Observer
+from sim.physics.kernels import WorldArrays
 from sim.physics.vehicle import action_scale
 from sim.policy import act, load_policy, make_network, make_scratch
-from sim.tracks import Track
-from sim.world import WorldArrays
-
-_SETTINGS: Final = np.dtype(
-    [
-        ("car", np.int64),
-        ("steer_max", np.float64),  # first command of action 1, rad
-        ("speed_middle", np.float64),  # second command of action 0, m/s
-        ("speed_half", np.float64),  # second command of action 1 less that of action 0, m/s
-    ]
-)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _obey(
-    actions: NDArray[np.float32],
-    commands: NDArray[np.float64],
     settings: NDArray[np.void],
+    actions: NDArray[np.float32],
     difficulty: NDArray[np.float64],
+    commands: NDArray[np.float64],
     first: int,
     last: int,
 ) -> None:
@@ -53,44 +40,40 @@ class FrozenPolicy(Driver):
 
     Args:
         config: The driver.
-        env: The environment it is part of.
-        car: Index of the car it drives.
-        tracks: Where it drives.
-        num_envs: Environments in the batch.
-        base_dir: Directory that the checkpoint is relative to.
+        seat: Where it sits.
 
     Raises:
         PolicyError: If the checkpoint cannot be used.
         ValueError: If it observes something else than its car can.
     """
 
-    def __init__(
-        self,
-        config: FrozenPolicyConfig,
-        env: EnvConfig,
-        car: int,
-        tracks: Sequence[Track],
-        num_envs: int,
-        base_dir: Path,
-    ) -> None:
-        super().__init__(num_envs)
-        path = base_dir / config.checkpoint
+    def __init__(self, config: FrozenPolicyConfig, seat: Seat) -> None:
+        super().__init__(seat)
+        path = seat.base_dir / config.checkpoint
         policy = load_policy(path, config.agent)
         stated = policy.form.observation
-        self._observer = Observer(env, tracks, (car,), [part for part, _ in stated] or None)
+        parts = [part for part, _ in stated] or None
+        self._observer = Observer(seat.env, seat.tracks, (seat.car,), parts)
         size = len(self._observer.low)
         if policy.observation_size != size or stated not in ((), self._observer.parts):
             trained = _told(stated) if stated else "its parts are not stated"
             raise ValueError(
-                f"frozen_policy of {env.cars[car].name!r}: {config.agent!r} in {path} observes "
+                f"frozen_policy of {seat.name!r}: {config.agent!r} in {path} observes "
                 f"{policy.observation_size} numbers ({trained}), the car {size} "
                 f"({_told(self._observer.parts)})"
             )
         self._network = make_network(policy)
-        self._scratch = make_scratch(self._network, num_envs)
-        self._observations = np.zeros((num_envs, 1, size), np.float32)
-        self._actions = np.zeros((num_envs, COMMAND_SIZE), np.float32)
-        self._settings = np.array([(car, *action_scale(env.cars[car]))], _SETTINGS)
+        self._scratch = make_scratch(self._network, seat.num_envs)
+        self._observations = np.zeros((seat.num_envs, 1, size), np.float32)
+        self._actions = np.zeros((seat.num_envs, COMMAND_SIZE), np.float32)
+        steer_max, speed_middle, speed_half = action_scale(seat.env.cars[seat.car])
+        settings = record(
+            car=seat.car,
+            steer_max=steer_max,  # first command of action 1, rad
+            speed_middle=speed_middle,  # second command of action 0, m/s
+            speed_half=speed_half,  # second command of action 1 less that of action 0, m/s
+        )
+        self._settings = settings
 
     def command(
         self, world: WorldArrays, commands: NDArray[np.float64], first: int, last: int
@@ -99,7 +82,7 @@ class FrozenPolicy(Driver):
         self._observer.observe(world, self._observations, first, last)
         rows = self._observations[:, 0]
         act(self._network, rows, self._scratch, self._actions, first, last)
-        _obey(self._actions, commands, self._settings, self.difficulty, first, last)
+        _obey(self._settings, self._actions, self.difficulty, commands, first, last)
 
 
 def _told(parts: tuple[tuple[str, int], ...]) -> str:

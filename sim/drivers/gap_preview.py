@@ -15,36 +15,17 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.config import EnvConfig, GapPreviewConfig
-from sim.drivers.base import Driver
+from sim.config import GapPreviewConfig
+from sim.drivers.base import KernelDriver, Seat
 from sim.drivers.follow_the_gap import beams_in_view
 from sim.drivers.line import wrapped
 from sim.layout import TARGET_SPEED, TARGET_STEER, YAW
+from sim.native import record
 from sim.physics.lidar import make_beams
-from sim.world import WorldArrays
 
 _SECTORS: Final = 180  # at most; more beams are put together, and the nearest counts
 _STRIDE: Final = 0.2  # m, between the points of a preview at most
 _SUBSTEPS: Final = 20  # integration steps from point to point
-
-_SETTINGS: Final = np.dtype(
-    [
-        ("car", np.int64),
-        ("steer_max", np.float64),  # rad
-        ("wheelbase", np.float64),  # m
-        ("front", np.float64),  # m, from the centre of gravity to the car's front
-        ("clearance", np.float64),  # m, half the car's width and the margin
-        ("first_angle", np.float64),  # rad, of the first sector's middle
-        ("spacing", np.float64),  # rad, between the middles of sectors
-        ("begin", np.int64),  # first beam in the field of view
-        ("group", np.int64),  # beams a sector
-        ("speed", np.float64),  # m/s
-        ("acceleration", np.float64),  # m/s^2
-        ("horizon", np.float64),  # m
-        ("stride", np.float64),  # m, between the points of a preview
-        ("continuity", np.float64),  # 1/rad
-    ]
-)
 
 
 class _Previews(NamedTuple):
@@ -114,14 +95,14 @@ def _preview(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _gap_preview(
+    settings: NDArray[np.void],
     state: NDArray[np.float64],
     scan: NDArray[np.float32],
-    commands: NDArray[np.float64],
     previews: _Previews,
     last_course: NDArray[np.float64],
     scratch: NDArray[np.float64],
-    settings: NDArray[np.void],
     difficulty: NDArray[np.float64],
+    commands: NDArray[np.float64],
     first: int,
     last: int,
 ) -> None:
@@ -149,7 +130,7 @@ def _gap_preview(
         commands[e, car, TARGET_SPEED] = difficulty[e] * min(driver.speed, math.sqrt(squared))
 
 
-class GapPreview(Driver):
+class GapPreview(KernelDriver):
     """Steer for the heading whose path ahead is the freest, and change it reluctantly.
 
     Each of ``candidates`` headings is a path: what the rear axle does in the kinematic model
@@ -165,79 +146,60 @@ class GapPreview(Driver):
 
     Args:
         config: The driver.
-        env: The environment it is part of.
-        car: Index of the car it drives.
-        num_envs: Environments in the batch.
+        seat: Where it sits.
 
     Raises:
         ValueError: If the lidar has fewer than three beams in the field of view.
     """
 
-    def __init__(self, config: GapPreviewConfig, env: EnvConfig, car: int, num_envs: int) -> None:
-        super().__init__(num_envs)
-        beams, vehicle = make_beams(env.lidar), env.cars[car].vehicle
-        begin, end = beams_in_view(config, env, car)
+    def __init__(self, config: GapPreviewConfig, seat: Seat) -> None:
+        beams, vehicle = make_beams(seat.env.lidar), seat.vehicle
+        begin, end = beams_in_view(config, seat)
         group = -(-(end - begin) // _SECTORS)
         count = (end - begin) // group
         begin += (end - begin) % group // 2  # the few that are left over lie at the edges
         stride = config.preview / math.ceil(config.preview / _STRIDE)
-        row = (
-            car,
-            vehicle.steer_max,
-            vehicle.front_axle + vehicle.rear_axle,
-            vehicle.length / 2,
-            vehicle.width / 2 + config.margin,
-            beams.first + beams.spacing * (begin + (group - 1) / 2),
-            beams.spacing * group,
-            begin,
-            group,
-            config.speed,
-            config.acceleration,
-            config.horizon,
-            stride,
-            config.continuity,
+        angle = beams.first + beams.spacing * (begin + (group - 1) / 2)
+        spacing = beams.spacing * group
+        settings = record(
+            car=seat.car,
+            steer_max=vehicle.steer_max,  # rad
+            wheelbase=vehicle.front_axle + vehicle.rear_axle,  # m
+            front=vehicle.length / 2,  # m, from the centre of gravity to the car's front
+            clearance=vehicle.width / 2 + config.margin,  # m
+            spacing=spacing,  # rad, between the middles of sectors
+            begin=begin,  # first beam in the field of view
+            group=group,  # beams a sector
+            speed=config.speed,  # m/s
+            acceleration=config.acceleration,  # m/s^2
+            horizon=config.horizon,  # m
+            stride=stride,  # m, between the points of a preview
+            continuity=config.continuity,  # 1/rad
         )
-        self._settings = np.array([row], _SETTINGS)
-        angle, spacing = (float(self._settings[name][0]) for name in ("first_angle", "spacing"))
         headings = angle + np.linspace(0.0, spacing * (count - 1), config.candidates)
-        paths = _paths(headings, env, car, stride, round(config.preview / stride))
+        paths = _paths(headings, seat, stride, round(config.preview / stride))
         ranges = np.hypot(paths[..., 0], paths[..., 1])
         bearings = np.arctan2(paths[..., 1], paths[..., 0])
         sectors = np.rint((bearings - angle) / spacing).astype(np.int64)
         sectors[(sectors < 0) | (sectors >= count)] = -1
         angles = spacing * np.arange(count, dtype=np.float64)
         turns = np.array([np.cos(angles), np.sin(angles)])
-        self._previews = _Previews(headings, ranges, sectors, turns)
-        self._last_course = np.full(num_envs, np.nan)
-        self._scratch = np.zeros((num_envs, 2, count))
+        previews = _Previews(headings, ranges, sectors, turns)
+        self._last_course = np.full(seat.num_envs, np.nan)
+        scratch = np.zeros((seat.num_envs, 2, count))
+        tables = previews, self._last_course, scratch
+        super().__init__(seat, _gap_preview, ["state", "scan"], settings, *tables)
 
     def reset(self, env: int) -> None:
         """Forget the heading chosen last."""
         self._last_course[env] = np.nan
 
-    def command(
-        self, world: WorldArrays, commands: NDArray[np.float64], first: int, last: int
-    ) -> None:
-        """Write the car's commands in the environments ``first`` to ``last - 1``."""
-        _gap_preview(
-            world.state,
-            world.scan,
-            commands,
-            self._previews,
-            self._last_course,
-            self._scratch,
-            self._settings,
-            self.difficulty,
-            first,
-            last,
-        )
-
 
 def _paths(
-    headings: NDArray[np.float64], env: EnvConfig, car: int, stride: float, points: int
+    headings: NDArray[np.float64], seat: Seat, stride: float, points: int
 ) -> NDArray[np.float64]:
     """(K, J, 2) m: where the car's middle would be, from the sensor and along its beam ahead."""
-    vehicle = env.cars[car].vehicle
+    vehicle = seat.vehicle
     x = np.full(len(headings), -vehicle.rear_axle)  # of the rear axle
     y, yaw = np.zeros(len(headings)), np.zeros(len(headings))
     paths = np.zeros((len(headings), points, 2))
@@ -248,6 +210,6 @@ def _paths(
             x += step * np.cos(yaw)
             y += step * np.sin(yaw)
             yaw += step * np.tan(steer) / (vehicle.front_axle + vehicle.rear_axle)
-        paths[:, j, 0] = x + vehicle.rear_axle * np.cos(yaw) - env.lidar.mount_x
+        paths[:, j, 0] = x + vehicle.rear_axle * np.cos(yaw) - seat.env.lidar.mount_x
         paths[:, j, 1] = y + vehicle.rear_axle * np.sin(yaw)
     return paths

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.config import EnvConfig, PurePursuitConfig, StanleyConfig
-from sim.drivers.base import Driver
-from sim.tracks import Track
+from sim.config.drivers import LineDriverConfig
+from sim.drivers.base import KernelDriver, Seat
+from sim.native import Kernel, Settings
 from sim.tracks.centerline import Centerline, curvature, points_at, polyline
 from sim.tracks.lanefile import read_lane
 from sim.tracks.stack import LineStack, line_of, stack_lines
-from sim.world import WorldArrays
 
 _STEP: Final = 0.25  # m, between the entries of a table at most
 _CHORD: Final = 2  # steps to either side over which curvature is taken
@@ -43,19 +41,15 @@ def route_on(routes: Routes, track: int) -> tuple[Centerline, NDArray[np.float64
     return line_of(routes.lines, track), speeds
 
 
-class LineDriver(Driver):
+class LineDriver(KernelDriver):
     """Drives along a line on each track, at the speed that the line's bends allow.
 
     Args:
         config: The driver.
-        env: The environment it is part of.
-        car: Index of the car it drives.
-        tracks: Give the centre lines.
-        num_envs: Environments in the batch.
-        base_dir: Directory that a raceline's file is relative to.
-        kernel: Writes commands: `(state, track, commands, routes, settings, difficulty, first,
-            last)`, see `Driver.command`.
-        settings: (1,) what else the kernel needs.
+        seat: Where it sits; the tracks give the centre lines.
+        kernel: As that of a `KernelDriver`, with the arrays ``state`` and ``track`` and the table
+            `Routes`.
+        settings: Its settings.
 
     Raises:
         ValueError: If there is neither a centre line nor a raceline, or several tracks with one.
@@ -63,69 +57,39 @@ class LineDriver(Driver):
     """
 
     def __init__(
-        self,
-        config: PurePursuitConfig | StanleyConfig,
-        env: EnvConfig,
-        car: int,
-        tracks: Sequence[Track],
-        num_envs: int,
-        base_dir: Path,
-        kernel: Callable[..., None],
-        settings: NDArray[np.void],
+        self, config: LineDriverConfig, seat: Seat, kernel: Kernel, settings: Settings
     ) -> None:
-        super().__init__(num_envs)
-        lines = read_lines(config.raceline, env, car, tracks, base_dir)
+        lines = read_lines(seat, config.raceline)
         speeds = [speed_profile(line, config.speed, config.acceleration) for line in lines]
-        self._routes = make_routes(lines, speeds)
-        self._kernel, self._settings = kernel, settings
-
-    def command(
-        self, world: WorldArrays, commands: NDArray[np.float64], first: int, last: int
-    ) -> None:
-        """Write the car's commands in the environments ``first`` to ``last - 1``."""
-        self._kernel(
-            world.state,
-            world.track,
-            commands,
-            self._routes,
-            self._settings,
-            self.difficulty,
-            first,
-            last,
-        )
+        super().__init__(seat, kernel, ["state", "track"], settings, make_routes(lines, speeds))
 
 
-def read_lines(
-    raceline: str | None, env: EnvConfig, car: int, tracks: Sequence[Track], base_dir: Path
-) -> list[Centerline]:
+def read_lines(seat: Seat, raceline: str | None = None) -> list[Centerline]:
     """Return the line that a driver follows on each track.
 
     Args:
+        seat: Where it sits.
         raceline: CSV file; None: the tracks' centre lines.
-        env: The environment that the driver is part of.
-        car: Index of the car it drives.
-        tracks: Give the centre lines.
-        base_dir: Directory that the file is relative to.
 
     Raises:
         ValueError: If there is neither a centre line nor a raceline, or several tracks with one.
         TrackError: If the raceline's file is wrong.
     """
-    driver = env.cars[car].driver
-    who = f"{driver.kind if driver else 'the driver'} of {env.cars[car].name!r}"
+    driver = seat.env.cars[seat.car].driver
+    who = f"{driver.kind if driver else 'the driver'} of {seat.name!r}"
     if raceline is not None:
-        if len(tracks) > 1:
+        if len(seat.tracks) > 1:
             raise ValueError(
-                f"{who} has a raceline, which is that of one track, but there are {len(tracks)}; "
-                "without it, it follows their centre lines"
+                f"{who} has a raceline, which is that of one track, but there are "
+                f"{len(seat.tracks)}; without it, it follows their centre lines"
             )
-        lane = read_lane(base_dir / raceline)
+        lane = read_lane(seat.base_dir / raceline)
         return [polyline(lane.points, lane.closed)]
-    for track in tracks:
+    for track in seat.tracks:
         if not track.length > 0:
             needed = "a raceline" if hasattr(driver, "raceline") else "a centre line"
             raise ValueError(f"{who} needs {needed}: {track.name} has no centre line")
-    return [track.line for track in tracks]
+    return [track.line for track in seat.tracks]
 
 
 def table_size(line: Centerline) -> int:

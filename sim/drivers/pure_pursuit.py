@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.config import EnvConfig, PurePursuitConfig
+from sim.config import PurePursuitConfig
+from sim.drivers.base import Seat
 from sim.drivers.line import (
     LineDriver,
     Routes,
@@ -19,19 +17,8 @@ from sim.drivers.line import (
     route_on,
 )
 from sim.layout import TARGET_SPEED, TARGET_STEER, YAW, V, X, Y
-from sim.tracks import Track
+from sim.native import record
 from sim.tracks.centerline import Centerline, point_at, project
-
-_SETTINGS: Final = np.dtype(
-    [
-        ("car", np.int64),
-        ("steer_max", np.float64),  # rad
-        ("wheelbase", np.float64),  # m
-        ("rear_axle", np.float64),  # m behind the centre of gravity
-        ("lookahead", np.float64),  # m
-        ("lookahead_time", np.float64),  # s
-    ]
-)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -67,12 +54,12 @@ def pursue(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _pure_pursuit(
+    settings: NDArray[np.void],
     state: NDArray[np.float64],
     track: NDArray[np.int64],
-    commands: NDArray[np.float64],
     routes: Routes,
-    settings: NDArray[np.void],
     difficulty: NDArray[np.float64],
+    commands: NDArray[np.float64],
     first: int,
     last: int,
 ) -> None:
@@ -107,23 +94,14 @@ class PurePursuit(LineDriver):
     The arguments are those of `LineDriver`, without its kernel and settings.
     """
 
-    def __init__(
-        self,
-        config: PurePursuitConfig,
-        env: EnvConfig,
-        car: int,
-        tracks: Sequence[Track],
-        num_envs: int,
-        base_dir: Path,
-    ) -> None:
-        vehicle = env.cars[car].vehicle
-        row = (
-            car,
-            vehicle.steer_max,
-            vehicle.front_axle + vehicle.rear_axle,
-            vehicle.rear_axle,
-            config.lookahead,
-            config.lookahead_time,
+    def __init__(self, config: PurePursuitConfig, seat: Seat) -> None:
+        vehicle = seat.vehicle
+        settings = record(
+            car=seat.car,
+            steer_max=vehicle.steer_max,  # rad
+            wheelbase=vehicle.front_axle + vehicle.rear_axle,  # m
+            rear_axle=vehicle.rear_axle,  # m behind the centre of gravity
+            lookahead=config.lookahead,  # m
+            lookahead_time=config.lookahead_time,  # s
         )
-        settings = np.array([row], _SETTINGS)
-        super().__init__(config, env, car, tracks, num_envs, base_dir, _pure_pursuit, settings)
+        super().__init__(config, seat, _pure_pursuit, settings)

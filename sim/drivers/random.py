@@ -8,24 +8,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.config import EnvConfig, RandomDriverConfig
-from sim.drivers.base import Driver
+from sim.config import RandomDriverConfig
+from sim.drivers.base import KernelDriver, Seat
 from sim.layout import TARGET_SPEED, TARGET_STEER
+from sim.native import record
 from sim.physics.noise import mix, stream
-from sim.world import WorldArrays
+
+Float = NDArray[np.float64]
 
 _USE: Final = np.uint64(0x8CB92BA72F3D8DD7)  # tells this stream from that of the scans' noise
 _S11: Final = np.uint64(11)
-
-_SETTINGS: Final = np.dtype(
-    [
-        ("car", np.int64),
-        ("steer", np.float64),  # rad, at most to either side
-        ("speed_low", np.float64),  # m/s
-        ("speed_range", np.float64),  # m/s
-        ("interval", np.float64),  # physics steps between two random numbers
-    ]
-)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -36,11 +28,11 @@ def _uniform(key: np.uint64, index: int, use: int) -> float:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _random(
+    settings: NDArray[np.void],
     steps: NDArray[np.int64],
     noise_key: NDArray[np.uint64],
-    commands: NDArray[np.float64],
-    settings: NDArray[np.void],
-    difficulty: NDArray[np.float64],
+    difficulty: Float,
+    commands: Float,
     first: int,
     last: int,
 ) -> None:
@@ -61,7 +53,7 @@ def _random(
         commands[e, car, TARGET_SPEED] = difficulty[e] * fast
 
 
-class RandomDriver(Driver):
+class RandomDriver(KernelDriver):
     """Steer and accelerate smoothly between random values.
 
     Every ``interval`` a steering angle is drawn uniformly from [-steer, steer] times the car's
@@ -71,26 +63,16 @@ class RandomDriver(Driver):
 
     Args:
         config: The driver.
-        env: The environment it is part of.
-        car: Index of the car it drives.
-        num_envs: Environments in the batch.
+        seat: Where it sits.
     """
 
-    def __init__(self, config: RandomDriverConfig, env: EnvConfig, car: int, num_envs: int) -> None:
-        super().__init__(num_envs)
-        row = (
-            car,
-            config.steer * env.cars[car].vehicle.steer_max,
-            config.speed_min,
-            config.speed - config.speed_min,
-            config.interval / env.physics_step,
+    def __init__(self, config: RandomDriverConfig, seat: Seat) -> None:
+        settings = record(
+            car=seat.car,
+            steer=config.steer * seat.vehicle.steer_max,  # rad, at most to either side
+            speed_low=config.speed_min,  # m/s
+            speed_range=config.speed - config.speed_min,  # m/s
+            # Physics steps between two random numbers.
+            interval=config.interval / seat.env.physics_step,
         )
-        self._settings = np.array([row], _SETTINGS)
-
-    def command(
-        self, world: WorldArrays, commands: NDArray[np.float64], first: int, last: int
-    ) -> None:
-        """Write the car's commands in the environments ``first`` to ``last - 1``."""
-        _random(
-            world.steps, world.noise_key, commands, self._settings, self.difficulty, first, last
-        )
+        super().__init__(seat, _random, ["steps", "noise_key"], settings)

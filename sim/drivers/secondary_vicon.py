@@ -3,40 +3,26 @@
 from __future__ import annotations
 
 import math
-from typing import Final
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.config import EnvConfig, SecondaryViconConfig
-from sim.drivers.base import Driver
+from sim.config import SecondaryViconConfig
+from sim.drivers.base import KernelDriver, Seat
 from sim.layout import TARGET_SPEED, TARGET_STEER, YAW, X, Y
-from sim.world import WorldArrays
+from sim.native import record
 
-# Settings of `SecondaryVicon` as its kernel takes them: one record, because compiled code
-# unpacks an array's header at each call, but a tuple field by field. See `SecondaryViconConfig`.
-_SECONDARY_VICON: Final = np.dtype(
-    [
-        ("car", np.int64),
-        ("target", np.int64),
-        ("steer_max", np.float64),  # rad
-        ("speed", np.float64),  # m/s
-        ("avoid_distance", np.float64),  # m
-        ("avoid_gain", np.float64),
-        ("recover_offset", np.float64),  # m
-        ("stop_offset", np.float64),  # m
-    ]
-)
+Float = NDArray[np.float64]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _secondary_vicon(
-    state: NDArray[np.float64],
-    lateral_offset: NDArray[np.float64],
-    commands: NDArray[np.float64],
     settings: NDArray[np.void],
-    difficulty: NDArray[np.float64],
+    state: Float,
+    lateral_offset: Float,
+    difficulty: Float,
+    commands: Float,
     first: int,
     last: int,
 ) -> None:
@@ -59,7 +45,7 @@ def _secondary_vicon(
         commands[e, car, TARGET_SPEED] = difficulty[e] * speed
 
 
-class SecondaryVicon(Driver):
+class SecondaryVicon(KernelDriver):
     """Hold a speed, turn away from a near car, recover towards the lane centre.
 
     Stateless, decided anew at each step; the first rule that applies decides:
@@ -77,34 +63,14 @@ class SecondaryVicon(Driver):
 
     Args:
         config: The driver.
-        env: The environment it is part of.
-        car: Index of the car it drives.
-        num_envs: Environments in the batch.
+        seat: Where it sits.
     """
 
-    def __init__(
-        self, config: SecondaryViconConfig, env: EnvConfig, car: int, num_envs: int
-    ) -> None:
-        super().__init__(num_envs)
-        settings = {
-            "car": car,
-            "target": [other.name for other in env.cars].index(config.target),
-            "steer_max": env.cars[car].vehicle.steer_max,
+    def __init__(self, config: SecondaryViconConfig, seat: Seat) -> None:
+        settings = record(
+            car=seat.car,
+            target=seat.car_named(config.target),
+            steer_max=seat.vehicle.steer_max,  # rad
             **config.model_dump(exclude={"kind", "target"}),
-        }
-        names = _SECONDARY_VICON.names or ()
-        self._settings = np.array([tuple(settings[name] for name in names)], _SECONDARY_VICON)
-
-    def command(
-        self, world: WorldArrays, commands: NDArray[np.float64], first: int, last: int
-    ) -> None:
-        """Write the car's commands in the environments ``first`` to ``last - 1``."""
-        _secondary_vicon(
-            world.state,
-            world.lateral_offset,
-            commands,
-            self._settings,
-            self.difficulty,
-            first,
-            last,
         )
+        super().__init__(seat, _secondary_vicon, ["state", "lateral_offset"], settings)

@@ -7,15 +7,14 @@ Driving: Controller Design, Experimental Validation and Racing", American Contro
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.config import EnvConfig, StanleyConfig
+from sim.config import StanleyConfig
+from sim.drivers.base import Seat
 from sim.drivers.line import (
     LineDriver,
     Routes,
@@ -24,31 +23,20 @@ from sim.drivers.line import (
     wrapped,
 )
 from sim.layout import TARGET_SPEED, TARGET_STEER, YAW, YAW_RATE, V, X, Y
-from sim.tracks import Track
+from sim.native import record
 from sim.tracks.centerline import point_at, project
 
 _TURN: Final = 0.5  # m of the line, over which its turning is measured
 
-_SETTINGS: Final = np.dtype(
-    [
-        ("car", np.int64),
-        ("steer_max", np.float64),  # rad
-        ("front_axle", np.float64),  # m ahead of the centre of gravity
-        ("gain", np.float64),  # 1/s
-        ("softening", np.float64),  # m/s
-        ("yaw_damping", np.float64),  # s
-    ]
-)
-
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _stanley(
+    settings: NDArray[np.void],
     state: NDArray[np.float64],
     track: NDArray[np.int64],
-    commands: NDArray[np.float64],
     routes: Routes,
-    settings: NDArray[np.void],
     difficulty: NDArray[np.float64],
+    commands: NDArray[np.float64],
     first: int,
     last: int,
 ) -> None:
@@ -98,23 +86,13 @@ class Stanley(LineDriver):
     The arguments are those of `LineDriver`, without its kernel and settings.
     """
 
-    def __init__(
-        self,
-        config: StanleyConfig,
-        env: EnvConfig,
-        car: int,
-        tracks: Sequence[Track],
-        num_envs: int,
-        base_dir: Path,
-    ) -> None:
-        vehicle = env.cars[car].vehicle
-        row = (
-            car,
-            vehicle.steer_max,
-            vehicle.front_axle,
-            config.gain,
-            config.softening,
-            config.yaw_damping,
+    def __init__(self, config: StanleyConfig, seat: Seat) -> None:
+        settings = record(
+            car=seat.car,
+            steer_max=seat.vehicle.steer_max,  # rad
+            front_axle=seat.vehicle.front_axle,  # m ahead of the centre of gravity
+            gain=config.gain,  # 1/s
+            softening=config.softening,  # m/s
+            yaw_damping=config.yaw_damping,  # s
         )
-        settings = np.array([row], _SETTINGS)
-        super().__init__(config, env, car, tracks, num_envs, base_dir, _stanley, settings)
+        super().__init__(config, seat, _stanley, settings)

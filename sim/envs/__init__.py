@@ -50,7 +50,7 @@ accomplishes its task or can no longer do so, and truncated when its task gives 
 
 | key | meaning |
 |---|---|
-| ``outcome`` | `sim.tasks.Outcome` in lower case: "success", "crash", "finished", "idle", ... |
+| ``outcome`` | `sim.episodes.Outcome` in lower case: "success", "crash", "finished", "idle", ... |
 | ``steps`` | actions taken in the episode |
 | ``return`` | sum of the episode's rewards |
 | ``laps`` | laps completed, of those that the configuration asks for |

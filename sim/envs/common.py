@@ -10,9 +10,9 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from sim.config import CarConfig, ConvoyLockConfig, EnvConfig, SecondaryViconConfig
+from sim.episodes import Outcome
 from sim.layout import COMMAND_SIZE
 from sim.race import Race
-from sim.tasks import Outcome
 
 Observation = NDArray[np.float32]
 Action = NDArray[np.float32]
@@ -31,7 +31,7 @@ def agent_names(config: EnvConfig) -> list[str]:
     """Names of the cars without a driver.
 
     Raises:
-        TypeError: If the configuration is none.
+        TypeError: If it is not a configuration.
         ValueError: If every car has a driver.
     """
     if not isinstance(config, EnvConfig):
@@ -55,7 +55,7 @@ def read_options(options: Mapping[str, Any] | None) -> dict[str, int]:
         What `Race.next_episode` takes by name.
 
     Raises:
-        ValueError: If an option is unknown, or its value no integer.
+        ValueError: If an option is unknown, or its value is not an integer.
     """
     found: dict[str, int] = {}
     for key, value in (options or {}).items():

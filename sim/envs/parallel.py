@@ -36,7 +36,7 @@ class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[mi
         config: The environment.
         render_mode: "rgb_array", "human" or None; see `render`.
         render_config: Size of the frames, and what they show.
-        base_dir: What a map's file is relative to; none: the working directory.
+        base_dir: What a map's file is relative to; None: the working directory.
 
     Raises:
         ValueError: If every car has a driver, for another render_mode, for an unknown
@@ -84,7 +84,7 @@ class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[mi
         """Start an episode.
 
         Args:
-            seed: Restarts the sequence of episodes; none goes on with it. The first sequence is
+            seed: Restarts the sequence of episodes; None goes on with it. The first sequence is
                 seeded from the operating system's entropy.
             options: ``{"spawn_set": i}`` starts from that spawn set instead of a drawn one,
                 ``{"track": i}`` on that track.

@@ -35,7 +35,7 @@ class F110Env(gymnasium.Env[Observation, Action]):
         config: The environment; exactly one car has no driver.
         render_mode: "rgb_array", "human" or None; see `render`.
         render_config: Size of the frames, and what they show.
-        base_dir: What a map's file is relative to; none: the working directory.
+        base_dir: What a map's file is relative to; None: the working directory.
 
     Attributes:
         race: The race; its world holds the state of all cars.
@@ -76,7 +76,7 @@ class F110Env(gymnasium.Env[Observation, Action]):
         """Start an episode.
 
         Args:
-            seed: Restarts the sequence of episodes; none goes on with it. The first sequence is
+            seed: Restarts the sequence of episodes; None goes on with it. The first sequence is
                 seeded from the operating system's entropy; ``np_random_seed`` tells the seed.
             options: ``{"spawn_set": i}`` starts from that spawn set instead of a drawn one,
                 ``{"track": i}`` on that track.

@@ -51,7 +51,7 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
             which the next step overwrites. All else that is returned is new at each step.
         render_mode: "rgb_array", "human" or None; see `render`.
         render_config: Size of the frames, and what they show.
-        base_dir: What a map's file is relative to; none: the working directory.
+        base_dir: What a map's file is relative to; None: the working directory.
         num_threads: Threads that share the races of a step; results do not depend on it.
 
     Attributes:
@@ -123,7 +123,7 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
         Raises:
             ValueError: If there are not as many seeds as races, one is negative, an option is
                 unknown or there is no such spawn set or track.
-            TypeError: If a seed is no integer.
+            TypeError: If a seed is not an integer.
         """
         chosen = read_options(options)
         if seed is None and not self._running:

@@ -10,7 +10,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sim.layout import FRONT, LEFT, REAR, RIGHT
-from sim.tracks.distance_field import Grid, to_cells, wall_distance
+from sim.tracks.distance_field import DistanceField, to_cells, wall_distance
 
 # Two points of a cell are at most this far from its centre each, in cells, so that the
 # distance between a point and a wall's surface is above the field's value less this.
@@ -26,20 +26,20 @@ Float = NDArray[np.float64]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def segment_hits_wall(grid: Grid, x0: float, y0: float, x1: float, y1: float) -> bool:
+def segment_hits_wall(field: DistanceField, x0: float, y0: float, x1: float, y1: float) -> bool:
     """Whether a segment, m, meets a wall cell.
 
     Visits every cell the segment passes (Amanatides and Woo, Eurographics 1987). Everything
     outside the grid is wall.
     """
-    column, row = to_cells(grid, x0, y0)
-    end_column, end_row = to_cells(grid, x1, y1)
+    column, row = to_cells(field, x0, y0)
+    end_column, end_row = to_cells(field, x1, y1)
     dx, dy = end_column - column, end_row - row
-    length = math.sqrt(dx * dx + dy * dy) * grid.resolution
-    clear = wall_distance(grid, column, row)
+    length = math.sqrt(dx * dx + dy * dy) * field.resolution
+    clear = wall_distance(field, column, row)
     if not clear > 0.0:
         return True
-    if clear - _DIAGONAL * grid.resolution > length:
+    if clear - _DIAGONAL * field.resolution > length:
         return False
     # Times, as fractions of the segment, of the next crossing of a column's and a row's edge.
     step_x, step_y = math.copysign(1.0, dx), math.copysign(1.0, dy)
@@ -57,25 +57,29 @@ def segment_hits_wall(grid: Grid, x0: float, y0: float, x1: float, y1: float) ->
                 return False
             cell_y += step_y
             next_y = (cell_y + max(step_y, 0.0) - row) / dy
-        if not wall_distance(grid, cell_x, cell_y) > 0.0:
+        if not wall_distance(field, cell_x, cell_y) > 0.0:
             return True
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def touches_wall(grid: Grid, x: float, y: float, yaw: float, length: float, width: float) -> bool:
+def touches_wall(
+    field: DistanceField, x: float, y: float, yaw: float, length: float, width: float
+) -> bool:
     """Whether a car's rectangle meets a wall; arguments as those of `wall_parts`."""
-    return bool(wall_parts(grid, x, y, yaw, length, width) != 0)
+    return bool(wall_parts(field, x, y, yaw, length, width) != 0)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def wall_parts(grid: Grid, x: float, y: float, yaw: float, length: float, width: float) -> int:
+def wall_parts(
+    field: DistanceField, x: float, y: float, yaw: float, length: float, width: float
+) -> int:
     """Sides of a car's rectangle that meet a wall.
 
     The outline is tested exactly against the wall cells; inside it, walls that the outline
     does not meet, such as a thin post, are found by the distance field along the car's axis.
 
     Args:
-        grid: The track.
+        field: The track.
         x: Centre, m.
         y: m.
         yaw: Heading, rad.
@@ -86,10 +90,10 @@ def wall_parts(grid: Grid, x: float, y: float, yaw: float, length: float, width:
         Bits of `sim.layout`: two sides if only their common corner meets a wall; all of them if
         there is a wall inside, or the centre is in one.
     """
-    column, row = to_cells(grid, x, y)
-    clear = wall_distance(grid, column, row)
+    column, row = to_cells(field, x, y)
+    clear = wall_distance(field, column, row)
     half_length, half_width = length / 2, width / 2
-    slack = _DIAGONAL * grid.resolution
+    slack = _DIAGONAL * field.resolution
     if clear - slack > math.sqrt(half_length * half_length + half_width * half_width):
         return 0
     if not clear > 0.0:
@@ -98,41 +102,50 @@ def wall_parts(grid: Grid, x: float, y: float, yaw: float, length: float, width:
     # Offsets from the centre to the middle of the front, and to that of the left side.
     fx, fy = half_length * cos, half_length * sin
     lx, ly = -half_width * sin, half_width * cos
-    parts = _sides_at_wall(grid, x, y, fx, fy, lx, ly, 1.0)
+    parts = _sides_at_wall(field, x, y, fx, fy, lx, ly, 1.0)
     if parts != 0:
         # A wall ahead is also met by the foremost points of the flanks: they do not count.
-        flat = _sides_at_wall(grid, x, y, fx, fy, lx, ly, _FLAT)
+        flat = _sides_at_wall(field, x, y, fx, fy, lx, ly, _FLAT)
         return flat if flat != 0 else parts
-    return _ALL if _wall_inside(grid, x, y, cos, sin, half_length, half_width) else 0
+    return _ALL if _wall_inside(field, x, y, cos, sin, half_length, half_width) else 0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _sides_at_wall(
-    grid: Grid, x: float, y: float, fx: float, fy: float, lx: float, ly: float, share: float
+    field: DistanceField,
+    x: float,
+    y: float,
+    fx: float,
+    fy: float,
+    lx: float,
+    ly: float,
+    share: float,
 ) -> int:
     """Sides of a rectangle that meet a wall with the middle ``share`` of their length."""
     sfx, sfy, slx, sly = share * fx, share * fy, share * lx, share * ly
     parts = 0
-    if segment_hits_wall(grid, x + fx + slx, y + fy + sly, x + fx - slx, y + fy - sly):
+    if segment_hits_wall(field, x + fx + slx, y + fy + sly, x + fx - slx, y + fy - sly):
         parts |= FRONT
-    if segment_hits_wall(grid, x + sfx - lx, y + sfy - ly, x - sfx - lx, y - sfy - ly):
+    if segment_hits_wall(field, x + sfx - lx, y + sfy - ly, x - sfx - lx, y - sfy - ly):
         parts |= RIGHT
-    if segment_hits_wall(grid, x - fx - slx, y - fy - sly, x - fx + slx, y - fy + sly):
+    if segment_hits_wall(field, x - fx - slx, y - fy - sly, x - fx + slx, y - fy + sly):
         parts |= REAR
-    if segment_hits_wall(grid, x - sfx + lx, y - sfy + ly, x + sfx + lx, y + sfy + ly):
+    if segment_hits_wall(field, x - sfx + lx, y - sfy + ly, x + sfx + lx, y + sfy + ly):
         parts |= LEFT
     return parts
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def sweep_wall(grid: Grid, before: Float, after: Float, length: float, width: float) -> int:
+def sweep_wall(
+    field: DistanceField, before: Float, after: Float, length: float, width: float
+) -> int:
     """Sides of a car that meet a wall on its way from one pose to another.
 
     Looks at poses between, none of whose points are more than a cell from the next's, so that
     a wall of one cell is missed only if a corner grazes less than half of it.
 
     Args:
-        grid: The track.
+        field: The track.
         before: (3,), x m, y m, yaw rad.
         after: (3,)
         length: Extent along the heading, m.
@@ -145,19 +158,19 @@ def sweep_wall(grid: Grid, before: Float, after: Float, length: float, width: fl
     turn = _turn(before, after)
     radius = math.sqrt(length * length + width * width) / 2
     way = math.sqrt(dx * dx + dy * dy) + abs(turn) * radius
-    column, row = to_cells(grid, before[BODY_X], before[BODY_Y])
-    if wall_distance(grid, column, row) - _DIAGONAL * grid.resolution > radius + way:
+    column, row = to_cells(field, before[BODY_X], before[BODY_Y])
+    if wall_distance(field, column, row) - _DIAGONAL * field.resolution > radius + way:
         return 0
-    poses = min(max(math.ceil(way / grid.resolution), 1.0), _MOST)
+    poses = min(max(math.ceil(way / field.resolution), 1.0), _MOST)
     number = 1.0
     while number < poses:
         t = number / poses
         x, y, yaw = before[BODY_X] + t * dx, before[BODY_Y] + t * dy, before[BODY_YAW] + t * turn
-        parts = wall_parts(grid, x, y, yaw, length, width)
+        parts = wall_parts(field, x, y, yaw, length, width)
         if parts != 0:
             return parts
         number += 1.0
-    return wall_parts(grid, after[BODY_X], after[BODY_Y], after[BODY_YAW], length, width)
+    return wall_parts(field, after[BODY_X], after[BODY_Y], after[BODY_YAW], length, width)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -169,15 +182,21 @@ def _turn(before: Float, after: Float) -> float:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _wall_inside(
-    grid: Grid, x: float, y: float, cos: float, sin: float, half_length: float, half_width: float
+    field: DistanceField,
+    x: float,
+    y: float,
+    cos: float,
+    sin: float,
+    half_length: float,
+    half_width: float,
 ) -> bool:
     """Whether a wall cell's centre is certainly within half the smaller side of the axis."""
     reach = min(half_length, half_width)
     count = math.ceil((half_length - reach) / reach)
     for i in range(-count, count + 1):
         along = (half_length - reach) * i / max(count, 1)
-        column, row = to_cells(grid, x + along * cos, y + along * sin)
-        if wall_distance(grid, column, row) < reach - _DIAGONAL / 2 * grid.resolution:
+        column, row = to_cells(field, x + along * cos, y + along * sin)
+        if wall_distance(field, column, row) < reach - _DIAGONAL / 2 * field.resolution:
             return True
     return False
 

@@ -34,7 +34,7 @@ from sim.physics.vehicle import (
     WIDTH,
 )
 from sim.tracks.centerline import Centerline, project
-from sim.tracks.distance_field import Grid
+from sim.tracks.distance_field import DistanceField
 from sim.tracks.gates import Gates
 
 Float = NDArray[np.float64]
@@ -104,7 +104,7 @@ def make_arrays(
 class Scene(NamedTuple):
     """Everything that stays the same on one track while a world runs, for kernels."""
 
-    grid: Grid
+    field: DistanceField
     centerline: Centerline
     gates: Gates
     beams: Beams
@@ -143,7 +143,7 @@ def place_cars(
     for c in range(num_cars):
         x, y, yaw = poses[c]
         length, width = scene.vehicles[env, c, LENGTH], scene.vehicles[env, c, WIDTH]
-        if not math.isfinite(x + y + yaw) or touches_wall(scene.grid, x, y, yaw, length, width):
+        if not math.isfinite(x + y + yaw) or touches_wall(scene.field, x, y, yaw, length, width):
             return c * num_cars + c
         for d in range(c):
             ox, oy, oyaw = poses[d]
@@ -246,7 +246,7 @@ def _drive(arrays: WorldArrays, scene: Scene, commands: Float, e: int, c: int) -
 def _look_around(arrays: WorldArrays, scene: Scene, e: int, c: int) -> None:
     """See whether one car has met a wall in the latest physics step, and count its laps."""
     vehicle, before, after = scene.vehicles[e, c], arrays.poses[e, 0, c], arrays.poses[e, 1, c]
-    parts = sweep_wall(scene.grid, before, after, vehicle[LENGTH], vehicle[WIDTH])
+    parts = sweep_wall(scene.field, before, after, vehicle[LENGTH], vehicle[WIDTH])
     if parts != 0:
         arrays.wall_contact[e, c] = True
         arrays.contact_parts[e, c] |= parts
@@ -343,8 +343,8 @@ def _sense(
             e, c = envs[number // num_cars], number % num_cars
             x, y, yaw = _sensor_pose(arrays, beams, e, c)
             start = (e * num_cars + c) * B
-            count = add_rays(scene.grid, beams, x, y, yaw, scratch, count, start, readings)
-        trace_rays(scene.grid, beams.max_range, scratch, count, readings)
+            count = add_rays(scene.field, beams, x, y, yaw, scratch, count, start, readings)
+        trace_rays(scene.field, beams.max_range, scratch, count, readings)
         for number in range(begin, stop):
             _complete_scan(arrays, scene, envs[number // num_cars], number % num_cars)
 

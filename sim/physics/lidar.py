@@ -1,4 +1,9 @@
-"""Planar range finder: walls by sphere tracing, other cars by exact intersection."""
+"""Planar range finder: walls by sphere tracing, other cars by exact intersection.
+
+Readings are single precision, and so is the sensor's range that caps them. Settings are double:
+whoever holds readings, or their difference, against one does so in double precision, so that
+compiled code and NumPy, which promote differently, agree where the two are equal.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sim.config import LidarConfig
-from sim.tracks.distance_field import Grid, to_cells, wall_distance
+from sim.tracks.distance_field import DistanceField, to_cells, wall_distance
 
 _BLOCK: Final = 32  # entries the compiler handles at once
 _MANY: Final = 1024  # rays that are worth tracing together
@@ -75,7 +80,13 @@ def make_scratch(beams: int) -> Ranges:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def trace_walls(
-    grid: Grid, beams: Beams, x: float, y: float, yaw: float, scratch: Ranges, scan: Ranges
+    field: DistanceField,
+    beams: Beams,
+    x: float,
+    y: float,
+    yaw: float,
+    scratch: Ranges,
+    scan: Ranges,
 ) -> None:
     """Distances to the nearest wall along each beam.
 
@@ -84,7 +95,7 @@ def trace_walls(
     diagonal behind its surface, as in f1tenth_gym.
 
     Args:
-        grid: The track.
+        field: The track.
         beams: The sensor; readings are capped at its range.
         x: Position of the sensor, m.
         y: m.
@@ -92,13 +103,13 @@ def trace_walls(
         scratch: From `make_scratch`.
         scan: (B,) m, written; all 0 for a sensor in a wall or outside the grid.
     """
-    count = add_rays(grid, beams, x, y, yaw, scratch, 0, 0, scan)
-    trace_rays(grid, beams.max_range, scratch, count, scan)
+    count = add_rays(field, beams, x, y, yaw, scratch, 0, 0, scan)
+    trace_rays(field, beams.max_range, scratch, count, scan)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def add_rays(
-    grid: Grid,
+    field: DistanceField,
     beams: Beams,
     x: float,
     y: float,
@@ -111,7 +122,7 @@ def add_rays(
     """Append the rays of a scan to those to be traced.
 
     Args:
-        grid: The track.
+        field: The track.
         beams: The sensor.
         x: Position of the sensor, m.
         y: m.
@@ -124,14 +135,14 @@ def add_rays(
     Returns:
         The number of rays now; unchanged for a sensor in a wall or outside the grid.
     """
-    start_column, start_row = to_cells(grid, x, y)
-    clear = np.float32(wall_distance(grid, start_column, start_row))
+    start_column, start_row = to_cells(field, x, y)
+    clear = np.float32(wall_distance(field, start_column, start_row))
     B = len(beams.cos)
     if not clear > np.float32(0):
         readings[start : start + B] = np.float32(0)
         return count
-    cos = np.float32(math.cos(yaw - grid.yaw) / grid.resolution)
-    sin = np.float32(math.sin(yaw - grid.yaw) / grid.resolution)
+    cos = np.float32(math.cos(yaw - field.yaw) / field.resolution)
+    sin = np.float32(math.sin(yaw - field.yaw) / field.resolution)
     end = count + B
     rays = _rays(scratch)
     rays.column[count:end] = np.float32(start_column)
@@ -162,22 +173,24 @@ def _rays(scratch: Ranges) -> Rays:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def trace_rays(grid: Grid, max_range: float, scratch: Ranges, count: int, readings: Ranges) -> None:
+def trace_rays(
+    field: DistanceField, max_range: float, scratch: Ranges, count: int, readings: Ranges
+) -> None:
     """Trace rays to the nearest wall.
 
     All rays advance together, and those that have arrived are dropped after every few steps,
     so that the processor always has many independent rays at hand.
 
     Args:
-        grid: The track.
+        field: The track.
         max_range: Readings are capped at it, m.
         scratch: Holds the rays, from `add_rays`.
         count: Their number.
         readings: Written where the rays say, m.
     """
     limit = np.float32(max_range)
-    width = np.int32(grid.distance.shape[1])
-    distance = grid.distance.reshape(grid.distance.size)
+    width = np.int32(field.distance.shape[1])
+    distance = field.distance.reshape(field.distance.size)
     # Taking views is not free: once for all that follows.
     columns, rows, column, row, lengths, steps, indices, tips = _rays(scratch)
     for i in range(count, _whole_blocks(count)):  # they fill the last block: let them stand

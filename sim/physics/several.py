@@ -9,7 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sim.physics.kernels import OK, Scene, WorldArrays, step_range
-from sim.tracks.stack import TrackStack, gates_of, grid_of, line_of
+from sim.tracks.stack import TrackStack, field_of, gates_of, line_of
 
 
 class Scenes(NamedTuple):
@@ -25,7 +25,7 @@ def scene_on(scenes: Scenes, track: int) -> Scene:
     """The scene on one of the tracks."""
     scene = scenes.scene
     return Scene(
-        grid_of(scenes.tracks, track),
+        field_of(scenes.tracks, track),
         line_of(scenes.tracks.lines, track),
         gates_of(scenes.tracks, track),
         scene.beams,

@@ -14,7 +14,7 @@ from sim.observation import free_box
 from sim.physics.lidar import make_beams
 from sim.physics.vehicle import LENGTH, WIDTH
 from sim.race import Race
-from sim.tracks import Track
+from sim.tracks.track import Track
 
 Color = tuple[int, int, int]
 Frame = NDArray[np.uint8]
@@ -51,7 +51,7 @@ class _View:
     Args:
         track: The track.
         size: Width and height of a frame, px.
-        zoom: Scale, px/m; none: the whole track fits.
+        zoom: Scale, px/m; None: the whole track fits.
         still: Whether the middle of a frame is always that of the track.
 
     Attributes:

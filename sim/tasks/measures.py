@@ -1,7 +1,7 @@
 """What objectives and terms measure alike, for one environment and one agent.
 
-These functions, objectives and terms take the arrays that they read, not the whole world, and
-become part of the kernel that calls them: handing on a tuple of arrays costs more than a term.
+These functions and objectives take the arrays that they read, not the whole world, and become
+part of the kernel that calls them: handing on a tuple of arrays costs more than what they do.
 """
 
 from __future__ import annotations
@@ -14,18 +14,32 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sim.layout import V, X, Y
+from sim.physics.kernels import WorldArrays
 from sim.tracks.centerline import Centerline
-from sim.tracks.distance_field import Grid
+from sim.tracks.distance_field import DistanceField
 
 Float = NDArray[np.float64]
 
 
-class Course(NamedTuple):
-    """What tasks need to know of a track, for kernels."""
+class Step(NamedTuple):
+    """What terms see of a step, and where they pay."""
+
+    world: WorldArrays  # after the step
+    physics_step: float  # s
+    rewards: Float  # (E,)
+
+
+class Lane(NamedTuple):
+    """What terms see of the track that the environments are on."""
 
     line: Centerline
-    grid: Grid
-    physics_step: float  # s
+    field: DistanceField
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def lap_length(line: Centerline) -> float:
+    """Length of a closed centre line, m; 0 for an open one."""
+    return line.length if line.closed else 0.0
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")

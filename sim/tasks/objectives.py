@@ -22,10 +22,10 @@ from sim.config import (
     PursuitConfig,
     TaskConfig,
 )
+from sim.episodes import CRASH, FAILED, FINISHED, IDLE, NONE, SUCCESS, TIME_LIMIT
 from sim.layout import V
 from sim.tasks.measures import Float, along, follow_lead, pressing
-from sim.tasks.outcomes import CRASH, FAILED, FINISHED, IDLE, NONE, SUCCESS, TIME_LIMIT
-from sim.tracks import Track
+from sim.tracks.track import Track
 
 Record = Any  # one of the table below
 Memory = NDArray[np.float64]  # of the objective, in one environment
@@ -188,7 +188,7 @@ def overtake(
 ) -> tuple[int, float]:
     """Be ``margin`` ahead of the target along the centre line, having been behind: success.
 
-    Any contact is a crash, and no success. Passing a target that has crashed is none either:
+    Any contact is a crash, and not a success. Nor is passing a target that has crashed a success:
     its crash ends the agent's episode (``FAILED``), unpaid.
     """
     follow_lead(arc_length, length, memory, e, task.car, task.target)

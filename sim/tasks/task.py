@@ -10,14 +10,22 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sim.config import EnvConfig, TaskConfig
-from sim.tasks.measures import Course
+from sim.episodes import NONE, Episodes, world_outcome
+from sim.native import call, calls, compiled
+from sim.physics.kernels import WorldArrays
+from sim.tasks.measures import Lane, Step, lap_length
 from sim.tasks.objectives import OBJECTIVE_MEMORY, judge, objective_table, start_objective
-from sim.tasks.outcomes import NONE, Episodes, world_outcome
-from sim.tasks.terms import TERM_MEMORY, shaping, start_term, term_table
-from sim.tracks import Track
-from sim.tracks.distance_field import make_grid
-from sim.tracks.stack import TrackStack, grid_of, line_of
-from sim.world import WorldArrays, compiled
+from sim.tasks.terms import paid_terms
+from sim.tracks.stack import TrackStack, field_of, line_of
+from sim.tracks.track import Track
+
+
+class _Verdict(NamedTuple):
+    """What a task reads and writes of `Episodes`, for kernels."""
+
+    rewards: NDArray[np.float64]  # (E, A)
+    outcome: NDArray[np.int8]  # (E, A)
+    steps: NDArray[np.int64]  # (E,)
 
 
 class _Rules(NamedTuple):
@@ -25,69 +33,54 @@ class _Rules(NamedTuple):
 
     objective: NDArray[np.void]  # (1,) of OBJECTIVE
     memory: NDArray[np.float64]  # (E, OBJECTIVE_MEMORY)
-    terms: NDArray[np.void]  # (T,) of TERM
-    term_memory: NDArray[np.float64]  # (E, T, TERM_MEMORY)
-
-
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _lap_length(course: Course) -> float:
-    return course.line.length if course.line.closed else 0.0
+    terms: NDArray[np.void]  # (T,) of CALL: what they pay
+    term_memory: NDArray[np.float64]  # (T, E, M)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _start(world: WorldArrays, course: Course, rules: _Rules, e: int) -> None:
-    objective, length = rules.objective[0], _lap_length(course)
-    s = world.arc_length
-    start_objective(s, length, objective, rules.memory[e], e)
+def _start(step: Step, lane: Lane, rules: _Rules, terms: NDArray[np.void], e: int) -> None:
+    objective, length = rules.objective[0], lap_length(lane.line)
+    start_objective(step.world.arc_length, length, objective, rules.memory[e], e)
+    for k in range(len(terms)):
+        memory, term = rules.term_memory[k], terms[k]
+        memory[e] = 0.0
+        if term.function != 0:
+            call(term.function, term.settings, step, lane, memory, e)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _pay(step: Step, lane: Lane, episodes: _Verdict, rules: _Rules, first: int, last: int) -> None:
+    step.rewards[first:last] = 0.0
     for k in range(len(rules.terms)):
-        memory = rules.term_memory[e, k]
-        start_term(world.state, s, length, rules.terms[k], memory, e, objective.car)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _pay(
-    world: WorldArrays, course: Course, episodes: Episodes, rules: _Rules, first: int, last: int
-) -> None:
-    objective, length = rules.objective[0], _lap_length(course)
+        term = rules.terms[k]
+        call(term.function, term.settings, step, lane, rules.term_memory[k], first, last)
+    world, objective, length = step.world, rules.objective[0], lap_length(lane.line)
     agent, car = objective.agent, objective.car
     state, crashed, finished = world.state, world.crashed, world.finished
     s, d = world.arc_length, world.lateral_offset
-    laps, times = world.laps, world.lap_steps
     for e in range(first, last):
         episodes.rewards[e, agent] = 0.0
         if episodes.outcome[e, agent] != NONE:
             continue
-        reward = 0.0
-        for k in range(len(rules.terms)):
-            term, memory = rules.terms[k], rules.term_memory[e, k]
-            reward += shaping(
-                state, crashed, s, d, laps, times, length, course, term, memory, e, car
-            )
         late = episodes.steps[e] >= objective.max_steps
         outcome = world_outcome(crashed[e, car], finished[e, car], late)
         memory = rules.memory[e]
         outcome, paid = judge(state, crashed, finished, s, d, length, objective, memory, e, outcome)
         episodes.outcome[e, agent] = outcome
-        episodes.rewards[e, agent] = reward + paid
+        episodes.rewards[e, agent] = step.rewards[e] + paid
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _pay_on_tracks(
-    world: WorldArrays,
-    tracks: TrackStack,
-    physics_step: float,
-    episodes: Episodes,
-    rules: _Rules,
-    first: int,
-    last: int,
+    step: Step, tracks: TrackStack, episodes: _Verdict, rules: _Rules, first: int, last: int
 ) -> None:
     """`_pay` for environments on several tracks."""
-    begin = first
+    begin, world = first, step.world
     for end in range(first + 1, last + 1):
         track = world.track[begin]
         if end == last or world.track[end] != track:
-            course = Course(line_of(tracks.lines, track), grid_of(tracks, track), physics_step)
-            _pay(world, course, episodes, rules, begin, end)
+            lane = Lane(line_of(tracks.lines, track), field_of(tracks, track))
+            _pay(step, lane, episodes, rules, begin, end)
             begin = end
 
 
@@ -126,27 +119,37 @@ class Task:
         tracks = (tracks,) if isinstance(tracks, Track) else tracks
         if stack is None and len(tracks) > 1:
             raise ValueError(f"stack: needed for {len(tracks)} tracks")
-        E, T = len(episodes.steps), len(config.shaping)
-        rules = _Rules(
-            objective=objective_table(config, env, car, tracks),
+        E = len(episodes.steps)
+        objective, rewards = objective_table(config, env, car, tracks), np.zeros(E)
+        self._track, self._step = world.track, Step(world, env.physics_step, rewards)
+        self._lanes = [Lane(track.line, track.field) for track in tracks]
+        # The settings of the terms, whose addresses are in the rules, are kept here.
+        target = getattr(config, "target", None)  # not every objective has one
+        self._terms = paid_terms(config.shaping, env, car, target, tracks)
+        numbers = max((paid.term.memory for paid in self._terms), default=0)
+        memory = np.zeros((len(self._terms), E, numbers))
+        shown = self._step, self._lanes[0], np.zeros((E, numbers))
+        self._rules = _Rules(
+            objective=objective,
             memory=np.zeros((E, OBJECTIVE_MEMORY)),
-            terms=term_table(config.shaping, env, car, getattr(config, "target", None), tracks),
-            term_memory=np.zeros((E, T, TERM_MEMORY)),
+            terms=calls([(paid.term.pay, paid.settings) for paid in self._terms], *shown, 0, 1),
+            term_memory=memory,
         )
-        step = env.physics_step
-        self._courses = [Course(track.line, make_grid(track), step) for track in tracks]
-        self._world, self._rules = world, rules
-        self._start = compiled(_start, world, self._courses[0], rules, 0)
+        starts = [(paid.term.start, paid.settings) for paid in self._terms]
+        self._starts = calls(starts, *shown, 0)
+        self._start = compiled(_start, self._step, self._lanes[0], self._rules, self._starts, 0)
         kernel: Any = _pay if stack is None else _pay_on_tracks
-        where: tuple[Any, ...] = (self._courses[0],) if stack is None else (stack, step)
-        self._pay_arguments = world, *where, episodes, rules
+        where = self._lanes[0] if stack is None else stack
+        verdict = _Verdict(episodes.rewards, episodes.outcome, episodes.steps)
+        self._pay_arguments = self._step, where, verdict, self._rules
         self._pay = compiled(kernel, *self._pay_arguments, 0, 1)
         for e in range(E):
             self.reset(e)
 
     def reset(self, env: int) -> None:
         """Begin one environment's episode, whose cars are placed."""
-        self._start(self._world, self._courses[self._world.track[env]], self._rules, env)
+        lane = self._lanes[self._track[env]]
+        self._start(self._step, lane, self._rules, self._starts, env)
 
     def step(self, first: int, last: int) -> None:
         """Judge the environments ``first`` to ``last - 1`` after a step."""

@@ -1,363 +1,434 @@
 """The terms that shape a reward: each pays one agent at each step, by a formula of its own.
 
-A term is a function of the world's arrays, one environment and one car, and returns the reward of
-the step. Where the settings give a weight for a second, ``term.weight`` here is for a step, the
-setting times the control period, so that returns do not depend on the period. Before and after
-are the ends of the step; what was before is in the term's memory.
+A term is a `Term`: compiled functions, and what they need besides the term's settings. What it
+pays is a function
+
+    pay(term, step, lane, memory, first, last)
+
+decorated with ``@njit(cache=True, nogil=True, error_model="numpy")``, which adds what it pays to
+``step.rewards[e]`` of the environments ``first`` to ``last - 1``, and returns nothing:
+
+- ``term`` has those settings that are numbers or truth values, by name, and the indices among the
+  cars of the agent's, ``car``, and of the other, ``target`` (that of ``car`` if there is none).
+  With ``per_second``, ``term.weight`` is for a step, the setting times the control period, so that
+  returns do not depend on the period.
+- ``step`` is a `sim.tasks.measures.Step`, which has the world after the step, and ``lane`` a
+  `sim.tasks.measures.Lane`, which has the track that these environments are on.
+- ``memory`` (E, M) is the term's own: it holds what was before the step. It is 0 at first.
+
+``start(term, step, lane, memory, e)``, if there is one, begins the episode of environment ``e``,
+whose cars are placed and whose memory is 0. What a term does in one environment must not depend on
+the others: threads share them. It may be called for agents that are done, which are then paid
+nothing.
+
+A term of another package is this and its settings in a `sim.plugins.Part`::
+
+    @njit(cache=True, nogil=True, error_model="numpy")
+    def hurry(term, step, lane, memory, first, last):
+        for e in range(first, last):
+            speed = step.world.state[e, term.car, V]
+            step.rewards[e] += term.weight * max(speed - memory[e, 0], 0.0)
+            memory[e, 0] = speed
+
+    HURRY = Term(hurry, memory=1)
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
 
-import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from sim.config import EnvConfig
-from sim.config.terms import TermConfig
-from sim.layout import STEER, YAW, V, X, Y
-from sim.tasks.measures import Course, Float, along, distance_between, follow_lead, pressing
-from sim.tracks import Track
-from sim.tracks.centerline import Centerline, point_at
-from sim.tracks.distance_field import Grid, to_cells, wall_distance
-
-Record = Any  # one of the table below
-Memory = NDArray[np.float64]  # of the term, in one environment
-Flags = NDArray[np.bool_]
-
-# Settings of a term as compiled code takes them; a term reads those that its formula names.
-TERM: Final = np.dtype(
-    [
-        ("term", np.int64),  # which, by the names below
-        ("weight", np.float64),
-        ("target", np.int64),  # index among the cars
-        ("distance", np.float64),  # m
-        ("speed", np.float64),  # m/s
-        ("discount", np.float64),
-        ("lane", np.bool_),  # heading: along the lane, not to the target
-        ("cap", np.float64),  # steps
-        ("bonus", np.float64),
-        ("margin", np.float64),  # m
-        ("par_speed", np.float64),  # m/s
-    ]
+from sim.config.terms import (
+    DistanceTerm,
+    EscapeTerm,
+    HeadingTerm,
+    LapTimeTerm,
+    LateralTerm,
+    OvertakeTerm,
+    PressureTerm,
+    ProgressTerm,
+    SmoothnessTerm,
+    SpeedTerm,
+    StreakTerm,
+    TermConfig,
+    TimeTerm,
+    WallClearanceTerm,
 )
-PROGRESS: Final = 0
-SPEED: Final = 1
-TIME: Final = 2
-LATERAL: Final = 3
-WALL_CLEARANCE: Final = 4
-SMOOTHNESS: Final = 5
-PRESSURE: Final = 6
-DISTANCE: Final = 7
-HEADING: Final = 8
-ESCAPE: Final = 9
-STREAK: Final = 10
-OVERTAKE: Final = 11
-LAP_TIME: Final = 12
-TERMS: Final = {
-    "progress": PROGRESS,
-    "speed": SPEED,
-    "time": TIME,
-    "lateral": LATERAL,
-    "wall_clearance": WALL_CLEARANCE,
-    "smoothness": SMOOTHNESS,
-    "pressure": PRESSURE,
-    "distance": DISTANCE,
-    "heading": HEADING,
-    "escape": ESCAPE,
-    "streak": STREAK,
-    "overtake": OVERTAKE,
-    "lap_time": LAP_TIME,
-}
-TERM_MEMORY: Final = 2  # numbers that a term may remember
-_NEED_LINE: Final = ("progress", "lateral", "overtake", "lap_time")  # a centre line
-# Stages of passing, the second number that `overtake` remembers.
-_AHEAD, _BEHIND, _PASSED = 0.0, 1.0, 2.0
+from sim.layout import STEER, YAW, V, X, Y
+from sim.native import Kernel, Settings, record
+from sim.plugins import PluginError, implementation
+from sim.settings import Config
+from sim.tasks.measures import (
+    Float,
+    Lane,
+    Step,
+    along,
+    distance_between,
+    follow_lead,
+    lap_length,
+    pressing,
+)
+from sim.tracks.centerline import point_at
+from sim.tracks.distance_field import to_cells, wall_distance
+from sim.tracks.track import Track
+
+Record = Any  # a term's settings
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def progress(
-    arc_length: Float, length: float, term: Record, memory: Memory, e: int, car: int
-) -> float:
-    """Pay weight * (s after - s before), s the arc length along the centre line, m.
+class Situation(NamedTuple):
+    """Where a term is paid."""
 
-    The shorter way round on a closed line, so crossing its seam counts like any other metre.
+    env: EnvConfig
+    car: int  # index of the agent's car
+    target: int  # index of the other car; the car's own if there is none
+    tracks: Sequence[Track]
+    step_time: float  # s, the control period
+
+
+Derived = Callable[[Any, Situation], dict[str, float]]  # of a term's settings
+
+
+@dataclass(frozen=True)
+class Term:
+    """What a term does; see the module.
+
+    Attributes:
+        pay: Adds what it pays.
+        start: Begins an episode; None: memory is 0.
+        memory: Numbers that it remembers, M at least.
+        per_second: Whether the weight is for a second.
+        line: Whether it needs a centre line.
+        finish: Whether it needs a finish line.
+        derived: Gives settings by name that follow from others, or replace them. A ValueError that
+            it raises goes on with "term NAME of 'CAR' ...", in one line.
     """
-    gained = along(length, arc_length[e, car] - memory[0])
-    memory[0] = arc_length[e, car]
-    return float(term.weight * gained)
+
+    pay: Kernel
+    start: Kernel | None = None
+    memory: int = 0
+    per_second: bool = False
+    line: bool = False
+    finish: bool = False
+    derived: Derived | None = None
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def speed(state: Float, term: Record, e: int, car: int) -> float:
-    """Pay weight * v / speed_max, v m/s along the body, negative backwards."""
-    return float(term.weight * state[e, car, V] / term.speed)
+class PaidTerm(NamedTuple):
+    """A term of an agent."""
+
+    term: Term
+    settings: Settings
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def time(term: Record) -> float:
-    """Pay weight."""
-    return float(term.weight)
-
-
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def lateral(lateral_offset: Float, term: Record, e: int, car: int) -> float:
-    """Pay weight * abs(d), d m from the centre line."""
-    return float(term.weight * abs(lateral_offset[e, car]))
-
-
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def wall_clearance(state: Float, grid: Grid, term: Record, e: int, car: int) -> float:
-    """Pay weight * max(0, 1 - w / distance), w m from the car's centre to the nearest wall."""
-    column, row = to_cells(grid, state[e, car, X], state[e, car, Y])
-    return float(term.weight * max(0.0, 1.0 - wall_distance(grid, column, row) / term.distance))
-
-
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def smoothness(state: Float, term: Record, memory: Memory, e: int, car: int) -> float:
-    """Pay weight * abs(steering angle after - before), rad."""
-    turned = abs(state[e, car, STEER] - memory[0])
-    memory[0] = state[e, car, STEER]
-    return float(term.weight * turned)
-
-
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def pressure(state: Float, term: Record, e: int, car: int) -> float:
-    """Pay weight while within ``distance`` of the target at ``speed`` or faster, else 0."""
-    pressed = pressing(state, e, car, term.target, term.distance, term.speed)
-    return float(term.weight) if pressed else 0.0
-
-
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def distance(state: Float, term: Record, memory: Memory, e: int, car: int) -> float:
-    """Pay weight * (D before - discount * D after), D m to the target, centre to centre.
-
-    It is F = discount * P(after) - P(before) of the potential P = -weight * D (Ng, Harada and
-    Russell, "Policy invariance under reward transformations", ICML 1999, equation 2).
-    """
-    apart = distance_between(state, e, car, term.target)
-    closed = memory[0] - term.discount * apart
-    memory[0] = apart
-    return float(term.weight * closed)
-
-
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def heading(state: Float, term: Record, e: int, car: int) -> float:
-    """Pay weight * cos(angle from the car's heading to the target)."""
-    dx = state[e, term.target, X] - state[e, car, X]
-    dy = state[e, term.target, Y] - state[e, car, Y]
-    apart = math.hypot(dx, dy)
-    if apart == 0.0:
-        return 0.0
-    yaw = state[e, car, YAW]
-    return float(term.weight * (math.cos(yaw) * dx + math.sin(yaw) * dy) / apart)
-
-
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def lane_heading(
-    state: Float, arc_length: Float, line: Centerline, term: Record, e: int, car: int
-) -> float:
-    """Pay weight * cos(angle from the car's heading to the lane's direction)."""
-    lane_yaw = point_at(line, arc_length[e, car], 0.0)[2]
-    return float(term.weight * math.cos(lane_yaw - state[e, car, YAW]))
-
-
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def escape(state: Float, term: Record, e: int, car: int) -> float:
-    """Pay weight while the target is farther away than ``distance``, else 0."""
-    far = distance_between(state, e, car, term.target) > term.distance
-    return float(term.weight) if far else 0.0
-
-
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def streak(state: Float, term: Record, memory: Memory, e: int, car: int) -> float:
-    """Pay weight * min(n / cap, 1), the n-th step of pressure in a row; cap is in steps here."""
-    pressed = pressing(state, e, car, term.target, term.distance, term.speed)
-    memory[0] = memory[0] + 1.0 if pressed else 0.0
-    return float(term.weight * min(memory[0] / term.cap, 1.0))
-
-
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def overtake(
-    arc_length: Float,
-    length: float,
-    crashed: NDArray[np.bool_],
-    term: Record,
-    memory: Memory,
-    e: int,
-    car: int,
-) -> float:
-    """Pay weight * (lead after - lead before), and once ``bonus``; the lead is m along the line.
-
-    The bonus is for the first step that finds the lead at ``margin`` or more after it was
-    negative, with neither car crashed.
-    """
-    reward = term.weight * follow_lead(arc_length, length, memory, e, car, term.target)
-    if memory[1] == _AHEAD and memory[0] < 0.0:
-        memory[1] = _BEHIND
-    clean = not (crashed[e, car] or crashed[e, term.target])
-    if memory[1] == _BEHIND and memory[0] >= term.margin and clean:
-        memory[1] = _PASSED
-        reward += term.bonus
-    return float(reward)
-
-
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def lap_time(
-    laps: NDArray[np.int32],
-    lap_steps: NDArray[np.int64],
-    course: Course,
-    term: Record,
-    memory: Memory,
-    e: int,
-    car: int,
-) -> float:
-    """Pay weight * max(0, par - T) for a lap that took T s, when it is completed.
-
-    par is what the length of the centre line takes at ``par_speed``, s.
-    """
-    reward, par = 0.0, course.line.length / term.par_speed
-    done = min(laps[e, car], lap_steps.shape[2])
-    for lap in range(int(memory[0]), done):
-        took = lap_steps[e, car, lap] * course.physics_step
-        reward += term.weight * max(0.0, par - took)
-    memory[0] = done
-    return float(reward)
-
-
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def start_term(
-    state: Float,
-    arc_length: Float,
-    length: float,
-    term: Record,
-    memory: Memory,
-    e: int,
-    car: int,
-) -> None:
-    """Forget the last episode of a term: what was before is now."""
-    memory[:] = 0.0
-    if term.term == PROGRESS:
-        memory[0] = arc_length[e, car]
-    elif term.term == SMOOTHNESS:
-        memory[0] = state[e, car, STEER]
-    elif term.term == DISTANCE:
-        memory[0] = distance_between(state, e, car, term.target)
-    elif term.term == OVERTAKE:
-        follow_lead(arc_length, length, memory, e, car, term.target)
-        memory[1] = _BEHIND if memory[0] < 0.0 else _AHEAD
-
-
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def shaping(
-    state: Float,
-    crashed: Flags,
-    arc_length: Float,
-    lateral_offset: Float,
-    laps: NDArray[np.int32],
-    lap_steps: NDArray[np.int64],
-    length: float,
-    course: Course,
-    term: Record,
-    memory: Memory,
-    e: int,
-    car: int,
-) -> float:
-    """What a term pays for a step.
-
-    Args:
-        state: Of the world after it, see `WorldArrays`; so are the next five.
-        crashed: (E, C).
-        arc_length: (E, C) m.
-        lateral_offset: (E, C) m.
-        laps: (E, C).
-        lap_steps: (E, C, L).
-        length: Of a closed centre line, m; 0 for an open one.
-        course: The track.
-        term: Of `TERM`.
-        memory: (TERM_MEMORY,) of the term in this environment, updated.
-        e: Index of the environment.
-        car: Index of the agent's car.
-    """
-    which, reward = term.term, 0.0
-    if which == PROGRESS:
-        reward = progress(arc_length, length, term, memory, e, car)
-    elif which == SPEED:
-        reward = speed(state, term, e, car)
-    elif which == TIME:
-        reward = time(term)
-    elif which == LATERAL:
-        reward = lateral(lateral_offset, term, e, car)
-    elif which == WALL_CLEARANCE:
-        reward = wall_clearance(state, course.grid, term, e, car)
-    elif which == SMOOTHNESS:
-        reward = smoothness(state, term, memory, e, car)
-    elif which == PRESSURE:
-        reward = pressure(state, term, e, car)
-    elif which == DISTANCE:
-        reward = distance(state, term, memory, e, car)
-    elif which == HEADING and not term.lane:
-        reward = heading(state, term, e, car)
-    elif which == HEADING:
-        reward = lane_heading(state, arc_length, course.line, term, e, car)
-    elif which == ESCAPE:
-        reward = escape(state, term, e, car)
-    elif which == STREAK:
-        reward = streak(state, term, memory, e, car)
-    elif which == OVERTAKE:
-        reward = overtake(arc_length, length, crashed, term, memory, e, car)
-    elif which == LAP_TIME:
-        reward = lap_time(laps, lap_steps, course, term, memory, e, car)
-    return reward
-
-
-def term_table(
+def paid_terms(
     terms: Sequence[TermConfig],
     env: EnvConfig,
     car: int,
     target: str | None,
     tracks: Sequence[Track],
-) -> NDArray[np.void]:
-    """Settings of an agent's terms, for kernels.
+) -> list[PaidTerm]:
+    """Terms of an agent and their settings.
 
     Args:
-        terms: The terms, T.
+        terms: Their settings as configured.
         env: The environment.
         car: Index of the agent's car.
-        target: The task's target; none if it has none.
+        target: The task's target; None if it has none.
         tracks: The tracks.
 
-    Returns:
-        (T,) of `TERM`.
-
     Raises:
-        ValueError: If a term needs a centre line or a finish line and a track has none.
+        ValueError: If a term needs a centre line or a finish line and a track has none, or cannot
+            be paid for another reason.
     """
     names = [other.name for other in env.cars]
-    step_time = env.physics_step * env.physics_steps_per_action
-    table = np.zeros(len(terms), TERM)
-    for row, term in zip(table, terms, strict=True):
-        who = f"term {term.term} of {names[car]!r}"
-        lane = getattr(term, "toward", None) == "lane"
+    paid = []
+    for config in terms:
+        term = implementation("terms", TERMS, config)
+        if not isinstance(term, Term):
+            found = type(term).__name__
+            raise PluginError(f"term {config.term} must be a sim.tasks.terms.Term, found {found}")
+        who = f"term {config.term} of {names[car]!r}"
         for track in tracks:
-            if (lane or term.term in _NEED_LINE) and not track.length > 0:
+            if term.line and not track.length > 0:
                 raise ValueError(f"{who} needs a centre line: {track.name} has none")
-            if term.term == "lap_time" and track.finish_line is None:
+            if term.finish and track.finish_line is None:
                 raise ValueError(f"{who} needs a finish line: {track.name} has none")
-        settings = term.model_dump(include=set(TERM.names or ()) - {"term", "target"})
-        for name, value in settings.items():
-            row[name] = value
-        row["term"] = TERMS[term.term]
-        other = getattr(term, "target", None) or target
-        row["target"] = names.index(other) if other is not None else car
-        row["lane"] = lane
-        if term.rate:
-            row["weight"] *= step_time
-        if term.term == "speed":
-            row["speed"] = env.cars[car].vehicle.speed_max
-        elif term.term == "streak":
-            row["cap"] /= step_time
-    return table
+        other = getattr(config, "target", None) or target
+        situation = Situation(
+            env,
+            car,
+            car if other is None else names.index(other),
+            tracks,
+            env.physics_step * env.physics_steps_per_action,
+        )
+        settings = {name: value for name, value in config if isinstance(value, int | float)}
+        if term.per_second:
+            settings["weight"] *= situation.step_time
+        if term.derived is not None:
+            try:
+                settings |= term.derived(config, situation)
+            except ValueError as error:
+                raise ValueError(f"{who} {error}") from error
+        settings |= {"car": car, "target": situation.target}
+        paid.append(PaidTerm(term, record(**settings)))
+    return paid
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _start_progress(term: Record, step: Step, lane: Lane, memory: Float, e: int) -> None:
+    """What was before is now."""
+    memory[e, 0] = step.world.arc_length[e, term.car]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def progress(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
+    """Pay weight * (s after - s before), s the arc length along the centre line, m.
+
+    The shorter way round on a closed line, so crossing its seam counts like any other metre.
+    """
+    arc_length, length = step.world.arc_length, lap_length(lane.line)
+    for e in range(first, last):
+        s = arc_length[e, term.car]
+        step.rewards[e] += term.weight * along(length, s - memory[e, 0])
+        memory[e, 0] = s
+
+
+PROGRESS: Final = Term(progress, _start_progress, memory=1, line=True)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def speed(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
+    """Pay weight * v / speed_max, v m/s along the body, negative backwards."""
+    state = step.world.state
+    for e in range(first, last):
+        step.rewards[e] += term.weight * state[e, term.car, V] / term.speed_max
+
+
+def _fastest(_: SpeedTerm, situation: Situation) -> dict[str, float]:
+    return {"speed_max": situation.env.cars[situation.car].vehicle.speed_max}
+
+
+SPEED: Final = Term(speed, per_second=True, derived=_fastest)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def time(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
+    """Pay weight."""
+    for e in range(first, last):
+        step.rewards[e] += term.weight
+
+
+TIME: Final = Term(time, per_second=True)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def lateral(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
+    """Pay weight * abs(d), d m from the centre line."""
+    lateral_offset = step.world.lateral_offset
+    for e in range(first, last):
+        step.rewards[e] += term.weight * abs(lateral_offset[e, term.car])
+
+
+LATERAL: Final = Term(lateral, per_second=True, line=True)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def wall_clearance(
+    term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int
+) -> None:
+    """Pay weight * max(0, 1 - w / distance), w m from the car's centre to the nearest wall."""
+    state, field = step.world.state, lane.field
+    for e in range(first, last):
+        column, row = to_cells(field, state[e, term.car, X], state[e, term.car, Y])
+        near = 1.0 - wall_distance(field, column, row) / term.distance
+        step.rewards[e] += term.weight * max(0.0, near)
+
+
+WALL_CLEARANCE: Final = Term(wall_clearance, per_second=True)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _start_smoothness(term: Record, step: Step, lane: Lane, memory: Float, e: int) -> None:
+    """What was before is now."""
+    memory[e, 0] = step.world.state[e, term.car, STEER]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def smoothness(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
+    """Pay weight * abs(steering angle after - before), rad."""
+    state = step.world.state
+    for e in range(first, last):
+        steer = state[e, term.car, STEER]
+        step.rewards[e] += term.weight * abs(steer - memory[e, 0])
+        memory[e, 0] = steer
+
+
+SMOOTHNESS: Final = Term(smoothness, _start_smoothness, memory=1)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def pressure(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
+    """Pay weight while within ``distance`` of the target at ``speed`` or faster, else 0."""
+    state = step.world.state
+    for e in range(first, last):
+        if pressing(state, e, term.car, term.target, term.distance, term.speed):
+            step.rewards[e] += term.weight
+
+
+PRESSURE: Final = Term(pressure, per_second=True)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _start_distance(term: Record, step: Step, lane: Lane, memory: Float, e: int) -> None:
+    """What was before is now."""
+    memory[e, 0] = distance_between(step.world.state, e, term.car, term.target)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def distance(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
+    """Pay weight * (D before - discount * D after), D m to the target, centre to centre.
+
+    It is F = discount * P(after) - P(before) of the potential P = -weight * D (Ng, Harada and
+    Russell, "Policy invariance under reward transformations", ICML 1999, equation 2).
+    """
+    state = step.world.state
+    for e in range(first, last):
+        apart = distance_between(state, e, term.car, term.target)
+        step.rewards[e] += term.weight * (memory[e, 0] - term.discount * apart)
+        memory[e, 0] = apart
+
+
+DISTANCE: Final = Term(distance, _start_distance, memory=1)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def heading(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
+    """Pay weight * cos(angle from the car's heading to the target or, by ``lane``, the lane's)."""
+    state, arc_length, line = step.world.state, step.world.arc_length, lane.line
+    for e in range(first, last):
+        yaw = state[e, term.car, YAW]
+        if term.lane:
+            lane_yaw = point_at(line, arc_length[e, term.car], 0.0)[2]
+            step.rewards[e] += term.weight * math.cos(lane_yaw - yaw)
+            continue
+        dx = state[e, term.target, X] - state[e, term.car, X]
+        dy = state[e, term.target, Y] - state[e, term.car, Y]
+        apart = math.hypot(dx, dy)
+        if apart > 0.0:
+            ahead = math.cos(yaw) * dx + math.sin(yaw) * dy
+            step.rewards[e] += term.weight * ahead / apart
+
+
+def _toward(config: HeadingTerm, situation: Situation) -> dict[str, float]:
+    lane = config.toward == "lane"
+    for track in situation.tracks:
+        if lane and not track.length > 0:
+            raise ValueError(f"needs a centre line: {track.name} has none")
+    return {"lane": lane}
+
+
+HEADING: Final = Term(heading, per_second=True, derived=_toward)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def escape(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
+    """Pay weight while the target is farther away than ``distance``, else 0."""
+    state = step.world.state
+    for e in range(first, last):
+        if distance_between(state, e, term.car, term.target) > term.distance:
+            step.rewards[e] += term.weight
+
+
+ESCAPE: Final = Term(escape, per_second=True)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def streak(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
+    """Pay weight * min(n / cap, 1), the n-th step of pressure in a row; cap is in steps here."""
+    state = step.world.state
+    for e in range(first, last):
+        pressed = pressing(state, e, term.car, term.target, term.distance, term.speed)
+        memory[e, 0] = memory[e, 0] + 1.0 if pressed else 0.0
+        step.rewards[e] += term.weight * min(memory[e, 0] / term.cap, 1.0)
+
+
+def _in_steps(config: StreakTerm, situation: Situation) -> dict[str, float]:
+    return {"cap": config.cap / situation.step_time}
+
+
+STREAK: Final = Term(streak, memory=1, per_second=True, derived=_in_steps)
+
+# Stages of passing, the second number that `overtake` remembers.
+_AHEAD, _BEHIND, _PASSED = 0.0, 1.0, 2.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _start_overtake(term: Record, step: Step, lane: Lane, memory: Float, e: int) -> None:
+    """Follow the lead from where the cars are placed."""
+    length = lap_length(lane.line)
+    follow_lead(step.world.arc_length, length, memory[e], e, term.car, term.target)
+    memory[e, 1] = _BEHIND if memory[e, 0] < 0.0 else _AHEAD
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def overtake(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
+    """Pay weight * (lead after - lead before), and once ``bonus``; the lead is m along the line.
+
+    The bonus is for the first step that finds the lead at ``margin`` or more after it was
+    negative, with neither car crashed.
+    """
+    arc_length, crashed, length = step.world.arc_length, step.world.crashed, lap_length(lane.line)
+    for e in range(first, last):
+        gained = follow_lead(arc_length, length, memory[e], e, term.car, term.target)
+        reward = term.weight * gained
+        if memory[e, 1] == _AHEAD and memory[e, 0] < 0.0:
+            memory[e, 1] = _BEHIND
+        clean = not (crashed[e, term.car] or crashed[e, term.target])
+        if memory[e, 1] == _BEHIND and memory[e, 0] >= term.margin and clean:
+            memory[e, 1] = _PASSED
+            reward += term.bonus
+        step.rewards[e] += reward
+
+
+OVERTAKE: Final = Term(overtake, _start_overtake, memory=2, line=True)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def lap_time(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
+    """Pay weight * max(0, par - T) for a lap that took T s, when it is completed.
+
+    par is what the length of the centre line takes at ``par_speed``, s.
+    """
+    laps, lap_steps = step.world.laps, step.world.lap_steps
+    par = lane.line.length / term.par_speed
+    for e in range(first, last):
+        reward, done = 0.0, min(laps[e, term.car], lap_steps.shape[2])
+        for lap in range(int(memory[e, 0]), done):
+            took = lap_steps[e, term.car, lap] * step.physics_step
+            reward += term.weight * max(0.0, par - took)
+        memory[e, 0] = done
+        step.rewards[e] += reward
+
+
+LAP_TIME: Final = Term(lap_time, memory=1, line=True, finish=True)
+
+
+TERMS: Final[Mapping[type[Config], Term]] = {
+    ProgressTerm: PROGRESS,
+    SpeedTerm: SPEED,
+    TimeTerm: TIME,
+    LateralTerm: LATERAL,
+    WallClearanceTerm: WALL_CLEARANCE,
+    SmoothnessTerm: SMOOTHNESS,
+    PressureTerm: PRESSURE,
+    DistanceTerm: DISTANCE,
+    HeadingTerm: HEADING,
+    EscapeTerm: ESCAPE,
+    StreakTerm: STREAK,
+    OvertakeTerm: OVERTAKE,
+    LapTimeTerm: LAP_TIME,
+}

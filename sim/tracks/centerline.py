@@ -11,14 +11,11 @@ closed form up to the medial axis, where two places of the line are equally near
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from sim.tracks.track import Track
 
 # Columns of `Centerline.segments`.
 X0: Final = 0  # m, of the segment's start
@@ -51,11 +48,6 @@ class Centerline(NamedTuple):
     rows: int
     first: NDArray[np.int32]  # (columns * rows + 1,)
     members: NDArray[np.int32]
-
-
-def make_centerline(track: Track) -> Centerline:
-    """Prepare a track's centre line for kernels; a closed one leads back to its start."""
-    return track.line
 
 
 def polyline(points: NDArray[np.float64], closed: bool, reach: float = 4.0) -> Centerline:

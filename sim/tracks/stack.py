@@ -14,7 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sim.tracks.centerline import Centerline
-from sim.tracks.distance_field import Grid
+from sim.tracks.distance_field import DistanceField
 from sim.tracks.gates import Gates
 
 _LINE: Final = np.dtype(
@@ -38,7 +38,7 @@ _TRACK: Final = np.dtype(
         ("gates", np.int64),
         ("height", np.int64),  # of the grid, in cells
         ("width", np.int64),
-        ("resolution", np.float64),  # this and what follows is as in `Grid` and `Gates`
+        ("resolution", np.float64),  # this and what follows is as in `DistanceField` and `Gates`
         ("x", np.float64),
         ("y", np.float64),
         ("yaw", np.float64),
@@ -61,7 +61,7 @@ class LineStack(NamedTuple):
 
 
 class TrackStack(NamedTuple):
-    """Tracks, for kernels; `grid_of`, `line_of` and `gates_of` take one's parts out."""
+    """Tracks, for kernels; `field_of`, `line_of` and `gates_of` take one's parts out."""
 
     table: NDArray[np.void]  # (T + 1,) of _TRACK; the last one says where all ends
     distance: NDArray[np.float32]  # (all tracks' cells,) m
@@ -89,20 +89,20 @@ def stack_lines(lines: Sequence[Centerline]) -> LineStack:
 
 
 def stack_tracks(
-    grids: Sequence[Grid], lines: Sequence[Centerline], gates: Sequence[Gates]
+    fields: Sequence[DistanceField], lines: Sequence[Centerline], gates: Sequence[Gates]
 ) -> TrackStack:
     """Put tracks, at least one, into one set of arrays."""
-    table = np.zeros(len(grids) + 1, _TRACK)
-    for i, (grid, own) in enumerate(zip(grids, gates, strict=True)):
+    table = np.zeros(len(fields) + 1, _TRACK)
+    for i, (field, own) in enumerate(zip(fields, gates, strict=True)):
         row = table[i]
-        row["height"], row["width"] = grid.distance.shape
+        row["height"], row["width"] = field.distance.shape
         for name in ("resolution", "x", "y", "yaw", "cos", "sin"):
-            row[name] = getattr(grid, name)
+            row[name] = getattr(field, name)
         for name in ("finish", "length", "closed"):
             row[name] = getattr(own, name)
-    table["cells"][1:] = np.cumsum([grid.distance.size for grid in grids])
+    table["cells"][1:] = np.cumsum([field.distance.size for field in fields])
     table["gates"][1:] = np.cumsum([len(own.lines) for own in gates])
-    distance = np.concatenate([grid.distance.reshape(-1) for grid in grids])
+    distance = np.concatenate([field.distance.reshape(-1) for field in fields])
     distance.flags.writeable = False
     return TrackStack(
         table,
@@ -114,11 +114,11 @@ def stack_tracks(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def grid_of(tracks: TrackStack, t: int) -> Grid:
+def field_of(tracks: TrackStack, t: int) -> DistanceField:
     """Distance field of track t."""
     row = tracks.table[t]
     cells = tracks.distance[row.cells : tracks.table[t + 1].cells]
-    return Grid(
+    return DistanceField(
         cells.reshape(row.height, row.width),
         row.resolution,
         row.x,

@@ -24,7 +24,8 @@ from sim.config import (
     SecondaryViconConfig,
     StanleyConfig,
 )
-from sim.drivers import Driver, make_driver
+from sim.drivers.base import Driver
+from sim.drivers.factory import make_driver
 from sim.policy import PolicyFormat, make_policy, save_policy
 from sim.race import Race
 

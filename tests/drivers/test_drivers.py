@@ -6,14 +6,15 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from sim.config import CarConfig, EnvConfig, Line2Track, SecondaryViconConfig, VehicleConfig
-from sim.drivers import make_driver
+from sim.drivers.factory import make_driver
 from sim.layout import YAW, X, Y
 from sim.physics.kernels import make_arrays
-from sim.tracks import make_track
+from sim.tracks.factory import make_track
 
 STEER_MAX = 0.4
 LINE2 = make_track(Line2Track())
@@ -69,7 +70,7 @@ def test_turns_by_the_angle_that_leads_away(yaw: float) -> None:
     yaw=st.floats(-3.0, 3.0),
     gain=st.floats(0.0, 4.0),
 )
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_turns_from_the_targets_side_within_the_steering_limit(
     bearing: float, yaw: float, gain: float
 ) -> None:

@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from properties import examples
 
 from sim.config import (
     CarConfig,
@@ -20,7 +21,8 @@ from sim.config import (
     RandomTrack,
     VehicleConfig,
 )
-from sim.drivers import Driver, make_driver
+from sim.drivers.base import Driver
+from sim.drivers.factory import make_driver
 from sim.drivers.follow_the_gap import extend_disparities
 from sim.layout import YAW, X
 from sim.race import Race
@@ -54,13 +56,16 @@ class Scripted:
     disparity=st.floats(0.05, 3.0),
     clearance=st.floats(0.05, 0.6),
 )
-@settings(max_examples=200, deadline=None)
+@example(ranges=[0.2, 0.6, 1.2], disparity=0.6, clearance=0.2)  # 1.2 - 0.6 rounds to above 0.6
+@examples(200)
 def test_beyond_an_edge_readings_are_as_near_as_it_over_the_cars_width(
     ranges, disparity, clearance
 ):
-    scan, spacing, horizon = np.array(ranges, np.float32), 0.08, 10.0
-    depth = np.zeros_like(scan)
-    extend_disparities(scan, horizon, disparity, clearance, spacing, depth)
+    spacing, horizon = 0.08, 10.0
+    single = np.array(ranges, np.float32)
+    depth = np.zeros_like(single)
+    extend_disparities(single, horizon, disparity, clearance, spacing, depth)
+    scan = single.astype(np.float64)
     expected = np.minimum(scan, horizon)
     for near in range(len(scan)):
         for beyond in (near - 1, near + 1):
@@ -202,7 +207,7 @@ def free_by_marching(scan: np.ndarray, angles: np.ndarray, heading: float, radiu
 
 
 @given(seed=st.integers(0, 10_000))
-@settings(max_examples=6, deadline=None)
+@examples(6)
 def test_free_distances_are_those_of_a_disc(seed):
     from sim.drivers.gap_preview import free_distances
 
@@ -210,7 +215,7 @@ def test_free_distances_are_those_of_a_disc(seed):
     rng = np.random.default_rng(seed)
     scan = rng.uniform(0.6, 12.0, 61).astype(np.float32)
     depth = np.zeros((2, 61))
-    free_distances(scan, driver._previews.turns, driver._settings[0], depth)
+    free_distances(scan, driver.tables[0].turns, driver.settings[0], depth)
     radius = CAR.width / 2 + 0.1
     for k in range(0, 61, 9):
         expected = free_by_marching(scan, GAP.angles, GAP.angles[k], radius)
@@ -225,13 +230,14 @@ def test_many_beams_are_put_together_into_sectors_of_the_nearest():
 
     many = Scripted(GapPreviewConfig(margin=0.1), 721, math.pi)
     driver = many.driver
-    assert len(driver._scratch[0, 0]) <= 180
+    previews, _, scratch = driver.tables
+    assert len(scratch[0, 0]) <= 180
     scan = np.full(721, 9.0, np.float32)
     scan[361] = 2.0  # a single beam, straight ahead
-    depth = driver._scratch[0]
-    free_distances(scan, driver._previews.turns, driver._settings[0], depth)
-    ahead = np.abs(driver._settings["first_angle"] + driver._settings["spacing"] * np.arange(180))
-    assert depth[1, ahead.argmin()] == pytest.approx(2.0 - CAR.width / 2 - 0.1, abs=0.01)
+    depth = scratch[0]
+    free_distances(scan, previews.turns, driver.settings[0], depth)
+    ahead = (361 - driver.settings["begin"][0]) // driver.settings["group"][0]
+    assert depth[1, ahead] == pytest.approx(2.0 - CAR.width / 2 - 0.1, abs=0.01)
 
 
 def test_beams_are_needed_ahead():

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from sim.config import (
     BlockerConfig,
@@ -24,7 +25,7 @@ from sim.config import (
     StanleyConfig,
     VehicleConfig,
 )
-from sim.drivers import make_driver
+from sim.drivers.factory import make_driver
 from sim.layout import YAW_RATE, V
 from sim.race import Race
 
@@ -66,7 +67,7 @@ ON_LINE2 = race(Line2Track(), StanleyConfig(), PurePursuitConfig())
     gain=st.floats(0.0, 6.0),
     damping=st.floats(0.0, 0.2),
 )
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_stanley_steers_by_the_papers_law(offset, yaw, speed, yaw_rate, gain, damping):
     made = ON_LINE2
     driver = StanleyConfig(gain=gain, softening=0.7, yaw_damping=damping)

@@ -23,12 +23,13 @@ from sim.config import (
     SecondaryViconConfig,
     VehicleConfig,
 )
-from sim.drivers import make_driver
+from sim.drivers.factory import make_driver
 from sim.drivers.line import speed_profile
 from sim.layout import V, X, Y
 from sim.race import Race
-from sim.tracks import TrackError, make_track
 from sim.tracks.centerline import polyline
+from sim.tracks.factory import make_track
+from sim.tracks.track import TrackError
 
 CAR = VehicleConfig()
 WHEELBASE = CAR.front_axle + CAR.rear_axle

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from sim.config import CarConfig, EnvConfig, RandomDriverConfig, VehicleConfig
-from sim.drivers import make_driver
+from sim.drivers.factory import make_driver
 from sim.race import Race
 
 STEPS = 4000

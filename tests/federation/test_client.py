@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
+from flwr.app import Context, Message, MessageType, RecordDict
 from small import SMALL, merge
 
 from clients import client_app
+from clients.warm import WarmTrainers
 from f110_fl.config.scenario import Scenario
-from f110_fl.federation import messages, sharing
+from f110_fl.engines.flower_internals import set_message_id
+from f110_fl.federation import sharing
+from f110_fl.federation.arrays import to_arrays, to_tensors
+from f110_fl.federation.messages import Identity, TrainOrder, TrainReply, identity_query
 from f110_fl.loading.scenarios import dump_scenario
 from f110_fl.rundir import RunDir
-from f110_fl.tensors import is_optimizer_tensor, read_tensors, unprefixed
+from f110_fl.tensors import TensorName, owned, read_tensors
 from f110_fl.training.agents import initial_tensors
+from f110_fl.training.metrics import summarise
 from f110_fl.training.trainer import Trainer
 
 Tensors = dict[str, torch.Tensor]
@@ -32,15 +35,18 @@ def scenario(**changes: Any) -> Scenario:
 
 
 @pytest.fixture(autouse=True)
-def cold() -> Iterator[None]:
-    client_app._warm.clear()
-    yield
-    client_app._warm.clear()
+def cold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_app, "_warm", WarmTrainers())
+
+
+def cool_down(most: int = 8) -> None:
+    """Forget the trainers, as a process does that ends."""
+    client_app._warm = WarmTrainers(most)
 
 
 def call(content: RecordDict, message_type: str, client_id: int = 0) -> Message:
     message = Message(content, dst_node_id=99, message_type=message_type)
-    message.metadata.__dict__["_message_id"] = "m"
+    set_message_id(message, "m")
     context = Context(
         run_id=1,
         node_id=99,
@@ -54,27 +60,28 @@ def call(content: RecordDict, message_type: str, client_id: int = 0) -> Message:
 def train(
     chosen: Scenario, root: Path, server_round: int, tensors: Tensors, client_id: int = 0
 ) -> tuple[Tensors, dict[str, Any]]:
-    config = ConfigRecord(
-        {
-            messages.ROUND: server_round,
-            messages.EPISODES: 1,
-            messages.SCENARIO: dump_scenario(chosen),
-            messages.ROOT: str(root),
-        }
+    order = TrainOrder(
+        to_arrays(tensors),
+        server_round,
+        dump_scenario(chosen),
+        root=str(root),
+        run="run",
+        episodes=1,
+        proximal_mu=0.0,
     )
-    arrays = messages.to_arrays(tensors)
-    content = RecordDict({messages.ARRAYS: arrays, messages.CONFIG: config})
-    reply = call(content, MessageType.TRAIN, client_id)
-    sent = messages.to_tensors(reply.content.array_records[messages.ARRAYS])
-    return sent, dict(reply.content.metric_records[messages.METRICS])
+    message = call(order.to_content(), MessageType.TRAIN, client_id)
+    names = summarise((), chosen.federated_agents)
+    reply = TrainReply.from_content(message.content, names)
+    assert reply.client_id == client_id
+    return to_tensors(reply.arrays), dict(reply.metrics)
 
 
 def networks(tensors: Tensors) -> Tensors:
-    return {k: v for k, v in tensors.items() if not is_optimizer_tensor(k)}
+    return {k: v for k, v in tensors.items() if TensorName.parse(k).kind == "model"}
 
 
 def moments(tensors: Tensors) -> Tensors:
-    return {k: v for k, v in tensors.items() if k.startswith("car_0/optimizer/")}
+    return {k: v for k, v in tensors.items() if TensorName.parse(k).kind == "optimizer"}
 
 
 def saved(root: Path, client_id: int = 0) -> Tensors:
@@ -86,9 +93,8 @@ def same(left: Tensors, right: Tensors) -> bool:
 
 
 def test_a_client_says_who_it_is() -> None:
-    content = RecordDict({messages.CONFIG: ConfigRecord()})
-    record = call(content, MessageType.QUERY, 1).content.config_records[messages.CONFIG]
-    assert dict(record) == {messages.CLIENT_ID: 1, messages.NUM_CLIENTS: 2}
+    reply = call(identity_query(), MessageType.QUERY, 1)
+    assert Identity.from_content(reply.content) == Identity(client_id=1, num_clients=2)
 
 
 def test_a_round_sends_networks_and_metrics_and_keeps_the_rest(tmp_path: Path) -> None:
@@ -98,7 +104,6 @@ def test_a_round_sends_networks_and_metrics_and_keeps_the_rest(tmp_path: Path) -
     assert set(sent) == set(initial)
     assert metrics["train/episodes"] == 1
     assert metrics["evaluate/episodes"] == 1
-    assert metrics[messages.CLIENT_ID] == 0
     state = saved(tmp_path)
     assert all(torch.equal(state[name], sent[name]) for name in sent)
     assert moments(state)
@@ -111,11 +116,11 @@ def test_warm_and_cold_clients_are_byte_equal(tmp_path: Path, warm: bool) -> Non
     reference = tmp_path / "reference"
     root = tmp_path / "root"
     for directory, keep in ((reference, True), (root, warm)):
-        client_app._warm.clear()
+        cool_down()
         tensors = networks(initial_tensors(chosen))
         for server_round in (1, 2, 3, 4):  # 240 steps wrap the replay of 100
             if not keep:
-                client_app._warm.clear()
+                cool_down()
             tensors, _ = train(chosen, directory, server_round, tensors)
     assert same(saved(reference), saved(root))
     replay = "clients/00/car_0.replay"
@@ -153,14 +158,14 @@ def test_a_client_that_another_process_served_is_brought_up_to_date(
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     tensors = networks(initial_tensors(chosen))
     for server_round in (1, 2, 3, 4, 5):
-        client_app._warm.clear()
+        cool_down()
         train(chosen, alone, server_round, tensors)
-    processes: list[OrderedDict[Path, Trainer]] = [OrderedDict(), OrderedDict()]
+    processes = [WarmTrainers(), WarmTrainers()]
     for server_round, process in zip((1, 2, 3, 4, 5), (0, 1, 1, 0, 1), strict=True):
         monkeypatch.setattr(client_app, "_warm", processes[process])
-        before = list(processes[process].values())
+        before = list(processes[process])
         train(chosen, shared, server_round, tensors)
-        assert not before or list(processes[process].values()) == before
+        assert not before or list(processes[process]) == before
     assert same(saved(alone), saved(shared))
     rows = [root / "clients/00/car_0.replay" for root in (alone, shared)]
     if rows[0].exists():
@@ -171,9 +176,10 @@ def replays(root: Path) -> list[bytes]:
     return [path.read_bytes() for path in sorted(root.glob("clients/*/*.replay"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", LEARNERS)
 def test_a_client_that_is_opened_in_the_place_of_another_is_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str
+    tmp_path: Path, algorithm: str
 ) -> None:
     """With more clients than are kept warm; one trains more often, so they differ in all."""
     chosen = learning(algorithm, clients=3)
@@ -181,14 +187,13 @@ def test_a_client_that_is_opened_in_the_place_of_another_is_no_other(
     tensors = networks(initial_tensors(chosen))
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     for server_round, client_id in asked:
-        client_app._warm.clear()
+        cool_down()
         train(chosen, alone, server_round, tensors, client_id)
-    client_app._warm.clear()
-    monkeypatch.setattr(client_app, "MAX_WARM", 1)
+    cool_down(most=1)
     opened = set()
     for server_round, client_id in asked:
         train(chosen, shared, server_round, tensors, client_id)
-        opened |= set(client_app._warm.values())
+        opened |= set(client_app._warm)
     assert len(opened) == 3  # one for each client's first round; all others moved in
     for client_id in range(3):
         assert same(saved(alone, client_id), saved(shared, client_id))
@@ -201,16 +206,14 @@ def test_a_client_that_is_opened_in_the_place_of_another_is_no_other(
     assert logs[:3] == logs[3:]
 
 
-def test_a_client_with_other_settings_is_opened_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_client_with_other_settings_is_opened_anew(tmp_path: Path) -> None:
     chosen = scenario(federated={"vary": {"env.max_steps": [30, 40]}})
-    monkeypatch.setattr(client_app, "MAX_WARM", 1)
+    cool_down(most=1)
     tensors = networks(initial_tensors(chosen))
     for server_round in (1, 2):
         for client_id, steps in ((0, 30), (1, 40)):
             train(chosen, tmp_path, server_round, tensors, client_id)
-            (trainer,) = client_app._warm.values()
+            (trainer,) = client_app._warm
             assert trainer.own.env.max_steps == steps
 
 
@@ -218,7 +221,7 @@ def test_a_round_asked_for_again_is_answered_the_same(tmp_path: Path) -> None:
     chosen = scenario()
     tensors = networks(initial_tensors(chosen))
     first, first_metrics = train(chosen, tmp_path, 1, tensors)
-    client_app._warm.clear()
+    cool_down()
     again, again_metrics = train(chosen, tmp_path, 1, tensors)
     assert same(first, again)
     assert first_metrics == pytest.approx(again_metrics)
@@ -264,18 +267,18 @@ def test_optimizer_strategies(tmp_path: Path, strategy: str) -> None:
     trainer.progress.round = 1
     trainer.save()
     initial = initial_tensors(chosen)
-    names = sharing.averaged_names(initial, chosen.federated)
+    names = sharing.averaged_names(initial, chosen)
     averaged = {name: torch.full_like(initial[name], 0.5) for name in names}
     sent, _ = train(chosen, tmp_path, 2, averaged)
     after = moments(saved(tmp_path))
     assert after
     for name, tensor in after.items():
-        expected = SLOTS[strategy][name.rsplit("/", 1)[1]]
+        expected = SLOTS[strategy][TensorName.parse(name).slot]
         assert torch.equal(tensor, torch.full_like(tensor, expected))
-    slots = {name.rsplit("/", 1)[1] for name in moments(sent)}
+    slots = {TensorName.parse(name).slot for name in moments(sent)}
     assert slots == {slot for slot, value in SLOTS[strategy].items() if value == 0.5}
-    model = unprefixed("car_0/model", saved(tmp_path))
-    assert any(name.startswith("actor_target") for name in model)
+    model = owned(saved(tmp_path), "car_0", "model")
+    assert any(TensorName.of_learner(name).network == "actor_target" for name in model)
     assert all(torch.equal(t, torch.full_like(t, 0.5)) for t in model.values())
 
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
-from small import REPOSITORY, SMALL, merge
+from small import REPOSITORY, write_small
 
 from f110_fl.rundir import RunDir
-from f110_fl.tensors import read_tensors
+from f110_fl.tensors import TensorName, read_tensors
+
+pytestmark = pytest.mark.slow
 
 CLIENTS, ROUNDS = 2, 2
 
@@ -23,9 +24,7 @@ CLIENTS, ROUNDS = 2, 2
 def federate(
     directory: Path, *flags: str, variables: dict[str, str] | None = None, **changes: Any
 ) -> RunDir:
-    path = directory / "small.yaml"
-    directory.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(merge(SMALL, changes)))
+    path = write_small(directory, **changes)
     root = directory / "run"
     result = subprocess.run(
         [sys.executable, str(REPOSITORY / "run.py"), "--scenario", str(path), *flags],
@@ -60,7 +59,7 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def optimizer(values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {k: v for k, v in values.items() if k.startswith("car_0/optimizer/")}
+    return {k: v for k, v in values.items() if TensorName.parse(k).kind == "optimizer"}
 
 
 @pytest.mark.parametrize("strategy", ["local", "average", "reset"])
@@ -101,7 +100,7 @@ def test_the_global_model_is_the_mean_of_the_clients(
 def test_average_blends_the_moments(runs: dict[str, RunDir]) -> None:
     rundir = runs["average"]
     averaged = optimizer(tensors(rundir.global_tensors(1)))
-    assert {name.rsplit("/", 1)[1] for name in averaged} == {"exp_avg", "exp_avg_sq", "step"}
+    assert {TensorName.parse(name).slot for name in averaged} == {"exp_avg", "exp_avg_sq", "step"}
     sent = [optimizer(tensors(rundir.client_tensors(1, k))) for k in range(CLIENTS)]
     assert set(sent[0]) == set(averaged)
     assert any(bool(t.any()) for t in averaged.values())

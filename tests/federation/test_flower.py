@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from small import REPOSITORY, SMALL, merge
+from small import REPOSITORY, write_small
 
 from f110_fl.rundir import RunDir
 from f110_fl.training.trainer import Trainer
@@ -79,12 +78,6 @@ def wait_until_listening(port: int, process: subprocess.Popen[bytes]) -> None:
     raise AssertionError(f"the SuperLink does not listen; exit status {process.poll()}")
 
 
-def write(directory: Path, **changes: Any) -> Path:
-    path = directory / "small.yaml"
-    path.write_text(yaml.safe_dump(merge(SMALL, changes)))
-    return path
-
-
 def flwr_run(environment: dict[str, str], settings: dict[str, str]) -> str:
     words = " ".join(f"{key}={value!r}" for key, value in settings.items())
     command = [program("flwr"), "run", str(REPOSITORY), "test", "--stream", "--run-config", words]
@@ -101,11 +94,12 @@ def flwr_run(environment: dict[str, str], settings: dict[str, str]) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_flwr_run(superlink: dict[str, str], tmp_path: Path) -> None:
     """The app runs from its bundle, adapts to the federation's size and takes run configs."""
     rundir = RunDir(tmp_path / "run")
     settings = {
-        "scenario": str(write(tmp_path, federated={"clients": 5})),
+        "scenario": str(write_small(tmp_path, federated={"clients": 5})),
         "fed-root": str(rundir.root),
         "episodes": "1",
         "round-interval": "1",
@@ -140,10 +134,11 @@ def replica(scenario: Path, root: Path, client_id: int, seed: int) -> subprocess
     )
 
 
+@pytest.mark.slow
 def test_replicas_started_by_hand(tmp_path: Path) -> None:
     """Two processes that share FED_ROOT federate; each message starts a new ClientApp."""
     rundir = RunDir(tmp_path / "run")
-    scenario = write(tmp_path)
+    scenario = write_small(tmp_path)
     # Client 1 first: it waits for the host.
     replicas = [replica(scenario, rundir.root, k, seed=100 + k) for k in (1, 0)]
     try:
@@ -185,7 +180,7 @@ def test_by_hand_needs_a_meeting_place(
     tmp_path: Path, variables: dict[str, str], message: str
 ) -> None:
     result = subprocess.run(
-        [sys.executable, str(REPOSITORY / "run.py"), "--scenario", str(write(tmp_path))],
+        [sys.executable, str(REPOSITORY / "run.py"), "--scenario", str(write_small(tmp_path))],
         env=os.environ | {"FED_TOTAL_CLIENTS": "2", "FED_CLIENT_ID": "1"} | variables,
         cwd=tmp_path,
         capture_output=True,

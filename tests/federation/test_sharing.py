@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from small import SMALL, merge
 
-from f110_fl.config.federated import FederatedConfig
+from f110_fl.config.scenario import Scenario
 from f110_fl.federation.sharing import averaged_names, zeroed_names
 
 NETWORKS = ("actor", "critic")
@@ -30,8 +31,8 @@ NORMALISER = [
 NAMES = [*PARAMETERS, *MOMENTS, *NORMALISER]
 
 
-def federated(**changes: object) -> FederatedConfig:
-    return FederatedConfig.model_validate(changes)
+def federated(**changes: object) -> Scenario:
+    return Scenario.model_validate(merge(SMALL, {"federated": changes}))
 
 
 def test_networks_are_averaged_with_their_targets() -> None:
@@ -59,8 +60,11 @@ def test_slots(strategy: str, averaged: set[str], zeroed: set[str]) -> None:
 
 
 def test_the_network_of_a_dqn_is_its_actor() -> None:
-    names = ["a/model/q/weights.0", "a/model/q_target/weights.0"]
-    assert averaged_names(names, federated(share="actor")) == set(names)
+    names = [f"car_0/model/{network}/weights.0" for network in ("q", "q_target")]
+    learners = {"learners": {"car_0": {"algorithm": "dqn"}}}
+    scenario = Scenario.model_validate(SMALL | learners | {"federated": {"share": "actor"}})
+    others = [f"car_0/model/{network}/weights.0" for network in ("actor", "normaliser")]
+    assert averaged_names([*names, *others], scenario) == set(names)
 
 
 def test_actor_only() -> None:

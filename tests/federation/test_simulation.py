@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
+from flwr.app import Context, Message
 from flwr.serverapp import Grid, ServerApp
-from simulated_apps import broken, obedient
-from small import REPOSITORY
-from test_processes import alive, until
+from simulated_apps import broken, obedient, order
+from small import PYTHONPATH
+from watching import alive, until
 
 from f110_fl.engines.simulation import READ_AHEAD, LocalGrid, simulate
 from f110_fl.engines.workers import WorkerError
@@ -35,11 +35,6 @@ def identity(flower_task: None) -> None:
 def grid() -> Iterator[LocalGrid]:
     with LocalGrid(obedient, CLIENTS, WORKERS) as opened:
         yield opened
-
-
-def order(client: int, do: str = "answer", **more: str) -> Message:
-    content = RecordDict({"config": ConfigRecord({"do": do} | more)})
-    return Message(content, dst_node_id=client + 1, message_type=MessageType.QUERY)
 
 
 def told(reply: Message) -> Told:
@@ -202,8 +197,7 @@ def test_nothing_runs_when_the_server_is_done(failure: Exception | None) -> None
 PROGRAM = """
 import sys
 from pathlib import Path
-from simulated_apps import obedient
-from test_simulation import order
+from simulated_apps import obedient, order
 from flwr.serverapp import ServerApp
 from f110_fl.engines.simulation import simulate
 
@@ -216,7 +210,7 @@ def server():
     return app
 
 if __name__ == "__main__":
-    simulate(server, obedient, 3, 2)
+    simulate(server, obedient, 3, 2, ["clients.preloaded"])
 """
 
 
@@ -224,15 +218,9 @@ def test_workers_end_with_a_server_that_is_killed(tmp_path: Path) -> None:
     """Even those that are at work."""
     note = tmp_path / "note"
     (tmp_path / "program.py").write_text(PROGRAM)
-    path = os.pathsep.join(
-        [
-            str(REPOSITORY),
-            *(str(REPOSITORY / "tests" / n) for n in ("support", "running", "federation")),
-        ]
-    )
     program = subprocess.Popen(
         [sys.executable, str(tmp_path / "program.py"), str(note)],
-        env=os.environ | {"PYTHONPATH": path},
+        env=os.environ | {"PYTHONPATH": PYTHONPATH},
     )
     try:
         assert until(lambda: len(pids(note)) == WORKERS)
@@ -250,15 +238,9 @@ def test_another_copy_of_the_program_is_left_alone(tmp_path: Path) -> None:
     other = tmp_path / "copy" / "clients" / "__init__.py"
     other.parent.mkdir(parents=True)
     other.write_text(f"open({str(found)!r}, 'w')")
-    path = os.pathsep.join(
-        [
-            str(REPOSITORY),
-            *(str(REPOSITORY / "tests" / n) for n in ("support", "running", "federation")),
-        ]
-    )
     subprocess.run(
         [sys.executable, str(program), str(note)],
-        env=os.environ | {"PYTHONPATH": path},
+        env=os.environ | {"PYTHONPATH": PYTHONPATH},
         cwd=tmp_path / "copy",
         check=True,
         timeout=60,

@@ -11,66 +11,30 @@ import numpy as np
 import pytest
 import torch
 from fake_grid import FakeGrid, sent
-from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
-from small import SMALL, merge
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message
+from strategy_cases import (
+    MOMENT,
+    NAME,
+    NODES,
+    RETURN,
+    SHAPE,
+    answer,
+    ask,
+    order,
+    scenario,
+    strategy,
+)
 
-from f110_fl.config.scenario import Scenario
-from f110_fl.federation import messages
+from f110_fl.federation.arrays import to_arrays, to_tensors
+from f110_fl.federation.messages import ARRAYS
 from f110_fl.loading.scenarios import parse_resolved
 from f110_fl.rundir import RunDir
 from f110_fl.tensors import read_tensors
-from server.roster import Roster
+from server.registry import ClientRegistry
 from server.rounds import RoundRecorder
 from server.strategy import FederatedStrategy
 
 pytestmark = pytest.mark.usefixtures("flower_task")
-
-NODES = {901: 2, 17: 0, 333: 1}  # Flower's node ids say nothing about the client ids
-NAME = "car_0/model/actor/weight"
-MOMENT = "car_0/optimizer/actor/weight/exp_avg"
-SHAPE = (2, 2)
-
-
-def scenario(**federated: Any) -> Scenario:
-    return Scenario.model_validate(
-        merge(
-            SMALL,
-            {"federated": {"clients": 3} | federated, "episodes": 5, "env": {"max_steps": 100}},
-        )
-    )
-
-
-def strategy(root: Path, **federated: Any) -> FederatedStrategy:
-    chosen = scenario(**federated)
-    return FederatedStrategy(chosen, Roster(), RoundRecorder(chosen, RunDir(root), imposed={}))
-
-
-def ask(
-    server: FederatedStrategy, server_round: int = 1, *, names: tuple[str, ...] = (NAME,)
-) -> dict[int, Message]:
-    """Return the round's messages by client id."""
-    arrays = messages.to_arrays({name: torch.zeros(SHAPE) for name in names})
-    asked_for = server.configure_train(server_round, arrays, ConfigRecord(), FakeGrid(NODES))
-    return {NODES[message.metadata.dst_node_id]: message for message in asked_for}
-
-
-def answer(
-    message: Message, value: float, steps: float = 10.0, *, names: tuple[str, ...] = (NAME,)
-) -> Message:
-    arrays = messages.to_arrays({name: torch.full(SHAPE, float(value)) for name in names})
-    metrics = MetricRecord(
-        {
-            "train/episodes": 1.0,
-            messages.ENV_STEPS: steps,
-            "evaluate/episodes": 0.0,
-            "evaluate/env-steps": 0.0,
-            messages.CLIENT_ID: 0,
-            messages.WEIGHT: 1.0,
-            "x": float(value),
-        }
-    )
-    content = RecordDict({messages.ARRAYS: arrays, messages.METRICS: metrics})
-    return Message(content, reply_to=sent(message))
 
 
 def average(server: FederatedStrategy, replies: Iterable[Message]) -> np.ndarray:
@@ -83,20 +47,15 @@ def test_every_client_is_asked_once_in_order_of_its_id(tmp_path: Path) -> None:
     server = strategy(tmp_path)
     asked = ask(server, 2)
     assert list(asked) == [0, 1, 2]
-    config = asked[1].content.config_records[messages.CONFIG]
-    assert config[messages.ROUND] == 2
-    assert config[messages.EPISODES] == 1
-    assert config[messages.ROOT] == str(tmp_path)
-    assert parse_resolved(str(config[messages.SCENARIO])) == server.scenario
+    told = order(asked[1])
+    assert (told.server_round, told.episodes, told.proximal_mu) == (2, 1, 0.0)
+    assert told.root == str(tmp_path)
+    assert parse_resolved(told.scenario) == server.scenario
 
 
 def test_the_last_round_trains_what_is_left(tmp_path: Path) -> None:
     server = strategy(tmp_path, round_interval=2)  # 5 episodes: 2, 2, 1
-    episodes = [
-        ask(server, r)[0].content.config_records[messages.CONFIG][messages.EPISODES]
-        for r in (1, 2, 3)
-    ]
-    assert episodes == [2, 2, 1]
+    assert [order(ask(server, r)[0]).episodes for r in (1, 2, 3)] == [2, 2, 1]
     assert server.scenario.rounds == 3
 
 
@@ -105,7 +64,7 @@ def test_the_last_round_trains_what_is_left(tmp_path: Path) -> None:
     [
         ({"weighting": "equal"}, (1 + 2 + 6) / 3),
         ({"weighting": "env_steps"}, (1 * 10 + 2 * 30 + 6 * 60) / 100),
-        ({"weighting": "weights", "weights": [1, 1, 2]}, (1 + 2 + 12) / 4),
+        ({"weighting": [1, 1, 2]}, (1 + 2 + 12) / 4),
     ],
 )
 def test_weighting(tmp_path: Path, federated: dict[str, Any], expected: float) -> None:
@@ -117,11 +76,11 @@ def test_weighting(tmp_path: Path, federated: dict[str, Any], expected: float) -
 
 def test_order_of_replies_does_not_change_a_bit(tmp_path: Path) -> None:
     results = []
-    for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
+    for arrival in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
         server = strategy(tmp_path)
         asked = ask(server)
         values = {0: 0.1, 1: 1e-8, 2: 3.3333}
-        results.append(average(server, [answer(asked[k], values[k]) for k in order]).tobytes())
+        results.append(average(server, [answer(asked[k], values[k]) for k in arrival]).tobytes())
     assert len(set(results)) == 1
 
 
@@ -136,8 +95,8 @@ def test_round_files(tmp_path: Path) -> None:
         sent = read_tensors(rundir.client_tensors(1, client_id))
         assert torch.equal(sent[NAME], torch.full((2, 2), float(client_id)))
     metrics = json.loads(rundir.metrics(1).read_text())
-    assert metrics["metrics"]["x"] == pytest.approx(1.0)
-    assert metrics["by_client"]["02"]["x"] == 2.0
+    assert metrics["metrics"][RETURN] == pytest.approx(1.0)
+    assert metrics["by_client"]["02"][RETURN] == 2.0
     (line,) = rundir.rounds.read_text().splitlines()
     assert json.loads(line)["clients"] == [0, 1, 2]
 
@@ -152,7 +111,7 @@ def test_checkpoints_can_be_left_out(tmp_path: Path) -> None:
 def test_imposed_tensors_complete_the_global_file(tmp_path: Path) -> None:
     chosen, rundir = scenario(optimizer_strategy="reset"), RunDir(tmp_path)
     recorder = RoundRecorder(chosen, rundir, imposed={MOMENT: torch.zeros(3)})
-    server = FederatedStrategy(chosen, Roster(), recorder)
+    server = FederatedStrategy(chosen, ClientRegistry(), recorder)
     asked = ask(server)
     average(server, [answer(asked[k], k) for k in range(3)])
     assert set(read_tensors(rundir.global_tensors(1))) == {NAME, MOMENT}
@@ -175,7 +134,7 @@ def test_bytes_that_are_no_array_cost_their_sender_the_round(tmp_path: Path) -> 
     server = strategy(tmp_path)
     asked = ask(server)
     spoilt = answer(asked[0], 100.0)
-    array = spoilt.content.array_records[messages.ARRAYS][NAME]
+    array = spoilt.content.array_records[ARRAYS][NAME]
     array.data = array.data.replace(b"False", b"open(")
     np.testing.assert_allclose(average(server, [spoilt, answer(asked[2], 5.0)]), 5.0)
     dropped = json.loads((tmp_path / "rounds.jsonl").read_text())["dropped"]
@@ -195,19 +154,18 @@ def test_a_round_with_too_few_usable_replies_fails(tmp_path: Path, usable: int) 
 
 def test_too_few_connected_clients_fail_the_round(tmp_path: Path) -> None:
     server = strategy(tmp_path, min_clients=3)
-    arrays = messages.to_arrays({NAME: torch.zeros(SHAPE)})
+    arrays = to_arrays({NAME: torch.zeros(SHAPE)})
     grid = FakeGrid({17: 0, 333: 1})
     with pytest.raises(RuntimeError, match="round 1: 2 clients are connected, 3 are needed"):
         server.configure_train(1, arrays, ConfigRecord(), grid)
 
 
-def test_moments_are_averaged_by_weight_whatever_the_rule(tmp_path: Path) -> None:
+def test_moments_are_averaged_by_weight_whatever_the_strategy(tmp_path: Path) -> None:
     server = strategy(
         tmp_path,
         strategy={"name": "fedmedian"},
         optimizer_strategy="average",
-        weighting="weights",
-        weights=[1, 1, 2],
+        weighting=[1, 1, 2],
     )
     names = (NAME, MOMENT)
     asked = ask(server, names=names)
@@ -222,7 +180,7 @@ def test_moments_are_averaged_by_weight_whatever_the_rule(tmp_path: Path) -> Non
     "name",
     ["fedavg", "fedavgm", "fedadam", "fedyogi", "fedmedian", "fedtrimmedavg", "krum", "multikrum"],
 )
-def test_every_rule_keeps_names_shapes_and_types(tmp_path: Path, name: str) -> None:
+def test_every_strategy_keeps_names_shapes_and_types(tmp_path: Path, name: str) -> None:
     server = strategy(tmp_path, strategy={"name": name})
     for server_round in (1, 2):
         asked = ask(server, server_round)
@@ -245,11 +203,11 @@ def test_every_rule_keeps_names_shapes_and_types(tmp_path: Path, name: str) -> N
         ({"name": "fedavgm", "momentum": 0.5}, [11 / 3, 11 / 3 * 1.5]),
     ],
 )
-def test_rules_by_hand(tmp_path: Path, config: dict[str, Any], expected: list[float]) -> None:
+def test_strategies_by_hand(tmp_path: Path, config: dict[str, Any], expected: list[float]) -> None:
     server = strategy(tmp_path, strategy=config)
     for server_round, value in enumerate(expected, 1):
         before = 0.0 if server_round == 1 else expected[server_round - 2]
-        arrays = messages.to_arrays({NAME: torch.full(SHAPE, before)})
+        arrays = to_arrays({NAME: torch.full(SHAPE, before)})
         asked_for = server.configure_train(server_round, arrays, ConfigRecord(), FakeGrid(NODES))
         asked = {NODES[m.metadata.dst_node_id]: m for m in asked_for}
         replies = [answer(asked[k], v) for k, v in ((0, 1.0), (1, 2.0), (2, 8.0))]
@@ -267,8 +225,7 @@ def test_bulyan_needs_more_clients_than_there_are(tmp_path: Path) -> None:
 
 def test_fedprox_tells_clients_its_weight(tmp_path: Path) -> None:
     server = strategy(tmp_path, strategy={"name": "fedprox", "proximal_mu": 0.25})
-    config = ask(server)[0].content.config_records[messages.CONFIG]
-    assert config[messages.PROXIMAL_MU] == 0.25
+    assert order(ask(server)[0]).proximal_mu == 0.25
 
 
 @pytest.mark.parametrize("name", ["fedavg", "fedavgm", "fedadam", "fedyogi"])
@@ -287,7 +244,7 @@ def test_a_resumed_server_goes_on_byte_by_byte(tmp_path: Path, name: str) -> Non
             assert after is not None
             arrays = after
 
-    start = messages.to_arrays({NAME: torch.zeros(SHAPE)})
+    start = to_arrays({NAME: torch.zeros(SHAPE)})
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     rounds(strategy(straight, strategy={"name": name}), (1, 2, 3), start)
     rounds(strategy(broken, strategy={"name": name}), (1,), start)
@@ -296,7 +253,7 @@ def test_a_resumed_server_goes_on_byte_by_byte(tmp_path: Path, name: str) -> Non
     (broken / "rounds.jsonl").write_text(lines[: len(lines) // 2])
     resumed = strategy(broken, strategy={"name": name})
     assert resumed.recorder.resumed_from == 1
-    rounds(resumed, (1, 2), resumed.recorder.restore(resumed.rule, start))
+    rounds(resumed, (1, 2), resumed.recorder.restore(resumed.aggregation, start))
     for server_round in (1, 2, 3):
         left, right = (RunDir(r).global_tensors(server_round) for r in (straight, broken))
         assert left.read_bytes() == right.read_bytes()
@@ -333,8 +290,8 @@ def test_partial_participation_is_seeded_and_bounded(tmp_path: Path) -> None:
 
 def test_arrays_survive_the_wire() -> None:
     tensors = {"a/model/x": torch.randn(3, 4), "a/optimizer/x/step": torch.tensor(3.0)}
-    record = messages.to_arrays(tensors)
+    record = to_arrays(tensors)
     assert isinstance(record, ArrayRecord)
-    back = messages.to_tensors(record)
+    back = to_tensors(record)
     assert set(back) == set(tensors)
     assert all(torch.equal(back[name], tensors[name]) for name in tensors)

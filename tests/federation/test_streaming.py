@@ -15,10 +15,11 @@ import pytest
 import torch
 from fake_grid import sent
 from flwr.app import ArrayRecord, Message, RecordDict
-from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
-from test_strategy import NAME, answer, ask, strategy
+from strategy_cases import NAME, answer, ask, strategy
 
-from f110_fl.federation import messages
+from f110_fl.engines.flower_internals import weighted_mean
+from f110_fl.federation.arrays import to_arrays
+from f110_fl.federation.messages import ARRAYS, WEIGHT
 from f110_fl.tensors import write_tensors
 from server import grids
 from server.grids import Streaming, WrappedGrid
@@ -99,7 +100,7 @@ def test_a_stored_record_is_what_was_sent(tmp_path: Path) -> None:
         "n": torch.tensor([2**40, -1]),
         "none": torch.zeros(0, 4),
     }
-    arrays = messages.to_arrays(tensors)
+    arrays = to_arrays(tensors)
     write_tensors(tmp_path / "sent", tensors, {"some": "text"})
     found = stored(arrays, tmp_path / "sent")
     assert list(found) == list(arrays)
@@ -117,7 +118,7 @@ def test_flowers_mean_is_the_same_from_files_and_from_memory(tmp_path: Path, kep
     asked = ask(server)
     replies = [answer(asked[client], value) for client, value in values.items()]
     contents = [RecordDict(dict(reply.content)) for reply in replies]
-    expected = aggregate_arrayrecords(contents, messages.WEIGHT)[NAME].numpy()
+    expected = weighted_mean(contents, WEIGHT)[NAME].numpy()
     arrays, _ = server.aggregate_train(1, replies)
     assert arrays is not None
     np.testing.assert_array_equal(arrays[NAME].numpy(), expected.astype(np.float32))
@@ -131,7 +132,7 @@ def test_a_server_holds_two_replies_at_most(tmp_path: Path) -> None:
     def replies() -> Iterator[Message]:
         for client in (2, 0, 1):
             reply = answer(asked[client], client)
-            held.append(weakref.ref(reply.content.array_records[messages.ARRAYS]))
+            held.append(weakref.ref(reply.content.array_records[ARRAYS]))
             yield reply
             del reply
             gc.collect()
@@ -161,8 +162,9 @@ import sys, numpy as np
 import clients.client_app
 print("torch" in sys.modules)
 from f110_fl.config.learners import TD3Config
+from f110_fl.learners.base import LearnerSetup
 from f110_fl.learners.factory import make_learner
-make_learner(TD3Config(), 4, 2, np.random.SeedSequence(0))
+make_learner(TD3Config(), LearnerSetup(4, 2, np.random.SeedSequence(0)))
 print("torch" in sys.modules, "torch._dynamo" in sys.modules)
 """
 

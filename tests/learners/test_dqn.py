@@ -22,6 +22,7 @@ from learner_cases import (
 )
 
 from f110_fl.config.learners import DQNConfig
+from f110_fl.learners.base import LearnerSetup
 from f110_fl.learners.factory import make_learner
 
 
@@ -84,7 +85,7 @@ def test_other_actions_are_refused():
     with pytest.raises(ValueError, match=r"action \[0.25, 0.0\] is not one that DQN chooses from"):
         observe(learner, zero, np.array([[0.25, 0.0]], np.float32), np.zeros(1), zero, end)
     with pytest.raises(ValueError, match="steering and speed, not 3 actions"):
-        make_learner(DQNConfig(), D, 3, np.random.SeedSequence(0))
+        make_learner(DQNConfig(), LearnerSetup(D, 3, np.random.SeedSequence(0)))
 
 
 @pytest.mark.parametrize("steering", [[0.5, 0.5], [1, -1], [-2, 0], []])
@@ -146,6 +147,7 @@ def test_duelling_advantages_have_no_mean():
 LENGTH = 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("settings", "n_step"), [(DQN, 1), (DQN, 3), (NOISY, 2)])
 def test_it_learns_a_chain(settings, n_step):
     """Going right leads to a reward of 1 at the far end; left pays 0.1 and ends at once."""

@@ -14,8 +14,8 @@ def estimate(
     reward: np.ndarray,
     value: np.ndarray,
     *,
-    beyond: np.ndarray | float = 0.0,
-    tail: np.ndarray | float = 0.0,
+    bootstrap_value: np.ndarray | float = 0.0,
+    last_value: np.ndarray | float = 0.0,
     ended: np.ndarray | bool = False,
     mask: np.ndarray | bool = True,
     discount: float = 0.99,
@@ -26,8 +26,8 @@ def estimate(
     generalised_advantages(
         reward.astype(np.float64),
         value.astype(np.float32),
-        np.broadcast_to(beyond, shape).astype(np.float32),
-        np.broadcast_to(tail, shape[1:]).astype(np.float32),
+        np.broadcast_to(bootstrap_value, shape).astype(np.float32),
+        np.broadcast_to(last_value, shape[1:]).astype(np.float32),
         np.broadcast_to(ended, shape).copy(),
         np.broadcast_to(mask, shape).copy(),
         discount,
@@ -53,9 +53,9 @@ def test_lambda_1_without_values_is_the_discounted_return():
 
 def test_lambda_0_is_the_temporal_difference_error():
     rng = np.random.default_rng(0)
-    reward, value, tail = rng.random((9, 3)), rng.random((9, 3)), rng.random(3)
-    found = estimate(reward, value, tail=tail, gae_lambda=0.0, discount=0.7)
-    expected = reward + 0.7 * np.vstack([value[1:], tail]) - value
+    reward, value, last_value = rng.random((9, 3)), rng.random((9, 3)), rng.random(3)
+    found = estimate(reward, value, last_value=last_value, gae_lambda=0.0, discount=0.7)
+    expected = reward + 0.7 * np.vstack([value[1:], last_value]) - value
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -67,8 +67,8 @@ def test_exact_values_leave_no_advantage():
     found = estimate(
         np.ones((12, 2)),
         np.full((12, 2), worth),
-        beyond=worth,
-        tail=worth,
+        bootstrap_value=worth,
+        last_value=worth,
         ended=ended,
         discount=0.95,
     )
@@ -80,7 +80,9 @@ def test_an_absent_row_is_neither_read_nor_written():
     mask = np.array([[True], [True], [False], [True]])
     ended = np.array([[False], [True], [True], [False]])
     reward[2] = value[2] = np.nan
-    found = estimate(reward, value, ended=ended, mask=mask, tail=10.0, gae_lambda=1.0, discount=0.5)
+    found = estimate(
+        reward, value, ended=ended, mask=mask, last_value=10.0, gae_lambda=1.0, discount=0.5
+    )
     np.testing.assert_array_equal(found[:, 0], [1.5, 1.0, np.nan, 6.0])
 
 
@@ -91,14 +93,14 @@ def test_rollouts_with_ends_and_absences_match_the_definition(data):
     rng = np.random.default_rng(seed)
     steps, envs = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 3))
     discount, gae_lambda = data.draw(st.floats(0, 1)), data.draw(st.floats(0, 1))
-    reward, value, beyond = rng.standard_normal((3, steps, envs)).astype(np.float32)
-    tail = rng.standard_normal(envs).astype(np.float32)
+    reward, value, bootstrap_value = rng.standard_normal((3, steps, envs)).astype(np.float32)
+    last_value = rng.standard_normal(envs).astype(np.float32)
     mask, ended = rng.random((steps, envs)) < 0.8, rng.random((steps, envs)) < 0.3
     found = estimate(
         reward,
         value,
-        beyond=beyond,
-        tail=tail,
+        bootstrap_value=bootstrap_value,
+        last_value=last_value,
         ended=ended,
         mask=mask,
         discount=discount,
@@ -107,9 +109,9 @@ def test_rollouts_with_ends_and_absences_match_the_definition(data):
     config = PPOConfig(discount=discount, gae_lambda=gae_lambda)
     for n in range(envs):
         present = np.flatnonzero(mask[:, n])
-        following = np.append(value[present, n], tail[n])[1:]
+        following = np.append(value[present, n], last_value[n])[1:]
         rows = [
-            (reward[t, n], value[t, n], beyond[t, n] if ended[t, n] else nxt, ended[t, n])
+            (reward[t, n], value[t, n], bootstrap_value[t, n] if ended[t, n] else nxt, ended[t, n])
             for t, nxt in zip(present, following, strict=True)
         ]
         expected, _ = advantages(config, rows)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from f110_fl.learners.base import Transitions
@@ -49,7 +49,6 @@ def play(history: list, n: int) -> tuple[list[dict], list[list[int]]]:
     return out, [episode for each in episodes.values() for episode in each]
 
 
-@settings(deadline=None)
 @given(HISTORY, st.integers(1, 6))
 def test_returns_are_what_their_definition_says(history, n):
     found, episodes = play(history, n)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from f110_fl.config.learners import PPOConfig
-from f110_fl.learners.base import Transitions
+from f110_fl.learners.base import LearnerSetup, Transitions
 from f110_fl.learners.factory import make_learner
 from f110_fl.learners.normaliser import Normaliser, RunningMoments
 from f110_fl.learners.ppo.ppo import PPO
@@ -128,7 +128,7 @@ def learner(seed: int = 0) -> PPO:
     config = PPOConfig(
         rollout_steps=8, minibatches=2, normalise_observations=True, normalise_rewards=True
     )
-    made = make_learner(config, D, 2, np.random.SeedSequence(seed), num_envs=N)
+    made = make_learner(config, LearnerSetup(D, 2, np.random.SeedSequence(seed), num_envs=N))
     assert isinstance(made, PPO)
     return made
 
@@ -181,4 +181,6 @@ def test_stored_observations_and_rewards_are_normalised():
     rollout = ppo.rollout
     assert np.abs(rollout.observation[1:7]).max() < 5
     assert np.abs(rollout.reward[1:7]).max() <= 10
-    assert np.abs(rollout.latest).max() > 10  # as it came: normalised when its value is asked for
+    assert (
+        np.abs(rollout.last_observation).max() > 10
+    )  # as it came: normalised when its value is asked for

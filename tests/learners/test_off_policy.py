@@ -179,17 +179,17 @@ def test_the_proximal_term_adds_its_gradient(case):
         rng = np.random.default_rng(0)
         for _ in range(4):
             step(learner, rng)
-    held.hold_near(mu)
-    released.hold_near(mu)
-    released.hold_near(0.0)
+    held.set_proximal(mu)
+    released.set_proximal(mu)
+    released.set_proximal(0.0)
     for learner in (free, held, released):
         for name, tensor in learner.tensors().items():
             if name.startswith(f"model/{VALUE[case]}/"):
                 tensor.add_(shift)
         step(learner, np.random.default_rng(1))
-    trained, others = (learner._trained[VALUE[case]] for learner in (free, held))
-    for gradient, found in zip(trained.gradient, others.gradient, strict=True):
-        torch.testing.assert_close(found, gradient + mu * shift, atol=1e-6, rtol=1e-5)
+    trained, others = (learner._optimizers[VALUE[case]] for learner in (free, held))
+    for one, other in zip(trained.parameters, others.parameters, strict=True):
+        torch.testing.assert_close(other.grad, one.grad + mu * shift, atol=1e-6, rtol=1e-5)
     assert_equal(released.tensors(), free.tensors())
 
 

@@ -5,97 +5,23 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from learner_cases import assert_equal, copies, one_thread
+from ppo_cases import SMALL, A, D, N, World, make, run
 from ppo_reference import Reference
 from safetensors.torch import load_file, save_file
 from torch.distributions import Normal
 
 from f110_fl.config.learners import PPOConfig
-from f110_fl.learners.base import LearningError, Transitions
+from f110_fl.learners.base import LearnerSetup, LearningError, Transitions
 from f110_fl.learners.factory import make_learner
 from f110_fl.learners.networks.mlp import Mlp, MlpPass
 from f110_fl.learners.ppo.ppo import PPO
 
-D, A, N = 5, 2, 3
-SMALL = {
-    "actor_hidden": (16, 12),
-    "critic_hidden": (10,),
-    "rollout_steps": 12,
-    "minibatches": 4,
-    "epochs": 3,
-    "learning_rate": 1e-3,
-    "discount": 0.9,
-    "initial_log_std": -0.5,
-}
-
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def make(seed: int = 0, num_envs: int = N, **changes: object) -> PPO:
-    config = PPOConfig.model_validate(SMALL | changes)
-    learner = make_learner(config, D, A, np.random.SeedSequence(seed), num_envs=num_envs)
-    assert isinstance(learner, PPO)
-    return learner
-
-
-class World:
-    """N environments of random observations whose episodes end, and which then may stand idle."""
-
-    def __init__(self, seed: int, num_envs: int = N) -> None:
-        self.rng = np.random.default_rng(seed)
-        self.observation = self.rng.standard_normal((num_envs, D), dtype=np.float32)
-        self.idle = np.zeros(num_envs, np.int64)
-
-    def step(self, learner: PPO) -> dict[str, np.ndarray]:
-        """Step the environments that run, and let the learner observe, but not update."""
-        rng = self.rng
-        self.idle[0] = 0  # one always runs
-        envs = np.flatnonzero(self.idle == 0)
-        self.idle = np.maximum(self.idle - 1, 0)
-        observation = self.observation[envs]
-        action = learner.act(observation, envs)
-        following = rng.standard_normal((len(envs), D), dtype=np.float32)
-        end = rng.random(len(envs))
-        terminated, truncated = end < 0.1, end > 0.85
-        ended = terminated | truncated
-        reward = action.sum(1) + observation[:, 0].astype(np.float64)
-        learner.observe(
-            Transitions(envs, observation, action, reward, following, terminated, truncated)
-        )
-        self.observation[envs] = following
-        fresh = rng.standard_normal((len(envs), D), dtype=np.float32)
-        self.observation[envs[ended]] = fresh[ended]
-        self.idle[envs[ended]] = rng.integers(0, 4, ended.sum())
-        return {
-            "envs": envs,
-            "observation": observation,
-            "action": action,
-            "reward": reward,
-            "next_observation": following,
-            "terminated": terminated,
-            "truncated": truncated,
-        }
-
-
-def run(learner: PPO, world: World, steps: int) -> None:
-    for _ in range(steps):
-        world.step(learner)
-        learner.update()
-
-
-def copies(learner: PPO) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in learner.tensors().items()}
-
-
-def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
-    assert a.keys() == b.keys()
-    for name in a:
-        assert torch.equal(a[name], b[name]), name
+    with one_thread():
+        yield
 
 
 def episodes(learner: PPO, steps: list[dict[str, np.ndarray]]) -> list[list[dict]]:
@@ -230,18 +156,18 @@ def test_an_update_stops_at_the_divergence_allowed():
 def test_the_proximal_term_adds_its_gradient():
     """Two learners that differ in the term alone: gradients differ by mu (w - w_anchor)."""
     mu, shift, gradients = 0.5, 0.01, []
-    for weight in (0.0, mu):
+    for weights in ([], [mu], [mu, 0.0]):
         learner, world = make(max_grad_norm=1e3, epochs=1, minibatches=1), World(0)
-        learner.hold_near(weight)
+        for weight in weights:
+            learner.set_proximal(weight)
         for name, tensor in learner.tensors().items():
             if name.startswith("model/"):
                 tensor.add_(shift)
         run(learner, world, 12)
         gradients.append([p.grad for net in NETS for p in getattr(learner, net).parameters()])
-    for free, held in zip(*gradients, strict=True):
+    for free, held, released in zip(*gradients, strict=True):
         torch.testing.assert_close(held, free + mu * shift, atol=1e-6, rtol=1e-5)
-    learner.hold_near(0.0)
-    assert not learner._mu
+        assert torch.equal(released, free)
 
 
 def test_names_and_shapes_are_the_same_before_and_after_updates():
@@ -342,7 +268,7 @@ def test_the_seed_decides_everything_and_is_not_advanced():
     config = PPOConfig.model_validate(SMALL)
     results = []
     for sequence in (seed, seed, np.random.SeedSequence(5)):
-        learner = make_learner(config, D, A, sequence, num_envs=N)
+        learner = make_learner(config, LearnerSetup(D, A, sequence, num_envs=N))
         assert isinstance(learner, PPO)
         run(learner, World(0), 25)
         results.append(copies(learner) | learner.local_state())

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from learner_cases import assert_equal, copies
+from ppo_cases import D, N, World, make, run
 from ppo_reference import Reference, advantages
 from safetensors.torch import load_file, save_file
-from test_ppo import D, N, World, assert_equal, copies, make, run
 
 from f110_fl.config.learners import PPOConfig
 from f110_fl.learners.base import Transitions
@@ -169,11 +170,15 @@ def test_values_carry_over_from_one_rollout_to_the_next():
         if step % 8 == 7:
             with torch.inference_mode():
                 rollout = short.rollout
-                found.append(short._model.values(rollout.latest, rollout.cut_observations())[0])
+                found.append(
+                    short._model.values(rollout.last_observation, rollout.truncated_observations())[
+                        0
+                    ]
+                )
             short.rollout.clear()
     with torch.inference_mode():
         rollout = long.rollout
-        expected = long._model.values(rollout.latest, rollout.cut_observations())[0]
+        expected = long._model.values(rollout.last_observation, rollout.truncated_observations())[0]
     mask = long.rollout.mask
     np.testing.assert_allclose(np.concatenate(found)[mask], expected[mask], atol=1e-6)
 
@@ -194,6 +199,7 @@ def test_a_policy_remembers_its_own_environments_and_forgets_at_a_reset():
     assert not np.array_equal(found[1], fresh[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [5, 12, 18])
 def test_a_resumed_learner_goes_on_byte_by_byte(tmp_path, steps):
     original, world, twin = make(3, **MEMORY), World(1), World(1)
@@ -214,7 +220,7 @@ def test_a_resumed_learner_goes_on_byte_by_byte(tmp_path, steps):
 
 
 def test_sequences_must_fill_a_rollout():
-    with pytest.raises(ValueError, match=r"rollout_steps 10 is no multiple of lstm\.sequence 4"):
+    with pytest.raises(ValueError, match=r"rollout_steps 10 is not a multiple of lstm\.sequence 4"):
         PPOConfig(rollout_steps=10, lstm={"units": 3, "sequence": 4})
 
 
@@ -260,6 +266,7 @@ def recall(memory: bool) -> float:
     return float(np.mean([episode(test) for _ in range(20)]))
 
 
+@pytest.mark.slow
 def test_a_memory_solves_what_needs_one():
     assert recall(memory=True) < 0.1
     assert recall(memory=False) > 0.4  # two actions, each 0.25 off at best

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
@@ -80,7 +80,6 @@ def test_uniform_sampling_ignores_priorities():
     assert (counts - 1000).abs().max() < 4.5 * (4000 * 0.25 * 0.75) ** 0.5
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.floats(-50, 50, width=32), min_size=2, max_size=12),
     st.floats(0.1, 1.0),

@@ -107,6 +107,7 @@ def test_actions_are_those_of_the_distribution():
     np.testing.assert_allclose(greedy(learner, observations[:1])[0], np.tanh(mean), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_it_learns_a_continuous_bandit(seed):
     """One step an episode, reward -30 |a - a*|^2: the greedy policy must find a*."""

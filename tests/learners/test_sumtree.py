@@ -1,7 +1,7 @@
 """The sum tree against brute force."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from f110_fl.learners.off_policy.sumtree import SumTree
@@ -16,7 +16,6 @@ def draw(tree: SumTree, uniforms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return indices, priorities
 
 
-@settings(deadline=None)  # compiles
 @given(capacities, st.data())
 def test_assignments_match_an_array(capacity, data):
     items = st.tuples(st.integers(0, capacity - 1), st.integers(0, 1000))
@@ -34,7 +33,6 @@ def test_assignments_match_an_array(capacity, data):
         assert tree.total == expected.sum()
 
 
-@settings(deadline=None)  # compiles
 @given(
     st.lists(st.integers(0, 50), min_size=1, max_size=40).filter(any),
     st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=20),
@@ -52,7 +50,6 @@ def test_draws_match_a_search_of_the_cumulative_sum(leaves, uniforms):
     np.testing.assert_array_equal(priorities, np.array(leaves)[expected])
 
 
-@settings(deadline=None)  # compiles
 @given(
     st.lists(st.just(0.0) | st.floats(1e-9, 1e9), min_size=1, max_size=40).filter(any),
     st.integers(1, 20),

@@ -107,6 +107,7 @@ def test_metrics_tell_losses_and_the_noise_now():
     assert metrics["exploration"] == pytest.approx(0.5 - 0.4 * 7 / 40)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.0, 0.6])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_it_learns_a_continuous_bandit(seed, alpha):

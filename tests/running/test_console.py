@@ -14,7 +14,7 @@ from f110_fl.config.scenario import Scenario
 from f110_fl.reporting.console import ConsoleSink
 from f110_fl.reporting.events import EpisodeEvent, RoundEvent
 from f110_fl.training.metrics import summarise
-from f110_fl.training.records import EpisodeRecord
+from f110_fl.training.records import EpisodeRecord, EpisodeResult
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -24,9 +24,9 @@ def scenario(**changes: Any) -> Scenario:
 
 
 def episode(number: int, value: float, outcome: str, kind: str = "train") -> EpisodeRecord:
-    values: dict[str, Any] = {"kind": kind, "round": 1, "episode": number, "steps": 100}
-    values |= {"returns": {"car_0": value, "car_1": 1.0}, "seconds": 0.5, "env_steps": 0}
-    return EpisodeRecord(**values, outcomes={"car_0": outcome, "car_1": "success"})
+    outcomes = {"car_0": outcome, "car_1": "success"}
+    result = EpisodeResult(100, 0.5, {"car_0": value, "car_1": 1.0}, outcomes)
+    return EpisodeRecord(kind, 1, number, 0, result)  # type: ignore[arg-type]
 
 
 def round_event(*agents: str, number: int = 1, **changes: Any) -> RoundEvent:

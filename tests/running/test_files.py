@@ -14,8 +14,9 @@ from safetensors.numpy import save
 from small import REPOSITORY
 
 from f110_fl.errors import UserError
-from f110_fl.files import append_line, find_file, write_atomic
+from f110_fl.files import append_line, replacing, write_atomic
 from f110_fl.tensors import read_metadata, read_tensors, write_tensors
+from sim.settings import find_file
 
 
 def test_write_atomic_replaces_and_leaves_nothing_else(tmp_path):
@@ -30,6 +31,16 @@ def test_write_atomic_keeps_the_umask_of_ordinary_files(tmp_path):
     write_atomic(tmp_path / "ours", "")
     (tmp_path / "plain").write_text("")
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_private_file_is_never_anybody_elses(tmp_path):
+    file = tmp_path / "key"
+    with replacing(file, mode=0o600) as opened:
+        (unfinished,) = tmp_path.iterdir()
+        assert unfinished.stat().st_mode & 0o777 == 0o600
+        opened.write(b"secret")
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.read_bytes() == b"secret"
 
 
 @pytest.mark.parametrize("broken", ["fsync", "replace"])
@@ -117,7 +128,8 @@ def test_tensors_that_share_memory_or_are_strided_or_need_gradients(tmp_path):
 
 def test_other_processes_write_the_same_bytes(tmp_path):
     code = (
-        "import numpy as np, sys; from pathlib import Path; from f110_fl.tensors import *\n"
+        "import numpy as np, sys; from pathlib import Path\n"
+        "from f110_fl.tensors import write_tensors\n"
         "write_tensors(Path(sys.argv[1]), {k: np.ones(3) for k in 'bca'},"
         " {str(i): 'x' for i in range(9)})"
     )

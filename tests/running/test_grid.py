@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 import yaml
 from child_targets import pretend
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from rich.console import Console
 from small import REPOSITORY, SMALL, merge
 
@@ -29,8 +30,8 @@ from f110_fl.rundir import RunDir
 from f110_fl.runs import startup
 from f110_fl.sweeps import runner
 from f110_fl.sweeps.grid import load_grid, read_grid, write_grid
-from f110_fl.sweeps.results import Progress, Result, write_results
-from f110_fl.training.records import EpisodeRecord
+from f110_fl.sweeps.results import Result, RunProgress, write_results
+from f110_fl.training.records import EpisodeRecord, EpisodeResult
 
 ALONE: dict[str, Any] = {"federated": {"enabled": False, "clients": 2}, "threads": 1}
 GAMMA = "learners.car_0.discount"
@@ -86,7 +87,7 @@ def test_every_run_is_combined_with_every_cell(tmp_path: Path) -> None:
     assert grid.cells[0].scenario.wandb.prefix == "plain_discount-0.9_seed-1-"
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(st.lists(st.integers(1, 3), min_size=1, max_size=4), st.integers(0, 3))
 def test_as_many_cells_as_the_product(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], runs: int
@@ -184,7 +185,8 @@ def test_a_grids_file_reads_back(tmp_path: Path) -> None:
 
 
 def episode(kind: str, number: int, outcome: str, value: float) -> EpisodeRecord:
-    return EpisodeRecord(kind, 1, number, 5, 5, 0.1, {"car_0": value}, {"car_0": outcome})  # type: ignore[arg-type]
+    result = EpisodeResult(5, 0.1, {"car_0": value}, {"car_0": outcome})
+    return EpisodeRecord(kind, 1, number, 5, result)  # type: ignore[arg-type]
 
 
 def test_results_are_of_the_last_evaluation(tmp_path: Path) -> None:
@@ -204,7 +206,7 @@ def test_results_are_of_the_last_evaluation(tmp_path: Path) -> None:
         rundir.client(client_id).mkdir(parents=True)
         rundir.episodes(client_id).write_text("".join(r.to_json() + "\n" for r in lines))
     result = Result("a", {"seed": 1, "hidden": [8]}, "there")
-    result.measure(Progress(rundir, 2))
+    result.measure(RunProgress(rundir, 2))
     assert result.episodes == 1
     assert result.success_rate == {"car_0": 0.75}
     assert result.return_ == {"car_0": 4.0}
@@ -230,7 +232,7 @@ def own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def grid(console: Console, *flags: str, **variables: str) -> int:
-    return runner.run_grid(run.build_parser().parse_args(flags), variables, console, pretend)
+    return runner.run_sweep(run.build_parser().parse_args(flags), variables, console, pretend)
 
 
 def test_failures_are_reported_and_not_fatal_and_tried_again(
@@ -260,9 +262,9 @@ def test_failures_are_reported_and_not_fatal_and_tried_again(
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--scenario", "x"], "leave --scenario out"),
+        (["--scenario", "x"], "--scenario='x': not with a grid"),
         (["--mode", "eval"], "not with a grid"),
-        (["--superlink", "a:1"], "--superlink: not with a grid"),
+        (["--superlink", "a:1"], "--grid=.*: not with --superlink"),
         (["--engine", "deployment"], "is not federated"),
         (["--max-parallel", "0"], "allowed: a whole number"),
         (["--set", f"{GAMMA}=0.5"], "contradicts"),
@@ -295,6 +297,7 @@ def test_what_a_resumed_grid_refuses(tmp_path: Path) -> None:
         grid(Console(quiet=True), "--resume", str(tmp_path))
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed_for_real(tmp_path: Path) -> None:
     """Ctrl-C ends all; what was finished stays, and --resume does the rest."""
     text = "base: small.yaml\nruns:\n  - {name: short}\n  - {name: long, episodes: 100000}\n"

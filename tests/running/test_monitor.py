@@ -7,12 +7,14 @@ import tempfile
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from f110_fl.reporting import announce
 from f110_fl.reporting.events import EpisodeEvent, Event, Monitor, RoundEvent
 from f110_fl.rundir import RunDir
-from f110_fl.training.records import EpisodeRecord
+from f110_fl.training.records import EpisodeRecord, EpisodeResult
 
 
 def record(episode: int, server_round: int = 1) -> EpisodeRecord:
@@ -20,11 +22,8 @@ def record(episode: int, server_round: int = 1) -> EpisodeRecord:
         kind="train",
         round=server_round,
         episode=episode,
-        steps=10,
         env_steps=10 * episode,
-        seconds=0.5,
-        returns={"car_0": float(episode)},
-        outcomes={"car_0": "none"},
+        result=EpisodeResult(10, 0.5, {"car_0": float(episode)}, {"car_0": "none"}),
     )
 
 
@@ -119,3 +118,12 @@ def test_a_client_that_takes_back_episodes_and_goes_on_unseen(tmp_path: Path) ->
     assert brief(monitor.poll()) == [(0, 1001), (0, 1002)]
     write(rundir, 0, 1003)
     assert brief(monitor.poll()) == [(0, 1003)]
+
+
+def test_announced_events_are_found_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
+    values = {"message": f"{announce.MARK}within"}
+    announce.announce(announce.FAILED, values)
+    line = capsys.readouterr().out.strip()
+    assert announce.announced(f"12:00 INFO: {line}") == {"event": "failed"} | values
+    for other in ("INFO: a line", line[:-2], f"{announce.MARK}7", f"{announce.MARK}{{}}"):
+        assert announce.announced(other) is None

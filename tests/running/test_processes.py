@@ -6,79 +6,20 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from small import REPOSITORY
+from small import PYTHONPATH
+from stubborn_children import speak, stay, tidy_up
+from watching import TIMEOUT, alive, until
 
 from f110_fl.reporting.events import Event, RoundEvent
 from f110_fl.rundir import RunDir
 from f110_fl.runs import processes
 from f110_fl.runs.processes import Children
 from f110_fl.runs.session import Session
-
-TIMEOUT = 60.0  # s; far more than anything here takes
-POLL = 0.05  # s
-LONG = 300  # s; for what is to be ended
-
-
-def until(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + TIMEOUT
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(POLL)
-    return condition()
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that only waits for its parent to notice its end does not."""
-    if Path("/proc/self/stat").exists():
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
-        except OSError:
-            return False
-    else:
-        command = ["/bin/ps", "-o", "state=", "-p", str(pid)]
-        state = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    return state.strip()[:1] not in ("", "Z")
-
-
-# What children run; a new interpreter finds these by their names.
-
-
-def speak(words: str, status: int) -> None:
-    sys.stdout.write(f"{words}\n")
-    sys.stdout.flush()
-    sys.stderr.write(f"{words.upper()}\n")
-    subprocess.run([sys.executable, "-c", "print('grandchild')"], check=True)
-    sys.exit(status)
-
-
-def stay(note: Path) -> None:
-    """Ignores a polite request to end, as does the child that it starts."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    child = subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({LONG})"])
-    write_whole(note, f"{os.getpid()} {child.pid}")
-    child.wait()
-
-
-def tidy_up(note: Path) -> None:
-    """Ends when asked to, after a last word."""
-
-    def tidy(*_: object) -> None:
-        write_whole(note, "tidied")
-        sys.exit(0)
-
-    signal.signal(signal.SIGTERM, tidy)
-    write_whole(note, "ready")
-    time.sleep(LONG)
-
-
-def write_whole(path: Path, text: str) -> None:
-    path.with_suffix(".part").write_text(text)
-    path.with_suffix(".part").rename(path)
 
 
 def test_a_childs_output_goes_to_its_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -90,6 +31,16 @@ def test_a_childs_output_goes_to_its_log(tmp_path: Path, capfd: pytest.CaptureFi
     children.stop()
     assert sorted(log.read_text().split()) == sorted(2 * ["hello", "HELLO", "grandchild"])
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_child_without_a_log_speaks_where_its_parent_does(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    children = Children()
+    children.start(speak, ("hello", 0)).join(TIMEOUT)
+    children.stop()
+    out, err = capfd.readouterr()
+    assert (out.split(), err) == (["hello", "grandchild"], "HELLO\n")
 
 
 def test_a_childs_traceback_is_in_its_log(tmp_path: Path) -> None:
@@ -135,26 +86,23 @@ def test_stop_ends_children_that_have_hardly_begun(tmp_path: Path) -> None:
 DRIVER = """
 import sys, time
 from pathlib import Path
+import stubborn_children
 from f110_fl.runs.processes import Children
-from test_processes import stay
 
 if __name__ == "__main__":
-    Children().start(stay, (Path(sys.argv[1]),), Path(sys.argv[2]))
+    target, note, log = sys.argv[1:]
+    Children().start(getattr(stubborn_children, target), (Path(note),), Path(log))
     time.sleep(300)
 """
 
 
-def test_grandchildren_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", ["stay", "compute"])
+def test_grandchildren_die_with_a_parent_that_is_killed(tmp_path: Path, target: str) -> None:
     note, log, driver = tmp_path / "note.txt", tmp_path / "log", tmp_path / "driver.py"
     driver.write_text(DRIVER)
-    path = os.pathsep.join(
-        [
-            str(REPOSITORY),
-            *(str(REPOSITORY / "tests" / n) for n in ("support", "running", "federation")),
-        ]
-    )
     parent = subprocess.Popen(
-        [sys.executable, str(driver), str(note), str(log)], env=os.environ | {"PYTHONPATH": path}
+        [sys.executable, str(driver), target, str(note), str(log)],
+        env=os.environ | {"PYTHONPATH": PYTHONPATH},
     )
     try:
         assert until(note.exists)

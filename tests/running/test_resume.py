@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
-from small import REPOSITORY, SMALL, merge
+from small import REPOSITORY, merge, write_small
+from watching import TIMEOUT, processes_of, until, wait_for
 
 from f110_fl.rundir import RunDir
+from run import main
 
-TIMEOUT = 240  # s
 CLOCKED = ("seconds", "collect")  # what an episode's record says of wall-clock time
 LENGTH = {"episodes": 6, "env": {"max_steps": 120}}  # 720 steps: the replay of 100 wraps
 
@@ -40,40 +40,20 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 
 def write(directory: Path, **changes: Any) -> str:
-    path = directory / "small.yaml"
-    path.write_text(yaml.safe_dump(merge(merge(SMALL, LENGTH), changes)))
-    return str(path)
+    return str(write_small(directory, **merge(LENGTH, changes)))
 
 
 def kill_after(process: subprocess.Popen[str], root: Path, episodes: int, delay: float) -> None:
     """Kill a run without warning, ``delay`` seconds after it has logged so many episodes."""
-    deadline = time.monotonic() + TIMEOUT
-    while time.monotonic() < deadline and process.poll() is None:
+
+    def logged() -> int:
         logs = root.glob("clients/*/episodes.jsonl")
-        if sum(len(log.read_bytes().splitlines()) for log in logs) >= episodes:
-            break
-        time.sleep(0.01)
+        return sum(len(log.read_bytes().splitlines()) for log in logs)
+
+    until(lambda: logged() >= episodes, process)
     time.sleep(delay)  # some point in time; none is special
     process.send_signal(signal.SIGKILL)
     process.wait()
-
-
-def wait_until_idle(rundir: RunDir) -> None:
-    """Wait until the killed run's children, which end by themselves, are gone."""
-    deadline = time.monotonic() + TIMEOUT
-    while time.monotonic() < deadline:
-        if not any(mentions(process, rundir) for process in Path("/proc").glob("[0-9]*")):
-            return
-        time.sleep(0.1)
-    raise AssertionError("the killed run's children are still there")
-
-
-def mentions(process: Path, rundir: RunDir) -> bool:
-    try:
-        running = "Z" not in (process / "stat").read_text().rsplit(")", 1)[1].split()[0]
-        return running and str(rundir.root).encode() in (process / "environ").read_bytes()
-    except OSError:
-        return False
 
 
 def assert_same(left: RunDir, right: RunDir, rounds: int) -> None:
@@ -95,6 +75,7 @@ def assert_same(left: RunDir, right: RunDir, rounds: int) -> None:
         assert outcomes[0] == outcomes[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("enabled", [True, False])
 def test_killed_and_resumed(tmp_path: Path, enabled: bool) -> None:
     federated = {
@@ -107,10 +88,10 @@ def test_killed_and_resumed(tmp_path: Path, enabled: bool) -> None:
     finish(start("--scenario", scenario, "--repeat", "2", root=straight.root))
     chance = np.random.default_rng(int(os.environ.get("F110_KILL_SEED", "1")))
     process = start("--scenario", scenario, "--repeat", "2", root=killed.root)
-    for _ in range(int(os.environ.get("F110_KILLS", "2"))):
+    for _ in range(2):  # tools/verify_resume.py kills more often
         kill_after(process, killed.root, int(chance.integers(2, 20)), chance.random())
         if enabled:  # replicas wait for their predecessors to end
-            wait_until_idle(killed)
+            wait_for(lambda: not processes_of(killed.root), "the killed run's children end")
         process = start("--resume", str(killed.root))
     finish(process)
     assert_same(straight, killed, rounds=6 if enabled else 0)
@@ -119,6 +100,7 @@ def test_killed_and_resumed(tmp_path: Path, enabled: bool) -> None:
         assert numbers == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.slow
 def test_a_run_can_be_extended(tmp_path: Path) -> None:
     """Six episodes at once equal two and, later, four more."""
     scenario = write(tmp_path, federated={"enabled": False}, checkpoint_every=4)
@@ -133,7 +115,7 @@ def test_a_run_can_be_extended(tmp_path: Path) -> None:
     ("flags", "message"),
     [
         (["--resume", "nowhere"], "no run there"),
-        (["--resume", ".", "--scenario", "x.yaml"], "leave --scenario out"),
+        (["--resume", ".", "--scenario", "x.yaml"], "--scenario='x.yaml': cannot change"),
         (["--resume", ".", "--map", "circle"], "cannot change in a resumed run"),
         (["--resume", ".", "--episodes", "1"], "at least the run's 6"),
         ([], "--scenario FILE is missing"),
@@ -157,3 +139,19 @@ def test_what_a_resumed_run_refuses(tmp_path: Path, flags: list[str], message: s
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_run_of_an_earlier_version_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such a run's resolved scenario has no format number, and keys that are gone."""
+    from f110_fl.loading.scenarios import dump_scenario, load_scenario
+
+    data = json.loads(dump_scenario(load_scenario(Path(write(tmp_path)))))
+    del data["format"]
+    (tmp_path / "config.json").write_text(json.dumps(data | {"seeds": [1, 2]}))
+    assert main(["--resume", str(tmp_path)]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith(f"run.py: {tmp_path / 'config.json'}: no format number, written by ")
+    assert "start a new run" in line
+    assert len(line.splitlines()) == 1

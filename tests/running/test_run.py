@@ -8,29 +8,18 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
-from small import REPOSITORY, SMALL, merge
+from small import REPOSITORY, SMALL, write_small
+from watching import TIMEOUT, processes_of, until
 
 from f110_fl.files import complete_lines
 from f110_fl.rundir import RunDir
 from f110_fl.tensors import read_tensors
-
-TIMEOUT = 300.0  # s; far more than anything here takes on an idle machine
-POLL = 0.1  # s
-
-
-def write_scenario(directory: Path, **changes: Any) -> Path:
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / "small.yaml"
-    path.write_text(yaml.safe_dump(merge(SMALL, changes)))
-    return path
 
 
 def start(
@@ -47,16 +36,6 @@ def start(
         text=True,
         start_new_session=True,
     )
-
-
-def until(condition: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> bool:
-    """Waits for a condition, a bounded time and only while ``process`` runs."""
-    deadline = time.monotonic() + TIMEOUT
-    while not condition() and time.monotonic() < deadline:
-        if process is not None and process.poll() is not None:
-            break
-        time.sleep(POLL)
-    return condition()
 
 
 # ---------------------------------------------------------------------- refusals
@@ -84,7 +63,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], list[str], dict[str, str], str]] = {
         {"federated": {"enabled": False}}, [], {"FED_CLIENT_ID": "1"}, "is not federated"
     ),
     "no clients": ({}, [], {"FED_TOTAL_CLIENTS": "0"}, "'0': an empty federation; allowed"),
-    "grid": ({}, ["--grid", "g.yaml"], {}, "--grid names its scenario itself"),
+    "grid": ({}, ["--grid", "g.yaml"], {}, "--scenario=.*: not with a grid"),
     "no workers": ({}, ["--collect-workers", "0"], {}, "--collect-workers='0': allowed: a whole"),
     "checkpoint": ({}, ["--checkpoint", "x"], {}, "--checkpoint='x': needs --mode eval"),
     "no checkpoint": ({}, ["--mode", "eval"], {}, "--checkpoint FILE is missing: .* car_0"),
@@ -118,7 +97,7 @@ def refused(directory: Path, root: Path, *flags: str, variables: dict[str, str])
 @pytest.mark.parametrize("name", REFUSALS)
 def test_wrong_input_is_one_line_and_leaves_nothing(tmp_path: Path, name: str) -> None:
     changes, flags, variables, words = REFUSALS[name]
-    scenario = write_scenario(tmp_path / "scenario", **changes)
+    scenario = write_small(tmp_path / "scenario", **changes)
     empty = tmp_path / "empty"
     line = refused(empty, empty / "run", "--scenario", str(scenario), *flags, variables=variables)
     assert re.search(words, line), line
@@ -134,7 +113,7 @@ def test_a_missing_scenario(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("image", [b"this is no image", None])
 def test_a_map_without_a_usable_image(tmp_path: Path, image: bytes | None) -> None:
-    flags = ["--scenario", str(write_scenario(tmp_path / "scenario"))]
+    flags = ["--scenario", str(write_small(tmp_path / "scenario"))]
     flags += ["--map", map_file(tmp_path / "map", image)]
     empty = tmp_path / "empty"
     line = refused(empty, empty / "run", *flags, variables={})
@@ -147,7 +126,7 @@ def test_a_directory_that_holds_a_run_is_left_alone(tmp_path: Path) -> None:
     root = tmp_path / "run"
     root.mkdir()
     (root / "config.json").write_text("an earlier run's")
-    scenario = write_scenario(tmp_path / "scenario")
+    scenario = write_small(tmp_path / "scenario")
     line = refused(tmp_path / "empty", root, "--scenario", str(scenario), variables={})
     assert f"{root} already holds a run" in line
     assert [(p.name, p.read_text()) for p in root.iterdir()] == [
@@ -159,7 +138,7 @@ def test_a_directory_that_holds_a_run_is_left_alone(tmp_path: Path) -> None:
 def test_a_root_that_cannot_be_written(tmp_path: Path, below: str) -> None:
     file = tmp_path / "file"
     file.write_text("mine")
-    scenario = write_scenario(tmp_path / "scenario")
+    scenario = write_small(tmp_path / "scenario")
     line = refused(tmp_path / "empty", file / below, "--scenario", str(scenario), variables={})
     assert str(file / below) in line
     assert "directory" in line
@@ -169,26 +148,11 @@ def test_a_root_that_cannot_be_written(tmp_path: Path, below: str) -> None:
 # ---------------------------------------------------------------------- interruptions
 
 
-def processes_of(root: Path) -> dict[int, str]:
-    """Returns the command lines of live processes that know of ``root``, by process id."""
-    found = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_bytes()
-            mentioned = os.fsencode(root) in command + (process / "environ").read_bytes()
-            state = (process / "stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:  # it has just ended
-            continue
-        if mentioned and state != "Z" and int(process.name) != os.getpid():
-            found[int(process.name)] = command.replace(b"\0", b" ").decode(errors="replace")
-    return found
-
-
 def interrupt_after_a_round(
     directory: Path, send: Callable[[subprocess.Popen[str]], None], mode: str
 ) -> RunDir:
     """Starts a federation that would take hours, stops it, and returns what it leaves."""
-    scenario = write_scenario(directory / "scenario", episodes=100_000)
+    scenario = write_small(directory / "scenario", episodes=100_000)
     root = directory / "run"
     flags = ["--scenario", str(scenario), "--wandb-prefix", "p-"]
     flags += ["--wandb-group-template", "group-{scenario}-{seed}"]
@@ -230,6 +194,7 @@ def check_rounds(rundir: RunDir) -> None:
 needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
 
 
+@pytest.mark.slow
 @needs_proc
 def test_ctrl_c_ends_everything_and_keeps_completed_rounds(tmp_path: Path) -> None:
     def ctrl_c(process: subprocess.Popen[str]) -> None:
@@ -255,9 +220,10 @@ def workers_of(root: Path) -> list[int]:
     return [pid for pid in forks if parents[pid] in forks]
 
 
+@pytest.mark.slow
 @needs_proc
 def test_a_killed_worker_costs_a_client_one_round(tmp_path: Path) -> None:
-    scenario = write_scenario(tmp_path / "scenario", episodes=100_000)
+    scenario = write_small(tmp_path / "scenario", episodes=100_000)
     root = tmp_path / "run"
     flags = ["--scenario", str(scenario), "--max-parallel", "2"]
     process = start(tmp_path, root, *flags, variables={"WANDB_MODE": "disabled"})
@@ -281,6 +247,7 @@ def test_a_killed_worker_costs_a_client_one_round(tmp_path: Path) -> None:
     assert re.search(r"round .* 1/2 clients .* dropped [01] \(its worker ended by SIGKILL\)", err)
 
 
+@pytest.mark.slow
 @needs_proc
 def test_sigterm_is_the_same(tmp_path: Path) -> None:
     rundir = interrupt_after_a_round(tmp_path, subprocess.Popen.terminate, mode="disabled")
@@ -291,8 +258,9 @@ def test_sigterm_is_the_same(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- failures
 
 
+@pytest.mark.slow
 def test_a_replica_that_fails_fails_the_run_but_not_the_others(tmp_path: Path) -> None:
-    scenario = write_scenario(tmp_path / "scenario", federated={"enabled": False})
+    scenario = write_small(tmp_path / "scenario", federated={"enabled": False})
     root = tmp_path / "run [b]"  # brackets are markup to the console
     rundir = RunDir(root)
     rundir.client(1).mkdir(parents=True)
@@ -310,8 +278,9 @@ def test_a_replica_that_fails_fails_the_run_but_not_the_others(tmp_path: Path) -
 # ---------------------------------------------------------------------- W&B
 
 
+@pytest.mark.slow
 def test_broken_wandb_is_said_once_and_stops_nothing(tmp_path: Path) -> None:
-    scenario = write_scenario(tmp_path / "scenario", federated={"enabled": False, "clients": 1})
+    scenario = write_small(tmp_path / "scenario", federated={"enabled": False, "clients": 1})
     modules = tmp_path / "modules"
     modules.mkdir()
     (modules / "wandb.py").write_text("raise OSError('no space left for W&B')\n")

@@ -17,7 +17,7 @@ from f110_fl.reporting import tracking
 from f110_fl.reporting.events import EpisodeEvent, RoundEvent
 from f110_fl.reporting.tracking import WandbSink, recorded, wandb_mode
 from f110_fl.rundir import RunDir
-from f110_fl.training.records import EpisodeRecord
+from f110_fl.training.records import EpisodeRecord, EpisodeResult
 
 TIMEOUT = 60.0  # s
 
@@ -85,11 +85,8 @@ def episode(number: int = 1) -> EpisodeRecord:
         kind="train",
         round=1,
         episode=number,
-        steps=40,
         env_steps=40 * number,
-        seconds=0.5,
-        returns={"car_0": -10.0},
-        outcomes={"car_0": "crash"},
+        result=EpisodeResult(40, 0.5, {"car_0": -10.0}, {"car_0": "crash"}),
         losses={"car_0/critic_loss": 0.25},
     )
 
@@ -146,6 +143,7 @@ def test_what_is_logged(wandb: Wandb, tmp_path: Path) -> None:
         "train/car_0/return": -10.0,
         "train/car_0/success": 0.0,
         "train/car_0/crash": 1.0,
+        "train/car_0/laps": 0.0,
         "car_0/critic_loss": 0.25,
     }
     assert server == [{"round": 1, "seconds": 2.0, "clients": 2, "train/x": 3.0}]

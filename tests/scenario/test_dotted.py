@@ -46,7 +46,7 @@ DOTTED = [
     ("learners.car_0.discout=0.9", "learners.car_0.discout='0.9': unknown key", "'discount'"),
     ("learners.car_0.discount=2", "learners.car_0.discount='2': found 2", "from 0 to 1"),
     ("learner.car_0.discount=1", "learner: unknown key", "'learners'"),
-    ("seed.foo=1", "seed", "found a mapping"),
+    ("seed.foo=1", "seed.base: is missing", "from 0 and below 2^63"),
     ("episodes.foo=1", "no episodes.foo: episodes is 5000 (whole number)", ""),
     ("env.cars[9].name=x", "no env.cars[9]: env.cars is a list of 2", ""),
     ("federated.strategy.learning_rate=0.1", "federated.strategy.name: is missing", "fedadam"),
@@ -88,5 +88,5 @@ def test_set_contradicts_no_other_flag() -> None:
 
 def test_set_means_what_a_variable_means(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
-    path.write_text(CONVOY.read_text() + "seeds: [1, 2, 3]\n")
-    assert load_scenario(path, set_overrides(["seed=9"], [])).seeds == ()
+    path.write_text(CONVOY.read_text() + "seed: [1, 2, 3]\n")
+    assert load_scenario(path, set_overrides(["seed=9"], [])).seed == 9

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from f110_fl.errors import UserError
 from f110_fl.loading.document import parse_yaml
 from f110_fl.loading.overrides import Override
 from f110_fl.loading.scenarios import dump_scenario, load_scenario, parse_resolved
+from sim.config import EnvConfig, MapTrack
 
 ROOT = REPOSITORY
 REAL = ROOT / "scenarios" / "convoy_lock_td3.yaml"
@@ -98,9 +100,33 @@ def test_a_scenario_states_only_what_differs(tmp_path):
             "allowed: a whole number from 1 to 256 [threads]",
         ),
         (
-            "seeds: [1, -2, 3]\n",
-            "s.yaml:3: seeds[1]: found -2 (whole number); "
+            "seed: [1, -2, 3]\n",
+            "s.yaml:3: seed[1]: found -2 (whole number); "
             "allowed: a whole number from 0 and below 2^63",
+        ),
+        (
+            "seed: {base: 1, step: 0}\n",
+            "s.yaml:3: seed.step: found 0 (whole number); "
+            "allowed: a whole number from 1 and below 2^63",
+        ),
+        (
+            "seed: one\n",
+            "s.yaml:3: seed: found 'one' (text); allowed: a whole number from 0 and below 2^63 or "
+            "a list of whole numbers from 0 and below 2^63 or a mapping of base, step, shared",
+        ),
+        (  # names of an earlier version
+            "seeds: [1, 2, 3]\n",
+            "s.yaml:3: seeds: unknown key; allowed: ",
+        ),
+        (
+            "federated:\n  weighting: weights\n",
+            "s.yaml:4: federated.weighting: found 'weights' (text); "
+            "allowed: equal, env_steps or a list of numbers above 0",
+        ),
+        (
+            "curriculum:\n  agent: car_0\n  stages:\n    - spawn_sets: [-1]\n",
+            "s.yaml:6: curriculum.stages[0].spawn_sets[0]: found -1 (whole number); "
+            "allowed: a whole number from 0 or a list of texts",
         ),
         (
             "env: {physics_step: .inf}\n",
@@ -117,8 +143,8 @@ def test_a_scenario_states_only_what_differs(tmp_path):
             "vehicle, driver, task, reverse) not empty and no longer than 64",
         ),
         (
-            "federated:\n  weights: [1, 2, 0.0]\n",
-            "s.yaml:4: federated.weights[2]: found 0.0 (number); allowed: a number above 0",
+            "federated:\n  weighting: [1, 2, 0.0]\n",
+            "s.yaml:4: federated.weighting[2]: found 0.0 (number); allowed: a number above 0",
         ),
         (  # not one of the choices
             "federated:\n  # why\n  optimizer_strategy: averages\n",
@@ -166,7 +192,7 @@ def test_a_scenario_states_only_what_differs(tmp_path):
         ),
         (  # missing keys
             "env:\n  track:\n    kind: map\n",
-            "s.yaml:4: env.track.file: is missing; allowed: text not empty [path]",
+            "s.yaml:4: env.track.file: is missing; allowed: a map's YAML file [path]",
         ),
         (
             "env:\n  cars:\n    - reverse: false\n    - name: car_1\n",
@@ -181,7 +207,7 @@ def test_a_scenario_states_only_what_differs(tmp_path):
             "env:\n  cars: [{name: car_0}, {name: car_0}]\n",
             "s.yaml:3: env: two cars are named 'car_0'",
         ),
-        ("seeds: [1]\n", "s.yaml:1: seeds needs one a client: 3, found 1"),
+        ("seed: [1]\n", "s.yaml:1: seed lists 1, but federated.clients is 3; allowed: one seed "),
         (  # YAML itself
             "seed: 1\nseed: 2\n",
             "s.yaml:4: key 'seed' is given twice, first on line 3",
@@ -220,7 +246,7 @@ def test_a_mistake_is_one_line_that_says_what_is_allowed(tmp_path, text, message
         ("text", "s.yaml:1: found 'text' (text); allowed: a mapping of name, seed, "),
         (b"name: a\nlearners: \xff\n", "s.yaml:2: byte 0xff is not UTF-8 text"),
         ("# c\nseed: 1\n", "s.yaml:2: name: is missing; allowed: "),
-        ("name: a\n", "s.yaml:1: car 'car_0' has neither a driver nor a learner"),
+        ("name: a\n", "s.yaml:1: car 'car_0' has neither a driver nor one of the learners"),
         (
             "name: no\nlearners: {car_0: {algorithm: td3}}",
             "s.yaml:1: name: found false (boolean); ",
@@ -378,7 +404,7 @@ def scenarios(draw):
     federated = {"clients": clients, "root": draw(PLAIN)}
     if draw(st.booleans()):
         weights = draw(st.lists(positive, min_size=clients, max_size=clients))
-        federated |= {"weighting": "weights", "weights": tuple(weights)}
+        federated["weighting"] = tuple(weights)
     cars = (
         {
             "name": "car_0",
@@ -410,12 +436,66 @@ def test_dump_and_parse_are_inverse(scenario):
     assert dump_scenario(parse_resolved(text)) == text
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"name": 3}', "null", '{"a\\nb": 1}'])
+FORMAT_2 = '{"format": 2, '
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", FORMAT_2 + '"name": 3}', "null", FORMAT_2 + '"a\\nb": 1}']
+)
 def test_a_broken_resolved_scenario_is_one_line(text):
     with pytest.raises(UserError) as caught:
         parse_resolved(text, "run/config.json")
     assert str(caught.value).startswith("run/config.json: ")
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("version", [None, 1, 3, "2"])
+def test_a_resolved_scenario_of_another_version_is_refused(version):
+    """Before formats were numbered, there were ``seeds``, ``weights`` and ``collect.workers``."""
+    data = json.loads(dump_scenario(load_scenario(REAL)))
+    del data["format"]
+    data |= {"seeds": [], "collect": {"workers": 1}}
+    found = "no format number" if version is None else f"format {version}"
+    with pytest.raises(UserError) as caught:
+        parse_resolved(json.dumps(data if version is None else {"format": version, **data}), "c")
+    assert str(caught.value) == (
+        f"c: {found}, written by another version of this program; this one reads format 2: "
+        "start a new run, or go on with the version that began it"
+    )
+
+
+@pytest.fixture
+def validations(monkeypatch):
+    """How often a whole scenario was validated."""
+    found = []
+    own = Scenario._check_agents
+    monkeypatch.setattr(Scenario, "_check_agents", lambda self: (found.append(self), own(self))[1])
+    return found
+
+
+def test_a_scenario_is_validated_once_where_it_is_read_or_received(tmp_path, validations):
+    (tmp_path / "a.csv").write_text("")
+    text = BASE + (
+        "env:\n  track: {kind: centerline, file: a.csv}\n"
+        "federated:\n  vary:\n    env.max_steps: [3, 4, 5]\n"
+    )
+    overrides = [
+        Override("X", ("federated", "clients"), 4),
+        Override("Y", ("seed",), 3),
+        Override("Z", ("federated", "weighting"), (1.0, 2.0, 3.0, 4.0)),
+    ]
+    scenario = load(tmp_path, text, overrides)
+    assert len(validations) == 1
+    assert parse_resolved(dump_scenario(scenario)) == scenario
+    assert len(validations) == 2
+    complaint(tmp_path, text, [overrides[0], Override("Y", ("federated", "weighting"), (1.0,))])
+    assert len(validations) == 2  # a rule within `federated` was broken
+
+
+def test_without_a_folder_names_of_files_stay_as_they_are():
+    track = {"kind": "map", "file": "nowhere/else.yaml"}
+    assert EnvConfig.model_validate({"track": track}).track.file == "nowhere/else.yaml"
+    assert MapTrack(file="nowhere/else.yaml").file == "nowhere/else.yaml"
 
 
 def test_loading_a_scenario_imports_nothing_heavy():

@@ -1,8 +1,9 @@
 import random
 
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from small import REPOSITORY
 
 from f110_fl.config.scenario import Scenario
@@ -38,7 +39,7 @@ def survives(file, text):
     assert message.startswith(f"{file}:")
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.data())
 def test_any_change_of_a_value_loads_or_is_one_line(tmp_path_factory, data):
     tree = yaml.safe_load(REAL.read_text())
@@ -60,7 +61,7 @@ def test_any_change_of_a_value_loads_or_is_one_line(tmp_path_factory, data):
     survives(file, yaml.safe_dump(tree, allow_unicode=True).encode("utf-8", "replace"))
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.integers(0, 2**32), st.integers(1, 4))
 def test_any_change_of_the_text_loads_or_is_one_line(tmp_path_factory, seed, changes):
     rng = random.Random(seed)  # noqa: S311

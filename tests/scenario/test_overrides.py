@@ -1,22 +1,29 @@
 import argparse
 import subprocess
 import sys
+import tomllib
+from functools import reduce
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from small import REPOSITORY
 
+from f110_fl.config.scenario import SeedSteps
 from f110_fl.errors import UserError
 from f110_fl.loading.flags import (
-    FLAGS,
+    SETTINGS,
     VARIABLES,
+    Mode,
     add_arguments,
     client_id,
     command_line_overrides,
     environment_overrides,
+    outside_overrides,
+    run_config_overrides,
 )
 from f110_fl.loading.scenarios import dump_scenario, load_scenario, parse_resolved
+from sim.config import CircleTrack
 
 ROOT = REPOSITORY
 BASE = "name: a\nlearners: {car_0: {algorithm: td3}, car_1: {algorithm: td3}}\n"  # two lines
@@ -47,10 +54,8 @@ def complaint(act, *args, **kwargs):
     return str(caught.value)
 
 
-def at(scenario, path):
-    for key in path:
-        scenario = getattr(scenario, key)
-    return scenario
+def at(scenario, key):
+    return reduce(getattr, key.split("."), scenario)
 
 
 GOOD = {
@@ -66,6 +71,8 @@ GOOD = {
     "FED_AVG_MODE": ("env_steps", "env_steps"),
     "FED_TIMEOUT": ("1.5e3", 1500.0),
     "FED_WEIGHTS": ("2:3,0:1,1:2", (1.0, 2.0, 3.0)),
+    "--map": ("circle", CircleTrack()),
+    "--auto-seed": (None, SeedSteps(base=0, shared=0)),
     "RUN_SEED": ("9223372036854775807", 2**63 - 1),
     "WANDB_RUN_GROUP": ("mine {x}", "mine {{x}}"),
     "WANDB_NAME": ("run {", "run {{"),
@@ -78,19 +85,54 @@ GOOD = {
 }
 
 
-def test_the_tables_hold_every_setting_once():
-    assert sorted(setting.source for setting in (*VARIABLES, *FLAGS)) == sorted(GOOD)
+PLAIN = [setting for setting in SETTINGS if setting.key and not setting.needs]
+SPELLINGS = [
+    (name, setting.key) for setting in PLAIN for name in (setting.variable, setting.flag) if name
+]
 
 
-@pytest.mark.parametrize("setting", [*VARIABLES, *FLAGS], ids=lambda setting: setting.source)
-def test_each_setting_reaches_its_key(tmp_path, setting):
-    text, value = GOOD[setting.source]
-    if setting in VARIABLES:
-        scenario = resolve(tmp_path, environ={setting.source: text})
+def test_the_table_holds_every_spelling_once():
+    assert sorted(name for name, _ in SPELLINGS) == sorted(GOOD)
+    keys = [setting.run_config for setting in SETTINGS if setting.run_config]
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_table_and_the_apps_run_config_agree():
+    text = (ROOT / "pyproject.toml").read_text()
+    config = tomllib.loads(text)["tool"]["flwr"]["app"]["config"]
+    own = {"scenario", "prepared-root", "submitted", "submitted-resume", "submitted-episodes"}
+    assert set(config) - own == {setting.run_config for setting in SETTINGS} - {""}
+
+
+@pytest.mark.parametrize(("name", "key"), SPELLINGS)
+def test_each_setting_reaches_its_key(tmp_path, name, key):
+    text, value = GOOD[name]
+    if not name.startswith("--"):
+        scenario = resolve(tmp_path, environ={name: text})
     else:
-        scenario = resolve(tmp_path, flags=[setting.source, text])
-    assert at(scenario, setting.path) == value
-    assert type(at(scenario, setting.path)) is type(value)
+        scenario = resolve(tmp_path, flags=[name] if text is None else [name, text])
+    assert at(scenario, key) == value
+    assert type(at(scenario, key)) is type(value)
+
+
+@pytest.mark.parametrize("setting", [s for s in PLAIN if s.run_config], ids=lambda s: s.run_config)
+def test_each_key_of_the_run_config_reaches_the_same_key(tmp_path, setting):
+    text, value = GOOD[setting.variable or setting.flag]
+    file = tmp_path / "s.yaml"
+    file.write_text(BASE)
+    found = load_scenario(file, run_config_overrides({setting.run_config: text}))
+    assert at(found, setting.key) == value
+    assert run_config_overrides({setting.run_config: ""}) == []
+    if setting.flag != "--wandb-prefix":  # which takes any text
+        message = complaint(run_config_overrides, {setting.run_config: " "})
+        assert message.startswith(f"--run-config {setting.run_config}=' ': is empty; allowed: ")
+
+
+def test_keys_of_the_run_config_must_not_contradict_each_other():
+    message = complaint(run_config_overrides, {"weighting": "equal", "weights": "1,2"})
+    assert message == (
+        "--run-config weights='1,2': contradicts --run-config weighting='equal'; leave one out"
+    )
 
 
 def test_literal_wandb_names_survive_formatting(tmp_path):
@@ -111,7 +153,8 @@ BAD = [
      "'avrage': allowed: local, average, reset, average_second_moment (did you mean 'average'?)"),
     ({"FED_OPTIMIZER_STRATEGY": "foo"}, "'foo': allowed: local, average, reset"),
     ({"FED_AVG_MODE": "Equal"},
-     "'Equal': allowed: equal, env_steps, weights (did you mean 'equal'?)"),
+     "'Equal': allowed: equal, env_steps, or weights, which FED_WEIGHTS or the scenario lists "
+     "(did you mean 'equal'?)"),
     ({"FED_TIMEOUT": "-1"}, "'-1': allowed: a number above 0 [s]"),
     ({"FED_TIMEOUT": "nan"}, "'nan': 'nan' is not a number; allowed: a number above 0 [s]"),
     ({"FED_TIMEOUT": "1e999"}, "'1e999': allowed: a number above 0 [s]"),
@@ -180,10 +223,10 @@ def test_empty_wandb_variables_are_unset_and_strangers_are_left_alone():
         (["--auto-seed", "--seed-base", "x"], "--seed-base='x': not a whole number; allowed: "),
         (["--auto-seed", "--seed-base=-1"], "--seed-base='-1': allowed: a whole number from 0"),
         (["--auto-seed", "--seed-step", "0"], "--seed-step='0': allowed: a whole number from 1"),
-        (["--map", "circel"], f"--map='circel': {NO_TRACK} (did you mean 'circle'?)"),
+        (["--map", "circel"], "--map='circel': no such track or file (did you mean 'circle'?); "),
         (["--map", "map"], f"--map='map': {NO_TRACK}"),
         (["--map", "/"], f"--map='/': {NO_TRACK}"),
-        (["--map", ""], f"--map='': {NO_TRACK}"),
+        (["--map", ""], "--map='': is empty; allowed: line2, circle, oval, random, or a map's "),
         (["--map", "x" * 300], "--map='xxx"),
     ],
 )  # fmt: skip
@@ -209,21 +252,38 @@ def test_map_names_a_track_or_a_file(tmp_path, monkeypatch):
 
 def test_auto_seed_counts_from_the_base_for_every_client(tmp_path):
     def seeds(*flags, text="", environ=None):
-        return resolve(tmp_path, text, environ, ["--auto-seed", *flags]).seeds
+        scenario = resolve(tmp_path, text, environ, ["--auto-seed", *flags])
+        own = [scenario.client_seed(k) for k in range(scenario.federated.clients)]
+        return (scenario.shared_seed, *own)
 
-    assert seeds() == (0, 1, 2)
-    assert seeds(text="seed: 7\n") == (7, 8, 9)
-    assert seeds(text="seed: 7\n", environ={"RUN_SEED": "5"}) == (5, 6, 7)
-    assert seeds("--seed-base", "10", "--repeat", "2", text="seed: 7\n") == (10, 11)
-    assert seeds("--seed-step", "10", environ={"FED_TOTAL_CLIENTS": "2"}) == (0, 10)
-    assert seeds("--repeat", "2", text="seeds: [1, 2, 3]\n") == (0, 1)
+    # The first is that of what clients share; the base is not, so that it changes clients alone.
+    assert seeds() == (0, 0, 1, 2)
+    assert seeds(text="seed: 7\n") == (7, 7, 8, 9)
+    assert seeds(text="seed: 7\n", environ={"RUN_SEED": "5"}) == (5, 5, 6, 7)
+    assert seeds("--set", "seed=9", text="seed: 7\n") == (9, 9, 10, 11)
+    assert seeds("--seed-base", "10", "--repeat", "2", text="seed: 7\n") == (7, 10, 11)
+    assert seeds("--seed-step", "10", environ={"FED_TOTAL_CLIENTS": "2"}) == (0, 0, 10)
+    assert seeds("--repeat", "2", text="seed: [1, 2, 3]\n") == (0, 0, 1)
+    assert seeds("--seed-step", "2", text="seed: {base: 4, step: 5}\n") == (4, 4, 6, 8)
+    assert seeds("--seed-base", "2", text="seed: {base: 4, step: 5}\n") == (4, 2, 7, 12)
+
+
+def test_seeds_of_clients_and_of_what_they_share(tmp_path):
+    def seeds(text):
+        scenario = resolve(tmp_path, text)
+        return (scenario.shared_seed, *map(scenario.client_seed, range(3)))
+
+    assert seeds("seed: 7\n") == (7, 7, 7, 7)
+    assert seeds("seed: [4, 9, 2]\n") == (0, 4, 9, 2)
+    assert seeds("seed: {base: 4}\n") == (4, 4, 5, 6)
+    assert seeds("seed: {base: 4, step: 10, shared: 1}\n") == (1, 4, 14, 24)
 
 
 def test_auto_seed_beyond_the_largest_seed(tmp_path):
     flags = ["--auto-seed", "--seed-base", str(2**63 - 2)]
     assert complaint(resolve, tmp_path, flags=flags) == (
-        f"--auto-seed --seed-base={2**63 - 2}: seeds[2]: found {2**63} (whole number); "
-        "allowed: a whole number from 0 and below 2^63"
+        f"--auto-seed, --seed-base='{2**63 - 2}': {tmp_path / 's.yaml'}:1: seed.base + 2 * "
+        f"seed.step, the seed of client 2, is {2**63}; allowed: below 2^63"
     )
 
 
@@ -237,38 +297,48 @@ def test_auto_seed_leaves_the_complaint_to_what_is_wrong(tmp_path):
 
 
 def test_run_seed_replaces_seeds(tmp_path):
-    scenario = resolve(tmp_path, "seeds: [1, 2, 3]\n", {"RUN_SEED": "9"})
-    assert (scenario.seed, scenario.seeds) == (9, ())
+    assert resolve(tmp_path, "seed: [1, 2, 3]\n", {"RUN_SEED": "9"}).seed == 9
 
 
 def test_weights_and_averaging_mode(tmp_path):
-    weighted = "federated: {weighting: weights, weights: [1, 2, 3]}\n"
-    federated = resolve(tmp_path, "", {"FED_WEIGHTS": "3,2,1"}).federated
-    assert (federated.weighting, federated.weights) == ("weights", (3, 2, 1))
+    def weighting(text, environ, *flags):
+        return resolve(tmp_path, text, environ, flags).federated.weighting
+
+    weighted = "federated: {weighting: [1, 2, 3]}\n"
+    assert weighting(weighted, {}) == (1, 2, 3)
+    assert weighting("", {"FED_WEIGHTS": "3,2,1"}) == (3, 2, 1)
     both = {"FED_WEIGHTS": "3,2,1", "FED_AVG_MODE": "weights"}
-    assert resolve(tmp_path, "", both).federated == federated
-    equal = resolve(tmp_path, weighted, {"FED_AVG_MODE": "equal"}).federated
-    assert (equal.weighting, equal.weights) == ("equal", ())
-    kept = resolve(tmp_path, weighted, {"FED_AVG_MODE": "weights"}).federated
-    assert kept.weights == (1, 2, 3)
-    assert complaint(environment_overrides, {**both, "FED_AVG_MODE": "equal"}).startswith(
-        "FED_WEIGHTS='3,2,1' contradicts FED_AVG_MODE='equal'; allowed"
+    assert weighting("", both) == weighting(weighted, both) == (3, 2, 1)
+    assert weighting(weighted, {"FED_AVG_MODE": "equal"}) == "equal"
+    assert weighting(weighted, {"FED_AVG_MODE": "weights"}) == (1, 2, 3)
+    assert (
+        weighting("", {"FED_AVG_MODE": "weights"}, "--set", "federated.weighting=equal") == "equal"
     )
+    assert complaint(environment_overrides, {**both, "FED_AVG_MODE": "equal"}) == (
+        "FED_WEIGHTS='3,2,1': contradicts FED_AVG_MODE='equal'; leave one out"
+    )
+    for text in ("", "federated: {weighting: equal}\n"):
+        assert complaint(weighting, text, {"FED_AVG_MODE": "weights"}) == (
+            "FED_AVG_MODE='weights': allowed: equal, env_steps, or weights, which FED_WEIGHTS or "
+            "the scenario lists"
+        )
 
 
 @pytest.mark.parametrize(
     ("text", "environ", "flags", "blamed"),
     [
-        ("federated: {weighting: weights, weights: [1, 2, 3]}\n",
+        ("federated: {weighting: [1, 2, 3]}\n",
          {"FED_TOTAL_CLIENTS": "2"}, [], "FED_TOTAL_CLIENTS='2': "),
-        ("federated: {weighting: weights, weights: [1, 2, 3]}\n",
+        ("federated: {weighting: [1, 2, 3]}\n",
          {"FED_TOTAL_CLIENTS": "2", "FED_TIMEOUT": "3"}, ["--repeat", "4"], "--repeat='4': "),
         ("", {"FED_WEIGHTS": "1,2", "FED_TIMEOUT": "3"}, [], "FED_WEIGHTS='1,2': "),
         ("", {"FED_WEIGHTS": "1,2,3"}, ["--repeat", "2"], "FED_WEIGHTS='1,2,3', --repeat='2': "),
-        ("", {"FED_AVG_MODE": "weights"}, [], "FED_AVG_MODE='weights': "),
         ("", {"FED_AGENTS": "car_2"}, ["--episodes", "3"], "FED_AGENTS='car_2': "),
-        ("seeds: [1, 2, 3]\n", {}, ["--repeat", "2", "--episodes", "3"], "--repeat='2': "),
-        ("federated: {weighting: weights}\n", {"FED_TIMEOUT": "3"}, [], ""),
+        ("seed: [1, 2, 3]\n", {}, ["--repeat", "2", "--episodes", "3"], "--repeat='2': "),
+        ("", {}, ["--set", "federated.evaluate_on=clients", "--eval-episodes=0", "--episodes=3"],
+         "--eval-episodes='0', --set federated.evaluate_on='clients': "),
+        ("", {}, ["--set", "learners={}", "--episodes=3"], "--set learners='{}': "),
+        ("federated: {weighting: [1]}\n", {"FED_TIMEOUT": "3"}, [], ""),
     ],
 )  # fmt: skip
 def test_a_rule_between_keys_names_who_broke_it(tmp_path, text, environ, flags, blamed):
@@ -292,6 +362,7 @@ def test_a_client_id_outside_the_federation(text):
 @pytest.mark.parametrize("name", ["COLLECT_WORKERS", "COLLECT_PREFETCH", "COLLECT_SEED_STRIDE"])
 def test_the_collector_by_variable_and_by_flag(tmp_path, name):
     key, flag = name.lower().removeprefix("collect_"), "--" + name.lower().replace("_", "-")
+    key = key.replace("workers", "num_envs")
     by_variable = resolve(tmp_path, "", {name: "4"}, [])
     assert by_variable.collect.model_dump()[key] == 4
     assert resolve(tmp_path, "", {name: "4"}, [flag, "6"]).collect.model_dump()[key] == 6
@@ -303,15 +374,16 @@ def test_the_collector_by_variable_and_by_flag(tmp_path, name):
 @given(st.lists(st.floats(1e-300, 1e300), min_size=1, max_size=6), st.randoms())
 def test_weights_read_back_in_any_order(weights, random):
     def read(text):
-        return {o.path[-1]: o.value for o in environment_overrides({"FED_WEIGHTS": text})}
+        (override,) = environment_overrides({"FED_WEIGHTS": text})
+        return override.path, override.value
 
     entries = [f"{k}:{weight!r}" for k, weight in enumerate(weights)]
     random.shuffle(entries)
-    expected = {"weights": tuple(weights), "weighting": "weights"}
+    expected = (("federated", "weighting"), tuple(weights))
     assert read(",".join(entries)) == read(", ".join(map(repr, weights))) == expected
 
 
-@given(st.sampled_from([s.source for s in VARIABLES]), st.text(max_size=12))
+@given(st.sampled_from(VARIABLES), st.text(max_size=12))
 def test_any_text_is_used_or_named(name, text):
     try:
         overrides = environment_overrides({name: text})
@@ -325,7 +397,7 @@ def test_any_text_is_used_or_named(name, text):
 
 @given(
     st.dictionaries(
-        st.sampled_from([s.source for s in VARIABLES]),
+        st.sampled_from(VARIABLES),
         st.one_of(
             st.sampled_from([text for text, _ in GOOD.values()]), st.text(max_size=5), st.just("2")
         ),
@@ -351,5 +423,44 @@ def test_help_shows_every_flag_and_imports_nothing_heavy():
     )
     run = [sys.executable, "-c", code]
     found = subprocess.run(run, capture_output=True, text=True, check=True, cwd=ROOT)
-    for setting in FLAGS:
-        assert setting.source in found.stdout
+    for setting in SETTINGS:
+        assert setting.flag in found.stdout
+    assert "number of clients (federated.clients)" in found.stdout
+
+
+MISPLACED = {
+    # mode: flags that ask for it, flags or a variable that do not go with it
+    Mode.TRAIN: ([], ["--checkpoint=x"], ["--insecure"], ["--root-certificates=x"]),
+    Mode.EVALUATE: (["--mode=eval"], ["--max-parallel=2"], ["--engine=deployment"]),
+    Mode.GRID: (["--grid=g"], ["--scenario=s"], ["--mode=eval"], ["--resume=r"]),
+    Mode.SUPERLINK: (["--superlink=s:1"], ["--grid=g"], ["--engine=deployment"]),
+    Mode.RESUME: (["--resume=r"], ["--scenario=s"], ["--map=circle"], ["--set", "seed=1"]),
+    Mode.RESUME_GRID: (["--resume=r"], ["--episodes=3"], ["--insecure"]),
+    Mode.RESUME_SUPERLINK: (["--superlink=s:1", "--resume=r"], ["--repeat=2"], ["--scenario=s"]),
+}
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_what_does_not_go_with_what_is_to_be_done(mode):
+    of_grid = mode is Mode.RESUME_GRID
+    own, *others = MISPLACED[mode]
+    outside_overrides(arguments(*own), {}, of_grid=of_grid)
+    for flags in others:
+        message = complaint(outside_overrides, arguments(*own, *flags), {}, of_grid=of_grid)
+        name = flags[0].partition("=")[0]
+        (setting,) = (s for s in SETTINGS if s.flag == name)
+        assert message.startswith(name)
+        assert message.endswith(f": needs {setting.needs}" if setting.needs else f": {mode.value}")
+    if mode is not Mode.TRAIN:
+        message = complaint(
+            outside_overrides, arguments(*own), {"FED_CLIENT_ID": "0"}, of_grid=of_grid
+        )
+        assert message == f"FED_CLIENT_ID='0': {mode.value}"
+
+
+def test_only_the_length_of_a_run_may_change():
+    environ = {"WANDB_MODE": "offline", "WANDB_NAME": ""}
+    (override,) = outside_overrides(arguments("--resume=r", "--episodes=3"), environ)
+    assert (override.path, override.value) == (("episodes",), 3)
+    message = complaint(outside_overrides, arguments("--resume=r"), {"FED_TIMEOUT": "3"})
+    assert message == "FED_TIMEOUT='3': cannot change in a resumed run; leave it out"

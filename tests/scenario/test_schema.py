@@ -35,6 +35,15 @@ def test_the_committed_schema_is_fresh(tmp_path):
     assert committed == written, "run: python -m f110_fl.config.schema"
 
 
+def test_help_writes_no_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    assert "f110_fl.config.schema" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_every_field_is_described_with_its_unit(model):
     assert model.__doc__

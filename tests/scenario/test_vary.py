@@ -99,7 +99,7 @@ def test_a_trainer_drives_where_its_client_does(tmp_path: Path) -> None:
     steps = []
     for client in (0, 1):
         trainer = Trainer(scenario, client, tmp_path / str(client))
-        steps += [record.steps for record in trainer.train(1)]
+        steps += [record.result.steps for record in trainer.train(1)]
     assert max(steps[:2]) <= 7
     assert max(steps[2:]) <= 5
 
@@ -125,7 +125,7 @@ def test_a_trainer_drives_where_its_client_does(tmp_path: Path) -> None:
         ({"env.track": [{"kind": "oval"}], "env.track.width": [2.0]}, "overlap; leave one out"),
         (
             {"env.track": [{"kind": "line2"}, {"kind": "map", "file": "nowhere.yaml"}]},
-            r":\d+: federated.vary.'env.track'\[1\].file: found 'nowhere.yaml', no such file",
+            r":\d+: federated.vary.'env.track': client 1: found 'nowhere.yaml', no such file",
         ),
         ({"env.track.file": ["nowhere.csv"]}, "'env.track.file': client 0: unknown key; allowed: "),
     ],
@@ -141,8 +141,17 @@ def test_what_cannot_be_is_refused_in_one_line(
 def test_files_are_looked_for_beside_the_scenario(tmp_path: Path) -> None:
     lane = tmp_path / "lane.csv"
     lane.write_text("0,0,1,1\n10,0,1,1\n10,10,1,1\n0,10,1,1\n")
-    scenario = load(tmp_path, {"env.track": [{"kind": "centerline", "file": "lane.csv"}]})
-    assert scenario.for_client(0).env.track.file == str(lane)  # type: ignore[union-attr]
+    track = {"kind": "centerline", "file": "lane.csv", "resolution": 0.1}
+    scenario = load(tmp_path, {"env.track": [{"kind": "oval"}, track], "evaluation.track": [track]})
+    absolute = track | {"file": str(lane)}
+    assert scenario.federated.vary == {
+        "env.track": ({"kind": "oval"}, absolute),
+        "evaluation.track": (absolute,),
+    }
+    assert scenario.for_client(1).env.track.file == str(lane)  # type: ignore[union-attr]
+    assert parse_resolved(dump_scenario(scenario)) == scenario
+    with_file = {"env.track": [{"kind": "several", "tracks": [track]}]}
+    assert load(tmp_path, with_file).for_client(3).env.track.tracks[0].file == str(lane)  # type: ignore[union-attr]
 
 
 def test_a_spawn_that_only_one_client_lacks_is_found_before_the_start(tmp_path: Path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from sim.config import CarConfig, EnvConfig, LidarConfig, VehicleConfig
+from sim.episodes import Outcome
 from sim.race import Race
-from sim.tasks import Outcome
 
 VEHICLE = VehicleConfig(length=0.32, width=0.225, speed_min=-1.0, speed_max=2.0)
 CONFIG = EnvConfig(
@@ -48,7 +49,7 @@ def rollout(seeds: list[int], config: EnvConfig = CONFIG) -> tuple[list[bytes], 
     return [b"".join(parts) for parts in shown], count
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(st.lists(st.integers(0, 40), min_size=2, max_size=6))
 def test_episodes_depend_neither_on_batch_size_nor_on_position(seeds: list[int]) -> None:
     together, count = rollout(seeds)

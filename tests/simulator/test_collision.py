@@ -6,13 +6,14 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from sim.config import Line2Track
 from sim.physics.collision import cars_touch, segment_hits_wall, touches_wall
-from sim.tracks import Track, make_track
-from sim.tracks.distance_field import make_grid
+from sim.tracks.factory import make_track
+from sim.tracks.track import Track
 
 RESOLUTION = 0.1
 
@@ -51,11 +52,11 @@ poses = st.tuples(st.floats(-2.6, 2.6), st.floats(-2.6, 2.6), st.floats(-7, 7))
 sizes = st.tuples(st.floats(0.2, 0.8), st.floats(0.15, 0.5))
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(seed=st.integers(0, 20), pose=poses, size=sizes)
 def test_wall_contact_agrees_with_dense_sampling(seed, pose, size):
     track = hall(seed)
-    found = touches_wall(make_grid(track), *pose, *size)
+    found = touches_wall(track.field, *pose, *size)
     larger = track.wall_distance(rectangle_points(pose, *size, grow=0.03))
     if not np.any(larger == 0):
         assert not found
@@ -67,7 +68,7 @@ def test_wall_contact_agrees_with_dense_sampling(seed, pose, size):
         assert found
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     seed=st.integers(0, 20),
     start=st.tuples(st.floats(-2.6, 2.6), st.floats(-2.6, 2.6)),
@@ -78,7 +79,7 @@ def test_segments_find_every_cell_they_pass(seed, start, step):
     a, b = np.array(start), np.array(start) + step
     points = a + np.linspace(0, 1, 2000)[:, None] * (b - a)
     clear = track.wall_distance(points)
-    found = segment_hits_wall(make_grid(track), *a, *b)
+    found = segment_hits_wall(track.field, *a, *b)
     if np.any(clear == 0):
         assert found
     else:
@@ -91,31 +92,31 @@ def test_segments_find_every_cell_they_pass(seed, start, step):
 def test_a_large_obstacle_inside_the_outline_is_found():
     free = np.ones((60, 60), dtype=bool)
     free[30, 30] = False
-    grid = make_grid(Track.from_occupancy("post", free, 0.02, (0.0, 0.0, 0.0)))
-    assert touches_wall(grid, 0.61, 0.61, 0.3, 0.58, 0.31)
-    assert touches_wall(grid, 0.45, 0.60, 0.0, 0.58, 0.31)
-    assert not touches_wall(grid, 0.31, 0.31, 0.0, 0.58, 0.31)
+    field = Track.from_occupancy("post", free, 0.02, (0.0, 0.0, 0.0)).field
+    assert touches_wall(field, 0.61, 0.61, 0.3, 0.58, 0.31)
+    assert touches_wall(field, 0.45, 0.60, 0.0, 0.58, 0.31)
+    assert not touches_wall(field, 0.31, 0.31, 0.0, 0.58, 0.31)
 
 
 @pytest.mark.parametrize("yaw", [0.0, math.pi / 2, math.pi, 0.4, 2.0])
 def test_a_corridors_wall_is_where_it_is(yaw):
-    grid = make_grid(make_track(Line2Track()))
+    field = make_track(Line2Track()).field
     length, width = 0.58, 0.31
     reach = (length * abs(math.sin(yaw)) + width * abs(math.cos(yaw))) / 2
-    assert not touches_wall(grid, 0.0, 0.55 - reach - 1e-6, yaw, length, width)
-    assert touches_wall(grid, 0.0, 0.55 - reach + 1e-6, yaw, length, width)
-    assert not touches_wall(grid, 0.0, -2.0 + reach + 1e-6, yaw, length, width)
-    assert touches_wall(grid, 0.0, -2.0 + reach - 1e-6, yaw, length, width)
+    assert not touches_wall(field, 0.0, 0.55 - reach - 1e-6, yaw, length, width)
+    assert touches_wall(field, 0.0, 0.55 - reach + 1e-6, yaw, length, width)
+    assert not touches_wall(field, 0.0, -2.0 + reach + 1e-6, yaw, length, width)
+    assert touches_wall(field, 0.0, -2.0 + reach - 1e-6, yaw, length, width)
 
 
 @pytest.mark.parametrize("x", [1e3, -1e300, math.nan])
 def test_everywhere_outside_the_grid_is_wall(x):
-    grid = make_grid(make_track(Line2Track()))
-    assert touches_wall(grid, x, 0.0, 0.0, 0.58, 0.31)
-    assert segment_hits_wall(grid, x, 0.0, 0.0, 0.0)
+    field = make_track(Line2Track()).field
+    assert touches_wall(field, x, 0.0, 0.0, 0.58, 0.31)
+    assert segment_hits_wall(field, x, 0.0, 0.0, 0.0)
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(
     pose=st.tuples(st.floats(-0.6, 0.6), st.floats(-0.6, 0.6), st.floats(-7, 7)),
     other=st.tuples(st.floats(-0.6, 0.6), st.floats(-0.6, 0.6), st.floats(-7, 7)),

@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from sim.config import LidarConfig, Line2Track, VehicleConfig
 from sim.layout import FRONT, LEFT, REAR, RIGHT, STEER, YAW, V, X, Y
@@ -19,9 +20,9 @@ from sim.physics.collision import (
     touches_wall,
     wall_parts,
 )
-from sim.tracks import Track, make_track
-from sim.tracks.distance_field import make_grid
-from sim.world import World
+from sim.physics.world import World
+from sim.tracks.factory import make_track
+from sim.tracks.track import Track
 
 LENGTH, WIDTH = 0.58, 0.31
 LINE2 = make_track(Line2Track())
@@ -55,7 +56,7 @@ def between(before, after, count):
     ],
 )
 def test_the_part_at_a_post_is_named(pose, parts):
-    assert wall_parts(make_grid(hall([(100, 100)])), *pose, LENGTH, WIDTH) == parts
+    assert wall_parts(hall([(100, 100)]).field, *pose, LENGTH, WIDTH) == parts
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_the_part_at_a_post_is_named(pose, parts):
     ],
 )
 def test_the_part_at_a_straight_wall_is_named(pose, parts):
-    assert wall_parts(make_grid(LINE2), *pose, LENGTH, WIDTH) == parts
+    assert wall_parts(LINE2.field, *pose, LENGTH, WIDTH) == parts
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_sides_face_a_direction(turn, parts):
 moves = st.tuples(st.floats(-0.29, 0.29), st.floats(-0.29, 0.29), st.floats(-0.3, 0.3))
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     place=st.tuples(st.floats(-0.7, 0.7), st.floats(-0.7, 0.7), st.floats(0, 6.28)),
     yaw=st.floats(0, 6.28),
@@ -111,7 +112,7 @@ def test_swept_cars_agree_with_dense_sampling(place, yaw, move, other_move):
         assert t >= (larger.index(True) - 1) / 399
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(
     start=st.tuples(st.floats(4.2, 5.8), st.floats(4.2, 5.8), st.floats(0, 6.28)),
     move=moves,
@@ -119,18 +120,18 @@ def test_swept_cars_agree_with_dense_sampling(place, yaw, move, other_move):
 )
 def test_swept_walls_agree_with_dense_sampling(start, move, seed):
     posts = np.random.default_rng(seed).integers(80, 120, (12, 2))
-    grid = make_grid(hall(posts))
+    field = hall(posts).field
     before, after = np.array(start), np.array(start) + move
     sizes = np.linspace(0.05, 1, 20)[:, None] * (LENGTH, WIDTH)
-    if any(touches_wall(grid, *before, *size) for size in sizes):
+    if any(touches_wall(field, *before, *size) for size in sizes):
         return  # it stands on a post already
-    found = sweep_wall(grid, before, after, LENGTH, WIDTH)
+    found = sweep_wall(field, before, after, LENGTH, WIDTH)
     way = between(before, after, 200)
     # A graze of less than half a cell may be missed, and nothing else.
-    if any(touches_wall(grid, *pose, LENGTH - 0.05, WIDTH - 0.05) for pose in way):
+    if any(touches_wall(field, *pose, LENGTH - 0.05, WIDTH - 0.05) for pose in way):
         assert found
     if found:
-        assert any(touches_wall(grid, *pose, LENGTH + 0.002, WIDTH + 0.002) for pose in way)
+        assert any(touches_wall(field, *pose, LENGTH + 0.002, WIDTH + 0.002) for pose in way)
 
 
 def world(cars=2, track=LINE2, lidar=QUIET) -> World:
@@ -197,7 +198,7 @@ def test_a_car_passing_a_corner_within_a_step_is_found():
     assert sweep_cars(before, after, LENGTH, WIDTH, other, other_after, LENGTH, WIDTH) > 0.0
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(
     yaw=st.floats(0, 6.28),
     shift=st.tuples(st.floats(-50, 50), st.floats(-50, 50)),
@@ -236,7 +237,7 @@ def test_a_turned_and_shifted_world_is_the_same_world(yaw, shift, steer, speed):
     assert np.mean(np.abs(first.scan - second.scan) > 0.01) < 0.1
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     other=st.tuples(st.floats(-3, 3), st.floats(-1.0, 1.0), st.floats(0, 6.28)),
     yaw=st.floats(0, 6.28),

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from sim.config import VehicleConfig
 from sim.layout import SLIP, STATE_SIZE, STEER, YAW, YAW_RATE, V, X, Y
@@ -119,7 +120,7 @@ def test_steering_stops_at_its_limit():
     assert constrain_steering(0.0, 9.0, vector) == 3.2
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(controls)
 def test_mirrored_commands_give_the_mirrored_path(commands):
     states = drive(held(commands))
@@ -131,7 +132,7 @@ def test_mirrored_commands_give_the_mirrored_path(commands):
     assert angle_between(states[:, YAW], -mirrored[:, YAW]).max() < 1e-6
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(controls, st.floats(-100, 100), st.floats(-100, 100), st.floats(0, 6.28))
 def test_the_path_moves_with_the_start_pose(commands, x, y, yaw):
     states = drive(held(commands))
@@ -146,7 +147,7 @@ def test_the_path_moves_with_the_start_pose(commands, x, y, yaw):
     assert np.abs(moved - states)[:, rest].max() < 1e-6
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(controls, st.sampled_from([CAR, SMALL]))
 def test_speed_and_steering_stay_within_the_cars_limits(commands, config):
     clipped = [

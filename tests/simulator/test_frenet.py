@@ -7,12 +7,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from sim.config import CircleTrack, Line2Track
-from sim.tracks import Track, TrackError, make_track
-from sim.tracks.centerline import make_centerline, polyline, project, project_all
+from sim.tracks.centerline import polyline, project, project_all
+from sim.tracks.factory import make_track
+from sim.tracks.track import Track, TrackError
 
 CIRCLE = make_track(CircleTrack(radius=10.0))
 
@@ -37,7 +39,7 @@ def apart(first: np.ndarray, second: np.ndarray, length: float) -> np.ndarray:
     return np.abs((first - second + length / 2) % length - length / 2)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     count=st.integers(30, 400),
@@ -83,7 +85,7 @@ def test_the_seam_is_nowhere_special():
     assert apart(moved[:, 0] + track.arc_length[40], expected[:, 0], length).max() < 1e-9
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(2, 80), closed=st.booleans())
 def test_projection_finds_the_nearest_segment(seed, count, closed):
     rng = np.random.default_rng(seed)
@@ -105,7 +107,7 @@ def test_projection_finds_the_nearest_segment(seed, count, closed):
             assert abs(offset) == pytest.approx(distance, abs=0.03)
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(26, 300), closed=st.booleans())
 def test_buckets_give_what_a_full_search_gives(seed, count, closed):
     rng = np.random.default_rng(seed)
@@ -185,7 +187,7 @@ def test_without_a_centre_line_there_are_no_frenet_coordinates():
     hall = Track.from_occupancy("hall", np.ones((9, 9), bool), 1.0, (0.0, 0.0, 0.0))
     assert hall.length == 0
     assert hall.widths.shape == (0, 2)
-    assert all(map(math.isnan, project(make_centerline(hall), 1.0, 1.0)))
+    assert all(map(math.isnan, project(hall.line, 1.0, 1.0)))
     for convert in (hall.to_frenet, hall.from_frenet):
         with pytest.raises(TrackError, match="hall: it has no centre line"):
             convert(np.zeros((1, 2)))

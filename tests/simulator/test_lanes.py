@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from pydantic import ValidationError
 from scipy.ndimage import label
 
@@ -21,11 +22,12 @@ from sim.config import (
     RandomTrack,
     VehicleConfig,
 )
-from sim.tracks import Track, TrackError, make_track
+from sim.physics.world import World
+from sim.tracks.factory import make_track
 from sim.tracks.gates import GATES, make_gates
 from sim.tracks.kinds.circuit import WALL
 from sim.tracks.lanefile import read_lane
-from sim.world import World
+from sim.tracks.track import Track, TrackError
 
 SQUARE = "0,0,1,1\n5,0,1,1\n10,0,1,1\n10,5,1,1\n10,10,1,1\n5,10,1,1\n0,10,1,1\n0,5,1,1\n"
 
@@ -107,7 +109,7 @@ def test_an_oval_is_two_straights_and_two_half_circles(straight, radius, width):
     assert np.abs(track.curvature).max() == pytest.approx(1 / radius, rel=0.01)
 
 
-@settings(max_examples=12, deadline=None)
+@examples(12)
 @given(
     seed=st.integers(0, 10_000),
     length=st.floats(40, 150),
@@ -262,7 +264,7 @@ def test_lanes_a_wall_apart_do_not_touch(write):
         load(write(figure))
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(4, 60))
 def test_crossings_are_found(tmp_path_factory, seed, count):
     points = np.cumsum(np.random.default_rng(seed).normal((1.0, 0.0), size=(count, 2)), axis=0)

@@ -7,14 +7,16 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from properties import examples
 
 from sim.config import CarConfig, CircleTrack, EnvConfig, LidarConfig, Line2Track
 from sim.physics.laps import LAP_START, NEXT_GATE, crosses, first_gate, pass_gates
 from sim.race import Race
-from sim.tracks import Track, make_track
+from sim.tracks.factory import make_track
 from sim.tracks.gates import make_gates
+from sim.tracks.track import Track
 
 RADIUS = 10.0
 CIRCLE = make_track(CircleTrack(radius=RADIUS, width=3.0))
@@ -116,7 +118,7 @@ def test_a_lap_takes_the_steps_between_two_crossings():
     assert drive(CIRCLE, way(-0.02, 4.02), laps=2)[0] == 4  # the first two are timed
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     turns=st.lists(st.floats(-1.3, 2.0), min_size=1, max_size=12),
     start=st.floats(-0.9, -0.01),
@@ -207,7 +209,7 @@ def test_a_slanted_finish_line_is_the_next_for_cars_behind_it():
     assert drive(slanted, points)[0] == 1
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_a_way_and_its_reverse_cross_once_forwards(seed):
     rng = np.random.default_rng(seed)

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from sim.config import LidarConfig, Line2Track, MapTrack
 from sim.physics.lidar import cut_car, make_beams, make_scratch, trace_walls
 from sim.physics.noise import add_noise, normal_pair, stream
-from sim.tracks import Track, make_track
-from sim.tracks.distance_field import make_grid
+from sim.tracks.factory import make_track
+from sim.tracks.track import Track
 
 LINE2 = make_track(Line2Track())
 REFERENCE = os.environ.get("F110_REFERENCE")
@@ -24,7 +25,7 @@ REFERENCE = os.environ.get("F110_REFERENCE")
 def walls(track, pose, config):
     scan = np.full(config.beams, np.nan, dtype=np.float32)
     scratch = make_scratch(config.beams)
-    trace_walls(make_grid(track), make_beams(config), *map(float, pose), scratch, scan)
+    trace_walls(track.field, make_beams(config), *map(float, pose), scratch, scan)
     return scan
 
 
@@ -66,7 +67,7 @@ def corners_of(car, length, width, grow=0.0):
     return half @ turn + (x, y)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     x=st.floats(-50.5, 46.5),
     y=st.floats(-1.9, 0.45),
@@ -136,7 +137,7 @@ def test_scans_turn_with_the_maps_origin():
     assert np.mean(difference > 0.01) < 0.05  # rounding may choose another cell
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(
     bearing=st.floats(-math.pi, math.pi),
     away=st.floats(0.0, 8.0),

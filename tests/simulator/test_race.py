@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from sim.config import CarConfig, CircleTrack, EnvConfig, LidarConfig, VehicleConfig
+from sim.episodes import Outcome
 from sim.layout import YAW, V, X, Y
 from sim.race import Race
-from sim.tasks import Outcome
 
 NONE, CRASH, FINISHED = int(Outcome.NONE), int(Outcome.CRASH), int(Outcome.FINISHED)
 TIME_LIMIT, OTHER_DONE = int(Outcome.TIME_LIMIT), int(Outcome.OTHER_DONE)

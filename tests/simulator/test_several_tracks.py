@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 from PIL import Image
+from properties import examples
 from pydantic import ValidationError
 
 from sim.config import (
@@ -30,14 +31,14 @@ from sim.config import (
     VehicleConfig,
 )
 from sim.envs import F110Env, F110ParallelEnv, F110VectorEnv
+from sim.physics.world import World
 from sim.race import Race
 from sim.rendering.renderer import Renderer
-from sim.tasks import Task
-from sim.tracks import TrackError, make_track, make_tracks
-from sim.tracks.distance_field import make_grid
+from sim.tasks.task import Task
+from sim.tracks.factory import make_track, make_tracks
 from sim.tracks.gates import make_gates
-from sim.tracks.stack import gates_of, grid_of, line_of, stack_tracks
-from sim.world import World
+from sim.tracks.stack import field_of, gates_of, line_of, stack_tracks
+from sim.tracks.track import TrackError
 
 CIRCLE = CircleTrack(radius=6.0, resolution=0.1)
 OVAL = OvalTrack(straight=8.0, radius=4.0, resolution=0.08)
@@ -106,7 +107,7 @@ def same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
 # As on one track alone
 
 
-@settings(max_examples=12, deadline=None)
+@examples(12)
 @given(
     st.lists(st.integers(0, 2**32), min_size=5, max_size=5),
     st.integers(1, 3),
@@ -150,12 +151,12 @@ def test_laps_are_counted_on_each_track_by_its_own_gates():
 
 def test_parts_of_a_stack_are_those_of_the_tracks():
     tracks = (*make_tracks(SEVERAL), make_track(Line2Track()))
-    parts = [(make_grid(t), t.line, make_gates(t)) for t in tracks]
+    parts = [(t.field, t.line, make_gates(t)) for t in tracks]
     stack = stack_tracks(*zip(*parts, strict=True))
 
     @njit
     def take(stack, t):
-        return grid_of(stack, t), line_of(stack.lines, t), gates_of(stack, t)
+        return field_of(stack, t), line_of(stack.lines, t), gates_of(stack, t)
 
     for t, expected in enumerate(parts):
         for part, own in zip(take(stack, t), expected, strict=True):

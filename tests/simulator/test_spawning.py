@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from properties import examples
 from pydantic import ValidationError
 
 from sim.config import (
@@ -29,7 +30,6 @@ from sim.config import (
 from sim.layout import YAW, X, Y
 from sim.physics.collision import cars_touch, touches_wall
 from sim.race import Race
-from sim.tracks.distance_field import make_grid
 
 SMALL = VehicleConfig(length=0.32, width=0.225)
 
@@ -111,7 +111,7 @@ def test_a_grid_that_does_not_fit_is_refused(track, spawn, cars, message):
 # Random starts
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(
     seed=st.integers(0, 2**32 - 1),
     cars=st.integers(1, 6),
@@ -124,9 +124,9 @@ def test_random_starts_keep_their_distances(seed, cars, gap, wall_gap, noise, wh
     spawn = RandomSpawn(gap=gap, wall_gap=wall_gap, heading_noise=noise)
     made = race(which, spawn, cars)
     poses = started(made, seed)
-    grid, length, width = make_grid(made.track), SMALL.length, SMALL.width
+    field, length, width = made.track.field, SMALL.length, SMALL.width
     for pose in poses:
-        assert not touches_wall(grid, *pose, length + 2 * wall_gap, width + 2 * wall_gap)
+        assert not touches_wall(field, *pose, length + 2 * wall_gap, width + 2 * wall_gap)
     for one, other in combinations(poses, 2):
         assert not cars_touch(*one, length, width, *other, length, width)
         assert distance(outline(one), outline(other)) >= gap - 1e-9

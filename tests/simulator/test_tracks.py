@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from properties import examples
 
 from sim.config import CircleTrack, Line2Track, MapTrack, VehicleConfig
-from sim.tracks import Track, TrackError, make_track
-from sim.tracks.centerline import make_centerline, project
+from sim.tracks.centerline import project
+from sim.tracks.factory import make_track
+from sim.tracks.track import Track, TrackError
 
 FREE, UNKNOWN, WALL = 254, 205, 0
 
@@ -68,7 +70,7 @@ def is_free(track: Track, x: float, y: float) -> bool:
     return bool(track.wall_distance(np.array([[x, y]]))[0] > 0)
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(seed=st.integers(0, 2**32 - 1), rows=st.integers(1, 12), columns=st.integers(1, 12))
 def test_the_field_is_the_distance_to_the_nearest_wall_cell(seed, rows, columns):
     rng = np.random.default_rng(seed)
@@ -92,7 +94,7 @@ def test_a_diagonal_wall_is_closed_and_other_cells_keep_their_kind():
     assert np.count_nonzero(free & ~found) == 8  # one for each corner where two cells meet
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_no_two_walls_meet_only_at_a_corner(seed):
     free = np.random.default_rng(seed).random((10, 14)) < 0.7
@@ -186,6 +188,16 @@ def test_map_formats_and_negation(write_map, suffix, negate):
     assert free_area(track) == pytest.approx(6 * 10 * 0.25)
 
 
+@pytest.mark.parametrize("negate", [0, 1])
+def test_an_occupancy_of_free_thresh_is_not_free(write_map, negate):
+    """To the last bit, as in map_server: 51 of 255 is 0.2."""
+    image = room()
+    image[3, 3:5] = 204, 205  # occupancies of 0.2 and less
+    pixels = 255 - image if negate else image
+    track = load(write_map(pixels, negate=negate, free_thresh=0.2))
+    assert free_area(track) == pytest.approx((6 * 10 - 1) * 0.25)
+
+
 def test_colour_maps_and_16_bit_maps_load_like_grey_ones(write_map):
     colour = np.repeat(room()[..., None], 3, axis=2)
     assert free_area(load(write_map(colour))) == pytest.approx(15)
@@ -252,14 +264,14 @@ def test_a_centerline_that_comes_back_is_closed(write_map):
         track = load(write_map(centerline=text))
         assert track.closed
         assert len(track.centerline) == 8
-        assert make_centerline(track).segments[:, 4].sum() == pytest.approx(8)
+        assert track.line.segments[:, 4].sum() == pytest.approx(8)
 
 
 def test_a_map_without_a_centerline_has_none(write_map):
     track = load(write_map())
     assert track.centerline.shape == (0, 2)
     assert dict(track.spawns) == {}
-    assert all(map(math.isnan, project(make_centerline(track), 1.0, 1.0)))
+    assert all(map(math.isnan, project(track.line, 1.0, 1.0)))
 
 
 def test_an_open_centerline_may_overshoot_the_free_space(write_map):

@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from pydantic import ValidationError
 
 from sim.config import CarConfig, EnvConfig, HeterogeneityConfig, LidarConfig, VehicleConfig
@@ -85,7 +86,7 @@ models = st.sampled_from(["single_track", "kinematic"])
 integrators = st.sampled_from(["rk4", "euler"])
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(accelerations, st.floats(-5, 19), st.floats(-3, 3), models, integrators)
 def test_speed_comes_from_the_motor_alone(asked, speed, rate, model, integrator):
     start = np.zeros(STATE_SIZE)
@@ -102,7 +103,7 @@ def test_speed_comes_from_the_motor_alone(asked, speed, rate, model, integrator)
     assert states[:, V].max() <= car.speed_max + 1e-9
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.floats(0, 19), st.floats(0, 1), st.floats(-0.4, 0.4), models)
 def test_a_lower_target_never_gains_speed(speed, share, steer, model):
     start = np.zeros(STATE_SIZE)

@@ -6,13 +6,15 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from sim.config import CircleTrack, LidarConfig, Line2Track, VehicleConfig
 from sim.layout import SLIP, STEER, YAW, YAW_RATE, V, X, Y
-from sim.tracks import Track, make_track
-from sim.world import World
+from sim.physics.world import World
+from sim.tracks.factory import make_track
+from sim.tracks.track import Track
 
 LINE2 = make_track(Line2Track())
 CIRCLE = make_track(CircleTrack())
@@ -236,7 +238,7 @@ def test_several_physics_steps_equal_single_ones():
         assert np.array_equal(a, b)
 
 
-@settings(max_examples=10, deadline=None)
+@examples(10)
 @given(seed=st.integers(0, 2**32 - 1), key=st.integers(0, 2**64 - 1))
 def test_an_environment_does_not_depend_on_its_place_in_the_batch(seed, key):
     rng = np.random.default_rng(seed)

@@ -12,7 +12,7 @@ from pathlib import Path
 from f110_fl.engines.replicas import run_replica
 from f110_fl.rundir import RunDir
 from f110_fl.tensors import write_tensors
-from f110_fl.training.progress import FORMAT, Progress
+from f110_fl.training.state_file import FORMAT, Progress
 
 
 def pretend(words: Sequence[str]) -> None:

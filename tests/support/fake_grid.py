@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import Message
 from flwr.serverapp import Grid
 
-from f110_fl.federation.messages import CLIENT_ID, CONFIG, NUM_CLIENTS
+from f110_fl.engines.flower_internals import set_message_id
+from f110_fl.federation.messages import Identity
 
 
 def sent(message: Message) -> Message:
     """Give a message the id that Flower gives it on sending, so that it can be replied to."""
-    message.metadata.__dict__["_message_id"] = f"message-{message.metadata.dst_node_id}"
+    set_message_id(message, f"message-{message.metadata.dst_node_id}")
     return message
 
 
@@ -43,11 +44,8 @@ class FakeGrid(Grid):
         for message in messages:
             self.queries += 1
             node = message.metadata.dst_node_id
-            answer = {CLIENT_ID: self.clients[node], NUM_CLIENTS: self.total}
-            content = RecordDict({CONFIG: ConfigRecord(answer)})
-            reply = Message(content, reply_to=sent(message))
-            reply.metadata.__dict__["_src_node_id"] = node
-            replies.append(reply)
+            identity = Identity(self.clients[node], self.total)
+            replies.append(Message(identity.to_content(), reply_to=sent(message)))
         return replies
 
     @property

@@ -7,13 +7,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from clients.client_app import identify
 from f110_fl.engines.simulation import simulate
-from f110_fl.federation import messages
+from f110_fl.federation.messages import (
+    ARRAYS,
+    CLIENT_ID,
+    METRICS,
+    WEIGHT,
+    TrainOrder,
+    TrainReply,
+    metric_record,
+)
+from f110_fl.training.metrics import summarise
 from server.server_app import prepared
+from server.validation import ENV_STEPS
 
 Values = dict[str, np.ndarray]
 
@@ -39,11 +49,19 @@ def far_away(values: Values, metrics: dict[str, float]) -> None:  # noqa: ARG001
 
 
 def absurd_count(values: Values, metrics: dict[str, float]) -> None:  # noqa: ARG001
-    metrics[messages.ENV_STEPS] = 1e300
+    metrics[ENV_STEPS] = 1e300
 
 
 def negative_weight(values: Values, metrics: dict[str, float]) -> None:  # noqa: ARG001
-    metrics[messages.WEIGHT] = -1.0
+    metrics[WEIGHT] = -1.0
+
+
+def other_metric(values: Values, metrics: dict[str, float]) -> None:  # noqa: ARG001
+    metrics["train/car_0/extra"] = 1.0
+
+
+def other_client(values: Values, metrics: dict[str, float]) -> None:  # noqa: ARG001
+    metrics[CLIENT_ID] = 0
 
 
 def crash(values: Values, metrics: dict[str, float]) -> None:  # noqa: ARG001
@@ -60,6 +78,8 @@ FAULTS: dict[int, Callable[[Values, dict[str, float]], None]] = dict(
             absurd_count,
             negative_weight,
             crash,
+            other_metric,
+            other_client,
         ],
         2,
     )
@@ -70,14 +90,13 @@ FAULTS: dict[int, Callable[[Values, dict[str, float]], None]] = dict(
 def train(message: Message, context: Context) -> Message:
     """Answers with the global model plus the client's number; faulty clients spoil that."""
     client_id = int(context.node_config["partition-id"])
-    arrays = message.content.array_records[messages.ARRAYS]
+    arrays = TrainOrder.from_content(message.content).arrays
     values = {name: array.numpy() + np.float32(client_id) for name, array in arrays.items()}
-    counts = ("train/episodes", messages.ENV_STEPS, "evaluate/episodes", "evaluate/env-steps")
-    metrics = dict.fromkeys(counts, 1.0) | {messages.WEIGHT: 1.0, messages.CLIENT_ID: client_id}
+    metrics = TrainReply(arrays, summarise((), ["car_0"]), client_id).values
     if client_id in FAULTS:
         FAULTS[client_id](values, metrics)
     record = ArrayRecord({name: Array(np.asarray(value)) for name, value in values.items()})
-    content = RecordDict({messages.ARRAYS: record, messages.METRICS: MetricRecord(metrics)})
+    content = RecordDict({ARRAYS: record, METRICS: metric_record(metrics)})
     return Message(content, reply_to=message)
 
 

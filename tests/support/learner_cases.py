@@ -10,8 +10,7 @@ import torch
 from pydantic import TypeAdapter
 
 from f110_fl.config.learners import LearnerConfig
-from f110_fl.learners.base import Transitions
-from f110_fl.learners.device import Host
+from f110_fl.learners.base import CPU, Learner, LearnerSetup, Transitions
 from f110_fl.learners.factory import make_learner
 from f110_fl.learners.off_policy.learner import OffPolicyLearner
 
@@ -49,12 +48,12 @@ def make(
     seed: int = 0,
     path: Path | None = None,
     num_envs: int = 1,
-    place: Host | None = None,
+    device: torch.device = CPU,
     **changes: object,
 ) -> OffPolicyLearner:
     config = TypeAdapter(LearnerConfig).validate_python(settings | changes)
-    sequence = np.random.SeedSequence(seed)
-    learner = make_learner(config, D, A, sequence, num_envs=num_envs, replay_path=path, place=place)
+    setup = LearnerSetup(D, A, np.random.SeedSequence(seed), num_envs, path, device)
+    learner = make_learner(config, setup)
     assert isinstance(learner, OffPolicyLearner)
     return learner
 
@@ -91,7 +90,7 @@ def step(learner: OffPolicyLearner, rng: np.random.Generator, count: int = 1) ->
     return action
 
 
-def copies(learner: OffPolicyLearner) -> dict[str, torch.Tensor]:
+def copies(learner: Learner) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in learner.tensors().items()}
 
 

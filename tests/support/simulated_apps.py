@@ -7,10 +7,16 @@ import signal
 import time
 from pathlib import Path
 
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 
 POLL = 0.01  # s
+
+
+def order(client: int, do: str = "answer", **more: str) -> Message:
+    """Returns a message that tells a client what to do, and where."""
+    content = RecordDict({"config": ConfigRecord({"do": do} | more)})
+    return Message(content, dst_node_id=client + 1, message_type=MessageType.QUERY)
 
 
 def obedient() -> ClientApp:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 REPOSITORY = Path(__file__).parents[2]
+# Where a program that a test writes finds this project and what is in this folder.
+PYTHONPATH = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests" / "support")])
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -42,3 +47,11 @@ def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(inner, dict)
         merged[key] = merge(inner, value) if both else value
     return merged
+
+
+def write_small(directory: Path, **changes: Any) -> Path:
+    """Writes the small scenario, with changes, and returns its path."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "small.yaml"
+    path.write_text(yaml.safe_dump(merge(SMALL, changes)))
+    return path

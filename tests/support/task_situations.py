@@ -9,10 +9,11 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from sim.config import CarConfig, EnvConfig, TaskConfig, TrackConfig, VehicleConfig
+from sim.episodes import Episodes, Outcome
 from sim.layout import YAW, V, X, Y
 from sim.physics.kernels import make_arrays
-from sim.tasks import Episodes, Outcome, Task
-from sim.tracks import make_track
+from sim.tasks.task import Task
+from sim.tracks.factory import make_track
 
 OWN, OTHER = 1, 0  # the agent is car 1 and agent 0: the two indices differ
 STEP = 0.05  # s

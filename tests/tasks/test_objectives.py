@@ -10,10 +10,10 @@ from task_situations import OTHER, OWN, STEP, Situation
 
 import sim.race
 from sim.config import EnvConfig
+from sim.episodes import Outcome
 from sim.layout import V, X, Y
 from sim.race import Race
-from sim.tasks import Outcome
-from sim.tracks import make_track
+from sim.tracks.factory import make_track
 
 NONE, SUCCESS, CRASH = Outcome.NONE, Outcome.SUCCESS, Outcome.CRASH
 FINISHED, IDLE = Outcome.FINISHED, Outcome.IDLE

@@ -6,12 +6,13 @@ import functools
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from task_situations import OTHER, OWN, STEP, Situation, shaped
 
+from sim.episodes import Outcome
 from sim.layout import V
-from sim.tasks import Outcome
 
 
 @functools.cache  # hypothesis asks often
@@ -76,7 +77,7 @@ def test_distance_pays_metres_nearer() -> None:
 points = st.tuples(*[st.floats(-20, 20) for _ in range(4)])
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(st.lists(points, min_size=1, max_size=12), st.sampled_from([1.0, 0.99, 0.5]))
 def test_distance_is_the_difference_of_a_potential(
     ways: list[tuple[float, ...]], discount: float

@@ -11,11 +11,12 @@ import yaml
 from small import REPOSITORY
 
 from sim.config import CarConfig, ConvoyLockConfig, EnvConfig
+from sim.episodes import Episodes, Outcome
 from sim.layout import YAW, V, X, Y
 from sim.physics.kernels import make_arrays
 from sim.race import Race
-from sim.tasks import Episodes, Outcome, Task
-from sim.tracks import make_track
+from sim.tasks.task import Task
+from sim.tracks.factory import make_track
 
 ATTACKER, DEFENDER = 1, 0  # the attacker is car 1 and agent 0: the two indices differ
 

@@ -23,7 +23,7 @@ from small import REPOSITORY
 
 from f110_fl.errors import UserError
 from f110_fl.rundir import RunDir
-from f110_fl.training.records import EpisodeRecord
+from f110_fl.training.records import EpisodeRecord, EpisodeResult
 
 LICENSE = str(REPOSITORY / "LICENSE")  # a file without markers
 Write = Callable[..., Path]
@@ -62,7 +62,8 @@ def test_what_an_interval_allows_to_say() -> None:
 
 def record(kind: str, episode: int, env_steps: int, value: float, outcome: str) -> str:
     returns, outcomes = {"car_0": value, "car_1": 0.0}, {"car_0": outcome, "car_1": "crash"}
-    return EpisodeRecord(kind, 1, episode, 5, env_steps, 0.1, returns, outcomes).to_json()  # type: ignore[arg-type]
+    result = EpisodeResult(5, 0.1, returns, outcomes)
+    return EpisodeRecord(kind, 1, episode, env_steps, result).to_json()  # type: ignore[arg-type]
 
 
 def write_episodes(root: Path, client_id: int, lines: Sequence[str]) -> None:
@@ -300,6 +301,7 @@ def test_flags_that_cannot_be_read(capsys: pytest.CaptureFixture[str]) -> None:
 # ---------------------------------------------------------------------- a run
 
 
+@pytest.mark.slow
 def test_a_small_ablation_for_real(
     write_scenario: Write, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

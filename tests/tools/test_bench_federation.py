@@ -17,7 +17,9 @@ from flwr.app import RecordDict
 from small import REPOSITORY, SMALL
 
 from f110_fl.config.scenario import Scenario
-from f110_fl.federation import messages, sharing
+from f110_fl.federation import sharing
+from f110_fl.federation.arrays import to_arrays
+from f110_fl.federation.messages import ARRAYS
 from f110_fl.loading.scenarios import load_scenario
 from f110_fl.training.agents import initial_tensors
 
@@ -44,9 +46,10 @@ def bench(directory: Path, *flags: str) -> tuple[int, str, str]:
 
 def shared(scenario: Scenario) -> dict[str, torch.Tensor]:
     tensors = initial_tensors(scenario)
-    return sharing.select(tensors, sharing.averaged_names(tensors, scenario.federated))
+    return sharing.select(tensors, sharing.averaged_names(tensors, scenario))
 
 
+@pytest.mark.slow
 def test_two_clients_and_one_round_beside_a_bare_flower_app(
     tmp_path: Path, write_scenario: Callable[..., Path]
 ) -> None:
@@ -89,7 +92,7 @@ def test_wrong_flags_are_one_line(
 
 def test_messages_of_the_scenario_that_is_shipped_are_hardly_larger_than_its_tensors() -> None:
     tensors = shared(load_scenario(REPOSITORY / "scenarios" / "convoy_lock_td3.yaml"))
-    content = RecordDict({messages.ARRAYS: messages.to_arrays(tensors)})
+    content = RecordDict({ARRAYS: to_arrays(tensors)})
     sent, size = bench_federation_apps._sizes(content)
     assert size == sum(tensor.nbytes for tensor in tensors.values())
     assert size < sent < 1.05 * size

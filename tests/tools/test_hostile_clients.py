@@ -6,9 +6,11 @@ import json
 import subprocess
 import sys
 
+import pytest
 from small import REPOSITORY
 
 
+@pytest.mark.slow
 def test_a_median_withstands_what_ruins_a_mean() -> None:
     command = [sys.executable, str(REPOSITORY / "tools" / "hostile_clients.py"), "--json"]
     command += ["--rounds", "5", "--strategies", "fedavg", "fedmedian"]

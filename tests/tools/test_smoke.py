@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from small import REPOSITORY, SMALL
 
@@ -57,6 +58,7 @@ def test_a_dry_run_shows_the_command_and_starts_nothing(tmp_path: Path) -> None:
     assert list(empty.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_two_clients_and_one_round_of_the_scenario_that_is_shipped(tmp_path: Path) -> None:
     """Also: what is in the directory stays there, and the caller's FED_* are not for the run."""
     root = tmp_path / "mine"
@@ -80,9 +82,14 @@ def test_two_clients_and_one_round_of_the_scenario_that_is_shipped(tmp_path: Pat
         *("clients/00/state.safetensors", "clients/01/state.safetensors"),
     }
     assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pt", ".tmp"))]
-    assert json.loads((root / "config.json").read_text())["seeds"] == [12345, 12346]
+    assert json.loads((root / "config.json").read_text())["seed"] == {
+        "base": 12345,
+        "step": 1,
+        "shared": 0,
+    }
 
 
+@pytest.mark.slow
 def test_a_round_without_a_client_is_a_failure(tmp_path: Path) -> None:
     rundir = RunDir(tmp_path / "run")
     rundir.client(1).mkdir(parents=True)

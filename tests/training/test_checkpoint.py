@@ -25,8 +25,7 @@ from f110_fl.loading.scenarios import dump_scenario, load_scenario
 from f110_fl.rundir import RunDir
 from f110_fl.runs.processes import Children
 from f110_fl.tensors import read_metadata, read_tensors, write_tensors
-from f110_fl.training import checkpoint
-from f110_fl.training.progress import Progress, saved_progress
+from f110_fl.training.state_file import Progress, check_state, saved_progress, write_state
 
 LENGTH: dict[str, Any] = {
     "episodes": 4,
@@ -142,6 +141,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(
         assert contents(rundir)["state.safetensors"] == contents(straight)["state.safetensors"]
 
 
+@pytest.mark.slow
 def test_a_file_too_large_ends_a_child_with_one_line(tmp_path: Path, straight: RunDir) -> None:
     """The operating system's own refusal, through the child's report, with no traceback."""
     rundir = RunDir(tmp_path / "run")
@@ -201,10 +201,10 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path) -> None:
     }
     progress = Progress(env_steps=17)
     with pytest.raises(LearningError, match=r"car_0/model/actor/0.weight .* step 17"):
-        checkpoint.write(path, tensors, progress, small(), 9)
+        write_state(path, tensors, progress, small(), 9)
     assert path.read_text() == "the last good one"
     del tensors["car_0/model/actor/0.weight"]
-    checkpoint.write(path, tensors, progress, small(), 9)
+    write_state(path, tensors, progress, small(), 9)
     assert saved_progress(tmp_path) == progress
 
 
@@ -244,16 +244,16 @@ def test_a_checkpoint_of_something_else_is_refused(
     tmp_path: Path, change: dict[str, Any], size: int, words: str
 ) -> None:
     path = tmp_path / "state.safetensors"
-    checkpoint.write(path, {}, Progress(), small(), 9)
-    checkpoint.check(path, small(), 9)
-    checkpoint.check(path, small(discount=0.5), 9)  # settings may differ, networks not
+    write_state(path, {}, Progress(), small(), 9)
+    check_state(path, small(), 9)
+    check_state(path, small(discount=0.5), 9)  # settings may differ, networks not
     scenario = small()
     config = dict(SMALL["learners"]["car_0"]) | change
     if change.get("algorithm"):
         config = {"algorithm": "sac", "hidden": [16, 16]}
     scenario = Scenario.model_validate(SMALL | {"learners": {"car_0": config}})
     with pytest.raises(UserError) as caught:
-        checkpoint.check(path, scenario, size)
+        check_state(path, scenario, size)
     line = str(caught.value)
     assert line.startswith(f"{path} holds format 1; car_0: td3")
     assert words in line
@@ -270,7 +270,7 @@ def test_a_checkpoint_of_another_version_is_refused(
 ) -> None:
     path = tmp_path / "state.safetensors"
     write_tensors(path, {"a": torch.zeros(1)}, metadata)
-    for read in (lambda: checkpoint.check(path, small(), 9), lambda: saved_progress(tmp_path)):
+    for read in (lambda: check_state(path, small(), 9), lambda: saved_progress(tmp_path)):
         with pytest.raises(UserError, match=words + "this run needs format 1"):
             read()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from small import SMALL
 
 from f110_fl.learners.base import Transitions
-from f110_fl.training.collector import Collector, Explorer, Finished
+from f110_fl.training.collector import Collector, EndedEpisode, Explorer
 from sim.config import EnvConfig
 from sim.layout import X
 from sim.race import Race
@@ -51,15 +52,18 @@ class Steady:
 
 def run(
     env: dict[str, Any], envs: int, count: int, in_flight: int | None = None
-) -> tuple[list[Finished], dict[str, Steady]]:
+) -> tuple[list[EndedEpisode], dict[str, Steady]]:
     race = Race(EnvConfig.model_validate(env), num_envs=envs)
     players = {agent: Steady(1 + k) for k, agent in enumerate(race.agents)}
     return list(Collector(race, in_flight).run(seeds(count), players)), players
 
 
-def facts(found: list[Finished]) -> list[tuple[Any, ...]]:
-    found = sorted(found, key=lambda episode: episode.number)
-    return [(e.number, e.steps, e.returns, e.outcomes, e.lap_times) for e in found]
+def facts(found: list[EndedEpisode]) -> list[tuple[Any, ...]]:
+    """Return all but the times."""
+    return [
+        (number, e.steps, e.returns, e.outcomes, e.lap_times)
+        for number, _, e in sorted(found, key=itemgetter(0))
+    ]
 
 
 @pytest.mark.parametrize("env", [SMALL["env"], DUEL], ids=["convoy", "duel"])
@@ -94,7 +98,7 @@ def test_transitions_are_complete_and_in_order() -> None:
                 rewards += seen.reward[i]
         assert ends == 10
         assert not last
-        assert rewards == pytest.approx(sum(episode.returns[agent] for episode in found))
+        assert rewards == pytest.approx(sum(episode.result.returns[agent] for episode in found))
 
 
 def test_an_agent_that_is_done_is_left_alone_while_the_other_drives_on() -> None:
@@ -105,15 +109,16 @@ def test_an_agent_that_is_done_is_left_alone_while_the_other_drives_on() -> None
 
 def test_idle_environments_and_times_are_told() -> None:
     found, _ = run(SMALL["env"], 4, 2)  # two of the four have nothing to do
-    assert found[0].shares.metrics()["idle"] == 0.5
-    assert all(found[0].shares.metrics()[name] > 0 for name in ("act", "step", "learn"))
+    collect = found[0].result.collect
+    assert collect["idle"] == 0.5
+    assert all(collect[name] > 0 for name in ("act", "step", "learn"))
 
 
 def test_what_the_caller_does_between_episodes_changes_nothing() -> None:
     race = Race(EnvConfig.model_validate(SMALL["env"]), num_envs=2)
     other = Race(EnvConfig.model_validate(SMALL["env"]), num_envs=2)
 
-    def interrupted() -> Iterator[Finished]:
+    def interrupted() -> Iterator[EndedEpisode]:
         for episode in Collector(race).run(seeds(4), {"car_0": Steady()}):
             yield episode
             list(Collector(other).run(seeds(1), {"car_0": Steady(3.0)}))
@@ -141,7 +146,9 @@ def test_a_watcher_sees_every_step() -> None:
     race = Race(EnvConfig.model_validate(SMALL["env"]), num_envs=3)
     watcher = _Watcher()
     found = list(Collector(race).run(seeds(5), {"car_0": Steady()}, watcher))
-    assert {e.number: e.steps + 1 for e in found} == {k: len(v) for k, v in watcher.ended.items()}
+    assert {e.number: e.result.steps + 1 for e in found} == {
+        k: len(v) for k, v in watcher.ended.items()
+    }
     assert not watcher.x
 
 

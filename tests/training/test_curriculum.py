@@ -6,8 +6,9 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from f110_fl.config.curriculum import CurriculumConfig
 from f110_fl.config.scenario import Scenario
@@ -90,7 +91,7 @@ def test_bounds_are_strict() -> None:
     assert curriculum(lower_below=0.0).config.lower_below == 0.0
 
 
-@settings(deadline=None, max_examples=50)
+@examples(50)
 @given(st.lists(st.booleans(), max_size=80), st.integers(0, 80))
 def test_it_resumes_exactly(successes: list[bool], cut: int) -> None:
     outcomes = "".join("s" if success else "." for success in successes)

@@ -19,17 +19,16 @@ from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
 from f110_fl.tensors import read_tensors
 from f110_fl.training.checkpoint import load_models
-from f110_fl.training.collector import Finished
 from f110_fl.training.evaluation import Evaluator
 from f110_fl.training.metrics import report, score, wilson_interval
-from f110_fl.training.records import EpisodeRecord
+from f110_fl.training.records import EpisodeRecord, EpisodeResult
 from f110_fl.training.trainer import Trainer
 from f110_fl.training.trajectories import Recorder
 from sim.layout import V, X
 
 
-def episode(number: int, outcome: str, value: float, laps: list[float]) -> Finished:
-    return Finished(number, 0, 10, {"a": value}, {"a": outcome}, {"a": laps}, 1.0)
+def episode(outcome: str, value: float, laps: list[float]) -> EpisodeResult:
+    return EpisodeResult(10, 1.0, {"a": value}, {"a": outcome}, {"a": laps})
 
 
 def test_wilson_by_the_textbook() -> None:
@@ -50,23 +49,23 @@ def test_the_interval_holds_the_rate(trials: int, data: st.DataObject) -> None:
 
 
 def test_better_is_greater() -> None:
-    good = [episode(0, "success", 1.0, [9.0]), episode(1, "success", 3.0, [11.0])]
-    half = [episode(0, "success", 9.0, [8.0]), episode(1, "crash", 9.0, [])]
+    good = [episode("success", 1.0, [9.0]), episode("success", 3.0, [11.0])]
+    half = [episode("success", 9.0, [8.0]), episode("crash", 9.0, [])]
     assert score(good, ["a"], "success_rate") == (1.0, 2.0)
     assert score(half, ["a"], "success_rate") == (0.5, 9.0)
     assert score(half, ["a"], "return") == (9.0,)
     assert score(good, ["a"], "lap_time") == (0.0, -10.0, 2.0)
     assert score(good, ["a"], "lap_time") > score(half, ["a"], "lap_time")
-    slower = [episode(0, "success", 99.0, [12.0])]
+    slower = [episode("success", 99.0, [12.0])]
     assert score(good, ["a"], "lap_time") > score(slower, ["a"], "lap_time")
 
 
 def test_a_report_by_hand() -> None:
     found = report(
         [
-            episode(0, "success", 1.0, [9.0, 10.0]),
-            episode(1, "time_limit", 3.0, []),
-            episode(2, "success", 2.0, [11.0]),
+            episode("success", 1.0, [9.0, 10.0]),
+            episode("time_limit", 3.0, []),
+            episode("success", 2.0, [11.0]),
         ],
         ["a"],
     )["a"]
@@ -126,7 +125,7 @@ def test_the_best_models_are_kept(tmp_path: Path) -> None:
     kept: dict[float, bytes] = {}
     for _ in range(3):
         records: list[EpisodeRecord] = trainer.train(2)
-        value = np.mean([r.returns["car_0"] for r in records if r.kind == "evaluate"])
+        value = np.mean([r.result.returns["car_0"] for r in records if r.kind == "evaluate"])
         kept.setdefault(float(value), (tmp_path / "best.safetensors").read_bytes())
     assert (tmp_path / "best.safetensors").read_bytes() == kept[max(kept)]
     assert trainer.progress.best == (max(kept),)
@@ -141,6 +140,7 @@ def run(tmp_path: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_eval_mode_reports_what_a_checkpoint_does(tmp_path: Path) -> None:
     changes = {"federated": {"root": str(tmp_path / "run")}}
     scenario = Scenario.model_validate(merge(SMALL, changes))
@@ -162,6 +162,7 @@ def test_eval_mode_reports_what_a_checkpoint_does(tmp_path: Path) -> None:
     assert "car_0" in process.stderr
 
 
+@pytest.mark.slow
 def test_eval_mode_without_learners(tmp_path: Path) -> None:
     scenario = {
         "name": "follow",

@@ -6,27 +6,36 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
+from flwr.app import Context, Message, MessageType, MetricRecord, RecordDict
 from small import REPOSITORY, SMALL, merge
 
 from clients import client_app
+from clients.warm import WarmTrainers
 from f110_fl.config.scenario import Scenario
-from f110_fl.federation import messages
+from f110_fl.engines.flower_internals import set_message_id
+from f110_fl.federation.arrays import to_arrays
+from f110_fl.federation.messages import (
+    METRICS,
+    EvaluateOrder,
+    EvaluateReply,
+    InvalidMessageError,
+    Order,
+    TrainOrder,
+)
 from f110_fl.loading.scenarios import dump_scenario, parse_resolved
 from f110_fl.rundir import RunDir
 from f110_fl.tensors import read_metadata, read_tensors
 from f110_fl.training.agents import initial_tensors
 from f110_fl.training.evaluation import ModelEvaluator
-from f110_fl.training.metrics import evaluation_names, metrics
+from f110_fl.training.metrics import evaluation_names, means
 from f110_fl.training.trainer import Trainer
-from server.validation import evaluation_fault
+from server.validation import validate_evaluation
 
 VARIED: dict[str, Any] = {
     "env": {
@@ -75,11 +84,13 @@ def scenario_of(rundir: RunDir) -> Scenario:
     return parse_resolved(rundir.config.read_text())
 
 
+@pytest.mark.slow
 def test_who_evaluated_what(federation: RunDir) -> None:
     found = [(line["round"], line["on"]) for line in evaluations(federation)]
     assert found == [(0, "server"), (1, "clients"), (1, "server"), (2, "clients"), (2, "server")]
 
 
+@pytest.mark.slow
 def test_the_server_evaluates_the_global_model(federation: RunDir) -> None:
     scenario = scenario_of(federation)
     evaluator = ModelEvaluator(scenario)
@@ -88,10 +99,11 @@ def test_the_server_evaluates_the_global_model(federation: RunDir) -> None:
             number = line["round"]
             path = federation.global_tensors(number)
             evaluator.load(read_tensors(path) if number else initial_tensors(scenario))
-            assert line["metrics"] == metrics(evaluator.run(), ["car_0"])
+            assert line["metrics"] == means("evaluate", evaluator.run(), ["car_0"])
             assert line["cars"]["car_0"]["episodes"] == 3
 
 
+@pytest.mark.slow
 def test_clients_evaluate_it_where_they_drive(federation: RunDir) -> None:
     scenario = scenario_of(federation)
     last = [line for line in evaluations(federation) if line["on"] == "clients"][-1]
@@ -99,12 +111,13 @@ def test_clients_evaluate_it_where_they_drive(federation: RunDir) -> None:
     for client in (0, 1):
         evaluator = ModelEvaluator(scenario.for_client(client))
         evaluator.load(read_tensors(federation.global_tensors(2)))
-        assert last["by_client"][f"{client:02d}"] == metrics(evaluator.run(), ["car_0"])
+        assert last["by_client"][f"{client:02d}"] == means("evaluate", evaluator.run(), ["car_0"])
     returns = [own["evaluate/car_0/return"] for own in last["by_client"].values()]
     assert returns[0] != returns[1]
     assert last["metrics"]["evaluate/car_0/return"] == pytest.approx(sum(returns) / 2)
 
 
+@pytest.mark.slow
 def test_the_best_global_model_is_kept(federation: RunDir, tmp_path: Path) -> None:
     metadata = read_metadata(federation.best)
     lines = [line for line in evaluations(federation) if line["on"] == "server"]
@@ -120,6 +133,7 @@ def test_the_best_global_model_is_kept(federation: RunDir, tmp_path: Path) -> No
     assert report["cars"]["car_0"]["return"]["mean"] == pytest.approx(max(score)[1])
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_a_crash_cut_off_is_made_again(federation: RunDir) -> None:
     before = federation.evaluations.read_text()
     cut = before[: before.rstrip("\n").rfind("\n") + 20]  # the last line, all but its beginning
@@ -128,45 +142,37 @@ def test_an_evaluation_that_a_crash_cut_off_is_made_again(federation: RunDir) ->
     assert federation.evaluations.read_text() == before
 
 
-@pytest.fixture
-def cold() -> Iterator[None]:
-    client_app._warm.clear()
-    yield
-    client_app._warm.clear()
-
-
-def order(scenario: Scenario, root: Path, arrays: ArrayRecord, kind: str, number: int) -> Message:
-    config = ConfigRecord(
-        {
-            messages.ROUND: number,
-            messages.EPISODES: 1,
-            messages.SCENARIO: dump_scenario(scenario),
-            messages.ROOT: str(root),
-        }
-    )
-    content = RecordDict({messages.ARRAYS: arrays, messages.CONFIG: config})
-    message = Message(content, dst_node_id=9, message_type=kind)
-    message.metadata.__dict__["_message_id"] = "m"
+def send(order: Order, kind: str) -> Message:
+    message = Message(order.to_content(), dst_node_id=9, message_type=kind)
+    set_message_id(message, "m")
     node = {"partition-id": 0, "num-partitions": 2}
     context = Context(run_id=1, node_id=9, node_config=node, state=RecordDict(), run_config={})
     return client_app.app(message, context)
 
 
-@pytest.mark.usefixtures("flower_task", "cold")
-def test_evaluating_changes_nothing_that_a_client_keeps(tmp_path: Path) -> None:
+def check(content: RecordDict) -> None:
+    validate_evaluation(EvaluateReply.from_content(content, evaluation_names(["car_0"])))
+
+
+@pytest.mark.usefixtures("flower_task")
+def test_evaluating_changes_nothing_that_a_client_keeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scenario = Scenario.model_validate(
         merge(SMALL, {"env": {"max_steps": 60}, "federated": {"evaluate_on": "clients"}})
     )
     initial = {k: v for k, v in initial_tensors(scenario).items() if "/model/" in k}
-    arrays = messages.to_arrays(initial)
-    other = messages.to_arrays({name: torch.zeros_like(t) for name, t in initial.items()})
+    arrays = to_arrays(initial)
+    other = to_arrays({name: torch.zeros_like(t) for name, t in initial.items()})
     for root, evaluated in ((tmp_path / "a", False), (tmp_path / "b", True)):
-        client_app._warm.clear()
+        monkeypatch.setattr(client_app, "_warm", WarmTrainers())
+        of_run = (dump_scenario(scenario), str(root), "run")
         for number in (1, 2):
-            order(scenario, root, arrays, MessageType.TRAIN, number)
+            order = TrainOrder(arrays, number, *of_run, episodes=1, proximal_mu=0.0)
+            send(order, MessageType.TRAIN)
             if evaluated:
-                reply = order(scenario, root, other, MessageType.EVALUATE, number)
-                assert evaluation_fault(reply.content, ["car_0"]) is None
+                reply = send(EvaluateOrder(other, number, *of_run), MessageType.EVALUATE)
+                check(reply.content)
     for name in ("state.safetensors", "car_0.replay"):
         left, right = (tmp_path / run / "clients" / "00" / name for run in "ab")
         assert left.read_bytes() == right.read_bytes()
@@ -175,10 +181,10 @@ def test_evaluating_changes_nothing_that_a_client_keeps(tmp_path: Path) -> None:
 def test_what_is_not_shared_is_filled_in_by_the_client(tmp_path: Path) -> None:
     scenario = Scenario.model_validate(merge(SMALL, {"federated": {"share": "all_but_head"}}))
     trainer = Trainer(scenario, 0, tmp_path)
-    alone = metrics(trainer.evaluate_shared({}), ["car_0"])
+    alone = means("evaluate", trainer.evaluate_shared({}), ["car_0"])
     evaluator = ModelEvaluator(scenario)
     evaluator.load({f"car_0/{k}": v for k, v in trainer.learners["car_0"].tensors().items()})
-    assert alone == metrics(evaluator.run(), ["car_0"])
+    assert alone == means("evaluate", evaluator.run(), ["car_0"])
 
 
 @pytest.mark.parametrize(
@@ -191,14 +197,10 @@ def test_what_is_not_shared_is_filled_in_by_the_client(tmp_path: Path) -> None:
     ],
 )
 def test_unusable_answers_are_told_apart(changes: dict[str, Any], reason: str) -> None:
-    from flwr.app import MetricRecord
-
     values: dict[str, Any] = dict.fromkeys(evaluation_names(["car_0"]), 0.5)
-    good = RecordDict({messages.METRICS: MetricRecord(values)})
-    assert evaluation_fault(good, ["car_0"]) is None
-    bad = RecordDict({messages.METRICS: MetricRecord(values | changes)})
-    with pytest.raises(AssertionError, match=reason):
-        assert evaluation_fault(bad, ["car_0"]) is None, evaluation_fault(bad, ["car_0"])
+    check(RecordDict({METRICS: MetricRecord(values)}))
+    with pytest.raises(InvalidMessageError, match=reason):
+        check(RecordDict({METRICS: MetricRecord(values | changes)}))
 
 
 @pytest.mark.parametrize(

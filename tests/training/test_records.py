@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,22 +12,27 @@ from hypothesis import strategies as st
 
 from f110_fl.seeding import Use, integer, stream
 from f110_fl.tensors import prefixed, unprefixed
-from f110_fl.training.metrics import summarise
-from f110_fl.training.records import EpisodeRecord
+from f110_fl.training.metrics import episode_values, summarise
+from f110_fl.training.records import EpisodeRecord, EpisodeResult
 
 COUNTS = st.integers(0, 2**63)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 NAMES = st.text(min_size=1, max_size=8)
+RESULTS = st.builds(
+    EpisodeResult,
+    steps=COUNTS,
+    seconds=NUMBERS,
+    returns=st.dictionaries(NAMES, NUMBERS),
+    outcomes=st.dictionaries(NAMES, NAMES),
+    lap_times=st.dictionaries(NAMES, st.lists(NUMBERS)),
+)
 RECORDS = st.builds(
     EpisodeRecord,
     kind=st.sampled_from(["train", "evaluate"]),
     round=COUNTS,
     episode=COUNTS,
-    steps=COUNTS,
     env_steps=COUNTS,
-    seconds=NUMBERS,
-    returns=st.dictionaries(NAMES, NUMBERS),
-    outcomes=st.dictionaries(NAMES, NAMES),
+    result=RESULTS,
     losses=st.dictionaries(NAMES, NUMBERS),
 )
 
@@ -37,12 +45,17 @@ def test_a_record_survives_its_line(record: EpisodeRecord) -> None:
     assert EpisodeRecord.from_json(line) == record
 
 
+def test_a_line_that_says_less_is_still_read() -> None:
+    line = '{"kind":"train","round":1,"episode":2,"steps":3,"env_steps":4,"seconds":0.5,'
+    line += '"returns":{"a":1.0},"outcomes":{"a":"crash"}}'
+    result = EpisodeResult(3, 0.5, {"a": 1.0}, {"a": "crash"})
+    assert EpisodeRecord.from_json(line) == EpisodeRecord("train", 1, 2, 4, result)
+
+
 def episode(kind: str, steps: int, seconds: float, car_0: float, outcome: str) -> EpisodeRecord:
-    values = {
-        "kind": kind, "round": 1, "episode": 1, "steps": steps, "env_steps": 0, "seconds": seconds,
-        "returns": {"car_0": car_0, "car_2": 1.0}, "outcomes": {"car_0": outcome, "car_2": "none"},
-    }  # fmt: skip
-    return EpisodeRecord(**values)  # type: ignore[arg-type]
+    returns, outcomes = {"car_0": car_0, "car_2": 1.0}, {"car_0": outcome, "car_2": "none"}
+    result = EpisodeResult(steps, seconds, returns, outcomes, {"car_0": [9.0] * (steps // 20)})
+    return EpisodeRecord(kind, 1, 1, 0, result)  # type: ignore[arg-type]
 
 
 def test_a_rounds_metrics_by_hand() -> None:
@@ -61,12 +74,14 @@ def test_a_rounds_metrics_by_hand() -> None:
             "train/car_0/return": 5.0,  # (60 - 10 - 25 - 5) / 4
             "train/car_0/success-rate": 0.25,
             "train/car_0/crash-rate": 0.5,
+            "train/car_0/laps": 1.0,  # (0 + 1 + 1 + 2) / 4
             "evaluate/episodes": 1.0,
             "evaluate/env-steps": 5.0,
             "evaluate/seconds": 0.25,
             "evaluate/car_0/return": 7.0,
             "evaluate/car_0/success-rate": 1.0,
             "evaluate/car_0/crash-rate": 0.0,
+            "evaluate/car_0/laps": 0.0,
         }
     )
 
@@ -76,6 +91,24 @@ def test_metrics_have_the_same_names_whatever_happened() -> None:
     none = summarise([], ["car_0", "car_2"])
     assert set(some) == set(none)
     assert set(none.values()) == {0.0}
+
+
+def test_what_one_episode_measures_has_no_rates() -> None:
+    assert episode_values(episode("train", 20, 1.0, -10.0, "crash")) == {
+        "train/car_0/return": -10.0,
+        "train/car_0/success": 0.0,
+        "train/car_0/crash": 1.0,
+        "train/car_0/laps": 1.0,
+        "train/car_2/return": 1.0,
+        "train/car_2/success": 0.0,
+        "train/car_2/crash": 0.0,
+        "train/car_2/laps": 0.0,
+    }
+
+
+def test_reading_what_episodes_amount_to_needs_no_pytorch() -> None:
+    code = "import f110_fl.training.metrics, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @given(st.dictionaries(NAMES, COUNTS), NAMES)

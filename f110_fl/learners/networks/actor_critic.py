@@ -1,4 +1,4 @@
-"""Multilayer perceptrons of actor and critics, and the tensors of a learner by name."""
+"""Actors and critics of TD3 and SAC."""
 
 from __future__ import annotations
 
@@ -29,7 +29,31 @@ def draw_parameters(
     )
 
 
-class Actor(nn.Module):
+class _ReluLayers(nn.Module):
+    """ReLU hidden layers, then a linear one.
+
+    Args:
+        sizes: Widths of input, hidden layers and output.
+        generator: Draws the initial weights.
+    """
+
+    def __init__(self, sizes: Sequence[int], generator: torch.Generator) -> None:
+        super().__init__()
+        shapes = [(outputs, inputs) for inputs, outputs in pairwise(sizes)]
+        self.weights = draw_parameters(shapes, sizes[:-1], generator)
+        self.biases = draw_parameters([shape[:1] for shape in shapes], sizes[:-1], generator)
+        # Indexing a ParameterList costs more than a layer on one observation.
+        self._layers = tuple(zip(self.weights, self.biases, strict=True))
+
+    def linear(self, x: Tensor) -> Tensor:
+        """Map inputs (B, first size) to outputs (B, last size)."""
+        for weight, bias in self._layers[:-1]:
+            x = F.linear(x, weight, bias).relu_()
+        weight, bias = self._layers[-1]
+        return F.linear(x, weight, bias)
+
+
+class Actor(_ReluLayers):
     """Deterministic policy: ReLU hidden layers, tanh output in [-1, 1].
 
     Args:
@@ -46,24 +70,14 @@ class Actor(nn.Module):
         hidden: Sequence[int],
         generator: torch.Generator,
     ) -> None:
-        super().__init__()
-        sizes = list(pairwise((observation_size, *hidden, action_size)))
-        fan_ins = [inputs for inputs, _ in sizes]
-        self.weights = draw_parameters([(n, m) for m, n in sizes], fan_ins, generator)
-        self.biases = draw_parameters([(n,) for _, n in sizes], fan_ins, generator)
-        # Indexing a ParameterList costs more than a layer on one observation.
-        self._layers = tuple(zip(self.weights, self.biases, strict=True))
+        super().__init__((observation_size, *hidden, action_size), generator)
 
     def forward(self, observation: Tensor) -> Tensor:
         """Map observations (B, D) to actions (B, A)."""
-        x = observation
-        for weight, bias in self._layers[:-1]:
-            x = F.linear(x, weight, bias).relu_()
-        weight, bias = self._layers[-1]
-        return F.linear(x, weight, bias).tanh_()
+        return self.linear(observation).tanh_()
 
 
-class SquashedActor(nn.Module):
+class SquashedActor(_ReluLayers):
     """Normal distribution squashed by tanh (Haarnoja et al. 2018b, appendix C).
 
     Args:
@@ -80,20 +94,11 @@ class SquashedActor(nn.Module):
         hidden: Sequence[int],
         generator: torch.Generator,
     ) -> None:
-        super().__init__()
-        sizes = list(pairwise((observation_size, *hidden, 2 * action_size)))
-        fan_ins = [inputs for inputs, _ in sizes]
-        self.weights = draw_parameters([(n, m) for m, n in sizes], fan_ins, generator)
-        self.biases = draw_parameters([(n,) for _, n in sizes], fan_ins, generator)
-        self._layers = tuple(zip(self.weights, self.biases, strict=True))
+        super().__init__((observation_size, *hidden, 2 * action_size), generator)
 
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
         """Map observations (B, D) to means and log deviations before squashing, (B, A) each."""
-        x = observation
-        for weight, bias in self._layers[:-1]:
-            x = F.linear(x, weight, bias).relu_()
-        weight, bias = self._layers[-1]
-        mean, log_std = F.linear(x, weight, bias).chunk(2, 1)
+        mean, log_std = self.linear(observation).chunk(2, 1)
         return mean, log_std.clamp(*LOG_STD_RANGE)
 
     def mode(self, observation: Tensor) -> Tensor:

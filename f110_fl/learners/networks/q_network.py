@@ -66,9 +66,10 @@ class QNetwork(nn.Module):
             self._sigmas = tuple(zip(self.weight_sigmas, self.bias_sigmas, strict=True))
 
     def draw_noise(self, generator: torch.Generator) -> Noise:
-        """Draw the noise of every layer; empty if the network has none."""
+        """Draw the noise of every layer on the CPU; empty if the network has none."""
         sizes = [size for weight, _ in self._sigmas for size in reversed(weight.shape)]
-        return [_scaled_noise(size, generator) for size in sizes]
+        device = self.weights[0].device
+        return [_scaled_noise(size, generator).to(device) for size in sizes]
 
     def forward(self, observation: Tensor, noise: Noise | None = None) -> Tensor:
         """Map observations (B, D) to the actions' values (B, K).

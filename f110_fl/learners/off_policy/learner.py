@@ -1,9 +1,9 @@
-"""What TD3, SAC and DQN share: experience, updates that are due, optimizers, commits."""
+"""What TD3, SAC and DQN share: experience, updates that are due, optimizer steps, commits."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,87 +14,62 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from f110_fl.config.learners import OffPolicyConfig
-from f110_fl.learners.base import Array, LearningError, Means, Transitions
-from f110_fl.learners.device import Apart, Host
-from f110_fl.learners.normaliser import Normaliser
-from f110_fl.learners.off_policy.gpu_replay import ResidentReplay
+from f110_fl.learners.base import Array, LearnerSetup, ObservationParts, Transitions
+from f110_fl.learners.common import BaseLearner, Part
+from f110_fl.learners.device import to_array
+from f110_fl.learners.normaliser import Normaliser, format_entries
 from f110_fl.learners.off_policy.n_step import NStep
 from f110_fl.learners.off_policy.replay import Batch, ReplayBuffer
-from f110_fl.learners.optimizer import Loss, Trained, flushed_denormals, rate_factor
-from f110_fl.learners.state import (
-    entry,
-    load_named,
-    named_tensors,
-    pack_generator,
-    unpack_generator,
-)
+from f110_fl.learners.optimizer import Adam, flushed_denormals
+from f110_fl.learners.state import layer_names, named_tensors
+from sim.policy import PolicyFormat
 
 
-class OffPolicyLearner(ABC):
+class OffPolicyLearner(BaseLearner):
     """A learner with a replay buffer; subclasses act and do one update on a batch.
 
     Args:
         config: Hyperparameters.
-        observation_size: D.
-        action_size: Columns that the replay buffer keeps of an action.
-        seed: Root of all its random streams; not advanced.
-        num_envs: Environments that it collects from together.
-        replay_path: File of the replay buffer; None keeps it in memory.
-        place: Where networks, moments and batches are.
+        setup: What else it is made with.
+        stored_size: Columns that the replay buffer keeps of an action; None: A.
     """
 
     def __init__(
-        self,
-        config: OffPolicyConfig,
-        observation_size: int,
-        action_size: int,
-        seed: np.random.SeedSequence,
-        *,
-        num_envs: int = 1,
-        replay_path: Path | None = None,
-        place: Host,
+        self, config: OffPolicyConfig, setup: LearnerSetup, stored_size: int | None = None
     ) -> None:
+        super().__init__(config, setup)
         self.config = config
-        self._place = place
-        self.steps = 0  # environment steps observed
-        self.updates = 0
-        explore, replay, noise = (
-            np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, stream))
-            for stream in range(3)
-        )
+        self._device = setup.device
+        explore, replay, noise = setup.streams(3)
         self._rng = np.random.default_rng(explore)
         self._generator = torch.Generator().manual_seed(int(noise.generate_state(1)[0]))
-        self.replay = _replay(
-            place,
-            config.batch_size,
+        size, stored_size = setup.observation_size, stored_size or setup.action_size
+        self.replay = ReplayBuffer(
             config.replay.capacity,
-            observation_size,
-            action_size,
+            size,
+            stored_size,
             config.replay,
             np.random.default_rng(replay),
-            replay_path,
+            setup.replay_path,
         )
-        self._n_step = NStep(
-            config.n_step, config.discount, num_envs, observation_size, action_size
-        )
-        self.normaliser = Normaliser(
-            observation_size,
-            num_envs,
-            config.discount,
-            observations=config.normalise_observations,
-            rewards=config.normalise_rewards,
-        )
-        self._metrics = Means()
-        self._trained: dict[str, Trained] = {}
-        self._tensors: dict[str, Tensor] = {}
+        self._n_step = NStep(config.n_step, config.discount, setup.num_envs, size, stored_size)
+        self._optimizers: dict[str, Adam] = {}
+        self._targets: list[Tensor] = []
+        self._targeted: list[Tensor] = []
 
-    def _own(self, networks: Mapping[str, nn.Module], trained: Mapping[str, Trained]) -> None:
-        """Name the networks and the optimizers of those that are trained, once and for all."""
-        self._trained = dict(trained)
-        self._tensors = named_tensors(
-            networks, {name: each.optimizer for name, each in trained.items()}
-        )
-        self._tensors |= self.normaliser.tensors()
+    def _register(self, networks: Mapping[str, nn.Module], optimizers: Mapping[str, Adam]) -> None:
+        """Name the networks, and the optimizers of those that are trained, once and for all.
+
+        Args:
+            networks: By name; the target of a network has its name with ``_target``.
+            optimizers: By the name of the network that each trains.
+        """
+        self._optimizers = dict(optimizers)
+        self._tensors = named_tensors(networks, optimizers) | self.normaliser.tensors()
+        for name, network in networks.items():
+            if f"{name}_target" in networks:
+                self._targeted += network.parameters()
+                self._targets += networks[f"{name}_target"].parameters()
 
     @abstractmethod
     def _explore(self, observations: Array) -> Array:
@@ -123,7 +98,7 @@ class OffPolicyLearner(ABC):
 
     def policy(self, num_envs: int) -> GreedyPolicy:  # noqa: ARG002 - it remembers nothing
         """Return the policy without exploration; see ``Learner.policy``."""
-        return GreedyPolicy(self._best, self.normaliser, self._place)
+        return GreedyPolicy(self._best, self.normaliser, self._device)
 
     def observe(self, transitions: Transitions) -> None:
         """Store what a step of M environments completes; see ``Learner.observe``.
@@ -131,10 +106,7 @@ class OffPolicyLearner(ABC):
         Raises:
             LearningError: If a reward is not finite.
         """
-        self.steps += len(transitions.envs)
-        if not np.isfinite(transitions.reward).all():
-            raise LearningError(f"reward is not finite at step {self.steps}")
-        self.normaliser.count_rewards(transitions)
+        self._count(transitions)
         self.replay.add(*self._n_step.push(transitions, self._stored(transitions.action)))
 
     def update(self) -> None:
@@ -153,96 +125,51 @@ class OffPolicyLearner(ABC):
         """Draw a batch. The buffer keeps what was observed: it is normalised as it is drawn."""
         batch = self.replay.sample(self.config.batch_size)
         self.normaliser.normalise(batch.reward, batch.observation, batch.next_observation)
-        return batch
+        return batch.to(self._device)
 
-    def _descend(self, trained: Trained, compute: Callable[[], Loss], batch: Batch) -> Loss:
-        """Take an optimizer's step down a loss.
+    def _normal(self, *shape: int) -> Tensor:
+        """Draw standard normal numbers."""
+        return torch.empty(shape).normal_(generator=self._generator).to(self._device)
+
+    def _step(self, optimizer: Adam, loss: Tensor, batch: Batch) -> None:
+        """Take an optimizer's step, after ``loss.backward()``.
 
         Args:
-            trained: The network to train.
-            compute: Computes the loss; see `Trained.differentiate`.
-            batch: What it comes from; looked through for the cause of an error.
-
-        Returns:
-            What was computed.
+            optimizer: Of the network to train.
+            loss: What its gradient is of, ().
+            batch: What the loss comes from; looked through for the cause of an error.
 
         Raises:
             LearningError: If the loss or the gradient is not finite; nothing has changed then.
         """
-        loss = trained.differentiate(compute)
-        self._check(loss.value.item(), batch, loss)
-        norm = trained.adjust()
-        if norm is not None:
-            self._check(norm.item(), batch, loss)
-        trained.step(rate_factor(self.config.optimizer.schedule, self.updates))
-        return loss
+        if not math.isfinite(loss.item()) or not math.isfinite(optimizer.adjust_gradients()):
+            self._fail({**batch._asdict(), **self._tensors})
+        optimizer.step(self.updates)
 
-    def _check(self, value: float, batch: Batch, loss: Loss) -> None:
-        """Raise ``LearningError`` if ``value`` is not finite, naming the first tensor at fault."""
-        if math.isfinite(value):
-            return
-        suspects = {**batch._asdict(), **self._tensors, **loss.parts}
-        name = next((k for k, v in suspects.items() if not torch.isfinite(v).all()), "loss")
-        raise LearningError(f"{name} is not finite at step {self.steps}, update {self.updates}")
+    def _follow(self, tau: float) -> None:
+        """Move the target networks: theta' <- tau theta + (1 - tau) theta'."""
+        with torch.no_grad():
+            torch._foreach_lerp_(self._targets, self._targeted, tau)
 
     def pop_metrics(self) -> dict[str, float]:
         """Means since the last call, and the present of what changes slowly; see ``Learner``."""
-        metrics = self._metrics.pop()
+        metrics = super().pop_metrics()
         return metrics | self._present() if metrics else metrics
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Networks and moments by name; see ``Learner.tensors``."""
-        return self._place.fetch(self._tensors)
+    def set_proximal(self, mu: float) -> None:
+        """Pull what is trained to where it is now; see ``Learner.set_proximal``."""
+        for optimizer in self._optimizers.values():
+            optimizer.set_proximal(mu)
 
-    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy any subset of ``tensors()`` in.
-
-        Raises:
-            ValueError: If a name is unknown or a shape is wrong; then nothing is loaded.
-        """
-        load_named(self._tensors, tensors)
-        if not self.normaliser.tensors().keys().isdisjoint(tensors):
-            self.normaliser.reload()
-
-    def hold_near(self, mu: float) -> None:
-        """Pull what is trained to where it is now; see ``Learner.hold_near``."""
-        for trained in self._trained.values():
-            trained.hold_near(mu)
-
-    def local_state(self) -> dict[str, Tensor]:
-        """Counters, generators, open returns, statistics, the replay's state but its rows."""
-        state = {
-            "steps": torch.tensor(self.steps),
-            "updates": torch.tensor(self.updates),
-            "rng": pack_generator(self._rng),
-            "generator": self._generator.get_state(),
-        }
-        for name, part in self._parts().items():
-            state |= {f"{name}/{key}": value for key, value in part.local_state().items()}
-        return state
-
-    def load_local_state(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from a ``local_state()``.
-
-        Raises:
-            ValueError: If an entry is missing or does not fit this learner or its replay file.
-        """
-        for name, part in self._parts().items():
-            prefix = f"{name}/"
-            part.load_local_state(
-                {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-            )
-        self.steps = int(entry(state, "steps"))
-        self.updates = int(entry(state, "updates"))
-        unpack_generator(self._rng, entry(state, "rng"))
-        self._generator.set_state(entry(state, "generator"))
-
-    def _parts(self) -> dict[str, NStep | Normaliser | ReplayBuffer]:
+    def _parts(self) -> dict[str, Part]:
         return {"n_step": self._n_step, "normaliser": self.normaliser, "replay": self.replay}
 
-    def move(self, replay_path: Path) -> None:
+    def _generators(self) -> dict[str, np.random.Generator | torch.Generator]:
+        return {"rng": self._rng, "generator": self._generator}
+
+    def use_file(self, replay_path: Path) -> None:
         """Keep experience in another file; see ``Learner``."""
-        self.replay.move(replay_path)
+        self.replay.use_file(replay_path)
 
     def write_journal(self) -> None:
         """First step of a commit; see ``Learner`` and ``ReplayBuffer``."""
@@ -259,15 +186,15 @@ class GreedyPolicy:
     Args:
         choose: Maps normalised observations (M, D) to new actions (M, A).
         normaliser: What it sees goes through it.
-        place: Where ``choose`` computes.
+        device: Where ``choose`` computes.
     """
 
     def __init__(
-        self, choose: Callable[[Tensor], Tensor], normaliser: Normaliser, place: Host
+        self, choose: Callable[[Tensor], Tensor], normaliser: Normaliser, device: torch.device
     ) -> None:
         self._choose = choose
         self._normaliser = normaliser
-        self._device = place.device
+        self._device = device
 
     def reset(self, envs: NDArray[np.int64]) -> None:
         """Nothing to forget; see ``Policy.reset``."""
@@ -276,12 +203,25 @@ class GreedyPolicy:
         """Choose actions (M, A) for observations (M, D); see ``Policy.act``."""
         seen = torch.tensor(self._normaliser.observations(observations), device=self._device)
         with torch.inference_mode():
-            action: Array = self._choose(seen).cpu().numpy()
+            action: Array = to_array(self._choose(seen))
         return action
 
 
-def _replay(place: Host, batch_size: int, *args: Any) -> ReplayBuffer:
-    """Make a replay buffer whose batches of this size are where the networks are."""
-    if isinstance(place, Apart):
-        return ResidentReplay(place.device, batch_size, *args)
-    return ReplayBuffer(*args)
+def relu_policy(
+    network: str, config: OffPolicyConfig, observation: ObservationParts, **output: Any
+) -> PolicyFormat:
+    """Return the format of a network with ReLU hidden layers as a policy.
+
+    Args:
+        network: Its name.
+        config: Of the learner.
+        observation: See ``Learner.policy_format``.
+        **output: What comes after the last layer, as `PolicyFormat` says it.
+    """
+    return PolicyFormat(
+        layers=layer_names(network, config.hidden),
+        activation="relu",
+        observation=observation,
+        **output,
+        **format_entries(config.normalise_observations),
+    )

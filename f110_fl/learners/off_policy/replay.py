@@ -11,18 +11,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.numpy import save_file
 from torch import Tensor
 
 from f110_fl.config.learners import ReplayConfig
+from f110_fl.files import replacing
+from f110_fl.learners.device import to_array
 from f110_fl.learners.off_policy.sumtree import SumTree
 from f110_fl.learners.state import entry, pack_generator, unpack_generator
+from f110_fl.tensors import write_tensors
 
 Array = NDArray[np.float32]
 
 # The file: one page of int64 [transitions ever added, capacity, columns], then the rows.
 HEADER_BYTES: Final = 4096
-HOST: Final = torch.device("cpu")
 
 
 class Columns(NamedTuple):
@@ -62,7 +63,11 @@ class Batch(NamedTuple):
     discount: Tensor  # (B,) of the value of next_observation, 0 where there is none
     next_observation: Tensor  # (B, D)
     weights: Tensor  # (B,) importance weights, at most 1
-    indices: Tensor  # (B,) int64, for update_priorities; on the host
+    indices: Tensor  # (B,) int64, for update_priorities
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device; the indices, which only the buffer reads, stay."""
+        return Batch._make([*(part.to(device) for part in self[:-1]), self.indices])
 
 
 class Draw:
@@ -71,12 +76,11 @@ class Draw:
     Args:
         batch_size: B.
         columns: Of the rows.
-        device: Where the batch is.
     """
 
-    def __init__(self, batch_size: int, columns: Columns, device: torch.device) -> None:
+    def __init__(self, batch_size: int, columns: Columns) -> None:
         self.size = batch_size
-        self.rows = torch.zeros(batch_size, columns.width, device=device)
+        self.rows = torch.zeros(batch_size, columns.width)
         self.uniforms = np.zeros(batch_size)
         self.priorities = np.zeros(batch_size)
         self.batch = Batch(
@@ -86,8 +90,8 @@ class Draw:
             reward=self.rows[:, columns.reward],
             discount=self.rows[:, columns.discount],
             next_observation=self.rows[:, columns.next_observation],
-            weights=torch.ones(batch_size, device=device),
-            indices=torch.zeros(batch_size, dtype=torch.int64, device=device),
+            weights=torch.ones(batch_size),
+            indices=torch.zeros(batch_size, dtype=torch.int64),
         )
 
 
@@ -129,7 +133,7 @@ class ReplayBuffer:
         self._committed = 0  # of total, what the file holds
         self._rng = rng
         self._tree = SumTree(capacity) if config.alpha > 0 else None
-        self._draw = Draw(1, self.columns, HOST)
+        self._draw = Draw(1, self.columns)
         self._path = path
         if path is None:
             self._map(np.zeros((capacity, self.columns.width), dtype=np.float32))
@@ -194,7 +198,7 @@ class ReplayBuffer:
         if self.total == 0:
             raise ValueError("cannot sample from an empty replay buffer")
         if self._draw.size != batch_size:
-            self._draw = Draw(batch_size, self.columns, HOST)
+            self._draw = Draw(batch_size, self.columns)
         draw, batch = self._draw, self._draw.batch
         indices = batch.indices.numpy()
         if self._tree is None:
@@ -206,12 +210,8 @@ class ReplayBuffer:
             # N and the total cancel: (N P)^-beta / max (N P)^-beta = (P / min P)^-beta.
             priorities /= priorities.min()
             batch.weights.numpy()[:] = np.power(priorities, -self.beta, out=priorities)
-        return self._gather(draw)
-
-    def _gather(self, draw: Draw) -> Batch:
-        """Fill the batch with the rows of its indices."""
-        torch.index_select(self._torch_rows, 0, draw.batch.indices, out=draw.rows)
-        return draw.batch
+        torch.index_select(self._torch_rows, 0, batch.indices, out=draw.rows)
+        return batch
 
     def update_priorities(self, indices: Tensor, td_errors: Tensor) -> None:
         """Set p = |TD error| + epsilon (Schaul et al. 2016, section 3.3); no-op with alpha 0.
@@ -222,7 +222,7 @@ class ReplayBuffer:
         """
         if self._tree is None:
             return
-        priorities = np.abs(td_errors.cpu().numpy(), dtype=np.float64) + self.config.epsilon
+        priorities = np.abs(to_array(td_errors), dtype=np.float64) + self.config.epsilon
         self.max_priority = max(self.max_priority, float(priorities.max()))
         self._tree.assign_many(indices.numpy(), priorities**self.config.alpha)
 
@@ -259,7 +259,7 @@ class ReplayBuffer:
         if self._path is not None:
             self._recover(self._path)
 
-    def move(self, path: Path) -> None:
+    def use_file(self, path: Path) -> None:
         """Use another file, of the same layout; `load_local_state` must follow."""
         self._path = path
 
@@ -276,10 +276,8 @@ class ReplayBuffer:
             return
         first = max(self._committed, self.total - self.capacity)
         positions = np.arange(first, self.total) % self.capacity
-        journal = _journal(self._path)
-        temporary = journal.with_name(journal.name + ".tmp")
-        save_file({"rows": self._rows[positions]}, temporary, {"total": str(self.total)})
-        _replace(temporary, journal)
+        rows = {"rows": self._rows[positions]}
+        write_tensors(_journal(self._path), rows, {"total": str(self.total)})
 
     def apply_journal(self) -> None:
         """Step (c) of a commit: bring the file up to date, drop the journal. No-op in memory.
@@ -353,24 +351,6 @@ def _journal(path: Path) -> Path:
 
 def _create(path: Path, capacity: int, width: int) -> None:
     """Create a sparse file of full size, whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
+    with replacing(path) as file:
         file.write(np.array([0, capacity, width]).data)
         file.truncate(HEADER_BYTES + capacity * width * np.dtype(np.float32).itemsize)
-    _replace(temporary, path)
-
-
-def _replace(temporary: Path, path: Path) -> None:
-    """Give a complete file its name, durably."""
-    _sync(temporary)
-    temporary.replace(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file's data or a directory's entries are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

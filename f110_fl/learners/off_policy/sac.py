@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import math
 from copy import deepcopy
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from f110_fl.config.learners import OptimizerConfig, SACConfig
-from f110_fl.learners.base import Array
-from f110_fl.learners.device import Host
+from f110_fl.learners.base import Array, LearnerSetup, ObservationParts
+from f110_fl.learners.device import to_array, to_device
 from f110_fl.learners.networks.actor_critic import SquashedActor, TwinCritic
-from f110_fl.learners.off_policy.learner import OffPolicyLearner
+from f110_fl.learners.off_policy.learner import OffPolicyLearner, relu_policy
 from f110_fl.learners.off_policy.replay import Batch
-from f110_fl.learners.optimizer import Loss, Trained
+from f110_fl.learners.optimizer import Adam
+from sim.policy import PolicyFormat
 
 
 class Temperature(nn.Module):
@@ -35,72 +35,50 @@ class Temperature(nn.Module):
 
 
 class SAC(OffPolicyLearner):
-    """A SAC agent; implements ``f110_fl.learners.Learner``.
+    """A SAC agent; implements ``f110_fl.learners.base.Learner``.
 
     Args:
         config: Hyperparameters.
-        observation_size: D.
-        action_size: A.
-        seed: Root of all its random streams; not advanced.
-        num_envs: Environments that it collects from together.
-        replay_path: File of the replay buffer; None keeps it in memory.
-        place: Where networks, moments and batches are.
+        setup: What else it is made with.
     """
 
     config: SACConfig
 
-    def __init__(
-        self,
-        config: SACConfig,
-        observation_size: int,
-        action_size: int,
-        seed: np.random.SeedSequence,
-        *,
-        num_envs: int = 1,
-        replay_path: Path | None = None,
-        place: Host,
-    ) -> None:
-        super().__init__(
-            config,
-            observation_size,
-            action_size,
-            seed,
-            num_envs=num_envs,
-            replay_path=replay_path,
-            place=place,
-        )
-        temperature, optimizer, generator = config.temperature, config.optimizer, self._generator
-        self.actor = SquashedActor(observation_size, action_size, config.hidden, generator)
-        self.critic = TwinCritic(observation_size + action_size, config.hidden, generator)
-        self.temperature = Temperature(temperature.initial)
-        for network in (self.actor, self.critic, self.temperature):
-            network.to(place.device)
+    def __init__(self, config: SACConfig, setup: LearnerSetup) -> None:
+        super().__init__(config, setup)
+        sizes, generator = (setup.observation_size, setup.action_size), self._generator
+        self.actor = SquashedActor(*sizes, config.hidden, generator).to(setup.device)
+        self.critic = TwinCritic(sum(sizes), config.hidden, generator).to(setup.device)
         self.critic_target = deepcopy(self.critic).requires_grad_(False)
-        run = place.runner
-        self._actor = Trained(self.actor, config.actor_learning_rate, optimizer, run())
-        self._critic = Trained(self.critic, config.critic_learning_rate, optimizer, run())
-        trained = {"actor": self._actor, "critic": self._critic}
-        if temperature.automatic:
-            # A lone number is neither decayed nor clipped.
-            plain = OptimizerConfig()
-            rate = temperature.learning_rate
-            self._temperature = Trained(self.temperature, rate, plain, run())
-            trained["temperature"] = self._temperature
-        self._own(
+        self.temperature = Temperature(config.temperature.initial).to(setup.device)
+        self.actor_optimizer = Adam([self.actor], config.actor_learning_rate, config.optimizer)
+        self.critic_optimizer = Adam([self.critic], config.critic_learning_rate, config.optimizer)
+        # A lone number is neither decayed nor clipped.
+        self.temperature_optimizer = Adam(
+            [self.temperature],
+            config.temperature.learning_rate,
+            OptimizerConfig(schedule=config.optimizer.schedule),
+        )
+        optimizers = {"actor": self.actor_optimizer, "critic": self.critic_optimizer}
+        if config.temperature.automatic:
+            optimizers["temperature"] = self.temperature_optimizer
+        self._register(
             {
                 "actor": self.actor,
                 "critic": self.critic,
                 "critic_target": self.critic_target,
                 "temperature": self.temperature,
             },
-            trained,
+            optimizers,
         )
-        self._networks: list[Tensor] = list(self.critic.parameters())
-        self._targets: list[Tensor] = list(self.critic_target.parameters())
-        self._action_size = action_size
-        self._feed = place.feed()
-        target = temperature.target_entropy
-        self._target_entropy = -float(action_size) if target is None else target
+        self._action_size = setup.action_size
+        target = config.temperature.target_entropy
+        self._target_entropy = -float(setup.action_size) if target is None else target
+
+    @staticmethod
+    def policy_format(config: SACConfig, observation: ObservationParts) -> PolicyFormat:
+        """Name the actor's layers, whose means come first; see ``Learner.policy_format``."""
+        return relu_policy("actor", config, observation, output="tanh")
 
     @property
     def alpha(self) -> float:
@@ -112,73 +90,58 @@ class SAC(OffPolicyLearner):
         shape = (len(observations), self._action_size)
         if self.steps < self.config.warmup_steps:
             return self._rng.uniform(-1.0, 1.0, shape).astype(np.float32)
-        device, noise = self._place.device, self._rng.standard_normal(shape, np.float32)
+        noise = self._rng.standard_normal(shape, np.float32)
         with torch.inference_mode():
-            seen, drawn = torch.tensor(observations, device=device), torch.from_numpy(noise)
-            action: Array = self.actor.draw(seen, drawn.to(device)).cpu().numpy()
+            seen = torch.tensor(observations, device=self._device)
+            action: Array = to_array(self.actor.draw(seen, to_device(noise, self._device)))
         return action
 
     def _best(self, observations: Tensor) -> Tensor:
         return self.actor.mode(observations)
 
-    def _noise(self) -> Tensor:
-        """Standard normal numbers (B, A)."""
-        size = (self.config.batch_size, self._action_size)
-        return torch.empty(size).normal_(generator=self._generator)
-
     def _learn(self, batch: Batch) -> None:
         """Take a gradient step of algorithm 1."""
-        noises = self._feed([self._noise(), self._noise()])
-        loss = self._descend(self._critic, lambda: self._critic_loss(batch, noises[0]), batch)
-        self.replay.update_priorities(batch.indices, loss.parts["td_error"])
-        self._metrics.add("critic_loss", loss.value.item())
-        self._metrics.add("value", loss.parts["value"].mean().item())
-        loss = self._descend(self._actor, lambda: self._actor_loss(batch, noises[1]), batch)
-        log_prob = loss.parts["log_prob"]
-        self._metrics.add("actor_loss", loss.value.item())
-        self._metrics.add("entropy", -log_prob.mean().item())
-        if self.config.temperature.automatic:
-            self._descend(self._temperature, lambda: self._temperature_loss(log_prob), batch)
-        with torch.no_grad():
-            torch._foreach_lerp_(self._targets, self._networks, self.config.tau)
-
-    def _target_value(self, batch: Batch, noise: Tensor) -> Tensor:
-        """Soft value of what follows, from the lesser of both targets (equations 3 and 5).
-
-        Args:
-            batch: B transitions.
-            noise: (B, A), standard normal.
-
-        Returns:
-            (B,).
-        """
-        with torch.no_grad():
-            action, log_prob = self.actor.sample(batch.next_observation, noise)
-            observation_action = torch.cat((batch.next_observation, action), 1)
-            value: Tensor = self.critic_target(observation_action).amin(0)
-            alpha = self.temperature.log_alpha.exp()
-            return batch.reward + batch.discount * value.addcmul_(alpha, log_prob, value=-1.0)
-
-    def _critic_loss(self, batch: Batch, noise: Tensor) -> Loss:
-        """Both critics' squared errors, weighted by importance."""
-        target = self._target_value(batch, noise)
+        target = self._target_value(batch)
         value = self.critic(batch.observation_action)
         td_error = value - target
-        loss = (batch.weights * td_error.square()).mean(1).sum()
-        larger = td_error.detach().abs().amax(0)
-        return Loss(loss, {"target": target, "value": value.detach(), "td_error": larger})
+        critic_loss = (batch.weights * td_error.square()).mean(1).sum()
+        self.critic_optimizer.zero_grad()
+        critic_loss.backward(inputs=self.critic_optimizer.parameters)
+        self._step(self.critic_optimizer, critic_loss, batch)
+        self.replay.update_priorities(batch.indices, td_error.detach().abs().amax(0))
+        self._metrics.add("critic_loss", critic_loss.item())
+        self._metrics.add("value", value.detach().mean().item())
 
-    def _actor_loss(self, batch: Batch, noise: Tensor) -> Loss:
-        """Mean of alpha log pi - min Q (equation 9)."""
+        # Mean of alpha log pi - min Q (equation 9).
+        noise = self._normal(len(batch.reward), self._action_size)
         action, log_prob = self.actor.sample(batch.observation, noise)
         value = self.critic(torch.cat((batch.observation, action), 1)).amin(0)
         alpha = self.temperature.log_alpha.detach().exp()
-        return Loss((alpha * log_prob - value).mean(), {"log_prob": log_prob.detach()})
+        actor_loss = (alpha * log_prob - value).mean()
+        self.actor_optimizer.zero_grad()
+        actor_loss.backward(inputs=self.actor_optimizer.parameters)
+        self._step(self.actor_optimizer, actor_loss, batch)
+        entropy = -log_prob.detach().mean()
+        self._metrics.add("actor_loss", actor_loss.item())
+        self._metrics.add("entropy", entropy.item())
 
-    def _temperature_loss(self, log_prob: Tensor) -> Loss:
-        """What raises alpha where the entropy is below its target (equation 18, in log alpha)."""
-        excess = log_prob.mean() + self._target_entropy
-        return Loss(-(self.temperature.log_alpha * excess).sum(), {"log_prob": log_prob})
+        if self.config.temperature.automatic:
+            # Raises alpha where the entropy is below its target (equation 18, in log alpha).
+            shortfall = self._target_entropy - entropy
+            temperature_loss = -(self.temperature.log_alpha * shortfall).sum()
+            self.temperature_optimizer.zero_grad()
+            temperature_loss.backward()
+            self._step(self.temperature_optimizer, temperature_loss, batch)
+        self._follow(self.config.tau)
+
+    @torch.no_grad()
+    def _target_value(self, batch: Batch) -> Tensor:
+        """Soft value of what follows, from the lesser of both targets (equations 3 and 5): (B,)."""
+        noise = self._normal(len(batch.reward), self._action_size)
+        action, log_prob = self.actor.sample(batch.next_observation, noise)
+        value: Tensor = self.critic_target(torch.cat((batch.next_observation, action), 1)).amin(0)
+        alpha = self.temperature.log_alpha.exp()
+        return batch.reward + batch.discount * value.addcmul_(alpha, log_prob, value=-1.0)
 
     def _present(self) -> dict[str, float]:
         return {"temperature": self.alpha, **super()._present()}

@@ -6,82 +6,55 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from f110_fl.config.learners import TD3Config
-from f110_fl.learners.base import Array
-from f110_fl.learners.device import Host
+from f110_fl.learners.base import Array, LearnerSetup, ObservationParts
+from f110_fl.learners.device import to_array
 from f110_fl.learners.networks.actor_critic import Actor, TwinCritic
-from f110_fl.learners.off_policy.learner import OffPolicyLearner
+from f110_fl.learners.off_policy.learner import OffPolicyLearner, relu_policy
 from f110_fl.learners.off_policy.replay import Batch
-from f110_fl.learners.optimizer import Loss, Trained
+from f110_fl.learners.optimizer import Adam
+from sim.policy import PolicyFormat
 
 
 class TD3(OffPolicyLearner):
-    """A TD3 agent; implements ``f110_fl.learners.Learner``.
+    """A TD3 agent; implements ``f110_fl.learners.base.Learner``.
 
     Args:
         config: Hyperparameters.
-        observation_size: D.
-        action_size: A.
-        seed: Root of all its random streams; not advanced.
-        num_envs: Environments that it collects from together.
-        replay_path: File of the replay buffer; None keeps it in memory.
-        place: Where networks, moments and batches are.
+        setup: What else it is made with.
     """
 
     config: TD3Config
 
-    def __init__(
-        self,
-        config: TD3Config,
-        observation_size: int,
-        action_size: int,
-        seed: np.random.SeedSequence,
-        *,
-        num_envs: int = 1,
-        replay_path: Path | None = None,
-        place: Host,
-    ) -> None:
-        super().__init__(
-            config,
-            observation_size,
-            action_size,
-            seed,
-            num_envs=num_envs,
-            replay_path=replay_path,
-            place=place,
-        )
-        generator, optimizer = self._generator, config.optimizer
-        self.actor = Actor(observation_size, action_size, config.hidden, generator)
-        self.critic = TwinCritic(observation_size + action_size, config.hidden, generator)
-        for network in (self.actor, self.critic):
-            network.to(place.device)
+    def __init__(self, config: TD3Config, setup: LearnerSetup) -> None:
+        super().__init__(config, setup)
+        sizes, generator = (setup.observation_size, setup.action_size), self._generator
+        self.actor = Actor(*sizes, config.hidden, generator).to(setup.device)
+        self.critic = TwinCritic(sum(sizes), config.hidden, generator).to(setup.device)
         self.actor_target = deepcopy(self.actor).requires_grad_(False)
         self.critic_target = deepcopy(self.critic).requires_grad_(False)
-        run = place.runner
-        self._actor = Trained(self.actor, config.actor_learning_rate, optimizer, run())
-        self._critic = Trained(self.critic, config.critic_learning_rate, optimizer, run())
-        self._own(
+        self.actor_optimizer = Adam([self.actor], config.actor_learning_rate, config.optimizer)
+        self.critic_optimizer = Adam([self.critic], config.critic_learning_rate, config.optimizer)
+        self._register(
             {
                 "actor": self.actor,
                 "actor_target": self.actor_target,
                 "critic": self.critic,
                 "critic_target": self.critic_target,
             },
-            {"actor": self._actor, "critic": self._critic},
+            {"actor": self.actor_optimizer, "critic": self.critic_optimizer},
         )
-        self._networks: list[Tensor] = [*self.actor.parameters(), *self.critic.parameters()]
-        self._targets: list[Tensor] = [
-            *self.actor_target.parameters(),
-            *self.critic_target.parameters(),
-        ]
-        self._action_size = action_size
-        self._feed = place.feed()
+        self._action_size = setup.action_size
+
+    @staticmethod
+    def policy_format(config: TD3Config, observation: ObservationParts) -> PolicyFormat:
+        """Name the actor's layers; see ``Learner.policy_format``."""
+        return relu_policy("actor", config, observation, output="tanh")
 
     @property
     def exploration(self) -> float:
@@ -96,8 +69,8 @@ class TD3(OffPolicyLearner):
         if self.steps < self.config.warmup_steps:
             return self._rng.uniform(-1.0, 1.0, shape).astype(np.float32)
         with torch.inference_mode():
-            seen = torch.tensor(observations, device=self._place.device)
-            action: Array = self.actor(seen).cpu().numpy()
+            seen = torch.tensor(observations, device=self._device)
+            action: Array = to_array(self.actor(seen))
         action += np.float32(self.exploration) * self._rng.standard_normal(shape, np.float32)
         np.maximum(action, -1.0, out=action)
         np.minimum(action, 1.0, out=action)
@@ -109,52 +82,37 @@ class TD3(OffPolicyLearner):
 
     def _learn(self, batch: Batch) -> None:
         """Take one iteration of algorithm 1's inner loop."""
-        size = (len(batch.reward), self._action_size)
-        (noise,) = self._feed([torch.empty(size).normal_(generator=self._generator)])
-        loss = self._descend(self._critic, lambda: self._critic_loss(batch, noise), batch)
-        self.replay.update_priorities(batch.indices, loss.parts["td_error"])
-        self._metrics.add("critic_loss", loss.value.item())
-        self._metrics.add("value", loss.parts["value"].mean().item())
-        if (self.updates + 1) % self.config.policy_delay == 0:
-            loss = self._descend(self._actor, lambda: self._actor_loss(batch), batch)
-            self._metrics.add("actor_loss", loss.value.item())
-            with torch.no_grad():  # theta' <- tau theta + (1 - tau) theta'
-                torch._foreach_lerp_(self._targets, self._networks, self.config.tau)
-
-    def _target_value(self, batch: Batch, noise: Tensor) -> Tensor:
-        """Clipped double Q-learning with target policy smoothing (equations 10 and 14).
-
-        Args:
-            batch: B transitions.
-            noise: (B, A), standard normal.
-
-        Returns:
-            (B,).
-        """
-        config = self.config
-        with torch.no_grad():
-            action = self.actor_target(batch.next_observation)
-            smoothing = (noise * config.policy_noise).clamp_(-config.noise_clip, config.noise_clip)
-            action.add_(smoothing).clamp_(-1.0, 1.0)
-            observation_action = torch.cat((batch.next_observation, action), 1)
-            value: Tensor = self.critic_target(observation_action).amin(0)
-            return batch.reward + batch.discount * value
-
-    def _critic_loss(self, batch: Batch, noise: Tensor) -> Loss:
-        """Both critics' squared errors, weighted by importance."""
-        target = self._target_value(batch, noise)
+        target = self._target_value(batch)
         value = self.critic(batch.observation_action)
         td_error = value - target
-        loss = (batch.weights * td_error.square()).mean(1).sum()
+        critic_loss = (batch.weights * td_error.square()).mean(1).sum()
+        self.critic_optimizer.zero_grad()
+        critic_loss.backward(inputs=self.critic_optimizer.parameters)
+        self._step(self.critic_optimizer, critic_loss, batch)
         # The larger error of the two critics, as Fujimoto et al. 2020 (LAP) prioritise TD3.
-        larger = td_error.detach().abs().amax(0)
-        return Loss(loss, {"target": target, "value": value.detach(), "td_error": larger})
+        self.replay.update_priorities(batch.indices, td_error.detach().abs().amax(0))
+        self._metrics.add("critic_loss", critic_loss.item())
+        self._metrics.add("value", value.detach().mean().item())
 
-    def _actor_loss(self, batch: Batch) -> Loss:
-        """The first critic's value, negated (algorithm 1, deterministic policy gradient)."""
-        action = self.actor(batch.observation)
-        value = self.critic.first(torch.cat((batch.observation, action), 1))
-        return Loss(-value.mean(), {})
+        if (self.updates + 1) % self.config.policy_delay == 0:
+            # The first critic's value, negated: the deterministic policy gradient.
+            action = self.actor(batch.observation)
+            actor_loss = -self.critic.first(torch.cat((batch.observation, action), 1)).mean()
+            self.actor_optimizer.zero_grad()
+            actor_loss.backward(inputs=self.actor_optimizer.parameters)
+            self._step(self.actor_optimizer, actor_loss, batch)
+            self._metrics.add("actor_loss", actor_loss.item())
+            self._follow(self.config.tau)
+
+    @torch.no_grad()
+    def _target_value(self, batch: Batch) -> Tensor:
+        """Clipped double Q-learning with target policy smoothing (equations 10 and 14): (B,)."""
+        config = self.config
+        noise = self._normal(len(batch.reward), self._action_size).mul_(config.policy_noise)
+        noise.clamp_(-config.noise_clip, config.noise_clip)
+        action = self.actor_target(batch.next_observation).add_(noise).clamp_(-1.0, 1.0)
+        value: Tensor = self.critic_target(torch.cat((batch.next_observation, action), 1)).amin(0)
+        return batch.reward + batch.discount * value
 
     def _present(self) -> dict[str, float]:
         return {"exploration": self.exploration, **super()._present()}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from f110_fl.learners.base import Array
-from f110_fl.learners.device import Host
+from f110_fl.learners.device import to_array, to_device
 from f110_fl.learners.networks.mlp import GaussianActor, Mlp, MlpPass
 from f110_fl.learners.ppo.rollout import Rollout
 
@@ -22,8 +22,8 @@ class FeedForwardMean:
 
     def __init__(self, actor: GaussianActor, num_envs: int) -> None:
         self._pass = MlpPass(actor, num_envs)
-        self._input = torch.zeros(num_envs, actor.weights[0].shape[1])
-        self._rows = self._input.numpy()
+        self._device = actor.log_std.device
+        self._rows = np.zeros((num_envs, actor.weights[0].shape[1]), np.float32)
 
     def reset(self, envs: Int) -> None:
         """Do nothing: it remembers nothing."""
@@ -32,36 +32,26 @@ class FeedForwardMean:
         """Return the means (M, A) for observations (M, D) of the environments (M,)."""
         # All N rows, always: what one environment gets does not depend on which others run.
         self._rows[envs] = observations
-        mean: Array = self._pass.forward(self._input).numpy()[envs]
+        mean: Array = to_array(self._pass.forward(to_device(self._rows, self._device)))[envs]
         return mean
 
 
 class FeedForward:
-    """Actor and critic on the samples of a rollout, on any device.
+    """Actor and critic on the samples of a rollout, on the device where they are.
 
     Args:
         actor: Its parameters have gradients to write to, as the critic's.
         critic: Of the same observations.
-        rollout: What to learn from, on the host.
-        acting: The actor on the host, or its copy there.
-        place: Where actor and critic are.
+        rollout: What to learn from.
     """
 
-    def __init__(
-        self,
-        actor: GaussianActor,
-        critic: Mlp,
-        rollout: Rollout,
-        acting: GaussianActor,
-        place: Host,
-    ) -> None:
+    def __init__(self, actor: GaussianActor, critic: Mlp, rollout: Rollout) -> None:
         self._actor, self._critic, self._rollout = actor, critic, rollout
-        self._put, self._get = place.put, place.get
+        self._device = actor.log_std.device
         self._collected = torch.from_numpy(rollout.observation).flatten(0, 1)
-        self._observations = self._put(self._collected)  # as of the latest `values`
+        self._observations = self._collected.to(self._device)  # as of the latest `values`
         self._resize(1)
-        self._acting = acting
-        self.mean = FeedForwardMean(acting, len(rollout.latest))
+        self.mean = FeedForwardMean(actor, len(rollout.last_observation))
         self.reset = self.mean.reset
 
     def _resize(self, rows: int) -> None:
@@ -71,23 +61,24 @@ class FeedForward:
 
     def policy(self, num_envs: int) -> FeedForwardMean:
         """Return the action means for ``num_envs`` environments of their own."""
-        return FeedForwardMean(self._acting, num_envs)
+        return FeedForwardMean(self._actor, num_envs)
 
-    def values(self, latest: Array, cut: Array) -> tuple[Array, Array, Array]:
+    def values(self, last: Array, truncated: Array) -> tuple[Array, Array, Array]:
         """Return the critic's values now.
 
         Args:
-            latest: (N, D), what follows each environment's last step.
-            cut: (K, D), what follows the steps in ``Rollout.cut``.
+            last: (N, D), what follows each environment's last step.
+            truncated: (K, D), what follows the steps in ``Rollout.truncated``.
 
         Returns:
-            Of the rollout's observations (T, N), of ``latest`` (N,) and of ``cut`` (K,).
+            Of the rollout's observations (T, N), of ``last`` (N,) and of ``truncated`` (K,).
         """
-        self._observations = self._put(self._collected)
+        self._observations = self._collected.to(self._device)
         value = self._critic(self._observations).view(self._rollout.mask.shape)
-        following = (self._put(torch.from_numpy(x)) for x in (latest, cut))
-        beyond = [self._get(self._critic(x)[:, 0]).numpy() for x in following]
-        return self._get(value).numpy(), beyond[0], beyond[1]
+        last_value, bootstrap = (
+            to_array(self._critic(to_device(x, self._device))[:, 0]) for x in (last, truncated)
+        )
+        return to_array(value), last_value, bootstrap
 
     def minibatches(self, rng: np.random.Generator, count: int) -> Iterator[Int]:
         """Partition the present samples at random.
@@ -111,11 +102,11 @@ class FeedForward:
 
     def forward(self, chosen: Int) -> tuple[Array, Array]:
         """Return the means (B, A) and values (B, 1) of a minibatch."""
-        rows = self._put(torch.from_numpy(chosen))
+        rows = to_device(chosen, self._device)
         torch.index_select(self._observations, 0, rows, out=self._batch)
         mean = self._actor_pass.forward(self._batch)
         value = self._critic_pass.forward(self._batch)
-        return self._get(mean).numpy(), self._get(value).numpy()
+        return to_array(mean), to_array(value)
 
     def backward(self, d_mean: Array, d_value: Array) -> None:
         """Write the gradients of all weights and biases.
@@ -124,8 +115,8 @@ class FeedForward:
             d_mean: (B, A), of the loss by the means of the latest `forward`.
             d_value: (B, 1), by its values.
         """
-        self._actor_pass.backward(self._put(torch.from_numpy(d_mean)))
-        self._critic_pass.backward(self._put(torch.from_numpy(d_value)))
+        self._actor_pass.backward(to_device(d_mean, self._device))
+        self._critic_pass.backward(to_device(d_value, self._device))
 
     def local_state(self) -> dict[str, Tensor]:
         """Nothing."""

@@ -6,122 +6,91 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from f110_fl.config.learners import PPOConfig
-from f110_fl.learners.base import Array, LearningError, Means, Transitions
-from f110_fl.learners.device import Host
+from f110_fl.config.learners import OptimizerConfig, PPOConfig
+from f110_fl.learners.base import Array, LearnerSetup, ObservationParts, Transitions
+from f110_fl.learners.common import BaseLearner, Part
+from f110_fl.learners.device import to_array
 from f110_fl.learners.networks.lstm import Lstm
 from f110_fl.learners.networks.mlp import GaussianActor, Mlp
-from f110_fl.learners.normaliser import Normaliser
-from f110_fl.learners.optimizer import JointAdam, flushed_denormals, make_adam, rate_factor
+from f110_fl.learners.normaliser import Normaliser, format_entries
+from f110_fl.learners.optimizer import FlatAdam, flushed_denormals
 from f110_fl.learners.ppo.feedforward import FeedForward, FeedForwardMean
 from f110_fl.learners.ppo.loss import LOG_SQRT_2_PI, Losses, Samples, Surrogate, entropy
 from f110_fl.learners.ppo.recurrent import Recurrent, RecurrentMean
 from f110_fl.learners.ppo.rollout import Rollout, generalised_advantages
-from f110_fl.learners.state import (
-    entry,
-    load_named,
-    named_tensors,
-    pack_generator,
-    unpack_generator,
-)
+from f110_fl.learners.state import layer_names, named_tensors
+from sim.policy import PolicyFormat
 
 Int = NDArray[np.int64]
 
 
-class PPO:
-    """A PPO agent; implements ``f110_fl.learners.Learner``.
+class PPO(BaseLearner):
+    """A PPO agent; implements ``f110_fl.learners.base.Learner``.
+
+    The loss is computed on the CPU, wherever the networks are: all that it needs is their outputs.
 
     Args:
         config: Hyperparameters.
-        observation_size: D.
-        action_size: A.
-        seed: Root of all its random streams; not advanced.
-        num_envs: Environments that it collects from, N.
-        place: Where networks, moments and minibatches are. It acts on the host, with a copy of
-            the actor: that changes once a rollout, and is asked at every step. The loss, too, is
-            computed there: all that it needs is the networks' outputs.
+        setup: What else it is made with.
     """
 
-    def __init__(
-        self,
-        config: PPOConfig,
-        observation_size: int,
-        action_size: int,
-        seed: np.random.SeedSequence,
-        *,
-        num_envs: int = 1,
-        place: Host,
-    ) -> None:
+    def __init__(self, config: PPOConfig, setup: LearnerSetup) -> None:
+        super().__init__(config, setup)
         self.config = config
-        self._place = place
-        self.steps = 0  # transitions observed
-        self.updates = 0  # rollouts learned from
-        explore, shuffle, initial = (
-            np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, stream))
-            for stream in range(3)
-        )
+        explore, shuffle, initial = setup.streams(3)
         self._explore_rng = np.random.default_rng(explore)
         self._shuffle_rng = np.random.default_rng(shuffle)
+        size, action_size, num_envs = setup.observation_size, setup.action_size, setup.num_envs
         generator = torch.Generator().manual_seed(int(initial.generate_state(1)[0]))
-        self.actor, self.critic = _heads(config, observation_size, action_size, generator)
-        lstms = _memories(config, observation_size, generator)
+        self.actor, self.critic = _heads(config, size, action_size, generator)
+        lstms = _memories(config, size, generator)
         if lstms is not None:
             self.actor.lstm, self.critic.lstm = lstms
-        networks = {"actor": self.actor.to(place.device), "critic": self.critic.to(place.device)}
-        self._acting = place.acting(self.actor)
-        optimizers = {
-            name: make_adam(network, config.learning_rate, config.adam_epsilon)
-            for name, network in networks.items()
-        }
-        self._adam = JointAdam(list(optimizers.values()))
-        self._tensors = named_tensors(networks, optimizers)
-        self.rollout = Rollout(config.rollout_steps, num_envs, observation_size, action_size)
-        self.normaliser = Normaliser(
-            observation_size,
-            num_envs,
-            config.discount,
-            observations=config.normalise_observations,
-            rewards=config.normalise_rewards,
+        networks = {"actor": self.actor.to(setup.device), "critic": self.critic.to(setup.device)}
+        self._adam = FlatAdam(
+            list(networks.values()),
+            config.learning_rate,
+            OptimizerConfig(schedule=config.schedule, max_grad_norm=config.max_grad_norm),
+            config.adam_epsilon,
         )
+        self.rollout = Rollout(config.rollout_steps, num_envs, size, action_size)
+        self._tensors = named_tensors(networks, dict.fromkeys(networks, self._adam))
         self._tensors |= self.normaliser.tensors()
         self._model: FeedForward | Recurrent
         if config.lstm is None or lstms is None:
-            self._model = FeedForward(
-                self.actor, self.critic, self.rollout, self._acting.network, place
-            )
+            self._model = FeedForward(self.actor, self.critic, self.rollout)
         else:
-            acting = self._acting.network
-            memory = cast(Lstm, acting.lstm)
             self._model = Recurrent(
-                self.actor,
-                self.critic,
-                lstms,
-                self.rollout,
-                config.lstm.sequence,
-                (acting, memory),
+                self.actor, self.critic, lstms, self.rollout, config.lstm.sequence
             )
         self._surrogate = Surrogate(config, 1, action_size)
         self._noise = np.zeros((num_envs, action_size), np.float32)
-        self._log_std = self._acting.network.log_std.detach().numpy()
-        self._learned_log_std = self.actor.log_std.detach()
-        self._metrics = Means()
-        self._mu = 0.0
-        self._anchors: list[Tensor] = []
+        self._log_std = self.actor.log_std.detach()
+
+    @staticmethod
+    def policy_format(config: PPOConfig, observation: ObservationParts) -> PolicyFormat | None:
+        """Name the actor's layers, or None if it remembers; see ``Learner.policy_format``."""
+        if config.lstm is not None:
+            return None
+        return PolicyFormat(
+            layers=layer_names("actor", config.actor_hidden),
+            activation=config.activation,
+            output="clip",
+            observation=observation,
+            **format_entries(config.normalise_observations),
+        )
 
     @property
     def learning_rate(self) -> float:
         """Step size of the next update."""
-        config = self.config
-        return config.learning_rate * rate_factor(config.schedule, self.updates)
+        return self._adam.learning_rate(self.updates)
 
     def act(self, observations: Array, envs: Int) -> Array:
         """Draw actions (M, A) for observations (M, D); see ``Learner.act``."""
@@ -131,8 +100,9 @@ class PPO:
         self.normaliser.count(observations)
         seen = self.normaliser.observations(observations)
         action = self._model.mean(seen, envs)
-        action += np.exp(self._log_std) * noise
-        log_prob = -0.5 * np.square(noise).sum(1) - (self._log_std + LOG_SQRT_2_PI).sum()
+        log_std = to_array(self._log_std)
+        action += np.exp(log_std) * noise
+        log_prob = -0.5 * np.square(noise).sum(1) - (log_std + LOG_SQRT_2_PI).sum()
         self.rollout.begin(envs, seen, action, log_prob)
         return _bounded(action)
 
@@ -142,18 +112,15 @@ class PPO:
         Raises:
             LearningError: If a reward is not finite.
         """
-        self.steps += len(transitions.envs)
-        if not np.isfinite(transitions.reward).all():
-            raise LearningError(f"reward is not finite at step {self.steps}")
-        self.normaliser.count_rewards(transitions)
+        self._count(transitions)
         self.rollout.complete(transitions, self.normaliser.rewards(transitions.reward))
         ended = transitions.terminated | transitions.truncated
         if ended.any():
             self._model.reset(transitions.envs[ended])
 
-    def policy(self, num_envs: int) -> GreedyPolicy:
+    def policy(self, num_envs: int) -> MeanPolicy:
         """Return the policy of mean actions; see ``Learner.policy``."""
-        return GreedyPolicy(self._model.policy(num_envs), self.normaliser)
+        return MeanPolicy(self._model.policy(num_envs), self.normaliser)
 
     def update(self) -> None:
         """Learn from the rollout if it is full.
@@ -172,38 +139,36 @@ class PPO:
         """Take the gradient steps of all epochs (algorithm 1)."""
         config = self.config
         samples = self._samples()
-        rate = self.learning_rate
         totals, taken, stop = np.zeros(len(Losses._fields)), 0, False
         for _ in range(config.epochs):
             for chosen in self._model.minibatches(self._shuffle_rng, config.minibatches):
-                losses, stop = self._step(samples, chosen, rate)
+                losses, stop = self._step(samples, chosen)
                 totals += losses
                 taken += 1
                 if stop:
                     break
             if stop:
                 break
-        self._acting.refresh()
         for name, total in zip(Losses._fields, totals.tolist(), strict=True):
             self._metrics.add(name, total / taken)
-        self._metrics.add("entropy", entropy(self._log_std))
-        self._metrics.add("learning_rate", rate)
+        self._metrics.add("entropy", entropy(to_array(self._log_std)))
+        self._metrics.add("learning_rate", self.learning_rate)
 
     def _samples(self) -> Samples:
         """Return the rollout's T * N rows with values and advantages."""
         rollout, config = self.rollout, self.config
-        value, latest, cut = self._model.values(
-            self.normaliser.observations(rollout.latest),
-            self.normaliser.observations(rollout.cut_observations()),
+        value, last_value, truncated = self._model.values(
+            self.normaliser.observations(rollout.last_observation),
+            self.normaliser.observations(rollout.truncated_observations()),
         )
-        beyond, advantage = np.zeros((2, *value.shape), np.float32)
-        for (t, n, _), x in zip(rollout.cut, cut, strict=True):
-            beyond[t, n] = x
+        bootstrap_value, advantage = np.zeros((2, *value.shape), np.float32)
+        for (t, n, _), x in zip(rollout.truncated, truncated, strict=True):
+            bootstrap_value[t, n] = x
         generalised_advantages(
             rollout.reward,
             value,
-            beyond,
-            latest,
+            bootstrap_value,
+            last_value,
             rollout.ended,
             rollout.mask,
             config.discount,
@@ -217,93 +182,44 @@ class PPO:
         action = rollout.action.reshape(-1, rollout.action.shape[-1])
         return Samples(action, *(x.reshape(-1) for x in (rollout.log_prob, value, advantage)))
 
-    def _step(self, samples: Samples, chosen: Int, rate: float) -> tuple[Losses, bool]:
+    def _step(self, samples: Samples, chosen: Int) -> tuple[Losses, bool]:
         """Take a gradient step, unless the policy has moved too far: then return True."""
         config, adam = self.config, self._adam
         mean, value = self._model.forward(chosen)
         if self._surrogate.rows != len(chosen):
             self._surrogate = Surrogate(config, *mean.shape)
         surrogate = self._surrogate
-        log_std = self._place.get(self._learned_log_std).numpy()
+        log_std = to_array(self._log_std)
         losses = surrogate.evaluate(samples, chosen, mean, log_std, value)
         if config.target_kl is not None and losses.kl > 1.5 * config.target_kl:
             return losses, True
         self._model.backward(surrogate.d_mean, surrogate.d_value)
-        assert self.actor.log_std.grad is not None  # noqa: S101 - `JointAdam` has made it
+        assert self.actor.log_std.grad is not None  # noqa: S101 - `FlatAdam` has made it
         self.actor.log_std.grad.copy_(torch.from_numpy(surrogate.d_log_std))
-        if self._mu:
-            adam.pull(self._anchors, self._mu)
-        norm = adam.clip(config.max_grad_norm)
+        norm = adam.adjust_gradients()
         if not math.isfinite(norm + sum(losses)):
-            self._fail(samples, chosen)
-        adam.step(rate)
+            self._fail(self._suspects(samples, chosen))
+        adam.step(self.updates)
         return losses, False
 
-    def _fail(self, samples: Samples, chosen: Int) -> None:
-        """Raise ``LearningError``, naming the first tensor that is not finite."""
+    def _suspects(self, samples: Samples, chosen: Int) -> dict[str, Tensor]:
+        """Return what a loss that is not finite may come from."""
         observation = self.rollout.observation.reshape(len(samples.value), -1)
         suspects = {"observation": torch.from_numpy(observation[chosen]), **self._tensors}
         suspects |= {k: torch.from_numpy(v[chosen]) for k, v in samples._asdict().items()}
-        suspects["gradient"] = self._adam.gradient
-        name = next((k for k, v in suspects.items() if not torch.isfinite(v).all()), "loss")
-        raise LearningError(f"{name} is not finite at step {self.steps}, update {self.updates}")
+        return suspects | {"gradient": self._adam.gradient}
 
-    def pop_metrics(self) -> dict[str, float]:
-        """Means since the last call; see ``Learner``."""
-        return self._metrics.pop()
+    def set_proximal(self, mu: float) -> None:
+        """Pull actor and critic to where they are now; see ``Learner.set_proximal``."""
+        self._adam.set_proximal(mu)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Networks and moments by name; see ``Learner.tensors``."""
-        return self._place.fetch(self._tensors)
-
-    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy any subset of ``tensors()`` in; a rollout that has begun goes on.
-
-        Raises:
-            ValueError: If a name is unknown or a shape is wrong; then nothing is loaded.
-        """
-        load_named(self._tensors, tensors)
-        self._acting.refresh()
-        if not self.normaliser.tensors().keys().isdisjoint(tensors):
-            self.normaliser.reload()
-
-    def hold_near(self, mu: float) -> None:
-        """Pull actor and critic to where they are now; see ``Learner.hold_near``."""
-        self._mu = mu
-        self._anchors = [p.detach().clone() for p in self._adam.parameters] if mu else []
-
-    def local_state(self) -> dict[str, Tensor]:
-        """Counters, generators and the rollout that has begun; see ``Learner``."""
-        state = {
-            "steps": torch.tensor(self.steps),
-            "updates": torch.tensor(self.updates),
-            "explore_rng": pack_generator(self._explore_rng),
-            "shuffle_rng": pack_generator(self._shuffle_rng),
-        }
-        for name, part in self._parts().items():
-            state |= {f"{name}/{k}": v for k, v in part.local_state().items()}
-        return state
-
-    def load_local_state(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from a ``local_state()``.
-
-        Raises:
-            ValueError: If an entry is missing or does not fit this learner.
-        """
-        for name, part in self._parts().items():
-            prefix = f"{name}/"
-            part.load_local_state(
-                {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-            )
-        self.steps = int(entry(state, "steps"))
-        self.updates = int(entry(state, "updates"))
-        unpack_generator(self._explore_rng, entry(state, "explore_rng"))
-        unpack_generator(self._shuffle_rng, entry(state, "shuffle_rng"))
-
-    def _parts(self) -> dict[str, Rollout | Normaliser | FeedForward | Recurrent]:
+    def _parts(self) -> dict[str, Part]:
         return {"rollout": self.rollout, "normaliser": self.normaliser, "model": self._model}
 
-    def move(self, replay_path: Path) -> None:
+    def _generators(self) -> dict[str, np.random.Generator]:
+        return {"explore_rng": self._explore_rng, "shuffle_rng": self._shuffle_rng}
+
+    def use_file(self, replay_path: Path) -> None:
         """Do nothing: ``local_state`` leaves nothing out."""
 
     def write_journal(self) -> None:
@@ -313,7 +229,7 @@ class PPO:
         """Do nothing: ``local_state`` leaves nothing out."""
 
 
-class GreedyPolicy:
+class MeanPolicy:
     """Takes the mean action; implements ``f110_fl.learners.base.Policy``."""
 
     def __init__(self, mean: FeedForwardMean | RecurrentMean, normaliser: Normaliser) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from f110_fl.learners.base import Array
+from f110_fl.learners.device import to_array, to_device
 from f110_fl.learners.networks.lstm import Lstm, LstmPass
 from f110_fl.learners.networks.mlp import GaussianActor, Mlp, MlpPass
 from f110_fl.learners.ppo.rollout import Rollout
@@ -28,10 +29,10 @@ class RecurrentMean:
     def __init__(self, actor: GaussianActor, lstm: Lstm, num_envs: int) -> None:
         self._lstm = LstmPass(lstm, 1, num_envs)
         self._head = MlpPass(actor, num_envs)
-        self._input = torch.zeros(num_envs, lstm.inputs)
-        self._rows = self._input.numpy()
-        self._never = torch.zeros(1, num_envs, dtype=torch.bool)
-        self.state = torch.zeros(2, num_envs, lstm.units)
+        self._device = device = actor.log_std.device
+        self._rows = np.zeros((num_envs, lstm.inputs), np.float32)
+        self._never = torch.zeros(1, num_envs, dtype=torch.bool, device=device)
+        self.state = torch.zeros(2, num_envs, lstm.units, device=device)
 
     def reset(self, envs: Int) -> None:
         """Forget what was seen in these environments."""
@@ -41,11 +42,12 @@ class RecurrentMean:
         """Return the means (M, A) for observations (M, D) of the environments (M,)."""
         # All N rows, always: what one environment gets does not depend on which others run.
         self._rows[envs] = observations
-        output = self._lstm.forward(self._input, self._never, *self.state)[0]
+        seen = to_device(self._rows, self._device)
+        output = self._lstm.forward(seen, self._never, *self.state)[0]
         rows = torch.from_numpy(envs)
         self.state[0, rows] = output[rows]
         self.state[1, rows] = self._lstm.c[0, rows]
-        mean: Array = self._head.forward(output).numpy()[envs]
+        mean: Array = to_array(self._head.forward(output))[envs]
         return mean
 
 
@@ -81,9 +83,8 @@ class Recurrent:
         actor: Head of the policy; its parameters have gradients to write to, as all have.
         critic: Head of the value.
         lstms: Memories of actor and critic.
-        rollout: What to learn from, on the host.
+        rollout: What to learn from.
         length: Rows of a sequence, L; divides those of the rollout.
-        acting: Head and memory of the policy on the host, or their copies there.
     """
 
     def __init__(
@@ -93,24 +94,21 @@ class Recurrent:
         lstms: tuple[Lstm, Lstm],
         rollout: Rollout,
         length: int,
-        acting: tuple[GaussianActor, Lstm],
     ) -> None:
         self._heads = actor, critic
         self._lstms = lstms
         self._device = device = actor.log_std.device
-        self._host_policy = acting
         self._rollout, self._length = rollout, length
         steps, num_envs = rollout.mask.shape
-        self._acting = RecurrentMean(*acting, num_envs)
+        self._acting = self.policy(num_envs)
         self.reset = self._acting.reset
-        # States at the start of every sequence, (T / L, 2, N, H): the actor's on the host, and
-        # those of actor and critic as of the latest `values`.
-        self._collected_starts = torch.zeros(steps // length, 2, num_envs, lstms[0].units)
-        self._starts = [torch.zeros_like(self._collected_starts, device=device) for _ in "ac"]
+        # States of actor and critic at the start of every sequence, (T / L, 2, N, H).
+        shape = steps // length, 2, num_envs, lstms[0].units
+        self._starts = [torch.zeros(shape, device=device) for _ in lstms]
         self._critic_state = torch.zeros(2, num_envs, lstms[1].units, device=device)
         self._collected = torch.from_numpy(rollout.observation).flatten(0, 1)
         self._observations = self._collected.to(device)
-        self._first = torch.from_numpy(rollout.first).to(device)
+        self._first = to_device(rollout.first, device)
         self._rows = -1
         self._networks: list[_Network] = []
         self._sequences = np.zeros((0, 2), np.int64)  # (B, 2): which of T / L, environment
@@ -121,32 +119,31 @@ class Recurrent:
         """Return the means (M, A) for observations (M, D) of the next row of the rollout."""
         sequence, inside = divmod(self._rollout.steps, self._length)
         if inside == 0:
-            self._collected_starts[sequence] = self._acting.state
+            self._starts[0][sequence] = self._acting.state
         return self._acting(observations, envs)
 
     def policy(self, num_envs: int) -> RecurrentMean:
         """Return the action means for ``num_envs`` environments of their own."""
-        return RecurrentMean(*self._host_policy, num_envs)
+        return RecurrentMean(self._heads[0], self._lstms[0], num_envs)
 
-    def values(self, latest: Array, cut: Array) -> tuple[Array, Array, Array]:
+    def values(self, last: Array, truncated: Array) -> tuple[Array, Array, Array]:
         """Return the critic's values now, and start its sequences from what it remembers.
 
         Args:
-            latest: (N, D), what follows each environment's last step.
-            cut: (K, D), what follows the steps in ``Rollout.cut``.
+            last: (N, D), what follows each environment's last step.
+            truncated: (K, D), what follows the steps in ``Rollout.truncated``.
 
         Returns:
-            Of the rollout's observations (T, N), of ``latest`` (N,) and of ``cut`` (K,).
+            Of the rollout's observations (T, N), of ``last`` (N,) and of ``truncated`` (K,).
         """
         steps, num_envs = self._rollout.mask.shape
         length, head, lstm, device = self._length, self._heads[1], self._lstms[1], self._device
         self._observations = self._collected.to(device)
-        self._first = first = torch.from_numpy(self._rollout.first).to(device)
-        self._starts[0] = self._collected_starts.to(device)
+        self._first = first = to_device(self._rollout.first, device)
         run = LstmPass(lstm, length, num_envs)
         value = torch.empty(steps, num_envs, device=device)
-        # The states that `cut` is seen in.
-        after = torch.zeros(2, len(cut), lstm.units, device=device)
+        # The states that `truncated` is seen in.
+        after = torch.zeros(2, len(truncated), lstm.units, device=device)
         state = self._critic_state
         for start in range(0, steps, length):
             self._starts[1][start // length] = state
@@ -154,16 +151,16 @@ class Recurrent:
             rows = self._observations[start * num_envs : (start + length) * num_envs]
             output = run.forward(rows, first[inside], *state)
             value[inside] = head(output)[..., 0]
-            for k, (t, n, _) in enumerate(self._rollout.cut):
+            for k, (t, n, _) in enumerate(self._rollout.truncated):
                 if inside.start <= t < inside.stop:
                     after[0, k], after[1, k] = output[t - start, n], run.c[t - start, n]
             state = torch.stack((output[-1], run.c[-1]))
         self._critic_state = state
-        beyond = [
-            self._next_values(torch.from_numpy(seen).to(device), states).cpu().numpy()
-            for seen, states in ((latest, state), (cut, after))
-        ]
-        return value.cpu().numpy(), beyond[0], beyond[1]
+        last_value, bootstrap = (
+            to_array(self._next_values(to_device(seen, device), states))
+            for seen, states in ((last, state), (truncated, after))
+        )
+        return to_array(value), last_value, bootstrap
 
     def _next_values(self, observations: Tensor, state: Tensor) -> Tensor:
         """Return the values (K,) of observations (K, D) seen in the states (2, K, H)."""
@@ -205,20 +202,20 @@ class Recurrent:
             self._sequences = sequences
             self._index = index
             present = np.flatnonzero(mask.reshape(-1)[index])
-            self._present = torch.from_numpy(present).to(self._device)
+            self._present = to_device(present, self._device)
             yield index.reshape(-1)[present]
 
     def forward(self, chosen: Int) -> tuple[Array, Array]:  # noqa: ARG002 - set with them
         """Return the means (B, A) and values (B, 1) of the latest minibatch."""
-        index = torch.from_numpy(self._index).to(self._device)
+        index = to_device(self._index, self._device)
         x = self._observations[index.flatten()]
         first = self._first.flatten()[index]
-        sequence, env = torch.from_numpy(self._sequences).to(self._device).T
+        sequence, env = to_device(self._sequences, self._device).T
         outputs = [
             network.forward(x, first, starts[sequence, :, env].transpose(0, 1).contiguous())
             for network, starts in zip(self._networks, self._starts, strict=True)
         ]
-        mean, value = (output[self._present].cpu().numpy() for output in outputs)
+        mean, value = (to_array(output[self._present]) for output in outputs)
         return mean, value
 
     def backward(self, d_mean: Array, d_value: Array) -> None:
@@ -229,15 +226,15 @@ class Recurrent:
             d_value: (B, 1), by its values.
         """
         for network, gradient in zip(self._networks, (d_mean, d_value), strict=True):
-            network.backward(torch.from_numpy(gradient).to(self._device), self._present)
+            network.backward(to_device(gradient, self._device), self._present)
 
     def local_state(self) -> dict[str, Tensor]:
         """What the networks remember, and where the sequences of this rollout start; copies."""
         begun = -(-self._rollout.steps // self._length)
         return {
-            "acting": self._acting.state.clone(),
+            "acting": self._acting.state.to("cpu", copy=True),
             "critic": self._critic_state.to("cpu", copy=True),
-            "starts": self._collected_starts[:begun].clone(),
+            "starts": self._starts[0][:begun].to("cpu", copy=True),
         }
 
     def load_local_state(self, state: Mapping[str, Tensor]) -> None:
@@ -250,7 +247,7 @@ class Recurrent:
         targets = {
             "acting": self._acting.state,
             "critic": self._critic_state,
-            "starts": self._collected_starts[:begun],
+            "starts": self._starts[0][:begun],
         }
         for name, target in targets.items():
             if entry(state, name).shape != target.shape:

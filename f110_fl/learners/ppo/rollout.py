@@ -22,8 +22,8 @@ Int = NDArray[np.int64]
 def generalised_advantages(
     reward: Float,
     value: Array,
-    beyond: Array,
-    tail: Array,
+    bootstrap_value: Array,
+    last_value: Array,
     ended: Bool,
     mask: Bool,
     discount: float,
@@ -38,8 +38,9 @@ def generalised_advantages(
     Args:
         reward: (T, N).
         value: (T, N), of the observation acted on.
-        beyond: (T, N), read where an episode ended: the value of what lies beyond.
-        tail: (N,), the value beyond the last present row if its episode goes on.
+        bootstrap_value: (T, N), read where an episode ended: the value of what follows, 0 after
+            a termination.
+        last_value: (N,), the value of what follows the last present row if its episode goes on.
         ended: (T, N), whether the row is the last of its episode.
         mask: (T, N), whether the row is present; absent ones are not read.
         discount: gamma.
@@ -48,13 +49,13 @@ def generalised_advantages(
     """
     steps, envs = reward.shape
     for n in range(envs):
-        following = float(tail[n])
+        following = float(last_value[n])
         running = 0.0
         for t in range(steps - 1, -1, -1):
             if not mask[t, n]:
                 continue
             if ended[t, n]:
-                following, running = float(beyond[t, n]), 0.0
+                following, running = float(bootstrap_value[t, n]), 0.0
             delta = reward[t, n] + discount * following - value[t, n]
             running = delta + discount * gae_lambda * running
             advantage[t, n] = running
@@ -72,8 +73,8 @@ class Rollout:
         first: (T, N), whether the step began its episode.
         ended: (T, N), whether the step ended its episode.
         mask: (T, N), whether there was a step.
-        latest: (N, D), each environment's last next observation.
-        cut: Where an episode was truncated: (t, n, its last observation (D,)).
+        last_observation: (N, D), each environment's last next observation.
+        truncated: Where an episode was truncated: (t, n, its last observation (D,)).
         steps: Rows that are complete.
     """
 
@@ -85,9 +86,9 @@ class Rollout:
         self.first = np.zeros((steps, num_envs), np.bool_)
         self.ended = np.zeros((steps, num_envs), np.bool_)
         self.mask = np.zeros((steps, num_envs), np.bool_)
-        self.latest = np.zeros((num_envs, observation_size), np.float32)
+        self.last_observation = np.zeros((num_envs, observation_size), np.float32)
         self._fresh = np.ones(num_envs, np.bool_)  # an episode begins with the next step
-        self.cut: list[tuple[int, int, Array]] = []
+        self.truncated: list[tuple[int, int, Array]] = []
         self.steps = 0
 
     @property
@@ -116,40 +117,40 @@ class Rollout:
             transitions.terminated | transitions.truncated
         )
         self.mask[t, columns] = True
-        self.latest[columns] = transitions.next_observation
+        self.last_observation[columns] = transitions.next_observation
         if transitions.truncated.any():
             for row in np.flatnonzero(transitions.truncated):
                 last = transitions.next_observation[row].copy()
-                self.cut.append((t, int(transitions.envs[row]), last))
+                self.truncated.append((t, int(transitions.envs[row]), last))
         self.steps += 1
 
     def _columns(self, envs: Int) -> Int | slice:
         """Return what selects these environments; all of them are selected faster by a slice."""
-        return slice(None) if len(envs) == len(self.latest) else envs
+        return slice(None) if len(envs) == len(self.last_observation) else envs
 
-    def cut_observations(self) -> Array:
-        """Copies of the last observations of ``cut``, (K, D)."""
-        found = np.empty((len(self.cut), self.latest.shape[1]), np.float32)
-        for row, (_, _, observation) in zip(found, self.cut, strict=True):
+    def truncated_observations(self) -> Array:
+        """Copies of the last observations of ``truncated``, (K, D)."""
+        found = np.empty((len(self.truncated), self.last_observation.shape[1]), np.float32)
+        for row, (_, _, observation) in zip(found, self.truncated, strict=True):
             row[:] = observation
         return found
 
     def clear(self) -> None:
-        """Start again; ``latest`` stays."""
+        """Start again; ``last_observation`` stays."""
         self.mask[:] = False
-        self.cut.clear()
+        self.truncated.clear()
         self.steps = 0
 
     def local_state(self) -> dict[str, Tensor]:
         """Copies of the complete rows and of what else `load_local_state` needs."""
         rows = slice(self.steps)
-        where = np.array([(t, n) for t, n, _ in self.cut], np.int64).reshape(-1, 2)
+        where = np.array([(t, n) for t, n, _ in self.truncated], np.int64).reshape(-1, 2)
         state = {name: array[rows] for name, array in self._rows().items()}
-        state |= {
-            "latest": self.latest,
+        state |= {  # by the names that state files have
+            "latest": self.last_observation,
             "fresh": self._fresh,
             "cut": where,
-            "cut_observation": self.cut_observations(),
+            "cut_observation": self.truncated_observations(),
         }
         return {name: torch.from_numpy(array.copy()) for name, array in state.items()}
 
@@ -163,7 +164,7 @@ class Rollout:
         if steps > len(self.mask):
             raise ValueError(f"rollout has {steps} steps, at most {len(self.mask)} fit")
         targets = {name: array[:steps] for name, array in self._rows().items()}
-        targets |= {"latest": self.latest, "fresh": self._fresh}
+        targets |= {"latest": self.last_observation, "fresh": self._fresh}
         for name, target in targets.items():
             found = entry(state, name)
             if found.shape != target.shape:
@@ -174,7 +175,7 @@ class Rollout:
         self.clear()
         for name, target in targets.items():
             target[:] = entry(state, name).numpy()
-        self.cut = [
+        self.truncated = [
             (t, n, row.copy()) for (t, n), row in zip(cut.tolist(), last.numpy(), strict=True)
         ]
         self.steps = steps

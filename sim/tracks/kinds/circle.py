@@ -8,12 +8,13 @@ from typing import Final
 import numpy as np
 
 from sim.config import CircleTrack
-from sim.tracks.track import MAX_CELLS, Track, TrackError, staggered_spawns
+from sim.tracks.track import MAX_CELLS, Track, TrackError, generated, staggered_spawns
 
 SPAWNS: Final = 8
 SPACING: Final = 1.5  # m, between spawns where there is room
 
 
+@generated
 def circle_track(config: CircleTrack) -> Track:
     """A lane around the origin, driven counter-clockwise, finish line at angle 0.
 

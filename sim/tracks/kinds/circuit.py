@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sim.config import RandomTrack
 from sim.tracks.centerline import curvature
 from sim.tracks.kinds.lane import STEP, lane_track
-from sim.tracks.track import Track, TrackError
+from sim.tracks.track import Track, TrackError, generated
 
 WALL: Final = 0.3  # m, least thickness of the walls between two parts of the lane
 _SAMPLES: Final = 2048  # of a curve, before its points are set
@@ -21,6 +21,7 @@ _STRAIGHT: Final = 6.0  # m, length of the stretch around the finish line that i
 Float = NDArray[np.float64]
 
 
+@generated
 def random_track(config: RandomTrack) -> Track:
     """A smooth closed circuit, the same for the same settings.
 

@@ -15,7 +15,7 @@ from sim.config import CenterlineTrack, OvalTrack
 from sim.tracks.centerline import LENGTH, START, UX, UY, X0, Y0, Centerline, in_segment, polyline
 from sim.tracks.gates import gate_across
 from sim.tracks.lanefile import read_lane
-from sim.tracks.track import MAX_CELLS, Track, TrackError, staggered_spawns
+from sim.tracks.track import MAX_CELLS, Track, TrackError, generated, staggered_spawns
 
 SPAWNS: Final = 8
 SPACING: Final = 1.5  # m, between spawns where there is room
@@ -25,6 +25,7 @@ RUN_OUT: Final = 2.0  # m, from an open lane's finish line to its end
 Float = NDArray[np.float64]
 
 
+@generated
 def oval_track(config: OvalTrack) -> Track:
     """Two straights along x joined by half circles around the origin, counter-clockwise.
 
@@ -207,5 +208,5 @@ def _far(s: float, other: float, around: float, width: float) -> bool:
         around: Length of a closed line, m; infinite for an open one.
         width: Of the lane, m.
     """
-    apart = abs(s - other)
+    apart: float = abs(np.float64(s) - np.float64(other))
     return min(apart, around - apart) > math.pi * width

@@ -6,7 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from sim.tracks.track import Pose, Track
+from sim.config import Line2Track
+from sim.tracks.track import Pose, Track, generated
 
 RESOLUTION: Final = 0.05  # m
 LEFT, RIGHT = -50.9, 47.0  # m, ends of the free space
@@ -23,7 +24,8 @@ SPAWNS: Final[dict[str, Pose]] = {
 }
 
 
-def line2_track() -> Track:
+@generated
+def line2_track(_: Line2Track) -> Track:
     """A corridor 97.9 m long and 2.55 m wide along x, driven in the direction of x."""
     shape = round((UPPER - LOWER) / RESOLUTION), round((RIGHT - LEFT) / RESOLUTION)
     return Track.from_occupancy(

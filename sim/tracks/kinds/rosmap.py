@@ -143,16 +143,18 @@ def _read_image(path: Path, settings: RosMap) -> NDArray[np.bool_]:
     try:
         with Image.open(path) as image:
             deep = image.mode.startswith("I")  # 16 bits, which a conversion would clip
-            pixels = np.asarray(image if deep else image.convert("RGBA"), dtype=np.float32)
+            pixels = np.asarray(image if deep else image.convert("RGBA"))
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise TrackError(f"{path}: {_one_line(error)}; a PNG or PGM image is needed") from error
-    shade = pixels / 65535 if deep else pixels[..., :3].mean(axis=-1) / 255
-    occupancy = shade if settings.negate else 1 - shade
+    full = 65535 if deep else 255
+    shade = pixels.astype(np.float64) if deep else pixels[..., :3].mean(axis=-1)  # of full
+    # In double precision and in this order, as map_server: 204 of 255 is 0.2, not a bit less.
+    occupancy = (shade if settings.negate else full - shade) / full
     free = occupancy < settings.free_thresh
     touches = np.ones((3, 3), dtype=np.bool_)
     edge = binary_dilation(free, touches)
     edge &= binary_dilation(occupancy > settings.occupied_thresh, touches)
-    free |= edge & (occupancy < 0.5) & (np.abs(shade * 255 - UNKNOWN) > 0.5)
+    free |= edge & (occupancy < 0.5) & (np.abs(shade / full * 255 - UNKNOWN) > 0.5)
     if not deep:
         free &= pixels[..., 3] == 255
     if not free.any():

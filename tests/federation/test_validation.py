@@ -10,11 +10,22 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from f110_fl.federation import messages
-from server.validation import fault
+from f110_fl.federation.messages import (
+    ARRAYS,
+    CLIENT_ID,
+    CONFIG,
+    METRICS,
+    WEIGHT,
+    InvalidMessageError,
+    TrainReply,
+)
+from f110_fl.training.metrics import summarise
+from server.validation import validate_training
 
 A, B = "car_0/model/actor/weights.0", "car_0/model/actor/biases.0"
 STEPS = 100.0
+CLIENT = 3
+EMPTY = summarise((), ["car_0"])
 
 
 def arrays(**values: Any) -> ArrayRecord:
@@ -23,27 +34,33 @@ def arrays(**values: Any) -> ArrayRecord:
 
 
 def metrics(**changes: Any) -> MetricRecord:
-    values = {
-        "train/episodes": 1.0,
-        "train/env-steps": 40.0,
-        "evaluate/episodes": 0.0,
-        "evaluate/env-steps": 0.0,
-        "train/car_0/return": -10.0,
-        messages.WEIGHT: 1.0,
-    }
+    own = {"train/episodes": 1.0, "train/env-steps": 40.0, "train/car_0/return": -10.0}
+    values = EMPTY | own | {CLIENT_ID: CLIENT, WEIGHT: 1.0}
     return MetricRecord({**values, **{k: v for k, v in changes.items() if v is not None}})
 
 
 def check(
     sent: ArrayRecord | None = None, said: MetricRecord | None = None, norm: float | None = None
 ) -> str | None:
-    record = RecordDict(
-        {
-            messages.ARRAYS: arrays() if sent is None else sent,
-            messages.METRICS: metrics() if said is None else said,
-        }
+    """Return why a reply is refused, or None."""
+    return check_content(
+        RecordDict(
+            {
+                ARRAYS: arrays() if sent is None else sent,
+                METRICS: metrics() if said is None else said,
+            }
+        ),
+        norm,
     )
-    return fault(record, arrays(), STEPS, norm)
+
+
+def check_content(content: RecordDict, norm: float | None = None) -> str | None:
+    try:
+        reply = TrainReply.from_content(content, EMPTY)
+        validate_training(reply, CLIENT, arrays(), STEPS, norm)
+    except InvalidMessageError as error:
+        return str(error)
+    return None
 
 
 def test_an_honest_reply_is_used() -> None:
@@ -85,7 +102,7 @@ def test_a_header_that_lies_is_found() -> None:
         assert check(sent) is not None
 
 
-@pytest.mark.parametrize("name", ["train/episodes", "train/env-steps", messages.WEIGHT])
+@pytest.mark.parametrize("name", ["train/episodes", "train/env-steps", WEIGHT])
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf"), 1e308])
 def test_absurd_counts(name: str, value: float) -> None:
     assert check(said=metrics(**{name: value})) is not None or (
@@ -94,22 +111,38 @@ def test_absurd_counts(name: str, value: float) -> None:
 
 
 def test_zero_weight_and_too_many_steps() -> None:
-    assert check(said=metrics(**{messages.WEIGHT: 0.0})) is not None
+    assert check(said=metrics(**{WEIGHT: 0.0})) is not None
     assert check(said=metrics(**{"train/env-steps": STEPS})) is None
     assert check(said=metrics(**{"train/env-steps": STEPS + 1})) is not None
 
 
 def test_missing_and_multiple_values() -> None:
     assert "missing" in str(check(said=MetricRecord({"x": 1.0})))
-    assert check(said=metrics(extra=[1.0, 2.0])) is not None
+    assert "'extra' is missing or was not asked for" in str(check(said=metrics(extra=1.0)))
+    assert "[1.0, 2.0]" in str(check(said=metrics(**{"train/car_0/return": [1.0, 2.0]})))
+
+
+@pytest.mark.parametrize("said", [CLIENT + 1, float(CLIENT), None])
+def test_nobody_answers_for_another(said: float | None) -> None:
+    spoilt = metrics()
+    del spoilt[CLIENT_ID]
+    if said is not None:
+        spoilt[CLIENT_ID] = said
+    assert check(said=spoilt) is not None
 
 
 def test_records_that_do_not_belong() -> None:
-    assert fault(RecordDict(), arrays(), STEPS, None) is not None
-    extra = RecordDict({messages.ARRAYS: arrays(), "more": arrays(), messages.METRICS: metrics()})
-    assert fault(extra, arrays(), STEPS, None) is not None
-    no_metrics = RecordDict({messages.ARRAYS: arrays(), messages.CONFIG: ConfigRecord()})
-    assert fault(no_metrics, arrays(), STEPS, None) is not None
+    whole = {ARRAYS: arrays(), METRICS: metrics()}
+    assert check_content(RecordDict(whole)) is None
+    for content in (
+        {},
+        {ARRAYS: arrays()},
+        whole | {"more": arrays()},
+        whole | {CONFIG: ConfigRecord()},
+        {ARRAYS: arrays(), CONFIG: ConfigRecord()},
+        {ARRAYS: metrics(), METRICS: arrays()},
+    ):
+        assert "its records are" in str(check_content(RecordDict(content)))
 
 
 @given(scale=st.floats(0.01, 100))

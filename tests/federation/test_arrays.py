@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from f110_fl.federation import messages
+from f110_fl.federation.arrays import value
 
 KINDS = ("float16", "float32", "float64", "int8", "int64", "uint8", "bool", ">f4", "S3")
 
@@ -26,13 +26,13 @@ KINDS = ("float16", "float32", "float64", "int8", "int64", "uint8", "bool", ">f4
 )
 def test_a_value_is_what_flower_reads(values: NDArray[np.generic], turned: bool) -> None:
     array = Array(np.asarray(values.T) if turned else values)
-    found, expected = messages.value(array), array.numpy()
+    found, expected = value(array), array.numpy()
     assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
     assert found.tobytes() == expected.tobytes()
 
 
 def test_a_value_shares_the_messages_memory() -> None:
-    found = messages.value(Array(np.ones((3, 4), np.float32)))
+    found = value(Array(np.ones((3, 4), np.float32)))
     assert found.base is not None
     assert not found.flags.writeable
 
@@ -46,7 +46,7 @@ def npy(values: NDArray[np.generic], version: tuple[int, int]) -> bytes:
 def test_other_versions_of_the_format_are_read_too() -> None:
     values = np.arange(6.0).reshape(2, 3)
     array = Array("float64", (2, 3), "numpy.ndarray", npy(values, (2, 0)))
-    np.testing.assert_array_equal(messages.value(array), values)
+    np.testing.assert_array_equal(value(array), values)
 
 
 WHOLE = npy(np.arange(6.0), (1, 0))
@@ -67,4 +67,4 @@ WHOLE = npy(np.arange(6.0), (1, 0))
 )
 def test_bytes_that_are_no_array_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="not an array"):
-        messages.value(Array("float64", (6,), "numpy.ndarray", data))
+        value(Array("float64", (6,), "numpy.ndarray", data))

@@ -24,7 +24,7 @@ class RangePool:
         num_threads: Threads to use, the caller's included.
 
     Raises:
-        ValueError: If there are none.
+        ValueError: If there would be no thread.
     """
 
     def __init__(self, num_threads: int) -> None:

@@ -3,46 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import typeof
 from numpy.typing import NDArray
 
 from sim.config import LidarConfig, VehicleConfig
 from sim.layout import COMMAND_SIZE
-from sim.physics.kernels import OK, Scene, WorldArrays, make_arrays, place_cars, step_range
+from sim.native import compiled
+from sim.physics.kernels import OK, Scene, make_arrays, place_cars, step_range
 from sim.physics.lidar import make_beams, make_scratch, scans_together
+from sim.physics.pool import RangePool
 from sim.physics.several import Scenes, step_tracks
 from sim.physics.vehicle import vehicle_vector
-from sim.pool import RangePool
-from sim.tracks import Track
-from sim.tracks.centerline import make_centerline
-from sim.tracks.distance_field import make_grid
 from sim.tracks.gates import make_gates
 from sim.tracks.stack import TrackStack, stack_tracks
-
-__all__ = ["World", "WorldArrays", "compiled"]
+from sim.tracks.track import Track
 
 Float = NDArray[np.float64]
-
-
-def compiled(kernel: Any, *arguments: Any) -> Callable[..., Any]:
-    """Compile a kernel for arguments like these, and return the compiled function.
-
-    Calling a kernel looks up the type of each argument, field by field; for a call with the
-    arrays of a world this takes longer than a car's step. The compiled function looks at
-    nothing: every call must pass the types, dimensions and memory layouts shown here.
-
-    Args:
-        kernel: A function decorated with ``njit``.
-        arguments: What it will be called with.
-    """
-    signature = tuple(typeof(argument) for argument in arguments)  # type: ignore[no-untyped-call]
-    kernel.compile(signature)
-    function: Callable[..., Any] = kernel.get_overload(signature)
-    return function
 
 
 class World:
@@ -64,7 +43,7 @@ class World:
         tracks: As given.
         arrays: The state of all environments; read it, and change it through `place` and
             `step`. It is all zeros until the cars are placed.
-        stack: The tracks for kernels; none if there is only one.
+        stack: The tracks for kernels; None if there is only one.
         pool: The threads.
         vehicles: (E, C, P) parameters, columns of `sim.physics.vehicle`; may be changed in place.
     """
@@ -108,8 +87,8 @@ class World:
         self._physics_step = float(physics_step)
         self._scenes = [
             Scene(
-                grid=make_grid(track),
-                centerline=make_centerline(track),
+                field=track.field,
+                centerline=track.line,
                 gates=make_gates(track),
                 beams=beams,
                 vehicles=self.vehicles,
@@ -129,7 +108,7 @@ class World:
         self._which: tuple[Any, ...] = (self._envs,)
         if len(self.tracks) > 1:
             envs = np.zeros((num_threads, num_envs), np.int64)
-            parts = ((own.grid, own.centerline, own.gates) for own in self._scenes)
+            parts = ((own.field, own.centerline, own.gates) for own in self._scenes)
             self.stack = stack_tracks(*zip(*parts, strict=True))
             scenes = Scenes(self.stack, self._scenes[0], envs)
             kernel, self._world, self._which = step_tracks, (self.arrays, scenes), ()

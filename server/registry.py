@@ -7,12 +7,12 @@ import time
 from collections.abc import Collection
 
 import numpy as np
-from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import Message, MessageType
 from flwr.serverapp import Grid
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
-from f110_fl.federation import messages
+from f110_fl.federation.messages import Identity, InvalidMessageError, identity_query
 from f110_fl.seeding import Use, stream
 
 log = logging.getLogger("flwr")
@@ -21,7 +21,7 @@ POLL_INTERVAL = 0.5  # s between two looks for nodes
 QUERY_TIMEOUT = 30.0  # s that a node has to say who it is
 
 
-class Roster:
+class ClientRegistry:
     """Client ids of Flower's nodes; node ids are random and change when a node returns."""
 
     def __init__(self) -> None:
@@ -75,9 +75,8 @@ class Roster:
         """Ask nodes once for the ids that they were started with."""
         if not nodes:
             return
-        query = RecordDict({messages.CONFIG: ConfigRecord()})
         queries = [
-            Message(content=query, message_type=MessageType.QUERY, dst_node_id=node)
+            Message(content=identity_query(), message_type=MessageType.QUERY, dst_node_id=node)
             for node in nodes
         ]
         for reply in grid.send_and_receive(queries, timeout=QUERY_TIMEOUT):
@@ -85,13 +84,13 @@ class Roster:
             if reply.has_error():
                 log.warning("A node failed to say who it is: %s", reply.error.reason)
                 continue
-            record = reply.content.config_records[messages.CONFIG]
-            client_id, total = record[messages.CLIENT_ID], record[messages.NUM_CLIENTS]
-            if type(client_id) is not int or type(total) is not int or client_id < 0:
-                log.warning("A node says it is client %r of %r", client_id, total)
+            try:
+                identity = Identity.from_content(reply.content)
+            except InvalidMessageError as error:
+                log.warning("A node does not say which client it is: %s", error)
                 continue
-            self._client_of[node] = client_id
-            self.total = total
+            self._client_of[node] = identity.client_id
+            self.total = identity.num_clients
 
 
 def sample_size(scenario: Scenario) -> int:
@@ -108,7 +107,7 @@ def sample(scenario: Scenario, online: Collection[int], server_round: int) -> li
         online: Clients that are there.
         server_round: From 1.
     """
-    generator = np.random.default_rng(stream(scenario.seed, Use.SAMPLING, server_round))
+    generator = np.random.default_rng(stream(scenario.shared_seed, Use.SAMPLING, server_round))
     # Drawn from all clients, so that a missing one does not change who else is asked.
     order = generator.permutation(scenario.federated.clients).tolist()
     present = [client for client in order if client in online]

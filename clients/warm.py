@@ -1,0 +1,63 @@
+"""Trainers that stay open in a process between rounds."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from f110_fl.config.scenario import Scenario
+from f110_fl.rundir import RunDir
+
+if TYPE_CHECKING:  # saying who one is needs no torch
+    from f110_fl.training.trainer import Trainer
+
+# More would only cost memory: a round visits each client once, and a worker serves few of them.
+MOST: Final = 8
+
+
+class WarmTrainers:
+    """The trainers that were used last, by their directories.
+
+    What is in memory is used only while it is what the directory holds, since any process may
+    have served the client in the meantime.
+
+    Args:
+        most: How many are kept.
+    """
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self._trainers: OrderedDict[Path, Trainer] = OrderedDict()
+
+    def __iter__(self) -> Iterator[Trainer]:
+        return iter(self._trainers.values())
+
+    def take(self, scenario: Scenario, client_id: int, rundir: RunDir) -> Trainer:
+        """Return a client as its directory has it; it is no longer kept here."""
+        from f110_fl.training.trainer import Trainer
+
+        directory = rundir.client(client_id)
+        trainer = self._trainers.pop(directory, None)
+        if not rundir.state(client_id).exists():
+            return Trainer(scenario, client_id, directory)
+        if trainer is None and len(self._trainers) == self._most:
+            trainer = self._trainers.popitem(last=False)[1]  # its turn to go; it may be of use
+        if (
+            trainer is None
+            or trainer.scenario != scenario
+            or trainer.own != scenario.for_client(client_id)
+        ):
+            return Trainer(scenario, client_id, directory)
+        if trainer.directory != directory:
+            trainer.switch_client(client_id, directory)
+        elif not trainer.is_current():  # another process has served the client since
+            trainer.reload()
+        return trainer
+
+    def keep(self, trainer: Trainer) -> None:
+        """Keep a trainer for its next round, unless it failed and is not what is on disk."""
+        self._trainers[trainer.directory] = trainer
+        while len(self._trainers) > self._most:
+            self._trainers.popitem(last=False)

@@ -1,0 +1,56 @@
+"""Everything of Flower that this project uses and that Flower does not promise to keep.
+
+Public are `flwr.app`, `flwr.clientapp`, `flwr.serverapp` and `flwr.simulation`. What is needed
+beyond them is imported here and nowhere else; ``tests/federation/test_flower_internals.py`` says
+what has moved when another version is installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flwr.app import ArrayRecord, Message, RecordDict
+from flwr.common.constant import NUM_PARTITIONS_KEY as NUM_PARTITIONS_KEY
+from flwr.common.constant import PARTITION_ID_KEY as PARTITION_ID_KEY
+from flwr.common.constant import SUPERLINK_NODE_ID as SUPERLINK_NODE_ID
+from flwr.common.constant import ErrorCode as ErrorCode
+from flwr.supercore.run import Run as Run
+from flwr.supercore.task_identity import TaskIdentity
+
+
+@contextmanager
+def task_identity(run_id: int, node_id: int, task_id: int = 1) -> Iterator[None]:
+    """Give this process the identity without which Flower makes no messages."""
+    own = TaskIdentity
+    before = own._run_id, own._node_id, own._task_id
+    own.run_id, own.node_id, own.task_id = run_id, node_id, task_id
+    try:
+        yield
+    finally:
+        own._run_id, own._node_id, own._task_id = before
+
+
+def set_message_id(message: Message, message_id: str) -> None:
+    """Give a message the id that replies refer to, as Flower's grids do on sending."""
+    message.metadata.__dict__["_message_id"] = message_id
+
+
+def weighted_mean(contents: list[RecordDict], weight: str) -> ArrayRecord:
+    """Return the mean of records' arrays, as Flower's strategies compute it.
+
+    Args:
+        contents: Each with one array record, of the same names, and one metric record.
+        weight: Name of the metric that is the weight.
+    """
+    # Clients' workers import this module, and aggregate nothing.
+    from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
+
+    return aggregate_arrayrecords(contents, weight)
+
+
+def size_on_wire(content: RecordDict) -> int:
+    """Return how many bytes Flower sends for a message's content."""
+    from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+
+    return sum(len(part.deflate()) for part in get_all_nested_objects(content).values())

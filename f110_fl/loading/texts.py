@@ -1,0 +1,122 @@
+"""How the texts of variables and flags are read; whatever cannot be is a ValueError."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from f110_fl.errors import did_you_mean
+from f110_fl.loading.fields import field_of, tag_of
+from f110_fl.loading.overrides import Change
+from sim.config import EnvConfig
+from sim.settings import find_file
+
+
+def whole(text: str) -> int:
+    """Read a whole number."""
+    if not re.fullmatch(r"[-+]?[0-9]+", text.strip(), re.ASCII) or len(text) > 100:
+        raise ValueError("not a whole number")
+    return int(text)
+
+
+def clients(text: str) -> int:
+    """Read a number of clients."""
+    number = whole(text)
+    if number == 0:
+        raise ValueError("an empty federation")
+    return number
+
+
+def decimal(text: str) -> float:
+    """Read a number."""
+    pattern = r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?"
+    if not re.fullmatch(pattern, text.strip(), re.ASCII):
+        raise ValueError(f"{text.strip()!r} is not a number")
+    return float(text)
+
+
+def switch(text: str) -> bool:
+    """Read ``1`` or ``off`` and the like."""
+    words = {"1": True, "true": True, "yes": True, "on": True}
+    words |= {"0": False, "false": False, "no": False, "off": False}
+    if text.strip().lower() not in words:
+        raise ValueError("neither 1, true, yes, on nor 0, false, no, off")
+    return words[text.strip().lower()]
+
+
+READERS: Final[Mapping[Any, Callable[[str], object]]] = {int: whole, float: decimal, bool: switch}
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Read names between commas."""
+    found = tuple(name.strip() for name in text.split(","))
+    if not all(found):
+        raise ValueError("an empty name between commas")
+    return found
+
+
+def weighting(text: str) -> str | Change:
+    """Read an averaging mode; ``weights`` keeps the list that is there."""
+    return _listed_weights if text == "weights" else text
+
+
+def _listed_weights(found: object) -> object:
+    return found if isinstance(found, tuple) else "weights"  # which the models refuse
+
+
+def weights(text: str) -> tuple[float, ...]:
+    """Read ``0:2,1:1``, ids in any order, or ``2,1``."""
+    entries = [entry.strip() for entry in text.split(",")]
+    if not any(":" in entry for entry in entries):
+        return tuple(decimal(entry) for entry in entries)
+    found: dict[int, float] = {}
+    for entry in entries:
+        client, colon, weight = entry.partition(":")
+        if not (colon and re.fullmatch(r"[0-9]{1,9}", client.strip(), re.ASCII)):
+            raise ValueError(f"{entry!r} is not id:weight")
+        if int(client) in found:
+            raise ValueError(f"client {int(client)} comes twice")
+        found[int(client)] = decimal(weight)
+    if sorted(found) != list(range(len(found))):
+        raise ValueError(f"client ids are {sorted(found)}, not 0 to clients - 1, each once")
+    return tuple(found[client] for client in sorted(found))
+
+
+def literal(text: str) -> str:
+    """Return the template that ``str.format`` turns into ``text`` itself."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def counted_seeds(_: str) -> Change:
+    """Return the change of any seed into one that is counted, client by client."""
+    return _counted
+
+
+def _counted(found: object) -> object:
+    """Return a base and what clients share, both as they were; the step is the default."""
+    if isinstance(found, dict):
+        return {"shared": found.get("base"), **found}
+    if found is None or isinstance(found, tuple):
+        return {"base": 0, "shared": 0}  # see `Scenario.shared_seed`
+    return {"base": found, "shared": found} if isinstance(found, int) else found
+
+
+# The kinds of track that need no further keys.
+_READY: Final = [
+    tag_of(model)[1]
+    for model in field_of(EnvConfig, "track").models
+    if not any(field.is_required() for field in model.model_fields.values())
+]
+TRACKS: Final = f"{', '.join(_READY)}, or a map's YAML or a centre line's CSV file"
+
+
+def track(text: str) -> dict[str, str]:
+    """Read the name of a kind of track, or of a map's or a centre line's file."""
+    if text in _READY:
+        return {"kind": text}
+    file = find_file(text, Path.cwd())
+    if file is None:
+        raise ValueError(f"no such track or file{did_you_mean(text, _READY)}")
+    return {"kind": "centerline" if file.suffix == ".csv" else "map", "file": str(file)}

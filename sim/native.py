@@ -1,0 +1,128 @@
+"""Compiled functions without numba's checks at each call, and tables of them.
+
+What a race is put together from (terms of a reward, parts of an observation, drivers) are compiled
+functions, each with settings of its own. `record` makes such settings, `compiled` a function that
+Python calls at once, and `calls` a table of functions, which `call` calls inside a kernel. Such a
+kernel does not depend on what is in its table: it is compiled and kept on disk once, and so is
+each of the functions, when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import numpy as np
+from numba import typeof, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+Kernel = Any  # a function decorated with `njit`
+Settings = NDArray[np.void]  # (1,), from `record`
+
+CALL: Final = np.dtype(
+    [
+        ("function", np.int64),  # its address; 0 does nothing
+        ("settings", np.int64),  # the address of its settings
+    ]
+)
+
+
+def record(**settings: float) -> Settings:
+    """Put settings into a record, of which kernels read them by name: ``settings.speed``.
+
+    One record, because compiled code hands on its address, but a tuple field by field.
+
+    Args:
+        settings: Truth values, whole numbers and other numbers.
+
+    Returns:
+        (1,) with a field for each: bool, int64 or float64.
+    """
+    kinds = {bool: np.bool_, int: np.int64, float: np.float64}
+    fields = [
+        (name, next(found for kind, found in kinds.items() if isinstance(value, kind)))
+        for name, value in settings.items()
+    ]
+    return np.array([tuple(settings.values())], np.dtype(fields))
+
+
+def compiled(kernel: Kernel, *arguments: Any) -> Callable[..., Any]:
+    """Compile a kernel for arguments like these, and return the compiled function.
+
+    Calling a kernel looks up the type of each argument, field by field; for a call with the
+    arrays of a world this takes longer than a car's step. The compiled function looks at
+    nothing: every call must pass the types, dimensions and memory layouts shown here.
+
+    Args:
+        kernel: A function decorated with ``njit``.
+        arguments: What it will be called with.
+    """
+    signature = _types(arguments)
+    kernel.compile(signature)
+    function: Callable[..., Any] = kernel.get_overload(signature)
+    return function
+
+
+def calls(functions: Iterable[tuple[Kernel | None, Settings]], *arguments: Any) -> NDArray[np.void]:
+    """Make a table of functions for `call`.
+
+    Args:
+        functions: Functions that return nothing, decorated with ``njit``, each with its settings,
+            which must be kept as long as the table; None for a function that does nothing.
+        arguments: What they will be called with after their settings, which they take as a record.
+            As with `compiled`, every call must pass the types and layouts shown here.
+
+    Returns:
+        (K,) of `CALL`.
+
+    Raises:
+        TypeError: If a function returns something.
+    """
+    shown = _types(arguments)
+    rows = [
+        (_address(function, (*_types([settings[0]]), *shown)), settings.ctypes.data)
+        for function, settings in functions
+    ]
+    return np.array(rows, CALL)
+
+
+def _types(arguments: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(typeof(argument) for argument in arguments)  # type: ignore[no-untyped-call]
+
+
+def _address(function: Kernel | None, signature: tuple[Any, ...]) -> int:
+    if function is None:
+        return 0
+    function.compile(signature)
+    made = function.overloads[signature]
+    if made.signature.return_type != types.none:
+        name = f"{function.py_func.__module__}.{function.py_func.__qualname__}"
+        raise TypeError(f"{name} returns {made.signature.return_type}: it must return nothing")
+    return int(made.library.get_pointer_to_function(made.fndesc.llvm_func_name))
+
+
+@intrinsic
+def call(_: Any, function: Any, settings: Any, *arguments: Any) -> Any:
+    """Call a function of a table: ``call(entry.function, entry.settings, world, first, last)``.
+
+    For kernels, which look whether it is 0 themselves. Numba's own first-class functions would do,
+    if they were not looked up anew, by Python, each time that a kernel is called with them.
+    Settings are handed on by their address, so functions whose settings differ are called alike.
+    """
+    given = (types.voidptr, *arguments)
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:  # noqa: ARG001
+        convention = context.call_conv
+        kind = convention.get_function_type(types.none, given)
+        pointer = builder.inttoptr(values[0], kind.as_pointer())
+        record = builder.inttoptr(values[1], cgutils.voidptr_t)
+        rest = cgutils.unpack_tuple(builder, values[2], len(arguments))  # type: ignore[no-untyped-call]
+        status, _ = convention.call_function(builder, pointer, types.none, given, [record, *rest])
+        with cgutils.if_unlikely(builder, status.is_error):  # type: ignore[no-untyped-call]
+            convention.return_status_propagate(builder, status)
+        return context.get_dummy_value()
+
+    packed = types.StarArgTuple(arguments)  # type: ignore[no-untyped-call]
+    return types.none(function, settings, packed), generate

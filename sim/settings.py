@@ -1,0 +1,61 @@
+"""The base of every settings model; `sim.config` has the simulator's.
+
+It is a module of its own so that plugins can import it while `sim.config` imports them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationInfo
+from pydantic_core import CoreSchema, core_schema
+
+
+class Config(BaseModel):
+    """Base of every settings model: immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class FilePath:
+    """Marks a text as the name of a file that must be there: ``Annotated[str, FilePath(...)]``.
+
+    Where validation has a folder as its context, the name is relative to that folder, and the
+    result absolute. Without one, as in a resolved scenario, the name is left as it is.
+
+    Args:
+        kind: What kind of file it is, for messages: ``a CSV file``.
+    """
+
+    kind: str
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Return how pydantic reads it."""
+        return core_schema.with_info_after_validator_function(
+            self._resolve, core_schema.str_schema(min_length=1)
+        )
+
+    def _resolve(self, name: str, info: ValidationInfo) -> str:
+        folder = info.context
+        if not isinstance(folder, Path):
+            return name
+        file = find_file(name, folder)
+        if file is None:
+            raise ValueError(
+                f"found {name!r}, no such file in {str(folder.resolve())!r}; allowed: {self.kind}"
+            )
+        return str(file)
+
+
+def find_file(name: str, folder: Path) -> Path | None:
+    """Return the absolute path of a file named relative to ``folder``, None if it is none."""
+    try:
+        file = (folder / name).resolve()
+        return file if file.is_file() else None
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL in it, links in a circle
+        return None
