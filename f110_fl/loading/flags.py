@@ -117,6 +117,8 @@ SETTINGS: Final = (
             about="learn, or run evaluation.episodes greedily and report (default: train)"),
     Setting(flag="--checkpoint", metavar="FILE", modes=frozenset({Mode.EVALUATE}),
             needs="--mode eval", about="models to evaluate: best, state or global.safetensors"),
+    Setting(flag="--replay", metavar="N", modes=frozenset({Mode.EVALUATE}), needs="--mode eval",
+            about="episodes in replay.html, successes and failures; 0: no page (default: 20)"),
     Setting(flag="--max-parallel", metavar="N", modes=LOCAL,
             about="clients, replicas or runs of a grid at a time (default: cores)"),
     Setting(flag="--engine", choices=("simulation", "deployment"), modes=LOCAL,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from f110_fl.reporting.outlines import Points, outlines
 from f110_fl.training.collector import Watcher
 from sim.config import CarConfig, EnvConfig
+from sim.episodes import Outcome
 from sim.layout import FRONT, LEFT, REAR, RIGHT, YAW, X, Y
 from sim.race import Race
 from sim.tracks.track import Track
@@ -129,7 +130,8 @@ class ReplayRecorder:
     Args:
         max_beams: Beams of a scan that are kept at most; every second, third ... is if there are
             more.
-        max_episodes: Episodes that are kept at most: the first, by their numbers.
+        max_episodes: Episodes that a recording has at most: the first successes and the first
+            failures by their numbers, half of each where there are enough.
         terms: Gives, after each step, what each of an agent's reward terms paid in it, by the
             names of the agent and the term; None: rewards are shown as a whole.
     """
@@ -145,7 +147,8 @@ class ReplayRecorder:
         self._stride = 1
         self._tracks: dict[int, TrackShape] = {}  # by the race's index, in the order of use
         self._open: dict[int, _Frames] = {}
-        self._done: list[EpisodeReplay] = []
+        # By number; whether it succeeded tells which. As many of either as a recording may have.
+        self._done: dict[bool, dict[int, EpisodeReplay]] = {True: {}, False: {}}
 
     def begin(self, race: Race, env: int) -> None:
         """Keep an episode's first frame."""
@@ -165,27 +168,26 @@ class ReplayRecorder:
     def end(self, env: int, number: int) -> None:
         """Close an episode, whose environment still shows its end."""
         race, frames = self._begun(), self._open.pop(env)
-        if number >= self._max_episodes:
-            return
+        done = self._done[_succeeded(race, env)]
+        if len(done) == self._max_episodes:
+            if not done or number > max(done):
+                return
+            del done[max(done)]
         over, lapped = np.array(frames.over), np.diff(np.array(frames.laps), axis=0) > 0
         cars = range(len(race.config.cars))
-        self._done.append(
-            EpisodeReplay(
-                number=number,
-                track=frames.track,
-                states=np.array(frames.states),
-                scans=np.array(frames.scans),
-                rewards=np.array(frames.rewards),
-                terms=_by_term(frames.terms, race.agents),
-                ends=tuple(_end(race, env, car, over) for car in cars),
-                returns={
-                    name: float(race.episodes.returns[env, a]) for a, name in enumerate(race.agents)
-                },
-                lap_times=tuple(tuple(race.lap_times(env, car)) for car in cars),
-                lap_frames=tuple(
-                    tuple((np.flatnonzero(lapped[:, car]) + 1).tolist()) for car in cars
-                ),
-            )
+        done[number] = EpisodeReplay(
+            number=number,
+            track=frames.track,
+            states=np.array(frames.states),
+            scans=np.array(frames.scans),
+            rewards=np.array(frames.rewards),
+            terms=_by_term(frames.terms, race.agents),
+            ends=tuple(_end(race, env, car, over) for car in cars),
+            returns={
+                name: float(race.episodes.returns[env, a]) for a, name in enumerate(race.agents)
+            },
+            lap_times=tuple(tuple(race.lap_times(env, car)) for car in cars),
+            lap_frames=tuple(tuple((np.flatnonzero(lapped[:, car]) + 1).tolist()) for car in cars),
         )
 
     def recording(self, name: str, scenario: str, seed: int) -> Recording:
@@ -210,8 +212,17 @@ class ReplayRecorder:
             agents=tuple(race.agent_cars),
             lidar=_lidar(config, self._stride),
             tracks=tuple(self._tracks.values()),
-            episodes=tuple(sorted(self._done, key=lambda episode: episode.number)),
+            episodes=self._chosen(),
         )
+
+    def _chosen(self) -> tuple[EpisodeReplay, ...]:
+        """Half successes, half failures, and more of one kind where the other is rare."""
+        good, bad = (sorted(self._done[kind]) for kind in (True, False))
+        most = self._max_episodes
+        bad = bad[: max(most // 2, most - len(good))]
+        chosen = sorted([*good[: most - len(bad)], *bad])
+        done = self._done[True] | self._done[False]
+        return tuple(done[number] for number in chosen)
 
     def _begun(self) -> Race:
         if self._race is None:
@@ -250,6 +261,12 @@ def track_shape(track: Track) -> TrackShape:
         closed=track.closed,
         finish_line=np.array(track.finish_line or np.empty((0, 2)), np.float64),
     )
+
+
+def _succeeded(race: Race, env: int) -> bool:
+    """Whether the first agent reached its goal, or the first car if nothing learns."""
+    outcome = race.outcomes(env)[race.agents[0] if race.agents else race.config.cars[0].name]
+    return outcome in (Outcome.SUCCESS, Outcome.FINISHED)
 
 
 def _car(config: EnvConfig, car: CarConfig) -> CarShape:

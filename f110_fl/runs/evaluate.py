@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 REPORT = "evaluation.json"
 TRAJECTORIES = "trajectories.npz"
+REPLAY = "replay.html"
 
 
 def evaluate(plan: RunPlan, console: Console) -> int:
-    """Evaluate, show a table, and write ``evaluation.json`` and ``trajectories.npz``.
+    """Evaluate, show a table, and write ``evaluation.json``, ``trajectories.npz``, ``replay.html``.
 
     Args:
         plan: Its scenario's ``evaluation.episodes`` are run, on their fixed seeds.
@@ -32,6 +33,8 @@ def evaluate(plan: RunPlan, console: Console) -> int:
     Raises:
         UserError: If the checkpoint does not fit the scenario.
     """
+    from f110_fl.reporting.recording import ReplayRecorder, Watchers
+    from f110_fl.reporting.replay import write_replay
     from f110_fl.training.evaluation import ModelEvaluator
     from f110_fl.training.metrics import report
     from f110_fl.training.trajectories import Recorder
@@ -42,8 +45,8 @@ def evaluate(plan: RunPlan, console: Console) -> int:
         tensors = read_tensors(checkpoint)
         for agent, learner in evaluator.learners.items():
             load_models(learner, agent, tensors, checkpoint)
-    recorder = Recorder()
-    episodes = evaluator.run(recorder)
+    recorder, replay = Recorder(), ReplayRecorder(max_episodes=plan.replay)
+    episodes = evaluator.run(Watchers(recorder, replay) if plan.replay else recorder)
     found = report(episodes, [car.name for car in scenario.env.cars])
     root.mkdir(parents=True, exist_ok=True)
     recorder.save(root / TRAJECTORIES, evaluator.race)
@@ -57,4 +60,11 @@ def evaluate(plan: RunPlan, console: Console) -> int:
     console.print(evaluation_table(found))
     console.out(f"Report          {root / REPORT}", highlight=False)
     console.out(f"Trajectories    {root / TRAJECTORIES}", highlight=False)
+    if plan.replay:
+        name = (
+            scenario.name if checkpoint is None else f"{checkpoint.parent.name}/{checkpoint.stem}"
+        )
+        recording = replay.recording(name, scenario.name, scenario.shared_seed)
+        write_replay(root / REPLAY, [recording])
+        console.out(f"Replay          {root / REPLAY}  (open it in a browser)", highlight=False)
     return 0

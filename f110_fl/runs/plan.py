@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
@@ -20,6 +20,9 @@ from f110_fl.runs.resume import resumed_scenario
 from sim.settings import find_file
 
 Engine: TypeAlias = Literal["replicas", "simulation", "deployment"]
+
+
+REPLAYED: Final = 20  # episodes
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class RunPlan:
     client_id: int | None = None  # FED_CLIENT_ID: the one client that this process is
     resumed: bool = False  # the directory holds the run already
     checkpoint: Path | None = None  # to evaluate
+    replay: int = REPLAYED  # episodes of an evaluation that its page shows
 
     @property
     def hosts(self) -> bool:
@@ -96,7 +100,13 @@ def _resolve_evaluation(arguments: argparse.Namespace, scenario: Scenario) -> Ru
             raise UserError(f"--checkpoint={arguments.checkpoint!r}: no such file")
     elif arguments.checkpoint is not None:
         raise UserError(f"--checkpoint={arguments.checkpoint!r}: nothing in the scenario learns")
-    return RunPlan(scenario, RunDir(run_root(scenario)), mode="eval", checkpoint=checkpoint)
+    return RunPlan(
+        scenario,
+        RunDir(run_root(scenario)),
+        mode="eval",
+        checkpoint=checkpoint,
+        replay=_whole_number("--replay", arguments.replay, least=0, default=REPLAYED),
+    )
 
 
 def _check_by_hand(scenario: Scenario, own_id: int) -> None:
@@ -161,8 +171,12 @@ def parallel_number(text: str | None) -> int:
     Raises:
         UserError: If it is not a whole number from 1.
     """
+    return _whole_number("--max-parallel", text, least=1, default=os.cpu_count() or 1)
+
+
+def _whole_number(flag: str, text: str | None, *, least: int, default: int) -> int:
     if text is None:
-        return os.cpu_count() or 1
-    if not re.fullmatch("[0-9]{1,100}", text) or int(text) < 1:
-        raise UserError(f"--max-parallel={text!r}: allowed: a whole number from 1")
+        return default
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) < least:
+        raise UserError(f"{flag}={text!r}: allowed: a whole number from {least}")
     return int(text)

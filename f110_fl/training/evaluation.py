@@ -13,9 +13,8 @@ from f110_fl.learners.base import Policy
 from f110_fl.seeding import Use, stream
 from f110_fl.tensors import owned
 from f110_fl.training.agents import make_learners
-from f110_fl.training.collector import Collector, Greedy
+from f110_fl.training.collector import Collector, Greedy, Watcher
 from f110_fl.training.records import EpisodeResult
-from f110_fl.training.trajectories import Recorder
 from sim.race import Race
 
 MAX_BATCH = 64  # environments of an evaluation stepped together
@@ -46,19 +45,19 @@ class Evaluator:
     def run(
         self,
         make_policy: Mapping[str, Callable[[int], Policy]],
-        recorder: Recorder | None = None,
+        watcher: Watcher | None = None,
     ) -> list[EpisodeResult]:
         """Run every episode once.
 
         Args:
             make_policy: For each agent, makes its policy for a number of environments.
-            recorder: Keeps the trajectories.
+            watcher: Told of every beginning, step and end.
 
         Returns:
             The episodes, in the order of their seeds.
         """
         players = {a: Greedy(make(self.race.num_envs)) for a, make in make_policy.items()}
-        ended = self._collector.run(self._seeds, players, recorder)
+        ended = self._collector.run(self._seeds, players, watcher)
         return [result for _, _, result in sorted(ended, key=itemgetter(0))]
 
 
@@ -90,14 +89,14 @@ class ModelEvaluator:
         for agent, learner in self.learners.items():
             learner.load_tensors(owned(tensors, agent, "model"))
 
-    def run(self, recorder: Recorder | None = None) -> list[EpisodeResult]:
+    def run(self, watcher: Watcher | None = None) -> list[EpisodeResult]:
         """Run every episode once, greedily.
 
         Args:
-            recorder: Keeps the trajectories.
+            watcher: Told of every beginning, step and end.
 
         Returns:
             The episodes, in the order of their seeds.
         """
         policies = {agent: learner.policy for agent, learner in self.learners.items()}
-        return self._evaluator.run(policies, recorder)
+        return self._evaluator.run(policies, watcher)
