@@ -13,7 +13,7 @@ from torch import Tensor
 from f110_fl.config.learners import OffPolicyConfig, PPOConfig
 from f110_fl.learners.base import LearnerSetup, LearningError, Transitions
 from f110_fl.learners.normaliser import Normaliser
-from f110_fl.learners.state import entry, load_named, pack_generator, unpack_generator
+from f110_fl.learners.state import entry, load_entries, pack_generator, unpack_generator
 from f110_fl.tensors import prefixed, unprefixed
 
 
@@ -87,12 +87,15 @@ class BaseLearner(ABC):
         return {name: tensor.cpu() for name, tensor in self._tensors.items()}
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy any subset of ``tensors()`` in; experience that is collected stays.
+        """Copy any subset of ``tensors()`` in; see ``Learner``. Collected experience stays.
 
         Raises:
             ValueError: If a name is unknown or a shape is wrong; then nothing is loaded.
         """
-        load_named(self._tensors, tensors)
+        for name in tensors:
+            if name not in self._tensors:
+                raise ValueError(f"unknown tensor {name!r}")
+        load_entries({name: self._tensors[name] for name in tensors}, tensors, "tensor")
         if not self.normaliser.tensors().keys().isdisjoint(tensors):
             self.normaliser.reload()
 

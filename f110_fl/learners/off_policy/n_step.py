@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
 from f110_fl.learners.base import Array, Transitions
-from f110_fl.learners.state import entry
+from f110_fl.learners.state import copies, load_entries
 
 Int = NDArray[np.int64]
 Float = NDArray[np.float64]
@@ -141,22 +140,16 @@ class NStep:
         )
 
     def local_state(self) -> dict[str, Tensor]:
-        """Copies of the open sums and the steps they begin at."""
-        return {name: torch.from_numpy(array.copy()) for name, array in self._arrays().items()}
+        """Copies of the open sums and the steps that they begin at."""
+        return copies(self._arrays())
 
     def load_local_state(self, state: Mapping[str, Tensor]) -> None:
         """Continue from a ``local_state()``.
 
         Raises:
-            ValueError: If an entry is missing or of another number of steps or environments.
+            ValueError: If an entry is missing, or of another number of steps or environments.
         """
-        arrays = self._arrays()
-        for name, array in arrays.items():
-            shape = tuple(entry(state, name).shape)
-            if shape != array.shape:
-                raise ValueError(f"open returns: {name} has shape {shape}, not {array.shape}")
-        for name, array in arrays.items():
-            array[:] = state[name].numpy()
+        load_entries(self._arrays(), state, "n-step returns:")
 
     def _arrays(self) -> dict[str, NDArray[np.generic]]:
         return {

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from f110_fl.learners.base import Array
 from f110_fl.learners.device import to_array, to_device
 from f110_fl.learners.networks.mlp import GaussianActor, Mlp, MlpPass
-from f110_fl.learners.ppo.rollout import Rollout
+from f110_fl.learners.ppo.rollout import Rollout, minibatches
 
 Int = NDArray[np.int64]
 
@@ -81,10 +80,7 @@ class FeedForward:
         return to_array(value), last_value, bootstrap
 
     def minibatches(self, rng: np.random.Generator, count: int) -> Iterator[Int]:
-        """Partition the present samples at random.
-
-        All minibatches have one size, so that up to ``count`` - 1 samples, others each time,
-        sit out.
+        """Partition the present samples at random; see `f110_fl.learners.ppo.rollout.minibatches`.
 
         Args:
             rng: Shuffles.
@@ -93,12 +89,10 @@ class FeedForward:
         Yields:
             Indices (B,) into the rollout's T * N rows.
         """
-        order = rng.permutation(np.flatnonzero(self._rollout.mask))
-        count = min(count, len(order))
-        rows = len(order) // count
-        if rows != self._actor_pass.rows:
-            self._resize(rows)
-        yield from order[: count * rows].reshape(count, rows)
+        parts = minibatches(rng.permutation(np.flatnonzero(self._rollout.mask)), count)
+        if parts.shape[1] != self._actor_pass.rows:
+            self._resize(parts.shape[1])
+        yield from parts
 
     def forward(self, chosen: Int) -> tuple[Array, Array]:
         """Return the means (B, A) and values (B, 1) of a minibatch."""
@@ -117,10 +111,3 @@ class FeedForward:
         """
         self._actor_pass.backward(to_device(d_mean, self._device))
         self._critic_pass.backward(to_device(d_value, self._device))
-
-    def local_state(self) -> dict[str, Tensor]:
-        """Nothing."""
-        return {}
-
-    def load_local_state(self, state: Mapping[str, Tensor]) -> None:
-        """Do nothing."""

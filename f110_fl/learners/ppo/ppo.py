@@ -49,10 +49,7 @@ class PPO(BaseLearner):
         self._shuffle_rng = np.random.default_rng(shuffle)
         size, action_size, num_envs = setup.observation_size, setup.action_size, setup.num_envs
         generator = torch.Generator().manual_seed(int(initial.generate_state(1)[0]))
-        self.actor, self.critic = _heads(config, size, action_size, generator)
-        lstms = _memories(config, size, generator)
-        if lstms is not None:
-            self.actor.lstm, self.critic.lstm = lstms
+        self.actor, self.critic, lstms = _networks(config, size, action_size, generator)
         networks = {"actor": self.actor.to(setup.device), "critic": self.critic.to(setup.device)}
         self._adam = FlatAdam(
             list(networks.values()),
@@ -64,12 +61,11 @@ class PPO(BaseLearner):
         self._tensors = named_tensors(networks, dict.fromkeys(networks, self._adam))
         self._tensors |= self.normaliser.tensors()
         self._model: FeedForward | Recurrent
-        if config.lstm is None or lstms is None:
+        if config.lstm is None:
             self._model = FeedForward(self.actor, self.critic, self.rollout)
         else:
-            self._model = Recurrent(
-                self.actor, self.critic, lstms, self.rollout, config.lstm.sequence
-            )
+            length = config.lstm.sequence
+            self._model = Recurrent(self.actor, self.critic, lstms, self.rollout, length)
         self._surrogate = Surrogate(config, 1, action_size)
         self._noise = np.zeros((num_envs, action_size), np.float32)
         self._log_std = self.actor.log_std.detach()
@@ -214,7 +210,8 @@ class PPO(BaseLearner):
         self._adam.set_proximal(mu)
 
     def _parts(self) -> dict[str, Part]:
-        return {"rollout": self.rollout, "normaliser": self.normaliser, "model": self._model}
+        parts: dict[str, Part] = {"rollout": self.rollout, "normaliser": self.normaliser}
+        return parts | {"model": self._model} if isinstance(self._model, Recurrent) else parts
 
     def _generators(self) -> dict[str, np.random.Generator]:
         return {"explore_rng": self._explore_rng, "shuffle_rng": self._shuffle_rng}
@@ -247,10 +244,10 @@ def _bounded(action: Array) -> Array:
     return np.minimum(np.maximum(action, -1.0), 1.0)  # np.clip takes three times as long
 
 
-def _heads(
+def _networks(
     config: PPOConfig, observation_size: int, action_size: int, generator: torch.Generator
-) -> tuple[GaussianActor, Mlp]:
-    """Return actor and critic, without their memories, with their first weights."""
+) -> tuple[GaussianActor, Mlp, list[Lstm]]:
+    """Return actor and critic with their first weights, and the memories of both, if any."""
     inputs = observation_size if config.lstm is None else config.lstm.units
     gains = (0.01, 1.0) if config.orthogonal_init else (None, None)
     actor = GaussianActor(
@@ -261,22 +258,12 @@ def _heads(
         generator,
     )
     critic = Mlp((inputs, *config.critic_hidden, 1), config.activation, gains[1], generator)
-    return actor, critic
-
-
-def _memories(
-    config: PPOConfig, observation_size: int, generator: torch.Generator
-) -> tuple[Lstm, Lstm] | None:
-    """Return the memories of actor and critic with their first weights; None: none."""
     if config.lstm is None:
-        return None
-    actor, critic = (
-        Lstm(
-            observation_size,
-            config.lstm.units,
-            orthogonal=config.orthogonal_init,
-            generator=generator,
-        )
-        for _ in range(2)
-    )
-    return actor, critic
+        return actor, critic, []
+    orthogonal = config.orthogonal_init
+    lstms = [
+        Lstm(observation_size, inputs, orthogonal=orthogonal, generator=generator)
+        for _ in (actor, critic)
+    ]
+    actor.lstm, critic.lstm = lstms
+    return actor, critic, lstms
