@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from f110_fl.learners.base import Learner, LearningError, Policy, Transitions
 from f110_fl.seeding import integer
 from f110_fl.training.records import EpisodeResult
+from f110_fl.training.trajectories import Recorder
 from sim.episodes import NONE
 from sim.race import Race
 
@@ -33,22 +34,6 @@ class Player(Protocol):
 
     def learn(self, transitions: Transitions) -> None:
         """Take in what the actions led to."""
-        ...
-
-
-class Watcher(Protocol):
-    """Looks on while episodes run."""
-
-    def begin(self, race: Race, env: int) -> None:
-        """Learn that an episode has begun."""
-        ...
-
-    def step(self, race: Race, envs: list[int]) -> None:
-        """Learn that these environments, where episodes run, have made a step."""
-        ...
-
-    def end(self, env: int, number: int) -> None:
-        """Learn that an episode, number ``number`` of the seeds, has ended."""
         ...
 
 
@@ -141,33 +126,33 @@ class Collector:
         self,
         seeds: Iterable[np.random.SeedSequence],
         players: Mapping[str, Player],
-        watcher: Watcher | None = None,
+        recorder: Recorder | None = None,
     ) -> Iterator[EndedEpisode]:
         """Run one episode a seed, and yield each as it ends, before another takes its place.
 
         Args:
             seeds: Seeds of the episodes.
             players: One an agent.
-            watcher: Told of every beginning, step and end.
+            recorder: Keeps where the cars go.
         """
         race, running = self.race, self._running
         waiting = enumerate(seeds)
         numbers: dict[int, int] = {}
         running[:] = False
-        self._start(waiting, numbers, range(self._used), players, watcher)
+        self._start(waiting, numbers, range(self._used), players, recorder)
         timings, last = Timings(), time.perf_counter()
         while running.any():
             self._step(players, timings)
-            if watcher is not None:
-                watcher.step(race, np.flatnonzero(running).tolist())
+            if recorder is not None:
+                recorder.step(race, np.flatnonzero(running).tolist())
             for env in np.flatnonzero(running & race.episodes.over).tolist():
-                if watcher is not None:
-                    watcher.end(env, numbers[env])
+                if recorder is not None:
+                    recorder.end(env, numbers[env])
                 result = self._result(env, time.perf_counter() - last, timings)
                 yield EndedEpisode(numbers[env], env, result)
                 timings, last = Timings(), time.perf_counter()  # what the caller did is its own
                 running[env] = False
-                self._start(waiting, numbers, [env], players, watcher)
+                self._start(waiting, numbers, [env], players, recorder)
 
     def _start(
         self,
@@ -175,15 +160,15 @@ class Collector:
         numbers: dict[int, int],
         envs: Iterable[int],
         players: Mapping[str, Player],
-        watcher: Watcher | None,
+        recorder: Recorder | None,
     ) -> None:
         started = []
         for env, (number, sequence) in zip(envs, waiting, strict=False):
             self.race.reset(env, integer(sequence))
             self._running[env], numbers[env] = True, number
             started.append(env)
-            if watcher is not None:
-                watcher.begin(self.race, env)
+            if recorder is not None:
+                recorder.begin(self.race, env)
         for player in players.values() if started else ():
             player.begin(np.array(started))
 

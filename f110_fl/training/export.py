@@ -6,33 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from f110_fl.config.scenario import Scenario
-from f110_fl.errors import UserError
 from f110_fl.learners.base import Learner
 from f110_fl.learners.factory import learner_class
 from f110_fl.tensors import TensorName, write_tensors
-from sim.config import EnvConfig
 from sim.observation import observation_parts
-from sim.policy import Policy, make_policy, policy_metadata
-
-
-def export_policy(learner: Learner, env: EnvConfig) -> Policy:
-    """Return a copy of a learner's policy as it is now; `sim.policy.save_policy` writes it.
-
-    Args:
-        learner: The learner.
-        env: The environment that it observes.
-
-    Raises:
-        UserError: If the format of policies cannot say what it does.
-    """
-    form = learner.policy_format(learner.config, observation_parts(env))
-    if form is None:
-        raise UserError(
-            f"a policy of {type(learner).__name__} with these settings cannot be exported; "
-            "allowed: learners without memory, so no lstm"
-        )
-    tensors = learner.tensors()
-    return make_policy(form, {name: tensors[name].numpy() for name in form.names})
+from sim.policy import policy_metadata
 
 
 def checkpoint_metadata(scenario: Scenario) -> dict[str, str]:

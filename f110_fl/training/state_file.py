@@ -137,12 +137,7 @@ def _describe(scenario: Scenario, observation_size: int) -> dict[str, str]:
     learners = {
         agent: {
             "algorithm": config.algorithm,
-            "hidden": [
-                width
-                for name, widths in config.model_dump().items()
-                if name.endswith("hidden")
-                for width in widths
-            ],
+            "hidden": config.hidden_widths,
             "observation_size": observation_size,
             "action_size": COMMAND_SIZE,
         }

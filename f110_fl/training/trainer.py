@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +53,9 @@ class Trainer:
         self.own = scenario.for_client(client_id)
         self._set_client(client_id, directory)
         race = Race(self.own.env, num_envs=scenario.collect.num_envs, num_threads=scenario.threads)
-        check_state(directory / STATE, scenario, len(race.observation_low))
+        self._observation_size = len(race.observation_low)
+        check_state(self._state_path, scenario, self._observation_size)
         self._collector = Collector(race, scenario.collect.prefetch)
-        self._evaluator: Evaluator | None = None
-        self._models: ModelEvaluator | None = None
         self._curriculum: Curriculum | None = None
         if scenario.curriculum is not None:
             self._curriculum = Curriculum(scenario.curriculum, self.own.env)
@@ -86,8 +85,7 @@ class Trainer:
             learner.write_journal()
             tensors |= prefixed(agent, learner.tensors())
             tensors |= prefixed(f"{agent}/local", learner.local_state())
-        size = len(self._collector.race.observation_low)
-        write_state(self._state_path, tensors, self.progress, self.own, size)
+        write_state(self._state_path, tensors, self.progress, self.own, self._observation_size)
         for learner in self.learners.values():
             learner.apply_journal()
         self._signature = self._signature_on_disk()
@@ -121,8 +119,7 @@ class Trainer:
         Raises:
             UserError: If its state is not of this program's format and these learners.
         """
-        size = len(self._collector.race.observation_low)
-        check_state(directory / STATE, self.scenario, size)
+        check_state(directory / STATE, self.scenario, self._observation_size)
         self._set_client(client_id, directory)
         for agent, learner in self.learners.items():
             learner.use_file(directory / f"{agent}.replay")
@@ -179,8 +176,6 @@ class Trainer:
         Returns:
             The episodes, in the order of their seeds.
         """
-        if self._models is None:
-            self._models = ModelEvaluator(self.own, self._open_evaluator())
         for agent, learner in self.learners.items():
             self._models.load(prefixed(agent, learner.tensors()))
         self._models.load(tensors)
@@ -230,21 +225,21 @@ class Trainer:
     def _evaluate(self) -> list[EpisodeRecord]:
         """Evaluate the greedy policies, and keep the models if none were better."""
         players = {agent: learner.policy for agent, learner in self.learners.items()}
-        episodes = self._open_evaluator().run(players)
+        episodes = self._evaluator.run(players)
         found = score(episodes, self.learners, self.scenario.evaluation.best)
         if not self.progress.best or found > self.progress.best:
             self.progress.best = found
-            self._save_best(found)
+            metadata = {"episodes": str(self.progress.episodes), "score": json.dumps(found)}
+            write_models(self.directory / BEST, self.learners, self.own, metadata)
         return [self._record("evaluate", result) for result in episodes]
 
-    def _open_evaluator(self) -> Evaluator:
-        if self._evaluator is None:
-            self._evaluator = Evaluator(self.own, self.own.evaluation.episodes)
-        return self._evaluator
+    @cached_property
+    def _evaluator(self) -> Evaluator:
+        return Evaluator(self.own, self.own.evaluation.episodes)
 
-    def _save_best(self, found: tuple[float, ...]) -> None:
-        metadata = {"episodes": str(self.progress.episodes), "score": json.dumps(found)}
-        write_models(self.directory / BEST, self.learners, self.own, metadata)
+    @cached_property
+    def _models(self) -> ModelEvaluator:
+        return ModelEvaluator(self.own, self._evaluator)
 
     def _record(
         self, kind: EpisodeKind, result: EpisodeResult, losses: dict[str, float] | None = None
