@@ -21,19 +21,19 @@ EPSILON: Final = 1e-8  # added to variances
 
 
 class RunningMoments:
-    """Mean and variance of all rows so far, each column apart.
+    """Mean and variance of each column over all rows so far.
 
-    They are merged batch by batch as Chan, Golub and LeVeque 1983 do (equation 1.5), in
-    float64; before any row they are 0 and 1.
+    Batches are merged as by Chan, Golub and LeVeque 1983 (equation 1.5), in float64; before any
+    row they are 0 and 1.
 
     Args:
         size: Columns, D.
 
     Attributes:
-        tensors: What they are, float32: ``count`` (), ``mean`` (D,), ``variance`` (D,);
-            always the same tensors.
-        exact: What they are computed from, float64: ``count``, ``mean``, ``squares``, the sums of
-            squared deviations; call `publish` after a change from outside.
+        tensors: ``count`` (), ``mean`` (D,) and ``variance`` (D,), float32; always the same
+            tensors.
+        exact: The same in float64, with ``squares``, the sums of squared deviations, in place of
+            the variance. Whoever changes them calls `publish`.
     """
 
     def __init__(self, size: int) -> None:
@@ -48,7 +48,7 @@ class RunningMoments:
         self.exact = {"count": self._count, "mean": self._mean, "squares": self._squares}
 
     def add(self, rows: NDArray[np.floating]) -> None:
-        """Count rows (M, D) in."""
+        """Take rows (M, D) into account."""
         count = len(rows)
         if count == 0:
             return
@@ -73,7 +73,7 @@ class RunningMoments:
         np.multiply(self._variance_now, self._count, out=self._squares)
 
     def scale(self) -> Array:
-        """Reciprocal standard deviations (D,)."""
+        """Return the reciprocal standard deviations (D,)."""
         scale: Array = 1.0 / np.sqrt(self._variance_now + np.float32(EPSILON))
         return scale
 
@@ -83,11 +83,11 @@ class Normaliser:
 
     Observations get zero mean and unit variance; rewards are divided by the standard deviation
     of the discounted return so far, without moving their mean (Engstrom et al. 2020, section 3).
-    Both are then clipped to [-10, 10]. What is off passes unchanged.
+    Both are then clipped to [-10, 10]. What is not to be normalised passes unchanged.
 
     Its statistics are tensors of the learner, under the network names ``normaliser`` and
-    ``reward_normaliser``, so that the former travel with a policy; a federation leaves both at
-    home by default.
+    ``reward_normaliser``, so that a policy is stored with the former; by default a federation
+    shares neither.
 
     Args:
         observation_size: D.
@@ -114,7 +114,7 @@ class Normaliser:
         self._parts = {name: moments for name, moments in parts.items() if moments is not None}
 
     def count(self, observations: Array) -> None:
-        """Count observations (M, D) in."""
+        """Take observations (M, D) into account."""
         if self._observation is not None:
             self._observation.add(observations)
 
@@ -129,7 +129,7 @@ class Normaliser:
         return found
 
     def count_rewards(self, transitions: Transitions) -> None:
-        """Count the discounted returns after these steps in."""
+        """Take the discounted returns after these steps into account."""
         if self._return is None:
             return
         envs = transitions.envs
@@ -155,7 +155,7 @@ class Normaliser:
             rewards.mul_(float(self._return.scale()[0])).clamp_(-BOUND, BOUND)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The statistics by name, as views; none of what is off."""
+        """Return views of the statistics in use, by name."""
         return {
             str(TensorName("model", part, name)): tensor
             for part, moments in self._parts.items()
@@ -168,7 +168,7 @@ class Normaliser:
             moments.reload()
 
     def local_state(self) -> dict[str, Tensor]:
-        """The statistics in float64, and the returns of the episodes that run; as copies."""
+        """Return copies of the statistics in float64 and of the running episodes' returns."""
         return copies(self._exact())
 
     def load_local_state(self, state: Mapping[str, Tensor]) -> None:
@@ -189,7 +189,7 @@ class Normaliser:
 
 
 def format_entries(on: bool) -> dict[str, Any]:
-    """Return how a `PolicyFormat` says that observations are normalised, or not."""
+    """Return the entries of a `PolicyFormat` that say whether observations are normalised."""
     if not on:
         return {}
     moments = {part: f"model/normaliser/{part}" for part in ("mean", "variance")}

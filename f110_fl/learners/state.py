@@ -18,7 +18,7 @@ Values = NDArray[Any] | Tensor
 
 
 def pack_generator(generator: np.random.Generator | torch.Generator) -> Tensor:
-    """State of a generator, (n,) uint8: of NumPy's as bytes of JSON."""
+    """Return the state of a generator, (n,) uint8; NumPy's is JSON in ASCII."""
     if isinstance(generator, torch.Generator):
         return generator.get_state()
     text = json.dumps(generator.bit_generator.state)

@@ -26,15 +26,12 @@ class Player(Protocol):
 
     def begin(self, envs: Index) -> None:
         """Learn that an episode begins in these environments."""
-        ...
 
     def act(self, observations: Array, envs: Index) -> Array:
         """Return the actions (M, A) for the observations (M, D) of the environments (M,)."""
-        ...
 
     def learn(self, transitions: Transitions) -> None:
         """Take in what the actions led to."""
-        ...
 
 
 class Explorer:

@@ -52,7 +52,7 @@ def _push(
         powers: (n + 1,), of the discount.
         age: (N,), steps of each environment's episode so far.
         sums: (N, n), of the steps t in slots t modulo n.
-        out_row: (M n,), receives which of the M the sum was completed by.
+        out_row: (M n,), receives which of the M steps completed the sum.
         out_slot: (M n,), receives its slot.
         out_sum: (M n,), receives the sum.
         out_discount: (M n,), receives the discount of the value that follows it.
@@ -83,8 +83,8 @@ def _push(
 class NStep:
     """The last n - 1 steps of every environment, whose returns are not complete yet.
 
-    At the end of an episode the steps that are left get shorter sums: after a termination
-    nothing follows, after a truncation the value of the episode's last observation.
+    At the end of an episode, the steps that are left get shorter sums: nothing follows a
+    termination, and a truncation is followed by the value of the episode's last observation.
 
     Args:
         n: Steps summed; 1 passes transitions through.
@@ -140,7 +140,7 @@ class NStep:
         )
 
     def local_state(self) -> dict[str, Tensor]:
-        """Copies of the open sums and the steps that they begin at."""
+        """Return copies of the open sums and of the steps that they begin at."""
         return copies(self._arrays())
 
     def load_local_state(self, state: Mapping[str, Tensor]) -> None:

@@ -77,11 +77,11 @@ class ReplayBuffer:
     A mapped file is opened copy-on-write: it stays as of the last commit while the buffer goes
     on, and a commit moves it to the present in three steps, a redo log. (a) ``write_journal``
     stores the rows added since the last commit next to the file. (b) The caller stores
-    ``local_state`` at one stroke: this decides. (c) ``apply_journal`` writes the rows into the
+    ``local_state`` atomically: this decides. (c) ``apply_journal`` writes the rows into the
     file. ``load_local_state`` finishes a commit killed after (b) and drops one killed before.
 
     Args:
-        capacity: Transitions kept.
+        capacity: Number of transitions kept.
         observation_size: D.
         action_size: A.
         config: Prioritisation; its ``capacity`` is not read.
@@ -157,9 +157,9 @@ class ReplayBuffer:
     def sample(self, batch_size: int) -> Batch:
         """Draw transitions with replacement; the next call overwrites the result.
 
-        With ``alpha`` 0 uniformly, with weights 1. Else transition i with probability
-        P(i) = p_i^alpha / sum_k p_k^alpha (Schaul et al. 2016, equation 1), stratified, with
-        weights (N P(i))^-beta over their maximum in the batch (section 3.4).
+        With ``alpha`` 0 they are uniform and have weights 1. Otherwise transition i has the
+        probability P(i) = p_i^alpha / sum_k p_k^alpha (Schaul et al. 2016, equation 1),
+        stratified, and the weight (N P(i))^-beta over the batch's largest (section 3.4).
 
         Args:
             batch_size: B.
@@ -199,7 +199,7 @@ class ReplayBuffer:
         self._tree.assign(indices.numpy(), priorities**self.config.alpha)
 
     def local_state(self) -> dict[str, Tensor]:
-        """Everything but the rows, as copies."""
+        """Return copies of everything but the rows."""
         state = {
             "total": torch.tensor(self.total),
             "max_priority": torch.tensor(self.max_priority, dtype=torch.float64),
@@ -238,8 +238,8 @@ class ReplayBuffer:
     def write_journal(self) -> None:
         """Step (a) of a commit: make the rows added since the last one durable.
 
-        The rows are stored in a safetensors file tagged with ``total``, which gives their
-        positions: they are the last of ``total`` ones in a ring. No-op in memory.
+        They are stored in a safetensors file with ``total``, from which their positions follow:
+        they are the last of ``total`` rows in a ring. No-op in memory.
 
         Raises:
             OSError: If the journal cannot be written.

@@ -39,8 +39,8 @@ class FeedForward:
     """Actor and critic on the samples of a rollout, on the device where they are.
 
     Args:
-        actor: Its parameters have gradients to write to, as the critic's.
-        critic: Of the same observations.
+        actor: Policy; its parameters have gradients to write to, as have the critic's.
+        critic: Value of the same observations.
         rollout: What to learn from.
     """
 
@@ -70,7 +70,7 @@ class FeedForward:
             truncated: (K, D), what follows the steps in ``Rollout.truncated``.
 
         Returns:
-            Of the rollout's observations (T, N), of ``last`` (N,) and of ``truncated`` (K,).
+            Values of the rollout's observations (T, N), of ``last`` (N,) and ``truncated`` (K,).
         """
         self._observations = self._collected.to(self._device)
         value = self._critic(self._observations).view(self._rollout.mask.shape)
@@ -83,7 +83,7 @@ class FeedForward:
         """Partition the present samples at random; see `f110_fl.learners.ppo.rollout.minibatches`.
 
         Args:
-            rng: Shuffles.
+            rng: Shuffles the samples.
             count: Minibatches, if there are as many samples.
 
         Yields:
@@ -106,8 +106,8 @@ class FeedForward:
         """Write the gradients of all weights and biases.
 
         Args:
-            d_mean: (B, A), of the loss by the means of the latest `forward`.
-            d_value: (B, 1), by its values.
+            d_mean: (B, A), of the loss with respect to the latest `forward`'s means.
+            d_value: (B, 1), with respect to its values.
         """
         self._actor_pass.backward(to_device(d_mean, self._device))
         self._critic_pass.backward(to_device(d_value, self._device))

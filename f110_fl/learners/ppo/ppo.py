@@ -34,7 +34,7 @@ Int = NDArray[np.int64]
 class PPO(BaseLearner):
     """A PPO agent; implements ``f110_fl.learners.base.Learner``.
 
-    The loss is computed on the CPU, wherever the networks are: all that it needs is their outputs.
+    The loss is computed on the CPU, wherever the networks are: it only needs their outputs.
 
     Args:
         config: Hyperparameters.
@@ -103,11 +103,7 @@ class PPO(BaseLearner):
         return _bounded(action)
 
     def observe(self, transitions: Transitions) -> None:
-        """Take in what the latest actions led to; see ``Learner.observe``.
-
-        Raises:
-            LearningError: If a reward is not finite.
-        """
+        """Take in what the latest actions led to; see ``Learner.observe``."""
         self._count(transitions)
         self.rollout.complete(transitions, self.normaliser.rewards(transitions.reward))
         ended = transitions.terminated | transitions.truncated
@@ -119,11 +115,7 @@ class PPO(BaseLearner):
         return MeanPolicy(self._model.policy(num_envs), self.normaliser)
 
     def update(self) -> None:
-        """Learn from the rollout if it is full.
-
-        Raises:
-            LearningError: If a loss or a gradient is not finite; no optimizer has used it.
-        """
+        """Learn from the rollout if it is full; see ``Learner.update``."""
         if self.rollout.full:
             if self.rollout.mask.any():
                 with torch.inference_mode(), flushed_denormals():
@@ -179,7 +171,7 @@ class PPO(BaseLearner):
         return Samples(action, *(x.reshape(-1) for x in (rollout.log_prob, value, advantage)))
 
     def _step(self, samples: Samples, chosen: Int) -> tuple[Losses, bool]:
-        """Take a gradient step, unless the policy has moved too far: then return True."""
+        """Take a gradient step, unless the policy has moved too far, and return whether it has."""
         config, adam = self.config, self._adam
         mean, value = self._model.forward(chosen)
         if self._surrogate.rows != len(chosen):
@@ -199,14 +191,14 @@ class PPO(BaseLearner):
         return losses, False
 
     def _suspects(self, samples: Samples, chosen: Int) -> dict[str, Tensor]:
-        """Return what a loss that is not finite may come from."""
+        """Return what may have made a loss infinite or not a number."""
         observation = self.rollout.observation.reshape(len(samples.value), -1)
         suspects = {"observation": torch.from_numpy(observation[chosen]), **self._tensors}
         suspects |= {k: torch.from_numpy(v[chosen]) for k, v in samples._asdict().items()}
         return suspects | {"gradient": self._adam.gradient}
 
     def set_proximal(self, mu: float) -> None:
-        """Pull actor and critic to where they are now; see ``Learner.set_proximal``."""
+        """Pull actor and critic towards what they are now; see ``Learner.set_proximal``."""
         self._adam.set_proximal(mu)
 
     def _parts(self) -> dict[str, Part]:

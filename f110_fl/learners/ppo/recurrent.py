@@ -65,7 +65,7 @@ class _Network:
         return self._head.forward(self._lstm.forward(x, first, *state).flatten(0, 1))
 
     def backward(self, gradient: Tensor, present: Tensor) -> None:
-        """Write all gradients, from that by the outputs of the ``present`` rows."""
+        """Write all gradients, given that of the ``present`` rows' outputs."""
         self._gradient.zero_()
         self._gradient[present] = gradient
         delta = self._head.backward(self._gradient)
@@ -80,11 +80,11 @@ class Recurrent:
     (critic), and from zeros where an episode begins.
 
     Args:
-        actor: Head of the policy; its parameters have gradients to write to, as all have.
+        actor: Head of the policy. All parameters have gradients to write to.
         critic: Head of the value.
         lstms: Memories of actor and critic.
         rollout: What to learn from.
-        length: Rows of a sequence, L; divides those of the rollout.
+        length: Rows of a sequence, L; a divisor of the rollout's T.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class Recurrent:
         """Partition the sequences that have a present row at random.
 
         Args:
-            rng: Shuffles.
+            rng: Shuffles the sequences.
             count: Minibatches, if there are as many sequences.
 
         Yields:
@@ -215,7 +215,7 @@ class Recurrent:
             network.backward(to_device(gradient, self._device), self._present)
 
     def local_state(self) -> dict[str, Tensor]:
-        """What the networks remember, and where the sequences of this rollout start; copies."""
+        """Return copies of what the networks remember now and remembered at sequences' starts."""
         return copies(self._remembered(-(-self._rollout.steps // self._length)))
 
     def load_local_state(self, state: Mapping[str, Tensor]) -> None:

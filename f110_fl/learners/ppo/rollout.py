@@ -76,7 +76,7 @@ class Rollout:
     """T steps in each of N environments, some rows of which may be absent.
 
     Attributes:
-        observation: (T, N, D), that was acted on.
+        observation: (T, N, D), which was acted on.
         action: (T, N, A), as drawn, before it was clipped.
         log_prob: (T, N), of ``action`` under the policy that drew it.
         reward: (T, N).
@@ -139,7 +139,7 @@ class Rollout:
         return slice(None) if len(envs) == len(self.last_observation) else envs
 
     def truncated_observations(self) -> Array:
-        """Copies of the last observations of ``truncated``, (K, D)."""
+        """Return copies of the last observations of ``truncated``, (K, D)."""
         found = [observation for _, _, observation in self.truncated]
         return np.array(found, np.float32).reshape(-1, self.last_observation.shape[1])
 
@@ -150,7 +150,7 @@ class Rollout:
         self.steps = 0
 
     def local_state(self) -> dict[str, Tensor]:
-        """Copies of the complete rows and of what else `load_local_state` needs."""
+        """Return copies of the complete rows and of whatever else continuing needs."""
         rows = slice(self.steps)
         where = np.array([(t, n) for t, n, _ in self.truncated], np.int64).reshape(-1, 2)
         state = {name: array[rows] for name, array in self._rows().items()}
