@@ -29,28 +29,27 @@ def make_learners(
     """Return the scenario's learners, by agent.
 
     Args:
-        scenario: Whose learners.
+        scenario: The scenario.
         race: The environments that they collect from.
-        seed: Of the learner with a given index.
-        directory: Where their experience survives a restart; None: in memory only.
-        device: Where they learn.
+        seed: Maps the index of a learner to its seed.
+        directory: Where their experience survives a restart; None keeps it in memory only.
+        device: Device that they learn on.
 
     Raises:
         UserError: If this machine has no such device.
     """
-    chosen = choose(device)
+    size, chosen = len(race.observation_low), choose(device)
     learners: dict[str, Learner] = {}
     for index, (agent, config) in enumerate(scenario.learners.items()):
-        setup = LearnerSetup(
-            observation_size=len(race.observation_low),
-            action_size=COMMAND_SIZE,
-            seed=seed(index),
-            num_envs=race.num_envs,
-            replay_path=directory and directory / f"{agent}.replay",
-            device=chosen,
-        )
+        path = directory and replay_path(directory, agent)
+        setup = LearnerSetup(size, COMMAND_SIZE, seed(index), race.num_envs, path, chosen)
         learners[agent] = make_learner(config, setup)
     return learners
+
+
+def replay_path(directory: Path, agent: str) -> Path:
+    """Return the file of an agent's experience in a client's directory."""
+    return directory / f"{agent}.replay"
 
 
 def initial_tensors(scenario: Scenario) -> dict[str, torch.Tensor]:

@@ -20,12 +20,12 @@ class Curriculum:
     """The stage that training is at, and when it changes.
 
     The success rate is that of the stage's latest ``window`` episodes, once there are as many.
-    After ``patience`` episodes in a row that find it above ``raise_above``, the next stage
-    begins; below ``lower_below``, the one before. A new stage begins with an empty window.
+    When it has been above ``raise_above`` after each of ``patience`` episodes in a row, the next
+    stage begins; when below ``lower_below``, the one before. A new stage has an empty window.
 
-    It counts what it is told, so equal outcomes make equal stages; an episode depends on its
-    seed and the stage at which it began. Call `apply` once before the first episode, and
-    whenever `observe` says that the stage has changed::
+    Stages depend on the outcomes alone; an episode depends on its seed and on the stage at which
+    it began. Call `apply` once before the first episode, and whenever `observe` says that the
+    stage has changed::
 
         if curriculum.observe(outcome, env):
             curriculum.apply(race)
@@ -38,7 +38,7 @@ class Curriculum:
         config: As given.
 
     Raises:
-        ValueError: If a stage names a spawn set that the environment has not.
+        ValueError: If a stage names a spawn set that the environment does not have.
     """
 
     def __init__(self, config: CurriculumConfig, env: EnvConfig) -> None:
@@ -66,12 +66,9 @@ class Curriculum:
         return sum(self._outcomes) / self.config.window if full else None
 
     def apply(self, race: Race) -> None:
-        """Make the episodes that begin from now on those of the stage.
+        """Let the episodes that begin from now on in a race be those of the stage.
 
         Episodes that are under way stay as they are, and will not count.
-
-        Args:
-            race: Of the environment that the curriculum is for.
         """
         race.allow_spawn_sets(self._spawn_sets[self._number])
         race.set_difficulty(self.stage.difficulty)
@@ -81,7 +78,7 @@ class Curriculum:
         """Count a training episode that has ended.
 
         Args:
-            outcome: Of the agent, as episode records name it; "success" is one.
+            outcome: The agent's outcome as in episode records, such as "success".
             env: Index of the environment that it ran in.
 
         Returns:
@@ -109,7 +106,7 @@ class Curriculum:
         return True
 
     def state(self) -> dict[str, Any]:
-        """What continuing needs between episodes, for JSON."""
+        """Return what continuing between episodes needs, for JSON."""
         return {
             "stage": self._number,
             "outcomes": [int(success) for success in self._outcomes],
@@ -118,7 +115,7 @@ class Curriculum:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from a `state`, with no episode under way; `apply` it then.
+        """Continue from a `state` while no episode is under way; call `apply` afterwards.
 
         Raises:
             ValueError: If it is not the state of a curriculum of these settings.

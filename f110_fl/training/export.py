@@ -1,4 +1,4 @@
-"""Trained policies in the simulator's own format, in which scripted cars can drive them."""
+"""Trained policies in the simulator's own format, with which scripted cars drive."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from sim.policy import policy_metadata
 
 
 def checkpoint_metadata(scenario: Scenario) -> dict[str, str]:
-    """Return the metadata with which a file of all learners' tensors is one of policies.
+    """Return the metadata that make a file of all learners' tensors one of policies.
 
-    Agents whose policy the format cannot say, because it remembers, are left out.
+    Agents whose policy the format cannot describe, because it has a memory, are left out.
     """
     observation = observation_parts(scenario.env)
     forms = {
@@ -29,12 +29,12 @@ def checkpoint_metadata(scenario: Scenario) -> dict[str, str]:
 def write_models(
     path: Path, learners: Mapping[str, Learner], scenario: Scenario, metadata: Mapping[str, str]
 ) -> None:
-    """Write the models alone of all learners, as policies that can be evaluated and driven.
+    """Write only the models of all learners, as policies that can be evaluated and driven.
 
     Args:
         path: The file; what is there is replaced.
-        learners: By agent.
-        scenario: Theirs.
+        learners: Learners by agent.
+        scenario: Scenario of the learners.
         metadata: What else the file says of itself.
 
     Raises:
