@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from f110_fl.learners.base import Learner, LearnerSetup
 from f110_fl.learners.device import Device, choose
 from f110_fl.learners.factory import make_learner
 from f110_fl.seeding import Use, stream
-from f110_fl.tensors import prefixed
 from sim.layout import COMMAND_SIZE
 from sim.race import Race
 
@@ -38,11 +37,17 @@ def make_learners(
     Raises:
         UserError: If this machine has no such device.
     """
-    size, chosen = len(race.observation_low), choose(device)
+    chosen = choose(device)
     learners: dict[str, Learner] = {}
     for index, (agent, config) in enumerate(scenario.learners.items()):
-        path = directory and replay_path(directory, agent)
-        setup = LearnerSetup(size, COMMAND_SIZE, seed(index), race.num_envs, path, chosen)
+        setup = LearnerSetup(
+            observation_size=len(race.observation_low),
+            action_size=COMMAND_SIZE,
+            seed=seed(index),
+            num_envs=race.num_envs,
+            replay_path=directory and replay_path(directory, agent),
+            device=chosen,
+        )
         learners[agent] = make_learner(config, setup)
     return learners
 
@@ -52,11 +57,16 @@ def replay_path(directory: Path, agent: str) -> Path:
     return directory / f"{agent}.replay"
 
 
+def tensors_of(learners: Mapping[str, Learner]) -> dict[str, torch.Tensor]:
+    """Return all tensors of learners, given by agent, as ``AGENT/...``."""
+    return {
+        f"{agent}/{name}": tensor
+        for agent, learner in learners.items()
+        for name, tensor in learner.tensors().items()
+    }
+
+
 def initial_tensors(scenario: Scenario) -> dict[str, torch.Tensor]:
     """Return the tensors that every client's learners start a federation from."""
-    race = Race(scenario.env)
-    learners = make_learners(scenario, race, partial(stream, scenario.shared_seed, Use.MODEL))
-    tensors: dict[str, torch.Tensor] = {}
-    for agent, learner in learners.items():
-        tensors |= prefixed(agent, learner.tensors())
-    return tensors
+    seed = partial(stream, scenario.shared_seed, Use.MODEL)
+    return tensors_of(make_learners(scenario, Race(scenario.env), seed))

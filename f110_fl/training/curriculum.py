@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from f110_fl.config.curriculum import CurriculumConfig, StageConfig
+from f110_fl.config.curriculum import CurriculumConfig
 from sim.config import EnvConfig
 from sim.episodes import Outcome
 from sim.race import Race
@@ -35,7 +35,8 @@ class Curriculum:
         env: The environment that it is for.
 
     Attributes:
-        config: As given.
+        config: The curriculum.
+        number: Index of the stage.
 
     Raises:
         ValueError: If a stage names a spawn set that the environment does not have.
@@ -44,20 +45,10 @@ class Curriculum:
     def __init__(self, config: CurriculumConfig, env: EnvConfig) -> None:
         self.config = config
         self._spawn_sets = [stage.indices(env) for stage in config.stages]
-        self._number = 0
+        self.number = 0
         self._outcomes: deque[bool] = deque(maxlen=config.window)
         self._high = self._low = 0  # episodes in a row with a rate out of bounds
         self._old: set[int] = set()  # environments whose episode began at another stage
-
-    @property
-    def number(self) -> int:
-        """Index of the stage."""
-        return self._number
-
-    @property
-    def stage(self) -> StageConfig:
-        """The stage."""
-        return self.config.stages[self._number]
 
     @property
     def success_rate(self) -> float | None:
@@ -70,8 +61,8 @@ class Curriculum:
 
         Episodes that are under way stay as they are, and will not count.
         """
-        race.allow_spawn_sets(self._spawn_sets[self._number])
-        race.set_difficulty(self.stage.difficulty)
+        race.allow_spawn_sets(self._spawn_sets[self.number])
+        race.set_difficulty(self.config.stages[self.number].difficulty)
         self._old = set(np.flatnonzero(~race.episodes.over).tolist())
 
     def observe(self, outcome: str, env: int = 0) -> bool:
@@ -93,14 +84,14 @@ class Curriculum:
             return False
         self._high = self._high + 1 if rate > self.config.raise_above else 0
         self._low = self._low + 1 if rate < self.config.lower_below else 0
-        number = self._number
+        number = self.number
         if self._high >= self.config.patience:
             number = min(number + 1, len(self.config.stages) - 1)
         elif self._low >= self.config.patience:
             number = max(number - 1, 0)
-        if number == self._number:
+        if number == self.number:
             return False
-        self._number = number
+        self.number = number
         self._outcomes.clear()
         self._high = self._low = 0
         return True
@@ -108,7 +99,7 @@ class Curriculum:
     def state(self) -> dict[str, Any]:
         """Return what continuing between episodes needs, for JSON."""
         return {
-            "stage": self._number,
+            "stage": self.number,
             "outcomes": [int(success) for success in self._outcomes],
             "high": self._high,
             "low": self._low,
@@ -130,6 +121,6 @@ class Curriculum:
                 f"state of another curriculum: stage {number}, {len(outcomes)} outcomes; this one "
                 f"has {len(self.config.stages)} stages and a window of {self.config.window}"
             )
-        self._number, self._high, self._low = number, high, low
+        self.number, self._high, self._low = number, high, low
         self._outcomes = deque(outcomes, maxlen=self.config.window)
         self._old = set()

@@ -9,6 +9,7 @@ from f110_fl.config.scenario import Scenario
 from f110_fl.learners.base import Learner
 from f110_fl.learners.factory import learner_class
 from f110_fl.tensors import TensorName, write_tensors
+from f110_fl.training.agents import tensors_of
 from sim.observation import observation_parts
 from sim.policy import policy_metadata
 
@@ -40,10 +41,6 @@ def write_models(
     Raises:
         OSError: If it cannot be written; the old file is then untouched.
     """
-    models = {
-        f"{agent}/{name}": tensor
-        for agent, learner in learners.items()
-        for name, tensor in learner.tensors().items()
-        if TensorName.of_learner(name).kind == "model"
-    }
+    tensors = tensors_of(learners)
+    models = {name: x for name, x in tensors.items() if TensorName.parse(name).kind == "model"}
     write_tensors(path, models, {**checkpoint_metadata(scenario), **metadata})

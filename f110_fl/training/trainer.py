@@ -18,7 +18,7 @@ from f110_fl.files import count_lines
 from f110_fl.rundir import BEST, EPISODES, STATE
 from f110_fl.seeding import Use, stream
 from f110_fl.tensors import owned, prefixed, read_tensors, unprefixed
-from f110_fl.training.agents import make_learners, replay_path
+from f110_fl.training.agents import make_learners, replay_path, tensors_of
 from f110_fl.training.collector import Collector, EndedEpisode, Explorer
 from f110_fl.training.curriculum import Curriculum
 from f110_fl.training.evaluation import Evaluator, ModelEvaluator
@@ -80,10 +80,9 @@ class Trainer:
         self.progress.log_lines = count_lines(self._episodes_path)
         if self._curriculum is not None:
             self.progress.curriculum = self._curriculum.state()
-        tensors: Tensors = {}
+        tensors = tensors_of(self.learners)
         for agent, learner in self.learners.items():
             learner.write_journal()
-            tensors |= prefixed(agent, learner.tensors())
             tensors |= prefixed(f"{agent}/local", learner.local_state())
         write_state(self._state_path, tensors, self.progress, self.own, self._observation_size)
         for learner in self.learners.values():
@@ -98,7 +97,7 @@ class Trainer:
         """Go on from the directory's state, which another process may have made.
 
         Nothing may have been learned since this object was made, saved or reloaded: it would
-        be lost, but not completely.
+        be lost only in part.
         """
         if self._state_path.exists():
             self._load()
@@ -146,10 +145,7 @@ class Trainer:
 
     def shared_tensors(self) -> Tensors:
         """Return what a federation may average: the learners' networks and optimizer moments."""
-        tensors: Tensors = {}
-        for agent in self.scenario.federated_agents:
-            tensors |= prefixed(agent, self.learners[agent].tensors())
-        return tensors
+        return tensors_of({a: self.learners[a] for a in self.scenario.federated_agents})
 
     def load_shared(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Load averaged tensors, any subset of `shared_tensors`.
@@ -176,8 +172,7 @@ class Trainer:
         Returns:
             The episodes, in the order of their seeds.
         """
-        for agent, learner in self.learners.items():
-            self._models.load(prefixed(agent, learner.tensors()))
+        self._models.load(tensors_of(self.learners))
         self._models.load(tensors)
         return self._models.run()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,6 +52,10 @@ class OffPolicyLearner(BaseLearner):
             setup.replay_path,
         )
         self._n_step = NStep(config.n_step, config.discount, setup.num_envs, size, stored_size)
+        # A commit, see `Learner`, is the buffer's: `local_state` leaves out its rows alone.
+        self.use_file = self.replay.use_file
+        self.write_journal = self.replay.write_journal
+        self.apply_journal = self.replay.apply_journal
         self._optimizers: dict[str, Adam] = {}
         self._targets: list[Tensor] = []
         self._targeted: list[Tensor] = []
@@ -158,18 +161,6 @@ class OffPolicyLearner(BaseLearner):
 
     def _generators(self) -> dict[str, np.random.Generator | torch.Generator]:
         return {"rng": self._rng, "generator": self._generator}
-
-    def use_file(self, replay_path: Path) -> None:
-        """Keep experience in another file; see ``Learner``."""
-        self.replay.use_file(replay_path)
-
-    def write_journal(self) -> None:
-        """First step of a commit; see ``Learner`` and ``ReplayBuffer``."""
-        self.replay.write_journal()
-
-    def apply_journal(self) -> None:
-        """Last step of a commit; see ``Learner`` and ``ReplayBuffer``."""
-        self.replay.apply_journal()
 
 
 class GreedyPolicy:

@@ -30,36 +30,19 @@ class Returns(NamedTuple):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _push(
-    envs: Int,
-    reward: Float,
-    terminated: Bool,
-    truncated: Bool,
-    powers: Float,
-    age: Int,
-    sums: Float,
-    out_row: Int,
-    out_slot: Int,
-    out_sum: Float,
-    out_discount: Float,
+    envs: Int,  # (M,)
+    reward: Float,  # (M,)
+    terminated: Bool,  # (M,)
+    truncated: Bool,  # (M,)
+    powers: Float,  # (n + 1,), of the discount
+    age: Int,  # (N,), steps of each environment's episode so far
+    sums: Float,  # (N, n), of the steps t in slots t modulo n
+    out_row: Int,  # (M n,), receives which of the M steps completed a sum
+    out_slot: Int,  # (M n,), receives the sum's slot
+    out_sum: Float,  # (M n,), receives the sum
+    out_discount: Float,  # (M n,), receives the discount of the value that follows it
 ) -> int:
-    """Add the rewards to every open sum; list the sums that are complete, then forget them.
-
-    Args:
-        envs: (M,).
-        reward: (M,).
-        terminated: (M,).
-        truncated: (M,).
-        powers: (n + 1,), of the discount.
-        age: (N,), steps of each environment's episode so far.
-        sums: (N, n), of the steps t in slots t modulo n.
-        out_row: (M n,), receives which of the M steps completed the sum.
-        out_slot: (M n,), receives its slot.
-        out_sum: (M n,), receives the sum.
-        out_discount: (M n,), receives the discount of the value that follows it.
-
-    Returns:
-        How many are complete.
-    """
+    """Add the rewards to every open sum; list and close those that are complete; count them."""
     n = sums.shape[1]
     count = 0
     for m in range(len(envs)):

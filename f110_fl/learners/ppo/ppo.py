@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -127,14 +128,15 @@ class PPO(BaseLearner):
         """Take the gradient steps of all epochs (algorithm 1)."""
         config = self.config
         samples = self._samples()
-        totals, taken, stop = np.zeros(len(Losses._fields)), 0, False
-        for _ in range(config.epochs):
-            for chosen in self._model.minibatches(self._shuffle_rng, config.minibatches):
-                losses, stop = self._step(samples, chosen)
-                totals += losses
-                taken += 1
-                if stop:
-                    break
+        totals, taken = np.zeros(len(Losses._fields)), 0
+        epochs = (
+            self._model.minibatches(self._shuffle_rng, config.minibatches)
+            for _ in range(config.epochs)
+        )
+        for chosen in chain.from_iterable(epochs):
+            losses, stop = self._step(samples, chosen)
+            totals += losses
+            taken += 1
             if stop:
                 break
         for name, total in zip(Losses._fields, totals.tolist(), strict=True):
