@@ -31,6 +31,11 @@ class AlgorithmConfig(Config):
         False, description="Scale observations to mean 0, variance 1, by running statistics. [bool]"
     )
 
+    @property
+    def hidden_widths(self) -> tuple[int, ...]:
+        """Widths of all hidden layers, by which a checkpoint tells learners apart."""
+        return ()
+
 
 def by_shape(*tags: str) -> Discriminator:
     """Return what selects a union's member by the shape of a value: scalar, list or mapping.

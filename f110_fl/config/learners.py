@@ -103,6 +103,11 @@ class OffPolicyConfig(AlgorithmConfig):
     optimizer: OptimizerConfig = Field(OptimizerConfig(), description="Optimizer of networks. [-]")
     replay: ReplayConfig = Field(ReplayConfig(), description="Replay buffer. [-]")
 
+    @property
+    def hidden_widths(self) -> tuple[int, ...]:
+        """Widths of all hidden layers."""
+        return self.hidden
+
 
 class TD3Config(OffPolicyConfig):
     """Twin delayed deep deterministic policy gradient (Fujimoto et al. 2018)."""
@@ -260,6 +265,11 @@ class PPOConfig(AlgorithmConfig):
     target_kl: Positive | None = Field(
         None, description="An update stops at 1.5 times this divergence; null: never. [nat]"
     )
+
+    @property
+    def hidden_widths(self) -> tuple[int, ...]:
+        """Widths of all hidden layers."""
+        return self.actor_hidden + self.critic_hidden
 
     @model_validator(mode="after")
     def _sequences(self) -> PPOConfig:

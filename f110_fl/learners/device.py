@@ -1,7 +1,7 @@
 """Where a learner computes: networks, moments and batches are on one device.
 
-Files, federation and environments see float32 on the CPU, whatever the device. What is random is
-drawn on the CPU everywhere, so that a seed means the same.
+Files, federation and environments see float32 on the CPU, whatever the device. Random numbers are
+always drawn on the CPU, so that a seed means the same on every device.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ def choose(device: Device) -> torch.device:
     """Return where a scenario's learners compute.
 
     Args:
-        device: The scenario's; ``auto`` is ``cuda`` where there is one.
+        device: The scenario's; ``auto`` is ``cuda`` where there is such a device.
 
     Raises:
-        UserError: If there is no CUDA device, but should be.
+        UserError: If it is ``cuda`` and there is no such device.
     """
     if device == "cpu":
         return torch.device("cpu")
@@ -38,7 +38,8 @@ def choose(device: Device) -> torch.device:
     )
 
 
-# PPO's small steps move a dozen arrays: asking PyTorch to move what is in place would show.
+# PPO's small steps move a dozen arrays, so asking PyTorch to move what is already in place would
+# be noticeable.
 
 
 def to_device(array: NDArray[Any], device: torch.device) -> Tensor:

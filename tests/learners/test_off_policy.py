@@ -281,7 +281,7 @@ def test_incomplete_local_state_is_refused(tmp_path, case):
         partial = {key: value for key, value in state.items() if key != name}
         with pytest.raises(ValueError, match=name.split("/")[-1]):
             make(CASES[case], path=tmp_path / "replay").load_local_state(partial)
-    with pytest.raises(ValueError, match="open returns"):
+    with pytest.raises(ValueError, match="n-step returns"):
         make(CASES[case], num_envs=2).load_local_state(state)
 
 

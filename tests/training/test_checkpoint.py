@@ -263,7 +263,7 @@ def test_a_checkpoint_of_something_else_is_refused(
 
 @pytest.mark.parametrize(
     ("metadata", "words"),
-    [({"format": "0"}, "holds format 0; "), ({"progress": "{}"}, "holds no format's number; ")],
+    [({"format": "0"}, "holds format 0; "), ({"progress": "{}"}, "holds no format number; ")],
 )
 def test_a_checkpoint_of_another_version_is_refused(
     tmp_path: Path, metadata: dict[str, str], words: str

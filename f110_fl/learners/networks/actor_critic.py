@@ -19,7 +19,7 @@ def draw_parameters(
     """Draw from U(-1/sqrt(fan in), 1/sqrt(fan in)), as PyTorch's and TD3's layers are.
 
     Args:
-        shapes: Of the parameters.
+        shapes: Shapes of the parameters.
         fan_ins: Inputs of the layer that each belongs to.
         generator: Draws them.
     """

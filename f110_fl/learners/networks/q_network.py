@@ -16,7 +16,7 @@ Noise = list[Tensor]
 
 
 class QNetwork(nn.Module):
-    """ReLU hidden layers and one output an action.
+    """ReLU hidden layers and one output per action.
 
     Duelling (Wang et al. 2016, equation 9), the last hidden layer is there twice, for the
     state's value and for the advantages; both are one matrix here, and so are their outputs,
@@ -30,7 +30,7 @@ class QNetwork(nn.Module):
         actions: K.
         hidden: Widths of the hidden layers.
         duelling: Whether there are two streams.
-        sigma: First deviation of the noise times sqrt(inputs); None for no noise.
+        sigma: Initial deviation of the noise times sqrt(inputs); None for no noise.
         generator: Draws the initial weights.
     """
 
