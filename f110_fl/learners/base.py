@@ -37,6 +37,8 @@ class LearnerSetup:
         replay_path: File in which its experience survives a restart; None: in memory only. A
             learner that keeps its experience in ``local_state`` leaves it alone.
         device: Where networks, moments and batches are.
+        observation: Names and sizes of the parts of an observation, in order, which encoders
+            need; empty: not known.
     """
 
     observation_size: int
@@ -45,6 +47,7 @@ class LearnerSetup:
     num_envs: int = 1
     replay_path: Path | None = None
     device: torch.device = CPU
+    observation: ObservationParts = ()
 
     def streams(self, count: int) -> list[np.random.SeedSequence]:
         """Return the roots of ``count`` independent random streams, the same at every call."""
@@ -132,7 +135,7 @@ class Learner(Protocol):
 
         Returns:
             The format, in which scripted cars drive by the policy; it does what ``policy`` does.
-            None where the format cannot say it, as for a policy that remembers.
+            None where the format cannot say it, as for a policy with a memory or an encoder.
         """
         ...
 
@@ -185,6 +188,7 @@ class Learner(Protocol):
         changes through `load_tensors`. The names are ``model/<network>/<parameter>`` and
         ``optimizer/<network>/<parameter>/<slot>``, the same before and after any update. A
         layer's parameters carry its number, ``weights.0``: the highest is the output layer's.
+        Those of a network's encoder start with ``encoder.``; their numbers do not count.
         Slots that a federation knows are Adam's, ``exp_avg``, ``exp_avg_sq`` and ``step``.
         The target of a network has its name with ``_target``. What observations are normalised
         by is network ``normaliser``, and what rewards are, ``reward_normaliser``.

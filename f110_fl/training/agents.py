@@ -16,6 +16,7 @@ from f110_fl.learners.factory import make_learner
 from f110_fl.seeding import Use, stream
 from f110_fl.tensors import prefixed
 from sim.layout import COMMAND_SIZE
+from sim.observation import observation_parts
 from sim.race import Race
 
 
@@ -48,6 +49,7 @@ def make_learners(
             num_envs=race.num_envs,
             replay_path=directory and directory / f"{agent}.replay",
             device=chosen,
+            observation=observation_parts(scenario.env),
         )
         learners[agent] = make_learner(config, setup)
     return learners

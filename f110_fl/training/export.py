@@ -29,7 +29,7 @@ def export_policy(learner: Learner, env: EnvConfig) -> Policy:
     if form is None:
         raise UserError(
             f"a policy of {type(learner).__name__} with these settings cannot be exported; "
-            "allowed: learners without memory, so no lstm"
+            "allowed: learners without lstm and encoder"
         )
     tensors = learner.tensors()
     return make_policy(form, {name: tensors[name].numpy() for name in form.names})
@@ -38,7 +38,7 @@ def export_policy(learner: Learner, env: EnvConfig) -> Policy:
 def checkpoint_metadata(scenario: Scenario) -> dict[str, str]:
     """Return the metadata with which a file of all learners' tensors is one of policies.
 
-    Agents whose policy the format cannot say, because it remembers, are left out.
+    Agents whose policy the format cannot say, as one with a memory or an encoder, are left out.
     """
     observation = observation_parts(scenario.env)
     forms = {

@@ -209,8 +209,8 @@ class GreedyPolicy:
 
 def relu_policy(
     network: str, config: OffPolicyConfig, observation: ObservationParts, **output: Any
-) -> PolicyFormat:
-    """Return the format of a network with ReLU hidden layers as a policy.
+) -> PolicyFormat | None:
+    """Return the format of a network with ReLU hidden layers as a policy, None with an encoder.
 
     Args:
         network: Its name.
@@ -218,6 +218,8 @@ def relu_policy(
         observation: See ``Learner.policy_format``.
         **output: What comes after the last layer, as `PolicyFormat` says it.
     """
+    if config.encoder is not None:
+        return None
     return PolicyFormat(
         layers=layer_names(network, config.hidden),
         activation="relu",
