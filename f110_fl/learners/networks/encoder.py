@@ -194,7 +194,8 @@ def _compare(one: Any, other: Any) -> None:
         PluginError: If they are not, or not what `EncoderMaker` promises.
     """
     if not isinstance(one, nn.Module) or not isinstance(getattr(one, "features", None), int):
-        raise PluginError(f"nn.Module with features, an int, is needed, found {type(one)}")
+        found = type(one).__name__
+        raise PluginError(f"an nn.Module with features, an int, is needed, found {found}")
     own, others = dict(one.named_parameters()), dict(other.named_parameters())
     for name in one.state_dict():
         if name not in own:
