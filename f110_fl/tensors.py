@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # torch takes a second to import, and writing text needs none
     from numpy.typing import NDArray
 
 TensorKind = Literal["model", "optimizer", "local"]
+ENCODER: Final = "encoder."  # what the names of the parameters of a network's encoder start with
 
 # Names of numpy's types in safetensors files (https://github.com/safetensors/safetensors, Format).
 SAFETENSORS_TYPES: Final = {
@@ -197,6 +198,9 @@ class TensorName:
 
     @property
     def layer(self) -> int:
-        """The parameter's layer, counted from the input; -1 if it belongs to none."""
+        """The parameter's layer, counted from the input; -1 if it belongs to none.
+
+        An encoder's are before the first layer, whatever numbers they have of their own.
+        """
         number = re.search(r"\d+", self.parameter)
-        return int(number[0]) if number else -1
+        return int(number[0]) if number and not self.parameter.startswith(ENCODER) else -1

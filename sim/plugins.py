@@ -19,7 +19,8 @@ and in ``my_package/plugin.py``::
 From then on ``driver: {kind: cruise, speed: 3}`` is allowed wherever a driver's settings are, and
 checked, completed by editors and explained in messages as the built-in ones are, which are parts
 too. What an implementation must be is told by `sim.drivers.base` (drivers), `sim.tasks.terms`
-(terms of a reward), `sim.tracks.factory` (kinds of tracks) and `f110_fl.learners` (the others).
+(terms of a reward), `sim.tracks.factory` (kinds of tracks), `f110_fl.learners.base` (learners) and
+`f110_fl.learners.networks.encoder` (networks before the learners' own).
 
 The module with the plugin is imported with the settings' models. So of the simulator it must
 import nothing but this module and `sim.settings`, and nothing heavy: implementations, which
@@ -51,8 +52,9 @@ class Part:
     """One thing to choose by settings.
 
     Attributes:
-        config: Its settings. The field that selects it (``kind`` of drivers and tracks, ``term``
-            of terms, ``algorithm`` of learners) is a ``Literal`` with its word, and the default.
+        config: Its settings. The field that selects it (``kind`` of drivers, tracks and encoders,
+            ``term`` of terms, ``algorithm`` of learners) is a ``Literal`` with its word, and the
+            default.
         implementation: ``module:name`` of what it does; imported when it is first needed.
     """
 
@@ -140,7 +142,10 @@ def _word(config: type[Config], tag: str) -> str | None:
 
 def union(configs: Iterable[type[Config]], tag: str) -> Any:
     """Return the type of any of these settings, which ``tag`` tells apart."""
-    return Annotated[Union[tuple(configs)], Field(discriminator=tag)]  # noqa: UP007 - a tuple
+    first, *others = configs
+    if not others:  # nothing to tell apart, which pydantic refuses to do
+        return first
+    return Annotated[Union[(first, *others)], Field(discriminator=tag)]
 
 
 def implementation(what: str, ours: Mapping[type[Config], Any], config: Config) -> Any:

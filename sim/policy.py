@@ -206,7 +206,10 @@ def _format_of(agent: str, metadata: Mapping[str, str]) -> PolicyFormat:
         raise PolicyError(f"metadata {METADATA!r}: {where}: {first['msg']}") from None
     if agent not in forms:
         known = ", ".join(map(repr, forms)) or "none"
-        raise PolicyError(f"the file has no policy of it; it has those of: {known}")
+        raise PolicyError(
+            "the file has no policy of it, as there is none of a network with a memory or an "
+            f"encoder; it has those of: {known}"
+        )
     return forms[agent]
 
 

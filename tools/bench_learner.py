@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from f110_fl.config.learners import LearnerConfig
 from f110_fl.errors import UserError
-from f110_fl.learners.base import Learner, LearnerSetup, Transitions
+from f110_fl.learners.base import Learner, LearnerSetup, ObservationParts, Transitions
 from f110_fl.learners.device import choose
 from f110_fl.learners.factory import make_learner
 from sim.config import CarConfig, EnvConfig, LidarConfig, SecondaryViconConfig
@@ -56,6 +56,7 @@ class Sizes(NamedTuple):
     observation: int
     hidden: tuple[int, ...]
     batch: int
+    encoder: str | None = None  # kind of ours
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -71,6 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch (default: 1)")
     parser.add_argument("--observation", type=int, default=62, help="its size (default: 62)")
+    parser.add_argument("--encoder", choices=("conv",), help="ours: all that is observed is LiDAR")
     parser.add_argument("--hidden", help="widths (default: 256,256,128; ppo: 64,64)")
     parser.add_argument("--batch", type=int, help="transitions (default: 256; ppo: 64)")
     parser.add_argument("--seconds", type=float, default=2.0, help="a measurement (default: 2)")
@@ -90,12 +92,14 @@ def build(algorithm: str, sizes: Sizes, device: torch.device) -> Learner:
     else:
         settings |= {"hidden": sizes.hidden, "batch_size": sizes.batch, "warmup_steps": ROWS}
         settings["replay"] = {"capacity": ROWS}
+        settings["encoder"] = sizes.encoder and {"kind": sizes.encoder}
     if algorithm == "dqn":
         settings |= {"double": False, "duelling": False, "optimizer": {"max_grad_norm": 10.0}}
     config = TypeAdapter[Any](LearnerConfig).validate_python(settings)
     envs = ENVS if algorithm == "ppo" else ROWS
     seed = np.random.SeedSequence(0)
-    setup = LearnerSetup(sizes.observation, ACTIONS, seed, num_envs=envs, device=device)
+    parts: ObservationParts = (("lidar", sizes.observation),)
+    setup = LearnerSetup(sizes.observation, ACTIONS, seed, envs, device=device, observation=parts)
     return make_learner(config, setup)
 
 
@@ -190,7 +194,9 @@ def parse_sizes(arguments: argparse.Namespace) -> Sizes:
         raise InputError("--batch, --observation and --hidden must be positive")
     if arguments.algo == "ppo" and ENVS * STEPS % batch:
         raise InputError(f"--batch: must divide {ENVS * STEPS}, found {batch}")
-    return Sizes(arguments.observation, hidden, batch)
+    if arguments.encoder and arguments.algo == "ppo":
+        raise InputError("--encoder: is for --algo td3, sac and dqn, found ppo")
+    return Sizes(arguments.observation, hidden, batch, arguments.encoder)
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, float]:

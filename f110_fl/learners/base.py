@@ -37,6 +37,8 @@ class LearnerSetup:
         replay_path: File in which its experience survives a restart; None keeps it in memory
             only. A learner that keeps its experience in ``local_state`` ignores it.
         device: Device of networks, moments and batches.
+        observation: Names and sizes of the parts of an observation, in order, which encoders
+            need; empty if they are not known.
     """
 
     observation_size: int
@@ -45,6 +47,7 @@ class LearnerSetup:
     num_envs: int = 1
     replay_path: Path | None = None
     device: torch.device = CPU
+    observation: ObservationParts = ()
 
     def streams(self, count: int) -> list[np.random.SeedSequence]:
         """Return the roots of ``count`` independent random streams, the same at every call."""
@@ -129,7 +132,7 @@ class Learner(Protocol):
 
         Returns:
             The format with which scripted cars drive as ``policy`` does; None if a format cannot
-            describe it, as for a policy with memory.
+            describe it, as for a policy with a memory or an encoder.
         """
 
     def act(self, observations: Array, envs: NDArray[np.int64]) -> Array:
@@ -176,6 +179,7 @@ class Learner(Protocol):
         `load_tensors` changes them. The names are ``model/<network>/<parameter>`` and
         ``optimizer/<network>/<parameter>/<slot>``, the same before and after any update. A
         layer's parameters carry its number, ``weights.0``: the highest is the output layer's.
+        Those of a network's encoder start with ``encoder.``; their numbers do not count.
         Slots that a federation knows are Adam's, ``exp_avg``, ``exp_avg_sq`` and ``step``.
         The target of a network has its name with ``_target``. The statistics that normalise
         observations are network ``normaliser``, those of rewards ``reward_normaliser``.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from f110_fl.config.learners import OffPolicyConfig
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
 from f110_fl.runs.directory import check_unused
@@ -15,12 +16,14 @@ def check(plan: RunPlan) -> None:
     """Look for whatever would stop a run before it has begun.
 
     Raises:
-        UserError: If its directory is used, or the device or the environment cannot be had.
+        UserError: If its directory is used, or the device, an encoder or the environment cannot
+            be had.
     """
     if plan.hosts and not plan.resumed:
         check_unused(plan.rundir.root)
     if plan.mode == "train":
         check_device(plan.scenario)
+    check_encoders(plan.scenario)
     check_environment(plan.scenario)
 
 
@@ -70,3 +73,24 @@ def check_device(scenario: Scenario) -> None:
         from f110_fl.learners.device import choose
 
         choose(scenario.device)
+
+
+def check_encoders(scenario: Scenario) -> None:
+    """Build the learners' encoders once: settings do not tell what they need to observe.
+
+    Raises:
+        UserError: If one cannot be built.
+        PluginError: If another package's cannot be imported.
+    """
+    for agent, config in scenario.learners.items():
+        if not isinstance(config, OffPolicyConfig) or config.encoder is None:
+            continue
+        import torch  # it takes a second
+
+        from f110_fl.learners.networks.encoder import make_encoder
+        from sim.observation import observation_parts
+
+        try:
+            make_encoder(config.encoder, observation_parts(scenario.env), torch.Generator())
+        except UserError as error:
+            raise UserError(f"learners.{agent}: {error}") from error

@@ -72,10 +72,11 @@ def run_sweep(
 
 
 def _check_environments(grid: Grid) -> None:
-    """Build each of the runs' environments once, and look for the devices they need."""
+    """Build each of the runs' environments and encoders, and look for the devices they need."""
     checked: set[str] = set()
     for cell in grid.cells:
         try:
+            preflight.check_encoders(cell.scenario)
             preflight.check_environment(cell.scenario, checked)
         except UserError as error:
             raise UserError(f"{cell.name}: {error}") from None

@@ -15,6 +15,7 @@ from f110_fl.learners.device import Device, choose
 from f110_fl.learners.factory import make_learner
 from f110_fl.seeding import Use, stream
 from sim.layout import COMMAND_SIZE
+from sim.observation import observation_parts
 from sim.race import Race
 
 
@@ -47,6 +48,7 @@ def make_learners(
             num_envs=race.num_envs,
             replay_path=directory and replay_path(directory, agent),
             device=chosen,
+            observation=observation_parts(scenario.env),
         )
         learners[agent] = make_learner(config, setup)
     return learners

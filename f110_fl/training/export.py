@@ -17,7 +17,7 @@ from sim.policy import policy_metadata
 def checkpoint_metadata(scenario: Scenario) -> dict[str, str]:
     """Return the metadata that make a file of all learners' tensors one of policies.
 
-    Agents whose policy the format cannot describe, because it has a memory, are left out.
+    Agents whose policy the format cannot describe, with a memory or an encoder, are left out.
     """
     observation = observation_parts(scenario.env)
     forms = {

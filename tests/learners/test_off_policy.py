@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from learner_cases import (
+    CONV,
     DQN,
     NOISY,
     SAC,
@@ -39,6 +40,10 @@ TRAINED = {
     "noisy": {"q"},
 }
 VALUE = {"td3": "critic", "sac": "critic", "dqn": "q", "noisy": "q"}  # trained at each update
+for name in tuple(CASES):  # and all with an encoder
+    CASES[f"{name}_conv"] = CASES[name] | CONV
+    for table in (NETWORKS, TRAINED, VALUE):
+        table[f"{name}_conv"] = table[name]
 every = pytest.mark.parametrize("case", CASES)
 
 

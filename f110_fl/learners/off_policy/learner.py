@@ -192,8 +192,8 @@ class GreedyPolicy:
 
 def relu_policy(
     network: str, config: OffPolicyConfig, observation: ObservationParts, **output: Any
-) -> PolicyFormat:
-    """Return the format of a network with ReLU hidden layers as a policy.
+) -> PolicyFormat | None:
+    """Return the format of a network with ReLU hidden layers as a policy, None with an encoder.
 
     Args:
         network: Name of the network.
@@ -201,6 +201,8 @@ def relu_policy(
         observation: See ``Learner.policy_format``.
         **output: Entries of the `PolicyFormat` for what comes after the last layer.
     """
+    if config.encoder is not None:
+        return None
     return PolicyFormat(
         layers=layer_names(network, config.hidden),
         activation="relu",
