@@ -42,7 +42,7 @@ _warm = WarmTrainers()
 @lru_cache(maxsize=1)
 def _scenario(text: str) -> Scenario:
     """Read a round's scenario, which is that of the round before."""
-    return parse_resolved(text)
+    return parse_resolved(text, "the run's scenario")
 
 
 def private(message: Message, context: Context, call_next: ClientAppCallable) -> Message:

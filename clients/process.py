@@ -22,9 +22,9 @@ from f110_fl.engines.credentials import check_client_key
 from f110_fl.engines.flower_programs import environment, run_program, supernode_command
 from f110_fl.engines.superlink import SuperLink, needed_file, resolve_superlink
 from f110_fl.errors import UserError
-from f110_fl.loading.flags import client_id as client_id_of
 from f110_fl.runs.processes import Children
 from f110_fl.runs.session import POLL_INTERVAL
+from sim.plugins import PluginError
 
 RETRY_INTERVAL: Final = 5.0  # s from a SuperNode's end to its next start
 
@@ -69,7 +69,10 @@ def resolve(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Client
 
     Raises:
         UserError: For settings that are missing, wrong, or not safe.
+        PluginError: If a plugin of this machine cannot be used.
     """
+    from f110_fl.loading.flags import client_id as client_id_of
+
     total = _whole("--total-clients", arguments.total_clients, environ.get("FED_TOTAL_CLIENTS"))
     own = arguments.client_id or environ.get("FED_CLIENT_ID")
     own_id = client_id_of({} if own is None else {"FED_CLIENT_ID": own}, total)
@@ -110,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         client = resolve(arguments, os.environ)
         with client_lock(client.directory):
             return _run(client)
-    except UserError as error:
+    except (UserError, PluginError) as error:
         print(f"clients.process: {error}", file=sys.stderr)  # noqa: T201
         return 2
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +11,24 @@ import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from f110_fl.config.federated import FederatedConfig
-from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
-from f110_fl.federation import sharing
-from f110_fl.federation.arrays import to_arrays
 from f110_fl.files import locked
-from f110_fl.loading.scenarios import dump_scenario, parse_resolved
 from f110_fl.reporting import announce
 from f110_fl.reporting.announce import Tell, silent
 from f110_fl.rundir import RunDir
-from f110_fl.tensors import TensorName
-from server.grids import Streaming
-from server.registry import ClientRegistry
-from server.rounds import RoundRecorder
-from server.run_config import resolve, resolve_submitted
-from server.strategy import FederatedStrategy
+
+with announce.failure_announced():  # plugins are imported with the settings: one may be broken
+    from f110_fl.config.federated import FederatedConfig
+    from f110_fl.config.scenario import Scenario
+    from f110_fl.federation import sharing
+    from f110_fl.federation.arrays import to_arrays
+    from f110_fl.loading.scenarios import dump_scenario, parse_resolved
+    from f110_fl.tensors import TensorName
+    from server.grids import Streaming
+    from server.registry import ClientRegistry
+    from server.rounds import RoundRecorder
+    from server.run_config import resolve, resolve_submitted
+    from server.strategy import FederatedStrategy
 
 log = logging.getLogger("flwr")
 
@@ -39,7 +40,7 @@ def main(grid: Grid, context: Context) -> None:
     """Run what ``flwr run`` asks for; see ``[tool.flwr.app.config]`` in pyproject.toml."""
     prepared_root = str(context.run_config["prepared-root"])
     if prepared_root:
-        with _failure_announced():
+        with announce.failure_announced():
             run_prepared(Streaming(grid), Path(prepared_root))
         return
     if context.run_config["submitted"] or context.run_config["submitted-resume"]:
@@ -71,7 +72,7 @@ def run_submitted(grid: Grid, run_config: Mapping[str, Any]) -> None:
     from f110_fl.runs.directory import claim_directory
     from f110_fl.runs.preflight import check_environment
 
-    with _failure_announced():
+    with announce.failure_announced():
         scenario, rundir, resumed = resolve_submitted(run_config)
         check_environment(scenario)
         with claim_directory(scenario, rundir, resumed=resumed), recorded(scenario, rundir):
@@ -84,17 +85,6 @@ def run_submitted(grid: Grid, run_config: Mapping[str, Any]) -> None:
                 },
             )
             run_prepared(Streaming(grid), rundir.root, announce.announce)
-
-
-@contextmanager
-def _failure_announced() -> Iterator[None]:
-    """Announce why the run failed, if it does."""
-    try:
-        yield
-    except Exception as error:
-        kind = "" if isinstance(error, UserError | RuntimeError) else f"{type(error).__name__}: "
-        announce.announce(announce.FAILED, {"message": f"{kind}{error}"})
-        raise
 
 
 def prepared(root: Path) -> ServerApp:

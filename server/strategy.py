@@ -285,8 +285,11 @@ class FederatedStrategy(Strategy):
 
 
 def _brief(reason: str) -> str:
-    """Return the last line of what may be a coloured traceback; the whole of it is in the log."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", reason)
+    """Return the last line of what may be a coloured traceback; the whole of it is in the log.
+
+    Flower's clients answer with the error's class and message: ``<class '...'>:<'...'>``.
+    """
+    plain = re.sub(r"\x1b\[[0-9;]*m|^<class '[\w.]+'>:<'|'>$", "", reason.strip())
     lines = [line.strip() for line in plain.splitlines() if line.strip(" >'\"")]
     return lines[-1][-MAX_REASON:] if lines else "no reason given"
 

@@ -1,16 +1,17 @@
-"""What the learners of this package share: counters, statistics, metrics and saved state."""
+"""What learners share: counters, statistics, metrics and saved state."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NoReturn, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from f110_fl.config.learners import OffPolicyConfig, PPOConfig
+from f110_fl.config.common import AlgorithmConfig
 from f110_fl.learners.base import LearnerSetup, LearningError, Transitions
 from f110_fl.learners.normaliser import Normaliser
 from f110_fl.learners.state import entry, load_entries, pack_generator, unpack_generator
@@ -33,21 +34,30 @@ class BaseLearner(ABC):
     Args:
         config: Hyperparameters.
         setup: What else it is made with.
+        discount: gamma of the return by whose deviation rewards are divided.
+        normalise_rewards: Whether they are.
 
     Attributes:
         steps: Environment steps observed.
         updates: Updates done; an on-policy learner does one per rollout.
     """
 
-    def __init__(self, config: OffPolicyConfig | PPOConfig, setup: LearnerSetup) -> None:
+    def __init__(
+        self,
+        config: AlgorithmConfig,
+        setup: LearnerSetup,
+        discount: float = 1.0,
+        *,
+        normalise_rewards: bool = False,
+    ) -> None:
         self.steps = 0
         self.updates = 0
         self.normaliser = Normaliser(
             setup.observation_size,
             setup.num_envs,
-            config.discount,
+            discount,
             observations=config.normalise_observations,
-            rewards=config.normalise_rewards,
+            rewards=normalise_rewards,
         )
         self._metrics = Means()
         self._tensors: dict[str, Tensor] = {}  # what `tensors` returns, on its device
@@ -110,6 +120,15 @@ class BaseLearner(ABC):
         self.updates = int(entry(state, "updates"))
         for name, generator in self._generators().items():
             unpack_generator(generator, entry(state, name))
+
+    def use_file(self, replay_path: Path) -> None:  # noqa: B027 - not every learner has a file
+        """Do nothing: ``local_state`` leaves nothing out."""
+
+    def write_journal(self) -> None:  # noqa: B027
+        """Do nothing: ``local_state`` leaves nothing out."""
+
+    def apply_journal(self) -> None:  # noqa: B027
+        """Do nothing: ``local_state`` leaves nothing out."""
 
 
 class Means:

@@ -67,8 +67,9 @@ def explain(
 def explain_resolved(error: ValidationError) -> str:
     """Return in one line the first thing that is wrong with a resolved scenario."""
     problem = _problem(error.errors(include_url=False)[0])
-    where = join(problem.path)
-    return f"{where}: {_what(problem)}" if where else _what(problem)
+    where = f"{join(problem.path)}: " if problem.path else ""
+    absent = problem.error["type"] == "union_tag_invalid"  # it was a known word where it came from
+    return where + _what(problem) + ("; is the plugin with it installed here?" if absent else "")
 
 
 def _causes(error: ValidationError) -> list[ErrorDetails]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
+from f110_fl.errors import UserError
 from f110_fl.files import json_objects
+from sim.plugins import PluginError
 
 MARK: Final = "f110-fl-event "  # starts a line that is meant for programs
 
@@ -26,6 +29,18 @@ def silent(_kind: str, _values: dict[str, Any]) -> None:
 def announce(kind: str, values: dict[str, Any]) -> None:
     """Print an event as one line."""
     print(f"{MARK}{json.dumps({'event': kind} | values)}", flush=True)  # noqa: T201
+
+
+@contextmanager
+def failure_announced() -> Iterator[None]:
+    """Announce why the run failed, if it does."""
+    try:
+        yield
+    except Exception as error:
+        told = isinstance(error, UserError | PluginError | RuntimeError)
+        kind = "" if told else f"{type(error).__name__}: "
+        announce(FAILED, {"message": f"{kind}{error}"})
+        raise
 
 
 def announced(line: str) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -20,6 +20,13 @@ from f110_fl.training.metrics import metric_name, summarise
 from f110_fl.training.records import EpisodeKind, EpisodeRecord
 
 WINDOW = 20  # episodes that the rates shown are taken over
+
+# Columns of training episodes: title, measure (of `metrics.MEASURES`), how it is written.
+MEASURED: Final = (
+    ("success", "success-rate", ".0%"),
+    ("return", "return", ".1f"),
+    ("crash", "crash-rate", ".0%"),
+)
 
 Metrics: TypeAlias = Mapping[str, float]  # a round's or an evaluation's, by name
 
@@ -117,7 +124,8 @@ class ConsoleSink:
 
     def _render(self) -> Group:
         table = Table(box=None, pad_edge=False)
-        for name in ("client", "episodes", "success", "return", "crash", "steps/s", "evaluated"):
+        measured = (title for title, _, _ in MEASURED)
+        for name in ("client", "episodes", *measured, "steps/s", "evaluated"):
             table.add_column(name, justify="right")
         for client_id, row in enumerate(self._rows):
             table.add_row(f"{client_id:02d}", *self._cells(row))
@@ -132,23 +140,24 @@ class ConsoleSink:
         records = [*row.recent, *row.evaluations]
         metrics = row.last or (summarise(records, [self._agent]) if records else None)
         if metrics is None:
-            return (f"0/{total}", *["-"] * 5)
+            return (f"0/{total}", *["-"] * (len(MEASURED) + 2))
         speed = metrics["train/env-steps"] / max(metrics["train/seconds"], 1e-9)
         evaluated = self._rate(metrics, "evaluate", "success-rate")
         return (
             f"{row.episodes}/{total}",
-            self._rate(metrics, "train", "success-rate"),
-            self._return(metrics, "train"),
-            self._rate(metrics, "train", "crash-rate"),
+            *(self._mean(metrics, "train", measure, form) for _, measure, form in MEASURED),
             f"{speed:,.0f}",
             evaluated if metrics["evaluate/episodes"] else "-",
         )
 
     def _rate(self, metrics: Metrics, kind: EpisodeKind, measure: str) -> str:
-        return f"{metrics[metric_name(kind, self._agent, measure)]:.0%}"
+        return self._mean(metrics, kind, measure, ".0%")
 
     def _return(self, metrics: Metrics, kind: EpisodeKind) -> str:
-        return f"{metrics[metric_name(kind, self._agent, 'return')]:.1f}"
+        return self._mean(metrics, kind, "return", ".1f")
+
+    def _mean(self, metrics: Metrics, kind: EpisodeKind, measure: str, form: str) -> str:
+        return format(metrics[metric_name(kind, self._agent, measure)], form)
 
     def _headline(self) -> Text:
         total = self._scenario.episodes * len(self._rows)

@@ -36,7 +36,7 @@ class OffPolicyLearner(BaseLearner):
     def __init__(
         self, config: OffPolicyConfig, setup: LearnerSetup, stored_size: int | None = None
     ) -> None:
-        super().__init__(config, setup)
+        super().__init__(config, setup, config.discount, normalise_rewards=config.normalise_rewards)
         self.config = config
         self._device = setup.device
         explore, replay, noise = setup.streams(3)

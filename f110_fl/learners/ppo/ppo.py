@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -43,7 +42,7 @@ class PPO(BaseLearner):
     """
 
     def __init__(self, config: PPOConfig, setup: LearnerSetup) -> None:
-        super().__init__(config, setup)
+        super().__init__(config, setup, config.discount, normalise_rewards=config.normalise_rewards)
         self.config = config
         explore, shuffle, initial = setup.streams(3)
         self._explore_rng = np.random.default_rng(explore)
@@ -209,15 +208,6 @@ class PPO(BaseLearner):
 
     def _generators(self) -> dict[str, np.random.Generator]:
         return {"explore_rng": self._explore_rng, "shuffle_rng": self._shuffle_rng}
-
-    def use_file(self, replay_path: Path) -> None:
-        """Do nothing: ``local_state`` leaves nothing out."""
-
-    def write_journal(self) -> None:
-        """Do nothing: ``local_state`` leaves nothing out."""
-
-    def apply_journal(self) -> None:
-        """Do nothing: ``local_state`` leaves nothing out."""
 
 
 class MeanPolicy:
