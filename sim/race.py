@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,9 +23,9 @@ from sim.episodes import (
     world_outcome,
 )
 from sim.layout import COMMAND_SIZE
-from sim.native import compiled
+from sim.native import bound
 from sim.observation import Observer
-from sim.physics.vehicle import DRAWN, V_MIN
+from sim.physics.vehicle import COLUMNS, V_MIN
 from sim.physics.world import World
 from sim.spawning import Starts
 from sim.tasks.task import Task
@@ -112,7 +111,6 @@ class Race:
         observer = Observer(config, self.tracks)
         self._observer = observer
         self.observation_low, self.observation_high = observer.low, observer.high
-        self._cars = car_table(config)
         self.agent_cars = tuple(i for i, car in enumerate(config.cars) if car.driver is None)
         self._drivers: list[Driver] = []
         for i, car in enumerate(config.cars):
@@ -144,8 +142,13 @@ class Race:
             if car.task is not None
         ]
         self._actions = np.zeros((num_envs, A, COMMAND_SIZE), np.float32)
-        self._begin = compiled(begin, *self._begin_arguments(), 0, 1)
-        self._conclude = compiled(conclude, *self._conclude_arguments(), 0, 1)
+        arrays, episodes, cars = world.arrays, self.episodes, car_table(config)
+        duration = config.physics_step * config.physics_steps_per_action
+        started = self._actions, episodes, cars, arrays.state, duration, self._commands
+        self._begin = bound(begin, started, 0, 1)
+        any_ends = config.end_when == "any"
+        ended = arrays.crashed, arrays.finished, episodes, cars, config.max_steps, any_ends
+        self._conclude = bound(conclude, ended, 0, 1)
         self._starts = Starts(config, self.tracks)
         self.spawn_sets = self._starts.sets
         self.allowed_spawn_sets = tuple(range(len(self.spawn_sets)))
@@ -158,17 +161,6 @@ class Race:
         if len(self.tracks) > 1:
             raise ValueError(f"there are {len(self.tracks)} tracks: see tracks, episode_track")
         return self.tracks[0]
-
-    def _begin_arguments(self) -> tuple[Any, ...]:
-        config = self.config
-        duration = config.physics_step * config.physics_steps_per_action
-        state = self.world.arrays.state
-        return self._actions, self.episodes, self._cars, state, duration, self._commands
-
-    def _conclude_arguments(self) -> tuple[Any, ...]:
-        world, config = self.world.arrays, self.config
-        any_ends = config.end_when == "any"
-        return world.crashed, world.finished, self.episodes, self._cars, config.max_steps, any_ends
 
     def _check_starts(self) -> None:
         trials = list(self._starts.trials())
@@ -227,7 +219,7 @@ class Race:
             if bounds is not None:
                 low, high = bounds
                 draws = rng.uniform(low, high + (name == "steer_delay"), len(vehicles))
-                vehicles[:, DRAWN[name]] = np.floor(draws) if name == "steer_delay" else draws
+                vehicles[:, COLUMNS[name]] = np.floor(draws) if name == "steer_delay" else draws
 
     def set_difficulty(self, difficulty: float) -> None:
         """Make the scripted cars of the episodes that begin from now on faster or slower.
@@ -319,7 +311,7 @@ class Race:
                 f"actions must have shape {self._actions.shape}, found {actions.shape}"
             )
         self._actions[...] = actions
-        bad = self._begin(*self._begin_arguments(), 0, self.num_envs)
+        bad = self._begin(0, self.num_envs)
         if bad >= 0:
             env, agent = divmod(bad, len(self.agents))
             raise ValueError(
@@ -344,9 +336,8 @@ class Race:
         late = bool(episodes.steps[env] >= self.config.max_steps)
         outcomes = {}
         for c, car in enumerate(self.config.cars):
-            agent = int(self._cars[c]["agent"])
-            if agent >= 0:
-                outcome = int(episodes.outcome[env, agent])
+            if c in self.agent_cars:
+                outcome = int(episodes.outcome[env, self.agent_cars.index(c)])
             else:
                 outcome = world_outcome(world.crashed[env, c], world.finished[env, c], late)
                 if outcome == NONE and episodes.over[env]:
@@ -366,5 +357,5 @@ class Race:
         """Judge and observe the environments ``first`` to ``last - 1``."""
         for task in self._tasks:
             task.step(first, last)
-        self._conclude(*self._conclude_arguments(), first, last)
+        self._conclude(first, last)
         self._observer.observe(self.world.arrays, self.episodes.observations, first, last)

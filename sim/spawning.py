@@ -184,24 +184,14 @@ def _stands(room: _Room, c: int, uniform: Float, poses: Float) -> bool:
     apart = abs(project(room.line, x, y)[0] - s)
     if min(apart, room.line.length - apart if room.line.closed else apart) > 0.01:
         return False
-    if touches_wall(room.field, x, y, yaw, length + 2 * room.wall_gap, width + 2 * room.wall_gap):
+    if touches_wall(
+        room.field, (x, y, yaw), (length + 2 * room.wall_gap, width + 2 * room.wall_gap)
+    ):
         return False
+    # Growing one of two rectangles by the gap all round keeps them at least that far apart.
+    grown = length + 2 * room.gap, width + 2 * room.gap
     for other in range(c):
-        ox, oy, oyaw = poses[other]
-        other_length, other_width = room.bodies[other]
-        # Growing one of two rectangles by the gap all round keeps them at least that apart.
-        if cars_touch(
-            x,
-            y,
-            yaw,
-            length + 2 * room.gap,
-            width + 2 * room.gap,
-            ox,
-            oy,
-            oyaw,
-            other_length,
-            other_width,
-        ):
+        if cars_touch((x, y, yaw), grown, poses[other], room.bodies[other]):
             return False
     return True
 

@@ -20,10 +20,10 @@ from sim.drivers.base import KernelDriver, Seat
 from sim.drivers.follow_the_gap import beams_in_view
 from sim.drivers.line import wrapped
 from sim.layout import TARGET_SPEED, TARGET_STEER, YAW
-from sim.native import record
+from sim.native import numbers, record
 from sim.physics.lidar import make_beams
 
-_SECTORS: Final = 180  # at most; more beams are put together, and the nearest counts
+_SECTORS: Final = 180  # at most; beams beyond that share sectors, and the nearest counts
 _STRIDE: Final = 0.2  # m, between the points of a preview at most
 _SUBSTEPS: Final = 20  # integration steps from point to point
 
@@ -137,8 +137,8 @@ class GapPreview(KernelDriver):
     while the front wheels point to that heading, as far as they turn, over ``preview`` metres.
     At each point of the path the clearance is how much farther than the point the car, as a disc
     of half its width and ``margin``, could drive straight from where it is now in the point's
-    direction, as a part of what it could if nothing were nearer than ``horizon``; none from the
-    first point on that it could not reach so. The score of a candidate is the mean clearance,
+    direction, as a fraction of what it could if nothing were nearer than ``horizon``; 0 from the
+    first point that it could not reach so. The score of a candidate is the mean clearance,
     less ``continuity`` for each radian that it differs from the heading chosen before, which is
     kept in the world's frame and is the car's own at first. Wheels and speed follow the best: the
     speed leaves room to brake on the path, and keeps v^2 tan(steer) / wheelbase to
@@ -170,11 +170,8 @@ class GapPreview(KernelDriver):
             spacing=spacing,  # rad, between the middles of sectors
             begin=begin,  # first beam in the field of view
             group=group,  # beams a sector
-            speed=config.speed,  # m/s
-            acceleration=config.acceleration,  # m/s^2
-            horizon=config.horizon,  # m
+            **numbers(config),
             stride=stride,  # m, between the points of a preview
-            continuity=config.continuity,  # 1/rad
         )
         headings = angle + np.linspace(0.0, spacing * (count - 1), config.candidates)
         paths = _paths(headings, seat, stride, round(config.preview / stride))

@@ -20,23 +20,27 @@ from sim.envs.common import (
     last_info,
     read_options,
 )
-from sim.envs.display import RENDER_MODES, Display, frame_rate
+from sim.envs.display import RENDER_MODES, Rendered
 from sim.race import Race
 
 _IGNORED_OPTION = "options"  # made up by PettingZoo's API test
 
 
-class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[misc]
+class F110ParallelEnv(Rendered, ParallelEnv[str, Observation, Action]):  # type: ignore[misc]
     """Cars on a track as a PettingZoo parallel environment.
 
-    The agents are the cars without a driver, by name; `sim.envs` tables what they observe, do
-    and earn, and what an agent's last info holds; before that, infos are empty.
+    The agents are the cars without a driver, by name. ``help(sim.envs)`` shows the tables of
+    their actions, observations and rewards, and of what an agent's last info holds; before that,
+    infos are empty.
 
     Args:
         config: The environment.
         render_mode: "rgb_array", "human" or None; see `render`.
         render_config: Size of the frames, and what they show.
         base_dir: What a map's file is relative to; None: the working directory.
+
+    Attributes:
+        race: The race; its world holds the state of all cars.
 
     Raises:
         ValueError: If every car has a driver, for another render_mode, for an unknown
@@ -57,11 +61,8 @@ class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[mi
         render_config: RenderConfig = RenderConfig(),  # noqa: B008 - frozen
         base_dir: Path | None = None,
     ) -> None:
-        self.render_mode = render_mode
         self.possible_agents = agent_names(config)
-        self.race = Race(config, base_dir=base_dir)
-        self.metadata = self.metadata | {"render_fps": frame_rate(config)}
-        self._display = Display(self.race, render_mode, render_config)
+        self._hold(Race(config, base_dir=base_dir), render_mode, render_config)
         self.agents: list[str] = []
         self._index = {name: i for i, name in enumerate(self.possible_agents)}
         # One object an agent, so that each can be seeded by itself.
@@ -165,20 +166,3 @@ class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[mi
         """The state of every car, (C, 7), columns of `sim.layout`: a copy."""
         state: NDArray[np.float64] = self.race.world.arrays.state[0].copy()
         return state
-
-    def render(self) -> NDArray[np.uint8] | None:
-        """Show the race.
-
-        Returns:
-            In mode "rgb_array" a frame, (height, width, 3) uint8. In mode "human" None: every
-            reset and step shows itself in a window, in real time.
-
-        Raises:
-            ResetNeeded: If the environment has not been reset.
-        """
-        frames = self._display.render()
-        return None if frames is None else frames[0]
-
-    def close(self) -> None:
-        """Close the window, if there is one."""
-        self._display.close()

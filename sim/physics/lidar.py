@@ -15,6 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sim.config import LidarConfig
+from sim.physics.collision import Pose, Size
 from sim.tracks.distance_field import DistanceField, to_cells, wall_distance
 
 _BLOCK: Final = 32  # entries the compiler handles at once
@@ -33,7 +34,6 @@ class Beams(NamedTuple):
     first: float  # rad, angle of the first beam
     spacing: float  # rad, between beams; 0 for a single beam
     max_range: float  # m
-    noise_std: float  # m
     mount_x: float  # m ahead of the centre of gravity
 
 
@@ -61,7 +61,6 @@ def make_beams(config: LidarConfig) -> Beams:
         first,
         spacing,
         config.max_range,
-        config.noise_std,
         config.mount_x,
     )
 
@@ -80,13 +79,7 @@ def make_scratch(beams: int) -> Ranges:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def trace_walls(
-    field: DistanceField,
-    beams: Beams,
-    x: float,
-    y: float,
-    yaw: float,
-    scratch: Ranges,
-    scan: Ranges,
+    field: DistanceField, beams: Beams, sensor: Pose, scratch: Ranges, scan: Ranges
 ) -> None:
     """Distances to the nearest wall along each beam.
 
@@ -97,13 +90,11 @@ def trace_walls(
     Args:
         field: The track.
         beams: The sensor; readings are capped at its range.
-        x: Position of the sensor, m.
-        y: m.
-        yaw: Heading, rad.
+        sensor: Its x m, y m, yaw rad.
         scratch: From `make_scratch`.
         scan: (B,) m, written; all 0 for a sensor in a wall or outside the grid.
     """
-    count = add_rays(field, beams, x, y, yaw, scratch, 0, 0, scan)
+    count = add_rays(field, beams, sensor, scratch, 0, 0, scan)
     trace_rays(field, beams.max_range, scratch, count, scan)
 
 
@@ -111,9 +102,7 @@ def trace_walls(
 def add_rays(
     field: DistanceField,
     beams: Beams,
-    x: float,
-    y: float,
-    yaw: float,
+    sensor: Pose,
     scratch: Ranges,
     count: int,
     start: int,
@@ -124,9 +113,7 @@ def add_rays(
     Args:
         field: The track.
         beams: The sensor.
-        x: Position of the sensor, m.
-        y: m.
-        yaw: Heading, rad.
+        sensor: Its x m, y m, yaw rad.
         scratch: From `make_scratch`.
         count: Rays that are there already.
         start: Index of the scan's first reading.
@@ -135,6 +122,7 @@ def add_rays(
     Returns:
         The number of rays now; unchanged for a sensor in a wall or outside the grid.
     """
+    x, y, yaw = sensor
     start_column, start_row = to_cells(field, x, y)
     clear = np.float32(wall_distance(field, start_column, start_row))
     B = len(beams.cos)
@@ -276,32 +264,17 @@ def _take_steps(lengths: Ranges, steps: Ranges, limit: np.float32, count: int) -
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def cut_car(
-    beams: Beams,
-    x: float,
-    y: float,
-    yaw: float,
-    car_x: float,
-    car_y: float,
-    car_yaw: float,
-    length: float,
-    width: float,
-    scan: Ranges,
-) -> None:
+def cut_car(beams: Beams, sensor: Pose, car: Pose, size: Size, scan: Ranges) -> None:
     """Shorten the beams that hit a car, an oriented rectangle (slab method).
 
     Args:
         beams: The sensor.
-        x: Position of the sensor, m.
-        y: m.
-        yaw: Heading of the sensor, rad.
-        car_x: Centre of the rectangle, m.
-        car_y: m.
-        car_yaw: Its heading, rad.
-        length: Its extent along the heading, m.
-        width: Its extent across, m.
+        sensor: Its x m, y m, yaw rad.
+        car: Pose of the rectangle.
+        size: Its length and width, m.
         scan: (B,) m, lowered where the car is nearer.
     """
+    (x, y, yaw), (car_x, car_y, car_yaw), (length, width) = sensor, car, size
     dx, dy = car_x - x, car_y - y
     away = math.sqrt(dx * dx + dy * dy)
     radius = math.sqrt(length * length + width * width) / 2
@@ -312,11 +285,11 @@ def cut_car(
     px = -(dx * cos_car + dy * sin_car)
     py = -(dy * cos_car - dx * sin_car)
     cos, sin = math.cos(yaw - car_yaw), math.sin(yaw - car_yaw)
+    half = length / 2, width / 2
     if away <= radius or len(scan) == 1:
-        _cut_range(beams, 0, len(scan), px, py, cos, sin, length / 2, width / 2, scan)
+        _cut_range(beams, 0, len(scan), px, py, cos, sin, half, scan)
         return
-    # The beams within the circle around the rectangle; its bearing may count a turn more
-    # or less.
+    # The beams within the circle around the rectangle, whose bearing may be a full turn off.
     bearing = math.atan2(dy, dx) - yaw
     bearing -= 2 * math.pi * math.floor(bearing / (2 * math.pi) + 0.5)
     spread = math.asin(radius / away) + 1e-6
@@ -325,9 +298,7 @@ def cut_car(
         low = max(0.0, math.ceil((centre - spread) / beams.spacing))
         high = min(len(scan) - 1.0, math.floor((centre + spread) / beams.spacing))
         if low <= high:
-            _cut_range(
-                beams, int(low), int(high) + 1, px, py, cos, sin, length / 2, width / 2, scan
-            )
+            _cut_range(beams, int(low), int(high) + 1, px, py, cos, sin, half, scan)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -339,11 +310,11 @@ def _cut_range(
     py: float,
     cos: float,
     sin: float,
-    half_length: float,
-    half_width: float,
+    half: Size,
     scan: Ranges,
 ) -> None:
     """Shorten beams ``low`` to ``high - 1``; the sensor is at (px, py) in the car's frame."""
+    half_length, half_width = half
     for b in range(low, high):
         ux = beams.cos[b] * cos - beams.sin[b] * sin
         uy = beams.sin[b] * cos + beams.cos[b] * sin

@@ -26,6 +26,8 @@ C = TypeVar("C", bound=Config)
 BORDER = 2
 KEPT: Final = 64  # tracks of a kind: a random circuit takes 0.1 s to build, 1.4 MB to keep
 MAX_CELLS = 36_000_000  # the distance transform needs about 40 bytes a cell
+SPAWNS: Final = 8  # of tracks that name none
+SPACING: Final = 1.5  # m, between them where there is room
 
 
 class TrackError(ValueError):
@@ -108,11 +110,7 @@ class Track:
         if rows.size == 0:
             raise TrackError(f"{name}: no cell is free; a track needs free space")
         window = free[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        if window.size > MAX_CELLS:
-            raise TrackError(
-                f"{name}: {window.size} cells at a resolution of {resolution:g} m; "
-                f"at most {MAX_CELLS} are allowed, choose a larger resolution"
-            )
+        check_cells(name, window.size, resolution)
         cells = distance_transform_edt(_close_diagonals(np.pad(window, BORDER)))
         distance = (cells * resolution).astype(np.float32)
         distance.flags.writeable = False
@@ -321,19 +319,40 @@ def _left_first(finish_line: Line, centerline: NDArray[np.float64]) -> Line:
     return finish_line if left else (finish_line[1], finish_line[0])
 
 
-def staggered_spawns(track: Track, front: float, spacing: float, count: int) -> dict[str, Pose]:
+def check_cells(name: str, cells: int, resolution: float, advice: str = "") -> None:
+    """Refuse a grid of too many cells.
+
+    Args:
+        name: Name of the track, for the message.
+        cells: Their number.
+        resolution: Edge of a cell, m.
+        advice: What else than a larger resolution would do, for the message.
+
+    Raises:
+        TrackError: If there are more than `MAX_CELLS`.
+    """
+    if cells > MAX_CELLS:
+        least = math.ceil(1e3 * resolution * math.sqrt(cells / MAX_CELLS)) / 1e3
+        raise TrackError(
+            f"{name}: {cells} cells at a resolution of {resolution:g} m; at most {MAX_CELLS} are "
+            f"allowed: choose resolution >= {least:g} m{advice}"
+        )
+
+
+def staggered_spawns(track: Track, finish: float = 0.0) -> dict[str, Pose]:
     """Spawn poses along a centre line, alternately left and right of it; spawn_1 leads.
 
-    Offsets keep to half the clearance there.
+    They stand before the finish line of a closed track, and at the start of an open one. Offsets
+    keep to half the clearance there.
 
     Args:
         track: A track with a centre line.
-        front: Arc length of the first, m.
-        spacing: Arc length from one to the next behind it, m.
-        count: Number of spawns.
+        finish: Arc length of a closed track's finish line, m.
     """
-    along = front - spacing * np.arange(count)
-    middle = points_at(track.line, np.column_stack([along, np.zeros(count)]))
+    spacing = min(SPACING, track.length / (SPAWNS + 1))
+    front = finish - spacing if track.closed else spacing * SPAWNS
+    along = front - spacing * np.arange(SPAWNS)
+    middle = points_at(track.line, np.column_stack([along, np.zeros(SPAWNS)]))
     # 0.2 m is more than half the widest F1TENTH car.
     offset = np.maximum(0.0, track.wall_distance(middle[:, :2]) / 2 - 0.2)
     offset[1::2] *= -1
