@@ -43,7 +43,7 @@ class Race:
     ``max_steps``. With ``end_when="any"`` the first car that is done, scripted ones too, ends
     the episode, and agents that are not done themselves are truncated (``OTHER_DONE``). With
     ``"all"`` it ends when every agent is done (every car, if there are no agents); an agent that
-    is done earns nothing more and its car is told to stand, where others can run into it.
+    is done earns nothing more, and its car is told to stand where it is, an obstacle to others.
 
     `step` never resets. An environment whose episode is over keeps its outcome, steps and flags
     and pays 0 until it is reset; it starts out that way. `reset` starts an episode of a given
@@ -64,10 +64,10 @@ class Race:
         tracks: The tracks; each episode is on one.
         episode_track: (E,) index of the track that each environment's episode is on.
         world: The physics.
-        spawn_sets: Spawn names, one a car, for each set that an episode can start from;
+        spawn_sets: Spawn names, one for each car, of each set that an episode can start from;
             empty for starts that have no names.
         allowed_spawn_sets: Indices of those that are drawn; see `allow_spawn_sets`.
-        difficulty: Of the scripted cars; see `set_difficulty`.
+        difficulty: Factor of the scripted cars' speed; see `set_difficulty`.
         episodes: What `step` returns: the same arrays each time, overwritten in place.
         observation_low: (D,) float32 smallest observation.
         observation_high: (D,) float32 largest observation.
@@ -250,7 +250,7 @@ class Race:
         self.allowed_spawn_sets = tuple(chosen)
 
     def seed(self, env: int, seed: Seed) -> None:
-        """Start an environment's stream of episode seeds anew; before, it is the system's entropy.
+        """Start an environment's stream of episode seeds anew; the first is random.
 
         Its n-th episode (from 0) is ``SeedSequence(seed).spawn(n + 1)[n]``'s, whatever the batch
         size, the batch position and the other environments.
@@ -324,8 +324,8 @@ class Race:
     def lap_times(self, env: int, car: int) -> list[float]:
         """Time of each lap that a car has completed in this episode, s.
 
-        On an open track the time from the start to the finish line is its only one. Of more
-        laps than the configuration asks for, the first are told.
+        On an open track the time from the start to the finish line is the only one. Laps beyond
+        those that the configuration asks for are left out.
         """
         steps = self.world.arrays.lap_steps[env, car]
         return [float(n) * self.config.physics_step for n in steps if n > 0]

@@ -53,7 +53,7 @@ class FilePath:
 
 
 def find_file(name: str, folder: Path) -> Path | None:
-    """Return the absolute path of a file named relative to ``folder``, None if it is none."""
+    """Return the absolute path of a file named relative to ``folder``, None if there is none."""
     try:
         file = (folder / name).resolve()
         return file if file.is_file() else None

@@ -130,8 +130,7 @@ def _room(track: Track, half_width: float, margin: float) -> NDArray[np.float64]
     """
     line = track.line
     s = (np.arange(table_size(line)) + 0.5) * line.length / table_size(line)
-    widths = np.column_stack([track.at(track.width_left, s), track.at(track.width_right, s)])
     mode = "wrap" if line.closed else "nearest"
-    narrowest = minimum_filter1d(widths, _NEIGHBOURS, axis=0, mode=mode)
+    narrowest = minimum_filter1d(track.at(track.widths, s), _NEIGHBOURS, axis=0, mode=mode)
     room: NDArray[np.float64] = np.maximum(narrowest - half_width - margin, 0.0)
     return room

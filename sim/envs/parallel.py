@@ -142,25 +142,21 @@ class F110ParallelEnv(Rendered, ParallelEnv[str, Observation, Action]):  # type:
             self._actions[0, self._index[name]] = action
         episodes = self.race.step(self._actions)
         self._display.update()
-        all_observations = episodes.observations[0].copy()
-        all_rewards = episodes.rewards[0].tolist()
-        all_terminated = episodes.terminated[0].tolist()
-        all_truncated = episodes.truncated[0].tolist()
-        observations, rewards, terminated, truncated, infos = {}, {}, {}, {}, {}
-        live = []
-        for name in agents:
-            i = self._index[name]
-            observations[name] = all_observations[i]
-            rewards[name] = all_rewards[i]
-            terminated[name] = all_terminated[i]
-            truncated[name] = all_truncated[i]
-            if all_terminated[i] or all_truncated[i]:
-                infos[name] = last_info(self.race, 0, i)
-            else:
-                infos[name] = {}
-                live.append(name)
-        self.agents = live
-        return observations, rewards, terminated, truncated, infos
+        copies = episodes.observations[0].copy()
+        paid = episodes.rewards[0].tolist()
+        ended, cut = episodes.terminated[0].tolist(), episodes.truncated[0].tolist()
+        rows = {name: self._index[name] for name in agents}
+        self.agents = [name for name, i in rows.items() if not (ended[i] or cut[i])]
+        return (
+            {name: copies[i] for name, i in rows.items()},
+            {name: paid[i] for name, i in rows.items()},
+            {name: ended[i] for name, i in rows.items()},
+            {name: cut[i] for name, i in rows.items()},
+            {
+                name: last_info(self.race, 0, i) if ended[i] or cut[i] else {}
+                for name, i in rows.items()
+            },
+        )
 
     def state(self) -> NDArray[np.float64]:
         """The state of every car, (C, 7), columns of `sim.layout`: a copy."""

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from sim.layout import FRONT, LEFT, REAR, RIGHT
 from sim.tracks.distance_field import DistanceField, to_cells, wall_distance
 
-# Two points of a cell are at most this far from its centre each, in cells, so that the
-# distance between a point and a wall's surface is above the field's value less this.
+# Points of two cells are nearer to each other than the cells' centres by at most this, in cells: a
+# point is at least as far from any wall as the distance field says, less this.
 _DIAGONAL: Final = math.sqrt(2.0)
 _ALL: Final = FRONT | REAR | LEFT | RIGHT
 _FLAT: Final = 0.7  # share of a side that tells a contact of the side from one of its corner
 _FINEST: Final = 1e-3  # of a step: contacts between cars that are shorter may be missed
-_MOST: Final = 1e6  # poses looked at in a step of a car that flies off
+_MOST: Final = 1e6  # poses looked at in one step, of a car that flies off
 
 Float = NDArray[np.float64]
 # What describes an oriented rectangle here; tuples or rows of arrays.
@@ -178,7 +178,7 @@ def pose_on(before: Pose, way: Pose, t: float) -> Pose:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _radius(size: Size) -> float:
-    """Of the circle around a rectangle, m."""
+    """Radius of the circle around a rectangle, m."""
     length, width = size
     return math.sqrt(length * length + width * width) / 2
 

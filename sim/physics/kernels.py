@@ -44,8 +44,8 @@ from sim.tracks.gates import Gates
 Float = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-OK: Final = -1  # no car to complain about
-_BLAME: Final = 0.1  # share of the closing that makes a car one that drove into the other
+OK: Final = -1  # no car is at fault
+_BLAME: Final = 0.1  # share of the approach beyond which a car has driven into the other
 
 
 class WorldArrays(NamedTuple):

@@ -1,8 +1,8 @@
 """Planar range finder: walls by sphere tracing, other cars by exact intersection.
 
-Readings are single precision, and so is the sensor's range that caps them. Settings are double:
-whoever holds readings, or their difference, against one does so in double precision, so that
-compiled code and NumPy, which promote differently, agree where the two are equal.
+Readings are in single precision, and so is the sensor's range that caps them. Settings are in
+double precision: code that compares readings, or their difference, with one does so in double
+precision, so that compiled code and NumPy, which promote differently, agree where both are equal.
 """
 
 from __future__ import annotations

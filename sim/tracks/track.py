@@ -35,9 +35,9 @@ class TrackError(ValueError):
 
 
 def generated(build: Callable[[C], Track]) -> Callable[[C, Path], Track]:
-    """Make a kind of track of a function whose track depends on its settings alone.
+    """Make a kind of track from a function whose track depends on its settings alone.
 
-    Tracks are kept for whoever asks again: evaluations, a federation's other clients.
+    Tracks are kept for later calls: of evaluations, and of a federation's other clients.
     """
     kept = lru_cache(maxsize=KEPT)(build)
     return wraps(build)(lambda config, _: kept(config))
@@ -99,7 +99,7 @@ class Track:
             closed: Whether the centre line is a loop.
             spawns: Poses by name.
             finish_line: Two points; where there is a centre line they are put in the order
-                left, right, else they are taken to be in it.
+                left, right, otherwise they must be in it.
             stated_widths: (N, 2) m, left and right.
 
         Raises:
@@ -220,26 +220,18 @@ class Track:
         widths: NDArray[np.float64] = np.column_stack(ways) / stretch[:, None]
         return widths
 
-    @property
-    def width_left(self) -> NDArray[np.float64]:
-        """(N,) free width left of the centre line's points, m."""
-        return self.widths[:, 0]
-
-    @property
-    def width_right(self) -> NDArray[np.float64]:
-        """(N,) free width right of the centre line's points, m."""
-        return self.widths[:, 1]
-
     def at(self, values: NDArray[np.float64], s: NDArray[np.float64]) -> NDArray[np.float64]:
         """Interpolate what is known at the centre line's points.
 
         Args:
-            values: (N,), for example `curvature` or `width_left`.
+            values: (N,) or (N, K), for example `curvature` or `widths`.
             s: (M,) arc length, m; taken modulo the length of a closed line.
 
         Returns:
-            (M,), linear between the points.
+            (M,) or (M, K), linear between the points.
         """
+        if values.ndim == 2:
+            return np.column_stack([self.at(column, s) for column in values.T])
         period = self.length if self.closed else None
         return np.interp(s, self.arc_length, values, period=period)
 

@@ -130,7 +130,7 @@ def _draw(
         widths: (S + 1, 2) m, left and right at the segments' ends.
         corner: Lower left of the grid, m.
         resolution: Edge of a cell, m.
-        places: (H, W), not numbers, written.
+        places: (H, W) NaN, written.
 
     Returns:
         Row and column of a cell where the lane touches another part of itself, -1, -1 if none.
