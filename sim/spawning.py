@@ -334,6 +334,4 @@ def _finish(track: Track) -> float:
 
 def _need_line(track: Track, kind: str) -> None:
     if not track.length > 0:
-        raise ValueError(
-            f"{kind} spawn: {track.name} has no centre line; only named spawns do without"
-        )
+        raise ValueError(f"{kind} spawn: {track.name} has no centre line; named spawns need none")

@@ -180,18 +180,17 @@ def trace_rays(
     width = np.int32(field.distance.shape[1])
     distance = field.distance.reshape(field.distance.size)
     # Taking views is not free: once for all that follows.
-    columns, rows, column, row, lengths, steps, indices, tips = _rays(scratch)
+    rays = _rays(scratch)
+    columns, rows, column, row, lengths, steps, indices, tips = rays
     for i in range(count, _whole_blocks(count)):  # they fill the last block: let them stand
         columns[i] = rows[i] = column[i] = row[i] = np.float32(0)
     while count > 0:
         for _ in range(_ADVANCES):
             if count < _BLOCK:
-                _advance_few(
-                    distance, width, columns, rows, column, row, lengths, steps, limit, count
-                )
+                _advance_few(distance, width, rays, limit, count)
             else:
                 whole = _whole_blocks(count)
-                _find_tips(columns, rows, column, row, lengths, width, tips, whole)
+                _find_tips(rays, width, whole)
                 for i in range(whole):
                     steps[i] = distance[np.uint32(tips[i])]
                 _take_steps(lengths, steps, limit, whole)
@@ -212,18 +211,10 @@ def _whole_blocks(count: int) -> int:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _advance_few(
-    distance: Ranges,
-    width: np.int32,
-    columns: Ranges,
-    rows: Ranges,
-    column: Ranges,
-    row: Ranges,
-    lengths: Ranges,
-    steps: Ranges,
-    limit: np.float32,
-    count: int,
+    distance: Ranges, width: np.int32, rays: Rays, limit: np.float32, count: int
 ) -> None:
     """Let rays take a step, in one loop: too few to fill a block."""
+    columns, rows, column, row, lengths, steps, _, _ = rays
     for i in range(count):
         length = lengths[i]
         tip_row = np.int32(row[i] + length * rows[i])
@@ -235,17 +226,9 @@ def _advance_few(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _find_tips(
-    columns: Ranges,
-    rows: Ranges,
-    column: Ranges,
-    row: Ranges,
-    lengths: Ranges,
-    width: np.int32,
-    tips: NDArray[np.int32],
-    count: int,
-) -> None:
+def _find_tips(rays: Rays, width: np.int32, count: int) -> None:
     """First part of a step of many rays: the look-up between the two cannot be vectorised."""
+    columns, rows, column, row, lengths, _, _, tips = rays
     for i in range(count):
         length = lengths[i]
         tip_row = np.int32(row[i] + length * rows[i])
