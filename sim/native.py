@@ -19,8 +19,6 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from sim.settings import Config
-
 Kernel = Any  # a function decorated with `njit`
 Settings = NDArray[np.void]  # (1,), from `record`
 
@@ -30,11 +28,6 @@ CALL: Final = np.dtype(
         ("settings", np.int64),  # the address of its settings
     ]
 )
-
-
-def numbers(config: Config) -> dict[str, float]:
-    """Those of the settings that are numbers or truth values, by name, for `record`."""
-    return {name: value for name, value in config if isinstance(value, int | float)}
 
 
 def record(**settings: float) -> Settings:

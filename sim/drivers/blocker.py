@@ -23,7 +23,8 @@ from sim.drivers.line import (
 )
 from sim.drivers.pure_pursuit import pursue
 from sim.layout import TARGET_SPEED, TARGET_STEER, V
-from sim.native import numbers, record
+from sim.native import record
+from sim.settings import numbers
 from sim.tracks.track import Track
 
 _NEIGHBOURS: Final = 9  # entries of a table, about 2 m, whose narrowest place counts

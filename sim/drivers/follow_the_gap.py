@@ -18,8 +18,9 @@ from sim.config import FollowTheGapConfig
 from sim.config.drivers import GapDriverConfig
 from sim.drivers.base import KernelDriver, Seat
 from sim.layout import TARGET_SPEED, TARGET_STEER
-from sim.native import numbers, record
+from sim.native import record
 from sim.physics.lidar import make_beams
+from sim.settings import numbers
 
 _DEEP: Final = 0.85  # a gap goes on while readings reach this part of its deepest
 

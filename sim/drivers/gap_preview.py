@@ -20,8 +20,9 @@ from sim.drivers.base import KernelDriver, Seat
 from sim.drivers.follow_the_gap import beams_in_view
 from sim.drivers.line import wrapped
 from sim.layout import TARGET_SPEED, TARGET_STEER, YAW
-from sim.native import numbers, record
+from sim.native import record
 from sim.physics.lidar import make_beams
+from sim.settings import numbers
 
 _SECTORS: Final = 180  # at most; beams beyond that share sectors, and the nearest counts
 _STRIDE: Final = 0.2  # m, between the points of a preview at most

@@ -12,7 +12,8 @@ from sim.config import PurePursuitConfig
 from sim.drivers.base import Seat
 from sim.drivers.line import LineDriver, Routes, entry_at, route_on
 from sim.layout import TARGET_SPEED, TARGET_STEER, YAW, V, X, Y
-from sim.native import numbers, record
+from sim.native import record
+from sim.settings import numbers
 from sim.tracks.centerline import Centerline, point_at, project
 
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from sim.config import SecondaryViconConfig
 from sim.drivers.base import KernelDriver, Seat
 from sim.layout import TARGET_SPEED, TARGET_STEER, YAW, X, Y
-from sim.native import numbers, record
+from sim.native import record
+from sim.settings import numbers
 
 Float = NDArray[np.float64]
 

@@ -17,7 +17,8 @@ from sim.config import StanleyConfig
 from sim.drivers.base import Seat
 from sim.drivers.line import LineDriver, Routes, entry_at, route_on, wrapped
 from sim.layout import TARGET_SPEED, TARGET_STEER, YAW, YAW_RATE, V, X, Y
-from sim.native import numbers, record
+from sim.native import record
+from sim.settings import numbers
 from sim.tracks.centerline import point_at, project
 
 _TURN: Final = 0.5  # m of the line, over which its turning is measured

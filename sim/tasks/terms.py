@@ -1,7 +1,7 @@
 """The terms that shape a reward: each pays one agent at each step, by a formula of its own.
 
-A term is a `Term`: compiled functions, and what they need besides the term's settings. What it
-pays is a function
+A term is a `Term`: compiled functions, and what they need besides the term's settings. It is paid
+by a function
 
     pay(term, step, lane, memory, first, last)
 
@@ -18,8 +18,8 @@ decorated with ``@njit(cache=True, nogil=True, error_model="numpy")``, which add
 
 ``start(term, step, lane, memory, e)``, if there is one, begins the episode of environment ``e``,
 whose cars are placed and whose memory is 0. What a term does in one environment must not depend on
-the others: threads share them. It may be called for agents that are done, which are then paid
-nothing.
+the others: threads share them. The functions may be called for agents that are done, which are
+paid nothing then.
 
 A term of another package is this and its settings in a `sim.plugins.Part`::
 
@@ -60,9 +60,9 @@ from sim.config.terms import (
     WallClearanceTerm,
 )
 from sim.layout import STEER, YAW, V, X, Y
-from sim.native import Kernel, Settings, numbers, record
+from sim.native import Kernel, Settings, record
 from sim.plugins import PluginError, implementation
-from sim.settings import Config
+from sim.settings import Config, numbers
 from sim.tasks.measures import (
     Float,
     Lane,
