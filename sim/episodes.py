@@ -164,9 +164,8 @@ def conclude(
 
 def car_table(config: EnvConfig) -> NDArray[np.void]:
     """What kernels know about the cars, (C,) of `CAR`."""
-    rows, agent = [], 0
-    for car in config.cars:
-        rates = car.vehicle.control == "rates"
-        rows.append((-1 if car.driver else agent, rates, *action_scale(car)))
-        agent += car.driver is None
+    rows, agents = [], config.agent_cars
+    for i, car in enumerate(config.cars):
+        agent = agents.index(i) if i in agents else -1
+        rows.append((agent, car.vehicle.control == "rates", *action_scale(car)))
     return np.array(rows, CAR)

@@ -192,8 +192,7 @@ class Observer:
         cars: Sequence[int] | None = None,
         parts: Sequence[ObservationPart] | None = None,
     ) -> None:
-        if cars is None:
-            cars = [i for i, car in enumerate(config.cars) if car.driver is None]
+        cars = config.agent_cars if cars is None else cars
         self.parts = observation_parts(config, parts)
         corners = [free_box(track) for track in tracks]
         self._boxes = np.array([((low + high) / 2, 2.0 / (high - low)) for low, high in corners])

@@ -286,12 +286,7 @@ def make_scratch(network: Network, rows: int) -> Array:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def act(
-    network: Network,
-    observations: Array,
-    scratch: Array,
-    actions: Array,
-    first: int,
-    last: int,
+    network: Network, observations: Array, scratch: Array, actions: Array, first: int, last: int
 ) -> None:
     """Act on the observations ``first`` to ``last - 1``, each for itself, in single precision.
 

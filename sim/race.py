@@ -90,7 +90,8 @@ class Race:
             raise ValueError(f"num_envs must be at least 1, found {num_envs}")
         self.config = config
         self.num_envs = num_envs
-        self.agents = tuple(car.name for car in config.cars if car.driver is None)
+        self.agent_cars = config.agent_cars
+        self.agents = tuple(config.cars[i].name for i in self.agent_cars)
         self._seeds = np.random.SeedSequence().spawn(num_envs)
         self._started = [0] * num_envs  # episodes of the stream, by environment
         self.tracks: tuple[Track, ...] = make_tracks(config.track, base_dir)
@@ -111,7 +112,6 @@ class Race:
         observer = Observer(config, self.tracks)
         self._observer = observer
         self.observation_low, self.observation_high = observer.low, observer.high
-        self.agent_cars = tuple(i for i, car in enumerate(config.cars) if car.driver is None)
         self._drivers: list[Driver] = []
         for i, car in enumerate(config.cars):
             if car.driver is not None:

@@ -46,9 +46,7 @@ class RacingDriverConfig(DriverSettings):
 
     speed: float = Field(3.0, gt=0, description="Fastest speed. [m/s]")
     acceleration: float = Field(
-        4.0,
-        gt=0,
-        description="Largest acceleration, sideways in bends and of the brakes. [m/s^2]",
+        4.0, gt=0, description="Largest acceleration, sideways in bends and of the brakes. [m/s^2]"
     )
 
 
@@ -180,7 +178,7 @@ class FrozenPolicyConfig(DriverSettings):
     kind: Literal["frozen_policy"] = Field("frozen_policy", description="Selects this driver. [-]")
     checkpoint: Annotated[str, FilePath("a safetensors file")] = Field(
         description="Safetensors file with the policy, relative to the scenario that names it. "
-        "[path]",
+        "[path]"
     )
     agent: str = Field(
         min_length=1, description="The agent, in that file, whose policy drives. [name]"

@@ -28,8 +28,7 @@ class CarConfig(Config):
         None, description="Task that the car is rewarded for; null pays nothing. [-]"
     )
     reverse: bool = Field(
-        True,
-        description="Actions reach down to speed_min; otherwise only to standstill. [bool]",
+        True, description="Actions reach down to speed_min; otherwise only to standstill. [bool]"
     )
 
 
@@ -48,8 +47,7 @@ class EnvConfig(Config):
     )
     lidar: LidarConfig = Field(LidarConfig(), description="Every car's range finder. [-]")
     heterogeneity: HeterogeneityConfig = Field(
-        HeterogeneityConfig(),
-        description="What cars draw at each reset; nothing by default. [-]",
+        HeterogeneityConfig(), description="What cars draw at each reset; nothing by default. [-]"
     )
     physics_step: float = Field(
         0.01, gt=0, le=0.1, description="Integration step of the dynamics. [s]"
@@ -61,10 +59,7 @@ class EnvConfig(Config):
         2500, ge=1, description="Actions after which an episode is truncated. [steps]"
     )
     laps: int = Field(
-        1,
-        ge=1,
-        le=1000,
-        description="Laps until a car has finished; 1 on an open track. [laps]",
+        1, ge=1, le=1000, description="Laps until a car has finished; 1 on an open track. [laps]"
     )
     end_when: Literal["any", "all"] = Field(
         "any", description="End the episode when any car is done, or when all are. [-]"
@@ -80,6 +75,11 @@ class EnvConfig(Config):
         min_length=1,
         description="Parts of the observation, in order. [-]",
     )
+
+    @property
+    def agent_cars(self) -> tuple[int, ...]:
+        """Indices of the agents, the cars without a driver, in their order."""
+        return tuple(i for i, car in enumerate(self.cars) if car.driver is None)
 
     @model_validator(mode="after")
     def _names(self) -> EnvConfig:

@@ -98,14 +98,7 @@ class GapLockConfig(Lock):
         5.0, gt=0, description="Idle time that truncates the episode, rounded up to a step. [s]"
     )
     shaping: tuple[TermConfig, ...] = Field(
-        (
-            PressureTerm(),
-            DistanceTerm(),
-            HeadingTerm(),
-            SpeedTerm(),
-            EscapeTerm(),
-            StreakTerm(),
-        ),
+        (PressureTerm(), DistanceTerm(), HeadingTerm(), SpeedTerm(), EscapeTerm(), StreakTerm()),
         description=_SHAPING,
     )
 

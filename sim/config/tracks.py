@@ -43,7 +43,7 @@ class MapTrack(TrackSettings):
 
     kind: Literal["map"] = Field("map", description="Selects this track. [-]")
     file: Annotated[str, FilePath("a map's YAML file")] = Field(
-        description="The map's YAML file, relative to the scenario that names it. [path]",
+        description="The map's YAML file, relative to the scenario that names it. [path]"
     )
 
 
@@ -102,7 +102,7 @@ class CenterlineTrack(TrackSettings):
 
     kind: Literal["centerline"] = Field("centerline", description="Selects this track. [-]")
     file: Annotated[str, FilePath("a centre line's CSV file")] = Field(
-        description="The CSV file, relative to the scenario that names it. [path]",
+        description="The CSV file, relative to the scenario that names it. [path]"
     )
     scale: float = Field(
         1.0, gt=0, le=100, description="Factor of all lengths; 0.1 suits full-size tracks. [-]"

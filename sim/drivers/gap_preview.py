@@ -40,10 +40,7 @@ class _Previews(NamedTuple):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def free_distances(
-    ranges: NDArray[np.float32],
-    turns: NDArray[np.float64],
-    driver: Any,
-    depth: NDArray[np.float64],
+    ranges: NDArray[np.float32], turns: NDArray[np.float64], driver: Any, depth: NDArray[np.float64]
 ) -> None:
     """How far a disc can move from the sensor in the middle direction of each sector.
 

@@ -112,10 +112,7 @@ def wrapped(value: float, period: float) -> float:
 
 
 def speed_profile(
-    line: Centerline,
-    fastest: float,
-    acceleration: float,
-    aside: NDArray[np.float64] | float = 0.0,
+    line: Centerline, fastest: float, acceleration: float, aside: NDArray[np.float64] | float = 0.0
 ) -> NDArray[np.float64]:
     """Speeds at which a line can be driven, at places 0.25 m or a little less apart.
 

@@ -12,14 +12,7 @@ from numpy.typing import NDArray
 from pettingzoo import ParallelEnv  # type: ignore[import-untyped]
 
 from sim.config import EnvConfig, RenderConfig
-from sim.envs.common import (
-    Action,
-    Observation,
-    agent_names,
-    agent_spaces,
-    last_info,
-    read_options,
-)
+from sim.envs.common import Action, Observation, agent_names, agent_spaces, last_info, read_options
 from sim.envs.display import RENDER_MODES, Rendered
 from sim.race import Race
 

@@ -129,7 +129,7 @@ class Task:
         memory = np.zeros((len(self._parts), E, numbers))
         shown = self._step, self._lanes[0], memory[0]
         self._rules = _Rules(
-            agent=sum(other.driver is None for other in env.cars[:car]),
+            agent=env.agent_cars.index(car),
             car=car,
             max_steps=env.max_steps,
             parts=calls([(part.term.pay, part.settings) for part in self._parts], *shown, 0, 1),

@@ -199,7 +199,6 @@ def paid_term(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _start_progress(term: Record, step: Step, lane: Lane, memory: Float, e: int) -> None:
-    """What was before is now."""
     memory[e, 0] = step.world.arc_length[e, term.car]
 
 
@@ -257,7 +256,6 @@ def wall_clearance(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _start_smoothness(term: Record, step: Step, lane: Lane, memory: Float, e: int) -> None:
-    """What was before is now."""
     memory[e, 0] = step.world.state[e, term.car, STEER]
 
 
@@ -282,7 +280,6 @@ def pressure(term: Record, step: Step, lane: Lane, memory: Float, first: int, la
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _start_distance(term: Record, step: Step, lane: Lane, memory: Float, e: int) -> None:
-    """What was before is now."""
     memory[e, 0] = distance_between(step.world.state, e, term.car, term.target)
 
 
@@ -355,7 +352,6 @@ _AHEAD, _BEHIND, _PASSED = 0.0, 1.0, 2.0
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _start_overtake(term: Record, step: Step, lane: Lane, memory: Float, e: int) -> None:
-    """Follow the lead from where the cars are placed."""
     length = lap_length(lane.line)
     follow_lead(step.world.arc_length, length, memory[e], e, term.car, term.target)
     memory[e, 1] = _BEHIND if memory[e, 0] < 0.0 else _AHEAD
