@@ -116,12 +116,9 @@ class Task:
         E = len(episodes.steps)
         target = getattr(config, "target", None)  # not every objective has one
         where = env, car, target, tracks
-        objective = OBJECTIVES[type(config)]
+        objective = paid_term(OBJECTIVES[type(config)], f"task {config.kind}", config, *where)
         # The settings of the parts, whose addresses are in the rules, are kept here.
-        self._parts = [
-            *paid_terms(config.shaping, *where),
-            paid_term(objective, f"task {config.kind}", config, *where),
-        ]
+        self._parts = [*paid_terms(config.shaping, *where), objective]
         self._track = world.track
         self._step = Step(world, env.physics_step, np.zeros(E), np.zeros(E, np.int64))
         self._lanes = [Lane(track.line, track.field) for track in tracks]
