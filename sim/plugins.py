@@ -74,18 +74,12 @@ class Plugin:
 
 
 @cache
-def installed() -> tuple[Plugin, ...]:
-    """Return the plugins of all installed packages.
+def _installed() -> tuple[tuple[str, Plugin], ...]:
+    """Return the plugins of all installed packages, each with words for a message.
 
     Raises:
         PluginError: If one cannot be imported, or is not a `Plugin`.
     """
-    return tuple(plugin for _, plugin in _found())
-
-
-@cache
-def _found() -> tuple[tuple[str, Plugin], ...]:
-    """Plugins, each with words for a message."""
     found = []
     for entry in sorted(entry_points(group=GROUP)):
         who = f"plugin {entry.name} = {entry.value!r}"
@@ -111,10 +105,10 @@ def with_plugins(
         reserved: Words that are taken besides.
 
     Raises:
-        PluginError: If a plugin's part has no such field, or one of a word that is taken.
+        PluginError: If a plugin's part has no such field, or its word is taken.
     """
     configs = {_word(config, tag): config for config in ours}
-    for who, plugin in _found():
+    for who, plugin in _installed():
         for part in getattr(plugin, what):
             word = _word(part.config, tag)
             if word is None:
@@ -141,7 +135,7 @@ def _word(config: type[Config], tag: str) -> str | None:
 
 
 def union(configs: Iterable[type[Config]], tag: str) -> Any:
-    """Return the type of any of these settings, which ``tag`` tells apart."""
+    """Return the union type of these settings, which ``tag`` tells apart."""
     first, *others = configs
     if not others:  # nothing to tell apart, which pydantic refuses to do
         return first
@@ -163,7 +157,7 @@ def implementation(what: str, ours: Mapping[type[Config], Any], config: Config) 
     """
     found = ours.get(type(config))
     if found is None:
-        parts = (part for plugin in installed() for part in getattr(plugin, what))
+        parts = (part for _, plugin in _installed() for part in getattr(plugin, what))
         found = next((part.implementation for part in parts if part.config is type(config)), None)
     if found is None:
         known = ", ".join(kind.__name__ for kind in ours)

@@ -202,7 +202,7 @@ def compare_scans(data: dict[str, NDArray[Any]], map_file: Path | None) -> dict[
     errors = np.empty(recorded.shape)
     for pose, expected, error_row in zip(poses, recorded, errors, strict=True):
         x, y, yaw = pose.tolist()
-        trace_walls(grid, beams, x, y, yaw, scratch, scan)
+        trace_walls(grid, beams, (x, y, yaw), scratch, scan)
         error_row[:] = np.abs(scan - expected)
     return {
         "median_abs_error": float(np.median(errors)),

@@ -36,7 +36,7 @@ def agent_names(config: EnvConfig) -> list[str]:
     """
     if not isinstance(config, EnvConfig):
         raise TypeError(f"config must be a sim.config.EnvConfig, found {type(config).__name__}")
-    names = [car.name for car in config.cars if car.driver is None]
+    names = [config.cars[i].name for i in config.agent_cars]
     if not names:
         raise ValueError("every car has a driver: an environment needs an agent")
     return names

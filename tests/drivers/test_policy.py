@@ -214,12 +214,12 @@ GOOD = {"w0": np.ones((4, 3)), "b0": np.ones(4), "w1": np.ones((2, 4)), "b1": np
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"w0": np.full((4, 3), np.nan)}, "tensor 'w0' holds what is not a finite number"),
-        ({"b1": np.array([0, np.inf])}, "tensor 'b1' holds what is not a finite number"),
+        ({"w0": np.full((4, 3), np.nan)}, "tensor 'w0' holds a number that is not finite"),
+        ({"b1": np.array([0, np.inf])}, "tensor 'b1' holds a number that is not finite"),
         ({"w0": np.ones(3)}, r"tensor 'w0' has shape \(3,\)"),
-        ({"b0": np.ones(3)}, r"tensor 'b0' has shape \(3,\), needed is \(4,\)"),
-        ({"w1": np.ones((2, 5))}, r"tensor 'w1' has shape \(2, 5\), needed is \(2, 4\)"),
-        ({"w1": np.ones((1, 4)), "b1": np.ones(1)}, "output 'tanh' of 1 numbers, needed are 2"),
+        ({"b0": np.ones(3)}, r"tensor 'b0' has shape \(3,\); \(4,\) is needed"),
+        ({"w1": np.ones((2, 5))}, r"tensor 'w1' has shape \(2, 5\); \(2, 4\) is needed"),
+        ({"w1": np.ones((1, 4)), "b1": np.ones(1)}, "output 'tanh' of 1 numbers; 2 are needed"),
     ],
 )
 def test_tensors_that_do_not_fit(changes, message):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,13 +53,23 @@ class OffPolicyLearner(BaseLearner):
             setup.replay_path,
         )
         self._n_step = NStep(config.n_step, config.discount, setup.num_envs, size, stored_size)
-        # A commit, see `Learner`, is the buffer's: `local_state` leaves out its rows alone.
-        self.use_file = self.replay.use_file
-        self.write_journal = self.replay.write_journal
-        self.apply_journal = self.replay.apply_journal
         self._optimizers: dict[str, Adam] = {}
         self._targets: list[Tensor] = []
         self._targeted: list[Tensor] = []
+
+    # A commit, see `Learner`, is the buffer's: `local_state` leaves out its rows alone.
+
+    def use_file(self, replay_path: Path) -> None:
+        """Go on with the replay buffer in a file."""
+        self.replay.use_file(replay_path)
+
+    def write_journal(self) -> None:
+        """Write the buffer's new rows beside its file."""
+        self.replay.write_journal()
+
+    def apply_journal(self) -> None:
+        """Move the journal's rows into the buffer's file."""
+        self.replay.apply_journal()
 
     def _register(self, networks: Mapping[str, nn.Module], optimizers: Mapping[str, Adam]) -> None:
         """Name the networks, and the optimizers of those that are trained.
