@@ -113,9 +113,8 @@ def evaluate(message: Message, context: Context) -> Message:
 def _open(order: Order, context: Context, rundir: RunDir) -> Trainer:
     """Return the client that an order is for, as its directory has it."""
     scenario = _scenario(order.scenario)
-    if "seed" in context.node_config:  # a replica that was started by hand has its own
-        own = {"seed": int(context.node_config["seed"])}
-        scenario = scenario.model_copy(update=own)
+    if "seed" in context.node_config:  # a client that was started by hand has its own
+        scenario = scenario.with_client_seed(int(context.node_config["seed"]))
     with without_collections():  # deployed, this is a new process
         return _warm.take(scenario, int(context.node_config["partition-id"]), rundir)
 

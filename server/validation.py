@@ -13,10 +13,16 @@ from flwr.app import ArrayRecord
 
 from f110_fl.federation.arrays import value
 from f110_fl.federation.messages import WEIGHT, EvaluateReply, InvalidMessageError, TrainReply
+from f110_fl.training.metrics import total_name
 
-ENV_STEPS = "train/env-steps"
-# Metrics that count things: never negative, and steps at most what the round allows.
-_COUNTS = ("train/episodes", ENV_STEPS, "evaluate/episodes", "evaluate/env-steps")
+ENV_STEPS = total_name("train", "env-steps")
+# Metrics that are never negative.
+_COUNTS = (
+    total_name("train", "episodes"),
+    ENV_STEPS,
+    total_name("evaluate", "episodes"),
+    total_name("evaluate", "env-steps"),
+)
 
 
 def validate_training(

@@ -208,6 +208,11 @@ class Scenario(Config):
             return self.seed.base + client_id * self.seed.step
         return self.seed[client_id] if isinstance(self.seed, tuple) else self.seed
 
+    def with_client_seed(self, seed: int) -> Scenario:
+        """Return the scenario with ``seed`` as every client's own; the shared seed stays."""
+        own = SeedSteps(base=seed, shared=self.shared_seed)
+        return self.model_copy(update={"seed": own.model_copy(update={"step": 0})})
+
     @property
     def shared_seed(self) -> int:
         """The seed of what clients have in common: the first model, evaluations, the draws.

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.reporting.events import EpisodeEvent, EvaluationEvent, Event, RoundEvent
-from f110_fl.training.metrics import metric_name, summarise
+from f110_fl.training.metrics import metric_name, summarise, total_name
 from f110_fl.training.records import EpisodeKind, EpisodeRecord
 
 WINDOW = 20  # episodes that the rates shown are taken over
@@ -70,7 +70,7 @@ class ConsoleSink:
             # Of clients on other machines only this is known.
             for client_id, metrics in event.summary.get("by_client", {}).items():
                 row = self._rows[int(client_id)]
-                row.episodes += int(metrics["train/episodes"])
+                row.episodes += int(metrics[total_name("train", "episodes")])
                 row.last = metrics
             self._console.out(self._round_line(event), highlight=False)
 
@@ -90,7 +90,7 @@ class ConsoleSink:
             f"return {self._return(metrics, 'train')}  "
             f"{summary['seconds']:.1f} s"
         )
-        if metrics["evaluate/episodes"]:
+        if metrics[total_name("evaluate", "episodes")]:
             line += f"  evaluated success {self._rate(metrics, 'evaluate', 'success-rate')}"
         if summary["dropped"]:
             by_reason: dict[str, list[str]] = {}
@@ -133,7 +133,8 @@ class ConsoleSink:
         metrics = row.last or (summarise(records, [self._agent]) if records else None)
         if metrics is None:
             return (f"0/{total}", *["-"] * 5)
-        speed = metrics["train/env-steps"] / max(metrics["train/seconds"], 1e-9)
+        steps = metrics[total_name("train", "env-steps")]
+        speed = steps / max(metrics[total_name("train", "seconds")], 1e-9)
         evaluated = self._rate(metrics, "evaluate", "success-rate")
         return (
             f"{row.episodes}/{total}",
@@ -141,7 +142,7 @@ class ConsoleSink:
             self._return(metrics, "train"),
             self._rate(metrics, "train", "crash-rate"),
             f"{speed:,.0f}",
-            evaluated if metrics["evaluate/episodes"] else "-",
+            evaluated if metrics[total_name("evaluate", "episodes")] else "-",
         )
 
     def _rate(self, metrics: Metrics, kind: EpisodeKind, measure: str) -> str:
