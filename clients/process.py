@@ -23,6 +23,7 @@ from f110_fl.engines.flower_programs import environment, run_program, supernode_
 from f110_fl.engines.superlink import SuperLink, needed_file, resolve_superlink
 from f110_fl.errors import UserError
 from f110_fl.loading.flags import client_id as client_id_of
+from f110_fl.loading.texts import bounded
 from f110_fl.runs.processes import Children
 from f110_fl.runs.session import POLL_INTERVAL
 
@@ -70,7 +71,8 @@ def resolve(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Client
     Raises:
         UserError: For settings that are missing, wrong, or not safe.
     """
-    total = _whole("--total-clients", arguments.total_clients, environ.get("FED_TOTAL_CLIENTS"))
+    clients = arguments.total_clients or environ.get("FED_TOTAL_CLIENTS", "")
+    total = bounded("--total-clients", clients, 1, 10_000)
     own = arguments.client_id or environ.get("FED_CLIENT_ID")
     own_id = client_id_of({} if own is None else {"FED_CLIENT_ID": own}, total)
     root = arguments.fed_root or environ.get("FED_ROOT")
@@ -78,7 +80,7 @@ def resolve(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Client
         raise UserError("--client-id and --fed-root (or FED_CLIENT_ID and FED_ROOT) are needed")
     if "'" in root:
         raise UserError(f"--fed-root={root!r}: Flower takes no path with a quotation mark")
-    port = None if arguments.port is None else _whole("--port", arguments.port, most=65535)
+    port = None if arguments.port is None else bounded("--port", arguments.port, 1, 65535)
     link = resolve_superlink(
         arguments.superlink, arguments.root_certificates, insecure=arguments.insecure
     )
@@ -129,13 +131,6 @@ def _run(client: Client) -> int:
         children.stop()
         stopped.wait(RETRY_INTERVAL)
     return 0
-
-
-def _whole(flag: str, *texts: str | None, most: int = 10_000) -> int:
-    text = next((text for text in texts if text is not None), None)
-    if text is None or not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= most:
-        raise UserError(f"{flag}={text!r}: allowed: a whole number from 1 to {most}")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -14,15 +14,15 @@ from typing import Any, BinaryIO
 
 @contextmanager
 def replacing(path: Path, *, sync_name: bool = True, mode: int = 0o666) -> Iterator[BinaryIO]:
-    """Open a file that takes a name when it is whole, and when the block ends without an error.
+    """Open a file that takes its name only when the block ends without an error.
 
     Readers, and a crash at any time, see the old file or the new one.
 
     Args:
-        path: The name, in a folder that exists; what is there is replaced.
-        sync_name: Whether the name is to survive a power cut already now; otherwise it does
-            after the next such write into the same folder.
-        mode: Who may read and write the file, at any time; the process's umask takes from it.
+        path: The name, in a folder that exists; an existing file is replaced.
+        sync_name: Whether the name must survive a power cut at once; otherwise it does after the
+            next such write into the same folder.
+        mode: Permissions of the file from its creation on, before the process's umask.
 
     Raises:
         OSError: If it cannot be written; the old file is then untouched.
@@ -49,21 +49,26 @@ def replacing(path: Path, *, sync_name: bool = True, mode: int = 0o666) -> Itera
 
 
 def write_atomic(
-    path: Path, data: bytes | str | Sequence[bytes | memoryview], *, sync_name: bool = True
+    path: Path,
+    data: bytes | str | Sequence[bytes | memoryview],
+    *,
+    sync_name: bool = True,
+    mode: int = 0o666,
 ) -> None:
-    """Write a file at one stroke; see `replacing`.
+    """Write a file so that readers see either the old content or all of the new one.
 
     Args:
-        path: The file.
+        path: The file, in a folder that exists; an existing file is replaced.
         data: Its content, or the parts of it; text is encoded as UTF-8.
-        sync_name: As there.
+        sync_name: See `replacing`.
+        mode: See `replacing`.
 
     Raises:
         OSError: If it cannot be written; the old file is then untouched.
     """
     if isinstance(data, str):
         data = data.encode()
-    with replacing(path, sync_name=sync_name) as file:
+    with replacing(path, sync_name=sync_name, mode=mode) as file:
         file.writelines([data] if isinstance(data, bytes) else data)
 
 

@@ -1,4 +1,4 @@
-"""At most one process is a client."""
+"""A lock that lets only one process at a time be a given client."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from f110_fl.rundir import LOCK
 
 @contextmanager
 def client_lock(directory: Path) -> Iterator[None]:
-    """Lock a client's directory for this process; the lock ends with it, however it ends.
+    """Lock a client's directory for this process, until it ends in whatever way.
 
     Raises:
-        UserError: If another process has locked it, or it cannot be written.
+        UserError: If another process has locked it, or if it cannot be written.
     """
     with ExitStack() as stack:
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
 from f110_fl.loading.flags import client_id, outside_overrides
 from f110_fl.loading.scenarios import load_scenario
+from f110_fl.loading.texts import bounded
 from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import run_root
 from f110_fl.runs.resume import resumed_scenario
@@ -161,8 +161,4 @@ def parallel_number(text: str | None) -> int:
     Raises:
         UserError: If it is not a whole number from 1.
     """
-    if text is None:
-        return os.cpu_count() or 1
-    if not re.fullmatch("[0-9]{1,100}", text) or int(text) < 1:
-        raise UserError(f"--max-parallel={text!r}: allowed: a whole number from 1")
-    return int(text)
+    return os.cpu_count() or 1 if text is None else bounded("--max-parallel", text, 1)
