@@ -269,7 +269,7 @@ class LocalGrid(Grid):
         return None
 
     def _choose(self, index: int) -> _Order | None:
-        """Return the first message of this worker's clients, or else of one without an idle worker."""
+        """Return the first message of this worker's clients, or of one whose worker is not idle."""
         at_work, limit = set(self._busy.values()), READ_AHEAD * len(self._threads)
         found = None
         for order in self._orders:

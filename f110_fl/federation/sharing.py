@@ -1,4 +1,4 @@
-"""Which of a learner's tensors a federation averages, which it zeroes, which stay at home.
+"""Selects the tensors of a learner that a federation averages and those that it zeroes.
 
 Server and clients apply the same rules to the same names (`f110_fl.tensors.TensorName`).
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # torch takes a second to import
     import torch
 
 
-# What a sync does with each slot of an optimizer; slots that are not named stay at home.
+# What a sync does with each slot of an optimizer; slots that are not named stay on the client.
 # Averaging Adam's second moment and restarting its first follows FedAdamW (arXiv 2510.27486);
 # the step count goes with the second moment, whose bias it corrects.
 AVERAGED_SLOTS: Final[Mapping[OptimizerStrategy, frozenset[str]]] = {
@@ -41,7 +41,7 @@ def averaged_names(names: Iterable[str], scenario: Scenario) -> frozenset[str]:
 
 
 def zeroed_names(names: Iterable[str], scenario: Scenario) -> frozenset[str]:
-    """Return the moments that every client sets to zero at a sync, without their being sent."""
+    """Return the moments that every client itself sets to zero at a sync."""
     slots = ZEROED_SLOTS[scenario.federated.optimizer_strategy]
     shared = _shared(names, scenario)
     return frozenset(str(n) for n in shared if n.kind == "optimizer" and n.slot in slots)
