@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, lines of JSON, and locks."""
+"""Atomic writes of files, lines of JSON, and locks."""
 
 from __future__ import annotations
 
@@ -73,16 +73,16 @@ def write_atomic(
 
 
 def append_line(path: Path, text: str, *, sync: bool = False) -> None:
-    """Append one line in a single write, so that writers at the same time do not mix.
+    """Append one line in a single write, so that concurrent writers do not mix.
 
     Args:
-        path: The file; made if it is not there.
+        path: The file; created if missing.
         text: The line, without its end.
-        sync: Whether to return only when the line is on the disk.
+        sync: Whether to wait until the line is on the disk.
 
     Raises:
         ValueError: If ``text`` is more than one line.
-        OSError: If it cannot be written whole.
+        OSError: If the whole line cannot be written.
     """
     if "\n" in text or "\r" in text:
         raise ValueError("a line cannot contain a line break")
@@ -99,14 +99,14 @@ def append_line(path: Path, text: str, *, sync: bool = False) -> None:
 
 @contextmanager
 def locked(path: Path, *, wait: bool) -> Iterator[None]:
-    """Hold a lock that ends with this process, however it ends.
+    """Hold a lock, which ends with this process at the latest.
 
     Args:
-        path: The file that stands for the lock, in a folder that exists; made if need be.
-        wait: Whether to wait for another process that holds it.
+        path: The file that represents the lock, in a folder that exists; created if missing.
+        wait: Whether to wait while another process holds the lock.
 
     Raises:
-        BlockingIOError: If another process holds it and ``wait`` is false.
+        BlockingIOError: If another process holds the lock and ``wait`` is false.
         OSError: If the file cannot be opened.
     """
     with path.open("a") as file:
@@ -115,7 +115,7 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether another process, or another `locked` of this one, holds a lock."""
+    """Return whether another process, or another `locked` in this one, holds a lock."""
     try:
         with locked(path, wait=False):
             return False
@@ -124,18 +124,18 @@ def is_locked(path: Path) -> bool:
 
 
 def count_lines(path: Path) -> int:
-    """Return the complete lines of a file, 0 if there is none."""
+    """Return the number of complete lines in a file, 0 if it does not exist."""
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def complete_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects in a file of JSON lines, without those that a crash cut off."""
+    """Return the objects in a file of JSON lines, without any that a crash cut off."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return json_objects(lines)
 
 
 def json_objects(lines: Iterable[str | bytes]) -> list[dict[str, Any]]:
-    """Return the objects in lines of JSON, without what is anything else or incomplete."""
+    """Return the objects in lines of JSON; other and incomplete lines are skipped."""
     found = []
     for line in lines:
         with suppress(ValueError):

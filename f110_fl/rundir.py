@@ -1,4 +1,4 @@
-"""Names of the files that a run leaves behind."""
+"""The names of a run's files."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from f110_fl.reporting.announce import Tell, silent
 from f110_fl.reporting.summary import completed_rounds
 from f110_fl.reporting.tracking import recorded
 from f110_fl.rundir import RunDir
-from f110_fl.runs.directory import claim_directory
+from f110_fl.runs.directory import prepare_directory
 from f110_fl.runs.preflight import check_environment
 from f110_fl.tensors import TensorName
 from server.grids import Streaming
@@ -56,7 +56,7 @@ def main(grid: Grid, context: Context) -> None:
     except UserError as error:
         log.error("%s", error)  # noqa: TRY400 - a user's mistake needs no traceback
         raise
-    with claim_directory(scenario, rundir), recorded(scenario, rundir):
+    with prepare_directory(scenario, rundir), recorded(scenario, rundir):
         serve(grid, scenario, rundir, registry)
 
 
@@ -70,7 +70,7 @@ def run_submitted(grid: Grid, run_config: Mapping[str, Any]) -> None:
     with _failure_announced():
         scenario, rundir, resumed = resolve_submitted(run_config)
         check_environment(scenario)
-        with claim_directory(scenario, rundir, resumed=resumed), recorded(scenario, rundir):
+        with prepare_directory(scenario, rundir, resumed=resumed), recorded(scenario, rundir):
             started = {"root": str(rundir.root), "rounds": completed_rounds(rundir)}
             started["scenario"] = dump_scenario(scenario)
             announce.announce(announce.STARTED, started)

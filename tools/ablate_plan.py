@@ -15,7 +15,7 @@ from f110_fl.files import write_atomic
 from f110_fl.loading.overrides import Override, set_overrides
 from f110_fl.loading.scenarios import dump_scenario, load_scenario, parse_resolved
 from f110_fl.rundir import RunDir
-from f110_fl.runs.directory import hold_directory
+from f110_fl.runs.directory import lock_directory
 from f110_fl.sweeps.grid import GRID, Cell, Grid, write_grid
 
 STRATEGIES: Final = get_args(OptimizerStrategy)
@@ -136,7 +136,7 @@ def prepare(grid: Grid) -> None:
     Raises:
         UserError: If the directory holds runs of other settings, or cannot be written.
     """
-    with hold_directory(RunDir(grid.root)):
+    with lock_directory(RunDir(grid.root)):
         for cell in grid.cells:
             config = RunDir(grid.root / cell.name).config
             if config.is_file():

@@ -39,7 +39,7 @@ from f110_fl.errors import UserError
 from f110_fl.loading.overrides import set_overrides
 from f110_fl.loading.scenarios import load_scenario
 from f110_fl.rundir import RunDir
-from f110_fl.runs.directory import claim_directory
+from f110_fl.runs.directory import prepare_directory
 from f110_fl.runs.preflight import check_environment
 from f110_fl.runs.session import Session
 from f110_fl.tensors import TensorName
@@ -169,7 +169,7 @@ def run_once(arguments: argparse.Namespace, scenario: Scenario, root: Path, *, o
 
     rundir = RunDir(root)
     with ExitStack() as stack:
-        stack.enter_context(claim_directory(scenario, rundir))
+        stack.enter_context(prepare_directory(scenario, rundir))
         if not own:
             plan = {"rounds": scenario.rounds, "clients": scenario.federated.clients}
             (root / PLAN).write_text(json.dumps(plan | {"tensors": shared(scenario)}))

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.rundir import RunDir
-from f110_fl.runs.directory import claim_directory
+from f110_fl.runs.directory import prepare_directory
 from f110_fl.runs.preflight import check_environment
 from f110_fl.runs.startup import KERNEL_CACHE
 
@@ -169,7 +169,7 @@ def server_app(runs: Sequence[tuple[Scenario, RunDir]]) -> ServerApp:
         for chosen, rundir in runs:
             federated = chosen.federated
             registry.wait(grid, federated.clients, federated.clients, federated.connect_timeout)
-            with claim_directory(chosen, rundir):
+            with prepare_directory(chosen, rundir):
                 serve(grid, chosen, rundir, registry)
 
     return app
