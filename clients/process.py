@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from f110_fl.engines.client_lock import client_lock
 from f110_fl.engines.credentials import check_client_key
 from f110_fl.engines.flower_programs import environment, run_program, supernode_command
 from f110_fl.engines.superlink import SuperLink, needed_file, resolve_superlink
 from f110_fl.errors import UserError
 from f110_fl.loading.flags import client_id as client_id_of
 from f110_fl.loading.texts import bounded
+from f110_fl.runs.directory import lock_directory
 from f110_fl.runs.processes import Children
 from f110_fl.runs.session import POLL_INTERVAL
 
@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     try:
         client = resolve(arguments, os.environ)
-        with client_lock(client.directory):
+        with lock_directory(client.directory, "is this client"):
             return _run(client)
     except UserError as error:
         print(f"clients.process: {error}", file=sys.stderr)  # noqa: T201

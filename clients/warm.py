@@ -22,9 +22,6 @@ class WarmTrainers:
 
     A trainer is used only while it equals the state in its directory, since another process may
     have served the client in the meantime.
-
-    Args:
-        most: Largest number of trainers that are kept.
     """
 
     def __init__(self, most: int = MOST) -> None:

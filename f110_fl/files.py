@@ -55,13 +55,7 @@ def write_atomic(
     sync_name: bool = True,
     mode: int = 0o666,
 ) -> None:
-    """Write a file so that readers see either the old content or all of the new one.
-
-    Args:
-        path: The file, in a folder that exists; an existing file is replaced.
-        data: Its content, or the parts of it; text is encoded as UTF-8.
-        sync_name: See `replacing`.
-        mode: See `replacing`.
+    """Write a file, as bytes, their parts or UTF-8 text, in one step; see `replacing`.
 
     Raises:
         OSError: If it cannot be written; the old file is then untouched.
@@ -75,10 +69,7 @@ def write_atomic(
 def append_line(path: Path, text: str, *, sync: bool = False) -> None:
     """Append one line in a single write, so that concurrent writers do not mix.
 
-    Args:
-        path: The file; created if missing.
-        text: The line, without its end.
-        sync: Whether to wait until the line is on the disk.
+    With ``sync``, the line is on the disk when the function returns.
 
     Raises:
         ValueError: If ``text`` is more than one line.
@@ -99,11 +90,7 @@ def append_line(path: Path, text: str, *, sync: bool = False) -> None:
 
 @contextmanager
 def locked(path: Path, *, wait: bool) -> Iterator[None]:
-    """Hold a lock, which ends with this process at the latest.
-
-    Args:
-        path: The file that represents the lock, in a folder that exists; created if missing.
-        wait: Whether to wait while another process holds the lock.
+    """Hold the lock of a file, which is created if missing, at most until this process ends.
 
     Raises:
         BlockingIOError: If another process holds the lock and ``wait`` is false.

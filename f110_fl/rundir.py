@@ -9,18 +9,14 @@ from typing import Final
 STATE: Final = "state.safetensors"
 EPISODES: Final = "episodes.jsonl"
 BEST: Final = "best.safetensors"
-LOCK: Final = "lock"  # locked by the process that is the client; also one in a run's directory
+LOCK: Final = "lock"  # locked by the client's process; in a run's directory, by the run's
 
 
 class RunDir:
     """The directory of one run, ``FED_ROOT`` of a federated one.
 
-    Args:
-        root: The directory.
-
     Attributes:
         config: The resolved scenario; its presence marks a directory as holding a run.
-        lock: Locked by the process that runs the run.
         server_lock: Locked by the process that the ServerApp runs in.
         identity: The run's unique name, for clients that keep their state elsewhere.
         rounds: One JSON line for each completed round.
@@ -36,7 +32,6 @@ class RunDir:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.config = root / "config.json"
-        self.lock = root / LOCK
         self.server_lock = root / "server.lock"
         self.identity = root / "identity"
         self.rounds = root / "rounds.jsonl"

@@ -84,10 +84,6 @@ def _header(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write a NumPy ``.npz`` file atomically; no array may need pickle.
 
-    Args:
-        path: The file, in a folder that exists.
-        arrays: The arrays by name.
-
     Raises:
         ValueError: If an array holds Python objects.
         OSError: If it cannot be written; the old file is then untouched.

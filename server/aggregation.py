@@ -62,13 +62,7 @@ def make_aggregation(config: StrategyConfig) -> FedAvg:
 
 
 def private(aggregation: FedAvg, federated: FederatedConfig, asked: int) -> Strategy:
-    """Return the strategy, wrapped in Flower's central differential privacy if configured.
-
-    Args:
-        aggregation: The strategy.
-        federated: The settings, with those of privacy.
-        asked: Number of clients asked in a round.
-    """
+    """Return the strategy for ``asked`` clients, with any central differential privacy."""
     privacy = federated.privacy
     if privacy is None or privacy.kind != "central":
         return aggregation

@@ -78,14 +78,7 @@ class GlobalEvaluation:
         by_client: Mapping[int, Mapping[str, Any]],
         dropped: Mapping[int, str],
     ) -> None:
-        """Record the results of clients.
-
-        Args:
-            number: The round.
-            averaged: Means of the clients' metrics.
-            by_client: Their metrics.
-            dropped: The reasons why other replies are not used.
-        """
+        """Record the clients' metrics, their means, and the reasons why replies were dropped."""
         self._record(
             {
                 "round": number,

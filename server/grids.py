@@ -17,11 +17,7 @@ AT_ONCE: Final = 32  # largest number of replies fetched together
 
 
 class WrappedGrid(Grid):
-    """A grid that forwards every call to another one.
-
-    Args:
-        grid: The other grid.
-    """
+    """A grid that forwards every call to another one."""
 
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
@@ -66,12 +62,7 @@ class WrappedGrid(Grid):
 
 
 class Chosen(WrappedGrid):
-    """Shows chosen nodes only, since Flower's strategies sample from all nodes they see.
-
-    Args:
-        grid: Flower's grid.
-        nodes: The ids of the chosen nodes.
-    """
+    """Shows chosen nodes only, since Flower's strategies sample from all nodes they see."""
 
     def __init__(self, grid: Grid, nodes: Iterable[int]) -> None:
         super().__init__(grid)

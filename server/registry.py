@@ -100,13 +100,7 @@ def sample_size(scenario: Scenario) -> int:
 
 
 def sample(scenario: Scenario, online: Collection[int], server_round: int) -> list[int]:
-    """Return the clients asked in a round, in order; the draw depends on the seed and round.
-
-    Args:
-        scenario: Has ``fraction`` of all clients and ``min_clients``, the least number.
-        online: The connected clients.
-        server_round: From 1.
-    """
+    """Return the clients asked in a round, in order; the draw depends on the seed and round."""
     generator = np.random.default_rng(stream(scenario.shared_seed, Use.SAMPLING, server_round))
     # Drawn from all clients, so that a missing one does not change which others are asked.
     order = generator.permutation(scenario.federated.clients).tolist()

@@ -137,13 +137,7 @@ class RoundRecorder:
 
 
 class StoredArray(Array):
-    """An array that is read from its file whenever it is needed.
-
-    Args:
-        array: An array of its type and shape.
-        path: The safetensors file.
-        name: Its name in the file.
-    """
+    """An array that is read from its file whenever it is needed."""
 
     def __init__(self, array: Array, path: Path, name: str) -> None:
         super().__init__(array.dtype, array.shape, array.stype, b"")
@@ -165,12 +159,7 @@ def _read(path: Path, written: int) -> dict[str, NDArray[Any]]:  # noqa: ARG001 
 
 
 def stored(arrays: ArrayRecord, path: Path) -> ArrayRecord:
-    """Return a record of the arrays that a safetensors file holds.
-
-    Args:
-        arrays: Arrays of the names, types and shapes in the file.
-        path: The file.
-    """
+    """Return a record of the arrays that a safetensors file holds."""
     record = ArrayRecord()  # its constructor would copy the arrays
     for name, array in arrays.items():
         record[name] = StoredArray(array, path, name)

@@ -121,13 +121,6 @@ def serve(
 ) -> None:
     """Run the remaining rounds and write their files into ``rundir``.
 
-    Args:
-        grid: Flower's grid.
-        scenario: The resolved scenario.
-        rundir: The run's directory.
-        registry: The clients.
-        tell: Called with each event's kind and values; see ``announce``.
-
     Raises:
         RuntimeError: If a round ends with too few usable replies.
     """

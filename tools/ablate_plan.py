@@ -136,7 +136,7 @@ def prepare(grid: Grid) -> None:
     Raises:
         UserError: If the directory holds runs of other settings, or cannot be written.
     """
-    with lock_directory(RunDir(grid.root)):
+    with lock_directory(grid.root):
         for cell in grid.cells:
             config = RunDir(grid.root / cell.name).config
             if config.is_file():

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from flwr.app import (
@@ -26,8 +26,10 @@ from flwr.serverapp.strategy import FedAvg
 
 from f110_fl.engines.flower_internals import size_on_wire
 from f110_fl.federation.messages import Order
-from f110_fl.rundir import RunDir
 from server.grids import Streaming, WrappedGrid
+
+if TYPE_CHECKING:  # the bare app needs no torch
+    from f110_fl.training.trainer import Trainer
 
 PLAN: Final = "plan.json"  # in a run's directory: what a bare app is to do
 FOUND: Final = "stopwatch.json"  # in a run's directory: what was measured
@@ -190,9 +192,9 @@ class TimedClient(ClientApp):
         if message.metadata.message_type == MessageType.TRAIN:
             open_client = client_app._open
 
-            def timed(order: Order, context: Context, rundir: RunDir) -> Any:
-                opened = open_client(order, context, rundir)
-                _note_start(rundir.root)
+            def timed(order: Order, context: Context) -> Trainer:
+                opened = open_client(order, context)
+                _note_start(Path(order.root))
                 return opened
 
             client_app._open = timed  # until the process ends, which is after this message

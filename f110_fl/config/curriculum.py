@@ -19,8 +19,7 @@ class StageConfig(Config):
     """The training episodes at a stage of the curriculum."""
 
     spawn_sets: tuple[SpawnSet, ...] = Field(
-        (),
-        description="Spawn sets to draw from, as in env.spawn_sets or by index; empty: all. [-]",
+        (), description="Spawn sets to draw from, as in env.spawn_sets or by index; empty: all. [-]"
     )
     difficulty: float = Field(1.0, gt=0, description="Factor of the scripted cars' speeds. [-]")
 

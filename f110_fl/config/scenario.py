@@ -107,8 +107,7 @@ class Scenario(Config):
         | Annotated[SeedSteps, Tag("mapping")],
         by_shape("scalar", "list", "mapping"),
     ] = Field(
-        0,
-        description="Root of all random streams: a number, one per client, or base and step. [-]",
+        0, description="Root of all random streams: a number, one per client, or base and step. [-]"
     )
     episodes: int = Field(5000, ge=1, description="Training episodes per client. [episodes]")
     threads: int = Field(1, ge=1, le=256, description="PyTorch threads per client. [threads]")
@@ -263,11 +262,7 @@ class ClientSettingsError(ValueError):
 
 
 def _checked_clients(scenario: Scenario, folder: Path | None) -> Scenario:
-    """Validate every client's settings.
-
-    Args:
-        scenario: The scenario.
-        folder: The folder to which file names are relative; None: they stay unchanged.
+    """Validate every client's settings, with file names relative to a folder if one is given.
 
     Returns:
         The scenario, with absolute file names in ``federated.vary``.
@@ -344,7 +339,7 @@ def _check_interface(own: EnvConfig, common: EnvConfig) -> None:
     for what, differs in (
         ("env.lidar.beams", own.lidar.beams != common.lidar.beams),
         ("env.observation", own.observation != common.observation),
-        ("the cars' names, and which of them have a driver,", cars != others),
+        ("the cars' names and which of them have a driver", cars != others),
     ):
         if differs:
             raise ValueError(f"{what} must be the same for all clients, which share networks")

@@ -29,9 +29,6 @@ PRIVATE = 0o600  # mode of a file that only its owner can read
 class Credentials:
     """Files in a directory; only their owner can read private keys.
 
-    Args:
-        directory: Where they are.
-
     Attributes:
         ca: Certificate of the run's own authority, which clients trust.
         certificate: The SuperLink's certificate.

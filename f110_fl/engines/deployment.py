@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final
 
 from f110_fl.config.scenario import Scenario
-from f110_fl.engines.client_lock import client_lock
 from f110_fl.engines.credentials import Credentials, make_credentials
 from f110_fl.engines.flower_programs import (
     APP,
@@ -33,6 +32,7 @@ from f110_fl.loading.scenarios import parse_resolved
 from f110_fl.reporting.announce import FAILED, announced
 from f110_fl.reporting.summary import completed_rounds
 from f110_fl.rundir import RunDir
+from f110_fl.runs.directory import lock_directory
 from f110_fl.runs.session import Session
 
 LOOPBACK: Final = "127.0.0.1"
@@ -113,7 +113,7 @@ def join(session: Session, scenario: Scenario, client_id: int) -> int:
     _compare(scenario, parse_resolved(rundir.config.read_text(encoding="utf-8")), client_id)
     credentials = Credentials(rundir.flower / "keys")
     link = SuperLink(meeting.read_text(encoding="utf-8"), credentials.ca)
-    with client_lock(rundir.client(client_id)):
+    with lock_directory(rundir.client(client_id), "is this client"):
         # A client that ends is started again for as long as the run lasts. The SuperLink refuses
         # it, for up to a minute, until it notices that a killed predecessor is gone.
         while meeting.exists():
@@ -125,11 +125,7 @@ def join(session: Session, scenario: Scenario, client_id: int) -> int:
 
 
 class ServerWatch:
-    """Notices that the server's process has ended, which takes Flower a minute.
-
-    Args:
-        rundir: The run's directory, whose server locks ``server_lock``.
-    """
+    """Notices that the server's process has ended, which takes Flower a minute."""
 
     def __init__(self, rundir: RunDir) -> None:
         self._lock = rundir.server_lock

@@ -43,12 +43,7 @@ def environment(home: Path | None = None) -> dict[str, str]:
 
 
 def connected(home: Path, link: SuperLink) -> dict[str, str]:
-    """Return an environment in which Flower's command line knows a SuperLink.
-
-    Args:
-        home: A directory for Flower's configuration; created if missing.
-        link: The SuperLink, which the configuration calls ``CONNECTION``.
-    """
+    """Return an environment in which Flower's command line knows a SuperLink."""
     home.mkdir(parents=True, exist_ok=True)
     trust = "insecure = true"
     if link.root_certificates is not None:
@@ -68,10 +63,6 @@ def program(name: str) -> str:
 
 def run_command(settings: Mapping[str, str], app: Path = APP) -> list[str]:
     """Return the command that submits a run to ``CONNECTION`` and streams its log.
-
-    Args:
-        settings: Flower's run config.
-        app: Directory of the Flower app.
 
     Raises:
         UserError: For a setting that Flower cannot read.

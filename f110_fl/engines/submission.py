@@ -18,13 +18,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from f110_fl.engines.flower_programs import (
-    CONNECTION,
-    connected,
-    program,
-    run_command,
-    run_program,
-)
+from f110_fl.engines.flower_programs import CONNECTION, connected, program, run_command, run_program
 from f110_fl.engines.superlink import SuperLink, resolve_superlink
 from f110_fl.errors import UserError
 from f110_fl.loading.flags import outside_overrides
@@ -41,11 +35,6 @@ STOP_TIMEOUT: Final = 30.0  # s that a SuperLink has to acknowledge the end of a
 
 def submit(arguments: argparse.Namespace, environ: Mapping[str, str], console: Console) -> int:
     """Submit the run that the command line describes, show its progress, return the exit status.
-
-    Args:
-        arguments: The result of run.py's parser, with ``superlink``.
-        environ: The variables, such as ``os.environ``.
-        console: Shows the progress.
 
     Raises:
         UserError: For wrong settings, or if the SuperLink cannot be reached or trusted.
@@ -73,13 +62,7 @@ def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> dict
 
 
 class _Submission:
-    """A run on a SuperLink, as far as its log tells.
-
-    Args:
-        directory: Directory for Flower's files and its log while the run is followed.
-        link: The SuperLink.
-        console: Shows the progress.
-    """
+    """A run on a SuperLink, as far as its log tells."""
 
     def __init__(self, directory: Path, link: SuperLink, console: Console) -> None:
         self._link = link

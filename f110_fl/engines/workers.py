@@ -52,11 +52,7 @@ class WorkerError(RuntimeError):
 
 
 class Worker:
-    """A process that answers messages; it ends with this process, in whatever way that ends.
-
-    Args:
-        client_app: Returns the clients' app; a module's function, called in the worker.
-        clients: Number of clients of the federation.
+    """A process that answers messages by a client app; it ends with this process in any case.
 
     Raises:
         WorkerError: If it cannot start.

@@ -40,14 +40,7 @@ class _Problem(NamedTuple):
 def explain(
     error: ValidationError, file: Path, document: Document, overrides: Sequence[Override]
 ) -> str:
-    """Return the line that tells the user about the first of a scenario's mistakes.
-
-    Args:
-        error: The error of the models.
-        file: The scenario's file.
-        document: Its content.
-        overrides: The settings laid over it.
-    """
+    """Return the line that tells the user about the first of a scenario's mistakes."""
     found: dict[object, tuple[tuple[int, int], _Problem]] = {}
     for details in _causes(error):
         problem = _problem(details)

@@ -19,7 +19,7 @@ from f110_fl.config.keys import KeyPath, join
 from f110_fl.errors import UserError
 
 _TAG: Final = "tag:yaml.org,2002:"
-_BOOLEANS: Final = {
+BOOLEANS: Final = {
     **dict.fromkeys(("true", "yes", "on"), True),
     **dict.fromkeys(("false", "no", "off"), False),
 }
@@ -58,7 +58,7 @@ def _resolve(tag: str, pattern: str, first: str) -> None:
 _resolve("merge", "<<", "<")
 _resolve("null", "~|null|Null|NULL|", "~nN")
 _Loader.add_implicit_resolver(_TAG + "null", re.compile(r"\Z"), [""])
-_resolve("bool", "|".join(f"{w}|{w.title()}|{w.upper()}" for w in _BOOLEANS), "tTfFyYnNoO")
+_resolve("bool", "|".join(f"{w}|{w.title()}|{w.upper()}" for w in BOOLEANS), "tTfFyYnNoO")
 _resolve("int", "[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)", "-+0123456789")
 _resolve(
     "float",
@@ -84,17 +84,13 @@ _SCALARS: Final[dict[str, Callable[[str], object]]] = {
     _TAG + "str": str,
     _TAG + "int": _int,
     _TAG + "float": _float,
-    _TAG + "bool": lambda text: _BOOLEANS[text.lower()],
+    _TAG + "bool": lambda text: BOOLEANS[text.lower()],
     _TAG + "null": lambda _: None,
 }
 
 
 def parse_yaml(text: str, name: str) -> Document:
-    """Read one YAML document.
-
-    Args:
-        text: The document.
-        name: The file's name, for messages.
+    """Read one YAML document; messages call it ``name``.
 
     Returns:
         Its value (``dict``, ``tuple``, ``str``, ``int``, ``float``, ``bool`` or ``None``) and
@@ -215,11 +211,7 @@ def _short(tag: str) -> str:
 
 
 def read_yaml(path: Path, kind: str = "a scenario's YAML file") -> str:
-    """Return the text of a YAML file.
-
-    Args:
-        path: The file.
-        kind: The expected kind of file, for messages.
+    """Return the text of a YAML file; messages call the expected file ``kind``.
 
     Raises:
         UserError: If it cannot be read or is not UTF-8.

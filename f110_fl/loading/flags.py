@@ -199,11 +199,6 @@ def outside_overrides(
 ) -> list[Override]:
     """Return the settings of variables, then those of flags, which win over them.
 
-    Args:
-        arguments: What a parser with :func:`add_arguments` returned.
-        environ: The variables, such as ``os.environ``.
-        of_grid: Whether ``--resume`` names a grid.
-
     Raises:
         UserError: If a value is invalid, two settings contradict each other, or one does not
             apply to what run.py is asked to do.
@@ -267,9 +262,6 @@ def environment_overrides(environ: Mapping[str, str]) -> list[Override]:
 def command_line_overrides(arguments: argparse.Namespace) -> list[Override]:
     """Return the settings of flags.
 
-    Args:
-        arguments: What a parser with :func:`add_arguments` returned; flags not given are None.
-
     Raises:
         UserError: If a value is invalid, or two settings contradict each other.
     """
@@ -302,10 +294,6 @@ def run_config_overrides(run_config: Mapping[str, Any]) -> list[Override]:
 
 def client_id(environ: Mapping[str, str], total: int) -> int | None:
     """Return this client's index from ``FED_CLIENT_ID``, None if it is not set.
-
-    Args:
-        environ: The variables, such as ``os.environ``.
-        total: Number of clients.
 
     Raises:
         UserError: If it is not a whole number from 0 to ``total - 1``.

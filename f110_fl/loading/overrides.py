@@ -52,11 +52,7 @@ def refuse_contradictions(overrides: Iterable[Override], others: Sequence[Overri
 def lay_over(
     data: dict[str, Any], overrides: Iterable[Override]
 ) -> tuple[dict[str, Any], list[Override]]:
-    """Lay overrides over a file's settings; of two for the same key, the later wins.
-
-    Args:
-        data: The file's settings, which are not changed.
-        overrides: The overrides, in their order.
+    """Lay overrides over a copy of a file's settings; of two for the same key, the later wins.
 
     Returns:
         All settings, and the overrides that have an effect.
@@ -95,10 +91,6 @@ def set_overrides(texts: Sequence[str], others: Sequence[Override] = ()) -> list
     """Return the settings of ``--set KEY=VALUE``.
 
     A value is YAML and replaces the scenario's value, also a whole mapping or list.
-
-    Args:
-        texts: The values of the flag.
-        others: The settings of other flags.
 
     Raises:
         UserError: If a text is not KEY=VALUE, or a key is set twice.

@@ -66,10 +66,6 @@ def dump_scenario(scenario: Scenario) -> str:
 def parse_resolved(text: str, name: str = "config.json") -> Scenario:
     """Return the scenario that :func:`dump_scenario` wrote, its exact inverse.
 
-    Args:
-        text: The JSON text.
-        name: The text's origin, for messages.
-
     Raises:
         UserError: If it is not a scenario of this format, in one line.
     """

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from f110_fl.errors import UserError, did_you_mean
+from f110_fl.loading.document import BOOLEANS
 from f110_fl.loading.fields import field_of, tag_of
 from f110_fl.loading.overrides import Change
 from sim.config import EnvConfig
@@ -23,14 +24,7 @@ def whole(text: str) -> int:
 
 
 def bounded(source: str, text: str, least: int, most: int | None = None, why: str = "") -> int:
-    """Read a whole number within bounds.
-
-    Args:
-        source: The variable or flag, for the message.
-        text: The text.
-        least: The smallest number allowed.
-        most: The largest number allowed; None: any.
-        why: What the message adds about the bounds.
+    """Read a whole number from ``least`` to ``most``; the message names the source and says why.
 
     Raises:
         UserError: If it is not such a number.
@@ -53,8 +47,7 @@ def decimal(text: str) -> float:
 
 def switch(text: str) -> bool:
     """Read a boolean such as ``1`` or ``off``."""
-    words = {"1": True, "true": True, "yes": True, "on": True}
-    words |= {"0": False, "false": False, "no": False, "off": False}
+    words = {"1": True, "0": False, **BOOLEANS}
     if text.strip().lower() not in words:
         raise ValueError("neither 1, true, yes, on nor 0, false, no, off")
     return words[text.strip().lower()]

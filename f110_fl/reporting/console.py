@@ -163,12 +163,9 @@ class ConsoleSink:
 
 
 def evaluation_table(found: Mapping[str, Any]) -> Table:
-    """Return the table of an evaluation's report, with a row per car.
+    """Return the table of an evaluation's report (`metrics.report`), with a row per car.
 
     Scripted cars have no task, so finishing counts as their success.
-
-    Args:
-        found: See `metrics.report`.
     """
     caption = Text("[low, high]: 95 % interval, %")  # in a str, brackets are markup
     table = Table(

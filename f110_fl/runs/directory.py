@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from f110_fl.config.scenario import Scenario
@@ -38,27 +38,33 @@ def check_unused(root: Path) -> None:
 
 
 @contextmanager
-def lock_directory(rundir: RunDir, patience: float = 0.0) -> Iterator[None]:
-    """Create the directory of a run or a sweep, and lock it until this process ends.
+def lock_directory(
+    directory: Path, owner: str = "is running this run", patience: float = 0.0
+) -> Iterator[None]:
+    """Create the directory of a run, a sweep or a client, and lock it for this process.
+
+    The lock ends with this process, in whatever way that ends.
 
     Args:
-        rundir: The directory.
+        directory: The directory.
+        owner: The end of the sentence "another process ...", for the message.
         patience: Longest wait for another process that has locked it, s.
 
     Raises:
         UserError: If the directory cannot be written, or another process has locked it.
     """
     deadline = time.monotonic() + patience
-    try:
-        rundir.root.mkdir(parents=True, exist_ok=True)
-        while time.monotonic() < deadline and is_locked(rundir.lock):
-            time.sleep(LOCK_POLL)
-        with locked(rundir.lock, wait=False):
-            yield
-    except BlockingIOError:
-        raise UserError(f"{rundir.root}: another process is running this run") from None
-    except OSError as error:
-        raise UserError(f"cannot write the run's directory {rundir.root}: {error}") from error
+    with ExitStack() as stack:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            while time.monotonic() < deadline and is_locked(directory / LOCK):
+                time.sleep(LOCK_POLL)
+            stack.enter_context(locked(directory / LOCK, wait=False))
+        except BlockingIOError:
+            raise UserError(f"{directory}: another process {owner}") from None
+        except OSError as error:
+            raise UserError(f"{directory}: cannot be written: {error}") from error
+        yield
 
 
 @contextmanager
@@ -74,7 +80,7 @@ def prepare_directory(
             of a resumed client cannot be read.
     """
     # A run of a killed sweep lives, and locks its directory, until it notices.
-    with lock_directory(rundir, patience=END_GRACE if resumed else 0.0):
+    with lock_directory(rundir.root, patience=END_GRACE if resumed else 0.0):
         write_atomic(rundir.config, dump_scenario(scenario))
         for client_id in range(scenario.federated.clients if resumed else 0):
             directory = rundir.client(client_id)

@@ -20,11 +20,7 @@ TRAJECTORIES = "trajectories.npz"
 
 
 def evaluate(plan: RunPlan, console: Console) -> int:
-    """Evaluate, show a table, and write ``evaluation.json`` and ``trajectories.npz``.
-
-    Args:
-        plan: The plan; its ``evaluation.episodes`` are run on fixed seeds.
-        console: Shows the table.
+    """Evaluate on fixed seeds, show a table, write ``evaluation.json`` and ``trajectories.npz``.
 
     Returns:
         The exit status, 0.

@@ -49,9 +49,6 @@ def directory(environ: Mapping[str, str]) -> Path:
     """Return the directory of the kernels of these sources and this version of numba.
 
     It is in ``NUMBA_CACHE_DIR``, else the user's cache (``XDG_CACHE_HOME``, ``~/.cache``).
-
-    Args:
-        environ: The variables, such as ``os.environ``.
     """
     base = environ.get("NUMBA_CACHE_DIR")
     if not base:

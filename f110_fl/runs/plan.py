@@ -50,10 +50,6 @@ class RunPlan:
 def resolve_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> RunPlan:
     """Read the scenario and lay variables and flags over it.
 
-    Args:
-        arguments: The result of run.py's parser.
-        environ: The variables, such as ``os.environ``.
-
     Raises:
         UserError: For any mistake in them, in one line.
     """
@@ -121,10 +117,6 @@ def _resolve_resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) 
 def resolve_engine(name: str, scenario: Scenario) -> Engine:
     """Return the engine that runs the scenario's clients.
 
-    Args:
-        name: The value of ``--engine``, "simulation" or "deployment".
-        scenario: The scenario.
-
     Raises:
         UserError: If the engine cannot run the scenario.
     """
@@ -137,11 +129,6 @@ def resolve_engine(name: str, scenario: Scenario) -> Engine:
 
 def resolve_parallel(text: str | None, scenario: Scenario, engine: Engine) -> int:
     """Return how many of the scenario's clients run at the same time.
-
-    Args:
-        text: The value of ``--max-parallel``, if it is given.
-        scenario: The scenario.
-        engine: The engine.
 
     Raises:
         UserError: If the number is invalid, or the engine does not support it.

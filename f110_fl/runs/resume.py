@@ -13,11 +13,7 @@ from f110_fl.rundir import RunDir
 
 
 def resumed_scenario(rundir: RunDir, overrides: Sequence[Override]) -> Scenario:
-    """Return the scenario of a run to resume.
-
-    Args:
-        rundir: The run's directory.
-        overrides: Empty, or the number of episodes, the only setting that may change.
+    """Return the scenario of a run to resume; the overrides may only set its episodes.
 
     Raises:
         UserError: If the directory contains no run of this version, or the run cannot be extended.

@@ -18,12 +18,7 @@ from f110_fl.training.records import EpisodeRecord
 
 
 class RunProgress:
-    """Follows the episodes of one run.
-
-    Args:
-        rundir: The run's directory.
-        clients: Number of its clients or replicas.
-    """
+    """Follows the episodes of one run."""
 
     def __init__(self, rundir: RunDir, clients: int) -> None:
         self._monitor = Monitor(rundir)

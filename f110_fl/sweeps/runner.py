@@ -37,11 +37,7 @@ def run_sweep(
 ) -> int:
     """Run a new grid, or the remaining runs of a resumed one.
 
-    Args:
-        arguments: The result of run.py's parser, with ``grid`` or ``resume``.
-        environ: The variables, such as ``os.environ``.
-        console: Shows progress and results.
-        target: Called in a child process with the command line of a run.
+    Each run is a child process, in which ``target`` is called with run.py's command line.
 
     Returns:
         Exit status: 0 if every run is complete, else 1.
@@ -57,7 +53,7 @@ def run_sweep(
     parallel = parallel_number(arguments.max_parallel)
     _check_environments(grid)
     rundir = RunDir(grid.root)
-    with directory.lock_directory(rundir):
+    with directory.lock_directory(grid.root):
         if arguments.grid is not None:
             _prepare(grid)
         starters = []
