@@ -34,9 +34,6 @@ def schema_text() -> str:
 def main(arguments: Sequence[str]) -> int:
     """Write the schema.
 
-    Args:
-        arguments: The file to write; none: ``scenarios/schema.json``.
-
     Returns:
         The exit status.
     """

@@ -1,4 +1,4 @@
-"""What the server of a deployed run tells, through Flower's log, to who submitted it."""
+"""Events that a run's server sends through Flower's log to whoever follows the run."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from f110_fl.errors import UserError
 from f110_fl.files import json_objects
 from sim.plugins import PluginError
 
-MARK: Final = "f110-fl-event "  # starts a line that is meant for programs
+MARK: Final = "f110-fl-event "  # the start of an event's line
 
-STARTED: Final = "started"  # root, scenario (JSON), rounds: completed before
+STARTED: Final = "started"  # root, scenario (JSON), rounds: number completed before
 ROUND: Final = "round"  # the round's metrics.json
 EVALUATION: Final = "evaluation"  # a line of evaluations.jsonl
 FAILED: Final = "failed"  # message
 
 
-Tell: TypeAlias = Callable[[str, dict[str, Any]], None]  # takes an event: its kind, its values
+Tell: TypeAlias = Callable[[str, dict[str, Any]], None]  # called with an event's kind and values
 
 
 def silent(_kind: str, _values: dict[str, Any]) -> None:
-    """Tell nobody."""
+    """Ignore an event."""
 
 
 def announce(kind: str, values: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What is shown of a run: its progress, live, and what evaluations find."""
+"""Shows a run's live progress and the results of evaluations."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from rich.text import Text
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.reporting.events import EpisodeEvent, EvaluationEvent, Event, RoundEvent
-from f110_fl.training.metrics import metric_name, summarise
+from f110_fl.training.metrics import metric_name, summarise, total_name
 from f110_fl.training.records import EpisodeKind, EpisodeRecord
 
-WINDOW = 20  # episodes that the rates shown are taken over
+WINDOW = 20  # number of latest episodes in the rates
 
 # Columns of training episodes: title, measure (of `metrics.MEASURES`), how it is written.
 MEASURED: Final = (
@@ -33,21 +33,21 @@ Metrics: TypeAlias = Mapping[str, float]  # a round's or an evaluation's, by nam
 
 @dataclass
 class _Row:
-    """What is shown of one client."""
+    """The data of one client's row."""
 
     episodes: int = 0
     recent: deque[EpisodeRecord] = field(default_factory=lambda: deque(maxlen=WINDOW))
     evaluations: deque[EpisodeRecord] = field(default_factory=lambda: deque(maxlen=WINDOW))
-    last: Metrics = field(default_factory=dict)  # metrics of a client elsewhere
+    last: Metrics = field(default_factory=dict)  # the last round's, of a client elsewhere
 
 
 class ConsoleSink:
-    """Shows a table that refreshes in place, or a line a round where there is no terminal."""
+    """Shows a live table or, without a terminal, a line per round."""
 
     def __init__(self, scenario: Scenario, console: Console) -> None:
         self._scenario = scenario
         self._console = console
-        self._agent = scenario.federated_agents[0]  # rounds have metrics of no other learners
+        self._agent = scenario.federated_agents[0]  # rounds have metrics of these learners only
         self._rows = [_Row() for _ in range(scenario.federated.clients)]
         self._rounds = 0
         self._started = time.monotonic()
@@ -74,15 +74,15 @@ class ConsoleSink:
             self._console.out(self._evaluation_line(event), highlight=False)
         else:
             self._rounds = event.summary["round"]
-            # Of clients on other machines only this is known.
+            # The only data about clients on other machines.
             for client_id, metrics in event.summary.get("by_client", {}).items():
                 row = self._rows[int(client_id)]
-                row.episodes += int(metrics["train/episodes"])
+                row.episodes += int(metrics[total_name("train", "episodes")])
                 row.last = metrics
             self._console.out(self._round_line(event), highlight=False)
 
     def close(self) -> None:
-        """Leave the last table standing."""
+        """Print the last table."""
         if self._console.is_terminal:
             self._live.stop()
         if any(row.episodes for row in self._rows):
@@ -97,7 +97,7 @@ class ConsoleSink:
             f"return {self._return(metrics, 'train')}  "
             f"{summary['seconds']:.1f} s"
         )
-        if metrics["evaluate/episodes"]:
+        if metrics[total_name("evaluate", "episodes")]:
             line += f"  evaluated success {self._rate(metrics, 'evaluate', 'success-rate')}"
         if summary["dropped"]:
             by_reason: dict[str, list[str]] = {}
@@ -141,13 +141,14 @@ class ConsoleSink:
         metrics = row.last or (summarise(records, [self._agent]) if records else None)
         if metrics is None:
             return (f"0/{total}", *["-"] * (len(MEASURED) + 2))
-        speed = metrics["train/env-steps"] / max(metrics["train/seconds"], 1e-9)
+        steps = metrics[total_name("train", "env-steps")]
+        speed = steps / max(metrics[total_name("train", "seconds")], 1e-9)
         evaluated = self._rate(metrics, "evaluate", "success-rate")
         return (
             f"{row.episodes}/{total}",
             *(self._mean(metrics, "train", measure, form) for _, measure, form in MEASURED),
             f"{speed:,.0f}",
-            evaluated if metrics["evaluate/episodes"] else "-",
+            evaluated if metrics[total_name("evaluate", "episodes")] else "-",
         )
 
     def _rate(self, metrics: Metrics, kind: EpisodeKind, measure: str) -> str:
@@ -171,14 +172,11 @@ class ConsoleSink:
 
 
 def evaluation_table(found: Mapping[str, Any]) -> Table:
-    """Lay an evaluation's report out, a row a car.
+    """Return the table of an evaluation's report (`metrics.report`), with a row per car.
 
-    Scripted cars have no task: finishing is their success.
-
-    Args:
-        found: See `metrics.report`.
+    Scripted cars have no task, so finishing counts as their success.
     """
-    caption = Text("[low, high]: 95 % interval, %")  # brackets in plain texts are markup
+    caption = Text("[low, high]: 95 % interval, %")  # in a str, brackets are markup
     table = Table(
         box=None, pad_edge=False, collapse_padding=True, caption=caption, caption_justify="left"
     )

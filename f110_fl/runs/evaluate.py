@@ -1,4 +1,4 @@
-"""``run.py --mode eval``: greedy episodes of a checkpoint, or of scripted drivers alone."""
+"""``run.py --mode eval``: greedy episodes of a checkpoint, or of scripted drivers only."""
 
 from __future__ import annotations
 
@@ -20,11 +20,7 @@ TRAJECTORIES = "trajectories.npz"
 
 
 def evaluate(plan: RunPlan, console: Console) -> int:
-    """Evaluate, show a table, and write ``evaluation.json`` and ``trajectories.npz``.
-
-    Args:
-        plan: Its scenario's ``evaluation.episodes`` are run, on their fixed seeds.
-        console: Where to show.
+    """Evaluate on fixed seeds, show a table, write ``evaluation.json`` and ``trajectories.npz``.
 
     Returns:
         The exit status, 0.

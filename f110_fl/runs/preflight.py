@@ -1,4 +1,4 @@
-"""What is checked before anything of a run is written."""
+"""Checks before any file of a run is written."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from f110_fl.runs.startup import KERNEL_CACHE
 
 
 def check(plan: RunPlan) -> None:
-    """Look for whatever would stop a run before it has begun.
+    """Check the run's directory, device and environments.
 
     Raises:
-        UserError: If its directory is used, or the device, an encoder or the environment cannot
-            be had.
+        UserError: If the directory is used, or the device, an encoder or an environment is not
+            available.
     """
     if plan.hosts and not plan.resumed:
         check_unused(plan.rundir.root)
@@ -30,12 +30,12 @@ def check(plan: RunPlan) -> None:
 def check_environment(scenario: Scenario, checked: set[str] | None = None) -> None:
     """Build every environment of a scenario once, and step one.
 
-    This finds what only the simulator can (a map that is none, a spawn in a wall) before
+    This reports what only the simulator can find (an invalid map, a spawn inside a wall) before
     anything is written, and compiles the kernels once instead of in every child.
 
     Args:
         scenario: The scenario.
-        checked: Environments, as JSON, that need not be built again; these are added.
+        checked: Environments, as JSON, that are not built again; those built are added.
 
     Raises:
         UserError: If an environment cannot be built.
@@ -64,10 +64,10 @@ def check_environment(scenario: Scenario, checked: set[str] | None = None) -> No
 
 
 def check_device(scenario: Scenario) -> None:
-    """Look for the device that the learners need on this machine.
+    """Check that this machine has the device that the learners need.
 
     Raises:
-        UserError: If it is not there.
+        UserError: If it is not available.
     """
     if scenario.device == "cuda":  # PyTorch takes a second to import
         from f110_fl.learners.device import choose

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
@@ -32,6 +32,11 @@ def metric_name(kind: EpisodeKind, agent: str, measure: str) -> str:
     return f"{kind}/{agent}/{measure}"
 
 
+def total_name(kind: EpisodeKind, what: Literal["episodes", "env-steps", "seconds"]) -> str:
+    """Return the name of a total over a round's or an evaluation's episodes."""
+    return f"{kind}/{what}"
+
+
 def mean(measure: str, episodes: Iterable[EpisodeResult], agents: Iterable[str]) -> float:
     """Return the mean of a measure over episodes and agents; 0 over none."""
     of, agents = MEASURES[measure], list(agents)
@@ -47,7 +52,7 @@ def means(
     Flower averages metrics only if every reply has the same names. Where no evaluation took place,
     the means are therefore 0, and so is the number of episodes.
     """
-    found = {f"{kind}/episodes": float(len(episodes))}
+    found = {total_name(kind, "episodes"): float(len(episodes))}
     for agent in agents:
         for measure in MEASURES:
             found[metric_name(kind, agent, measure)] = mean(measure, episodes, [agent])
@@ -66,8 +71,8 @@ def summarise(records: Iterable[EpisodeRecord], agents: Sequence[str]) -> dict[s
     for kind in kinds:
         episodes = [record.result for record in records if record.kind == kind]
         found |= means(kind, episodes, agents)
-        found[f"{kind}/env-steps"] = float(sum(episode.steps for episode in episodes))
-        found[f"{kind}/seconds"] = float(sum(episode.seconds for episode in episodes))
+        found[total_name(kind, "env-steps")] = float(sum(episode.steps for episode in episodes))
+        found[total_name(kind, "seconds")] = float(sum(episode.seconds for episode in episodes))
     return found
 
 

@@ -219,7 +219,7 @@ def test_strategies_by_hand(tmp_path: Path, config: dict[str, Any], expected: li
 def test_bulyan_needs_more_clients_than_there_are(tmp_path: Path) -> None:
     server = strategy(tmp_path, strategy={"name": "bulyan", "malicious": 1})
     asked = ask(server)
-    with pytest.raises(RuntimeError, match="too few for the strategy"):
+    with pytest.raises(RuntimeError, match="too few replies for the strategy"):
         server.aggregate_train(1, [answer(asked[k], 1.0) for k in range(3)])
 
 
