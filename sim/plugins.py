@@ -20,7 +20,8 @@ From then on ``driver: {kind: cruise, speed: 3}`` is allowed wherever a driver's
 checked, completed by editors and explained in messages as the built-in ones are, which are parts
 too. What an implementation must be is told by `sim.drivers.base` (drivers), `sim.tasks.terms`
 (terms of a reward), `sim.tracks.factory` (kinds of tracks), `f110_fl.learners.base` (learners) and
-`f110_fl.learners.networks.encoder` (networks before the learners' own).
+`f110_fl.learners.networks.encoder` (networks before the learners' own);
+``docs/extending.md`` has a package with one of each.
 
 The module with the plugin is imported with the settings' models. So of the simulator it must
 import nothing but this module and `sim.settings`, and nothing heavy: implementations, which

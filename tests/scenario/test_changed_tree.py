@@ -74,8 +74,8 @@ from f110_fl.federation.messages import TrainReply
 from server.aggregation import make_aggregation
 
 def reply(client, value):
-    full = np.full((2, 3), value, np.float32)
-    arrays = ArrayRecord({"a": Array(full), "b": Array(np.float32(value))})
+    values = {"a": np.full((2, 3), value, np.float32), "b": np.array(value, np.float32)}
+    arrays = ArrayRecord({name: Array(array) for name, array in values.items()})
     content = TrainReply(arrays, {"return": value}, client).weighted(arrays, 1.0)
     return Message(content, dst_node_id=0, message_type=MessageType.TRAIN)
 

@@ -10,11 +10,11 @@ from typing import NamedTuple
 from small import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "extending.md").read_text(encoding="utf-8")
-PACKAGE, TREE = re.split(r"^# In .*\n", PAGE, flags=re.MULTILINE)[1:]  # the two parts of the page
+PACKAGE, TREE = re.split(r"^## In .*\n", PAGE, flags=re.MULTILINE)[1:]  # the two parts of the page
 
 # A file's name in a line of its own, and its block.
 _NAMED = re.compile(r"^`([\w./]+)`\n\n```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-COPIED = ("clients", "f110_fl", "server", "sim", "pyproject.toml", "run.py", "README.md")
+COPIED = ("clients", "f110_fl", "server", "sim", "pyproject.toml", "run.py")
 
 
 class Block(NamedTuple):
