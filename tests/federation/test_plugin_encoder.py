@@ -27,8 +27,20 @@ def example() -> dict[str, str]:
     return {name: re.sub("(?m)^    ", "", source) for name, source in found}
 
 
-def run(variables: dict[str, str], *words: str) -> None:
-    result = subprocess.run(
+@pytest.fixture
+def variables(tmp_path: Path) -> dict[str, str]:
+    """Installs the example; returns the environment of programs that have it."""
+    package = tmp_path / "site" / "my_package"
+    package.mkdir(parents=True)
+    modules = example()
+    assert modules.keys() == {"plugin", "networks"}
+    for name, source in modules.items():
+        (package / f"{name}.py").write_text(source)
+    return packages.install(package.parent, {}, ["my_package.plugin:PLUGIN"])
+
+
+def run(variables: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, str(REPOSITORY / "run.py"), *words],
         env=variables,
         capture_output=True,
@@ -36,21 +48,17 @@ def run(variables: dict[str, str], *words: str) -> None:
         check=False,
         timeout=300,
     )
-    assert result.returncode == 0, result.stderr
 
 
-def test_the_documented_encoder_is_averaged_and_evaluated(tmp_path: Path) -> None:
-    package = tmp_path / "site" / "my_package"
-    package.mkdir(parents=True)
-    modules = example()
-    assert modules.keys() == {"plugin", "networks"}
-    for name, source in modules.items():
-        (package / f"{name}.py").write_text(source)
-    variables = packages.install(package.parent, {}, ["my_package.plugin:PLUGIN"])
+def test_the_documented_encoder_is_averaged_and_evaluated(
+    tmp_path: Path, variables: dict[str, str]
+) -> None:
     learner = {"encoder": {"kind": "bottleneck", "width": 3}}
     root = tmp_path / "run"
     path = write_small(tmp_path, learners={"car_0": learner}, federated={"share": "all_but_head"})
-    run(variables | {"FED_ROOT": str(root)}, "--scenario", str(path), "--max-parallel", "2")
+    words = ("--scenario", str(path))
+    trained = run(variables | {"FED_ROOT": str(root)}, *words, "--max-parallel", "2")
+    assert trained.returncode == 0, trained.stderr
 
     rundir = RunDir(root)
     parameters = ("weight", "bias")
@@ -64,8 +72,27 @@ def test_the_documented_encoder_is_averaged_and_evaluated(tmp_path: Path) -> Non
         torch.testing.assert_close(last[name], (sent[0][name] + sent[1][name]) / 2)
         assert not torch.equal(last[name], first[name])
 
-    words = ("--scenario", str(path), "--mode", "eval", "--eval-episodes", "1")
-    judged = variables | {"FED_ROOT": str(tmp_path / "judged")}
-    run(judged, *words, "--checkpoint", str(rundir.state(0)))
+    words += ("--mode", "eval", "--eval-episodes", "1", "--checkpoint", str(rundir.state(0)))
+    judged = run(variables | {"FED_ROOT": str(tmp_path / "judged")}, *words)
+    assert judged.returncode == 0, judged.stderr
     report = json.loads((tmp_path / "judged" / "evaluation.json").read_text())
     assert report["cars"].keys() == {"car_0", "car_1"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"kind": "botleneck"}, "allowed: conv, bottleneck (did you mean 'bottleneck'?)"),
+        ({"kind": "bottleneck"}, "encoder 'bottleneck': lidar must be in the observation, found p"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    tmp_path: Path, variables: dict[str, str], settings: dict[str, str], line: str
+) -> None:
+    learners, env = {"car_0": {"encoder": settings}}, {"observation": ["pose"]}
+    path, root = write_small(tmp_path, learners=learners, env=env), tmp_path / "run"
+    refused = run(variables | {"FED_ROOT": str(root)}, "--scenario", str(path))
+    assert refused.returncode == 2
+    assert line in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert not root.exists()
