@@ -44,15 +44,10 @@ class OffPolicyLearner(BaseLearner):
         self._generator = torch.Generator().manual_seed(int(noise.generate_state(1)[0]))
         size, stored_size = setup.observation_size, stored_size or setup.action_size
         self.replay = ReplayBuffer(
-            config.replay.capacity,
-            size,
-            stored_size,
-            config.replay,
-            np.random.default_rng(replay),
-            setup.replay_path,
+            config.replay, size, stored_size, np.random.default_rng(replay), setup.replay_path
         )
         self._n_step = NStep(config.n_step, config.discount, setup.num_envs, size, stored_size)
-        # A commit, see `Learner`, is the buffer's: `local_state` leaves out its rows alone.
+        # The steps of a commit (see `Learner`): only the buffer's rows are not in `local_state`.
         self.use_file = self.replay.use_file
         self.write_journal = self.replay.write_journal
         self.apply_journal = self.replay.apply_journal
