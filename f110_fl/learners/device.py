@@ -26,16 +26,13 @@ def choose(device: Device) -> torch.device:
     Raises:
         UserError: If it is ``cuda`` and there is no such device.
     """
-    if device == "cpu":
-        return torch.device("cpu")
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if device == "auto":
-        return torch.device("cpu")
-    raise UserError(
-        f"device: 'cuda': PyTorch {torch.__version__} finds no CUDA device on this machine; "
-        "allowed: 'cpu', 'auto'"
-    )
+    available = device != "cpu" and torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise UserError(
+            f"device: 'cuda': PyTorch {torch.__version__} finds no CUDA device on this machine; "
+            "allowed: 'cpu', 'auto'"
+        )
+    return torch.device("cuda" if available else "cpu")
 
 
 # PPO's small steps move a dozen arrays, so asking PyTorch to move what is already in place would

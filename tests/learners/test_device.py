@@ -78,7 +78,7 @@ def test_everything_that_meets_is_on_the_device(case):
 
 @pytest.mark.usefixtures("_valueless")
 def test_what_is_left_on_the_cpu_is_refused(monkeypatch):
-    """So the test before this one would notice."""
+    """So the test before this one would notice what is left behind."""
     monkeypatch.setattr(Batch, "to", lambda batch, _: batch)
     with pytest.raises(RuntimeError, match="not on the expected device"):
         ppo_cases.run(build("td3", META), ppo_cases.World(1), 30)

@@ -45,19 +45,14 @@ class OffPolicyLearner(BaseLearner):
         self._generator = torch.Generator().manual_seed(int(noise.generate_state(1)[0]))
         size, stored_size = setup.observation_size, stored_size or setup.action_size
         self.replay = ReplayBuffer(
-            config.replay.capacity,
-            size,
-            stored_size,
-            config.replay,
-            np.random.default_rng(replay),
-            setup.replay_path,
+            config.replay, size, stored_size, np.random.default_rng(replay), setup.replay_path
         )
         self._n_step = NStep(config.n_step, config.discount, setup.num_envs, size, stored_size)
         self._optimizers: dict[str, Adam] = {}
         self._targets: list[Tensor] = []
         self._targeted: list[Tensor] = []
 
-    # A commit, see `Learner`, is the buffer's: `local_state` leaves out its rows alone.
+    # The steps of a commit (see `Learner`): only the buffer's rows are not in `local_state`.
 
     def use_file(self, replay_path: Path) -> None:
         """Go on with the replay buffer in a file."""

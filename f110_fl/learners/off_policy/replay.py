@@ -81,10 +81,9 @@ class ReplayBuffer:
     file. ``load_local_state`` finishes a commit killed after (b) and drops one killed before.
 
     Args:
-        capacity: Number of transitions kept.
+        config: Capacity and prioritisation.
         observation_size: D.
         action_size: A.
-        config: Prioritisation; its ``capacity`` is not read.
         rng: Draws the batches.
         path: The file to map, created if missing; None keeps the rows in memory only.
 
@@ -94,23 +93,22 @@ class ReplayBuffer:
 
     def __init__(
         self,
-        capacity: int,
+        config: ReplayConfig,
         observation_size: int,
         action_size: int,
-        config: ReplayConfig,
         rng: np.random.Generator,
         path: Path | None = None,
     ) -> None:
-        self.capacity = capacity
         self.config = config
+        self.capacity = config.capacity
         self.total = 0  # transitions ever added
         self.max_priority = 1.0  # |TD error| + epsilon, before the exponent
         self._committed = 0  # of total, what the file holds
         self._rng = rng
-        self._tree = SumTree(capacity) if config.alpha > 0 else None
+        self._tree = SumTree(self.capacity) if config.alpha > 0 else None
         self._sizes = observation_size, action_size
         self._draw = Draw(1, *self._sizes)
-        self._shape = capacity, self._draw.rows.shape[1]
+        self._shape = self.capacity, self._draw.rows.shape[1]
         self._path = path
         if path is None:
             self._map(np.zeros(self._shape, dtype=np.float32))
