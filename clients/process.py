@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from f110_fl.config.scenario import MAX_SEED
 from f110_fl.engines.credentials import check_client_key
 from f110_fl.engines.flower_programs import environment, run_program, supernode_command
 from f110_fl.engines.superlink import SuperLink, needed_file, resolve_superlink
 from f110_fl.errors import UserError
-from f110_fl.runs.directory import lock_directory
 from f110_fl.runs.processes import Children
 from f110_fl.runs.session import POLL_INTERVAL
 from sim.plugins import PluginError
@@ -53,13 +53,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--client-id", help="zero-based index (or FED_CLIENT_ID)")
     parser.add_argument("--total-clients", help="number of clients (or FED_TOTAL_CLIENTS)")
     parser.add_argument("--fed-root", help="directory of this client's state (or FED_ROOT)")
-    parser.add_argument(
-        "--superlink", required=True, metavar="HOST:PORT", help="the SuperLink's address"
-    )
+    parser.add_argument("--superlink", required=True, metavar="HOST:PORT", help="the SuperLink")
     parser.add_argument("--root-certificates", type=Path, help="the authority's certificate, PEM")
     parser.add_argument("--key", type=Path, help="this client's private key, OpenSSH P-384")
     parser.add_argument("--port", help="port of Flower's local API (default: a free one)")
-    parser.add_argument("--seed", type=int, help="seed of this client (default: the scenario's)")
+    parser.add_argument("--seed", help="seed of this client (default: the scenario's)")
     parser.add_argument("--insecure", action="store_true", help="no TLS and no key; loopback only")
     return parser
 
@@ -84,6 +82,7 @@ def resolve(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Client
     if "'" in root:
         raise UserError(f"--fed-root={root!r}: Flower accepts no path with a quotation mark")
     port = None if arguments.port is None else bounded("--port", arguments.port, 1, 65535)
+    seed = None if arguments.seed is None else bounded("--seed", arguments.seed, 0, MAX_SEED - 1)
     link = resolve_superlink(
         arguments.superlink, arguments.root_certificates, insecure=arguments.insecure
     )
@@ -93,7 +92,7 @@ def resolve(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Client
         check_client_key(key)
     elif arguments.key is not None:
         raise UserError("--insecure contradicts --key; leave one of them out")
-    return Client(own_id, total, Path(root).absolute(), link, key, arguments.seed, port)
+    return Client(own_id, total, Path(root).absolute(), link, key, seed, port)
 
 
 def command(client: Client) -> list[str]:
@@ -113,6 +112,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     try:
         client = resolve(arguments, os.environ)
+        from f110_fl.runs.directory import lock_directory
+
         with lock_directory(client.directory, "is this client"):
             return _run(client)
     except (UserError, PluginError) as error:

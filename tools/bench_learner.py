@@ -71,9 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--device", choices=("cpu", "cuda", "auto"), default="cpu", help="our device (default: cpu)"
     )
     parser.add_argument("--threads", type=int, default=1, help="PyTorch threads (default: 1)")
-    parser.add_argument(
-        "--observation", type=int, default=62, help="size of observations (default: 62)"
-    )
+    parser.add_argument("--observation", type=int, default=62, help="their size (default: 62)")
     parser.add_argument("--encoder", choices=("conv",), help="ours: all that is observed is LiDAR")
     parser.add_argument("--hidden", help="widths (default: 256,256,128; ppo: 64,64)")
     parser.add_argument("--batch", type=int, help="transitions (default: 256; ppo: 64)")

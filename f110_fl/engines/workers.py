@@ -118,13 +118,9 @@ def _work(pipe: Connection, make_app: MakeClientApp, clients: int) -> None:
             message: Message = pipe.recv()
             node = message.metadata.dst_node_id
             if node not in contexts:
-                contexts[node] = _context(message.metadata.run_id, node, clients)
+                config: UserConfig = {PARTITION_ID_KEY: node - 1, NUM_PARTITIONS_KEY: clients}
+                contexts[node] = Context(message.metadata.run_id, node, config, RecordDict(), {})
             pipe.send(_answer(app, message, contexts[node]))
-
-
-def _context(run_id: int, node: int, clients: int) -> Context:
-    config: UserConfig = {PARTITION_ID_KEY: node - 1, NUM_PARTITIONS_KEY: clients}
-    return Context(run_id, node, config, RecordDict(), {})
 
 
 def _answer(app: ClientApp, message: Message, context: Context) -> Message:

@@ -199,6 +199,8 @@ def outside_overrides(
 ) -> list[Override]:
     """Return the settings of variables, then those of flags, which win over them.
 
+    With ``of_grid``, ``--resume`` names the directory of a grid.
+
     Raises:
         UserError: If a value is invalid, two settings contradict each other, or one does not
             apply to what run.py is asked to do.

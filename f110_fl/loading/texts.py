@@ -65,12 +65,8 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def weighting(text: str) -> str | Change:
-    """Read an averaging mode; ``weights`` keeps a list of weights."""
-    return _listed_weights if text == "weights" else text
-
-
-def _listed_weights(found: object) -> object:
-    return found if isinstance(found, tuple) else "weights"  # which the models refuse
+    """Read an averaging mode; ``weights`` keeps a list of weights, and is refused without one."""
+    return text if text != "weights" else lambda found: found if isinstance(found, tuple) else text
 
 
 def weights(text: str) -> tuple[float, ...]:

@@ -51,20 +51,22 @@ def lock_directory(
         patience: Longest wait for another process that has locked it, s.
 
     Raises:
-        UserError: If the directory cannot be written, or another process has locked it.
+        UserError: If the directory cannot be written, also while it is locked, or another process
+            has locked it.
     """
     deadline = time.monotonic() + patience
-    with ExitStack() as stack:
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            while time.monotonic() < deadline and is_locked(directory / LOCK):
-                time.sleep(LOCK_POLL)
-            stack.enter_context(locked(directory / LOCK, wait=False))
-        except BlockingIOError:
-            raise UserError(f"{directory}: another process {owner}") from None
-        except OSError as error:
-            raise UserError(f"{directory}: cannot be written: {error}") from error
-        yield
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        while time.monotonic() < deadline and is_locked(directory / LOCK):
+            time.sleep(LOCK_POLL)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(directory / LOCK, wait=False))
+            except BlockingIOError:
+                raise UserError(f"{directory}: another process {owner}") from None
+            yield
+    except OSError as error:
+        raise UserError(f"{directory}: cannot be written: {error}") from error
 
 
 @contextmanager
