@@ -231,7 +231,7 @@ def _bounded(action: Array) -> Array:
 def _networks(
     config: PPOConfig, observation_size: int, action_size: int, generator: torch.Generator
 ) -> tuple[GaussianActor, Mlp, list[Lstm]]:
-    """Return actor and critic with their first weights, and the memories of both, if any."""
+    """Return actor and critic with their initial weights, and the memories of both, if any."""
     inputs = observation_size if config.lstm is None else config.lstm.units
     gains = (0.01, 1.0) if config.orthogonal_init else (None, None)
     actor = GaussianActor(
