@@ -324,9 +324,9 @@ def test_two_streams_are_for_choices_and_their_shapes_are_checked():
     form = PolicyFormat.model_validate(FORM.model_dump() | changes)
     good = GOOD | {"w1": np.ones((3, 2)), "b1": np.ones(3)}
     make_policy(form, good)
-    with pytest.raises(PolicyError, match=r"'w1' has shape \(3, 4\), needed is \(3, 2\)"):
+    with pytest.raises(PolicyError, match=r"'w1' has shape \(3, 4\); \(3, 2\) is needed"):
         make_policy(form, good | {"w1": np.ones((3, 4))})
-    with pytest.raises(PolicyError, match="output 'argmax' of 2 numbers, needed are 3"):
+    with pytest.raises(PolicyError, match="output 'argmax' of 2 numbers; 3 are needed"):
         make_policy(form, good | {"w1": np.ones((2, 2)), "b1": np.ones(2)})
     with pytest.raises(ValueError, match="duelling needs argmax"):
         PolicyFormat.model_validate(FORM.model_dump() | {"duelling": True})
