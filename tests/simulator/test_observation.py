@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
 from sim.config import CarConfig, EnvConfig, LidarConfig, VehicleConfig
+from sim.config.env import ObservationPart
 from sim.layout import SLIP, STATE_SIZE, STEER, YAW, YAW_RATE, V, X, Y
-from sim.observation import free_box
+from sim.observation import PARTS, free_box
 from sim.race import Race
 from sim.tracks.track import Track
 
@@ -54,6 +57,10 @@ def expected_observation(race: Race, e: int, car: int, parts: tuple[str, ...]) -
     }
     low = {"lidar": 0.0}
     return np.concatenate([np.clip(values[part], low.get(part, -1.0), 1.0) for part in parts])
+
+
+def test_every_part_is_in_the_table() -> None:
+    assert set(PARTS) == set(get_args(ObservationPart))
 
 
 @pytest.mark.parametrize(
