@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from f110_fl.config.scenario import MAX_SEED
 from f110_fl.engines.credentials import check_client_key
 from f110_fl.engines.flower_programs import environment, run_program, supernode_command
 from f110_fl.engines.superlink import SuperLink, needed_file, resolve_superlink
@@ -69,6 +68,7 @@ def resolve(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Client
         UserError: For settings that are missing, wrong or unsafe.
         PluginError: If a plugin of this machine cannot be used.
     """
+    from f110_fl.config.scenario import MAX_SEED
     from f110_fl.loading.flags import client_id as client_id_of
     from f110_fl.loading.texts import bounded
 
