@@ -18,7 +18,7 @@ and in ``my_package/plugin.py``::
 
 From then on ``driver: {kind: cruise, speed: 3}`` is allowed wherever a driver's settings are, and
 checked, completed by editors and explained in messages as the built-in ones are, which are parts
-too. What an implementation must be is told by `sim.drivers.base` (drivers), `sim.tasks.terms`
+too. What an implementation must be is described in `sim.drivers.base` (drivers), `sim.tasks.terms`
 (terms of a reward), `sim.tracks.factory` (kinds of tracks), `f110_fl.learners.base` (learners) and
 `f110_fl.learners.networks.encoder` (networks before the learners' own);
 ``docs/extending.md`` has a package with one of each.

@@ -43,7 +43,7 @@ def agent_names(config: EnvConfig) -> list[str]:
 
 
 def agent_spaces(race: Race) -> tuple[spaces.Box, spaces.Box]:
-    """Spaces of an agent's observations and actions, new ones; see the tables in `sim.envs`."""
+    """New spaces of an agent's observations and actions; see the tables in `sim.envs`."""
     action_space = spaces.Box(-1.0, 1.0, (COMMAND_SIZE,), np.float32)
     return spaces.Box(race.observation_low, race.observation_high), action_space
 

@@ -68,7 +68,7 @@ class Display:
         """Draw every race; a window is redrawn.
 
         Returns:
-            In mode "rgb_array" one (height, width, 3) uint8 frame a race, else None.
+            In mode "rgb_array" one (height, width, 3) uint8 frame for each race, otherwise None.
 
         Raises:
             ResetNeeded: If the environment has not been reset.

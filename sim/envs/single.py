@@ -73,7 +73,7 @@ class F110Env(Rendered, gymnasium.Env[Observation, Action]):
 
         Args:
             seed: Restarts the sequence of episodes; None goes on with it. The first sequence is
-                seeded from the operating system's entropy; ``np_random_seed`` tells the seed.
+                seeded from the operating system's entropy; ``np_random_seed`` is that seed.
             options: ``{"spawn_set": i}`` starts from that spawn set instead of a drawn one,
                 ``{"track": i}`` on that track.
 

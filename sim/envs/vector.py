@@ -114,7 +114,7 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
             seed: Restarts the races' sequences of episodes: one seed a race, None going on with
                 the race's; a single s stands for s, s + 1, s + 2, ... None goes on with all. The
                 first sequences are seeded from the operating system's entropy; ``np_random_seed``
-                tells that of race 0.
+                is that of race 0.
             options: ``{"spawn_set": i}`` starts all from that spawn set instead of drawn ones,
                 ``{"track": i}`` on that track.
 

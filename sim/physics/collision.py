@@ -16,7 +16,7 @@ from sim.tracks.distance_field import DistanceField, to_cells, wall_distance
 # point is at least as far from any wall as the distance field says, less this.
 _DIAGONAL: Final = math.sqrt(2.0)
 _ALL: Final = FRONT | REAR | LEFT | RIGHT
-_FLAT: Final = 0.7  # share of a side that tells a contact of the side from one of its corner
+_FLAT: Final = 0.7  # share of a side that distinguishes its contacts from those of its corners
 _FINEST: Final = 1e-3  # of a step: contacts between cars that are shorter may be missed
 _MOST: Final = 1e6  # poses looked at in one step, of a car that flies off
 
@@ -134,8 +134,8 @@ def _sides_at_wall(
 def sweep_wall(field: DistanceField, before: Pose, after: Pose, size: Size) -> int:
     """Sides of a car that meet a wall on its way from one pose to another.
 
-    Looks at poses between, none of whose points are more than a cell from the next's, so that
-    a wall of one cell is missed only if a corner grazes less than half of it.
+    Looks at poses in between, so close that no point moves by more than a cell from one to the
+    next: a wall of one cell is missed only if a corner grazes less than half of it.
 
     Args:
         field: The track.

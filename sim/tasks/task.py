@@ -83,8 +83,8 @@ class Task:
 
     `Race` runs every task between the physics and the end of the step, when ``episodes.steps``
     counts the step already and ``episodes.outcome`` is that of the step before. A task sets its
-    agent's reward, 0 where the outcome is not ``NONE`` any more, and may set an outcome of its
-    own; where it leaves ``NONE``, `world_outcome` follows.
+    agent's reward, 0 where the outcome is no longer ``NONE``, and its outcome: the objective's,
+    which follows from `world_outcome`.
 
     Args:
         config: The task.

@@ -197,7 +197,7 @@ class Track:
     def widths(self) -> NDArray[np.float64]:
         """(N, 2) free width left and right of the centre line's points, m.
 
-        As stated by the track's source, else `measured_widths`.
+        As stated by the track's source, otherwise `measured_widths`.
         """
         return self.measured_widths if self.stated_widths is None else self.stated_widths
 
