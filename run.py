@@ -1,8 +1,5 @@
 #!/usr/bin/env python3
-"""Train a scenario: federated clients in one Flower simulation, or independent replicas.
-
-Or a grid of scenarios, each as above.
-"""
+"""Train a scenario, or a grid of scenarios, with federated clients or independent replicas."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ INTERRUPTED = 130  # exit status
 
 
 class _Parser(argparse.ArgumentParser):
-    """Answers a mistake with one line, as the rest of the program does."""
+    """Reports a mistake in one line, as the rest of the program does."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see --help\n")
@@ -40,14 +37,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="run.py",
         description=__doc__,
-        epilog="Command-line flags win over FED_* variables, these over the scenario.",
+        epilog="Command-line flags win over FED_* variables, which win over the scenario.",
     )
     add_arguments(parser)
     return parser
 
 
 def simulate(root: Path, max_parallel: int) -> None:
-    """Run the federation prepared in ``root`` with virtual clients on this machine."""
+    """Run the federation in ``root`` with virtual clients on this machine."""
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     from f110_fl.engines import simulation
     from f110_fl.loading.scenarios import parse_resolved
@@ -93,10 +90,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_cell(words: Sequence[str]) -> None:
-    """Do one run of a grid, which is prepared in its directory, in this process."""
+    """Run one run of a grid, whose directory is prepared, in this process."""
     from f110_fl.loading.flags import VARIABLES
 
-    for name in VARIABLES:  # they are in the prepared scenario already
+    for name in VARIABLES:  # the prepared scenario already contains them
         os.environ.pop(name, None)
     sys.exit(main(words))
 
@@ -127,16 +124,16 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _train(plan: RunPlan, console: Console) -> int:
-    """Run the plan's clients, show how they do and, in the end, what they leave behind."""
+    """Run the plan's clients, show their progress and, at the end, their files."""
     from f110_fl.reporting.console import ConsoleSink
     from f110_fl.reporting.events import Sink
     from f110_fl.reporting.summary import closing_lines
     from f110_fl.reporting.tracking import WandbSink, is_tracked
-    from f110_fl.runs.directory import claim_directory
+    from f110_fl.runs.directory import prepare_directory
     from f110_fl.runs.session import Session
 
     scenario, rundir = plan.scenario, plan.rundir
-    own = claim_directory(scenario, rundir, resumed=plan.resumed) if plan.hosts else nullcontext()
+    own = prepare_directory(scenario, rundir, resumed=plan.resumed) if plan.hosts else nullcontext()
     with own:
         sinks: list[Sink] = [ConsoleSink(scenario, console)]
         if plan.hosts and is_tracked(scenario):
@@ -144,7 +141,7 @@ def _train(plan: RunPlan, console: Console) -> int:
         try:
             with Session(rundir, sinks) as session:
                 status = _run_clients(session, plan)
-        finally:  # an interrupted run, too, has left something behind
+        finally:  # also of an interrupted run
             for line in closing_lines(scenario, rundir):
                 console.out(line, highlight=False)
     if status:

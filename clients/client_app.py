@@ -1,8 +1,8 @@
-"""The Flower ClientApp: answers who it is, and trains a round when asked.
+"""The Flower ClientApp: identifies itself, trains a round, or evaluates the global model.
 
-Deployed, every message starts a new process, and in a simulation any worker may serve any
-client. So everything a client keeps lives in its directory, and what is in memory is used
-only while it is what the directory holds.
+In a deployment, every message starts a new process, and in a simulation, any worker may serve any
+client. So a client's state is in its directory, and a trainer in memory is used only while it
+equals the state in the directory.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from f110_fl.federation.messages import (
     TrainReply,
 )
 from f110_fl.loading.scenarios import parse_resolved
-from f110_fl.rundir import RunDir
+from f110_fl.rundir import EPISODES, RunDir
 from f110_fl.runs.startup import without_collections
 
 if TYPE_CHECKING:
@@ -41,12 +41,12 @@ _warm = WarmTrainers()
 
 @lru_cache(maxsize=1)
 def _scenario(text: str) -> Scenario:
-    """Read a round's scenario, which is that of the round before."""
-    return parse_resolved(text)
+    """Read a round's scenario, which is mostly the same as in the previous round."""
+    return parse_resolved(text, "the run's scenario")
 
 
 def private(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-    """Add local differential privacy, Flower's mod, to rounds whose scenario asks for it."""
+    """Apply Flower's local differential privacy to rounds whose scenario asks for it."""
     if message.metadata.message_type != MessageType.TRAIN:
         return call_next(message, context)
     order = TrainOrder.from_content(message.content)
@@ -70,23 +70,22 @@ def identify(message: Message, context: Context) -> Message:
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Train one round from the averaged tensors and answer with the client's own.
+    """Train one round from the averaged tensors and reply with the client's own.
 
-    A round that this client has already completed (the server asks again after a restart)
-    is answered from its directory without training.
+    If this client has already completed the round (the server asks again after a restart), it
+    replies from its directory without training.
 
     Raises:
-        InvalidMessageError: For an order that is not understood.
+        InvalidMessageError: For an invalid order.
         LearningError: If learning diverges.
         RuntimeError: If the client has completed a later round.
     """
     order = TrainOrder.from_content(message.content)
-    rundir = RunDir(_root(order, context))
-    trainer = _open(order, context, rundir)
+    trainer = _open(order, context)
     if trainer.progress.round < order.server_round:
         records = _train(trainer, order)
     elif trainer.progress.round == order.server_round:
-        records = _recorded(rundir, trainer.client_id, order.server_round)
+        records = _recorded(trainer.directory / EPISODES, order.server_round)
     else:
         raise RuntimeError(
             f"client {trainer.client_id} has completed round {trainer.progress.round}, "
@@ -99,9 +98,9 @@ def train(message: Message, context: Context) -> Message:
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
-    """Answer how the averaged models do in the client's own environment; learn nothing."""
+    """Evaluate the averaged models in the client's own environment, without learning."""
     order = EvaluateOrder.from_content(message.content)
-    trainer = _open(order, context, RunDir(_root(order, context)))
+    trainer = _open(order, context)
     from f110_fl.training.metrics import means
 
     episodes = trainer.evaluate_shared(to_tensors(order.arrays))
@@ -110,35 +109,37 @@ def evaluate(message: Message, context: Context) -> Message:
     return Message(content=reply.to_content(), reply_to=message)
 
 
-def _open(order: Order, context: Context, rundir: RunDir) -> Trainer:
-    """Return the client that an order is for, as its directory has it."""
+def _open(order: Order, context: Context) -> Trainer:
+    """Return the trainer of the order's client, in the state of the client's directory."""
+    rundir = RunDir(_root(order, context))
     scenario = _scenario(order.scenario)
-    if "seed" in context.node_config:  # a replica that was started by hand has its own
-        own = {"seed": int(context.node_config["seed"])}
-        scenario = scenario.model_copy(update=own)
-    with without_collections():  # deployed, this is a new process
+    if "seed" in context.node_config:  # a client that was started by hand may have its own
+        scenario = scenario.with_client_seed(int(context.node_config["seed"]))
+    with without_collections():  # in a deployment, this is a new process
         return _warm.take(scenario, int(context.node_config["partition-id"]), rundir)
 
 
 def _root(order: Order, context: Context) -> Path:
-    """Return the run's directory, which on another machine is not where the server has it."""
+    """Return the run's directory, which differs from the server's on another machine."""
     if "root" not in context.node_config:
         return Path(order.root)
     if Path(order.run).name != order.run or order.run == "..":
-        raise RuntimeError(f"the server calls its run {order.run!r}, which is no name")
+        raise RuntimeError(
+            f"the server calls its run {order.run!r}, which is not a directory's name"
+        )
     return Path(str(context.node_config["root"])) / order.run
 
 
 def _train(trainer: Trainer, order: TrainOrder) -> list[EpisodeRecord]:
-    """Train a round from the averaged tensors, and make it the state that the client is in."""
+    """Train a round from the averaged tensors, and save the client's new state."""
     from f110_fl.learners.base import LearningError
     from f110_fl.training.state_file import last_good
 
     trainer.load_shared(to_tensors(order.arrays))
     if order.server_round > 1:  # there was a sync
-        held = trainer.shared_tensors()
-        names = sharing.zeroed_names(held, trainer.scenario)
-        trainer.load_shared({name: held[name].new_zeros(held[name].shape) for name in names})
+        tensors = trainer.shared_tensors()
+        names = sharing.zeroed_names(tensors, trainer.scenario)
+        trainer.load_shared({n: tensors[n].new_zeros(tensors[n].shape) for n in names})
     trainer.set_proximal(order.proximal_mu)
     try:
         records = trainer.train(order.episodes)
@@ -159,9 +160,9 @@ def _reply(trainer: Trainer, records: list[EpisodeRecord]) -> TrainReply:
     return TrainReply(to_arrays(sent), metrics, trainer.client_id)
 
 
-def _recorded(rundir: RunDir, client_id: int, server_round: int) -> list[EpisodeRecord]:
+def _recorded(log: Path, server_round: int) -> list[EpisodeRecord]:
     from f110_fl.training.records import EpisodeRecord
 
-    with rundir.episodes(client_id).open(encoding="utf-8") as lines:
+    with log.open(encoding="utf-8") as lines:
         records = [EpisodeRecord.from_json(line) for line in lines]
     return [record for record in records if record.round == server_round]

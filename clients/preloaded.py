@@ -1,4 +1,4 @@
-"""What clients need, imported once by the process that a simulation's workers are forked from."""
+"""Imports what clients need, in the process from which a simulation's workers are forked."""
 
 import gc
 
@@ -8,4 +8,4 @@ with without_collections():
     import clients.client_app  # noqa: F401
     import f110_fl.training.trainer  # noqa: F401
 
-gc.freeze()  # the workers' collectors leave it alone, so that they go on sharing its memory
+gc.freeze()  # the workers' collectors do not touch it, so that its memory stays shared

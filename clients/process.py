@@ -1,8 +1,8 @@
 """A client on a machine of its own: ``python -m clients.process``.
 
-It connects to a SuperLink anywhere, proves who it is with its key, and keeps its state in a
-directory of this machine. It reconnects by itself after a network cut or a restart of the
-server, and goes on from its state after its own restart.
+It connects to a SuperLink anywhere, proves its identity with its key, and keeps its state in a
+directory of this machine. It reconnects after a network failure or a restart of the server, and
+continues from its state after its own restart.
 """
 
 from __future__ import annotations
@@ -17,33 +17,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from f110_fl.engines.client_lock import client_lock
 from f110_fl.engines.credentials import check_client_key
 from f110_fl.engines.flower_programs import environment, run_program, supernode_command
 from f110_fl.engines.superlink import SuperLink, needed_file, resolve_superlink
 from f110_fl.errors import UserError
-from f110_fl.loading.flags import client_id as client_id_of
 from f110_fl.runs.processes import Children
 from f110_fl.runs.session import POLL_INTERVAL
+from sim.plugins import PluginError
 
 RETRY_INTERVAL: Final = 5.0  # s from a SuperNode's end to its next start
 
 
 @dataclass(frozen=True)
 class Client:
-    """What the command line and the environment say."""
+    """The settings of the command line and the environment."""
 
     client_id: int
     total: int
-    root: Path  # state of this client, of every run that it takes part in
+    root: Path  # directory of this client's state, one folder per run
     link: SuperLink
-    key: Path | None  # None with plain text
+    key: Path | None  # None without TLS
     seed: int | None
     port: int | None
 
     @property
     def directory(self) -> Path:
-        """What belongs to this process, of no run."""
+        """The directory of this process's files, which belong to no run."""
         return self.root / f"client_{self.client_id:02d}"
 
 
@@ -53,32 +52,37 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--client-id", help="zero-based index (or FED_CLIENT_ID)")
     parser.add_argument("--total-clients", help="number of clients (or FED_TOTAL_CLIENTS)")
     parser.add_argument("--fed-root", help="directory of this client's state (or FED_ROOT)")
-    parser.add_argument("--superlink", required=True, metavar="HOST:PORT", help="the server")
-    parser.add_argument("--root-certificates", type=Path, help="the server's authority, PEM")
+    parser.add_argument("--superlink", required=True, metavar="HOST:PORT", help="the SuperLink")
+    parser.add_argument("--root-certificates", type=Path, help="the authority's certificate, PEM")
     parser.add_argument("--key", type=Path, help="this client's private key, OpenSSH P-384")
-    parser.add_argument("--port", help="of Flower's local API on loopback (default: a free one)")
-    parser.add_argument("--seed", type=int, help="seed of this client (default: the scenario's)")
-    parser.add_argument(
-        "--insecure", action="store_true", help="plain text and no key; loopback only"
-    )
+    parser.add_argument("--port", help="port of Flower's local API (default: a free one)")
+    parser.add_argument("--seed", help="seed of this client (default: the scenario's)")
+    parser.add_argument("--insecure", action="store_true", help="no TLS and no key; loopback only")
     return parser
 
 
 def resolve(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Client:
-    """Return what is to be done.
+    """Return the settings of the client.
 
     Raises:
-        UserError: For settings that are missing, wrong, or not safe.
+        UserError: For settings that are missing, wrong or unsafe.
+        PluginError: If a plugin of this machine cannot be used.
     """
-    total = _whole("--total-clients", arguments.total_clients, environ.get("FED_TOTAL_CLIENTS"))
+    from f110_fl.config.scenario import MAX_SEED
+    from f110_fl.loading.flags import client_id as client_id_of
+    from f110_fl.loading.texts import bounded
+
+    clients = arguments.total_clients or environ.get("FED_TOTAL_CLIENTS", "")
+    total = bounded("--total-clients", clients, 1, 10_000)
     own = arguments.client_id or environ.get("FED_CLIENT_ID")
     own_id = client_id_of({} if own is None else {"FED_CLIENT_ID": own}, total)
     root = arguments.fed_root or environ.get("FED_ROOT")
     if own_id is None or not root:
         raise UserError("--client-id and --fed-root (or FED_CLIENT_ID and FED_ROOT) are needed")
     if "'" in root:
-        raise UserError(f"--fed-root={root!r}: Flower takes no path with a quotation mark")
-    port = None if arguments.port is None else _whole("--port", arguments.port, most=65535)
+        raise UserError(f"--fed-root={root!r}: Flower accepts no path with a quotation mark")
+    port = None if arguments.port is None else bounded("--port", arguments.port, 1, 65535)
+    seed = None if arguments.seed is None else bounded("--seed", arguments.seed, 0, MAX_SEED - 1)
     link = resolve_superlink(
         arguments.superlink, arguments.root_certificates, insecure=arguments.insecure
     )
@@ -88,7 +92,7 @@ def resolve(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Client
         check_client_key(key)
     elif arguments.key is not None:
         raise UserError("--insecure contradicts --key; leave one of them out")
-    return Client(own_id, total, Path(root).absolute(), link, key, arguments.seed, port)
+    return Client(own_id, total, Path(root).absolute(), link, key, seed, port)
 
 
 def command(client: Client) -> list[str]:
@@ -104,13 +108,15 @@ def command(client: Client) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return 0 after SIGTERM or Ctrl-C, or 2 for wrong input; run until then."""
+    """Run until SIGTERM or Ctrl-C and return 0; return 2 for wrong input."""
     arguments = build_parser().parse_args(argv)
     try:
         client = resolve(arguments, os.environ)
-        with client_lock(client.directory):
+        from f110_fl.runs.directory import lock_directory
+
+        with lock_directory(client.directory, "is this client"):
             return _run(client)
-    except UserError as error:
+    except (UserError, PluginError) as error:
         print(f"clients.process: {error}", file=sys.stderr)  # noqa: T201
         return 2
 
@@ -122,20 +128,13 @@ def _run(client: Client) -> int:
     home = Path(os.environ.get("FLWR_HOME", client.directory / "flower"))
     children = Children()
     while not stopped.is_set():
-        client.link.answers()  # a certificate that is wrong stays wrong
+        client.link.answers()  # raises if the certificate is refused, which no retry would change
         node = children.start(run_program, (command(client), environment(home)))
         while node.is_alive() and not stopped.is_set():
             node.join(POLL_INTERVAL)
         children.stop()
         stopped.wait(RETRY_INTERVAL)
     return 0
-
-
-def _whole(flag: str, *texts: str | None, most: int = 10_000) -> int:
-    text = next((text for text in texts if text is not None), None)
-    if text is None or not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= most:
-        raise UserError(f"{flag}={text!r}: allowed: a whole number from 1 to {most}")
-    return int(text)
 
 
 if __name__ == "__main__":

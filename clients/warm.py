@@ -10,21 +10,18 @@ from typing import TYPE_CHECKING, Final
 from f110_fl.config.scenario import Scenario
 from f110_fl.rundir import RunDir
 
-if TYPE_CHECKING:  # saying who one is needs no torch
+if TYPE_CHECKING:  # answering a query needs no torch
     from f110_fl.training.trainer import Trainer
 
-# More would only cost memory: a round visits each client once, and a worker serves few of them.
+# More would only cost memory: a worker serves few clients, each once in a round.
 MOST: Final = 8
 
 
 class WarmTrainers:
     """The trainers that were used last, by their directories.
 
-    What is in memory is used only while it is what the directory holds, since any process may
+    A trainer is used only while it equals the state in its directory, since another process may
     have served the client in the meantime.
-
-    Args:
-        most: How many are kept.
     """
 
     def __init__(self, most: int = MOST) -> None:
@@ -35,7 +32,7 @@ class WarmTrainers:
         return iter(self._trainers.values())
 
     def take(self, scenario: Scenario, client_id: int, rundir: RunDir) -> Trainer:
-        """Return a client as its directory has it; it is no longer kept here."""
+        """Return a client's trainer in the state of its directory; it is no longer kept here."""
         from f110_fl.training.trainer import Trainer
 
         directory = rundir.client(client_id)
@@ -43,7 +40,7 @@ class WarmTrainers:
         if not rundir.state(client_id).exists():
             return Trainer(scenario, client_id, directory)
         if trainer is None and len(self._trainers) == self._most:
-            trainer = self._trainers.popitem(last=False)[1]  # its turn to go; it may be of use
+            trainer = self._trainers.popitem(last=False)[1]  # the oldest
         if (
             trainer is None
             or trainer.scenario != scenario
@@ -57,7 +54,7 @@ class WarmTrainers:
         return trainer
 
     def keep(self, trainer: Trainer) -> None:
-        """Keep a trainer for its next round, unless it failed and is not what is on disk."""
+        """Keep a trainer for its next round."""
         self._trainers[trainer.directory] = trainer
         while len(self._trainers) > self._most:
             self._trainers.popitem(last=False)

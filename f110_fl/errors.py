@@ -1,4 +1,4 @@
-"""The one exception that a user's mistake raises, and the wording its messages share."""
+"""The exception for a user's mistake, and the common wording of its messages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 
 class UserError(ValueError):
-    """A user's mistake. Its message is one line, which programs print before they stop."""
+    """A user's mistake. Its message is one line, which programs print before they exit."""
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(line.strip() for line in message.splitlines()))
@@ -17,9 +17,9 @@ def did_you_mean(word: str, choices: Iterable[str], cutoff: float = 0.6) -> str:
     """Return ``" (did you mean 'x'?)"`` with the choice nearest to ``word``.
 
     Args:
-        word: What the user wrote.
-        choices: What could have been meant.
-        cutoff: Least similarity, from 0 to 1 (``difflib``'s ratio); below it the result is ``""``.
+        word: The user's word.
+        choices: The words that could be meant.
+        cutoff: Least similarity, from 0 to 1 (``difflib``'s ratio); below it, the result is ``""``.
     """
     near = get_close_matches(word, list(choices), n=1, cutoff=cutoff)
     return f" (did you mean {near[0]!r}?)" if near else ""

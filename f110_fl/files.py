@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, lines of JSON, and locks."""
+"""Atomic writes of files, lines of JSON, and locks."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from typing import Any, BinaryIO
 
 @contextmanager
 def replacing(path: Path, *, sync_name: bool = True, mode: int = 0o666) -> Iterator[BinaryIO]:
-    """Open a file that takes a name when it is whole, and when the block ends without an error.
+    """Open a file that takes its name only when the block ends without an error.
 
     Readers, and a crash at any time, see the old file or the new one.
 
     Args:
-        path: The name, in a folder that exists; what is there is replaced.
-        sync_name: Whether the name is to survive a power cut already now; otherwise it does
-            after the next such write into the same folder.
-        mode: Who may read and write the file, at any time; the process's umask takes from it.
+        path: The name, in a folder that exists; an existing file is replaced.
+        sync_name: Whether the name must survive a power cut at once; otherwise it does after the
+            next such write into the same folder.
+        mode: Permissions of the file from its creation on, before the process's umask.
 
     Raises:
         OSError: If it cannot be written; the old file is then untouched.
@@ -49,35 +49,31 @@ def replacing(path: Path, *, sync_name: bool = True, mode: int = 0o666) -> Itera
 
 
 def write_atomic(
-    path: Path, data: bytes | str | Sequence[bytes | memoryview], *, sync_name: bool = True
+    path: Path,
+    data: bytes | str | Sequence[bytes | memoryview],
+    *,
+    sync_name: bool = True,
+    mode: int = 0o666,
 ) -> None:
-    """Write a file at one stroke; see `replacing`.
-
-    Args:
-        path: The file.
-        data: Its content, or the parts of it; text is encoded as UTF-8.
-        sync_name: As there.
+    """Write a file, as bytes, their parts or UTF-8 text, in one step; see `replacing`.
 
     Raises:
         OSError: If it cannot be written; the old file is then untouched.
     """
     if isinstance(data, str):
         data = data.encode()
-    with replacing(path, sync_name=sync_name) as file:
+    with replacing(path, sync_name=sync_name, mode=mode) as file:
         file.writelines([data] if isinstance(data, bytes) else data)
 
 
 def append_line(path: Path, text: str, *, sync: bool = False) -> None:
-    """Append one line in a single write, so that writers at the same time do not mix.
+    """Append one line in a single write, so that concurrent writers do not mix.
 
-    Args:
-        path: The file; made if it is not there.
-        text: The line, without its end.
-        sync: Whether to return only when the line is on the disk.
+    With ``sync``, the line is on the disk when the function returns.
 
     Raises:
         ValueError: If ``text`` is more than one line.
-        OSError: If it cannot be written whole.
+        OSError: If the whole line cannot be written.
     """
     if "\n" in text or "\r" in text:
         raise ValueError("a line cannot contain a line break")
@@ -94,14 +90,10 @@ def append_line(path: Path, text: str, *, sync: bool = False) -> None:
 
 @contextmanager
 def locked(path: Path, *, wait: bool) -> Iterator[None]:
-    """Hold a lock that ends with this process, however it ends.
-
-    Args:
-        path: The file that stands for the lock, in a folder that exists; made if need be.
-        wait: Whether to wait for another process that holds it.
+    """Hold the lock of a file, which is created if missing, at most until this process ends.
 
     Raises:
-        BlockingIOError: If another process holds it and ``wait`` is false.
+        BlockingIOError: If another process holds the lock and ``wait`` is false.
         OSError: If the file cannot be opened.
     """
     with path.open("a") as file:
@@ -110,7 +102,7 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether another process, or another `locked` of this one, holds a lock."""
+    """Return whether another process, or another `locked` in this one, holds a lock."""
     try:
         with locked(path, wait=False):
             return False
@@ -119,18 +111,18 @@ def is_locked(path: Path) -> bool:
 
 
 def count_lines(path: Path) -> int:
-    """Return the complete lines of a file, 0 if there is none."""
+    """Return the number of complete lines in a file, 0 if it does not exist."""
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def complete_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects in a file of JSON lines, without those that a crash cut off."""
+    """Return the objects in a file of JSON lines, without any that a crash cut off."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return json_objects(lines)
 
 
 def json_objects(lines: Iterable[str | bytes]) -> list[dict[str, Any]]:
-    """Return the objects in lines of JSON, without what is anything else or incomplete."""
+    """Return the objects in lines of JSON; other and incomplete lines are skipped."""
     found = []
     for line in lines:
         with suppress(ValueError):

@@ -1,8 +1,7 @@
-"""Names of the files that a run leaves behind."""
+"""The names of a run's files."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -10,89 +9,64 @@ from typing import Final
 STATE: Final = "state.safetensors"
 EPISODES: Final = "episodes.jsonl"
 BEST: Final = "best.safetensors"
-LOCK: Final = "lock"  # locked by the process that is the client; also one in a run's directory
+LOCK: Final = "lock"  # locked by the client's process; in a run's directory, by the run's
 
 
-@dataclass(frozen=True)
 class RunDir:
-    """The directory of one run, ``FED_ROOT`` of a federated one."""
+    """The directory of one run, ``FED_ROOT`` of a federated one.
 
-    root: Path
+    Attributes:
+        config: The resolved scenario; its presence marks a directory as holding a run.
+        server_lock: Locked by the process that the ServerApp runs in.
+        identity: The run's unique name, for clients that keep their state elsewhere.
+        rounds: One JSON line for each completed round.
+        evaluations: One JSON line for each evaluation of the global model.
+        best: The global model of the server's best evaluation.
+        server: What the server keeps between rounds: global tensors and its strategy's state.
+        clients: Directory of the clients' directories.
+        logs: Directory of the processes' logs.
+        flower: Directory of Flower's own files.
+        superlink: A deployed run's SuperLink, HOST:PORT, for as long as the run lasts.
+    """
 
-    @property
-    def config(self) -> Path:
-        """The resolved scenario; its presence marks a directory as holding a run."""
-        return self.root / "config.json"
-
-    @property
-    def lock(self) -> Path:
-        """Locked by the process that runs the run."""
-        return self.root / LOCK
-
-    @property
-    def server_lock(self) -> Path:
-        """Locked by the process that the ServerApp runs in."""
-        return self.root / "server.lock"
-
-    @property
-    def identity(self) -> Path:
-        """The run's name for clients that keep their state elsewhere; no two runs share one."""
-        return self.root / "identity"
-
-    @property
-    def rounds(self) -> Path:
-        """One JSON line for each completed round."""
-        return self.root / "rounds.jsonl"
-
-    @property
-    def evaluations(self) -> Path:
-        """One JSON line for each evaluation of the global model."""
-        return self.root / "evaluations.jsonl"
-
-    @property
-    def best(self) -> Path:
-        """The global model of the server's best evaluation."""
-        return self.root / BEST
-
-    @property
-    def server(self) -> Path:
-        """What the server keeps between rounds: global tensors and its strategy's state."""
-        return self.root / "server.safetensors"
-
-    @property
-    def clients(self) -> Path:
-        """Directory of the clients' directories."""
-        return self.root / "clients"
-
-    @property
-    def logs(self) -> Path:
-        """Directory of the processes' logs."""
-        return self.root / "logs"
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.config = root / "config.json"
+        self.server_lock = root / "server.lock"
+        self.identity = root / "identity"
+        self.rounds = root / "rounds.jsonl"
+        self.evaluations = root / "evaluations.jsonl"
+        self.best = root / BEST
+        self.server = root / "server.safetensors"
+        self.clients = root / "clients"
+        self.logs = root / "logs"
+        self.flower = root / "flower"
+        self.superlink = root / "superlink"
 
     def client(self, client_id: int) -> Path:
-        """What client ``client_id`` keeps between rounds."""
+        """Return the directory of what a client keeps between rounds."""
         return self.clients / f"{client_id:02d}"
 
     def state(self, client_id: int) -> Path:
-        """How far client ``client_id`` is, and what it has learned."""
+        """Return the file of a client's progress and of what it has learned."""
         return self.client(client_id) / STATE
 
     def episodes(self, client_id: int) -> Path:
-        """One JSON line for each episode that client ``client_id`` ran."""
+        """Return the file with one JSON line for each of a client's episodes."""
         return self.client(client_id) / EPISODES
 
     def round(self, server_round: int) -> Path:
-        """Artefacts of a round, counted from 1."""
+        """Return the directory of a round, counted from 1."""
         return self.root / f"round_{server_round:05d}"
 
     def global_tensors(self, server_round: int) -> Path:
-        """What every client starts the next round from."""
+        """Return the file of the tensors that every client starts the next round from."""
         return self.round(server_round) / "global.safetensors"
 
     def client_tensors(self, server_round: int, client_id: int) -> Path:
-        """What a client sent."""
+        """Return the file of the tensors that a client sent."""
         return self.round(server_round) / f"client_{client_id:02d}.safetensors"
 
     def metrics(self, server_round: int) -> Path:
-        """Metrics of a round, by client and aggregated."""
+        """Return the file of a round's metrics, by client and aggregated."""
         return self.round(server_round) / "metrics.json"

@@ -1,4 +1,4 @@
-"""Every random stream of a run, derived from the scenario's seed and a name for its use."""
+"""The random streams of a run, derived from a seed and the use of each stream."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Use(IntEnum):
-    """What a stream is for; the number is part of the stream's key."""
+    """The uses of streams; the number is part of a stream's key."""
 
     MODEL = 0
     LEARNER = 1
@@ -23,8 +23,8 @@ def stream(seed: int, use: Use, *key: int) -> np.random.SeedSequence:
 
     Args:
         seed: The scenario's or the client's seed.
-        use: What it is for.
-        key: Further numbers that tell streams of one use apart (client, episode, ...).
+        use: The use of the stream.
+        key: Further numbers that distinguish streams of one use (client, episode, ...).
     """
     return np.random.SeedSequence(seed, spawn_key=(int(use), *key))
 

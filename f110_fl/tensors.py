@@ -1,4 +1,4 @@
-"""Tensor files, the same bytes for the same content, and the names of tensors."""
+"""Tensor files, whose bytes depend on their content only, and the names of tensors."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from f110_fl.errors import UserError
 from f110_fl.files import write_atomic
 
-if TYPE_CHECKING:  # torch takes a second to import, and writing text needs none of it
+if TYPE_CHECKING:  # torch takes a second to import
     import torch
     from numpy.typing import NDArray
 
 TensorKind = Literal["model", "optimizer", "local"]
+ENCODER: Final = "encoder."  # what the names of the parameters of a network's encoder start with
 
 # Names of numpy's types in safetensors files (https://github.com/safetensors/safetensors, Format).
 SAFETENSORS_TYPES: Final = {
@@ -38,8 +39,8 @@ def write_tensors(
 
     Args:
         path: The file, in a folder that exists.
-        tensors: Named tensors or arrays, of any shapes, on any device, of a type numpy has.
-        metadata: Texts to keep beside them.
+        tensors: Tensors or arrays by name, of any shape and device, of a type that numpy has.
+        metadata: Texts that are stored beside them.
         sync_name: See `write_atomic`.
 
     Raises:
@@ -53,17 +54,17 @@ def write_tensors(
         value = tensors[name]
         array = value if isinstance(value, np.ndarray) else value.detach().cpu().numpy()
         arrays[name] = np.asarray(array, order="C")
-    # The widest types first, so that every tensor is aligned; the library does the same.
+    # The widest types come first, so that every tensor is aligned, as in the library.
     arrays = dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize))
     parts = (array.reshape(-1).view(np.uint8).data for array in arrays.values())
     write_atomic(path, [_header(arrays, metadata or {}), *parts], sync_name=sync_name)
 
 
 def _header(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> bytes:
-    """Return what a safetensors file has before its tensors.
+    """Return the part of a safetensors file before its tensors.
 
     The library's own writer copies all tensors twice, which takes longer than writing them, and
-    puts metadata in random order.
+    orders metadata randomly.
 
     Raises:
         TypeError: For a type that safetensors files do not have.
@@ -72,7 +73,7 @@ def _header(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> 
     end = 0
     for name, array in arrays.items():
         if array.dtype.name not in SAFETENSORS_TYPES:
-            raise TypeError(f"tensor {name!r} has type {array.dtype}, which has no place in a file")
+            raise TypeError(f"tensor {name!r} has type {array.dtype}, which a file cannot contain")
         begin, end = end, end + array.nbytes
         kind, shape = SAFETENSORS_TYPES[array.dtype.name], list(array.shape)
         header[name] = {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
@@ -83,10 +84,6 @@ def _header(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write a NumPy ``.npz`` file atomically; no array may need pickle.
-
-    Args:
-        path: The file, in a folder that exists.
-        arrays: By name.
 
     Raises:
         ValueError: If an array holds Python objects.
@@ -108,7 +105,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Return the tensors of a safetensors file, on the CPU, in the order of their names.
 
     Raises:
-        UserError: If there is no such file or it is not whole.
+        UserError: If the file does not exist or is incomplete.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -120,10 +117,10 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Return the texts kept in a safetensors file.
+    """Return the texts stored in a safetensors file.
 
     Raises:
-        UserError: If there is no such file or it is not whole.
+        UserError: If the file does not exist or is incomplete.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -152,7 +149,7 @@ def unprefixed(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
 def owned(
     tensors: Mapping[str, torch.Tensor], agent: str, *kinds: TensorKind
 ) -> dict[str, torch.Tensor]:
-    """Return an agent's tensors of some kinds, by the names that its learner knows them by."""
+    """Return an agent's tensors of some kinds, by the names that its learner uses."""
     starts = tuple(f"{agent}/{kind}/" for kind in kinds)
     return {
         name.removeprefix(f"{agent}/"): tensor
@@ -166,12 +163,12 @@ class TensorName:
     """A tensor's name, ``AGENT/KIND/NETWORK/PARAMETER[/SLOT]``, taken apart.
 
     Attributes:
-        kind: ``model``: a parameter of a network; ``optimizer``: what the optimizer of a network
-            keeps for a parameter; ``local``: what else a learner needs, which never leaves it.
-        network: Whose it is; the optimizer of the network ``actor`` is called ``actor``.
-        parameter: As PyTorch names it, such as ``weights.0``.
-        slot: Of an optimizer, such as ``exp_avg``; else empty.
-        agent: Whose learner has it; empty in the names that the learner itself uses.
+        kind: ``model``: a parameter of a network; ``optimizer``: an optimizer's state of a
+            parameter; ``local``: other state of a learner, which is never sent.
+        network: The network; the optimizer of the network ``actor`` is called ``actor``.
+        parameter: PyTorch's name, such as ``weights.0``.
+        slot: The part of an optimizer's state, such as ``exp_avg``; else empty.
+        agent: The agent; empty in the names that its learner uses.
     """
 
     kind: str
@@ -182,13 +179,13 @@ class TensorName:
 
     @classmethod
     def parse(cls, name: str) -> TensorName:
-        """Take a name with its agent apart; what it lacks is empty in the result."""
+        """Take a name with its agent apart; missing parts are empty."""
         agent, kind, network, parameter, slot = (*name.split("/", 4), "", "", "", "")[:5]
         return cls(kind, network, parameter, slot, agent)
 
     @classmethod
     def of_learner(cls, name: str) -> TensorName:
-        """Take a name apart that has no agent, as a learner uses it."""
+        """Take a name without agent apart, as a learner uses it."""
         return cls.parse(f"/{name}")
 
     def __str__(self) -> str:
@@ -197,6 +194,9 @@ class TensorName:
 
     @property
     def layer(self) -> int:
-        """The parameter's layer, counted from the input; -1 if it belongs to none."""
+        """The parameter's layer, counted from the input; -1 if it belongs to none.
+
+        An encoder's are before the first layer, whatever numbers they have of their own.
+        """
         number = re.search(r"\d+", self.parameter)
-        return int(number[0]) if number else -1
+        return int(number[0]) if number and not self.parameter.startswith(ENCODER) else -1

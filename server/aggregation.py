@@ -27,61 +27,42 @@ from f110_fl.config.federated import FederatedConfig, StrategyConfig
 from f110_fl.federation import messages
 from f110_fl.tensors import unprefixed
 
-# What a strategy keeps from round to round, by attribute; the rest are settings.
+# The attributes that a strategy keeps from round to round; the others are settings.
 _STATE = ("current_arrays", "momentum_vector", "m_t", "v_t")
+
+
+_ADAPTIVE = {"eta": "learning_rate", "beta_1": "beta_1", "beta_2": "beta_2", "tau": "tau"}
+_BYZANTINE = {"num_malicious_nodes": "malicious"}
+# Flower's class of each strategy, and which of our settings each of its arguments is.
+_STRATEGIES: Mapping[str, tuple[type[FedAvg], Mapping[str, str]]] = {
+    "fedavg": (FedAvg, {}),
+    "fedavgm": (FedAvgM, {"server_learning_rate": "learning_rate", "server_momentum": "momentum"}),
+    "fedadam": (FedAdam, _ADAPTIVE),
+    "fedyogi": (FedYogi, _ADAPTIVE),
+    "fedmedian": (FedMedian, {}),
+    "fedtrimmedavg": (FedTrimmedAvg, {"beta": "cut"}),
+    "krum": (Krum, _BYZANTINE),
+    "multikrum": (MultiKrum, _BYZANTINE | {"num_nodes_to_select": "selected"}),
+    "bulyan": (Bulyan, _BYZANTINE),
+    "fedprox": (FedProx, {"proximal_mu": "proximal_mu"}),
+}
 
 
 def make_aggregation(config: StrategyConfig) -> FedAvg:
     """Return Flower's strategy of that name, to be called with the clients already chosen."""
-    common: dict[str, Any] = {
-        "min_train_nodes": 1,
-        "min_evaluate_nodes": 1,
-        "min_available_nodes": 1,
-        "weighted_by_key": messages.WEIGHT,
-    }
-    match config.name:
-        case "fedavg":
-            return FedAvg(**common)
-        case "fedavgm":
-            return FedAvgM(
-                server_learning_rate=config.learning_rate,
-                server_momentum=config.momentum,
-                **common,
-            )
-        case "fedadam" | "fedyogi":
-            return (FedAdam if config.name == "fedadam" else FedYogi)(
-                eta=config.learning_rate,
-                beta_1=config.beta_1,
-                beta_2=config.beta_2,
-                tau=config.tau,
-                **common,
-            )
-        case "fedmedian":
-            return FedMedian(**common)
-        case "fedtrimmedavg":
-            return FedTrimmedAvg(beta=config.cut, **common)
-        case "krum":
-            return Krum(num_malicious_nodes=config.malicious, **common)
-        case "multikrum":
-            return MultiKrum(
-                num_malicious_nodes=config.malicious,
-                num_nodes_to_select=config.selected,
-                **common,
-            )
-        case "bulyan":
-            return Bulyan(num_malicious_nodes=config.malicious, **common)
-        case "fedprox":
-            return FedProx(proximal_mu=config.proximal_mu, **common)
+    strategy, arguments = _STRATEGIES[config.name]
+    settings: dict[str, Any] = {theirs: getattr(config, ours) for theirs, ours in arguments.items()}
+    return strategy(
+        min_train_nodes=1,
+        min_evaluate_nodes=1,
+        min_available_nodes=1,
+        weighted_by_key=messages.WEIGHT,
+        **settings,
+    )
 
 
 def private(aggregation: FedAvg, federated: FederatedConfig, asked: int) -> Strategy:
-    """Return the strategy, wrapped in Flower's central differential privacy if that is wanted.
-
-    Args:
-        aggregation: The strategy.
-        federated: Has the privacy's settings.
-        asked: Clients asked in a round.
-    """
+    """Return the strategy for ``asked`` clients, with any central differential privacy."""
     privacy = federated.privacy
     if privacy is None or privacy.kind != "central":
         return aggregation
@@ -91,7 +72,7 @@ def private(aggregation: FedAvg, federated: FederatedConfig, asked: int) -> Stra
 
 
 def aggregation_state(aggregation: FedAvg) -> dict[str, NDArray[Any]]:
-    """Return what a strategy keeps between rounds as named arrays: ``ATTRIBUTE/KEY``."""
+    """Return the state that a strategy keeps between rounds, as arrays ``ATTRIBUTE/KEY``."""
     state: dict[str, NDArray[Any]] = {}
     for attribute in _STATE:
         value = getattr(aggregation, attribute, None)
@@ -105,7 +86,7 @@ def aggregation_state(aggregation: FedAvg) -> dict[str, NDArray[Any]]:
 
 
 def load_aggregation_state(aggregation: FedAvg, state: Mapping[str, NDArray[Any]]) -> None:
-    """Give a new strategy what `aggregation_state` returned."""
+    """Restore in a new strategy the state that `aggregation_state` returned."""
     for attribute in _STATE:
         own = dict(sorted(unprefixed(attribute, state).items()))
         if not own:

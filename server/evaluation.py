@@ -1,4 +1,4 @@
-"""Evaluations of the global model: on the server, on clients, and their file."""
+"""Evaluations of the global model, on the server and on clients, and their file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from f110_fl.config.scenario import Scenario
 from f110_fl.federation.arrays import to_tensors
 from f110_fl.federation.messages import metric_record
 from f110_fl.files import append_line, complete_lines, write_atomic
-from f110_fl.learners.base import Learner
 from f110_fl.reporting import announce
 from f110_fl.reporting.announce import Tell
 from f110_fl.rundir import RunDir
@@ -25,23 +24,17 @@ from f110_fl.training.metrics import means, report, score
 class GlobalEvaluation:
     """Writes ``evaluations.jsonl``, and ``best.safetensors`` from the server's evaluations.
 
-    Both follow the round's commit. Where a crash came between, the server evaluates again when
-    the run goes on; what clients found is then missing.
+    Both are written after the round's commit. After a crash in between, the server evaluates
+    again when the run is resumed; the clients' results are then missing.
 
     Args:
         scenario: The run's scenario.
         rundir: The run's directory.
         completed: The last completed round, 0 for a new run.
-        tell: Called with each new line of the file.
+        tell: Called with each new line.
     """
 
-    def __init__(
-        self,
-        scenario: Scenario,
-        rundir: RunDir,
-        completed: int,
-        tell: Tell,
-    ) -> None:
+    def __init__(self, scenario: Scenario, rundir: RunDir, completed: int, tell: Tell) -> None:
         self.scenario = scenario
         self.rundir = rundir
         self._tell = tell
@@ -55,12 +48,12 @@ class GlobalEvaluation:
             self._best = tuple(json.loads(read_metadata(rundir.best)["score"]))
 
     def due(self, number: int) -> bool:
-        """Whether the model is evaluated after this round; round 0 is its initialisation."""
+        """Return whether the model is evaluated after this round; round 0 is its initialisation."""
         every = self.scenario.federated.evaluate_every
         return number % every == 0 or number == self.scenario.rounds
 
     def on_server(self, number: int, arrays: ArrayRecord) -> MetricRecord | None:
-        """Evaluate on the scenario's evaluation track, unless that is done or not due."""
+        """Evaluate on the scenario's evaluation track, unless already done or not due."""
         if not self.due(number) or number in self._done:
             return None
         if self._evaluator is None:
@@ -71,7 +64,8 @@ class GlobalEvaluation:
         found = score(episodes, learners, self.scenario.evaluation.best)
         if not self._best or found > self._best:
             self._best = found
-            self._save_best(number, learners)
+            metadata = {"round": str(number), "score": json.dumps(found)}
+            write_models(self.rundir.best, learners, self.scenario, metadata)
         values = means("evaluate", episodes, learners)
         cars = report(episodes, [car.name for car in self.scenario.env.cars])
         self._record({"round": number, "on": "server", "metrics": values, "cars": cars})
@@ -84,14 +78,7 @@ class GlobalEvaluation:
         by_client: Mapping[int, Mapping[str, Any]],
         dropped: Mapping[int, str],
     ) -> None:
-        """Record what clients found.
-
-        Args:
-            number: The round.
-            averaged: Means of the clients' metrics.
-            by_client: Their metrics.
-            dropped: Why others' answers are not used.
-        """
+        """Record the clients' metrics, their means, and the reasons why replies were dropped."""
         self._record(
             {
                 "round": number,
@@ -101,10 +88,6 @@ class GlobalEvaluation:
                 "dropped": {str(k): v for k, v in dropped.items()},
             }
         )
-
-    def _save_best(self, number: int, learners: Mapping[str, Learner]) -> None:
-        metadata = {"round": str(number), "score": json.dumps(self._best)}
-        write_models(self.rundir.best, learners, self.scenario, metadata)
 
     def _record(self, values: dict[str, Any]) -> None:
         append_line(self.rundir.evaluations, json.dumps(values))

@@ -1,4 +1,4 @@
-"""Flower's grid with something changed: which nodes it shows, when it hands out replies."""
+"""Flower's grid with changes: the nodes it shows, and when it returns replies."""
 
 from __future__ import annotations
 
@@ -11,17 +11,13 @@ from flwr.serverapp import Grid
 
 from f110_fl.engines.flower_internals import Run
 
-POLL_SHARE: Final = 0.02  # of the wait so far, from one look for replies to the next
-POLL_RANGE: Final = (0.005, 1.0)  # s, of the same
-AT_ONCE: Final = 32  # replies that are fetched together at most
+POLL_SHARE: Final = 0.02  # interval between polls for replies, as a part of the wait so far
+POLL_RANGE: Final = (0.005, 1.0)  # s, bounds of the interval
+AT_ONCE: Final = 32  # largest number of replies fetched together
 
 
 class WrappedGrid(Grid):
-    """A grid that does what another one does.
-
-    Args:
-        grid: The other one.
-    """
+    """A grid that forwards every call to another one."""
 
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
@@ -66,12 +62,7 @@ class WrappedGrid(Grid):
 
 
 class Chosen(WrappedGrid):
-    """Flower's strategies sample nodes themselves; this leaves them no choice.
-
-    Args:
-        grid: Flower's grid.
-        nodes: The node ids that were chosen.
-    """
+    """Shows chosen nodes only, since Flower's strategies sample from all nodes they see."""
 
     def __init__(self, grid: Grid, nodes: Iterable[int]) -> None:
         super().__init__(grid)
@@ -83,9 +74,9 @@ class Chosen(WrappedGrid):
 
 
 class Streaming(WrappedGrid):
-    """Hands out each reply when it is there, where Flower's grids collect all of them first.
+    """Returns each reply as it arrives, where Flower's grids collect all of them first.
 
-    So the server deals with one while clients still work on others, and need not hold them all.
+    So the server handles one while clients still work on others, and need not hold them all.
     """
 
     def send_and_receive(
@@ -95,7 +86,7 @@ class Streaming(WrappedGrid):
 
         Args:
             messages: What to send.
-            timeout: Longest wait, s; None: until all have answered.
+            timeout: Longest wait, s; None: until all have replied.
         """
         begin = time.monotonic()
         return self._replies({i for i in self.push_messages(messages) if i}, begin, timeout)

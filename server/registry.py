@@ -1,4 +1,4 @@
-"""The federation's clients among Flower's nodes: who is there, and who takes part."""
+"""The federation's clients among Flower's nodes: which are connected, which are sampled."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from f110_fl.seeding import Use, stream
 
 log = logging.getLogger("flwr")
 
-POLL_INTERVAL = 0.5  # s between two looks for nodes
-QUERY_TIMEOUT = 30.0  # s that a node has to say who it is
+POLL_INTERVAL = 0.5  # s between two polls for nodes
+QUERY_TIMEOUT = 30.0  # s that a node has to identify itself
 
 
 class ClientRegistry:
     """Client ids of Flower's nodes; node ids are random and change when a node returns."""
 
     def __init__(self) -> None:
-        self.total: int | None = None  # what the nodes say (``num-partitions``)
+        self.total: int | None = None  # as the nodes report it (``num-partitions``)
         self._client_of: dict[int, int] = {}  # every node that has ever answered
 
     def online(self, grid: Grid) -> dict[int, int]:
-        """Return node ids by client id, of the nodes that are connected now.
+        """Return the ids of the connected nodes, by client id.
 
-        A client that comes back as another node replaces its former self.
+        A client that reconnects as another node replaces its former node.
         """
         nodes = list(grid.get_node_ids())
         self._ask(grid, [node for node in nodes if node not in self._client_of])
@@ -39,17 +39,17 @@ class ClientRegistry:
         return {client: node for node, client in self._client_of.items() if node in present}
 
     def wait(self, grid: Grid, total: int | None, least: int, timeout: float) -> None:
-        """Wait until all clients are there, or, at the end of the wait, enough of them.
+        """Wait until all clients are connected or, at the end of the wait, enough of them.
 
         Args:
             grid: Flower's grid.
-            total: Number of clients; None: what the nodes say.
-            least: Fewest clients to go on with.
+            total: Number of clients; None: as the nodes report it.
+            least: Smallest number of clients to start with.
             timeout: Longest wait, s.
 
         Raises:
-            UserError: If fewer than ``least`` clients are there when the wait ends, or
-                clients were started for a federation of another size.
+            UserError: If fewer than ``least`` clients are connected when the wait ends, or clients
+                were started for a federation of another size.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -72,7 +72,7 @@ class ClientRegistry:
         log.warning("Starting without clients %s, which did not connect", missing)
 
     def _ask(self, grid: Grid, nodes: list[int]) -> None:
-        """Ask nodes once for the ids that they were started with."""
+        """Ask nodes once for the client ids with which they were started."""
         if not nodes:
             return
         queries = [
@@ -82,33 +82,27 @@ class ClientRegistry:
         for reply in grid.send_and_receive(queries, timeout=QUERY_TIMEOUT):
             node = reply.metadata.src_node_id
             if reply.has_error():
-                log.warning("A node failed to say who it is: %s", reply.error.reason)
+                log.warning("A node failed to identify itself: %s", reply.error.reason)
                 continue
             try:
                 identity = Identity.from_content(reply.content)
             except InvalidMessageError as error:
-                log.warning("A node does not say which client it is: %s", error)
+                log.warning("A node identified itself wrongly: %s", error)
                 continue
             self._client_of[node] = identity.client_id
             self.total = identity.num_clients
 
 
 def sample_size(scenario: Scenario) -> int:
-    """Return how many clients a round asks."""
+    """Return the number of clients that a round asks."""
     federated = scenario.federated
     return max(round(federated.fraction * federated.clients), federated.min_clients)
 
 
 def sample(scenario: Scenario, online: Collection[int], server_round: int) -> list[int]:
-    """Return the clients asked in a round, in order; the draw depends on the seed and round.
-
-    Args:
-        scenario: Says how many: ``fraction`` of all clients, at least ``min_clients``.
-        online: Clients that are there.
-        server_round: From 1.
-    """
+    """Return the clients asked in a round, in order; the draw depends on the seed and round."""
     generator = np.random.default_rng(stream(scenario.shared_seed, Use.SAMPLING, server_round))
-    # Drawn from all clients, so that a missing one does not change who else is asked.
+    # Drawn from all clients, so that a missing one does not change which others are asked.
     order = generator.permutation(scenario.federated.clients).tolist()
     present = [client for client in order if client in online]
     return sorted(present[: sample_size(scenario)])

@@ -1,4 +1,4 @@
-"""The files of the rounds, and the server's state that a resumed run goes on from."""
+"""The files of the rounds, and the server's state from which a resumed run continues."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from server.aggregation import aggregation_state, load_aggregation_state
 
 
 class RoundRecorder:
-    """Writes what rounds leave behind.
+    """Writes the files of rounds.
 
-    ``server.safetensors`` is the commit: the global arrays, what the aggregation strategy keeps
-    and, as metadata, the round's summary. The round's line in ``rounds.jsonl`` follows it;
-    where a crash came between, the line is added on the next start.
+    ``server.safetensors`` is the commit: the global arrays, the state of the aggregation strategy
+    and, as metadata, the round's summary. The round's line in ``rounds.jsonl`` follows; after a
+    crash in between, the line is added on the next start.
 
     Args:
         scenario: The run's scenario.
         rundir: The run's directory.
-        imposed: Tensors that a sync sets on every client without sending them, the zeroed
-            moments; they complete ``global.safetensors``.
-        tell: Called with ``announce.ROUND`` and what is in ``metrics.json`` after each round.
+        imposed: Tensors that a sync sets on every client without sending them (the zeroed
+            moments); they complete ``global.safetensors``.
+        tell: Called after each round with ``announce.ROUND`` and the content of ``metrics.json``.
 
     Attributes:
         resumed_from: The last completed round when the run was opened, 0 for a new one.
@@ -66,7 +66,7 @@ class RoundRecorder:
             self._mend_rounds(summary)
 
     def restore(self, aggregation: FedAvg, initial: ArrayRecord) -> ArrayRecord:
-        """Return the arrays to go on from, and give ``aggregation`` its state."""
+        """Return the arrays to continue from, and restore the state of ``aggregation``."""
         if not self.resumed_from:
             return initial
         tensors = read_tensors(self.rundir.server)
@@ -75,28 +75,28 @@ class RoundRecorder:
         return to_arrays(unprefixed("global", tensors))
 
     def begin(self, number: int) -> None:
-        """Make a round's directory, without what a try that failed has left in it."""
+        """Create a round's directory, and delete what a failed attempt left in it."""
         directory = self.rundir.round(number)
         directory.mkdir(parents=True, exist_ok=True)
         for path in directory.glob("client_*.safetensors"):
             path.unlink()
 
     def keep(self, number: int, client_id: int, arrays: ArrayRecord) -> ArrayRecord:
-        """Write what a client sent, and return it as it lies in the file.
+        """Write what a client sent, and return arrays that are read from the file.
 
-        Where such files are not wanted, it stays in memory.
+        Without ``checkpoint_after_sync``, nothing is written and they stay in memory.
         """
         if not self.scenario.federated.checkpoint_after_sync:
             return arrays
         path = self.rundir.client_tensors(number, client_id)
         tensors = {name: value(array) for name, array in arrays.items()}
         self.written()
-        # metrics.json follows into the folder
+        # writing metrics.json later makes the name durable
         self._writing = self._writer.submit(write_tensors, path, tensors, sync_name=False)
         return stored(arrays, path)
 
     def written(self) -> None:
-        """Wait until what was kept is in its files.
+        """Wait until everything kept is in its files.
 
         Raises:
             OSError: If one of them could not be written.
@@ -129,7 +129,7 @@ class RoundRecorder:
         self._tell(announce.ROUND, details)
 
     def _mend_rounds(self, last: dict[str, Any]) -> None:
-        """Make ``rounds.jsonl`` end with the last committed round."""
+        """Make the last committed round the last line of ``rounds.jsonl``."""
         lines = complete_lines(self.rundir.rounds)
         kept = [line for line in lines if line.get("round", last["round"]) < last["round"]]
         text = "".join(f"{json.dumps(line)}\n" for line in [*kept, last])
@@ -137,13 +137,7 @@ class RoundRecorder:
 
 
 class StoredArray(Array):
-    """An array that is read from its file whenever it is asked for.
-
-    Args:
-        array: Has its type and shape.
-        path: The safetensors file.
-        name: The array's in it.
-    """
+    """An array that is read from its file whenever it is needed."""
 
     def __init__(self, array: Array, path: Path, name: str) -> None:
         super().__init__(array.dtype, array.shape, array.stype, b"")
@@ -151,7 +145,7 @@ class StoredArray(Array):
         self._name = name
 
     def numpy(self) -> NDArray[Any]:
-        """Return the array, to be read only.
+        """Return the array, which must not be changed.
 
         Raises:
             OSError: If the file is gone.
@@ -159,19 +153,14 @@ class StoredArray(Array):
         return _read(self._path, self._path.stat().st_mtime_ns)[self._name]
 
 
-@lru_cache(maxsize=1)  # whoever wants one array of a file wants the others next
+@lru_cache(maxsize=1)  # one file's arrays are read one after the other
 def _read(path: Path, written: int) -> dict[str, NDArray[Any]]:  # noqa: ARG001 - part of the key
     return load_file(path)
 
 
 def stored(arrays: ArrayRecord, path: Path) -> ArrayRecord:
-    """Return a record of the arrays that a safetensors file holds.
-
-    Args:
-        arrays: What was written into it: names, types and shapes.
-        path: The file.
-    """
-    record = ArrayRecord()  # whose constructor would copy the arrays
+    """Return a record of the arrays that a safetensors file holds."""
+    record = ArrayRecord()  # its constructor would copy the arrays
     for name, array in arrays.items():
         record[name] = StoredArray(array, path, name)
     return record

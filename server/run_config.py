@@ -1,4 +1,4 @@
-"""Settings that ``flwr run --run-config`` brings, laid over a scenario."""
+"""Settings of ``flwr run --run-config``, laid over a scenario."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ APP_DIRECTORY: Final = Path(__file__).resolve().parents[1]
 
 
 def resolve(run_config: Mapping[str, Any], clients: int) -> tuple[Scenario, RunDir]:
-    """Return the scenario that ``flwr run`` asks for, and its directory.
+    """Return the scenario that ``flwr run`` selects, and its directory.
 
     The run config wins over ``FED_*`` variables in this process's environment, these over
-    the scenario. An empty value leaves a setting as it is.
+    the scenario. An empty value leaves a setting unchanged.
 
     Args:
         run_config: Flower's run config.
-        clients: How many clients Flower's federation has; the scenario adapts to it.
+        clients: Number of clients of Flower's federation, which the scenario adopts.
 
     Raises:
-        UserError: For anything wrong with the settings, in one line.
+        UserError: For any invalid setting, in one line.
     """
     overrides = [
         setting_of("federated.clients").override(str(clients), "num-supernodes"),
@@ -53,10 +53,10 @@ def resolve(run_config: Mapping[str, Any], clients: int) -> tuple[Scenario, RunD
 
 
 def resolve_submitted(run_config: Mapping[str, Any]) -> tuple[Scenario, RunDir, bool]:
-    """Return the scenario that ``run.py --superlink`` submitted, its directory, if it goes on.
+    """Return the submitted scenario, its directory, and whether it is a resumed run.
 
     Raises:
-        UserError: If the directory is used, or there is nothing in it to go on with.
+        UserError: If the directory of a new run is used, or that of a resumed one holds no run.
     """
     root = str(run_config["submitted-resume"])
     if not root:

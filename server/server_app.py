@@ -1,10 +1,9 @@
-"""The Flower ServerApp: resolves the scenario, finds the clients, runs the rounds."""
+"""The Flower ServerApp: resolves the scenario, waits for the clients, runs the rounds."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +11,28 @@ import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from f110_fl.config.federated import FederatedConfig
-from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
-from f110_fl.federation import sharing
-from f110_fl.federation.arrays import to_arrays
 from f110_fl.files import locked
-from f110_fl.loading.scenarios import dump_scenario, parse_resolved
 from f110_fl.reporting import announce
 from f110_fl.reporting.announce import Tell, silent
 from f110_fl.rundir import RunDir
-from f110_fl.tensors import TensorName
-from server.grids import Streaming
-from server.registry import ClientRegistry
-from server.rounds import RoundRecorder
-from server.run_config import resolve, resolve_submitted
-from server.strategy import FederatedStrategy
+
+with announce.failure_announced():  # plugins are imported with the settings: one may be broken
+    from f110_fl.config.federated import FederatedConfig
+    from f110_fl.config.scenario import Scenario
+    from f110_fl.federation import sharing
+    from f110_fl.federation.arrays import to_arrays
+    from f110_fl.loading.scenarios import dump_scenario, parse_resolved
+    from f110_fl.reporting.summary import completed_rounds
+    from f110_fl.reporting.tracking import recorded
+    from f110_fl.runs.directory import prepare_directory
+    from f110_fl.runs.preflight import check_environment
+    from f110_fl.tensors import TensorName
+    from server.grids import Streaming
+    from server.registry import ClientRegistry
+    from server.rounds import RoundRecorder
+    from server.run_config import resolve, resolve_submitted
+    from server.strategy import FederatedStrategy
 
 log = logging.getLogger("flwr")
 
@@ -36,10 +41,10 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run what ``flwr run`` asks for; see ``[tool.flwr.app.config]`` in pyproject.toml."""
+    """Run the app as ``flwr run`` asks; see ``[tool.flwr.app.config]`` in pyproject.toml."""
     prepared_root = str(context.run_config["prepared-root"])
     if prepared_root:
-        with _failure_announced():
+        with announce.failure_announced():
             run_prepared(Streaming(grid), Path(prepared_root))
         return
     if context.run_config["submitted"] or context.run_config["submitted-resume"]:
@@ -52,53 +57,29 @@ def main(grid: Grid, context: Context) -> None:
     except UserError as error:
         log.error("%s", error)  # noqa: TRY400 - a user's mistake needs no traceback
         raise
-    from f110_fl.reporting.tracking import recorded
-    from f110_fl.runs.directory import claim_directory
-
-    with claim_directory(scenario, rundir), recorded(scenario, rundir):
+    with prepare_directory(scenario, rundir), recorded(scenario, rundir):
         serve(grid, scenario, rundir, registry)
 
 
 def run_submitted(grid: Grid, run_config: Mapping[str, Any]) -> None:
-    """Run what ``run.py --superlink`` submitted, and announce how it goes.
+    """Run what ``run.py --superlink`` submitted, and announce its progress.
 
     Raises:
-        UserError: For settings that cannot be used here, or if too few clients connect.
+        UserError: For invalid settings, or if too few clients connect.
         RuntimeError: If a round ends with too few usable replies.
     """
-    from f110_fl.reporting.summary import completed_rounds
-    from f110_fl.reporting.tracking import recorded
-    from f110_fl.runs.directory import claim_directory
-    from f110_fl.runs.preflight import check_environment
-
-    with _failure_announced():
+    with announce.failure_announced():
         scenario, rundir, resumed = resolve_submitted(run_config)
         check_environment(scenario)
-        with claim_directory(scenario, rundir, resumed=resumed), recorded(scenario, rundir):
-            announce.announce(
-                announce.STARTED,
-                {
-                    "root": str(rundir.root),
-                    "scenario": dump_scenario(scenario),
-                    "rounds": completed_rounds(rundir),
-                },
-            )
+        with prepare_directory(scenario, rundir, resumed=resumed), recorded(scenario, rundir):
+            started = {"root": str(rundir.root), "rounds": completed_rounds(rundir)}
+            started["scenario"] = dump_scenario(scenario)
+            announce.announce(announce.STARTED, started)
             run_prepared(Streaming(grid), rundir.root, announce.announce)
 
 
-@contextmanager
-def _failure_announced() -> Iterator[None]:
-    """Announce why the run failed, if it does."""
-    try:
-        yield
-    except Exception as error:
-        kind = "" if isinstance(error, UserError | RuntimeError) else f"{type(error).__name__}: "
-        announce.announce(announce.FAILED, {"message": f"{kind}{error}"})
-        raise
-
-
 def prepared(root: Path) -> ServerApp:
-    """Return a ServerApp for a run whose directory already holds its ``config.json``."""
+    """Return a ServerApp for a run whose directory already contains its ``config.json``."""
     prepared_app = ServerApp()
 
     @prepared_app.main()
@@ -109,14 +90,14 @@ def prepared(root: Path) -> ServerApp:
 
 
 def run_prepared(grid: Grid, root: Path, tell: Tell = silent) -> None:
-    """Wait for the clients of the run in ``root`` and run it, or what is left of it.
+    """Wait for the clients of the run in ``root``, and run its remaining rounds.
 
     Raises:
         UserError: If too few clients connect in time.
     """
     rundir = RunDir(root)
-    # A killed run's server lives on until it notices; two must not write here. The lock ends with
-    # this process, however it ends, which tells the host of a deployment.
+    # A killed run's server lives until it notices; two must not write here. The lock ends with this
+    # process, in whatever way, by which a deployment's host notices the end.
     with locked(rundir.server_lock, wait=True):
         scenario = parse_resolved(rundir.config.read_text(encoding="utf-8"))
         federated = scenario.federated
@@ -126,20 +107,9 @@ def run_prepared(grid: Grid, root: Path, tell: Tell = silent) -> None:
 
 
 def serve(
-    grid: Grid,
-    scenario: Scenario,
-    rundir: RunDir,
-    registry: ClientRegistry,
-    tell: Tell = silent,
+    grid: Grid, scenario: Scenario, rundir: RunDir, registry: ClientRegistry, tell: Tell = silent
 ) -> None:
-    """Run the rounds that are left and leave their files in ``rundir``.
-
-    Args:
-        grid: Flower's grid.
-        scenario: The resolved scenario.
-        rundir: The run's directory.
-        registry: The clients.
-        tell: Called with each event, its kind and values; see ``announce``.
+    """Run the remaining rounds and write their files into ``rundir``.
 
     Raises:
         RuntimeError: If a round ends with too few usable replies.
@@ -153,8 +123,7 @@ def serve(
         for name, tensor in initial_tensors(scenario).items()
         if TensorName.parse(name).agent in scenario.federated_agents
     }
-    zeroed = sharing.select(tensors, sharing.zeroed_names(tensors, scenario))
-    imposed = {name: torch.zeros_like(tensor) for name, tensor in zeroed.items()}
+    imposed = {n: torch.zeros_like(tensors[n]) for n in sharing.zeroed_names(tensors, scenario)}
     averaged = sharing.select(tensors, sharing.averaged_names(tensors, scenario))
     recorder = RoundRecorder(scenario, rundir, imposed, tell)
     evaluation = None

@@ -1,4 +1,4 @@
-"""A federated round: who is asked, what is believed, how it is averaged, what is recorded."""
+"""A federated round: sampling, validation, aggregation and recording."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from f110_fl.federation.messages import (
     PROXIMAL_MU,
     WEIGHT,
     EvaluateOrder,
-    EvaluateReply,
     InvalidMessageError,
     Order,
     TrainOrder,
@@ -36,14 +35,14 @@ from server.aggregation import make_aggregation, private
 from server.grids import Chosen
 from server.registry import ClientRegistry, sample, sample_size
 from server.rounds import RoundRecorder
-from server.validation import ENV_STEPS, validate_evaluation, validate_training
+from server.validation import ENV_STEPS, read_evaluation, validate_training
 
 if TYPE_CHECKING:  # the simulator is imported when it is needed
     from server.evaluation import GlobalEvaluation
 
 log = logging.getLogger("flwr")
 
-MAX_REASON = 300  # characters kept of why a client was dropped
+MAX_REASON = 300  # characters kept of the reason why a client was dropped
 
 Reply = TypeVar("Reply")
 
@@ -51,15 +50,15 @@ Reply = TypeVar("Reply")
 class FederatedStrategy(Strategy):
     """Wraps one of Flower's aggregation strategies for clients with stable identities.
 
-    Replies are checked, then averaged in the order of the client ids (a rerun is
-    bit-equal). Flower's strategy sees the networks only; optimizer moments, where they are sent,
+    Replies are validated, then averaged in the order of the client ids, so that a rerun is
+    bit-equal. Flower's strategy receives the networks only; optimizer moments, if they are sent,
     are averaged with the clients' weights.
 
     Args:
         scenario: The run's scenario.
         registry: The clients.
-        recorder: Writes the rounds' files; knows the rounds that are already done.
-        evaluation: Writes the evaluations' file; None if the global model is not evaluated.
+        recorder: Writes the rounds' files, and has the number of the rounds already completed.
+        evaluation: Writes the evaluations' file; None: the global model is not evaluated.
     """
 
     def __init__(
@@ -88,7 +87,7 @@ class FederatedStrategy(Strategy):
         self._aggregator.summary()
 
     def true_round(self, server_round: int) -> int:
-        """Return the round's number in the run; Flower counts from 1 after a resume, too."""
+        """Return the round's number in the run; Flower also counts from 1 after a resume."""
         return server_round + self.recorder.resumed_from
 
     def configure_train(
@@ -111,7 +110,7 @@ class FederatedStrategy(Strategy):
             )
         self.recorder.begin(number)
         nodes = [online[client] for client in self._asked]
-        # Flower's strategy may keep the arrays and add to the config; whom to ask is decided.
+        # Flower's strategy may keep the arrays and add to the config; its messages are not used.
         networks, _ = _split(arrays)
         list(self._aggregator.configure_train(number, networks, config, Chosen(grid, nodes)))
         proximal_mu = config.get(PROXIMAL_MU)
@@ -125,12 +124,12 @@ class FederatedStrategy(Strategy):
         return self._send(MessageType.TRAIN, order, nodes)
 
     def _of_run(self) -> tuple[str, str, str]:
-        """Return what every order says of the run: its scenario, directory and name."""
+        """Return the run's scenario, directory and name, which every order contains."""
         rundir = self.recorder.rundir
         return self._scenario_text, str(rundir.root), identity(rundir)
 
     def _send(self, kind: str, order: Order, nodes: Iterable[int]) -> list[Message]:
-        """Return the messages, in the order of the clients asked, and remember them."""
+        """Return the messages, in the order of the clients asked, and store them."""
         content = order.to_content()
         self._messages = [
             Message(content=content, message_type=kind, dst_node_id=node) for node in nodes
@@ -173,7 +172,7 @@ class FederatedStrategy(Strategy):
         return arrays, metrics
 
     def _trained(self, number: int, client_id: int, content: RecordDict) -> TrainReply:
-        """Return a reply that can be used; its arrays take no memory until they are averaged."""
+        """Return a usable reply; its arrays take no memory until they are averaged."""
         reply = TrainReply.from_content(content, self._training_names)
         episodes = self.scenario.round_episodes(number)
         max_steps = float(episodes * self.scenario.env.max_steps)
@@ -184,7 +183,7 @@ class FederatedStrategy(Strategy):
     def _average(
         self, number: int, accepted: Mapping[int, TrainReply]
     ) -> tuple[ArrayRecord, MetricRecord]:
-        """Have Flower's strategy average the networks; the moments' mean is a weighted one."""
+        """Average the networks by Flower's strategy, and the moments by the clients' weights."""
         networks: list[Message] = []
         moments: list[RecordDict] = []
         for client_id, reply in accepted.items():
@@ -195,22 +194,22 @@ class FederatedStrategy(Strategy):
             moments.append(reply.weighted(of_moments, weight))
         arrays, averaged = self._aggregator.aggregate_train(number, networks)
         if arrays is None or averaged is None:
-            raise RuntimeError(f"round {number}: the replies are too few for the strategy")
+            raise RuntimeError(f"round {number}: too few replies for the strategy")
         arrays = ArrayRecord({**arrays, **weighted_mean(moments, WEIGHT)})
         return cast_like(arrays, self._global), averaged
 
     def _sort_out(
         self, replies: Iterable[Message], read: Callable[[int, RecordDict], Reply]
     ) -> tuple[dict[int, Reply], dict[int, str]]:
-        """Return usable replies and reasons against the rest, each by client id.
+        """Return the usable replies, and the reasons to drop the others, by client id.
 
         Args:
-            replies: What came.
+            replies: The messages received.
             read: Returns a reply from its client and content, or raises `InvalidMessageError`.
         """
         accepted: dict[int, Reply] = {}
         dropped = dict.fromkeys(self._asked, "no answer in time")
-        # Flower answers itself for a node that is gone, so the sender does not tell whose it is.
+        # Flower itself replies for a lost node, so the sender does not identify the client.
         client_of = dict(
             zip((m.metadata.message_id for m in self._messages), self._asked, strict=True)
         )
@@ -234,7 +233,7 @@ class FederatedStrategy(Strategy):
         return 1.0 if weighting == "equal" else weighting[client_id]
 
     def evaluate_on_server(self, server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
-        """Evaluate the global model here, if it is time; Flower's ``evaluate_fn``."""
+        """Evaluate the global model here if it is due; Flower's ``evaluate_fn``."""
         if self.evaluation is None:
             return None
         return self.evaluation.on_server(self.true_round(server_round), arrays)
@@ -242,9 +241,9 @@ class FederatedStrategy(Strategy):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Ask the round's clients to evaluate ``arrays``, if it is time.
+        """Ask the round's clients to evaluate ``arrays``, if it is due.
 
-        One that did not answer may still be at work in its directory, and is left alone.
+        A client that did not reply may still use its directory, and is not asked.
         """
         del config
         number = self.true_round(server_round)
@@ -260,33 +259,28 @@ class FederatedStrategy(Strategy):
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
-        """Average what clients found, each counting the same, and record it."""
+        """Average the clients' results with equal weights, and record them."""
         replies = list(replies)
         if self.evaluation is None or not replies:
             return None
-        accepted, dropped = self._sort_out(replies, self._evaluated)
+        names = evaluation_names(self.scenario.federated_agents)
+        accepted, dropped = self._sort_out(replies, lambda _, found: read_evaluation(found, names))
         by_client = {client: reply.metrics for client, reply in accepted.items()}
         averaged = {
-            name: sum(own[name] for own in by_client.values()) / len(by_client)
-            for name in (evaluation_names(self.scenario.federated_agents) if by_client else ())
+            name: sum(metrics[name] for metrics in by_client.values()) / len(by_client)
+            for name in (names if by_client else ())
         }
         number = self.true_round(server_round)
         self.evaluation.on_clients(number, averaged, by_client, dropped)
         return metric_record(averaged) if averaged else None
 
-    def _evaluated(self, client_id: int, content: RecordDict) -> EvaluateReply:
-        """Return a reply that can be used."""
-        del client_id
-        reply = EvaluateReply.from_content(
-            content, evaluation_names(self.scenario.federated_agents)
-        )
-        validate_evaluation(reply)
-        return reply
-
 
 def _brief(reason: str) -> str:
-    """Return the last line of what may be a coloured traceback; the whole of it is in the log."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", reason)
+    """Return the last line of a reason, which may be a coloured traceback.
+
+    Flower's clients answer with the error's class and message: ``<class '...'>:<'...'>``.
+    """
+    plain = re.sub(r"\x1b\[[0-9;]*m|^<class '[\w.]+'>:<'|'>$", "", reason.strip())
     lines = [line.strip() for line in plain.splitlines() if line.strip(" >'\"")]
     return lines[-1][-MAX_REASON:] if lines else "no reason given"
 

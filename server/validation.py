@@ -1,22 +1,29 @@
 """Checks of what clients send, before any of it is averaged.
 
-Whether a reply has all its parts is checked where it is read (`f110_fl.federation.messages`);
-here, whether they can be true.
+`f110_fl.federation.messages` checks that a reply is complete; this module checks that its values
+are plausible.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import numpy as np
-from flwr.app import ArrayRecord
+from flwr.app import ArrayRecord, RecordDict
 
 from f110_fl.federation.arrays import value
 from f110_fl.federation.messages import WEIGHT, EvaluateReply, InvalidMessageError, TrainReply
+from f110_fl.training.metrics import total_name
 
-ENV_STEPS = "train/env-steps"
-# Metrics that count things: never negative, and steps at most what the round allows.
-_COUNTS = ("train/episodes", ENV_STEPS, "evaluate/episodes", "evaluate/env-steps")
+ENV_STEPS = total_name("train", "env-steps")
+# Metrics that are never negative.
+_COUNTS = (
+    total_name("train", "episodes"),
+    ENV_STEPS,
+    total_name("evaluate", "episodes"),
+    total_name("evaluate", "env-steps"),
+)
 
 
 def validate_training(
@@ -30,10 +37,10 @@ def validate_training(
 
     Args:
         reply: The reply.
-        client_id: Who was asked.
-        expected: The global arrays: names, shapes and types, and where distances start.
-        max_steps: Most training actions that the round's episodes allow.
-        max_update_norm: Longest L2 distance of all tensors from ``expected``, or None.
+        client_id: The client that was asked.
+        expected: The global arrays, with the required names, shapes and types.
+        max_steps: Largest number of training actions in the round's episodes.
+        max_update_norm: Largest L2 distance of all tensors from ``expected``; None: any.
 
     Raises:
         InvalidMessageError: With the reason, in words.
@@ -51,15 +58,17 @@ def validate_training(
     _validate_arrays(reply.arrays, expected, max_update_norm)
 
 
-def validate_evaluation(reply: EvaluateReply) -> None:
-    """Refuse an evaluation's reply that cannot be true.
+def read_evaluation(content: RecordDict, names: Collection[str]) -> EvaluateReply:
+    """Return an evaluation's reply with metrics of these names.
 
     Raises:
-        InvalidMessageError: With the reason, in words.
+        InvalidMessageError: If it is incomplete or not plausible, with the reason in words.
     """
+    reply = EvaluateReply.from_content(content, names)
     for name, found in reply.metrics.items():
         if name.endswith("-rate") and not 0 <= found <= 1:
             raise InvalidMessageError(f"metric {name!r} is {found!r}")
+    return reply
 
 
 def _validate_arrays(
@@ -71,7 +80,7 @@ def _validate_arrays(
     squares = 0.0
     for name, wanted in expected.items():
         array = arrays[name]
-        # The header is enough to tell, and a lie in it must not make us allocate.
+        # Compared before the data is read, so that a false header causes no allocation.
         if tuple(array.shape) != tuple(wanted.shape) or array.dtype != wanted.dtype:
             raise InvalidMessageError(f"tensor {name!r} is {array.dtype}{list(array.shape)}")
         try:

@@ -1,4 +1,4 @@
-"""How the episodes of agents go and end, and the compiled parts of a step around the physics."""
+"""How agents' episodes proceed and end, and the compiled parts of a step around the physics."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ OTHER_DONE: Final = int(Outcome.OTHER_DONE)
 class Episodes(NamedTuple):
     """What a batch of episodes returns at each step; kernels take this whole.
 
-    E environments, A agents (the cars without a driver, in order), D numbers an observation.
+    E environments, A agents (the cars without a driver, in order), D numbers in an observation.
     An agent that is done keeps its outcome and flags, and earns 0, until its environment is
     reset.
     """
@@ -58,7 +58,7 @@ class Episodes(NamedTuple):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def world_outcome(crashed: bool, finished: bool, late: bool) -> int:
-    """Outcome of an agent that follows from the world alone, most weighty first."""
+    """Outcome of an agent that follows from the world alone, the weightiest first."""
     if crashed:
         return CRASH
     if finished:
@@ -91,8 +91,9 @@ def begin(
 ) -> int:
     """Count the step and turn actions into commands, to be held for ``duration`` seconds.
 
-    Agents that are done are told to stand, wheels straight, whatever their action. If an action
-    of another is not a number nothing is written, and its index e * A + a is returned, else -1.
+    Agents that are done are told to stand, wheels straight, whatever their action. If the action
+    of another is not a number, nothing is written and its index e * A + a is returned; otherwise
+    -1.
     """
     A: int = episodes.outcome.shape[1]
     for e in range(first, last):
@@ -163,9 +164,8 @@ def conclude(
 
 def car_table(config: EnvConfig) -> NDArray[np.void]:
     """What kernels know about the cars, (C,) of `CAR`."""
-    rows, agent = [], 0
-    for car in config.cars:
-        rates = car.vehicle.control == "rates"
-        rows.append((-1 if car.driver else agent, rates, *action_scale(car)))
-        agent += car.driver is None
+    rows, agents = [], config.agent_cars
+    for i, car in enumerate(config.cars):
+        agent = agents.index(i) if i in agents else -1
+        rows.append((agent, car.vehicle.control == "rates", *action_scale(car)))
     return np.array(rows, CAR)

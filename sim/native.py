@@ -1,15 +1,16 @@
 """Compiled functions without numba's checks at each call, and tables of them.
 
-What a race is put together from (terms of a reward, parts of an observation, drivers) are compiled
-functions, each with settings of its own. `record` makes such settings, `compiled` a function that
-Python calls at once, and `calls` a table of functions, which `call` calls inside a kernel. Such a
-kernel does not depend on what is in its table: it is compiled and kept on disk once, and so is
-each of the functions, when it is first asked for.
+A race is put together from compiled functions (terms of a reward, parts of an observation,
+drivers), each with settings of its own. `record` makes such settings, `compiled` a function that
+Python calls without delay, and `calls` a table of functions, which `call` calls inside a kernel.
+Such a kernel does not depend on what is in its table: it is compiled and kept on disk once, and so
+is each of the functions, when it is first needed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -30,9 +31,9 @@ CALL: Final = np.dtype(
 
 
 def record(**settings: float) -> Settings:
-    """Put settings into a record, of which kernels read them by name: ``settings.speed``.
+    """Put settings into a record, from which kernels read them by name: ``settings.speed``.
 
-    One record, because compiled code hands on its address, but a tuple field by field.
+    A record, because compiled code passes it by its address, but a tuple field by field.
 
     Args:
         settings: Truth values, whole numbers and other numbers.
@@ -52,8 +53,8 @@ def compiled(kernel: Kernel, *arguments: Any) -> Callable[..., Any]:
     """Compile a kernel for arguments like these, and return the compiled function.
 
     Calling a kernel looks up the type of each argument, field by field; for a call with the
-    arrays of a world this takes longer than a car's step. The compiled function looks at
-    nothing: every call must pass the types, dimensions and memory layouts shown here.
+    arrays of a world this takes longer than a car's step. The compiled function checks nothing:
+    every call must pass the types, dimensions and memory layouts shown here.
 
     Args:
         kernel: A function decorated with ``njit``.
@@ -63,6 +64,11 @@ def compiled(kernel: Kernel, *arguments: Any) -> Callable[..., Any]:
     kernel.compile(signature)
     function: Callable[..., Any] = kernel.get_overload(signature)
     return function
+
+
+def bound(kernel: Kernel, arguments: tuple[Any, ...], *rest: Any) -> Callable[..., Any]:
+    """As `compiled`, with the first arguments given once and for all: calls pass only the rest."""
+    return partial(compiled(kernel, *arguments, *rest), *arguments)
 
 
 def calls(functions: Iterable[tuple[Kernel | None, Settings]], *arguments: Any) -> NDArray[np.void]:
@@ -107,9 +113,9 @@ def _address(function: Kernel | None, signature: tuple[Any, ...]) -> int:
 def call(_: Any, function: Any, settings: Any, *arguments: Any) -> Any:
     """Call a function of a table: ``call(entry.function, entry.settings, world, first, last)``.
 
-    For kernels, which look whether it is 0 themselves. Numba's own first-class functions would do,
-    if they were not looked up anew, by Python, each time that a kernel is called with them.
-    Settings are handed on by their address, so functions whose settings differ are called alike.
+    For kernels, which check themselves whether the function is 0. Numba's first-class functions
+    would do if Python did not look them up anew each time that a kernel is called with them.
+    Settings are passed by their address, so functions whose settings differ are called alike.
     """
     given = (types.voidptr, *arguments)
 

@@ -1,4 +1,4 @@
-"""What an agent sees, as one float32 vector; the parts are tabled at `sim.envs`."""
+"""What an agent sees, as one float32 vector; `sim.envs` has a table of the parts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sim.config import EnvConfig, ObservationPart
 from sim.layout import SLIP, STEER, YAW, YAW_RATE, V, X, Y
-from sim.native import Kernel, Settings, call, calls, compiled, record
+from sim.native import Kernel, Settings, bound, call, calls, record
 from sim.physics.kernels import WorldArrays
 from sim.tracks.track import BORDER, Track
 
@@ -26,7 +26,7 @@ Observations = NDArray[np.float32]  # (E, A, D)
 
 
 class Seen(NamedTuple):
-    """What observations are made of, for kernels; the rest of the world would cost 1 us a step."""
+    """What observations are made of, for kernels; passing the whole world would cost 1 us."""
 
     state: Float  # of `WorldArrays`, as are the next two
     scan: NDArray[np.float32]
@@ -77,11 +77,8 @@ def _lidar(part: Any, world: Seen, observations: Observations, first: int, last:
 def _pose(part: Any, world: Seen, observations: Observations, first: int, last: int) -> None:
     at = part.at
     for e in range(first, last):
-        own, out, box = (
-            world.state[e, part.car],
-            observations[e, part.row],
-            world.boxes[world.track[e]],
-        )
+        own, out = world.state[e, part.car], observations[e, part.row]
+        box = world.boxes[world.track[e]]
         out[at] = _unit((own[X] - box[0, 0]) * box[1, 0])
         out[at + 1] = _unit((own[Y] - box[0, 1]) * box[1, 1])
         out[at + 2] = math.sin(own[YAW])
@@ -176,7 +173,7 @@ class Observer:
     Args:
         config: The environment.
         tracks: The tracks it drives on.
-        cars: Indices of the cars that observe, A; None: the agents, which have no driver.
+        cars: Indices of the A cars that observe; None: the agents, which have no driver.
         parts: What they observe; None: the environment's setting.
 
     Attributes:
@@ -195,8 +192,7 @@ class Observer:
         cars: Sequence[int] | None = None,
         parts: Sequence[ObservationPart] | None = None,
     ) -> None:
-        if cars is None:
-            cars = [i for i, car in enumerate(config.cars) if car.driver is None]
+        cars = config.agent_cars if cars is None else cars
         self.parts = observation_parts(config, parts)
         corners = [free_box(track) for track in tracks]
         self._boxes = np.array([((low + high) / 2, 2.0 / (high - low)) for low, high in corners])
@@ -210,7 +206,7 @@ class Observer:
             for row, car in enumerate(cars)
             for (part, _), at in zip(self.parts, starts[:-1], strict=True)
         ]
-        self._made: tuple[Any, Any, Callable[..., Any], tuple[Any, ...]] | None = None
+        self._made: tuple[Any, Any, Callable[..., Any]] | None = None
         lows = [np.full(size, PARTS[part].low, np.float32) for part, size in self.parts]
         self.low: NDArray[np.float32] = np.concatenate(lows)
         self.high: NDArray[np.float32] = np.ones_like(self.low)
@@ -230,8 +226,6 @@ class Observer:
         if made is None or made[0] is not world or made[1] is not observations:
             seen = Seen(world.state, world.scan, world.track, self._boxes)
             table = calls(self._kernels, seen, observations, 0, 1)
-            arguments = seen, observations, table
-            made = world, observations, compiled(_observe, *arguments, 0, 1), arguments
-            self._made = made
-        _, _, run, arguments = made
-        run(*arguments, first, last)
+            run = bound(_observe, (seen, observations, table), 0, 1)
+            self._made = made = world, observations, run
+        made[2](first, last)

@@ -18,8 +18,10 @@ and in ``my_package/plugin.py``::
 
 From then on ``driver: {kind: cruise, speed: 3}`` is allowed wherever a driver's settings are, and
 checked, completed by editors and explained in messages as the built-in ones are, which are parts
-too. What an implementation must be is told by `sim.drivers.base` (drivers), `sim.tasks.terms`
-(terms of a reward), `sim.tracks.factory` (kinds of tracks) and `f110_fl.learners` (the others).
+too. What an implementation must be is described in `sim.drivers.base` (drivers), `sim.tasks.terms`
+(terms of a reward), `sim.tracks.factory` (kinds of tracks), `f110_fl.learners.base` (learners) and
+`f110_fl.learners.networks.encoder` (networks before the learners' own);
+``docs/extending.md`` has a package with one of each.
 
 The module with the plugin is imported with the settings' models. So of the simulator it must
 import nothing but this module and `sim.settings`, and nothing heavy: implementations, which
@@ -51,8 +53,9 @@ class Part:
     """One thing to choose by settings.
 
     Attributes:
-        config: Its settings. The field that selects it (``kind`` of drivers and tracks, ``term``
-            of terms, ``algorithm`` of learners) is a ``Literal`` with its word, and the default.
+        config: Its settings. The field that selects it (``kind`` of drivers, tracks and encoders,
+            ``term`` of terms, ``algorithm`` of learners) is a ``Literal`` with its word, and the
+            default.
         implementation: ``module:name`` of what it does; imported when it is first needed.
     """
 
@@ -72,18 +75,12 @@ class Plugin:
 
 
 @cache
-def installed() -> tuple[Plugin, ...]:
-    """Return the plugins of all installed packages.
+def _installed() -> tuple[tuple[str, Plugin], ...]:
+    """Return the plugins of all installed packages, each with words for a message.
 
     Raises:
         PluginError: If one cannot be imported, or is not a `Plugin`.
     """
-    return tuple(plugin for _, plugin in _found())
-
-
-@cache
-def _found() -> tuple[tuple[str, Plugin], ...]:
-    """Plugins, each with words for a message."""
     found = []
     for entry in sorted(entry_points(group=GROUP)):
         who = f"plugin {entry.name} = {entry.value!r}"
@@ -109,10 +106,10 @@ def with_plugins(
         reserved: Words that are taken besides.
 
     Raises:
-        PluginError: If a plugin's part has no such field, or one of a word that is taken.
+        PluginError: If a plugin's part has no such field, or its word is taken.
     """
     configs = {_word(config, tag): config for config in ours}
-    for who, plugin in _found():
+    for who, plugin in _installed():
         for part in getattr(plugin, what):
             word = _word(part.config, tag)
             if word is None:
@@ -139,8 +136,11 @@ def _word(config: type[Config], tag: str) -> str | None:
 
 
 def union(configs: Iterable[type[Config]], tag: str) -> Any:
-    """Return the type of any of these settings, which ``tag`` tells apart."""
-    return Annotated[Union[tuple(configs)], Field(discriminator=tag)]  # noqa: UP007 - a tuple
+    """Return the union type of these settings, which ``tag`` tells apart."""
+    first, *others = configs
+    if not others:  # nothing to tell apart, which pydantic refuses to do
+        return first
+    return Annotated[Union[(first, *others)], Field(discriminator=tag)]
 
 
 def implementation(what: str, ours: Mapping[type[Config], Any], config: Config) -> Any:
@@ -158,7 +158,7 @@ def implementation(what: str, ours: Mapping[type[Config], Any], config: Config) 
     """
     found = ours.get(type(config))
     if found is None:
-        parts = (part for plugin in installed() for part in getattr(plugin, what))
+        parts = (part for _, plugin in _installed() for part in getattr(plugin, what))
         found = next((part.implementation for part in parts if part.config is type(config)), None)
     if found is None:
         known = ", ".join(kind.__name__ for kind in ours)

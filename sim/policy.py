@@ -2,8 +2,8 @@
 
 A policy is a multilayer perceptron from an observation to an action in [-1, 1]^2. Its file is a
 safetensors file, which may hold much else: networks and optimizers of several agents, each
-tensor named ``AGENT/NAME``. What makes it a policy's is the metadata entry ``policy``, a JSON
-object with a `PolicyFormat` for each agent::
+tensor named ``AGENT/NAME``. The metadata entry ``policy``, a JSON object with a `PolicyFormat` for
+each agent, says which of them are a policy's::
 
     {"car_0": {"layers": [["model/actor/weights.0", "model/actor/biases.0"],
                           ["model/actor/weights.1", "model/actor/biases.1"]],
@@ -52,7 +52,7 @@ class PolicyFormat(Config):
     layers: tuple[tuple[str, str], ...] = Field(
         min_length=1, description="Weights (outputs, inputs) and biases (outputs,). [names]"
     )
-    activation: Literal["relu", "tanh"] = Field(description="Of all layers but the last. [-]")
+    activation: Literal["relu", "tanh"] = Field(description="Of all layers except the last. [-]")
     output: Literal["tanh", "clip", "argmax"] = Field(
         description="tanh, clip: the action is the first two outputs, squashed, or clipped to "
         "[-1, 1]; argmax: it is the entry of actions with the largest output. [-]"
@@ -66,14 +66,14 @@ class PolicyFormat(Config):
         "for the advantages, and the last layer's first row is the value's. [bool]",
     )
     observation: tuple[tuple[ObservationPart, int], ...] = Field(
-        (), description="Parts of the observation and their sizes; none: the environment's. [-]"
+        (), description="Parts of the observation and their sizes; empty: the environment's. [-]"
     )
-    mean: str | None = Field(None, description="Subtracted from the observation first. [name]")
+    mean: str | None = Field(None, description="Tensor subtracted from the observation. [name]")
     variance: str | None = Field(
-        None, description="What is left is divided by the root of it, plus 1e-8. [name]"
+        None, description="Tensor: what is left is divided by the root of it plus 1e-8. [name]"
     )
     limit: float | None = Field(
-        None, gt=0, description="What is left is clipped to this, to either side. [-]"
+        None, gt=0, description="What is left is clipped to [-limit, limit]. [-]"
     )
 
     @model_validator(mode="after")
@@ -101,7 +101,7 @@ class Policy(NamedTuple):
 
     @property
     def observation_size(self) -> int:
-        """Numbers that it observes, D."""
+        """How many numbers it observes, D."""
         return int(self.tensors[self.form.layers[0][0]].shape[1])
 
     def act(self, observations: ArrayLike) -> Array:
@@ -117,7 +117,7 @@ _FORMATS: Final = TypeAdapter(dict[str, PolicyFormat])
 
 
 def policy_metadata(forms: Mapping[str, PolicyFormat]) -> dict[str, str]:
-    """Return the metadata that makes a file with these agents' tensors one of policies."""
+    """Return the metadata of a file with these agents' policies."""
     text = _FORMATS.dump_json(dict(sorted(forms.items())), exclude_defaults=True)
     return {METADATA: text.decode()}
 
@@ -130,8 +130,8 @@ def make_policy(form: PolicyFormat, tensors: Mapping[str, ArrayLike]) -> Policy:
         tensors: Those that the format names, and others.
 
     Raises:
-        PolicyError: If one is missing, has a shape that does not fit, or holds what is not a
-            finite number.
+        PolicyError: If one is missing, has a shape that does not fit, or holds a number that is
+            not finite.
     """
     found: dict[str, Array] = {}
     for name in form.names:
@@ -139,13 +139,13 @@ def make_policy(form: PolicyFormat, tensors: Mapping[str, ArrayLike]) -> Policy:
             raise PolicyError(f"tensor {name!r} is missing")
         found[name] = np.array(tensors[name], np.float32, order="C")
         if not np.isfinite(found[name]).all():
-            raise PolicyError(f"tensor {name!r} holds what is not a finite number")
+            raise PolicyError(f"tensor {name!r} holds a number that is not finite")
     first = found[form.layers[0][0]]
     inputs = first.shape[1] if first.ndim == 2 else 0
 
     def check(name: str, needed: tuple[int, ...]) -> None:
         if found[name].shape != needed:
-            raise PolicyError(f"tensor {name!r} has shape {found[name].shape}, needed is {needed}")
+            raise PolicyError(f"tensor {name!r} has shape {found[name].shape}; {needed} is needed")
 
     if form.variance is not None and (found[form.variance] < 0.0).any():
         raise PolicyError(f"tensor {form.variance!r} holds negative variances")
@@ -162,7 +162,7 @@ def make_policy(form: PolicyFormat, tensors: Mapping[str, ArrayLike]) -> Policy:
             check(vector, (inputs,))
     needed = len(form.actions) + form.duelling or COMMAND_SIZE
     if width < needed or (form.actions and width > needed):
-        raise PolicyError(f"output {form.output!r} of {width} numbers, needed are {needed}")
+        raise PolicyError(f"output {form.output!r} of {width} numbers; {needed} are needed")
     stated = sum(size for _, size in form.observation)
     if form.observation and stated != inputs:
         raise PolicyError(f"the observation has {stated} numbers, the first layer takes {inputs}")
@@ -206,7 +206,10 @@ def _format_of(agent: str, metadata: Mapping[str, str]) -> PolicyFormat:
         raise PolicyError(f"metadata {METADATA!r}: {where}: {first['msg']}") from None
     if agent not in forms:
         known = ", ".join(map(repr, forms)) or "none"
-        raise PolicyError(f"the file has no policy of it; it has those of: {known}")
+        raise PolicyError(
+            "the file has no policy of it, as there is none of a network with a memory or an "
+            f"encoder; it has those of: {known}"
+        )
     return forms[agent]
 
 
@@ -214,7 +217,7 @@ def save_policy(path: Path, policies: Mapping[str, Policy]) -> None:
     """Write policies to a file of their own; equal ones give equal bytes.
 
     Args:
-        path: The file, in a folder that exists; what is there is replaced at one stroke.
+        path: The file, in a folder that exists; a file that is there is replaced atomically.
         policies: By agent.
 
     Raises:
@@ -286,12 +289,7 @@ def make_scratch(network: Network, rows: int) -> Array:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def act(
-    network: Network,
-    observations: Array,
-    scratch: Array,
-    actions: Array,
-    first: int,
-    last: int,
+    network: Network, observations: Array, scratch: Array, actions: Array, first: int, last: int
 ) -> None:
     """Act on the observations ``first`` to ``last - 1``, each for itself, in single precision.
 

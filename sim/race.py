@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,9 +23,9 @@ from sim.episodes import (
     world_outcome,
 )
 from sim.layout import COMMAND_SIZE
-from sim.native import compiled
+from sim.native import bound
 from sim.observation import Observer
-from sim.physics.vehicle import DRAWN, V_MIN
+from sim.physics.vehicle import COLUMNS, V_MIN
 from sim.physics.world import World
 from sim.spawning import Starts
 from sim.tasks.task import Task
@@ -44,7 +43,7 @@ class Race:
     ``max_steps``. With ``end_when="any"`` the first car that is done, scripted ones too, ends
     the episode, and agents that are not done themselves are truncated (``OTHER_DONE``). With
     ``"all"`` it ends when every agent is done (every car, if there are no agents); an agent that
-    is done earns nothing more and its car is told to stand, where others can run into it.
+    is done earns nothing more, and its car is told to stand where it is, an obstacle to others.
 
     `step` never resets. An environment whose episode is over keeps its outcome, steps and flags
     and pays 0 until it is reset; it starts out that way. `reset` starts an episode of a given
@@ -65,10 +64,10 @@ class Race:
         tracks: The tracks; each episode is on one.
         episode_track: (E,) index of the track that each environment's episode is on.
         world: The physics.
-        spawn_sets: Spawn names, one a car, for each set that an episode can start from;
+        spawn_sets: Spawn names, one for each car, of each set that an episode can start from;
             empty for starts that have no names.
         allowed_spawn_sets: Indices of those that are drawn; see `allow_spawn_sets`.
-        difficulty: Of the scripted cars; see `set_difficulty`.
+        difficulty: Factor of the scripted cars' speed; see `set_difficulty`.
         episodes: What `step` returns: the same arrays each time, overwritten in place.
         observation_low: (D,) float32 smallest observation.
         observation_high: (D,) float32 largest observation.
@@ -91,7 +90,8 @@ class Race:
             raise ValueError(f"num_envs must be at least 1, found {num_envs}")
         self.config = config
         self.num_envs = num_envs
-        self.agents = tuple(car.name for car in config.cars if car.driver is None)
+        self.agent_cars = config.agent_cars
+        self.agents = tuple(config.cars[i].name for i in self.agent_cars)
         self._seeds = np.random.SeedSequence().spawn(num_envs)
         self._started = [0] * num_envs  # episodes of the stream, by environment
         self.tracks: tuple[Track, ...] = make_tracks(config.track, base_dir)
@@ -112,8 +112,6 @@ class Race:
         observer = Observer(config, self.tracks)
         self._observer = observer
         self.observation_low, self.observation_high = observer.low, observer.high
-        self._cars = car_table(config)
-        self.agent_cars = tuple(i for i, car in enumerate(config.cars) if car.driver is None)
         self._drivers: list[Driver] = []
         for i, car in enumerate(config.cars):
             if car.driver is not None:
@@ -144,8 +142,13 @@ class Race:
             if car.task is not None
         ]
         self._actions = np.zeros((num_envs, A, COMMAND_SIZE), np.float32)
-        self._begin = compiled(begin, *self._begin_arguments(), 0, 1)
-        self._conclude = compiled(conclude, *self._conclude_arguments(), 0, 1)
+        arrays, episodes, cars = world.arrays, self.episodes, car_table(config)
+        duration = config.physics_step * config.physics_steps_per_action
+        started = self._actions, episodes, cars, arrays.state, duration, self._commands
+        self._begin = bound(begin, started, 0, 1)
+        any_ends = config.end_when == "any"
+        ended = arrays.crashed, arrays.finished, episodes, cars, config.max_steps, any_ends
+        self._conclude = bound(conclude, ended, 0, 1)
         self._starts = Starts(config, self.tracks)
         self.spawn_sets = self._starts.sets
         self.allowed_spawn_sets = tuple(range(len(self.spawn_sets)))
@@ -158,17 +161,6 @@ class Race:
         if len(self.tracks) > 1:
             raise ValueError(f"there are {len(self.tracks)} tracks: see tracks, episode_track")
         return self.tracks[0]
-
-    def _begin_arguments(self) -> tuple[Any, ...]:
-        config = self.config
-        duration = config.physics_step * config.physics_steps_per_action
-        state = self.world.arrays.state
-        return self._actions, self.episodes, self._cars, state, duration, self._commands
-
-    def _conclude_arguments(self) -> tuple[Any, ...]:
-        world, config = self.world.arrays, self.config
-        any_ends = config.end_when == "any"
-        return world.crashed, world.finished, self.episodes, self._cars, config.max_steps, any_ends
 
     def _check_starts(self) -> None:
         trials = list(self._starts.trials())
@@ -227,7 +219,7 @@ class Race:
             if bounds is not None:
                 low, high = bounds
                 draws = rng.uniform(low, high + (name == "steer_delay"), len(vehicles))
-                vehicles[:, DRAWN[name]] = np.floor(draws) if name == "steer_delay" else draws
+                vehicles[:, COLUMNS[name]] = np.floor(draws) if name == "steer_delay" else draws
 
     def set_difficulty(self, difficulty: float) -> None:
         """Make the scripted cars of the episodes that begin from now on faster or slower.
@@ -258,7 +250,7 @@ class Race:
         self.allowed_spawn_sets = tuple(chosen)
 
     def seed(self, env: int, seed: Seed) -> None:
-        """Start an environment's stream of episode seeds anew; before, it is the system's entropy.
+        """Start an environment's stream of episode seeds anew; the first is random.
 
         Its n-th episode (from 0) is ``SeedSequence(seed).spawn(n + 1)[n]``'s, whatever the batch
         size, the batch position and the other environments.
@@ -319,7 +311,7 @@ class Race:
                 f"actions must have shape {self._actions.shape}, found {actions.shape}"
             )
         self._actions[...] = actions
-        bad = self._begin(*self._begin_arguments(), 0, self.num_envs)
+        bad = self._begin(0, self.num_envs)
         if bad >= 0:
             env, agent = divmod(bad, len(self.agents))
             raise ValueError(
@@ -332,8 +324,8 @@ class Race:
     def lap_times(self, env: int, car: int) -> list[float]:
         """Time of each lap that a car has completed in this episode, s.
 
-        On an open track the time from the start to the finish line is its only one. Of more
-        laps than the configuration asks for, the first are told.
+        On an open track the time from the start to the finish line is the only one. Laps beyond
+        those that the configuration asks for are left out.
         """
         steps = self.world.arrays.lap_steps[env, car]
         return [float(n) * self.config.physics_step for n in steps if n > 0]
@@ -344,9 +336,8 @@ class Race:
         late = bool(episodes.steps[env] >= self.config.max_steps)
         outcomes = {}
         for c, car in enumerate(self.config.cars):
-            agent = int(self._cars[c]["agent"])
-            if agent >= 0:
-                outcome = int(episodes.outcome[env, agent])
+            if c in self.agent_cars:
+                outcome = int(episodes.outcome[env, self.agent_cars.index(c)])
             else:
                 outcome = world_outcome(world.crashed[env, c], world.finished[env, c], late)
                 if outcome == NONE and episodes.over[env]:
@@ -366,5 +357,5 @@ class Race:
         """Judge and observe the environments ``first`` to ``last - 1``."""
         for task in self._tasks:
             task.step(first, last)
-        self._conclude(*self._conclude_arguments(), first, last)
+        self._conclude(first, last)
         self._observer.observe(self.world.arrays, self.episodes.observations, first, last)

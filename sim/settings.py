@@ -19,6 +19,11 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def numbers(config: Config) -> dict[str, float]:
+    """Those of the settings that are numbers or truth values, by name, for `sim.native.record`."""
+    return {name: value for name, value in config if isinstance(value, int | float)}
+
+
 @dataclass(frozen=True)
 class FilePath:
     """Marks a text as the name of a file that must be there: ``Annotated[str, FilePath(...)]``.
@@ -53,7 +58,7 @@ class FilePath:
 
 
 def find_file(name: str, folder: Path) -> Path | None:
-    """Return the absolute path of a file named relative to ``folder``, None if it is none."""
+    """Return the absolute path of a file named relative to ``folder``, None if there is none."""
     try:
         file = (folder / name).resolve()
         return file if file.is_file() else None

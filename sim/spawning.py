@@ -25,12 +25,12 @@ class Spawner(Protocol):
     """Draws poses for all cars of an environment.
 
     Attributes:
-        sets: Spawn names, one a car, for each set that can be drawn; empty if it has no names.
+        sets: Spawn names, one for each car, of each set that can be drawn; empty without names.
     """
 
     sets: tuple[tuple[str, ...], ...]
 
-    def draw(self, rng: np.random.Generator, spawn_set: int | None) -> Float:
+    def draw(self, rng: np.random.Generator, spawn_set: int | None, /) -> Float:
         """Poses of the cars, (C, 3): x m, y m, yaw rad.
 
         Args:
@@ -38,11 +38,11 @@ class Spawner(Protocol):
             spawn_set: Index of the set; None: drawn.
 
         Raises:
-            ValueError: If there is no such set, or no room.
+            ValueError: If there is no room.
         """
 
     def trials(self) -> Iterator[tuple[str, Float]]:
-        """Poses that must be possible, at least one, each with words for a message."""
+        """Poses that must be possible, at least one, each with its description for a message."""
 
 
 class NamedSpawner:
@@ -75,11 +75,7 @@ class NamedSpawner:
 
     def draw(self, rng: np.random.Generator, spawn_set: int | None) -> Float:
         """Poses of a set."""
-        sets = len(self.sets)
-        chosen = int(rng.integers(sets)) if spawn_set is None else spawn_set
-        if not 0 <= chosen < sets:
-            raise ValueError(f"spawn_set must be in 0 ... {sets - 1}, found {chosen}")
-        return self._poses[chosen]
+        return self._poses[int(rng.integers(len(self.sets))) if spawn_set is None else spawn_set]
 
     def trials(self) -> Iterator[tuple[str, Float]]:
         """Every set."""
@@ -122,9 +118,8 @@ class GridSpawner:
         self._slots = points_at(track.line, np.column_stack([s, d]))
         self._shuffle = spawn.shuffle
 
-    def draw(self, rng: np.random.Generator, spawn_set: int | None) -> Float:
+    def draw(self, rng: np.random.Generator, _: int | None) -> Float:
         """The slots, in the order of the cars or shuffled."""
-        _refuse_set(spawn_set, "grid")
         return rng.permutation(self._slots) if self._shuffle else self._slots
 
     def trials(self) -> Iterator[tuple[str, Float]]:
@@ -184,24 +179,14 @@ def _stands(room: _Room, c: int, uniform: Float, poses: Float) -> bool:
     apart = abs(project(room.line, x, y)[0] - s)
     if min(apart, room.line.length - apart if room.line.closed else apart) > 0.01:
         return False
-    if touches_wall(room.field, x, y, yaw, length + 2 * room.wall_gap, width + 2 * room.wall_gap):
+    if touches_wall(
+        room.field, (x, y, yaw), (length + 2 * room.wall_gap, width + 2 * room.wall_gap)
+    ):
         return False
+    # Growing one of two rectangles by the gap all round keeps them at least that far apart.
+    grown = length + 2 * room.gap, width + 2 * room.gap
     for other in range(c):
-        ox, oy, oyaw = poses[other]
-        other_length, other_width = room.bodies[other]
-        # Growing one of two rectangles by the gap all round keeps them at least that apart.
-        if cars_touch(
-            x,
-            y,
-            yaw,
-            length + 2 * room.gap,
-            width + 2 * room.gap,
-            ox,
-            oy,
-            oyaw,
-            other_length,
-            other_width,
-        ):
+        if cars_touch((x, y, yaw), grown, poses[other], room.bodies[other]):
             return False
     return True
 
@@ -239,9 +224,8 @@ class RandomSpawner:
             heading_noise=spawn.heading_noise,
         )
 
-    def draw(self, rng: np.random.Generator, spawn_set: int | None) -> Float:
+    def draw(self, rng: np.random.Generator, _: int | None) -> Float:
         """Poses without contact; an error if none are found."""
-        _refuse_set(spawn_set, "random")
         count = len(self._room.bodies)
         poses = np.empty((count, 3))
         for _ in range(_RESTARTS):
@@ -257,16 +241,7 @@ class RandomSpawner:
         yield "random spawn", self.draw(np.random.default_rng(0), None)
 
 
-def make_spawner(config: EnvConfig, track: Track) -> Spawner:
-    """Build what decides where the cars of an environment start.
-
-    Args:
-        config: The environment.
-        track: The track.
-
-    Raises:
-        ValueError: If the cars cannot start so on this track.
-    """
+def _make_spawner(config: EnvConfig, track: Track) -> Spawner:
     if isinstance(config.spawn, GridSpawn):
         return GridSpawner(config.spawn, config, track)
     if isinstance(config.spawn, RandomSpawn):
@@ -275,7 +250,7 @@ def make_spawner(config: EnvConfig, track: Track) -> Spawner:
 
 
 class Starts:
-    """Draws the track of an episode, and the poses of all cars on it.
+    """Draws an episode's track, and the poses of all cars on it.
 
     The track is drawn from a child of the episode's seed, which leaves the episode's own
     generator alone: an episode is the same whether its track was drawn, asked for, or is the
@@ -295,11 +270,12 @@ class Starts:
 
     def __init__(self, config: EnvConfig, tracks: Sequence[Track]) -> None:
         several = len(tracks) > 1
+        self._kind = config.spawn.kind
         self._where = [f"track {i}, {t.name}: " * several for i, t in enumerate(tracks)]
         self._spawners: list[Spawner] = []
         for where, track in zip(self._where, tracks, strict=True):
             try:
-                self._spawners.append(make_spawner(config, track))
+                self._spawners.append(_make_spawner(config, track))
             except ValueError as error:
                 raise ValueError(f"{where}{error}") from error
         self.sets = self._spawners[0].sets
@@ -335,17 +311,22 @@ class Starts:
         count = len(self._spawners)
         if not 0 <= track < count:
             raise ValueError(f"track must be in 0 ... {count - 1}, found {track}")
+        sets = len(self.sets)
+        if spawn_set is not None and not sets:
+            raise ValueError(f"spawn_set {spawn_set}: {self._kind} spawns have no sets")
+        if spawn_set is not None and not 0 <= spawn_set < sets:
+            raise ValueError(f"spawn_set must be in 0 ... {sets - 1}, found {spawn_set}")
         return self._spawners[track].draw(rng, spawn_set)
 
     def trials(self) -> Iterator[tuple[str, int, Float]]:
-        """Poses that must be possible, each with words for a message and its track's index."""
+        """Poses that must be possible, each with its description and its track's index."""
         for i, spawner in enumerate(self._spawners):
             for what, poses in spawner.trials():
                 yield self._where[i] + what, i, poses
 
 
 def _finish(track: Track) -> float:
-    """Arc length of the finish line, m; of an open track without one the line's end."""
+    """Arc length of the finish line, m; without one, of where a lap would end."""
     if track.finish_line is None:
         return 0.0 if track.closed else track.length
     return float(track.to_frenet(np.mean(track.finish_line, axis=0)[None])[0, 0])
@@ -353,9 +334,4 @@ def _finish(track: Track) -> float:
 
 def _need_line(track: Track, kind: str) -> None:
     if not track.length > 0:
-        raise ValueError(f"{kind} spawn: {track.name} has no centre line; named spawns are left")
-
-
-def _refuse_set(spawn_set: int | None, kind: str) -> None:
-    if spawn_set is not None:
-        raise ValueError(f"spawn_set {spawn_set}: {kind} spawns have no sets")
+        raise ValueError(f"{kind} spawn: {track.name} has no centre line; named spawns need none")

@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Does federating help? Compare optimizer strategies with two baselines, and say so in words.
+"""Does federating help? Compare optimizer strategies with two baselines.
 
 Every arm gets the same number of training episodes in all, ``--episodes``:
 
-* ``single``: one learner that sees them all, not federated
-* ``independent-N``: N learners that never talk, each with its share
-* ``local-N``, ``average-N``, ...: N federated clients, each with its share, by what a sync does
-  to the optimizer moments
+* ``single``: one learner with all episodes, not federated
+* ``independent-N``: N independent learners, each with its share
+* ``local-N``, ``average-N``, ...: N federated clients, each with its share, named after what a sync
+  does to the optimizer moments
 
-times the seeds 0, 1, ...; all else is the scenario's. Each is a run of a grid (docs/grids.md) in
-a process of its own; the same command again does what is not complete, and may name more
-seeds, clients or strategies. ``--out`` then holds ``report.md``, ``curves.svg`` and
-``ablation.json`` beside the grid's files. The exit status is 2 for wrong input.
+for each of the seeds 0, 1, ...; everything else is the scenario's. Each is a run of a grid
+(docs/grids.md) in a process of its own. The same command again completes the remaining runs, and
+may name more seeds, clients or strategies. ``--out`` then contains ``report.md``, ``curves.svg``
+and ``ablation.json`` beside the grid's files. The exit status is 2 for wrong input.
 """
 
 from __future__ import annotations
@@ -51,27 +51,39 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--scenario", type=Path, required=True, metavar="FILE", help="scenario, YAML")
-    add("--out", type=Path, required=True, metavar="DIR", help="where everything is written")
+    add("--out", type=Path, required=True, metavar="DIR", help="directory of all files")
     add("--episodes", type=int, required=True, metavar="N", help="of all clients together")
     add("--clients", type=int, nargs="+", default=[2, 4], metavar="N", help="default: 2 4")
     add("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N - 1 (default: 3)")
     add("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES[:3]))
-    add("--evaluations", type=int, default=10, metavar="N", help="along a run (default: 10)")
+    add(
+        "--evaluations",
+        type=int,
+        default=10,
+        metavar="N",
+        help="evaluations of a run (default: 10)",
+    )
     add("--metric", choices=("return", "success_rate"), default="return")
-    add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="as of run.py")
-    add("--max-parallel", type=int, default=os.cpu_count() or 1, metavar="N", help="runs at a time")
+    add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="see run.py")
+    add(
+        "--max-parallel",
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="runs at the same time",
+    )
     add("--doc", type=Path, metavar="FILE", help="also write the report and figure into this file")
-    add("--dry-run", action="store_true", help="only print the runs")
-    add("--report-only", action="store_true", help="run nothing; report what is complete")
+    add("--dry-run", action="store_true", help="print the runs only")
+    add("--report-only", action="store_true", help="report the complete runs without running any")
     return parser
 
 
 def run(grid: Grid, max_parallel: int) -> int:
-    """Run what is not complete, through ``run.py --resume``; return its exit status."""
+    """Run the incomplete runs by ``run.py --resume``; return its exit status."""
     if all(is_complete(cell.scenario, RunDir(grid.root / cell.name)) for cell in grid.cells):
         return 0
     words = [sys.executable, str(REPOSITORY / "run.py"), "--resume", str(grid.root)]
-    # The caller's variables would change what is asked for here.
+    # The caller's variables would change the settings.
     inherited = {key: value for key, value in os.environ.items() if key not in VARIABLES}
     return subprocess.run(  # noqa: S603 - our own program
         [*words, "--max-parallel", str(max_parallel)], env=inherited, check=False
@@ -79,7 +91,7 @@ def run(grid: Grid, max_parallel: int) -> int:
 
 
 def check_plots() -> None:
-    """Refuse to go on where curves cannot be drawn.
+    """Check that curves can be drawn.
 
     Raises:
         UserError: If matplotlib is missing.

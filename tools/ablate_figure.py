@@ -1,4 +1,4 @@
-"""Learning curves with bands as an SVG file: small, and the same bytes for the same numbers."""
+"""Learning curves with bands as a small SVG file, with equal bytes for equal numbers."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours, which the colour-blind can tell apart.
+# Okabe and Ito's colours, which the colour-blind can distinguish.
 COLOURS: Final = ("#000000", "#999999", "#e69f00", "#0072b2", "#009e73", "#cc79a7")
 SIZE: Final = (5.0, 4.0)  # of a panel, in; at 72 pixels each
 
 
 class Line(NamedTuple):
-    """One curve: its name and (K,) arrays; the band is absent where its bounds are infinite."""
+    """One curve: its name and (K,) arrays; there is no band where its bounds are infinite."""
 
     name: str
     mean: NDArray[np.float64]
@@ -33,9 +33,9 @@ def draw(
     """Return the figure.
 
     Args:
-        panels: By title: (K,) abscissae, and the lines; a name has the same colour everywhere.
-        x_label: What the abscissae are, with unit.
-        y_label: What the ordinates are, with unit.
+        panels: (K,) abscissae and the lines, by title; a name has the same colour everywhere.
+        x_label: Label of the abscissae, with unit.
+        y_label: Label of the ordinates, with unit.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -73,7 +73,7 @@ def _plot(axes: Axes, x: NDArray[np.float64], line: Line, colour: str) -> None:
 
 
 def _bounds(lines: Sequence[Line]) -> tuple[float, float]:
-    """Return the range of the means, with room for the bands as far as they are not absurd."""
+    """Return the range of the means, with limited space for the bands."""
     means = np.concatenate([line.mean for line in lines])
     low, high = float(means.min()), float(means.max())
     room = 0.15 * (high - low) or 1.0

@@ -1,4 +1,4 @@
-"""What an ablation runs: its arms, their settings, the runs as a grid."""
+"""The plan of an ablation: its arms, their settings, and the runs as a grid."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from f110_fl.files import write_atomic
 from f110_fl.loading.overrides import Override, set_overrides
 from f110_fl.loading.scenarios import dump_scenario, load_scenario, parse_resolved
 from f110_fl.rundir import RunDir
-from f110_fl.runs.directory import hold_directory
+from f110_fl.runs.directory import lock_directory
 from f110_fl.sweeps.grid import GRID, Cell, Grid, write_grid
 
 STRATEGIES: Final = get_args(OptimizerStrategy)
@@ -26,14 +26,14 @@ NAME: Final = "ablation"  # of the grid
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to spend the episodes."""
+    """One way to distribute the episodes."""
 
     kind: str  # SINGLE, INDEPENDENT or an optimizer strategy
     clients: int
 
     @property
     def name(self) -> str:
-        """Its name, also of its runs."""
+        """The name, with which the names of its runs begin."""
         return SINGLE if self.kind == SINGLE else f"{self.kind}-{self.clients}"
 
     def cell_name(self, seed: int) -> str:
@@ -42,10 +42,10 @@ class Arm:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Refuse numbers that make no plan.
+    """Check the numbers of the flags.
 
     Raises:
-        UserError: In one line.
+        UserError: If one is invalid.
     """
     for name, least in {"episodes": 1, "seeds": 1, "evaluations": 1, "max_parallel": 1}.items():
         if getattr(arguments, name) < least:
@@ -57,7 +57,7 @@ def check(arguments: argparse.Namespace) -> None:
     for name in ("clients", "strategies"):
         values = getattr(arguments, name)
         if len(set(values)) < len(values):
-            raise UserError(f"--{name}: names one twice; leave it out")
+            raise UserError(f"--{name}: names one twice; leave one out")
     parts = math.lcm(*arguments.clients) * arguments.evaluations
     if arguments.episodes % parts:
         raise UserError(
@@ -73,13 +73,13 @@ def make_arms(clients: Sequence[int], strategies: Sequence[str]) -> list[Arm]:
 
 
 def settings_of(arm: Arm, seed: int, episodes: int, evaluations: int) -> dict[str, Any]:
-    """Return what is set in one run, by dotted key.
+    """Return the settings of one run, by dotted key.
 
     Args:
-        arm: Whose run.
-        seed: Its seed.
+        arm: The run's arm.
+        seed: The run's seed.
         episodes: Training episodes of all clients together.
-        evaluations: Evaluations of each client along the run.
+        evaluations: Evaluations of each client during the run.
     """
     federated = arm.kind in STRATEGIES
     share = episodes // arm.clients
@@ -97,7 +97,7 @@ def make_plan(arguments: argparse.Namespace) -> Grid:
     """Return the runs as a grid, seed by seed, so that the first seeds are complete first.
 
     Raises:
-        UserError: For anything wrong with the flags, the scenario or a run of it.
+        UserError: For any mistake in the flags, the scenario or one of its runs.
     """
     check(arguments)
     root = arguments.out.absolute()
@@ -131,18 +131,18 @@ def make_plan(arguments: argparse.Namespace) -> Grid:
 
 
 def prepare(grid: Grid) -> None:
-    """Write the scenarios of new runs, and the list of all, which makes the directory a grid's.
+    """Write the scenarios of new runs, and the list of all runs, which marks a grid's directory.
 
     Raises:
-        UserError: If the directory holds runs of other settings, or cannot be written.
+        UserError: If the directory contains runs of other settings, or cannot be written.
     """
-    with hold_directory(RunDir(grid.root)):
+    with lock_directory(grid.root):
         for cell in grid.cells:
             config = RunDir(grid.root / cell.name).config
             if config.is_file():
                 found = parse_resolved(config.read_text(encoding="utf-8"), str(config))
                 if found != cell.scenario:
-                    raise UserError(f"{config}: is of other settings; choose another --out")
+                    raise UserError(f"{config}: has other settings; choose another --out")
         for cell in grid.cells:
             rundir = RunDir(grid.root / cell.name)
             rundir.root.mkdir(exist_ok=True)

@@ -44,7 +44,7 @@ OTHERS: Final = {INDEPENDENT: "independent learners", SINGLE: "one learner that 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A strategy against something else, with as many clients."""
+    """A comparison of a strategy with another one or a baseline, with equally many clients."""
 
     clients: int
     score: str  # a key of SCORES
@@ -58,10 +58,10 @@ def write_report(grid: Grid, arguments: argparse.Namespace) -> str:
 
     Args:
         grid: The plan; runs that are not complete are left out.
-        arguments: Of ``ablate.py``.
+        arguments: The arguments of ``ablate.py``.
 
     Raises:
-        UserError: If there is nothing to compare yet, or ``--doc`` has no place for the report.
+        UserError: If there is nothing to compare yet, or ``--doc`` has no markers for the report.
     """
     metric: Metric = arguments.metric
     curves, averaged = _read(grid, arguments, metric)
@@ -116,7 +116,7 @@ def _arms_of(clients: int, arguments: argparse.Namespace) -> list[Arm]:
 def _read(
     grid: Grid, arguments: argparse.Namespace, metric: Metric
 ) -> tuple[dict[str, dict[int, Curve]], dict[str, dict[int, float]]]:
-    """Return the curves and, of federated runs, the last average's value, by arm and seed."""
+    """Return the curves and, for federated runs, the last average's value, by arm and seed."""
     cells = {cell.name: cell for cell in grid.cells}
     curves: dict[str, dict[int, Curve]] = {}
     averaged: dict[str, dict[int, float]] = {}
@@ -138,8 +138,8 @@ def _read(
 def averaged_value(cell: Cell, rundir: RunDir, metric: Metric) -> float | None:
     """Evaluate the average of a complete federated run's last round, as its clients were.
 
-    Their evaluations are of what each made of the average before; this is what all would go on
-    from. None if it cannot act alone, because an actor, or a part of one, is not averaged.
+    The clients' own evaluations are of the models that each has trained; this is of the average
+    from which all would continue. None if a part of an actor is not averaged.
     """
     from f110_fl.training.checkpoint import load_models
     from f110_fl.training.evaluation import ModelEvaluator
@@ -168,7 +168,7 @@ def compare(clients: int, panel: Panel, arguments: argparse.Namespace) -> Iterat
 
 
 def verdict(found: Sequence[Comparison], panels: Mapping[int, Panel]) -> list[str]:
-    """Return what the intervals allow to say, in words, as lines of Markdown."""
+    """Return the conclusions that the intervals allow, as lines of Markdown."""
     lines = _headline([e for e in found if len(panels[e.clients].seeds) > 1])
     for clients, panel in panels.items():
         if len(panel.seeds) < 2:
@@ -199,7 +199,7 @@ def verdict(found: Sequence[Comparison], panels: Mapping[int, Panel]) -> list[st
 
 
 def _headline(found: Sequence[Comparison]) -> list[str]:
-    """Return how often federating was what, against each baseline."""
+    """Return the counts of verdicts on federating, against each baseline."""
     lines = []
     for other, words in OTHERS.items():
         said = [judge(e.difference) for e in found if e.other == other]
@@ -210,7 +210,7 @@ def _headline(found: Sequence[Comparison]) -> list[str]:
 
 
 def _words(chosen: Sequence[Comparison]) -> str:
-    """Return ``all better``, or which strategies are what."""
+    """Return ``all better``, or the verdict on each strategy."""
     by_judgement: dict[str, list[str]] = {}
     for each in chosen:
         by_judgement.setdefault(judge(each.difference), []).append(f"`{each.strategy}`")
@@ -225,7 +225,7 @@ def _results(
     averaged: Mapping[str, Mapping[int, float]],
     arguments: argparse.Namespace,
 ) -> list[str]:
-    """Return the table of what each arm reached."""
+    """Return the table of each arm's results."""
     lines = [
         f"| clients | arm | thousand steps | {' | '.join(SCORES)} | last average |",
         "|---|---|---|" + "---|" * (len(SCORES) + 1),
@@ -277,14 +277,14 @@ def _figure(panels: Mapping[int, Panel], arguments: argparse.Namespace) -> str:
 
 
 def place_in(path: Path, name: str) -> str:
-    """Return what a document has in the place for a scenario's report, its markers included.
+    """Return the part of a document that contains a scenario's report, with its markers.
 
     Args:
         path: The document.
-        name: The scenario's.
+        name: The scenario's name.
 
     Raises:
-        UserError: If the document cannot be read, or has no such place.
+        UserError: If the document cannot be read, or has no such markers.
     """
     begin, end = _markers(name)
     try:
@@ -293,7 +293,9 @@ def place_in(path: Path, name: str) -> str:
         raise UserError(f"--doc={str(path)!r}: cannot be read: {error.strerror}") from None
     places = re.findall(f"{re.escape(begin)}.*?{re.escape(end)}", text, re.DOTALL)
     if len(places) != 1:
-        raise UserError(f"--doc={str(path)!r}: needs one place {begin} {end} for the report")
+        raise UserError(
+            f"--doc={str(path)!r}: needs the markers {begin} {end} once, for the report"
+        )
     return str(places[0])
 
 

@@ -40,8 +40,7 @@ def t_interval(values: Sequence[float] | Float) -> Interval:
     """Return the mean with Student's 95 % interval, for few independent values (Student 1908).
 
     Args:
-        values: (N,) one a seed, N at least 1. A single one says nothing of its spread: its
-            interval is infinite.
+        values: (N,) one per seed, N at least 1. The interval of a single one is infinite.
     """
     sample = np.asarray(values, np.float64)
     mean = float(sample.mean())
@@ -55,14 +54,14 @@ def t_interval(values: Sequence[float] | Float) -> Interval:
 
 
 def judge(difference: Interval) -> Judgement:
-    """Say what an interval of paired differences allows to say."""
+    """Return the verdict that an interval of paired differences allows."""
     if difference.low > 0.0:
         return "better"
     return "worse" if difference.high < 0.0 else "indistinguishable"
 
 
 class Curve(NamedTuple):
-    """The evaluations of one run, in their order.
+    """The evaluations of one run, in order.
 
     ``steps`` (K,) are the training steps of all clients together, ``values`` (K,) means over
     clients, and over each one's episodes and learning cars.
@@ -77,9 +76,9 @@ def read_curve(rundir: RunDir, clients: int, agents: Sequence[str], metric: Metr
 
     Args:
         rundir: Its directory.
-        clients: Its clients or replicas.
+        clients: Number of its clients or replicas.
         agents: The learning cars.
-        metric: What is evaluated.
+        metric: The metric.
 
     Raises:
         UserError: If clients were evaluated at different times, or never.
@@ -97,7 +96,7 @@ def read_curve(rundir: RunDir, clients: int, agents: Sequence[str], metric: Metr
 
 
 def _evaluations(path: Path) -> list[list[EpisodeRecord]]:
-    """Return a client's evaluations, each the records of its episodes."""
+    """Return a client's evaluations, each as the records of its episodes."""
     found: dict[int, list[EpisodeRecord]] = {}
     with path.open(encoding="utf-8") as lines:
         for record in map(EpisodeRecord.from_json, lines):
@@ -110,9 +109,9 @@ def _evaluations(path: Path) -> list[list[EpisodeRecord]]:
 class Panel:
     """Arms at the same numbers of samples.
 
-    ``steps`` (POINTS,) are training steps of all clients together, from where every run has been
-    evaluated to where the shortest ends: in episodes all are equally long, in steps they are
-    not. ``values`` are (seeds, POINTS) by arm, linear between evaluations; ``lasts`` (seeds,) those
+    ``steps`` (POINTS,) are training steps of all clients together, from the point where every run
+    has been evaluated to the end of the shortest: runs have equally many episodes, but not steps.
+    ``values`` are (seeds, POINTS) by arm, linear between evaluations; ``lasts`` (seeds,) are those
     of the last evaluation, after all episodes.
     """
 
@@ -122,16 +121,16 @@ class Panel:
     lasts: dict[str, Float]
 
     def end(self, arm: str) -> Float:
-        """(seeds,) values after the last sample that all have."""
+        """(seeds,) values after the last sample that all runs have."""
         return self.values[arm][:, -1]
 
     def mean(self, arm: str) -> Float:
-        """(seeds,) means over the samples on the way: who learns faster has more."""
+        """(seeds,) means over all samples, which are larger for a faster learner."""
         means: Float = self.values[arm].mean(axis=1)
         return means
 
     def last(self, arm: str) -> Float:
-        """(seeds,) values after the last episode, however many steps it took."""
+        """(seeds,) values after the last episode, of any number of steps."""
         return self.lasts[arm]
 
     def difference(self, arm: str, other: str, score: Callable[[Panel, str], Float]) -> Interval:

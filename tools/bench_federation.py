@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
-"""Measure what the federation costs: time, bytes and memory of rounds in which little is trained.
+"""Measure the cost of the federation: time, bytes and memory of rounds with little training.
 
-round_overhead_s is the median wall time of a round. Training in it is next to nothing: one
-episode of ``--steps`` steps, too few for an update, without evaluation. Nothing is subtracted,
-so that opening and saving a client, which a client does not report as training, is counted. A
-round ends when the next one's messages go out; a first one warms up and is not counted.
+round_overhead_s is the median wall time of a round, with a single training episode of ``--steps``
+steps, too few for an update, and without evaluation. Nothing is subtracted, so that it includes
+opening and saving a client, which a client does not report as training. A round ends when the next
+one's messages are sent; the first round warms up and is not counted.
 
-bytes_per_client and bytes_to_client are one training message's, every object that Flower sends
-for it; tensor_bytes is what the shared tensors alone take. server_peak_mib is the largest
-resident memory of the process with the ServerApp. client_start_s, deployed only, is how old a
-ClientApp's process is when training starts, of the last rounds.
+bytes_per_client and bytes_to_client are the sizes of all objects that Flower sends for a training
+message; tensor_bytes is the size of the shared tensors alone. server_peak_mib is the largest
+resident memory of the process with the ServerApp. client_start_s, for deployments only, is the age
+of a ClientApp's process when training starts, in the last rounds.
 
-``--peer`` runs a bare Flower app in turns with ours: Flower's FedAvg, and a ClientApp that sends
-back what it got, which has the names, shapes and types that ours has. Simulated, it runs in
-Flower's own runtime, ours as run.py runs it. Ratios are medians too.
+``--peer`` runs a bare Flower app in turns with ours: Flower's FedAvg, and a ClientApp that returns
+the arrays it receives, which have the names, shapes and types of ours. In a simulation, it runs in
+Flower's own runtime and ours as in run.py. Ratios are medians, too.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from f110_fl.errors import UserError
 from f110_fl.loading.overrides import set_overrides
 from f110_fl.loading.scenarios import load_scenario
 from f110_fl.rundir import RunDir
-from f110_fl.runs.directory import claim_directory
+from f110_fl.runs.directory import prepare_directory
 from f110_fl.runs.preflight import check_environment
 from f110_fl.runs.session import Session
 from f110_fl.tensors import TensorName
@@ -59,21 +59,21 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--clients", type=int, default=2, help="(default: 2)")
-    parser.add_argument("--rounds", type=int, default=5, help="that are timed (default: 5)")
+    parser.add_argument("--clients", type=int, default=2, help="clients (default: 2)")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default: 5)")
     parser.add_argument("--engine", choices=("simulation", "deployment"), default="simulation")
-    parser.add_argument("--max-parallel", type=int, default=2, help="simulated (default: 2)")
+    parser.add_argument("--max-parallel", type=int, default=2, help="clients at once (default: 2)")
     parser.add_argument(
         "--scenario",
         type=Path,
         default=REPOSITORY / "scenarios" / "convoy_lock_td3.yaml",
-        help="whose tensors (default: convoy_lock_td3)",
+        help="scenario with the tensors (default: convoy_lock_td3)",
     )
-    parser.add_argument("--steps", type=int, default=10, help="of an episode (default: 10)")
-    parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="as run.py's")
+    parser.add_argument("--steps", type=int, default=10, help="steps of an episode (default: 10)")
+    parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="see run.py")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each app (default: 1)")
-    parser.add_argument("--peer", action="store_true", help="run a bare Flower app, too")
-    parser.add_argument("--memory", action="store_true", help="of every process, round by round")
+    parser.add_argument("--peer", action="store_true", help="also run a bare Flower app")
+    parser.add_argument("--memory", action="store_true", help="memory of every process, by round")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
@@ -82,7 +82,7 @@ def resolve(arguments: argparse.Namespace) -> Scenario:
     """Return the scenario that is measured.
 
     Raises:
-        UserError: If the flags are wrong or do not go with the scenario.
+        UserError: If the flags are invalid, or do not suit the scenario.
     """
     for name in ("clients", "rounds", "max_parallel", "repeats", "steps"):
         if getattr(arguments, name) < 1:
@@ -105,7 +105,7 @@ def resolve(arguments: argparse.Namespace) -> Scenario:
 
 
 def simulate_own(root: Path, clients: int, parallel: int) -> None:
-    """Simulate ours, as run.py does, in a process of its own."""
+    """Simulate our app, as run.py does, in a process of its own."""
     from functools import partial
 
     from bench_federation_apps import own_server
@@ -116,7 +116,7 @@ def simulate_own(root: Path, clients: int, parallel: int) -> None:
 
 
 def plain_client() -> ClientApp:
-    """Return our ClientApp as it is."""
+    """Return our ClientApp."""
     from clients.client_app import app
 
     return app
@@ -160,7 +160,7 @@ def bundle(folder: Path, *, own: bool) -> Path:
 
 
 def run_once(arguments: argparse.Namespace, scenario: Scenario, root: Path, *, own: bool) -> Result:
-    """Run ours or the bare app in ``root``, and return what the stopwatch found.
+    """Run ours or the bare app in ``root``, and return the measurements.
 
     Raises:
         UserError: If the run fails.
@@ -169,7 +169,7 @@ def run_once(arguments: argparse.Namespace, scenario: Scenario, root: Path, *, o
 
     rundir = RunDir(root)
     with ExitStack() as stack:
-        stack.enter_context(claim_directory(scenario, rundir))
+        stack.enter_context(prepare_directory(scenario, rundir))
         if not own:
             plan = {"rounds": scenario.rounds, "clients": scenario.federated.clients}
             (root / PLAN).write_text(json.dumps(plan | {"tensors": shared(scenario)}))
@@ -217,8 +217,8 @@ def figures(runs: Sequence[Result], clients: int) -> Result:
     """Return the medians over an app's runs.
 
     Args:
-        runs: What `run_once` returned.
-        clients: In each of them.
+        runs: Results of `run_once`.
+        clients: Number of clients in each of them.
     """
     rounds = [statistics.median(durations(run)[1:]) for run in runs]
     result: Result = {"round_overhead_s": statistics.median(rounds)}
@@ -233,20 +233,20 @@ def figures(runs: Sequence[Result], clients: int) -> Result:
 
 
 def durations(run: Result) -> list[float]:
-    """Return how long each round took, s."""
+    """Return the duration of each round, s."""
     marks = run["marks"]
     return [end - begin for begin, end in pairwise(marks)]
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> Result:
-    """Return all figures, by the names they are printed with.
+    """Return all figures by name.
 
     Args:
-        arguments: What the parser returned.
-        folder: Where runs may leave their files.
+        arguments: The result of the parser.
+        folder: Directory for the files of runs.
 
     Raises:
-        UserError: If what was asked for cannot be run.
+        UserError: If the measurement cannot be run.
     """
     scenario = resolve(arguments)
     check_environment(scenario)
@@ -272,7 +272,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Result:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return 0, or 2 if what was asked for cannot be run."""
+    """Return 0, or 2 if the measurement cannot be run."""
     arguments = build_parser().parse_args(argv)
     try:
         with tempfile.TemporaryDirectory(prefix="bench-federation-") as folder:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from flwr.app import (
@@ -26,20 +26,22 @@ from flwr.serverapp.strategy import FedAvg
 
 from f110_fl.engines.flower_internals import size_on_wire
 from f110_fl.federation.messages import Order
-from f110_fl.rundir import RunDir
 from server.grids import Streaming, WrappedGrid
 
-PLAN: Final = "plan.json"  # in a run's directory: what a bare app is to do
-FOUND: Final = "stopwatch.json"  # in a run's directory: what was measured
+if TYPE_CHECKING:  # the bare app needs no torch
+    from f110_fl.training.trainer import Trainer
+
+PLAN: Final = "plan.json"  # in a run's directory: the plan of a bare app
+FOUND: Final = "stopwatch.json"  # in a run's directory: the measurements
 STARTS: Final = "starts"  # in a run's directory: ages of ClientApp processes at training, s
 ROOT: Final = "root"  # key of a training message's config: the run's directory
 
 
 class Stopwatch(WrappedGrid):
-    """A grid that notes when rounds begin, and how large their messages are.
+    """A grid that records when rounds begin, and the sizes of their messages.
 
-    A round begins when its training messages are handed over. It ends when the next one's are,
-    so nothing that a server does between two rounds is left out.
+    A round begins when its training messages are sent and ends when the next round's are, so that
+    it includes everything that a server does between two rounds.
 
     Args:
         grid: Flower's grid.
@@ -57,7 +59,7 @@ class Stopwatch(WrappedGrid):
         return messages
 
     def _weigh(self, name: str, messages: Iterable[Message]) -> Iterator[Message]:
-        """Pass messages on; measure one of the first round, which is not timed."""
+        """Forward messages, and measure one of the first round, which is not timed."""
         for message in messages:
             known = name in self.sizes or not message.has_content()
             if not known and message.content.array_records:
@@ -82,17 +84,17 @@ class Stopwatch(WrappedGrid):
         return self._weigh("bytes_per_client", replies)
 
     def finish(self, root: Path) -> None:
-        """Write what was measured into the run's directory."""
+        """Write the measurements into the run's directory."""
         self.marks.append(time.monotonic())
         found = {"marks": self.marks, "server_peak_mib": peak_mib(), **self.sizes}
         (root / FOUND).write_text(json.dumps(found))
 
 
 def _sizes(content: RecordDict) -> tuple[int, int]:
-    """Return how many bytes Flower sends for a message's content, and its arrays' own bytes.
+    """Return the bytes that Flower sends for a message's content, and the bytes of its arrays.
 
-    Flower sends equal arrays once, and at first target networks equal the others. Later none
-    do, so other numbers are weighed in their place.
+    Flower sends equal arrays once, and initially target networks equal the others. Later they
+    differ, so other numbers are measured in their place.
     """
     (name, arrays), *_ = content.array_records.items()
     rng = np.random.default_rng(0)
@@ -113,7 +115,7 @@ def own_server(root: Path | None = None) -> ServerApp:
     """Return our ServerApp under the stopwatch.
 
     Args:
-        root: Where the run is prepared; None: where Flower's run config says.
+        root: Directory of the prepared run; None: as in Flower's run config.
     """
     server = ServerApp()
 
@@ -133,7 +135,7 @@ def bare_server(root: Path | None = None) -> ServerApp:
     """Return the bare app's ServerApp: Flower's FedAvg on tensors as in the plan in ``root``.
 
     Args:
-        root: Where the plan is; None: where Flower's run config says.
+        root: Directory of the plan; None: as in Flower's run config.
     """
     server = ServerApp()
 
@@ -162,7 +164,7 @@ def _prepared_root(context: Context) -> Path:
 
 
 def bare_client() -> ClientApp:
-    """Return the bare app's ClientApp, which sends back what it got."""
+    """Return the bare app's ClientApp, which returns the arrays that it receives."""
     client = ClientApp()
 
     @client.train()
@@ -181,7 +183,7 @@ def own_client() -> ClientApp:
 
 
 class TimedClient(ClientApp):
-    """Our ClientApp, which notes how long its process took until it can train."""
+    """Our ClientApp, which records how long its process took until it can train."""
 
     def __call__(self, message: Message, context: Context) -> Message:
         """See Flower."""
@@ -190,9 +192,9 @@ class TimedClient(ClientApp):
         if message.metadata.message_type == MessageType.TRAIN:
             open_client = client_app._open
 
-            def timed(order: Order, context: Context, rundir: RunDir) -> Any:
-                opened = open_client(order, context, rundir)
-                _note_start(rundir.root)
+            def timed(order: Order, context: Context) -> Trainer:
+                opened = open_client(order, context)
+                _note_start(Path(order.root))
                 return opened
 
             client_app._open = timed  # until the process ends, which is after this message
@@ -200,7 +202,7 @@ class TimedClient(ClientApp):
 
 
 def _note_start(root: Path) -> None:
-    """Append how old this process is, s."""
+    """Append the age of this process, s."""
     ticks = int(Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19])
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     with (root / STARTS).open("a", encoding="ascii") as file:

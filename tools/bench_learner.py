@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Time a learner's updates, and print updates a second.
+"""Time a learner's updates, and print updates per second.
 
-Observations and rewards are made up; collecting them is not timed. Figures are medians of
+Observations and rewards are random; collecting them is not timed. Figures are medians of
 ``--repeats`` measurements of ``--seconds`` each, after one to warm up. An update of PPO is a
 whole one: advantages, and 10 epochs over 8 times 256 steps in minibatches of 64.
 
 ``--env`` times PPO with the racing environment instead, 8 at once, collecting and learning
-together, and prints steps of environments a second.
+together, and prints environment steps per second.
 
 ``--peer`` also times Stable-Baselines3, which must be importable, with the same algorithm,
 networks, batch and number of threads, in turns with ours, and adds its rate and the median
@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from f110_fl.config.learners import LearnerConfig
 from f110_fl.errors import UserError
-from f110_fl.learners.base import Learner, LearnerSetup, Transitions
+from f110_fl.learners.base import Learner, LearnerSetup, ObservationParts, Transitions
 from f110_fl.learners.device import choose
 from f110_fl.learners.factory import make_learner
 from sim.config import CarConfig, EnvConfig, LidarConfig, SecondaryViconConfig
@@ -47,15 +47,16 @@ Update = Callable[[], float]  # does one update, returns the seconds it took
 
 
 class InputError(ValueError):
-    """What was asked for cannot be timed; one line says why."""
+    """The measurement is not possible; the text says why in one line."""
 
 
 class Sizes(NamedTuple):
-    """What is the same for both programs."""
+    """The settings that both programs share."""
 
     observation: int
     hidden: tuple[int, ...]
     batch: int
+    encoder: str | None = None  # kind of ours
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -67,22 +68,23 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--algo", choices=("td3", "sac", "dqn", "ppo"), default="td3")
     parser.add_argument(
-        "--device", choices=("cpu", "cuda", "auto"), default="cpu", help="ours (default: cpu)"
+        "--device", choices=("cpu", "cuda", "auto"), default="cpu", help="our device (default: cpu)"
     )
-    parser.add_argument("--threads", type=int, default=1, help="of PyTorch (default: 1)")
-    parser.add_argument("--observation", type=int, default=62, help="its size (default: 62)")
+    parser.add_argument("--threads", type=int, default=1, help="PyTorch threads (default: 1)")
+    parser.add_argument("--observation", type=int, default=62, help="their size (default: 62)")
+    parser.add_argument("--encoder", choices=("conv",), help="ours: all that is observed is LiDAR")
     parser.add_argument("--hidden", help="widths (default: 256,256,128; ppo: 64,64)")
     parser.add_argument("--batch", type=int, help="transitions (default: 256; ppo: 64)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="a measurement (default: 2)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="per measurement (default: 2)")
     parser.add_argument("--repeats", type=int, default=5, help="measurements (default: 5)")
     parser.add_argument("--env", action="store_true", help="PPO together with its environment")
-    parser.add_argument("--peer", action="store_true", help="time Stable-Baselines3 too")
+    parser.add_argument("--peer", action="store_true", help="also time Stable-Baselines3")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
 
 def build(algorithm: str, sizes: Sizes, device: torch.device) -> Learner:
-    """Return a learner with the sizes and, for comparison, what Stable-Baselines3 has."""
+    """Return a learner with the sizes and with settings comparable to Stable-Baselines3's."""
     settings: dict[str, Any] = {"algorithm": algorithm}
     if algorithm == "ppo":
         settings |= {"actor_hidden": sizes.hidden, "critic_hidden": sizes.hidden}
@@ -90,17 +92,19 @@ def build(algorithm: str, sizes: Sizes, device: torch.device) -> Learner:
     else:
         settings |= {"hidden": sizes.hidden, "batch_size": sizes.batch, "warmup_steps": ROWS}
         settings["replay"] = {"capacity": ROWS}
+        settings["encoder"] = sizes.encoder and {"kind": sizes.encoder}
     if algorithm == "dqn":
         settings |= {"double": False, "duelling": False, "optimizer": {"max_grad_norm": 10.0}}
     config = TypeAdapter[Any](LearnerConfig).validate_python(settings)
     envs = ENVS if algorithm == "ppo" else ROWS
     seed = np.random.SeedSequence(0)
-    setup = LearnerSetup(sizes.observation, ACTIONS, seed, num_envs=envs, device=device)
+    parts: ObservationParts = (("lidar", sizes.observation),)
+    setup = LearnerSetup(sizes.observation, ACTIONS, seed, envs, device=device, observation=parts)
     return make_learner(config, setup)
 
 
 def random_step(learner: Learner, rng: np.random.Generator, envs: int, size: int) -> None:
-    """Let the learner act in and observe ``envs`` environments that answer at random."""
+    """Let the learner act in and observe ``envs`` environments with random responses."""
     numbers = np.arange(envs)
     observation, following = rng.standard_normal((2, envs, size), dtype=np.float32)
     action = learner.act(observation, numbers)
@@ -166,7 +170,7 @@ def own_loop(sizes: Sizes, device: torch.device) -> Update:
 
 
 def rate(update: Update, seconds: float) -> float:
-    """Return updates a second, of at least ``seconds`` of updates."""
+    """Return updates per second, measured over at least ``seconds`` of updates."""
     count, elapsed = 0, 0.0
     while elapsed < seconds:
         elapsed += update()
@@ -175,10 +179,10 @@ def rate(update: Update, seconds: float) -> float:
 
 
 def parse_sizes(arguments: argparse.Namespace) -> Sizes:
-    """Return the sizes asked for.
+    """Return the sizes of the flags.
 
     Raises:
-        InputError: If they are none.
+        InputError: If they are invalid.
     """
     batch = arguments.batch or (64 if arguments.algo == "ppo" else 256)
     try:
@@ -190,14 +194,16 @@ def parse_sizes(arguments: argparse.Namespace) -> Sizes:
         raise InputError("--batch, --observation and --hidden must be positive")
     if arguments.algo == "ppo" and ENVS * STEPS % batch:
         raise InputError(f"--batch: must divide {ENVS * STEPS}, found {batch}")
-    return Sizes(arguments.observation, hidden, batch)
+    if arguments.encoder and arguments.algo == "ppo":
+        raise InputError("--encoder: is for --algo td3, sac and dqn, found ppo")
+    return Sizes(arguments.observation, hidden, batch, arguments.encoder)
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, float]:
-    """Return the figures, by the names they are printed with.
+    """Return the figures by name.
 
     Raises:
-        InputError: If what was asked for cannot be timed.
+        InputError: If the measurement is not possible.
     """
     if arguments.seconds <= 0 or arguments.repeats < 1 or arguments.threads < 1:
         raise InputError("--seconds, --repeats and --threads must be positive")
@@ -248,7 +254,7 @@ def peer_update(algorithm: str, sizes: Sizes, *, racing: bool) -> Update:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return 0, or 2 if what was asked for cannot be timed."""
+    """Return 0, or 2 if the measurement is not possible."""
     arguments = build_parser().parse_args(argv)
     try:
         result = measure(arguments)

@@ -19,7 +19,7 @@ Update = Callable[[], float]
 
 
 class _Spaces(gymnasium.Env[Any, Any]):
-    """Two actions, or 15 to choose from; it is never stepped."""
+    """An environment with two actions, or 15 to choose from, which is never stepped."""
 
     def __init__(self, size: int, *, discrete: bool = False) -> None:
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
@@ -58,7 +58,7 @@ def off_policy(algorithm: str, size: int, hidden: Sequence[int], batch: int, row
 
 
 def _ppo(env: VecEnv, hidden: Sequence[int], batch: int, steps: int) -> Any:
-    """PPO with networks that share nothing; its other defaults are ours, too."""
+    """PPO with separate networks; its other defaults equal ours."""
     nets = {"pi": list(hidden), "vf": list(hidden)}
     return stable_baselines3.PPO(
         "MlpPolicy",

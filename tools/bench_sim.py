@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Time the simulator under random actions, and print steps a second.
+"""Time the simulator under random actions, and print steps per second.
 
 Episodes are reset as they end, and the resets are part of the time; compilation is not. Every
-figure is the median of ``--repeats`` measurements of ``--seconds`` each. ``--interface`` picks
+figure is the median of ``--repeats`` measurements of ``--seconds`` each. ``--interface`` selects
 what is timed: ``world``, physics and sensing alone; ``race``, with rewards and observations;
 ``parallel``, the PettingZoo environment (one environment).
 
@@ -40,14 +40,14 @@ from sim.envs import F110ParallelEnv
 from sim.race import Race
 from sim.tracks.track import Track, TrackError
 
-ACTIONS: Final = 256  # drawn before the clock starts, and used over and over
+ACTIONS: Final = 256  # drawn before the clock starts, and used repeatedly
 PEER_BEAMS: Final = 1080  # fixed in f1tenth_gym
 
 Step = Callable[[int], None]  # one step of every environment, with the i-th actions
 
 
 class InputError(ValueError):
-    """What was asked for cannot be timed; one line says why."""
+    """The measurement is not possible; the text says why in one line."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -57,16 +57,16 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--cars", type=int, default=2, help="cars an environment (default: 2)")
+    parser.add_argument("--cars", type=int, default=2, help="cars per environment (default: 2)")
     parser.add_argument("--beams", type=int, default=1080, help="LiDAR beams (default: 1080)")
     parser.add_argument("--envs", type=int, default=1, help="environments (default: 1)")
     parser.add_argument("--threads", type=int, default=1, help="threads (default: 1)")
     parser.add_argument("--map", default="line2", help="line2, circle, random or a ROS map's .yaml")
-    parser.add_argument("--tracks", type=int, default=1, help="of --map random (default: 1)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="a measurement (default: 1)")
+    parser.add_argument("--tracks", type=int, default=1, help="tracks of --map random (default: 1)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="per measurement (default: 1)")
     parser.add_argument("--repeats", type=int, default=3, help="measurements (default: 3)")
     parser.add_argument("--interface", choices=("world", "race", "parallel"), default="race")
-    parser.add_argument("--peer", action="store_true", help="time f1tenth_gym v1.0.0 too")
+    parser.add_argument("--peer", action="store_true", help="also time f1tenth_gym v1.0.0")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
@@ -75,7 +75,7 @@ def make_config(cars: int, beams: int, track: str, tracks: int = 1) -> EnvConfig
     """Return the environment that is timed: every car is an agent, and the noise is on.
 
     Raises:
-        InputError: If there can be no such environment.
+        InputError: If the environment is invalid.
     """
     if tracks != 1 and track != "random":
         raise InputError(f"--tracks {tracks}: several are of --map random, found --map {track}")
@@ -114,7 +114,7 @@ def race_step(race: Race) -> Step:
 
 
 def world_step(race: Race) -> Step:
-    """Return a step of a race's `World`, which places the cars anew where one has crashed."""
+    """Return a step of a race's `World`, which places the cars again after a crash."""
     world, rng = race.world, np.random.default_rng(0)
     vehicle = race.config.cars[0].vehicle
     scale = np.array([vehicle.steer_max, (vehicle.speed_max - vehicle.speed_min) / 2])
@@ -189,7 +189,7 @@ def peer_step(track: Track, poses: np.ndarray[Any, np.dtype[np.float64]]) -> Ste
 
 
 def rate(step: Step, seconds: float) -> float:
-    """Return calls a second, measured for at least ``seconds``."""
+    """Return calls per second, measured for at least ``seconds``."""
     count, chunk, begin = 0, 1, time.perf_counter()
     while True:
         for i in range(count, count + chunk):
@@ -203,15 +203,15 @@ def rate(step: Step, seconds: float) -> float:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, float]:
-    """Return the figures, by the names they are printed with.
+    """Return the figures by name.
 
     Raises:
-        InputError: If what was asked for cannot be timed.
+        InputError: If the measurement is not possible.
     """
     if arguments.seconds <= 0 or arguments.repeats < 1:
         raise InputError("--seconds and --repeats must be positive")
     if arguments.peer and arguments.tracks != 1:
-        raise InputError("--peer: times one track")
+        raise InputError("--peer: f1tenth_gym has one track")
     config = make_config(arguments.cars, arguments.beams, arguments.map, arguments.tracks)
     try:
         race = Race(config, num_envs=arguments.envs, num_threads=arguments.threads)
@@ -251,7 +251,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return 0, or 2 if what was asked for cannot be timed."""
+    """Return 0, or 2 if the measurement is not possible."""
     arguments = build_parser().parse_args(argv)
     try:
         result = measure(arguments)

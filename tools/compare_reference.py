@@ -9,7 +9,7 @@ A recording is an .npz file with either or both of
   with no steering command under way.
 * scans: ``poses`` (N, 3) of x m, y m, yaw rad, ``scans`` (N, B) m, ``fov`` rad, ``max_range`` m.
 
-Standard output holds one JSON object and nothing else. The exit status is 2 for bad input.
+Standard output contains one JSON object and nothing else. The exit status is 2 for bad input.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ OPTIONAL: Final = ("length", "width")  # of no effect on a trajectory
 
 
 class InputError(ValueError):
-    """The recording or the map cannot be used; one line says why."""
+    """The recording or the map cannot be used; the text says why in one line."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -98,7 +98,7 @@ def take(data: dict[str, NDArray[Any]], name: str, shape: tuple[int, ...]) -> Fl
     """Return an array as float64; -1 in ``shape`` leaves an extent open.
 
     Raises:
-        InputError: If it is missing, has another shape, or holds something but finite numbers.
+        InputError: If it is missing, has another shape, or contains anything but finite numbers.
     """
     if name not in data:
         raise InputError(f"{name} is missing")
@@ -124,7 +124,7 @@ def vehicle_of(data: dict[str, NDArray[Any]]) -> VehicleConfig:
     try:
         values = json.loads(str(data["params_json"]))
     except json.JSONDecodeError as error:
-        raise InputError(f"params_json is no JSON: {error}") from error
+        raise InputError(f"params_json is not JSON: {error}") from error
     if not isinstance(values, dict):
         raise InputError("params_json must be a JSON object")
     for name in PARAMETERS:
@@ -202,7 +202,7 @@ def compare_scans(data: dict[str, NDArray[Any]], map_file: Path | None) -> dict[
     errors = np.empty(recorded.shape)
     for pose, expected, error_row in zip(poses, recorded, errors, strict=True):
         x, y, yaw = pose.tolist()
-        trace_walls(grid, beams, x, y, yaw, scratch, scan)
+        trace_walls(grid, beams, (x, y, yaw), scratch, scan)
         error_row[:] = np.abs(scan - expected)
     return {
         "median_abs_error": float(np.median(errors)),
@@ -214,7 +214,7 @@ def compare(data: dict[str, NDArray[Any]], map_file: Path | None) -> dict[str, A
     """Return the JSON object.
 
     Raises:
-        InputError: If the recording holds neither trajectories nor scans, or either is wrong.
+        InputError: If the recording contains neither trajectories nor scans, or either is invalid.
     """
     result: dict[str, Any] = {}
     if any("/" in name for name in data):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Run a short federation through run.py and reports, as JSON, what it left behind.
+"""Run a short federation through run.py, and report its files as JSON.
 
-Standard output holds one JSON object and nothing else; run.py's own progress goes to
+Standard output contains one JSON object and nothing else; run.py's own progress goes to
 standard error. The exit status is 0 only if every round completed with every client.
 """
 
@@ -31,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="scenario (default: convoy_lock_td3)",
     )
     parser.add_argument("--repeat", type=int, default=2, help="clients (default: 2)")
-    parser.add_argument("--max-parallel", type=int, default=2, help="at a time (default: 2)")
+    parser.add_argument("--max-parallel", type=int, default=2, help="clients at once (default: 2)")
     parser.add_argument("--episodes", type=int, default=1, help="rounds of one episode (default 1)")
     parser.add_argument("--eval-episodes", type=int, default=0, help="per evaluation (default: 0)")
     parser.add_argument("--seed-base", type=int, default=12345, help="seed of client 0")
@@ -77,7 +77,7 @@ def env_overrides(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def clear(root: Path, keep: bool) -> None:
-    """Make way for a new run in ``root``: only a directory that holds a run is touched."""
+    """Clear ``root`` for a new run; only a directory that contains a run is changed."""
     if not (root / "config.json").exists():
         return
     if not keep:
@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     root = Path(overrides["FED_ROOT"])
     clear(root, arguments.keep_root)
-    # The caller's FED_* variables would change what is asked for here.
+    # The caller's FED_* variables would change the settings.
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("FED_")}
     process = subprocess.run(  # noqa: S603 - our own program
         words, env=inherited | overrides, stdout=sys.stderr, check=False

@@ -2,11 +2,11 @@
 """Federate a small racing task with a hostile client among five, under several strategies.
 
 For each seed: the honest federation, then the same with the last client answering every round
-with random weights: right names, shapes and types, finite, as long as it is told, plausible
-metrics. The final global model then drives greedily on fixed seeds. All federations run in one
-Flower simulation, with the product's server and clients; the hostile client is made here.
+with random weights: of the right names, shapes and types, finite, of the given length, with
+plausible metrics. The final global model then drives greedily on fixed seeds. All federations run
+in one Flower simulation, with the product's server and clients; the hostile client is defined here.
 
-The table, or with ``--json`` a JSON array, goes to standard output, Flower's log to the other.
+The table, or with ``--json`` a JSON array, goes to standard output, Flower's log to standard error.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.rundir import RunDir
-from f110_fl.runs.directory import claim_directory
+from f110_fl.runs.directory import prepare_directory
 from f110_fl.runs.preflight import check_environment
 from f110_fl.runs.startup import KERNEL_CACHE
 
@@ -104,7 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def scenario(federation: str, seed: int, clients: int, rounds: int) -> Scenario:
-    """Return what a federation, ``HONEST`` or one of ``STRATEGIES``, runs."""
+    """Return the scenario of a federation, ``HONEST`` or one of ``STRATEGIES``."""
     name = "fedavg" if federation == HONEST else federation
     federated = {"clients": clients, "round_interval": INTERVAL, "strategy": {"name": name}}
     settings = {"seed": seed, "episodes": rounds * INTERVAL, "federated": federated}
@@ -115,7 +115,7 @@ def hostile_app(norm: float) -> ClientApp:
     """Return the product's client, whose last instance is hostile unless the run is ``HONEST``.
 
     Args:
-        norm: L2 length of its tensors together, in those of the global model.
+        norm: L2 norm of all its tensors together, as a multiple of the global model's.
     """
     import numpy as np
     from flwr.app import Array, ArrayRecord, MessageType
@@ -125,7 +125,7 @@ def hostile_app(norm: float) -> ClientApp:
     from f110_fl.federation import messages
 
     class Hostile(ClientApp):
-        """Trains as the product's client does, and answers with something else."""
+        """Trains like the product's client, but replies with other tensors."""
 
         def __call__(self, message: Message, context: Context) -> Message:
             reply = app(message, context)
@@ -155,7 +155,7 @@ def hostile_app(norm: float) -> ClientApp:
 
 
 def server_app(runs: Sequence[tuple[Scenario, RunDir]]) -> ServerApp:
-    """Return a server that runs federations of equally many clients one after the other."""
+    """Return a server that runs federations of the same number of clients one after the other."""
     from flwr.serverapp import ServerApp
 
     from server.registry import ClientRegistry
@@ -169,14 +169,14 @@ def server_app(runs: Sequence[tuple[Scenario, RunDir]]) -> ServerApp:
         for chosen, rundir in runs:
             federated = chosen.federated
             registry.wait(grid, federated.clients, federated.clients, federated.connect_timeout)
-            with claim_directory(chosen, rundir):
+            with prepare_directory(chosen, rundir):
                 serve(grid, chosen, rundir, registry)
 
     return app
 
 
 def drive(chosen: Scenario, rundir: RunDir) -> tuple[float, float]:
-    """Return the final global model's mean greedy return and its share of crashes."""
+    """Return the final global model's mean greedy return and crash rate."""
     from f110_fl.tensors import read_tensors
     from f110_fl.training.evaluation import Evaluator, ModelEvaluator
     from f110_fl.training.metrics import mean
@@ -216,7 +216,7 @@ def compare(arguments: argparse.Namespace, directory: Path) -> list[dict[str, An
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the rows for people to read."""
+    """Return the rows as a table."""
     lines = [f"{'seed':>4}  {'federation':<14} {'return':>7} {'of honest':>9} {'crashes':>8}"]
     lines += [
         f"{row['seed']:>4}  {row['federation']:<14} {row['return']:>7.2f} {row['kept']:>9.0%} "

@@ -1,4 +1,4 @@
-"""How much memory a tree of processes uses, sampled while it runs (Linux)."""
+"""Measures the memory of a tree of processes while it runs (Linux)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 INTERVAL: Final = 0.25  # s between samples
-# What a process is, by the first of these that its command line contains.
+# The role of a process, by the first of these texts in its command line.
 ROLES: Final = {
     "multiprocessing.forkserver": "worker",  # of a simulation, and what they are forked from
     "flwr-clientapp": "ClientApp",
@@ -23,7 +23,7 @@ ROLES: Final = {
 
 
 class Sample(NamedTuple):
-    """One process at one moment."""
+    """A sample of one process."""
 
     time: float  # monotonic, s
     pid: int
@@ -65,7 +65,7 @@ class Sampler:
         """Return each role's largest process in each round, and the sum of all processes, MiB.
 
         Args:
-            marks: When the rounds began and the last one ended, monotonic, s.
+            marks: Monotonic times when the rounds began and the last one ended, s.
         """
         result: dict[str, list[float]] = {}
         for role in sorted({sample.role for sample in self.samples}):
@@ -85,7 +85,7 @@ class Sampler:
 
 
 def descendants(pid: int) -> list[int]:
-    """Return all processes that a process, and these in turn, started and that still run."""
+    """Return all running descendants of a process."""
     children: dict[int, list[int]] = {}
     for path in Path("/proc").iterdir():
         if path.name.isdigit():

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Let the learners solve standard tasks, and print what they reach as JSON.
+"""Train the learners on standard tasks, and print their results as JSON.
 
 Pendulum-v1 for TD3 and SAC, CartPole-v1 for PPO and DQN, several seeds each: the mean return of
 greedy episodes after a fixed number of steps, and its standard deviation over the seeds. With
@@ -115,7 +115,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def to_task(env: gymnasium.Env[Any, Any], action: NDArray[np.float32]) -> Any:
-    """Turn an action in [-1, 1] into one of the task's."""
+    """Return the task's action for an action in [-1, 1]."""
     if isinstance(env.action_space, gymnasium.spaces.Discrete):
         return int(action[0] > 0)
     assert isinstance(env.action_space, gymnasium.spaces.Box)  # noqa: S101
@@ -123,7 +123,7 @@ def to_task(env: gymnasium.Env[Any, Any], action: NDArray[np.float32]) -> Any:
 
 
 def train(algorithm: str, seed: int) -> tuple[Learner, float]:
-    """Return the learner after its steps, and the seconds that they took."""
+    """Return the trained learner, and the duration of its training, s."""
     task, steps, config, _ = TASKS[algorithm]
     envs = [gymnasium.make(task) for _ in range(NUM_ENVS[algorithm])]
     everywhere = np.arange(len(envs))
@@ -174,7 +174,7 @@ def greedy_return(learner: Learner, task: str, episodes: int) -> float:
 
 
 def peer_return(algorithm: str, seed: int, episodes: int) -> tuple[float, float]:
-    """Return Stable-Baselines3's mean return, and the seconds that it learned."""
+    """Return Stable-Baselines3's mean return, and the duration of its training, s."""
     library: Any = importlib.import_module("stable_baselines3")
     evaluation: Any = importlib.import_module("stable_baselines3.common.evaluation")
     vectors: Any = importlib.import_module("stable_baselines3.common.env_util")
@@ -216,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def summary(prefix: str, runs: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    """Return returns by seed, their mean and deviation, and the median time."""
+    """Return the returns by seed, their mean and deviation, and the median time."""
     returns = [value for value, _ in runs]
     return {
         f"{prefix}returns": [round(value, 1) for value in returns],

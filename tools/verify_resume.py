@@ -2,9 +2,9 @@
 """Kill federations at random moments, resume them, and compare every byte (Linux).
 
 One run is left alone. Others are killed without warning, each up to ``PER_RUN`` times, at
-moments drawn uniformly from the length of the undisturbed run. A moment is told by what the
-clients had logged by then, and the seconds since, so that it means the same on a busy machine and
-in a resumed run. At random, either all of a run's processes die at once, or run.py alone, whose
+moments drawn uniformly from the length of the undisturbed run. A moment is given by the episodes
+logged by then and the seconds since, so that it means the same on a busy machine and in a resumed
+run. At random, either all of a run's processes die at once, or run.py alone, whose
 children then have to end by themselves. Each is resumed at once, and in the end compared with the
 undisturbed run.
 
@@ -84,8 +84,8 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--kills", type=int, default=20, help="in all (default: 20)")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    parser.add_argument("--kills", type=int, default=20, help="total number of kills (default: 20)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments (default: 0)")
     parser.add_argument("--engine", choices=("simulation", "deployment"), default="simulation")
     parser.add_argument("--scenario", type=Path, help="a federated one (default: a small one)")
     return parser
@@ -104,7 +104,7 @@ class Run:
     Args:
         flags: Of run.py, to start it or go on with it.
         scenario: The scenario's file.
-        rundir: Where the run is; what its processes say is in ``NAME.err`` beside it.
+        rundir: The run's directory; its processes' output is in ``NAME.err`` beside it.
     """
 
     def __init__(self, flags: Sequence[str], scenario: Path, rundir: RunDir) -> None:
@@ -183,7 +183,7 @@ def logged(rundir: RunDir) -> int:
 
 
 def at(progress: Sequence[Stop], moment: float) -> Stop:
-    """Return where a run with this progress was at a moment, s from its start."""
+    """Return the time of a moment in a run with this progress, s from its start."""
     last = [entry for entry in progress if entry.seconds <= moment][-1]
     return Stop(last.lines, moment - last.seconds)
 
@@ -202,7 +202,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def contents(rundir: RunDir) -> dict[str, object]:
-    """Return all that a run leaves behind and that wall-clock time has no part in, by name."""
+    """Return the files of a run by name, without what depends on wall-clock time."""
     found: dict[str, object] = {}
     paths = [*rundir.root.glob("round_*/*"), *rundir.root.glob("clients/*/*"), rundir.best]
     for path in filter(Path.exists, paths):
@@ -240,11 +240,11 @@ def torment(
         run: The run.
         moments: Ascending.
         patience: Longest wait for a moment or for the run's end, s.
-        chance: Draws whom a kill hits.
+        chance: Draws which processes a kill ends.
 
     Returns:
-        A text for each kill, fewer than moments if the run was done before, and why the run
-        failed, "" if it did not.
+        A text for each kill, fewer than moments if the run completed before, and the reason if
+        the run failed, else "".
     """
     told: list[str] = []
     for moment in [*moments, None]:
@@ -262,7 +262,7 @@ def torment(
 
 
 def verify(arguments: argparse.Namespace, directory: Path) -> bool:
-    """Return whether everything that was killed ended as what was not."""
+    """Return whether every killed run ended with the same files as the undisturbed one."""
     scenario, flags = arguments.scenario, ["--engine", arguments.engine]
     if scenario is None:
         scenario = directory / "scenario.yaml"

@@ -1,1 +1,1 @@
-"""What a scenario may say."""
+"""The settings of a scenario."""

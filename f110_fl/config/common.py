@@ -1,4 +1,4 @@
-"""What settings of several kinds have in common: bounds, unions by shape, templates."""
+"""Parts that several kinds of settings share: bounds, unions by shape, templates."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class AlgorithmConfig(Config):
-    """Settings of a learning algorithm, and what can be said of it without PyTorch.
+    """Settings of a learning algorithm, and its properties that are known without PyTorch.
 
-    A subclass has a field ``algorithm``, a literal of the name that selects it. It is in this
-    module so that plugins can import it while the settings of all learners import them.
+    A subclass has a field ``algorithm``, a literal of the name that selects it. The class is in
+    this module so that plugins can import it while the settings of all learners import them.
 
     Attributes:
         acting: Names of the networks that choose actions: NETWORK in ``model/NETWORK/PARAMETER``.
@@ -31,20 +31,25 @@ class AlgorithmConfig(Config):
         False, description="Scale observations to mean 0, variance 1, by running statistics. [bool]"
     )
 
+    @property
+    def hidden_widths(self) -> tuple[int, ...]:
+        """Widths of all hidden layers, by which a checkpoint tells learners apart."""
+        return ()
+
 
 def by_shape(*tags: str) -> Discriminator:
-    """Return what selects a union's member by the shape of a value: scalar, list or mapping.
+    """Return a discriminator of a union by the shape of a value: scalar, list or mapping.
 
-    So an error is that of the member that was meant, at its own place.
+    So an error is that of the intended member, at its own location.
 
     Args:
-        tags: The shapes that the members have and are tagged with; what has none of them is
-            taken for the first.
+        tags: The members' shapes, which are their tags; a value of another shape is validated as
+            the first member.
     """
 
     def shape(value: object) -> str:
-        of_model = isinstance(value, BaseModel)
-        found = "mapping" if of_model else SHAPES.get(type(value), "scalar")
+        is_model = isinstance(value, BaseModel)
+        found = "mapping" if is_model else SHAPES.get(type(value), "scalar")
         return found if found in tags else tags[0]
 
     return Discriminator(shape)

@@ -1,4 +1,4 @@
-"""Settings of a curriculum: stages of growing difficulty."""
+"""Settings of a curriculum: stages of increasing difficulty."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ SpawnSet = Annotated[
 
 
 class StageConfig(Config):
-    """What training episodes are like at a stage of the curriculum."""
+    """The training episodes at a stage of the curriculum."""
 
     spawn_sets: tuple[SpawnSet, ...] = Field(
-        (),
-        description="Sets to draw from, as in env.spawn_sets or by index from 0; empty: all. [-]",
+        (), description="Spawn sets to draw from, as in env.spawn_sets or by index; empty: all. [-]"
     )
     difficulty: float = Field(1.0, gt=0, description="Factor of the scripted cars' speeds. [-]")
 
     def indices(self, env: EnvConfig) -> tuple[int, ...] | None:
-        """Indices of the stage's spawn sets among the environment's; None: all.
+        """Return the indices of the stage's spawn sets in the environment; None: all.
 
         Raises:
-            ValueError: If there is no such spawn set.
+            ValueError: If the environment lacks a spawn set.
         """
         known = list(env.spawn_sets)
         found = []
@@ -45,20 +44,20 @@ class StageConfig(Config):
 
 
 class CurriculumConfig(Config):
-    """Stages of growing difficulty, by an agent's success rate in training."""
+    """Stages of increasing difficulty, chosen by an agent's success rate in training."""
 
     agent: str = Field(description="Agent whose success rate decides the stage. [name]")
     window: int = Field(
-        50, ge=1, description="Number of latest episodes that the rate is taken over. [episodes]"
+        50, ge=1, description="Number of latest episodes in the success rate. [episodes]"
     )
     raise_above: float = Field(
         0.7, ge=0, lt=1, description="Success rate above which the next stage begins. [-]"
     )
     lower_below: float = Field(
-        0.2, ge=0, le=1, description="Success rate below which the stage before returns. [-]"
+        0.2, ge=0, le=1, description="Success rate below which the previous stage returns. [-]"
     )
     patience: int = Field(
-        10, ge=1, description="Episodes in a row that the rate must be so. [episodes]"
+        10, ge=1, description="Successive episodes with such a rate before a change. [episodes]"
     )
     stages: tuple[StageConfig, ...] = Field(
         min_length=1, description="The stages, easiest first. [-]"

@@ -28,7 +28,7 @@ Weighting = Annotated[
 Share = Literal["all", "actor", "all_but_normaliser", "all_but_head"]
 EvaluateOn = Literal["none", "server", "clients", "both"]
 
-VARIED = ("env", "evaluation")  # sections of a scenario in which clients may differ
+VARIED = ("env", "evaluation")  # the sections of a scenario in which clients may differ
 
 
 class FedAvgConfig(Config):
@@ -80,7 +80,9 @@ class FedTrimmedAvgConfig(Config):
 
 
 class _ByzantineConfig(Config):
-    malicious: int = Field(1, ge=0, description="Malicious clients to withstand. [clients]")
+    malicious: int = Field(
+        1, ge=0, description="Number of malicious clients to tolerate. [clients]"
+    )
 
 
 class KrumConfig(_ByzantineConfig):
@@ -93,7 +95,7 @@ class MultiKrumConfig(_ByzantineConfig):
     """The mean of the updates nearest to the others (Blanchard et al. 2017)."""
 
     name: Literal["multikrum"] = Field("multikrum", description="Selects this strategy. [-]")
-    selected: int = Field(2, ge=1, description="Updates that are averaged. [clients]")
+    selected: int = Field(2, ge=1, description="Number of updates averaged. [clients]")
 
 
 class BulyanConfig(_ByzantineConfig):
@@ -103,7 +105,7 @@ class BulyanConfig(_ByzantineConfig):
 
 
 class FedProxConfig(Config):
-    """Weighted mean of clients held near the global model (Li et al. 2020)."""
+    """Weighted mean of clients with a proximal term in their losses (Li et al. 2020)."""
 
     name: Literal["fedprox"] = Field("fedprox", description="Selects this strategy. [-]")
     proximal_mu: Positive = Field(0.01, description="Weight of the proximal term. [-]")
@@ -129,7 +131,7 @@ class CentralPrivacyConfig(Config):
 
     kind: Literal["central"] = Field("central", description="Selects this mechanism. [-]")
     clipping_norm: Positive = Field(1.0, description="Largest L2 norm of an update. [-]")
-    noise_multiplier: Positive = Field(1.0, description="Noise as a part of clipping_norm. [-]")
+    noise_multiplier: Positive = Field(1.0, description="Noise deviation over clipping_norm. [-]")
 
 
 class LocalPrivacyConfig(Config):
@@ -159,13 +161,13 @@ class RangeConfig(Config):
 
 
 def _variation(value: Any, handler: ValidatorFunctionWrapHandler) -> RangeConfig | tuple[Any, ...]:
-    """Give one error for both kinds."""
+    """Raise one error for both kinds."""
     try:
         return cast("RangeConfig | tuple[Any, ...]", handler(value))
     except ValidationError:
         raise ValueError(
-            f"found {value!r}; allowed: a list of values, one a client, or a mapping of low and "
-            "high, numbers in this order"
+            f"found {value!r}; allowed: a list with one value per client, or a mapping of "
+            "low and high, numbers in this order"
         ) from None
 
 
@@ -176,34 +178,34 @@ Variation = Annotated[RangeConfig | Values, WrapValidator(_variation)]
 class FederatedConfig(Config):
     """Federated averaging (McMahan et al. 2017) between clients."""
 
-    enabled: bool = Field(True, description="Average clients, or run independent replicas. [bool]")
+    enabled: bool = Field(True, description="Whether clients are averaged, or independent. [bool]")
     clients: int = Field(3, ge=1, le=10_000, description="Number of clients. [clients]")
     vary: dict[str, Variation] = Field(
         {},
         description="Settings that differ between clients, by dotted key under env or evaluation: "
-        "a list, one value a client, or a range to draw from. [-]",
+        "a list with one value per client, or a range to draw from. [-]",
     )
-    round_interval: int = Field(50, ge=1, description="Episodes of a client in a round. [episodes]")
+    round_interval: int = Field(50, ge=1, description="Episodes per client and round. [episodes]")
     strategy: StrategyConfig = Field(FedAvgConfig(), description="Aggregation strategy. [-]")
     fraction: float = Field(
         1.0,
         gt=0,
         le=1,
-        description="Part of the clients drawn each round, at least min_clients. [-]",
+        description="Fraction of the clients sampled per round, at least min_clients. [-]",
     )
-    min_clients: int = Field(1, ge=1, description="Usable replies that a round needs. [clients]")
+    min_clients: int = Field(1, ge=1, description="Usable replies needed per round. [clients]")
     max_update_norm: Positive | None = Field(
-        None, description="Largest L2 distance of an update from the global model; null: any. [-]"
+        None, description="Largest L2 norm of an update; null: no limit. [-]"
     )
     privacy: PrivacyConfig | None = Field(
         None, description="Differential privacy, whose noise is not seeded; null: none. [-]"
     )
     share: Share = Field("all_but_normaliser", description="Networks that are averaged. [-]")
     weighting: Weighting = Field(
-        "equal", description="How clients count: equally, by steps taken, or a weight a client. [-]"
+        "equal", description="Clients' weights: equal, by environment steps, or a list. [-]"
     )
     optimizer_strategy: OptimizerStrategy = Field(
-        "local", description="Optimizer moments at a sync: keep, average or zero. [-]"
+        "local", description="Treatment of the optimizer moments at a sync. [-]"
     )
     agents: tuple[str, ...] = Field((), description="Learners to average; empty: all. [names]")
     evaluate_on: EvaluateOn = Field(
@@ -264,7 +266,7 @@ class FederatedConfig(Config):
         if isinstance(self.weighting, tuple) and len(self.weighting) != self.clients:
             raise ValueError(
                 f"weighting lists {len(self.weighting)}, but clients is {self.clients}; "
-                "allowed: one weight a client"
+                "allowed: one weight per client"
             )
         check_placeholders("root", self.root, ("name", "time"))
         return self

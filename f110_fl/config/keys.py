@@ -1,4 +1,4 @@
-"""Places in a tree of settings, such as ``env.cars[0].name``."""
+"""Paths in a tree of settings, such as ``env.cars[0].name``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def join(path: KeyPath) -> str:
 
 
 def parse_key(text: str) -> KeyPath | None:
-    """Return the keys and list indices of ``env.cars[0].name``, None if it is no such text."""
+    """Return the keys and list indices of ``env.cars[0].name``, None if it is not a path."""
     if not _KEY.fullmatch(text):
         return None
     parts = re.findall(r"([\w-]+)(\])?", text)
@@ -34,7 +34,7 @@ def parse_key(text: str) -> KeyPath | None:
 
 
 def overlaps(left: KeyPath, right: KeyPath) -> bool:
-    """Whether one of two paths is the other or lies below it."""
+    """Return whether one of two paths is the other or lies below it."""
     depth = min(len(left), len(right))
     return left[:depth] == right[:depth]
 
@@ -43,7 +43,7 @@ def laid(data: object, path: KeyPath, value: object, above: KeyPath = ()) -> obj
     """Return a copy of ``data`` with ``value`` at ``path``.
 
     Raises:
-        LookupError: If there is no such place; its message says why.
+        LookupError: If the path does not exist; the message says why.
     """
     if not path:
         return value

@@ -84,9 +84,38 @@ class OptimizerConfig(Config):
     )
 
 
+class ConvConfig(Config):
+    """Convolutions along the LiDAR scan, then all else that is observed.
+
+    Kernels and strides are those of Long et al. 2018 (arXiv 1709.10082), section III, for 512
+    beams; they have 32 channels.
+    """
+
+    kind: Literal["conv"] = Field("conv", description="Selects this encoder. [-]")
+    channels: Widths = Field((16, 16), description="Filters of each layer. [filters]")
+    kernels: Widths = Field((5, 3), description="Widths of each layer's filters. [beams]")
+    strides: Widths = Field((2, 2), description="Steps of each layer's filters. [beams]")
+
+    @model_validator(mode="after")
+    def _layers(self) -> ConvConfig:
+        if not len(self.channels) == len(self.kernels) == len(self.strides):
+            raise ValueError("channels, kernels and strides must be as many as there are layers")
+        return self
+
+
+ENCODERS: Final = with_plugins("encoders", "kind", (ConvConfig,))
+if TYPE_CHECKING:
+    EncoderConfig = Config
+else:
+    EncoderConfig = union(ENCODERS, "kind")
+
+
 class OffPolicyConfig(AlgorithmConfig):
     """What the learners with a replay buffer share."""
 
+    encoder: EncoderConfig | None = Field(
+        None, description="Network before each network's hidden layers; null: none. [-]"
+    )
     hidden: Widths = Field((256, 256), description="Widths of the hidden layers. [units]")
     discount: Fraction = Field(0.99, description="Discount factor; CleanRL's gamma. [-]")
     n_step: int = Field(
@@ -102,6 +131,11 @@ class OffPolicyConfig(AlgorithmConfig):
     )
     optimizer: OptimizerConfig = Field(OptimizerConfig(), description="Optimizer of networks. [-]")
     replay: ReplayConfig = Field(ReplayConfig(), description="Replay buffer. [-]")
+
+    @property
+    def hidden_widths(self) -> tuple[int, ...]:
+        """Widths of all hidden layers."""
+        return self.hidden
 
 
 class TD3Config(OffPolicyConfig):
@@ -260,6 +294,11 @@ class PPOConfig(AlgorithmConfig):
     target_kl: Positive | None = Field(
         None, description="An update stops at 1.5 times this divergence; null: never. [nat]"
     )
+
+    @property
+    def hidden_widths(self) -> tuple[int, ...]:
+        """Widths of all hidden layers."""
+        return self.actor_hidden + self.critic_hidden
 
     @model_validator(mode="after")
     def _sequences(self) -> PPOConfig:

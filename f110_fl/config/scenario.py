@@ -1,7 +1,7 @@
-"""What a scenario file says, as frozen pydantic models.
+"""The settings of a scenario, as frozen pydantic models.
 
-A scenario states only what differs from the defaults below. ``f110_fl.loading`` reads
-one from YAML and applies ``FED_*`` variables and command-line flags over it.
+A scenario's file contains only what differs from the defaults below. ``f110_fl.loading`` reads
+one from YAML, and applies ``FED_*`` variables and command-line flags over it.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ Seed = Annotated[int, Field(ge=0, lt=MAX_SEED)]
 
 
 class SeedSteps(Config):
-    """Seeds that are counted: client k has ``base + k * step``."""
+    """Seeds at equal steps: client k has ``base + k * step``."""
 
     base: Seed = Field(description="Seed of client 0. [-]")
-    step: int = Field(1, ge=1, lt=MAX_SEED, description="Step from a client to the next. [-]")
+    step: int = Field(1, ge=1, lt=MAX_SEED, description="Step from seed to seed. [-]")
     shared: Seed | None = Field(
         None, description="Seed of what clients share, such as the first model; null: base. [-]"
     )
 
 
 class CollectConfig(Config):
-    """How training episodes are run."""
+    """How training episodes are collected."""
 
     num_envs: int = Field(
-        1, ge=1, le=4096, description="Environments stepped together. [environments]"
+        1, ge=1, le=4096, description="Number of environments stepped together. [environments]"
     )
     prefetch: int | None = Field(
-        None, ge=1, description="Episodes under way at most; null: num_envs. [episodes]"
+        None, ge=1, description="Most episodes under way; null: num_envs. [episodes]"
     )
     seed_stride: int = Field(
-        1, ge=1, lt=2**31, description="Step from an episode's seed to the next one's. [-]"
+        1, ge=1, lt=2**31, description="Step from an episode's seed to the next. [-]"
     )
 
 
@@ -57,10 +57,10 @@ class EvaluationConfig(Config):
     every: int = Field(10, ge=1, description="Training episodes between evaluations. [episodes]")
     episodes: int = Field(5, ge=0, description="Episodes of an evaluation; 0: none. [episodes]")
     track: TrackConfig | None = Field(
-        None, description="Where to evaluate; null: where training takes place. [-]"
+        None, description="Track of evaluations; null: that of training. [-]"
     )
     best: Metric = Field(
-        "success_rate", description="Metric of the best checkpoint; return settles ties. [-]"
+        "success_rate", description="Metric of the best checkpoint; return breaks ties. [-]"
     )
 
 
@@ -71,7 +71,7 @@ class WandbConfig(Config):
     project: str = Field("f110-fl", min_length=1, description="W&B project. [name]")
     group_template: str = Field(
         "{scenario}-{time}",
-        description="W&B group; {scenario}, {time}, {seed}, {prefix}. [template]",
+        description="W&B group; fills in {scenario}, {time}, {seed}, {prefix}. [template]",
     )
     name_template: str = Field(
         "{prefix}{role}", description="W&B run; also {role} (server, client_00). [template]"
@@ -92,8 +92,8 @@ class WandbConfig(Config):
 class Scenario(Config):
     """A whole experiment.
 
-    A rule between settings names them by their keys in its message: who reads the scenario tells
-    by them which variable or flag broke the rule.
+    The message of a validator names the settings by their keys, by which the loader finds the
+    variable or flag that is to blame.
     """
 
     name: str = Field(
@@ -107,19 +107,18 @@ class Scenario(Config):
         | Annotated[SeedSteps, Tag("mapping")],
         by_shape("scalar", "list", "mapping"),
     ] = Field(
-        0,
-        description="Root of all random streams; or one a client: a list, or a base and step. [-]",
+        0, description="Root of all random streams: a number, one per client, or base and step. [-]"
     )
-    episodes: int = Field(5000, ge=1, description="Training episodes of a client. [episodes]")
-    threads: int = Field(1, ge=1, le=256, description="PyTorch threads of a client. [threads]")
+    episodes: int = Field(5000, ge=1, description="Training episodes per client. [episodes]")
+    threads: int = Field(1, ge=1, le=256, description="PyTorch threads per client. [threads]")
     device: Literal["cpu", "cuda", "auto"] = Field(
-        "cpu", description="Where networks learn; auto: on a GPU where there is one. [-]"
+        "cpu", description="Device of the networks; auto: a GPU if there is one. [-]"
     )
     env: EnvConfig = Field(EnvConfig(), description="The environment. [-]")
     learners: dict[str, LearnerConfig] = Field(
         {}, description="Learner of each car that has no driver, by car. [-]"
     )
-    collect: CollectConfig = Field(CollectConfig(), description="Collecting experience. [-]")
+    collect: CollectConfig = Field(CollectConfig(), description="Collection of experience. [-]")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="Greedy episodes. [-]")
     curriculum: CurriculumConfig | None = Field(
         None, description="Curriculum of the training episodes; null: none. [-]"
@@ -165,7 +164,7 @@ class Scenario(Config):
         if isinstance(self.seed, tuple) and len(self.seed) != clients:
             raise ValueError(
                 f"seed lists {len(self.seed)}, but federated.clients is {clients}; "
-                "allowed: one seed a client"
+                "allowed: one seed per client"
             )
         last = clients - 1
         if isinstance(self.seed, SeedSteps) and self.client_seed(last) >= MAX_SEED:
@@ -175,20 +174,18 @@ class Scenario(Config):
             )
 
     def _check_evaluable(self) -> None:
-        """Stop before a model would be evaluated that lacks parts, or in no episodes."""
+        """Refuse to evaluate a model that lacks parts, or in no episodes."""
         if not self.evaluation.episodes:
             raise ValueError("federated.evaluate_on needs evaluation.episodes above 0")
         if not self.federated.evaluated_on_server:
-            return  # clients fill in with what is theirs
+            return  # clients add their own parts
         if set(self.federated_agents) != set(self.learners):
             raise ValueError(
                 "federated.evaluate_on: the server has not all learners' models; "
                 "allowed: clients, or no federated.agents"
             )
-        share, normalised = (
-            self.federated.share,
-            [agent for agent, own in self.learners.items() if own.normalise_observations],
-        )
+        share = self.federated.share
+        normalised = any(learner.normalise_observations for learner in self.learners.values())
         if share == "all_but_head" or (normalised and share != "all"):
             what = "heads" if share == "all_but_head" else "normalisers"
             raise ValueError(
@@ -197,22 +194,27 @@ class Scenario(Config):
             )
 
     def for_client(self, client_id: int) -> Scenario:
-        """Return the scenario as a client has it, ``federated.vary`` laid over it."""
+        """Return a client's scenario, with its values of ``federated.vary``."""
         if not self.federated.vary:
             return self
         return _client_scenario(self, client_id, _sections(self), None)
 
     def client_seed(self, client_id: int) -> int:
-        """Return the seed of the random streams that are a client's own."""
+        """Return the seed of a client's own random streams."""
         if isinstance(self.seed, SeedSteps):
             return self.seed.base + client_id * self.seed.step
         return self.seed[client_id] if isinstance(self.seed, tuple) else self.seed
 
+    def with_client_seed(self, seed: int) -> Scenario:
+        """Return the scenario with ``seed`` as every client's own; the shared seed stays."""
+        own = SeedSteps(base=seed, shared=self.shared_seed)
+        return self.model_copy(update={"seed": own.model_copy(update={"step": 0})})
+
     @property
     def shared_seed(self) -> int:
-        """The seed of what clients have in common: the first model, evaluations, the draws.
+        """The seed of what clients share: the first model, evaluations, the draws.
 
-        It is 0 where the seeds are a list, so that it depends on no single client.
+        It is 0 if the seeds are a list, so that it depends on no single client.
         """
         if isinstance(self.seed, SeedSteps):
             return self.seed.base if self.seed.shared is None else self.seed.shared
@@ -231,23 +233,23 @@ class Scenario(Config):
 
     @property
     def rounds(self) -> int:
-        """Rounds that give every client at least ``episodes`` training episodes."""
+        """Number of rounds in which every client trains ``episodes`` episodes."""
         return -(-self.episodes // self.federated.round_interval)
 
     def round_episodes(self, server_round: int) -> int:
-        """Episodes each client trains in round ``server_round``, counted from 1."""
+        """Return the episodes that each client trains in a round, counted from 1."""
         done = (server_round - 1) * self.federated.round_interval
         return min(self.federated.round_interval, self.episodes - done)
 
 
 class ClientSettingsError(ValueError):
-    """What one client has of its own is not valid.
+    """A client's own settings are invalid.
 
     Args:
         client_id: The first such client.
-        reason: Why, in words.
-        key: The key of ``federated.vary`` that is to blame, if one alone is.
-        error: What the models say, with its place in the client's scenario, if they do.
+        reason: The reason in words.
+        key: The key of ``federated.vary`` that is to blame, if it is only one.
+        error: The models' error with its location in the client's scenario, if there is one.
     """
 
     def __init__(
@@ -260,17 +262,13 @@ class ClientSettingsError(ValueError):
 
 
 def _checked_clients(scenario: Scenario, folder: Path | None) -> Scenario:
-    """Make sure that every client's settings are valid.
-
-    Args:
-        scenario: The scenario.
-        folder: What names of files are relative to; None leaves them as they are.
+    """Validate every client's settings, with file names relative to a folder if one is given.
 
     Returns:
-        The scenario, names of files in ``federated.vary`` absolute.
+        The scenario, with absolute file names in ``federated.vary``.
 
     Raises:
-        ClientSettingsError: If not; it names the first such client.
+        ClientSettingsError: For the first client with invalid settings.
     """
     federated, seen = scenario.federated, set[str]()
     vary, sections = dict(federated.vary), _sections(scenario)
@@ -299,7 +297,7 @@ def _entry(value: Any, key: Key) -> Any:
 
 
 def _sections(scenario: Scenario) -> dict[str, Any]:
-    """Return as plain values the sections in which clients differ."""
+    """Return the sections in which clients differ, as plain values."""
     paths = [parse_key(key) or () for key in scenario.federated.vary]
     return scenario.model_dump(include={str(path[0]) for path in paths})
 
@@ -307,7 +305,7 @@ def _sections(scenario: Scenario) -> dict[str, Any]:
 def _client_scenario(
     scenario: Scenario, client_id: int, sections: Mapping[str, Any], folder: Path | None
 ) -> Scenario:
-    """Return a scenario as one of its clients has it, its ``sections`` validated again."""
+    """Return a client's scenario, with its ``sections`` validated again."""
     settings = client_settings(scenario.federated.vary, scenario.shared_seed, client_id)
     update: dict[str, Config] = {}
     key, name = "", ""
@@ -336,19 +334,19 @@ def _client_scenario(
 
 
 def _check_interface(own: EnvConfig, common: EnvConfig) -> None:
-    """Raise ValueError if a client could not share networks: their sizes, and whose they are."""
+    """Raise ValueError if a client's networks would have other sizes or other owners."""
     cars, others = ([(car.name, car.driver is None) for car in env.cars] for env in (own, common))
     for what, differs in (
         ("env.lidar.beams", own.lidar.beams != common.lidar.beams),
         ("env.observation", own.observation != common.observation),
-        ("the cars' names and who has a driver", cars != others),
+        ("the cars' names and which of them have a driver", cars != others),
     ):
         if differs:
             raise ValueError(f"{what} must be the same for all clients, which share networks")
 
 
 def _set_by(key: str, loc: KeyPath) -> bool:
-    """Whether what a dotted key sets is at a pydantic location, in it or around it."""
+    """Return whether a dotted key sets the value at a pydantic location, or a part of it."""
     path = parse_key(key) or ()
-    parts = iter(loc)  # in which names of a union's members may stand between the keys
+    parts = iter(loc)  # between the keys, there may be tags of a union's members
     return overlaps(path, loc) or all(part in parts for part in path)

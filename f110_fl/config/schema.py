@@ -9,15 +9,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
 from f110_fl.files import write_atomic
+from sim.plugins import PluginError
 
 DEFAULT_FILE: Final = Path("scenarios/schema.json")
 
 
 def schema_text() -> str:
-    """Return the schema (JSON Schema draft 2020-12) as the text of its file."""
+    """Return the schema (JSON Schema draft 2020-12) as the text of its file.
+
+    Raises:
+        PluginError: If a plugin, which adds settings, cannot be used.
+    """
+    from f110_fl.config.scenario import Scenario
+
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **Scenario.model_json_schema(),
@@ -27,9 +33,6 @@ def schema_text() -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the schema.
-
-    Args:
-        arguments: The file to write; none: ``scenarios/schema.json``.
 
     Returns:
         The exit status.
@@ -52,5 +55,6 @@ def main(arguments: Sequence[str]) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
-    except UserError as error:
-        sys.exit(str(error))
+    except (UserError, PluginError) as error:
+        print(f"f110_fl.config.schema: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)

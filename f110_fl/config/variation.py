@@ -1,4 +1,4 @@
-"""How clients differ: what each draws or is given of ``federated.vary``."""
+"""How clients differ: each one's values of ``federated.vary``."""
 
 from __future__ import annotations
 
@@ -12,19 +12,16 @@ from f110_fl.config.federated import RangeConfig
 def client_settings(
     vary: Mapping[str, RangeConfig | tuple[Any, ...]], seed: int, client_id: int
 ) -> dict[str, Any]:
-    """Return what a client has of its own.
+    """Return a client's own values by dotted key.
 
-    Of a list it has the entry of its number, and lists start again from their beginning where
-    there are more clients. From a range it draws uniformly, both ends included, a whole number
-    where both ends are; the draw depends on the seed, the client and the key alone.
+    From a list, client k gets entry k; with more clients than entries, the list repeats. From a
+    range, a client draws uniformly, both ends included, and a whole number if both ends are whole.
+    The draw depends on the seed, the client and the key only.
 
     Args:
         vary: Lists and ranges, by dotted key.
-        seed: The scenario's, of what clients share.
-        client_id: From 0.
-
-    Returns:
-        Its values, by dotted key.
+        seed: The scenario's shared seed.
+        client_id: The client, from 0.
     """
     return {
         key: _drawn(key, values, seed, client_id)

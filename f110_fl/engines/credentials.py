@@ -1,7 +1,7 @@
 """Certificates and keys of a deployed federation.
 
-``run.py --engine deployment`` makes them for one run; ``python -m f110_fl.engines.credentials`` for
-machines that are to stay.
+``run.py --engine deployment`` makes them for one run; ``python -m f110_fl.engines.credentials``
+makes them for a lasting federation.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import datetime
 import ipaddress
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
@@ -21,48 +20,43 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from f110_fl.errors import UserError
-from f110_fl.files import replacing, write_atomic
+from f110_fl.files import write_atomic
 
 LIFETIME = datetime.timedelta(days=365)
+PRIVATE = 0o600  # mode of a file that only its owner can read
 
 
-@dataclass(frozen=True)
 class Credentials:
-    """Files in ``directory``; private keys can be read by their owner only."""
+    """Files in a directory; only their owner can read private keys.
 
-    directory: Path
+    Attributes:
+        ca: Certificate of the run's own authority, which clients trust.
+        certificate: The SuperLink's certificate.
+        key: The SuperLink's private key.
+    """
 
-    @property
-    def ca(self) -> Path:
-        """Certificate of the run's own authority: what clients trust."""
-        return self.directory / "ca.crt"
-
-    @property
-    def certificate(self) -> Path:
-        """The SuperLink's certificate."""
-        return self.directory / "superlink.crt"
-
-    @property
-    def key(self) -> Path:
-        """The SuperLink's private key."""
-        return self.directory / "superlink.key"
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.ca = directory / "ca.crt"
+        self.certificate = directory / "superlink.crt"
+        self.key = directory / "superlink.key"
 
     def client_key(self, client_id: int) -> Path:
-        """Private key by which a client proves who it is (OpenSSH)."""
+        """Return the private key by which a client proves its identity (OpenSSH)."""
         return self.directory / f"client_{client_id:02d}"
 
     def client_public_key(self, client_id: int) -> Path:
-        """Public key that the SuperLink knows a client by (OpenSSH)."""
+        """Return the public key by which the SuperLink knows a client (OpenSSH)."""
         return self.directory / f"client_{client_id:02d}.pub"
 
 
 def make_credentials(directory: Path, hosts: Sequence[str], clients: int) -> Credentials:
     """Make an authority, the SuperLink's certificate and every client's key pair.
 
-    What is there already is kept, so that a resumed run's clients are still known.
+    Existing files are kept, so that the SuperLink still knows a resumed run's clients.
 
     Args:
-        directory: Where the files go; made if missing, for its owner only.
+        directory: Where the files go; created if missing, accessible to its owner only.
         hosts: Names and addresses by which clients reach the SuperLink.
         clients: Number of client keys.
     """
@@ -89,7 +83,7 @@ def make_credentials(directory: Path, hosts: Sequence[str], clients: int) -> Cre
             .not_valid_after(now + LIFETIME)
         )
 
-    authority, own = (ec.generate_private_key(ec.SECP384R1()) for _ in range(2))
+    authority, server = (ec.generate_private_key(ec.SECP384R1()) for _ in range(2))
     root = (
         builder(name("f110-fl run authority"), authority)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -100,7 +94,7 @@ def make_credentials(directory: Path, hosts: Sequence[str], clients: int) -> Cre
         .sign(authority, hashes.SHA384())
     )
     leaf = (
-        builder(name(hosts[0]), own)
+        builder(name(hosts[0]), server)
         .add_extension(x509.SubjectAlternativeName(_alternatives(hosts)), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
@@ -110,12 +104,16 @@ def make_credentials(directory: Path, hosts: Sequence[str], clients: int) -> Cre
         )
         .sign(authority, hashes.SHA384())
     )
-    _write_server(made, root, leaf, own)
+    pem = serialization.Encoding.PEM
+    key = server.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    write_atomic(made.key, key, mode=PRIVATE)
+    write_atomic(made.ca, root.public_bytes(pem))
+    write_atomic(made.certificate, leaf.public_bytes(pem))  # last: it says that all is complete
     return made
 
 
 def check_client_key(path: Path) -> None:
-    """Refuse a file that no client can prove with who it is.
+    """Refuse a file that is not a client's private key.
 
     Raises:
         UserError: If it is not an elliptic-curve private key in OpenSSH's format.
@@ -128,20 +126,6 @@ def check_client_key(path: Path) -> None:
         raise UserError(f"--key={str(path)!r}: not an elliptic-curve (P-384) key")
 
 
-def _write_server(
-    made: Credentials,
-    root: x509.Certificate,
-    leaf: x509.Certificate,
-    own: ec.EllipticCurvePrivateKey,
-) -> None:
-    """Write the certificates last: their presence says that all is complete."""
-    pem = serialization.Encoding.PEM
-    key = own.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    _write_private(made.key, key)
-    write_atomic(made.ca, root.public_bytes(pem))
-    write_atomic(made.certificate, leaf.public_bytes(pem))
-
-
 def _write_client_key(made: Credentials, client_id: int) -> None:
     key = ec.generate_private_key(ec.SECP384R1())
     private = key.private_bytes(
@@ -152,14 +136,8 @@ def _write_client_key(made: Credentials, client_id: int) -> None:
     public = key.public_key().public_bytes(
         serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
     )
-    _write_private(made.client_key(client_id), private)
+    write_atomic(made.client_key(client_id), private, mode=PRIVATE)
     write_atomic(made.client_public_key(client_id), public)
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    """Write a file that never, not even for a moment, others can read."""
-    with replacing(path, mode=0o600) as file:
-        file.write(data)
 
 
 def _alternatives(hosts: Sequence[str]) -> list[x509.GeneralName]:
@@ -187,19 +165,23 @@ def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make credentials in a directory and say what is whose; return 0."""
+    """Make credentials in a directory and print whose each file is; return 0."""
     parser = argparse.ArgumentParser(
         prog="python -m f110_fl.engines.credentials", description=__doc__
     )
-    parser.add_argument("directory", type=Path, help="where to; what is there already is kept")
-    parser.add_argument("--host", action="append", required=True, help="name or address; repeat it")
+    parser.add_argument(
+        "directory", type=Path, help="directory of the files; existing ones are kept"
+    )
+    parser.add_argument(
+        "--host",
+        action="append",
+        required=True,
+        help="name or address of the SuperLink; repeatable",
+    )
     parser.add_argument("--clients", type=int, required=True, help="number of client keys")
     arguments = parser.parse_args(argv)
     made = make_credentials(arguments.directory, arguments.host, arguments.clients)
-    lines = [
-        f"for everybody    {made.ca}",
-        f"for the server   {made.certificate} {made.key}",
-    ]
+    lines = [f"for everybody    {made.ca}", f"for the server   {made.certificate} {made.key}"]
     for client_id in range(arguments.clients):
         key, public = made.client_key(client_id), made.client_public_key(client_id)
         lines.append(f"for client {client_id:<5} {key} (to register: {public})")

@@ -1,7 +1,7 @@
 """Federations of processes: Flower's SuperLink and SuperNodes, with TLS and node keys.
 
 ``host`` runs the SuperLink, the run itself and any number of clients; ``join`` runs one more
-client that shares ``FED_ROOT`` with the host. Both are bound to loopback.
+client, which shares ``FED_ROOT`` with the host. Both use the loopback interface only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final
 
 from f110_fl.config.scenario import Scenario
-from f110_fl.engines.client_lock import client_lock
 from f110_fl.engines.credentials import Credentials, make_credentials
 from f110_fl.engines.flower_programs import (
     APP,
@@ -28,25 +27,26 @@ from f110_fl.engines.flower_programs import (
 )
 from f110_fl.engines.superlink import SuperLink
 from f110_fl.errors import UserError
-from f110_fl.files import locked, write_atomic
+from f110_fl.files import is_locked, write_atomic
 from f110_fl.loading.scenarios import parse_resolved
 from f110_fl.reporting.announce import FAILED, announced
 from f110_fl.reporting.summary import completed_rounds
 from f110_fl.rundir import RunDir
+from f110_fl.runs.directory import lock_directory
 from f110_fl.runs.session import Session
 
 LOOPBACK: Final = "127.0.0.1"
-RUN: Final = "run"  # name of the child that submits the run and follows it
+RUN: Final = "run"  # name of the child process that submits and follows the run
 RETRY_INTERVAL: Final = 3.0  # s from a client's end to its next start
-END_GRACE: Final = 5.0  # s from the server's end until Flower has said the rest
+END_GRACE: Final = 5.0  # s that Flower has for its last output after the server's end
 
 
 def host(session: Session, scenario: Scenario, clients: Iterable[int], app: Path = APP) -> int:
     """Run the SuperLink, the given clients and the run itself, to its end.
 
     Args:
-        session: Starts what is run.
-        scenario: The run's, as it is in its directory.
+        session: Starts the processes.
+        scenario: The run's, as stored in its directory.
         clients: Ids of the clients that run here.
         app: Directory of the Flower app.
 
@@ -57,9 +57,8 @@ def host(session: Session, scenario: Scenario, clients: Iterable[int], app: Path
         UserError: If the SuperLink does not start or a client cannot be registered.
     """
     rundir, timeout = session.rundir, scenario.federated.connect_timeout
-    credentials = make_credentials(
-        _flower(rundir) / "keys", (LOOPBACK, "localhost"), scenario.federated.clients
-    )
+    hosts = (LOOPBACK, "localhost")
+    credentials = make_credentials(rundir.flower / "keys", hosts, scenario.federated.clients)
     link = SuperLink(f"{LOOPBACK}:{free_port()}", credentials.ca)
     environment = _connected(rundir, link)
     command = _superlink_command(credentials, link)
@@ -69,26 +68,26 @@ def host(session: Session, scenario: Scenario, clients: Iterable[int], app: Path
         raise UserError(f"Flower's SuperLink did not start (exit {superlink.exitcode}); see logs/")
     for client_id in range(scenario.federated.clients):
         _register(credentials.client_public_key(client_id), environment)
-    meeting = _meeting(rundir)
     try:
-        write_atomic(meeting, link.address)
+        write_atomic(rundir.superlink, link.address)
         for client_id in clients:
             _start_client(session, scenario, link, credentials.client_key(client_id), client_id)
         watch = ServerWatch(rundir)
         session.pause(timeout, done=lambda: not watch.runs())
         if watch.runs():
-            raise UserError(f"{rundir.root}: the server of a run that was killed is still there")
-        said = _log_size(rundir)
+            raise UserError(f"{rundir.root}: the server of a killed run still runs")
+        log = rundir.logs / f"{RUN}.log"
+        start = log.stat().st_size if log.exists() else 0
         command = run_command({"prepared-root": str(rundir.root)}, app)
         submission = session.start(RUN, run_program, command, environment)
         session.wait(submission, done=watch.ended)
         session.pause(END_GRACE, done=lambda: not submission.is_alive())
     finally:
-        meeting.unlink(missing_ok=True)
+        rundir.superlink.unlink(missing_ok=True)
     completed = completed_rounds(rundir)
     if completed == scenario.rounds:
         return 0
-    reason = _failure(rundir, said) or "killed, or it could not start"
+    reason = _failure(log, start) or "killed, or it could not start"
     session.failures.append(f"the server ended after round {completed}: {reason}")
     return 1
 
@@ -104,7 +103,7 @@ def join(session: Session, scenario: Scenario, client_id: int) -> int:
             with other settings.
     """
     rundir, timeout = session.rundir, scenario.federated.connect_timeout
-    meeting = _meeting(rundir)
+    meeting = rundir.superlink
     session.pause(timeout, done=meeting.exists)
     if not meeting.exists():
         raise UserError(
@@ -112,11 +111,11 @@ def join(session: Session, scenario: Scenario, client_id: int) -> int:
             f"{rundir.root}, did not appear within {timeout:g} s"
         )
     _compare(scenario, parse_resolved(rundir.config.read_text(encoding="utf-8")), client_id)
-    credentials = Credentials(_flower(rundir) / "keys")
+    credentials = Credentials(rundir.flower / "keys")
     link = SuperLink(meeting.read_text(encoding="utf-8"), credentials.ca)
-    with client_lock(rundir.client(client_id)):
-        # A client that ends is started again for as long as the run lasts. The SuperLink turns
-        # it away while it has not missed a former one that was killed, up to a minute.
+    with lock_directory(rundir.client(client_id), "is this client"):
+        # A client that ends is started again for as long as the run lasts. The SuperLink refuses
+        # it, for up to a minute, until it notices that a killed predecessor is gone.
         while meeting.exists():
             key = credentials.client_key(client_id)
             node = _start_client(session, scenario, link, key, client_id)
@@ -126,39 +125,26 @@ def join(session: Session, scenario: Scenario, client_id: int) -> int:
 
 
 class ServerWatch:
-    """Notices that the server's process is gone, which Flower does after a minute.
-
-    Args:
-        rundir: The run's directory, whose server holds ``server_lock``.
-    """
+    """Notices that the server's process has ended, which takes Flower a minute."""
 
     def __init__(self, rundir: RunDir) -> None:
         self._lock = rundir.server_lock
         self._begun = False
 
     def ended(self) -> bool:
-        """Return whether a server has been seen and is not there any more."""
+        """Return whether a server was seen to run and no longer does."""
         runs = self.runs()
         self._begun = self._begun or runs
         return self._begun and not runs
 
     def runs(self) -> bool:
-        """Return whether a server is there."""
-        try:
-            with locked(self._lock, wait=False):
-                return False
-        except BlockingIOError:
-            return True
+        """Return whether a server runs."""
+        return is_locked(self._lock)
 
 
-def _log_size(rundir: RunDir) -> int:
-    log = rundir.logs / f"{RUN}.log"
-    return log.stat().st_size if log.exists() else 0
-
-
-def _failure(rundir: RunDir, start: int) -> str:
-    """Return what the server said of its failure, in the log from byte ``start``; "" if nothing."""
-    text = (rundir.logs / f"{RUN}.log").read_bytes()[start:].decode(errors="replace")
+def _failure(log: Path, start: int) -> str:
+    """Return the last failure that the log reports from byte ``start`` on, "" if none."""
+    text = log.read_bytes()[start:].decode(errors="replace")
     events = [event for line in text.splitlines() if (event := announced(line))]
     return next((str(e["message"]) for e in reversed(events) if e["event"] == FAILED), "")
 
@@ -188,8 +174,8 @@ def _register(public_key: Path, environment: Mapping[str, str]) -> None:
 
 
 def _compare(own: Scenario, hosts: Scenario, client_id: int) -> None:
-    """Refuse settings that the host's, which every client trains with, would silently undo."""
-    ignored = {"seed", "wandb"}  # a replica's own affair
+    """Refuse settings other than the host's, with which every client trains."""
+    ignored = {"seed", "wandb"}  # which each client may choose
     left, right = (s.model_dump(exclude=ignored) for s in (own, hosts))
     differing = [key for key in left if left[key] != right[key]]
     if differing:
@@ -198,19 +184,9 @@ def _compare(own: Scenario, hosts: Scenario, client_id: int) -> None:
         )
 
 
-def _flower(rundir: RunDir) -> Path:
-    """Where Flower keeps what belongs to this run."""
-    return rundir.root / "flower"
-
-
-def _meeting(rundir: RunDir) -> Path:
-    """Where the host writes the SuperLink's address, for as long as the run lasts."""
-    return rundir.root / "superlink"
-
-
 def _connected(rundir: RunDir, link: SuperLink) -> dict[str, str]:
     """Return Flower's environment, with a home in the run's directory for this process."""
-    return connected(_flower(rundir) / f"home_{os.getpid()}", link)
+    return connected(rundir.flower / f"home_{os.getpid()}", link)
 
 
 def _superlink_command(credentials: Credentials, link: SuperLink) -> list[str]:

@@ -1,8 +1,8 @@
-"""Everything of Flower that this project uses and that Flower does not promise to keep.
+"""The private parts of Flower that this project uses.
 
-Public are `flwr.app`, `flwr.clientapp`, `flwr.serverapp` and `flwr.simulation`. What is needed
-beyond them is imported here and nowhere else; ``tests/federation/test_flower_internals.py`` says
-what has moved when another version is installed.
+`flwr.app`, `flwr.clientapp`, `flwr.serverapp` and `flwr.simulation` are public. Anything else is
+imported here and nowhere else; ``tests/federation/test_flower_internals.py`` shows what another
+version of Flower has changed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 @contextmanager
 def task_identity(run_id: int, node_id: int, task_id: int = 1) -> Iterator[None]:
-    """Give this process the identity without which Flower makes no messages."""
+    """Give this process the identity that Flower needs to create messages."""
     own = TaskIdentity
     before = own._run_id, own._node_id, own._task_id
     own.run_id, own.node_id, own.task_id = run_id, node_id, task_id
@@ -32,7 +32,7 @@ def task_identity(run_id: int, node_id: int, task_id: int = 1) -> Iterator[None]
 
 
 def set_message_id(message: Message, message_id: str) -> None:
-    """Give a message the id that replies refer to, as Flower's grids do on sending."""
+    """Give a message the id that its reply refers to, as Flower's grids do on sending."""
     message.metadata.__dict__["_message_id"] = message_id
 
 
@@ -40,17 +40,17 @@ def weighted_mean(contents: list[RecordDict], weight: str) -> ArrayRecord:
     """Return the mean of records' arrays, as Flower's strategies compute it.
 
     Args:
-        contents: Each with one array record, of the same names, and one metric record.
+        contents: Records with one array record each, of the same names, and one metric record.
         weight: Name of the metric that is the weight.
     """
-    # Clients' workers import this module, and aggregate nothing.
+    # Imported here because clients' workers import this module but never aggregate.
     from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 
     return aggregate_arrayrecords(contents, weight)
 
 
 def size_on_wire(content: RecordDict) -> int:
-    """Return how many bytes Flower sends for a message's content."""
+    """Return the number of bytes that Flower sends for a message's content."""
     from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
     return sum(len(part.deflate()) for part in get_all_nested_objects(content).values())

@@ -1,4 +1,4 @@
-"""How Flower's programs are started, and the environment that they are started in."""
+"""Commands that start Flower's programs, and the environment they run in."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from f110_fl.files import write_atomic
 from f110_fl.runs.processes import adopt_orphans, end_orphans
 from f110_fl.runs.startup import KERNEL_CACHE
 
-APP: Final = Path(__file__).resolve().parents[2]  # what `flwr run` submits
+APP: Final = Path(__file__).resolve().parents[2]  # the app that `flwr run` submits
 CONNECTION: Final = "federation"  # name of the SuperLink in Flower's configuration
 
 
 def environment(home: Path | None = None) -> dict[str, str]:
-    """Return this process's environment with what Flower's programs need.
+    """Return this process's environment with the variables that Flower's programs need.
 
     Args:
-        home: Flower's home, where apps are installed; None: as it is, ``~/.flwr`` by default.
+        home: Flower's home, where apps are installed; None: unchanged, ``~/.flwr`` by default.
     """
     variables = os.environ | {
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
-        # How often Flower looks for a message to start an app for; its default is 1 s.
+        # Seconds between Flower's polls for messages to start an app for; its default is 1.
         "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
         **KERNEL_CACHE,
-        # Logs are followed while they are written.
+        # Logs are read while they are written.
         "PYTHONUNBUFFERED": "1",
         # Flower starts its own programs by name.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
@@ -43,12 +43,7 @@ def environment(home: Path | None = None) -> dict[str, str]:
 
 
 def connected(home: Path, link: SuperLink) -> dict[str, str]:
-    """Return an environment in which Flower's command line knows a SuperLink.
-
-    Args:
-        home: A directory for Flower's configuration; made if missing.
-        link: The SuperLink, from now on called ``CONNECTION``.
-    """
+    """Return an environment in which Flower's command line knows a SuperLink."""
     home.mkdir(parents=True, exist_ok=True)
     trust = "insecure = true"
     if link.root_certificates is not None:
@@ -67,11 +62,7 @@ def program(name: str) -> str:
 
 
 def run_command(settings: Mapping[str, str], app: Path = APP) -> list[str]:
-    """Return the command that submits a run to ``CONNECTION`` and follows it to its end.
-
-    Args:
-        settings: Flower's run config.
-        app: Directory of the Flower app.
+    """Return the command that submits a run to ``CONNECTION`` and streams its log.
 
     Raises:
         UserError: For a setting that Flower cannot read.
@@ -91,11 +82,11 @@ def supernode_command(
     """Return the command that runs a SuperNode.
 
     Args:
-        link: The SuperLink that it connects to.
-        key: The client's private key; None with a SuperLink that is used without TLS.
-        node_config: What Flower's apps find in ``Context.node_config``.
-        port: Of Flower's local API on loopback; None: a free one.
-        max_wait: Longest time that it tries to connect, s; None: for ever.
+        link: The SuperLink to connect to.
+        key: The client's private key; None for a SuperLink without TLS.
+        node_config: The values of ``Context.node_config`` in Flower's apps.
+        port: Port of Flower's local API on loopback; None: a free one.
+        max_wait: Time after which it gives up connecting, s; None: never.
 
     Raises:
         UserError: For a setting that Flower cannot read.
@@ -117,7 +108,7 @@ def supernode_command(
 
 
 def _quoted(text: str) -> str:
-    """Return a text as Flower reads it in a config: TOML, which knows no quotes in quotes."""
+    """Return a text as Flower reads it in a config: TOML without escaped quotes."""
     if text.startswith("{"):
         return "'" + text.replace("'", "\\u0027") + "'"  # JSON
     if "'" in text:
@@ -126,8 +117,8 @@ def _quoted(text: str) -> str:
 
 
 def run_program(command: Sequence[str], variables: Mapping[str, str]) -> None:
-    """Run a program in this process's group; end with its exit status, and with all it started."""
-    # Whoever ends the group waits for this process, and so for the program to tidy up.
+    """Run a program in this process's group, end all it started, and exit with its status."""
+    # Ignored, so that whoever ends the group waits for the program to tidy up.
     signal.signal(signal.SIGTERM, lambda *_: None)
     adopt_orphans()
     status = subprocess.call(command, env=variables, stdin=subprocess.DEVNULL)  # noqa: S603
@@ -136,7 +127,7 @@ def run_program(command: Sequence[str], variables: Mapping[str, str]) -> None:
 
 
 def free_port() -> int:
-    """Return a port of the loopback interface that nothing listens on."""
+    """Return a port of the loopback interface on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

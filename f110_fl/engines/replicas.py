@@ -1,4 +1,4 @@
-"""Learners on their own: what replicas run when the scenario is not federated."""
+"""Independent replicas, which a scenario that is not federated trains."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def run_replicas(session: Session, scenario: Scenario, max_parallel: int) -> int
 def run_replica(root: Path, client_id: int) -> None:
     """Train replica ``client_id`` of the run in ``root`` to the scenario's last episode.
 
-    Its state is saved whenever its episodes are a multiple of ``checkpoint_every``, and at the
-    end; it goes on from what is saved.
+    Its state is saved at every multiple of ``checkpoint_every`` episodes and at the end; training
+    continues from the saved state.
 
     Raises:
         UserError: If learning diverges or the state cannot be written. The message names the
-            last checkpoint, which is whole, and for the former agent, step and tensor.
+            last good checkpoint and, if learning diverged, the agent, the step and the tensor.
     """
     rundir = RunDir(root)
     scenario = parse_resolved(rundir.config.read_text(encoding="utf-8"))
     directory = rundir.client(client_id)
     directory.mkdir(parents=True, exist_ok=True)
-    # The replica of a killed run lives on until it notices; two must not write here.
+    # The replica of a killed run lives until it notices; two must not write here.
     with locked(directory / LOCK, wait=True):
         _train(scenario, client_id, directory)
 

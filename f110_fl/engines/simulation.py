@@ -1,10 +1,10 @@
 """Flower's apps on one machine: the ServerApp in this process, its clients in worker processes.
 
-Flower's own simulation runtime runs clients in Ray, looks for messages every 0.1 s, gives a client
+Flower's own simulation runtime runs clients in Ray, polls for messages every 0.1 s, gives a client
 to whichever actor is idle, and does not replace an actor that died. Here each message goes straight
-to a worker, a client returns to the one that has it open, and a worker that dies costs one client
-one round and is replaced. The apps are those of ``flwr run`` and of a deployment, and
-cannot tell the difference: all of this is an implementation of Flower's `Grid`.
+to a worker, a client returns to the worker that has it open, and a worker that dies costs one
+client one round and is replaced. The apps are those of ``flwr run`` and of a deployment and cannot
+tell the difference, because all of this implements Flower's `Grid`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from f110_fl.engines.workers import MakeClientApp, Worker
 log = logging.getLogger("flwr")
 
 RUN_ID: Final = 1
-READ_AHEAD: Final = 4  # answers a worker that may wait for the server, each as large as a model
+READ_AHEAD: Final = 4  # replies per worker that may wait for the server; each is a whole model
 MakeServerApp = Callable[[], ServerApp]
 
 
@@ -48,11 +48,11 @@ def simulate(
     """Run a ServerApp with virtual clients, and return when it is done.
 
     Args:
-        server_app: Returns the server's app, while the workers start.
-        client_app: Returns the clients' app; a function of a module, called in every worker.
+        server_app: Returns the server's app; called while the workers start.
+        client_app: Returns the clients' app; a module's function, called in every worker.
         clients: K; their ids, Flower's ``partition-id``, are 0 to K - 1.
-        max_parallel: Most clients that are at work at a time.
-        preload: Modules that the workers need; imported once, for all of them.
+        max_parallel: Largest number of clients at work at a time.
+        preload: Modules that the workers need, imported once for all of them.
 
     Raises:
         WorkerError: If a worker cannot start.
@@ -67,15 +67,15 @@ def simulate(
 
 @dataclass
 class _Batch:
-    """Messages that were sent together: where their answers are waited for."""
+    """Messages that were sent together, and the queue of their replies."""
 
     replies: SimpleQueue[Message] = field(default_factory=SimpleQueue)
-    unread: int = 0  # answers that nobody has taken yet
+    unread: int = 0  # replies in the queue
 
 
 @dataclass
 class _Order:
-    """A message that a worker is to deal with."""
+    """A message for a worker."""
 
     message: Message
     batch: _Batch
@@ -88,14 +88,8 @@ class _Order:
 class LocalGrid(Grid):
     """Flower's grid over worker processes of this machine; client k is node k + 1.
 
-    A client's messages are dealt with one after the other, by the worker that it was given to last
-    or, while that is at work, by one that has nothing to do.
-
-    Args:
-        client_app: See `simulate`.
-        clients: How many there are.
-        max_parallel: Most workers.
-        preload: See `simulate`.
+    A client's messages are handled one after the other, by the client's last worker or, while that
+    is busy, by an idle one. See `simulate` for the arguments.
     """
 
     def __init__(
@@ -110,12 +104,12 @@ class LocalGrid(Grid):
         self._clients = clients
         self._run = Run.create_empty(RUN_ID)
         self._pushed: dict[str, _Batch] = {}  # by the message's id
-        # What follows is shared by the threads, and touched only by who holds `_changed`.
+        # The threads share what follows, and hold `_changed` while they use it.
         self._changed = threading.Condition()
         self._sent = 0
         self._orders: list[_Order] = []
-        self._busy: dict[int, int] = {}  # which worker deals with a node
-        self._last: dict[int, int] = {}  # which worker dealt with a node last
+        self._busy: dict[int, int] = {}  # the worker that handles a node's message
+        self._last: dict[int, int] = {}  # the last worker of a node
         self._workers: dict[int, Worker] = {}
         self._failure: Exception | None = None
         self._closed = False
@@ -133,7 +127,7 @@ class LocalGrid(Grid):
     def __exit__(self, *_: object) -> None:
         with self._changed:
             self._closed = True
-            for index in self._busy.values():  # stragglers; their directories are whole at any time
+            for index in self._busy.values():  # a client's directory is whole at any time
                 self._workers[index].kill()
             self._changed.notify_all()
         for thread in self._threads:
@@ -162,14 +156,14 @@ class LocalGrid(Grid):
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
-        """Return all nodes; virtual clients are always there."""
+        """Return all nodes; virtual clients are always connected."""
         return range(1, self._clients + 1)
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        """Give messages to the workers, and return their ids for `pull_messages`.
+        """Give messages to the workers and return their ids for `pull_messages`.
 
         Raises:
-            WorkerError: If there are no workers any more.
+            WorkerError: If no workers are left.
         """
         ids = []
         for message in messages:
@@ -179,7 +173,7 @@ class LocalGrid(Grid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        """Return the replies that are there, each once, to messages with these ids."""
+        """Return the available replies to messages with these ids, each once."""
         found = []
         for number in message_ids:
             with suppress(KeyError, Empty):
@@ -194,11 +188,11 @@ class LocalGrid(Grid):
 
         Args:
             messages: What to send.
-            timeout: Longest wait, s; None: until all have answered. What nobody has begun with
-                by then is withdrawn, and a late answer is discarded.
+            timeout: Longest wait, s; None: until all have answered. Messages that no worker has
+                begun by then are withdrawn, and late replies are discarded.
 
         Raises:
-            WorkerError: If there are no workers any more.
+            WorkerError: If no workers are left.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         batch = _Batch()
@@ -231,10 +225,10 @@ class LocalGrid(Grid):
             self._changed.notify_all()
         return ids
 
-    # ------------------------------------------------------------------ a thread a worker
+    # ------------------------------------------------------------------ one thread per worker
 
     def _attend(self, index: int) -> None:
-        """Keep one worker at work until the grid is closed."""
+        """Give messages to one worker until the grid is closed."""
         try:
             worker = self._start(index)
             while (order := self._next(index)) is not None:
@@ -262,20 +256,20 @@ class LocalGrid(Grid):
         return worker
 
     def _next(self, index: int) -> _Order | None:
-        """Wait for something that a worker can do; None when the grid is closed."""
+        """Wait for the next message of a worker; return None when the grid is closed."""
         with self._changed:
             while not self._closed:
                 order = self._choose(index)
                 if order is not None:
                     self._orders.remove(order)
                     self._busy[order.node] = self._last[order.node] = index
-                    self._changed.notify_all()  # the others may take what else was this one's
+                    self._changed.notify_all()  # others may take this worker's other clients
                     return order
                 self._changed.wait()
         return None
 
     def _choose(self, index: int) -> _Order | None:
-        """Return the first message of a client that this worker has, or that nobody else will."""
+        """Return the first message of this worker's clients, or of one whose worker is not idle."""
         at_work, limit = set(self._busy.values()), READ_AHEAD * len(self._threads)
         found = None
         for order in self._orders:

@@ -1,7 +1,7 @@
-"""Runs on a federation that is already there: submitted to its SuperLink, followed to the end.
+"""Runs on an existing federation: submitted to its SuperLink and followed to the end.
 
-The run's server and its directory are on the SuperLink's machine. Here is nothing but what is
-shown: what the server announces in Flower's log.
+The run's server and its directory are on the SuperLink's machine. This one only shows what the
+server announces in Flower's log.
 """
 
 from __future__ import annotations
@@ -18,13 +18,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from f110_fl.engines.flower_programs import (
-    CONNECTION,
-    connected,
-    program,
-    run_command,
-    run_program,
-)
+from f110_fl.engines.flower_programs import CONNECTION, connected, program, run_command, run_program
 from f110_fl.engines.superlink import SuperLink, resolve_superlink
 from f110_fl.errors import UserError
 from f110_fl.loading.flags import outside_overrides
@@ -36,16 +30,11 @@ from f110_fl.runs.plan import resolve_plan
 from f110_fl.runs.processes import Children
 
 POLL_INTERVAL: Final = 0.25  # s between two looks at the log
-STOP_TIMEOUT: Final = 30.0  # s that a SuperLink has to take note of a run's end
+STOP_TIMEOUT: Final = 30.0  # s that a SuperLink has to acknowledge the end of a run
 
 
 def submit(arguments: argparse.Namespace, environ: Mapping[str, str], console: Console) -> int:
-    """Submit what run.py's command line asks for, show its progress, return its exit status.
-
-    Args:
-        arguments: What run.py's parser returned, with ``superlink``.
-        environ: The variables, such as ``os.environ``.
-        console: Where progress is shown.
+    """Submit the run that the command line describes, show its progress, return the exit status.
 
     Raises:
         UserError: For wrong settings, or if the SuperLink cannot be reached or trusted.
@@ -73,13 +62,7 @@ def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> dict
 
 
 class _Submission:
-    """A run on a SuperLink, and what is known of it.
-
-    Args:
-        directory: For Flower's files and its log, for as long as the run is followed.
-        link: The SuperLink.
-        console: Where progress is shown.
-    """
+    """A run on a SuperLink, as far as its log tells."""
 
     def __init__(self, directory: Path, link: SuperLink, console: Console) -> None:
         self._link = link
@@ -89,11 +72,11 @@ class _Submission:
         self._read = 0
         self._sink: ConsoleSink | None = None
         self._root = ""
-        self._rounds = (0, 0)  # completed, in all
+        self._rounds = (0, 0)  # completed, total
         self._failure = ""
 
     def run(self, settings: Mapping[str, str]) -> int:
-        """Submit the run and follow it; an interruption stops it on the SuperLink, too."""
+        """Submit the run and follow it; an interruption also stops it on the SuperLink."""
         children, ended = Children(), False
         target = (run_command(settings), self._environment)
         child = children.start(run_program, target, self._log)
@@ -110,14 +93,14 @@ class _Submission:
             if self._sink is not None:
                 self._sink.close()
             self._summarise()
-        completed, wanted = self._rounds
-        if wanted and completed == wanted and not self._failure:
+        completed, total = self._rounds
+        if total and completed == total and not self._failure:
             return 0
         self._console.out(f"run.py: {self._reason()}", highlight=False)
         return 1
 
     def _follow(self) -> None:
-        """Take in what was logged since the last call."""
+        """Read what was logged since the last call."""
         if not self._log.exists():
             return
         with self._log.open("rb") as file:
@@ -131,18 +114,19 @@ class _Submission:
                 self._take(event)
 
     def _take(self, event: dict[str, Any]) -> None:
-        if event["event"] == announce.STARTED:
+        kind = event["event"]
+        if kind == announce.STARTED:
             scenario = parse_resolved(event["scenario"])
             self._root, self._rounds = event["root"], (event["rounds"], scenario.rounds)
             where = f"{self._link.host}:{self._root}"
             self._console.out(f"Run directory   {where}", highlight=False)
             self._sink = ConsoleSink(scenario, self._console)
-        elif event["event"] == announce.ROUND and self._sink is not None:
+        elif kind == announce.ROUND and self._sink is not None:
             self._rounds = (event["round"], event["rounds"])
             self._sink.handle(RoundEvent(event))
-        elif event["event"] == announce.EVALUATION and self._sink is not None:
+        elif kind == announce.EVALUATION and self._sink is not None:
             self._sink.handle(EvaluationEvent(event))
-        elif event["event"] == announce.FAILED:
+        elif kind == announce.FAILED:
             self._failure = event["message"]
 
     def _stop(self) -> None:
@@ -167,20 +151,20 @@ class _Submission:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def _summarise(self) -> None:
-        """Say where what the run leaves behind is; not on this machine."""
+        """Show where the run's files are, on the SuperLink's machine."""
         if not self._root:
             return
         root = shlex.quote(self._root)
-        completed, wanted = self._rounds
+        completed, total = self._rounds
         for line in (
-            f"Rounds          {completed} of {wanted} completed",
+            f"Rounds          {completed} of {total} completed",
             f"Files           on {self._link.host}: {self._root}",
             f"To go on        python run.py --superlink {self._link.address} --resume {root} ...",
         ):
             self._console.out(line, highlight=False)
 
     def _reason(self) -> str:
-        """Return in one line why the run did not end as it should."""
+        """Return in one line why the run did not complete."""
         if self._failure:
             return f"the run failed: {self._failure}"
         if self._run_number() is None:
@@ -192,10 +176,9 @@ class _Submission:
 
 
 def _last_error(log: str) -> str:
-    """Return what Flower's command line said in its last box, or else the log's last line."""
+    """Return the text of the last box that Flower printed, or else the log's last line."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", log)
     box = re.findall(r"╭[^╭]*╰", plain)
     lines = box[-1].splitlines()[1:-1] if box else plain.splitlines()[-1:]
-    return (
-        " ".join(" ".join(line.strip(" │").split()) for line in lines)[:300] or "nothing was said"
-    )
+    words = " ".join(line.strip(" │") for line in lines).split()
+    return " ".join(words)[:300] or "no message"

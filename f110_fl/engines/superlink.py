@@ -1,4 +1,4 @@
-"""A SuperLink as its clients and users see it: where it is, and why it can be trusted."""
+"""The address of a SuperLink, and the certificates by which it is trusted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONNECT_TIMEOUT: Final = 10.0  # s
 
 
 class UnreachableError(UserError):
-    """Nobody answers; perhaps not yet."""
+    """Nothing answers, perhaps not yet."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class SuperLink:
 
     Attributes:
         address: ``HOST:PORT``, an IPv6 address in brackets.
-        root_certificates: The authority that signed its certificate, PEM; None: plain text.
+        root_certificates: The authority that signed its certificate, PEM; None: no TLS.
     """
 
     address: str
@@ -33,19 +33,19 @@ class SuperLink:
 
     @property
     def host(self) -> str:
-        """Name or address, without brackets."""
+        """The name or address, without brackets."""
         return self.address.rpartition(":")[0].strip("[]")
 
     @property
     def port(self) -> int:
-        """From 1 to 65535."""
+        """The port, from 1 to 65535."""
         return int(self.address.rpartition(":")[2])
 
     def answers(self) -> bool:
-        """Whether it is there.
+        """Return whether it accepts connections.
 
         Raises:
-            UserError: If what answers cannot be trusted or does not speak TLS.
+            UserError: If it cannot be trusted or does not speak TLS.
         """
         try:
             self.probe()
@@ -54,11 +54,11 @@ class SuperLink:
         return True
 
     def probe(self) -> None:
-        """Connect once, with TLS unless the SuperLink is used without, and hang up.
+        """Connect once, with TLS if there are root certificates, and disconnect.
 
         Raises:
             UnreachableError: If nothing answers within ``CONNECT_TIMEOUT``.
-            UserError: If what answers cannot be trusted or does not speak TLS.
+            UserError: If it cannot be trusted or does not speak TLS.
         """
         context = None
         if self.root_certificates is not None:
@@ -96,10 +96,10 @@ def resolve_superlink(
     Args:
         address: ``--superlink``.
         root_certificates: ``--root-certificates``.
-        insecure: ``--insecure``: plain text, allowed within this machine only.
+        insecure: ``--insecure``: no TLS, which is allowed within this machine only.
 
     Raises:
-        UserError: If one of them is missing, wrong or not safe.
+        UserError: If one of them is missing, wrong or unsafe.
     """
     match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})", address, re.ASCII)
     if match is None or not 1 <= int(match[2]) <= 65535:
@@ -120,7 +120,7 @@ def needed_file(flag: str, path: str | Path | None) -> Path:
     """Return the file that a flag names.
 
     Raises:
-        UserError: If it was not given or there is none.
+        UserError: If the flag is not given or the file does not exist.
     """
     if path is None:
         raise UserError(f"{flag} FILE is needed (or --insecure, on loopback)")

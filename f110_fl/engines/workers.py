@@ -19,16 +19,16 @@ from flwr.clientapp import ClientApp
 from f110_fl.engines.flower_internals import NUM_PARTITIONS_KEY, PARTITION_ID_KEY, ErrorCode
 from f110_fl.runs.processes import end_with_parent
 
-STOP_GRACE: Final = 5.0  # s that a worker has to end when nothing more is to come
+STOP_GRACE: Final = 5.0  # s that a worker has to end after its pipe is closed
 
 MakeClientApp = Callable[[], ClientApp]
 
 
 def prepare(preload: Sequence[str]) -> None:
-    """Start the process with a single thread that workers are forked from.
+    """Start the single-threaded process that workers are forked from.
 
-    It has this process's ``sys.path``; Python's fork server has the working directory and
-    PYTHONPATH instead, in which there may be another copy of this program.
+    It gets this process's ``sys.path``; by default, Python's fork server would use the working
+    directory and PYTHONPATH, where there may be another copy of this program.
 
     Args:
         preload: Modules that it imports, so that its workers need not.
@@ -48,15 +48,11 @@ def prepare(preload: Sequence[str]) -> None:
 
 
 class WorkerError(RuntimeError):
-    """A worker ended before it could be given anything to do."""
+    """A worker ended before it was ready."""
 
 
 class Worker:
-    """A process that answers messages; it ends with this process, however that ends.
-
-    Args:
-        client_app: Returns the clients' app; a function of a module, called in the worker.
-        clients: How many clients the federation has.
+    """A process that answers messages by a client app; it ends with this process in any case.
 
     Raises:
         WorkerError: If it cannot start.
@@ -76,10 +72,10 @@ class Worker:
             raise WorkerError(f"a worker could not start: {self._ending()}") from None
 
     def answer(self, message: Message) -> Message:
-        """Have a client deal with a message, and return its reply, an error if there is none.
+        """Pass a message to its client and return the reply, which may be an error.
 
         Raises:
-            BrokenPipeError: If the process has ended, and how; the message is then lost.
+            BrokenPipeError: If the process has ended; the text says how. The message is lost.
         """
         try:
             self._pipe.send(message)
@@ -93,14 +89,14 @@ class Worker:
         self._process.kill()
 
     def close(self) -> None:
-        """End the process, which has nothing to do."""
+        """End the idle process."""
         self._pipe.close()
         self._process.join(STOP_GRACE)
         self._process.kill()
         self._process.join()
 
     def _ending(self) -> str:
-        """Return in words how the process ended."""
+        """Return how the process ended."""
         self._process.join(STOP_GRACE)
         status = self._process.exitcode
         if status is not None and status < 0:
@@ -109,8 +105,10 @@ class Worker:
 
 
 def _work(pipe: Connection, make_app: MakeClientApp, clients: int) -> None:
-    """Answer messages until no more can come."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, who closes the pipe
+    """Answer messages until the pipe is closed."""
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C is for the parent, which then closes the pipe
     end_with_parent()
     app = make_app()
     contexts: dict[int, Context] = {}
@@ -120,13 +118,9 @@ def _work(pipe: Connection, make_app: MakeClientApp, clients: int) -> None:
             message: Message = pipe.recv()
             node = message.metadata.dst_node_id
             if node not in contexts:
-                contexts[node] = _context(message.metadata.run_id, node, clients)
+                config: UserConfig = {PARTITION_ID_KEY: node - 1, NUM_PARTITIONS_KEY: clients}
+                contexts[node] = Context(message.metadata.run_id, node, config, RecordDict(), {})
             pipe.send(_answer(app, message, contexts[node]))
-
-
-def _context(run_id: int, node: int, clients: int) -> Context:
-    config: UserConfig = {PARTITION_ID_KEY: node - 1, NUM_PARTITIONS_KEY: clients}
-    return Context(run_id, node, config, RecordDict(), {})
 
 
 def _answer(app: ClientApp, message: Message, context: Context) -> Message:

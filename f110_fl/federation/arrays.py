@@ -12,11 +12,11 @@ import numpy as np
 from flwr.app import Array, ArrayRecord
 from numpy.lib import format as npy
 
-if TYPE_CHECKING:  # torch takes a second to import, and saying who one is needs none of it
+if TYPE_CHECKING:  # torch takes a second to import, and answering a query needs none of it
     import torch
     from numpy.typing import NDArray
 
-_PLAIN: Final = npy.magic(1, 0)  # what the bytes of nearly every array begin with
+_PLAIN: Final = npy.magic(1, 0)  # the first bytes of nearly every array
 
 
 def to_arrays(tensors: Mapping[str, torch.Tensor]) -> ArrayRecord:
@@ -32,13 +32,13 @@ def to_tensors(arrays: ArrayRecord) -> dict[str, torch.Tensor]:
 
 
 def value(array: Array) -> NDArray[Any]:
-    """Return what an array holds, as a read-only view of its bytes where that is possible.
+    """Return the values of an array, as a read-only view of its bytes where that is possible.
 
     Flower's own ``Array.numpy`` parses each header as Python source and copies what follows:
-    0.1 ms an array, several times a message.
+    0.1 ms per array, several times per message.
 
     Raises:
-        ValueError: If its bytes are not those of an array without Python objects.
+        ValueError: If its bytes are not a valid array without Python objects.
     """
     try:
         return _view(array.data) if array.data[: len(_PLAIN)] == _PLAIN else array.numpy()
@@ -53,14 +53,14 @@ def _view(data: bytes) -> NDArray[Any]:
     return flat.reshape(shape, order="F" if fortran_order else "C")
 
 
-@lru_cache(maxsize=1024)  # a round's messages have the same few headers, again and again
+@lru_cache(maxsize=1024)  # a round's messages repeat the same few headers
 def _header(text: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     found: tuple[tuple[int, ...], bool, np.dtype[Any]] = npy.read_array_header_1_0(BytesIO(text))
     return found
 
 
 def cast_like(arrays: ArrayRecord, reference: ArrayRecord) -> ArrayRecord:
-    """Return arrays in name order with the reference's types, as averages have wider ones."""
+    """Return arrays in name order, cast from an average's wider types to the reference's."""
     return ArrayRecord(
         {
             name: Array(np.asarray(value(arrays[name]), dtype=reference[name].dtype))

@@ -1,9 +1,8 @@
-"""What travels between server and clients: every message as a dataclass.
+"""The messages between server and clients, each as a dataclass.
 
-``to_content`` and ``from_content`` are the only places that know the keys of Flower's records.
-What comes from the other side is not trusted: ``from_content`` accepts exactly what its docstring
-says and nothing else, so a message that has become one of these dataclasses has all its parts, of
-the right types, and every number in it is finite.
+Only ``to_content`` and ``from_content`` know the keys of Flower's records. A message from the
+other side is not trusted: ``from_content`` accepts exactly what its docstring says, so every one of
+these dataclasses is complete, has the right types, and contains only finite numbers.
 """
 
 from __future__ import annotations
@@ -28,19 +27,19 @@ CLIENT_ID: Final = "client-id"
 
 
 class InvalidMessageError(ValueError):
-    """A message does not hold what it must; its text says in words what is wrong."""
+    """A message is invalid; the text says why."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """What every order of the server tells a client.
+    """The content of every order from the server to a client.
 
     Attributes:
         arrays: The averaged tensors.
-        server_round: From 1; of an evaluation, the round that is done.
-        scenario: The run's, resolved, as text.
-        root: The run's directory where the server is.
-        run: The run's name, for a client that keeps its state elsewhere.
+        server_round: From 1; for an evaluation, the completed round.
+        scenario: The run's resolved scenario as text.
+        root: The run's directory on the server's machine.
+        run: The run's unique name, for a client that keeps its state elsewhere.
     """
 
     arrays: ArrayRecord
@@ -50,15 +49,15 @@ class Order:
     run: str
 
     def to_content(self) -> RecordDict:
-        """Return what is sent."""
+        """Return the message's records."""
         return RecordDict({ARRAYS: self.arrays, CONFIG: _settings_record(self)})
 
     @classmethod
     def from_content(cls, content: RecordDict) -> Self:
-        """Return what was sent: arrays, and a config record with these keys and types.
+        """Read the records: arrays, and a config record with these keys and types.
 
         Raises:
-            InvalidMessageError: If anything is missing, too much, or of another type.
+            InvalidMessageError: If anything is missing, superfluous or of another type.
         """
         _check_records(content, ARRAYS, CONFIG)
         settings = _read_settings(content.config_records[CONFIG], cls)
@@ -67,7 +66,7 @@ class Order:
 
 @dataclass(frozen=True)
 class EvaluateOrder(Order):
-    """Evaluate the averaged models in the client's environment; learn nothing."""
+    """Evaluate the averaged models in the client's environment, without learning."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +74,8 @@ class TrainOrder(Order):
     """Train a round from the averaged tensors.
 
     Attributes:
-        episodes: How many.
-        proximal_mu: FedProx's weight, 0 without it.
+        episodes: Number of episodes.
+        proximal_mu: Weight of FedProx's proximal term; 0: none.
     """
 
     episodes: int
@@ -85,13 +84,13 @@ class TrainOrder(Order):
 
 @dataclass(frozen=True)
 class TrainReply:
-    """What a client sends after a round.
+    """A client's reply after a round.
 
     Attributes:
         arrays: Its tensors.
-        metrics: What the round's episodes amount to, by name.
-        client_id: Who says so.
-        weight: Its weight in an average; the server sets its own.
+        metrics: Means and totals of the round's episodes, by name.
+        client_id: The client.
+        weight: Its weight in an average, which the server replaces.
     """
 
     arrays: ArrayRecord
@@ -101,23 +100,23 @@ class TrainReply:
 
     @property
     def values(self) -> dict[str, float]:
-        """All of its numbers by their keys."""
+        """All of its numbers, by their keys."""
         return {**self.metrics, CLIENT_ID: self.client_id, WEIGHT: self.weight}
 
     def to_content(self) -> RecordDict:
-        """Return what is sent."""
+        """Return the message's records."""
         return RecordDict({ARRAYS: self.arrays, METRICS: metric_record(self.values)})
 
     @classmethod
     def from_content(cls, content: RecordDict, names: Collection[str]) -> Self:
-        """Return what was sent: arrays, and one number for each of the keys.
+        """Read the records: arrays, and one number for each key.
 
         Args:
-            content: The message's.
-            names: Of the metrics.
+            content: The message's records.
+            names: Names of the metrics.
 
         Raises:
-            InvalidMessageError: If anything is missing, too much, or not a finite number.
+            InvalidMessageError: If anything is missing, superfluous or not a finite number.
         """
         _check_records(content, ARRAYS, METRICS)
         values = _numbers(content.metric_records[METRICS], {*names, CLIENT_ID, WEIGHT})
@@ -127,27 +126,27 @@ class TrainReply:
         return cls(content.array_records[ARRAYS], values, client_id, weight)
 
     def weighted(self, arrays: ArrayRecord, weight: float) -> RecordDict:
-        """Return a new record of the metrics and some arrays, as Flower's strategies average it."""
+        """Return the metrics and some arrays as records that Flower's strategies average."""
         metrics = metric_record({**self.metrics, WEIGHT: weight})
         return RecordDict({ARRAYS: arrays, METRICS: metrics})
 
 
 @dataclass(frozen=True)
 class EvaluateReply:
-    """What a client found when it evaluated the averaged models, by name."""
+    """A client's metrics of an evaluation of the averaged models, by name."""
 
     metrics: Mapping[str, float]
 
     def to_content(self) -> RecordDict:
-        """Return what is sent."""
+        """Return the message's records."""
         return RecordDict({METRICS: metric_record(self.metrics)})
 
     @classmethod
     def from_content(cls, content: RecordDict, names: Collection[str]) -> Self:
-        """Return what was sent: one number for each of the names.
+        """Read the records: one number for each of the names.
 
         Raises:
-            InvalidMessageError: If anything is missing, too much, or not a finite number.
+            InvalidMessageError: If anything is missing, superfluous or not a finite number.
         """
         _check_records(content, METRICS)
         return cls(_numbers(content.metric_records[METRICS], names))
@@ -155,26 +154,26 @@ class EvaluateReply:
 
 @dataclass(frozen=True)
 class Identity:
-    """What a client answers to a query: who it is, whatever its node's id.
+    """A client's reply to a query: its identity, which does not depend on its node's id.
 
     Attributes:
         client_id: Its number in the federation, from 0.
-        num_clients: How many clients it was told that there are.
+        num_clients: Number of clients of the federation for which it was started.
     """
 
     client_id: int
     num_clients: int
 
     def to_content(self) -> RecordDict:
-        """Return what is sent."""
+        """Return the message's records."""
         return RecordDict({CONFIG: _settings_record(self)})
 
     @classmethod
     def from_content(cls, content: RecordDict) -> Self:
-        """Return what was sent: a config record with these keys, the first below the second.
+        """Read the records: a config record with these keys, the first below the second.
 
         Raises:
-            InvalidMessageError: If it is anything else.
+            InvalidMessageError: For anything else.
         """
         _check_records(content, CONFIG)
         found = cls(**_read_settings(content.config_records[CONFIG], cls))
@@ -184,17 +183,17 @@ class Identity:
 
 
 def identity_query() -> RecordDict:
-    """Return what a client is sent that is to say who it is."""
+    """Return the records of a query for a client's identity."""
     return RecordDict({CONFIG: ConfigRecord()})
 
 
 def metric_record(values: Mapping[str, float]) -> MetricRecord:
-    """Return numbers as Flower sends them, in their order."""
+    """Return numbers as Flower's record, in their order."""
     return MetricRecord({**values})
 
 
 def _settings(kind: type[Order | Identity]) -> Mapping[str, tuple[str, type]]:
-    """Return the fields that travel in a config record: key, in Flower's spelling, and type."""
+    """Return key, in Flower's spelling, and type of each field in a config record."""
     types = get_type_hints(kind)
     names = [field.name for field in fields(kind) if field.name != ARRAYS]
     return {name: (name.replace("_", "-"), types[name]) for name in names}
@@ -206,7 +205,7 @@ def _settings_record(message: Order | Identity) -> ConfigRecord:
 
 
 def _check_records(content: RecordDict, *names: str) -> None:
-    """Refuse a message that has other records than these, or of other kinds."""
+    """Refuse a message with other records than these, or of other kinds."""
     kinds = {ARRAYS: ArrayRecord, CONFIG: ConfigRecord, METRICS: MetricRecord}
     found = {name: type(record) for name, record in content.items()}
     if found != {name: kinds[name] for name in names}:
@@ -220,7 +219,7 @@ def _check_keys(record: Mapping[str, object], keys: Collection[str], what: str) 
 
 
 def _read_settings(record: Mapping[str, object], kind: type[Order | Identity]) -> dict[str, Any]:
-    """Return the values of a config record by field; all have exactly their types."""
+    """Return the values of a config record by field, after a check of their types."""
     settings = _settings(kind)
     _check_keys(record, {key for key, _ in settings.values()}, "setting")
     for key, expected in settings.values():
@@ -230,7 +229,7 @@ def _read_settings(record: Mapping[str, object], kind: type[Order | Identity]) -
 
 
 def _numbers(record: Mapping[str, object], names: Collection[str]) -> dict[str, float]:
-    """Return the values of a metric record, in its order; all are finite numbers."""
+    """Return the values of a metric record, in its order, which must be finite numbers."""
     _check_keys(record, names, "metric")
     numbers: dict[str, float] = {}
     for name, value in record.items():

@@ -1,4 +1,4 @@
-"""Which of a learner's tensors a federation averages, which it zeroes, which stay at home.
+"""Selects the tensors of a learner that a federation averages and those that it zeroes.
 
 Server and clients apply the same rules to the same names (`f110_fl.tensors.TensorName`).
 """
@@ -16,33 +16,27 @@ if TYPE_CHECKING:  # torch takes a second to import
     import torch
 
 
-# What a sync does with each slot of an optimizer; slots that are not named stay at home.
+# The slots of an optimizer that a sync (averages, zeroes); the others stay on the client.
 # Averaging Adam's second moment and restarting its first follows FedAdamW (arXiv 2510.27486);
 # the step count goes with the second moment, whose bias it corrects.
-AVERAGED_SLOTS: Final[Mapping[OptimizerStrategy, frozenset[str]]] = {
-    "local": frozenset(),
-    "average": frozenset({"exp_avg", "exp_avg_sq", "step"}),
-    "reset": frozenset(),
-    "average_second_moment": frozenset({"exp_avg_sq", "step"}),
-}
-ZEROED_SLOTS: Final[Mapping[OptimizerStrategy, frozenset[str]]] = {
-    "local": frozenset(),
-    "average": frozenset(),
-    "reset": frozenset({"exp_avg", "exp_avg_sq", "step"}),
-    "average_second_moment": frozenset({"exp_avg"}),
+SLOTS: Final[Mapping[OptimizerStrategy, tuple[set[str], set[str]]]] = {
+    "local": (set(), set()),
+    "average": ({"exp_avg", "exp_avg_sq", "step"}, set()),
+    "reset": (set(), {"exp_avg", "exp_avg_sq", "step"}),
+    "average_second_moment": ({"exp_avg_sq", "step"}, {"exp_avg"}),
 }
 
 
 def averaged_names(names: Iterable[str], scenario: Scenario) -> frozenset[str]:
     """Return the tensors that clients send and the server averages."""
-    slots = AVERAGED_SLOTS[scenario.federated.optimizer_strategy]
+    slots, _ = SLOTS[scenario.federated.optimizer_strategy]
     shared = _shared(names, scenario)
     return frozenset(str(n) for n in shared if n.kind == "model" or n.slot in slots)
 
 
 def zeroed_names(names: Iterable[str], scenario: Scenario) -> frozenset[str]:
-    """Return the moments that every client sets to zero at a sync, without their being sent."""
-    slots = ZEROED_SLOTS[scenario.federated.optimizer_strategy]
+    """Return the moments that every client itself sets to zero at a sync."""
+    _, slots = SLOTS[scenario.federated.optimizer_strategy]
     shared = _shared(names, scenario)
     return frozenset(str(n) for n in shared if n.kind == "optimizer" and n.slot in slots)
 

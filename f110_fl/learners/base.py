@@ -32,11 +32,13 @@ class LearnerSetup:
     Attributes:
         observation_size: D.
         action_size: A.
-        seed: Root of all its random streams; not advanced.
+        seed: Root of all its random streams; it is not advanced.
         num_envs: Environments that it collects from together, N.
-        replay_path: File in which its experience survives a restart; None: in memory only. A
-            learner that keeps its experience in ``local_state`` leaves it alone.
-        device: Where networks, moments and batches are.
+        replay_path: File in which its experience survives a restart; None keeps it in memory
+            only. A learner that keeps its experience in ``local_state`` ignores it.
+        device: Device of networks, moments and batches.
+        observation: Names and sizes of the parts of an observation, in order, which encoders
+            need; empty if they are not known.
     """
 
     observation_size: int
@@ -45,6 +47,7 @@ class LearnerSetup:
     num_envs: int = 1
     replay_path: Path | None = None
     device: torch.device = CPU
+    observation: ObservationParts = ()
 
     def streams(self, count: int) -> list[np.random.SeedSequence]:
         """Return the roots of ``count`` independent random streams, the same at every call."""
@@ -66,8 +69,8 @@ class Transitions(NamedTuple):
     action: Array  # (M, A) in [-1, 1], as `Learner.act` chose it
     reward: NDArray[np.float64]  # (M,)
     next_observation: Array  # (M, D), the last of its episode where the step ended it
-    terminated: NDArray[np.bool_]  # (M,) the task ended, the value beyond is 0
-    truncated: NDArray[np.bool_]  # (M,) cut off: the value beyond is still estimated; never both
+    terminated: NDArray[np.bool_]  # (M,) the task ended: what follows is worth 0
+    truncated: NDArray[np.bool_]  # (M,) cut off: the value of what follows is estimated; never both
 
 
 class Policy(Protocol):
@@ -75,19 +78,17 @@ class Policy(Protocol):
 
     def reset(self, envs: NDArray[np.int64]) -> None:
         """Forget what it remembers of these environments: an episode begins there."""
-        ...
 
     def act(self, observations: Array, envs: NDArray[np.int64]) -> Array:
         """Choose actions.
 
         Args:
             observations: (M, D).
-            envs: (M,) the environments that they are of, ascending.
+            envs: (M,) the environments observed, ascending.
 
         Returns:
             (M, A), each in [-1, 1], owned by the caller.
         """
-        ...
 
 
 class Learner(Protocol):
@@ -103,16 +104,16 @@ class Learner(Protocol):
     a transition that ended one; between two calls of the loop none runs.
 
     A learner's state has two parts. ``tensors`` are what a federation averages and a server
-    stores. ``local_state`` is what else this learner needs to continue bit by bit: with both
+    stores. ``local_state`` is whatever else this learner needs to continue bit for bit: with both
     loaded into a new learner of the same settings, the same calls give the same bytes. A commit
-    of both to disk is three steps: ``write_journal``; the caller makes its own file with the
-    tensors and the local state durable under its final name, at one stroke; ``apply_journal``.
+    of both to disk takes three steps: ``write_journal``; the caller writes the tensors and the
+    local state to a file of its own, atomically and durably; ``apply_journal``.
     After a kill at any point, ``load_local_state`` agrees with the caller's file. A learner
     whose ``local_state`` leaves nothing out does nothing in ``write_journal``,
     ``apply_journal`` and ``use_file``.
 
-    All randomness comes from ``LearnerSetup.seed``; the generators of torch and NumPy that all
-    share are left alone. Several learners live in one process and are called in turn.
+    All randomness comes from ``LearnerSetup.seed``; the global generators of torch and NumPy are
+    left alone. Several learners live in one process and are called in turn.
     """
 
     def __init__(self, config: Any, setup: LearnerSetup) -> None: ...
@@ -120,33 +121,30 @@ class Learner(Protocol):
     @property
     def config(self) -> AlgorithmConfig:
         """Its settings; their ``acting`` names networks of ``tensors``."""
-        ...
 
     @staticmethod
     def policy_format(config: Any, observation: ObservationParts) -> PolicyFormat | None:
-        """Tell which of ``tensors`` act without exploration, and how.
+        """Say which of ``tensors`` choose actions without exploration, and how.
 
         Args:
             config: Settings of this learner.
             observation: Names and sizes of the parts of an observation, in order.
 
         Returns:
-            The format, in which scripted cars drive by the policy; it does what ``policy`` does.
-            None where the format cannot say it, as for a policy that remembers.
+            The format with which scripted cars drive as ``policy`` does; None if a format cannot
+            describe it, as for a policy with a memory or an encoder.
         """
-        ...
 
     def act(self, observations: Array, envs: NDArray[np.int64]) -> Array:
-        """Choose exploring actions.
+        """Choose actions with exploration.
 
         Args:
             observations: (M, D).
-            envs: (M,) the environments that they are of, ascending, each below ``num_envs``.
+            envs: (M,) the environments observed, ascending, each below ``num_envs``.
 
         Returns:
             (M, A), each in [-1, 1], owned by the caller.
         """
-        ...
 
     def observe(self, transitions: Transitions) -> None:
         """Take in what the actions of the latest ``act`` led to, in the same order.
@@ -156,7 +154,6 @@ class Learner(Protocol):
         Raises:
             LearningError: If a reward is not finite.
         """
-        ...
 
     def policy(self, num_envs: int) -> Policy:
         """Return the policy without exploration; it follows the learner's tensors as they change.
@@ -164,7 +161,6 @@ class Learner(Protocol):
         Args:
             num_envs: Environments that it will act in.
         """
-        ...
 
     def update(self) -> None:
         """Do the learning that is due after this step, if any.
@@ -172,24 +168,22 @@ class Learner(Protocol):
         Raises:
             LearningError: If a loss is not finite; no optimizer has used it.
         """
-        ...
 
     def pop_metrics(self) -> dict[str, float]:
-        """Means of the learning metrics since the last call; empty without an update."""
-        ...
+        """Return the means of the learning metrics since the last call; empty without an update."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """Networks and optimizer moments, float32, on the CPU, without gradients.
+        """Return networks and optimizer moments, float32, on the CPU, without gradients.
 
-        They are to be read: views of what is on the CPU, copies of what is not. What they are
-        changes through `load_tensors`. The names are ``model/<network>/<parameter>`` and
+        They are only to be read: views of what is on the CPU, copies of what is not.
+        `load_tensors` changes them. The names are ``model/<network>/<parameter>`` and
         ``optimizer/<network>/<parameter>/<slot>``, the same before and after any update. A
         layer's parameters carry its number, ``weights.0``: the highest is the output layer's.
+        Those of a network's encoder start with ``encoder.``; their numbers do not count.
         Slots that a federation knows are Adam's, ``exp_avg``, ``exp_avg_sq`` and ``step``.
-        The target of a network has its name with ``_target``. What observations are normalised
-        by is network ``normaliser``, and what rewards are, ``reward_normaliser``.
+        The target of a network has its name with ``_target``. The statistics that normalise
+        observations are network ``normaliser``, those of rewards ``reward_normaliser``.
         """
-        ...
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy any subset of ``tensors()`` in.
@@ -197,10 +191,9 @@ class Learner(Protocol):
         Raises:
             ValueError: If a name is unknown or a shape is wrong; then nothing is loaded.
         """
-        ...
 
     def set_proximal(self, mu: float) -> None:
-        """Pull the trained networks to where they are now, until told otherwise.
+        """Pull the trained networks towards what they are now, until the next call.
 
         Every loss gets the proximal term mu / 2 * |w - w_now|^2 (FedProx, Li et al. 2020,
         equation 2).
@@ -208,11 +201,9 @@ class Learner(Protocol):
         Args:
             mu: Weight of the term; 0 for none.
         """
-        ...
 
     def local_state(self) -> dict[str, Tensor]:
-        """Counters, random generators and whatever else continuing needs, as copies."""
-        ...
+        """Return copies of counters, random generators and whatever else continuing needs."""
 
     def load_local_state(self, state: Mapping[str, Tensor]) -> None:
         """Continue from a ``local_state()``.
@@ -220,16 +211,12 @@ class Learner(Protocol):
         Raises:
             ValueError: If an entry is missing or does not fit this learner or its files.
         """
-        ...
 
     def use_file(self, replay_path: Path) -> None:
         """Keep experience in another file, of the same layout; `load_local_state` must follow."""
-        ...
 
     def write_journal(self) -> None:
         """First step of a commit: make durable what ``local_state`` leaves out."""
-        ...
 
     def apply_journal(self) -> None:
         """Last step of a commit, once the caller's own file is durable."""
-        ...

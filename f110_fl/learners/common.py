@@ -1,19 +1,20 @@
-"""What the learners of this package share: counters, statistics, metrics, and what is kept."""
+"""What learners share: counters, statistics, metrics and saved state."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NoReturn, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from f110_fl.config.learners import OffPolicyConfig, PPOConfig
+from f110_fl.config.common import AlgorithmConfig
 from f110_fl.learners.base import LearnerSetup, LearningError, Transitions
 from f110_fl.learners.normaliser import Normaliser
-from f110_fl.learners.state import entry, load_named, pack_generator, unpack_generator
+from f110_fl.learners.state import entry, load_entries, pack_generator, unpack_generator
 from f110_fl.tensors import prefixed, unprefixed
 
 
@@ -21,12 +22,10 @@ class Part(Protocol):
     """A part of a learner that has a state of its own."""
 
     def local_state(self) -> dict[str, Tensor]:
-        """Whatever continuing needs, as copies."""
-        ...
+        """Return copies of whatever continuing needs."""
 
     def load_local_state(self, state: Mapping[str, Tensor]) -> None:
         """Continue from a ``local_state()``."""
-        ...
 
 
 class BaseLearner(ABC):
@@ -35,35 +34,44 @@ class BaseLearner(ABC):
     Args:
         config: Hyperparameters.
         setup: What else it is made with.
+        discount: gamma of the return by whose deviation rewards are divided.
+        normalise_rewards: Whether they are.
 
     Attributes:
         steps: Environment steps observed.
-        updates: Updates done; an on-policy learner's is one a rollout.
+        updates: Updates done; an on-policy learner does one per rollout.
     """
 
-    def __init__(self, config: OffPolicyConfig | PPOConfig, setup: LearnerSetup) -> None:
+    def __init__(
+        self,
+        config: AlgorithmConfig,
+        setup: LearnerSetup,
+        discount: float = 1.0,
+        *,
+        normalise_rewards: bool = False,
+    ) -> None:
         self.steps = 0
         self.updates = 0
         self.normaliser = Normaliser(
             setup.observation_size,
             setup.num_envs,
-            config.discount,
+            discount,
             observations=config.normalise_observations,
-            rewards=config.normalise_rewards,
+            rewards=normalise_rewards,
         )
         self._metrics = Means()
-        self._tensors: dict[str, Tensor] = {}  # what `tensors` returns, where it is
+        self._tensors: dict[str, Tensor] = {}  # what `tensors` returns, on its device
 
     @abstractmethod
     def _parts(self) -> Mapping[str, Part]:
-        """Return the parts whose state is this learner's, by its names in it."""
+        """Return the parts whose states belong to the local state, by their names in it."""
 
     @abstractmethod
     def _generators(self) -> Mapping[str, np.random.Generator | torch.Generator]:
         """Return the random generators, by their names in the local state."""
 
     def _count(self, transitions: Transitions) -> None:
-        """Count a step of M environments in.
+        """Count a step of M environments.
 
         Raises:
             LearningError: If a reward is not finite.
@@ -79,25 +87,24 @@ class BaseLearner(ABC):
         raise LearningError(f"{name} is not finite at step {self.steps}, update {self.updates}")
 
     def pop_metrics(self) -> dict[str, float]:
-        """Means since the last call; see ``Learner``."""
+        """Return the means since the last call; see ``Learner.pop_metrics``."""
         return self._metrics.pop()
 
     def tensors(self) -> dict[str, Tensor]:
-        """Networks and moments by name; see ``Learner.tensors``."""
+        """Return networks and moments by name; see ``Learner.tensors``."""
         return {name: tensor.cpu() for name, tensor in self._tensors.items()}
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy any subset of ``tensors()`` in; experience that is collected stays.
-
-        Raises:
-            ValueError: If a name is unknown or a shape is wrong; then nothing is loaded.
-        """
-        load_named(self._tensors, tensors)
+        """Copy any subset of ``tensors()`` in; see ``Learner.load_tensors``. Experience stays."""
+        for name in tensors:
+            if name not in self._tensors:
+                raise ValueError(f"unknown tensor {name!r}")
+        load_entries({name: self._tensors[name] for name in tensors}, tensors, "tensor")
         if not self.normaliser.tensors().keys().isdisjoint(tensors):
             self.normaliser.reload()
 
     def local_state(self) -> dict[str, Tensor]:
-        """Counters, generators and the state of every part; see ``Learner``."""
+        """Return counters, generators and every part's state; see ``Learner.local_state``."""
         state = {"steps": torch.tensor(self.steps), "updates": torch.tensor(self.updates)}
         for name, generator in self._generators().items():
             state[name] = pack_generator(generator)
@@ -106,17 +113,22 @@ class BaseLearner(ABC):
         return state
 
     def load_local_state(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from a ``local_state()``.
-
-        Raises:
-            ValueError: If an entry is missing or does not fit this learner or its files.
-        """
+        """Continue from a ``local_state()``; see ``Learner.load_local_state``."""
         for name, part in self._parts().items():
             part.load_local_state(unprefixed(name, state))
         self.steps = int(entry(state, "steps"))
         self.updates = int(entry(state, "updates"))
         for name, generator in self._generators().items():
             unpack_generator(generator, entry(state, name))
+
+    def use_file(self, replay_path: Path) -> None:  # noqa: B027 - not every learner has a file
+        """Do nothing: ``local_state`` leaves nothing out."""
+
+    def write_journal(self) -> None:  # noqa: B027
+        """Do nothing: ``local_state`` leaves nothing out."""
+
+    def apply_journal(self) -> None:  # noqa: B027
+        """Do nothing: ``local_state`` leaves nothing out."""
 
 
 class Means:
@@ -127,7 +139,7 @@ class Means:
         self._counts: dict[str, int] = {}
 
     def add(self, name: str, value: float) -> None:
-        """Count ``value`` in."""
+        """Include a value in the mean of its name."""
         self._sums[name] = self._sums.get(name, 0.0) + value
         self._counts[name] = self._counts.get(name, 0) + 1
 

@@ -1,7 +1,7 @@
 """Where a learner computes: networks, moments and batches are on one device.
 
-Files, federation and environments see float32 on the CPU, whatever the device. What is random is
-drawn on the CPU everywhere, so that a seed means the same.
+Files, federation and environments see float32 on the CPU, whatever the device. Random numbers are
+always drawn on the CPU, so that a seed means the same on every device.
 """
 
 from __future__ import annotations
@@ -21,24 +21,22 @@ def choose(device: Device) -> torch.device:
     """Return where a scenario's learners compute.
 
     Args:
-        device: The scenario's; ``auto`` is ``cuda`` where there is one.
+        device: The scenario's; ``auto`` is ``cuda`` where there is such a device.
 
     Raises:
-        UserError: If there is no CUDA device, but should be.
+        UserError: If it is ``cuda`` and there is no such device.
     """
-    if device == "cpu":
-        return torch.device("cpu")
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if device == "auto":
-        return torch.device("cpu")
-    raise UserError(
-        f"device: 'cuda': PyTorch {torch.__version__} finds no CUDA device on this machine; "
-        "allowed: 'cpu', 'auto'"
-    )
+    available = device != "cpu" and torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise UserError(
+            f"device: 'cuda': PyTorch {torch.__version__} finds no CUDA device on this machine; "
+            "allowed: 'cpu', 'auto'"
+        )
+    return torch.device("cuda" if available else "cpu")
 
 
-# PPO's small steps move a dozen arrays: asking PyTorch to move what is in place would show.
+# PPO's small steps move a dozen arrays, so asking PyTorch to move what is already in place would
+# be noticeable.
 
 
 def to_device(array: NDArray[Any], device: torch.device) -> Tensor:

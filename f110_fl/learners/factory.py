@@ -35,11 +35,7 @@ def learner_class(config: AlgorithmConfig) -> type[Learner]:
 
 
 def make_learner(config: AlgorithmConfig, setup: LearnerSetup) -> Learner:
-    """Build the learner that ``config.algorithm`` names.
-
-    Args:
-        config: Its hyperparameters.
-        setup: What else it is made with.
+    """Build the learner that learns as these settings say.
 
     Raises:
         TypeError: If no learner takes such settings.

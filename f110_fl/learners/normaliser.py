@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from f110_fl.learners.base import Array, Transitions
-from f110_fl.learners.state import entry
-from f110_fl.tensors import TensorName, prefixed, unprefixed
+from f110_fl.learners.state import copies, load_entries
+from f110_fl.tensors import TensorName, prefixed
 
 Float = NDArray[np.float64]
 
@@ -21,17 +21,19 @@ EPSILON: Final = 1e-8  # added to variances
 
 
 class RunningMoments:
-    """Mean and variance of all rows so far, each column apart.
+    """Mean and variance of each column over all rows so far.
 
-    They are merged batch by batch as Chan, Golub and LeVeque 1983 do (equation 1.5), in
-    float64; before any row they are 0 and 1.
+    Batches are merged as by Chan, Golub and LeVeque 1983 (equation 1.5), in float64; before any
+    row they are 0 and 1.
 
     Args:
         size: Columns, D.
 
     Attributes:
-        tensors: What they are, float32: ``count`` (), ``mean`` (D,), ``variance`` (D,);
-            always the same tensors.
+        tensors: ``count`` (), ``mean`` (D,) and ``variance`` (D,), float32; always the same
+            tensors.
+        exact: The same in float64, with ``squares``, the sums of squared deviations, in place of
+            the variance. Whoever changes them calls `publish`.
     """
 
     def __init__(self, size: int) -> None:
@@ -43,9 +45,10 @@ class RunningMoments:
             "mean": torch.from_numpy(self._mean_now),
             "variance": torch.from_numpy(self._variance_now),
         }
+        self.exact = {"count": self._count, "mean": self._mean, "squares": self._squares}
 
     def add(self, rows: NDArray[np.floating]) -> None:
-        """Count rows (M, D) in."""
+        """Take rows (M, D) into account."""
         count = len(rows)
         if count == 0:
             return
@@ -56,9 +59,10 @@ class RunningMoments:
         self._squares += squares + np.square(delta) * (self._count * count / total)
         self._mean += delta * (count / total)
         self._count[...] = total
-        self._publish()
+        self.publish()
 
-    def _publish(self) -> None:
+    def publish(self) -> None:
+        """Bring ``tensors`` up to date with ``exact``."""
         self._count_now[...], self._mean_now[:] = self._count, self._mean
         if self._count:
             np.divide(self._squares, self._count, out=self._variance_now, casting="same_kind")
@@ -69,26 +73,9 @@ class RunningMoments:
         np.multiply(self._variance_now, self._count, out=self._squares)
 
     def scale(self) -> Array:
-        """Reciprocal standard deviations (D,)."""
+        """Return the reciprocal standard deviations (D,)."""
         scale: Array = 1.0 / np.sqrt(self._variance_now + np.float32(EPSILON))
         return scale
-
-    def local_state(self) -> dict[str, Tensor]:
-        """The float64 statistics, as copies."""
-        return {name: torch.from_numpy(array.copy()) for name, array in self._exact().items()}
-
-    def load_local_state(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from a ``local_state()``.
-
-        Raises:
-            ValueError: If an entry is missing.
-        """
-        for name, array in self._exact().items():
-            array[...] = entry(state, name).numpy()
-        self._publish()
-
-    def _exact(self) -> dict[str, Float]:
-        return {"count": self._count, "mean": self._mean, "squares": self._squares}
 
 
 class Normaliser:
@@ -96,11 +83,11 @@ class Normaliser:
 
     Observations get zero mean and unit variance; rewards are divided by the standard deviation
     of the discounted return so far, without moving their mean (Engstrom et al. 2020, section 3).
-    Both are then clipped to [-10, 10]. What is off passes unchanged.
+    Both are then clipped to [-10, 10]. What is not to be normalised passes unchanged.
 
     Its statistics are tensors of the learner, under the network names ``normaliser`` and
-    ``reward_normaliser``, so that the former travel with a policy; a federation leaves both at
-    home by default.
+    ``reward_normaliser``, so that a policy is stored with the former; by default a federation
+    shares neither.
 
     Args:
         observation_size: D.
@@ -123,9 +110,11 @@ class Normaliser:
         self._observation = RunningMoments(observation_size) if observations else None
         self._return = RunningMoments(1) if rewards else None
         self._returns = np.zeros(num_envs)  # of the episodes that run
+        parts = {"normaliser": self._observation, "reward_normaliser": self._return}
+        self._parts = {name: moments for name, moments in parts.items() if moments is not None}
 
     def count(self, observations: Array) -> None:
-        """Count observations (M, D) in."""
+        """Take observations (M, D) into account."""
         if self._observation is not None:
             self._observation.add(observations)
 
@@ -140,7 +129,7 @@ class Normaliser:
         return found
 
     def count_rewards(self, transitions: Transitions) -> None:
-        """Count the discounted returns after these steps in."""
+        """Take the discounted returns after these steps into account."""
         if self._return is None:
             return
         envs = transitions.envs
@@ -166,26 +155,21 @@ class Normaliser:
             rewards.mul_(float(self._return.scale()[0])).clamp_(-BOUND, BOUND)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The statistics by name, as views; none of what is off."""
+        """Return views of the statistics in use, by name."""
         return {
             str(TensorName("model", part, name)): tensor
-            for part, moments in self._parts().items()
+            for part, moments in self._parts.items()
             for name, tensor in moments.tensors.items()
         }
 
     def reload(self) -> None:
         """Take over what was written into ``tensors``."""
-        for moments in self._parts().values():
+        for moments in self._parts.values():
             moments.reload()
 
     def local_state(self) -> dict[str, Tensor]:
-        """The statistics in float64, and the returns of the episodes that run; as copies."""
-        state: dict[str, Tensor] = {}
-        for part, moments in self._parts().items():
-            state |= prefixed(part, moments.local_state())
-        if self._return is not None:
-            state["returns"] = torch.from_numpy(self._returns.copy())
-        return state
+        """Return copies of the statistics in float64 and of the running episodes' returns."""
+        return copies(self._exact())
 
     def load_local_state(self, state: Mapping[str, Tensor]) -> None:
         """Continue from a ``local_state()``.
@@ -193,24 +177,19 @@ class Normaliser:
         Raises:
             ValueError: If an entry is missing or has another shape.
         """
-        for name, tensor in self.local_state().items():
-            if entry(state, name).shape != tensor.shape:
-                raise ValueError(
-                    f"normaliser's {name} has shape {tuple(state[name].shape)}, "
-                    f"expected {tuple(tensor.shape)}"
-                )
-        for part, moments in self._parts().items():
-            moments.load_local_state(unprefixed(part, state))
-        if self._return is not None:
-            self._returns[:] = state["returns"].numpy()
+        load_entries(self._exact(), state, "normaliser:")
+        for moments in self._parts.values():
+            moments.publish()
 
-    def _parts(self) -> dict[str, RunningMoments]:
-        parts = {"normaliser": self._observation, "reward_normaliser": self._return}
-        return {name: moments for name, moments in parts.items() if moments is not None}
+    def _exact(self) -> dict[str, Float]:
+        arrays: dict[str, Float] = {} if self._return is None else {"returns": self._returns}
+        for part, moments in self._parts.items():
+            arrays |= prefixed(part, moments.exact)
+        return arrays
 
 
 def format_entries(on: bool) -> dict[str, Any]:
-    """Return how a `PolicyFormat` says that observations are normalised, or not."""
+    """Return the entries of a `PolicyFormat` that say whether observations are normalised."""
     if not on:
         return {}
     moments = {part: f"model/normaliser/{part}" for part in ("mean", "variance")}

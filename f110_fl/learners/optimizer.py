@@ -21,10 +21,10 @@ from f110_fl.config.learners import (
 
 
 def rate_factor(schedule: ScheduleConfig, update: int) -> float:
-    """Return the learning rate of an update over the first one.
+    """Return the learning rate of an update as a multiple of the first one.
 
     Args:
-        schedule: Its kind and lengths; for cosine see Loshchilov and Hutter 2017, equation 5,
+        schedule: Kind and lengths; the cosine is that of Loshchilov and Hutter 2017, equation 5,
             without restarts.
         update: Updates done before, 0 for the first.
     """
@@ -39,13 +39,13 @@ def rate_factor(schedule: ScheduleConfig, update: int) -> float:
             return math.pow(factor, update // updates)
 
 
-ADAM_SLOTS: Final = ("step", "exp_avg", "exp_avg_sq")  # of a parameter, named as in `torch.optim`
+ADAM_SLOTS: Final = ("step", "exp_avg", "exp_avg_sq")  # per parameter, named as in `torch.optim`
 BETA_1: Final = 0.9
 BETA_2: Final = 0.999
 
 
 class Adam:
-    """Adam (Kingma and Ba 2015), or AdamW (Loshchilov and Hutter 2019), on some networks.
+    """Adam (Kingma and Ba 2015), or AdamW (Loshchilov and Hutter 2019), for several networks.
 
     The moments exist, as zeros, from the start: ones that appeared only at the first update would
     make clients that have not learned yet differ in their tensors' names from those that have.
@@ -56,13 +56,13 @@ class Adam:
     Args:
         networks: What is trained, in place. Their gradients are the parameters' ``grad``.
         learning_rate: Before any schedule.
-        config: The kind, and what is done to gradients and learning rate. Weight decay is part of
+        config: Kind of optimizer, weight decay, clipping and schedule. Weight decay is part of
             Adam's gradient, but not of AdamW's.
         epsilon: Added to the root of the second moment.
 
     Attributes:
-        parameters: Of all networks, in their order.
-        moments: By parameter and slot, float32, where the parameter is.
+        parameters: Parameters of all networks, in their order.
+        moments: Moments by parameter and slot, float32, on the parameter's device.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class FlatAdam(Adam):
     For networks as small as PPO's, a norm over one tensor is much faster than over a dozen.
 
     Attributes:
-        gradient: (P,), the gradients of all parameters, of which theirs are views.
+        gradient: (P,), the gradients of all parameters, whose ``grad`` are views of it.
     """
 
     def __init__(

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from f110_fl.learners.optimizer import ADAM_SLOTS, Adam
 from f110_fl.tensors import TensorName
 
+Values = NDArray[Any] | Tensor
+
 
 def pack_generator(generator: np.random.Generator | torch.Generator) -> Tensor:
-    """State of a generator, (n,) uint8: of NumPy's as bytes of JSON."""
+    """Return the state of a generator, (n,) uint8; NumPy's is JSON in ASCII."""
     if isinstance(generator, torch.Generator):
         return generator.get_state()
     text = json.dumps(generator.bit_generator.state)
@@ -45,6 +49,30 @@ def entry(state: Mapping[str, Tensor], name: str) -> Tensor:
     if name not in state:
         raise ValueError(f"local state lacks {name!r}")
     return state[name]
+
+
+def copies(values: Mapping[str, Values]) -> dict[str, Tensor]:
+    """Return copies of arrays and tensors as tensors on the CPU."""
+    return {name: torch.as_tensor(x).to("cpu", copy=True) for name, x in values.items()}
+
+
+def load_entries(targets: Mapping[str, Values], state: Mapping[str, Tensor], owner: str) -> None:
+    """Copy entries of a state into the arrays and tensors with the same names.
+
+    Args:
+        targets: What to write to; their entries must be in ``state``.
+        state: What to read from.
+        owner: What errors call the owner of the entries.
+
+    Raises:
+        ValueError: If an entry is missing or has another shape; then nothing is copied.
+    """
+    for name, target in targets.items():
+        shape = tuple(entry(state, name).shape)
+        if shape != tuple(target.shape):
+            raise ValueError(f"{owner} {name!r} has shape {shape}, expected {tuple(target.shape)}")
+    for name, target in targets.items():
+        torch.as_tensor(target).copy_(state[name])
 
 
 def named_tensors(
@@ -82,21 +110,3 @@ def layer_names(network: str, hidden: Sequence[int]) -> tuple[tuple[str, str], .
     """
     parts = ((f"weights.{layer}", f"biases.{layer}") for layer in range(len(hidden) + 1))
     return tuple((f"model/{network}/{w}", f"model/{network}/{b}") for w, b in parts)
-
-
-def load_named(targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
-    """Copy ``tensors`` into those of ``targets`` with the same names.
-
-    Raises:
-        ValueError: If a name is unknown or a shape is wrong; then nothing is copied.
-    """
-    for name, tensor in tensors.items():
-        if name not in targets:
-            raise ValueError(f"unknown tensor {name!r}")
-        if tensor.shape != targets[name].shape:
-            raise ValueError(
-                f"tensor {name!r} has shape {tuple(tensor.shape)}, "
-                f"expected {tuple(targets[name].shape)}"
-            )
-    for name, tensor in tensors.items():
-        targets[name].copy_(tensor)

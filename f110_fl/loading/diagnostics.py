@@ -1,4 +1,4 @@
-"""What is wrong with a scenario, in one line that says where, what, and what is allowed."""
+"""Explains in one line what is wrong with a scenario, where, and what is allowed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from f110_fl.loading.overrides import Override
 
 
 class _Problem(NamedTuple):
-    """One thing that is wrong, and what the models say of the field."""
+    """One mistake, and the models' description of its field."""
 
     error: ErrorDetails
     path: KeyPath
@@ -27,27 +27,20 @@ class _Problem(NamedTuple):
     field: Field
 
     @property
-    def of_a_rule(self) -> bool:
-        """Whether one of the models' own rules is broken, rather than a field's type or bounds."""
+    def by_validator(self) -> bool:
+        """Whether a validator of the models raised it, rather than a field's type or bounds."""
         return self.error["type"] == "value_error"
 
     @property
     def cause(self) -> object:
-        """The exception that a rule raised."""
+        """The exception that the validator raised."""
         return self.error.get("ctx", {}).get("error", self.error["msg"])
 
 
 def explain(
     error: ValidationError, file: Path, document: Document, overrides: Sequence[Override]
 ) -> str:
-    """Return the line that tells the user about the first of a scenario's mistakes.
-
-    Args:
-        error: What the models say.
-        file: The scenario's file.
-        document: What it holds.
-        overrides: What was laid over it.
-    """
+    """Return the line that tells the user about the first of a scenario's mistakes."""
     found: dict[object, tuple[tuple[int, int], _Problem]] = {}
     for details in _causes(error):
         problem = _problem(details)
@@ -65,14 +58,15 @@ def explain(
 
 
 def explain_resolved(error: ValidationError) -> str:
-    """Return in one line the first thing that is wrong with a resolved scenario."""
+    """Return the line about the first mistake in a resolved scenario."""
     problem = _problem(error.errors(include_url=False)[0])
-    where = join(problem.path)
-    return f"{where}: {_what(problem)}" if where else _what(problem)
+    where = f"{join(problem.path)}: " if problem.path else ""
+    absent = problem.error["type"] == "union_tag_invalid"  # it was a known word where it came from
+    return where + _what(problem) + ("; is the plugin with it installed here?" if absent else "")
 
 
 def _causes(error: ValidationError) -> list[ErrorDetails]:
-    """Return what is wrong, without errors that only follow from others."""
+    """Return the errors, without those that only follow from others."""
     found = error.errors(include_url=False)
     locs = [item["loc"] for item in found]
     return [
@@ -86,7 +80,7 @@ def _causes(error: ValidationError) -> list[ErrorDetails]:
 def _problem(error: ErrorDetails) -> _Problem:
     """Return an error with its keys, its parent and its field.
 
-    Pydantic puts the tag of a union's chosen member between the keys; it is taken out here.
+    Pydantic puts the tag of a union's chosen member between the keys; it is removed here.
     """
     path: KeyPath = ()
     parent = field = Field(Scenario)
@@ -105,17 +99,17 @@ def _problem(error: ErrorDetails) -> _Problem:
 
 
 def _order(problem: _Problem, document: Document, overrides: Sequence[Override]) -> tuple[int, int]:
-    """Return line and column of what is wrong; (0, n) if override n brought it."""
+    """Return line and column of a mistake; (0, n) if it comes from override n."""
     order: tuple[int, int] = document.mark(problem.path)
     for number, override in enumerate(overrides):
         brought = problem.path[: len(override.path)] == override.path
-        if brought or (not problem.of_a_rule and _made(problem.path, override, document)):
+        if brought or (not problem.by_validator and _made(problem.path, override, document)):
             order = (0, number)
     return order
 
 
 def _made(path: KeyPath, override: Override, document: Document) -> bool:
-    """Whether an override made ``path``, or the mapping around it, on the way to its own key."""
+    """Return whether an override created ``path``, or its mapping, on the way to its own key."""
     absent = (path[:n] for n in range(len(path) + 1) if path[:n] not in document.marks)
     first = next(absent, None)
     near = first is not None and len(first) >= len(path) - 1
@@ -123,17 +117,17 @@ def _made(path: KeyPath, override: Override, document: Document) -> bool:
 
 
 def _broke(override: Override, problem: _Problem) -> bool:
-    """Whether a rule between settings speaks of what an override sets; see ``Scenario``."""
+    """Return whether a validator's message names the key of an override; see ``Scenario``."""
     depth = len(problem.path)
-    if not problem.of_a_rule or override.path[:depth] != problem.path:
+    if not problem.by_validator or override.path[:depth] != problem.path:
         return False
     key = re.escape(join(override.path[depth:]))
     return re.search(rf"(?<![\w.]){key}(?!\w)", str(problem.cause)) is not None
 
 
 def _describe_override(problem: _Problem, override: Override) -> str:
-    """Return the line about a value that an override brought."""
-    if problem.path != override.path or problem.of_a_rule:
+    """Return the line about the value of an override."""
+    if problem.path != override.path or problem.by_validator:
         return f"{override.name}: {join(problem.path)}: {_what(problem)}"
     if not override.allowed:
         return f"{override.name}: {_what(problem)}"
@@ -142,9 +136,9 @@ def _describe_override(problem: _Problem, override: Override) -> str:
 
 
 def _what(problem: _Problem) -> str:
-    """Return what was found and what is allowed."""
+    """Return the value that was found and what is allowed."""
     error, field, kind = problem.error, problem.field, problem.error["type"]
-    if problem.of_a_rule:
+    if problem.by_validator:
         cause = problem.cause
         if not isinstance(cause, ClientSettingsError) or cause.error is None:
             return str(cause)

@@ -1,4 +1,4 @@
-"""YAML read into plain values that remember their lines.
+"""Reads YAML into plain values and remembers their lines.
 
 YAML 1.1 as PyYAML composes it, with the scalars of YAML 1.2 where 1.1 surprises: ``5e-6``
 is a number, while ``012``, ``1:30`` and ``2024-01-01`` are text. ``yes`` and ``on`` stay
@@ -8,7 +8,8 @@ booleans. Lists become tuples, so that strict validation takes them as they are.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -18,34 +19,34 @@ from f110_fl.config.keys import KeyPath, join
 from f110_fl.errors import UserError
 
 _TAG: Final = "tag:yaml.org,2002:"
-_BOOLEANS: Final = {
+BOOLEANS: Final = {
     **dict.fromkeys(("true", "yes", "on"), True),
     **dict.fromkeys(("false", "no", "off"), False),
 }
 
 
 class Mark(NamedTuple):
-    """A place in a file, counted from 1."""
+    """A position in a file, counted from 1."""
 
     line: int
     column: int
 
 
 class Document(NamedTuple):
-    """A YAML file's value, and where each part of it is written."""
+    """A YAML file's value, and the position of each part of it."""
 
     data: object
     marks: dict[KeyPath, Mark]
 
     def mark(self, path: KeyPath) -> Mark:
-        """Return the place of ``path``, or of its nearest ancestor that is written down."""
+        """Return the position of ``path``, or of its nearest ancestor in the file."""
         while path and path not in self.marks:
             path = path[:-1]
         return self.marks.get(path, Mark(1, 1))
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes; decides which plain scalars are not text."""
+    """Composes nodes, and decides which plain scalars are not text."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012 (PyYAML's own interface)
 
@@ -57,7 +58,7 @@ def _resolve(tag: str, pattern: str, first: str) -> None:
 _resolve("merge", "<<", "<")
 _resolve("null", "~|null|Null|NULL|", "~nN")
 _Loader.add_implicit_resolver(_TAG + "null", re.compile(r"\Z"), [""])
-_resolve("bool", "|".join(f"{w}|{w.title()}|{w.upper()}" for w in _BOOLEANS), "tTfFyYnNoO")
+_resolve("bool", "|".join(f"{w}|{w.title()}|{w.upper()}" for w in BOOLEANS), "tTfFyYnNoO")
 _resolve("int", "[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)", "-+0123456789")
 _resolve(
     "float",
@@ -83,25 +84,21 @@ _SCALARS: Final[dict[str, Callable[[str], object]]] = {
     _TAG + "str": str,
     _TAG + "int": _int,
     _TAG + "float": _float,
-    _TAG + "bool": lambda text: _BOOLEANS[text.lower()],
+    _TAG + "bool": lambda text: BOOLEANS[text.lower()],
     _TAG + "null": lambda _: None,
 }
 
 
 def parse_yaml(text: str, name: str) -> Document:
-    """Read one YAML document.
-
-    Args:
-        text: The document.
-        name: The file's name, for messages.
+    """Read one YAML document; messages call it ``name``.
 
     Returns:
         Its value (``dict``, ``tuple``, ``str``, ``int``, ``float``, ``bool`` or ``None``) and
-        the mark of every path in it; ``data`` is None for an empty document.
+        the mark of every path in it; the value of an empty document is None.
 
     Raises:
-        UserError: For a syntax error, a key given twice, a key that is not text, a value
-            that contains itself, or a tag beyond YAML's core.
+        UserError: For a syntax error, a duplicate key, a key that is not text, a value that
+            contains itself, or a tag beyond YAML's core.
     """
     try:
         root = yaml.compose(text, Loader=_Loader)
@@ -118,13 +115,13 @@ def parse_yaml(text: str, name: str) -> Document:
         raise UserError(f"{name}:1: nested too deeply") from None
     except UserError:
         raise
-    except (ValueError, OverflowError) as error:  # PyYAML lets these slip from odd escapes
+    except (ValueError, OverflowError) as error:  # PyYAML raises these for odd escapes
         raise UserError(f"{name}:1: not YAML: {error}") from None
     return Document(data, builder.marks)
 
 
 class _Builder:
-    """Turns composed nodes into values, noting where each is written."""
+    """Turns composed nodes into values, and records their positions."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -132,12 +129,9 @@ class _Builder:
         self._open: list[yaml.Node] = []  # the nodes being built, outermost first
 
     def build(self, node: yaml.Node, path: KeyPath) -> object:
-        """Return the value of ``node``, which lies at ``path``."""
+        """Return the value of ``node``, whose keys are ``path``."""
         self.marks.setdefault(path, _mark(node))
-        if any(node is other for other in self._open):
-            raise self._error(node, path, "a value cannot contain itself")
-        self._open.append(node)
-        try:
+        with self._entered(node, path):
             if isinstance(node, yaml.ScalarNode):
                 return self._scalar(node, path)
             if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
@@ -148,8 +142,15 @@ class _Builder:
                     for key, value in self._pairs(node, path).items()
                 }
             raise self._error(node, path, f"tag {_short(node.tag)!r} is not allowed")
-        finally:
-            self._open.pop()
+
+    @contextmanager
+    def _entered(self, node: yaml.Node, path: KeyPath) -> Iterator[None]:
+        """Count a node as open, and refuse one that is open already."""
+        if any(node is other for other in self._open):
+            raise self._error(node, path, "a value cannot contain itself")
+        self._open.append(node)
+        yield
+        self._open.pop()
 
     def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> object:
         convert = _SCALARS.get(node.tag)
@@ -164,7 +165,7 @@ class _Builder:
             raise self._error(node, path, what) from None
 
     def _pairs(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, yaml.Node]:
-        """Return a mapping's entries, merged ones (``<<``) first overridden by its own."""
+        """Return a mapping's entries; its own override merged ones (``<<``)."""
         own: dict[str, yaml.Node] = {}
         lines: dict[str, Mark] = {}
         merged: dict[str, yaml.Node] = {}
@@ -192,11 +193,8 @@ class _Builder:
         for source in reversed(sources):  # the first source wins
             if not isinstance(source, yaml.MappingNode):
                 raise self._error(source, path, "'<<' takes a mapping or a list of mappings")
-            if any(source is other for other in self._open):
-                raise self._error(source, path, "a value cannot contain itself")
-            self._open.append(source)
-            merged.update(self._pairs(source, path))
-            self._open.pop()
+            with self._entered(source, path):
+                merged.update(self._pairs(source, path))
         return merged
 
     def _error(self, node: yaml.Node, path: KeyPath, what: str) -> UserError:
@@ -213,11 +211,7 @@ def _short(tag: str) -> str:
 
 
 def read_yaml(path: Path, kind: str = "a scenario's YAML file") -> str:
-    """Return the text of a YAML file.
-
-    Args:
-        path: The file.
-        kind: What it should be, for messages.
+    """Return the text of a YAML file; messages call the expected file ``kind``.
 
     Raises:
         UserError: If it cannot be read or is not UTF-8.

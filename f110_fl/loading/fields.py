@@ -1,7 +1,7 @@
 """What the settings models allow in each field, in plain words.
 
-Messages about scenarios, variables and flags all take their wording from the models'
-own types, bounds and descriptions, so that no bound is written twice.
+Messages about scenarios, variables and flags take their wording from the models' own types,
+bounds and descriptions, so that no bound is written twice.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _PLURAL: Final[dict[Any, str]] = {int: "whole numbers", float: "numbers", str: "
 
 
 class Field(NamedTuple):
-    """A field of the settings, or an entry of one."""
+    """A field of the settings, or an entry of a field."""
 
     annotation: Any = None  # its type; None if the models do not know the field
     constraints: tuple[Any, ...] = ()
-    unit: str = ""  # "" where it has none
+    unit: str = ""
     description: str = ""  # without its unit
 
     @property
     def phrase(self) -> str:
-        """Its description as it is inside a sentence; names such as W&B stay as they are."""
+        """Its description, in lower case as in a sentence; names such as W&B stay unchanged."""
         text = self.description
         return text[:1].lower() + text[1:] if text[1:2].islower() else text
 
@@ -47,7 +47,7 @@ class Field(NamedTuple):
 
     @property
     def models(self) -> tuple[type[BaseModel], ...]:
-        """The models a value here may be an instance of."""
+        """The models of which a value may be an instance."""
         return tuple(
             option
             for option, _ in _options(self.annotation)
@@ -56,13 +56,13 @@ class Field(NamedTuple):
 
     @property
     def tags(self) -> set[str]:
-        """What pydantic calls the alternatives of a union in the place of an error."""
+        """Pydantic's names of a union's alternatives in the location of an error."""
         found = (item for _, items in _options(self.annotation) for item in items)
         return {item.tag for item in found if isinstance(item, Tag)}
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The words a value here may be: literals, else kinds of models, else none."""
+        """The words that are allowed: literals, or the kinds of models; otherwise empty."""
         literals = [
             str(choice)
             for option, _ in _options(self.annotation)
@@ -84,7 +84,7 @@ def tag_of(model: type[BaseModel]) -> tuple[str, str]:
 
 
 def field_of(model: type[BaseModel], name: str) -> Field:
-    """Return a model's field, an unknown ``Field()`` if it has none so named."""
+    """Return a model's field, an unknown ``Field()`` if it has no field of that name."""
     info = model.model_fields.get(name)
     if info is None:
         return Field()
@@ -96,7 +96,7 @@ def field_of(model: type[BaseModel], name: str) -> Field:
 
 
 def child(field: Field, key: Key) -> Field:
-    """Return the field that an entry of a mapping, or an item of a list, is."""
+    """Return the field of a mapping's entry or of a list's item."""
     if field.models and isinstance(key, str):
         return field_of(field.models[0], key)
     for option, _ in _options(field.annotation):
@@ -107,7 +107,7 @@ def child(field: Field, key: Key) -> Field:
 
 
 def field_at(model: type[BaseModel], path: KeyPath) -> Field:
-    """Return the field that the keys of ``path`` lead to from ``model``."""
+    """Return the field at ``path`` in ``model``."""
     field = Field(model)
     for key in path:
         field = child(field, key)
@@ -115,7 +115,7 @@ def field_at(model: type[BaseModel], path: KeyPath) -> Field:
 
 
 def allowed(field: Field) -> str:
-    """Return what a value of ``field`` may be, in words."""
+    """Return the allowed values of ``field`` in words."""
     if len(field.models) > 1:
         tag = tag_of(field.models[0])[0]
         return f"a mapping with {tag}: {', '.join(field.choices)}"
@@ -127,7 +127,7 @@ def allowed(field: Field) -> str:
 
 
 def _options(annotation: Any, found: tuple[Any, ...] = ()) -> Iterator[tuple[Any, tuple[Any, ...]]]:
-    """Yield the alternatives of a type, each with the constraints annotated on it."""
+    """Yield the alternatives of a type, each with its annotated constraints."""
     if get_origin(annotation) is Annotated:
         inner, *extra = get_args(annotation)
         for item in extra:

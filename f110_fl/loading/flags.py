@@ -1,16 +1,15 @@
 """Settings from outside a scenario: variables, flags and Flower's run config, in one table.
 
 The command line wins over the environment, the environment over the scenario, the
-scenario over the defaults. A value that cannot be used is never ignored: it raises a
-``UserError`` that names the variable or flag, the value and what is allowed. So does an
-empty value, except in ``WANDB_*`` variables, where it means unset, as in W&B itself, and
-for ``--wandb-prefix``; and so does a setting that does not go with what run.py is to do.
+scenario over the defaults. An invalid value raises a ``UserError`` that names the variable or
+flag, the value and what is allowed. So does an empty value, except in ``WANDB_*`` variables,
+where it means unset, as in W&B itself, and for ``--wandb-prefix``; and so does a setting that
+does not apply to what run.py is asked to do.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -27,7 +26,7 @@ from f110_fl.loading.overrides import Override, refuse_contradictions, set_overr
 
 
 class Mode(Enum):
-    """What run.py is to do, and how it refuses a setting that does not go with that."""
+    """What run.py is asked to do, and how it refuses a setting that does not apply to that."""
 
     TRAIN = "not in training; leave it out"
     EVALUATE = "not with --mode eval; leave it out"
@@ -46,34 +45,34 @@ LOCAL: Final = frozenset({Mode.TRAIN, Mode.GRID, Mode.RESUME, Mode.RESUME_GRID})
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting from outside: what it sets, its spellings, and what it goes with."""
+    """A setting from outside: its target, its spellings, and where it applies."""
 
-    key: str = ""  # of the scenario, dotted; "": run.py itself asks for it
+    key: str = ""  # dotted key in the scenario; "": a setting of run.py itself
     variable: str = ""
     flag: str = ""
     run_config: str = ""  # key in [tool.flwr.app.config] of pyproject.toml
     modes: frozenset[Mode] = NEW
-    needs: str = ""  # without which it means nothing
-    read: Callable[[str], object] | None = None  # None: as the key's type is written
-    form: str = ""  # what its text looks like, where that is not what the key takes
+    needs: str = ""  # the flag without which it has no meaning
+    read: Callable[[str], object] | None = None  # None: by the key's type
+    form: str = ""  # the form of the text, where it differs from the key's type
     empty_ok: bool = False
-    about: str = ""  # for --help, where the description of the key does not say it
+    about: str = ""  # for --help; "": the key's description
     metavar: str = ""  # "": N or VALUE
-    choices: tuple[str, ...] = ()  # the first is the default of a flag
+    choices: tuple[str, ...] = ()  # the first is a flag's default
     switch: bool = False  # a flag without a value
     several: bool = False  # a flag with several values
 
     @property
     def target(self) -> Field:
-        """What the models say of the key."""
+        """The key's field in the models."""
         return field_at(Scenario, parse_key(self.key) or ())
 
     def override(self, text: str, source: str) -> Override:
         """Return the override that a text asks for.
 
         Args:
-            text: What the user wrote.
-            source: Where, as messages call it: one of the setting's spellings.
+            text: The user's text.
+            source: The spelling that the user chose, for messages.
 
         Raises:
             UserError: If the text cannot be read or its value is out of range.
@@ -93,7 +92,7 @@ class Setting:
 
 
 def _fits(target: Field, value: object) -> bool:
-    """Return whether the one field takes ``value``, whatever its neighbours are."""
+    """Return whether a field accepts ``value``, regardless of other fields."""
     kind: Any = target.annotation
     for constraint in target.constraints:
         kind = Annotated[kind, constraint]
@@ -107,34 +106,33 @@ def _fits(target: Field, value: object) -> bool:
 
 # fmt: off
 SETTINGS: Final = (
-    # What run.py is to do.
+    # Settings of run.py itself.
     Setting(flag="--scenario", about="scenario, YAML", metavar="FILE", modes=NEW - {Mode.GRID}),
     Setting(flag="--grid", about="many runs, YAML: base, matrix, runs", metavar="FILE",
             modes=frozenset({Mode.GRID})),
     Setting(flag="--resume", metavar="RUN_DIR", modes=RESUMED,
-            about="go on with a run, exactly; --episodes may extend it; or with a grid"),
+            about="continue a run exactly, perhaps with more --episodes, or continue a grid"),
     Setting(flag="--mode", choices=("train", "eval"), modes=frozenset({Mode.EVALUATE}),
-            about="learn, or run evaluation.episodes greedily and report (default: train)"),
+            about="train, or run and report evaluation.episodes greedy episodes (default: train)"),
     Setting(flag="--checkpoint", metavar="FILE", modes=frozenset({Mode.EVALUATE}),
             needs="--mode eval", about="models to evaluate: best, state or global.safetensors"),
     Setting(flag="--replay", metavar="N", modes=frozenset({Mode.EVALUATE}), needs="--mode eval",
             about="episodes in replay.html, successes and failures; 0: no page (default: 20)"),
     Setting(flag="--max-parallel", metavar="N", modes=LOCAL,
-            about="clients, replicas or runs of a grid at a time (default: cores)"),
+            about="clients, replicas or runs of a grid at the same time (default: cores)"),
     Setting(flag="--engine", choices=("simulation", "deployment"), modes=LOCAL,
-            about="clients in one simulation, or a process each with TLS and keys "
-            "(default: simulation)"),
+            about="one simulation, or a process per client, with TLS (default: simulation)"),
     Setting(flag="--superlink", metavar="HOST:PORT", modes=LINKED,
-            about="run on the clients that are connected to this SuperLink; files are left there"),
+            about="run on the clients connected to this SuperLink, where the files stay"),
     Setting(flag="--root-certificates", metavar="FILE", modes=LINKED, needs="--superlink HOST:PORT",
-            about="the SuperLink's authority, PEM"),
+            about="certificate of the SuperLink's authority, PEM"),
     Setting(flag="--insecure", switch=True, modes=LINKED, needs="--superlink HOST:PORT",
-            about="plain text to the SuperLink; loopback only"),
+            about="connect to the SuperLink without TLS; loopback only"),
     Setting(variable="FED_CLIENT_ID", modes=frozenset({Mode.TRAIN})),
     Setting(variable="WANDB_MODE", choices=("online", "offline", "disabled", "shared"),
             modes=NEW | RESUMED),
-    # What the scenario says: key, variable, flag, key of the run config.
-    Setting("federated.clients", "FED_TOTAL_CLIENTS", "--repeat", read=texts.clients),
+    # Keys of the scenario: key, variable, flag, key of the run config.
+    Setting("federated.clients", "FED_TOTAL_CLIENTS", "--repeat"),
     Setting("episodes", "", "--episodes", "episodes",
             modes=NEW | {Mode.RESUME, Mode.RESUME_SUPERLINK}),
     Setting("evaluation.episodes", "", "--eval-episodes", "eval-episodes"),
@@ -148,7 +146,7 @@ SETTINGS: Final = (
             "checkpoint-after-sync"),
     Setting("federated.timeout", "FED_TIMEOUT", "", "timeout"),
     Setting("federated.agents", "FED_AGENTS", "", "agents",
-            read=texts.names, form="learners' names between commas"),
+            read=texts.names, form="learners' names, separated by commas"),
     Setting("federated.weighting", "FED_AVG_MODE", "", "weighting", read=texts.weighting,
             form="equal, env_steps, or weights, which FED_WEIGHTS or the scenario lists"),
     Setting("federated.weighting", "FED_WEIGHTS", "", "weights", read=texts.weights,
@@ -163,24 +161,25 @@ SETTINGS: Final = (
     Setting("wandb.prefix", "", "--wandb-prefix", "wandb-prefix", empty_ok=True),
     # Over all of the above.
     Setting(flag="--set", several=True, metavar="KEY=VALUE",
-            about="settings by dotted key, values in YAML: learners.car_0.discount=0.98"),
-    Setting("seed", "", "--auto-seed", read=texts.counted_seeds, empty_ok=True, switch=True,
-            about="seed every client by its index"),
+            about="settings by dotted key with values in YAML: learners.car_0.discount=0.98"),
+    Setting("seed", "", "--auto-seed", read=lambda _: texts.counted_seed, switch=True,
+            empty_ok=True, about="give every client a seed of its own, by its index"),
     Setting("seed.base", "", "--seed-base", needs="--auto-seed"),
     Setting("seed.step", "", "--seed-step", needs="--auto-seed"),
 )
 # fmt: on
 
-VARIABLES: Final = tuple(s.variable for s in SETTINGS if s.variable and s.key)  # of scenarios
+# The variables that set a scenario's keys.
+VARIABLES: Final = tuple(s.variable for s in SETTINGS if s.variable and s.key)
 
 
 def setting_of(key: str) -> Setting:
-    """Return the first setting of a scenario's key."""
+    """Return the first setting of a key of the scenario."""
     return next(setting for setting in SETTINGS if setting.key == key)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add all flags of the table, as plain texts."""
+    """Add all flags of the table; their values are plain texts."""
     for setting in SETTINGS:
         about = setting.about or f"{setting.target.phrase} ({setting.key})"
         options: dict[str, Any] = {"help": f"{about}: {setting.form}" if setting.form else about}
@@ -200,16 +199,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def outside_overrides(
     arguments: argparse.Namespace, environ: Mapping[str, str], *, of_grid: bool = False
 ) -> list[Override]:
-    """Return the settings of variables and, winning over them, of flags.
+    """Return the settings of variables, then those of flags, which win over them.
 
-    Args:
-        arguments: What a parser with :func:`add_arguments` returned.
-        environ: The variables, such as ``os.environ``.
-        of_grid: Whether what is resumed is a grid.
+    With ``of_grid``, ``--resume`` names the directory of a grid.
 
     Raises:
-        UserError: If a value cannot be used, two contradict each other, or one does not go with
-            what run.py is to do.
+        UserError: If a value is invalid, two settings contradict each other, or one does not
+            apply to what run.py is asked to do.
     """
     mode = _mode(arguments, of_grid=of_grid)
     for setting in SETTINGS:
@@ -234,24 +230,24 @@ def _mode(arguments: argparse.Namespace, *, of_grid: bool) -> Mode:
 
 
 def _value(setting: Setting, arguments: argparse.Namespace) -> Any:
-    """Return what the parser says of a setting; None if its flag is not given."""
+    """Return the parsed value of a setting's flag; None if there is none."""
     return getattr(arguments, setting.flag[2:].replace("-", "_"), None) if setting.flag else None
 
 
 def environment_overrides(environ: Mapping[str, str]) -> list[Override]:
-    """Return the settings that environment variables bring, in the order of the table.
+    """Return the settings of environment variables, in the order of the table.
 
     ``WANDB_RUN_GROUP`` and ``WANDB_NAME`` are taken literally, without ``{...}`` filled in.
     ``WANDB_MODE`` is only checked: W&B reads it itself.
 
     Raises:
-        UserError: If a value cannot be used, two contradict each other, or the name of a
-            ``FED_*`` variable is a near miss of a known one.
+        UserError: If a value is invalid, two settings contradict each other, or the name of a
+            ``FED_*`` variable nearly matches a known one.
     """
     known = [setting.variable for setting in SETTINGS if setting.variable]
     for name in sorted(name for name in environ if name.startswith("FED_")):
         hint = did_you_mean(name, known, cutoff=0.8)
-        if hint and name not in known:  # else it is somebody else's
+        if hint and name not in known:  # otherwise, it belongs to another program
             raise UserError(f"{name}={environ[name]!r}: unknown variable{hint}")
     found = []
     for setting in SETTINGS:
@@ -268,13 +264,10 @@ def environment_overrides(environ: Mapping[str, str]) -> list[Override]:
 
 
 def command_line_overrides(arguments: argparse.Namespace) -> list[Override]:
-    """Return the settings that flags bring.
-
-    Args:
-        arguments: What a parser with :func:`add_arguments` returned; flags not given are None.
+    """Return the settings of flags.
 
     Raises:
-        UserError: If a value cannot be used, or two contradict each other.
+        UserError: If a value is invalid, or two settings contradict each other.
     """
     found: list[Override] = []
     for setting in SETTINGS:
@@ -283,19 +276,16 @@ def command_line_overrides(arguments: argparse.Namespace) -> list[Override]:
             found += set_overrides(value or (), found)
         elif setting.key and value not in (None, False):
             if setting.needs == "--auto-seed" and not arguments.auto_seed:
-                raise UserError(
-                    f"{setting.flag}={value!r}: does nothing without --auto-seed; "
-                    "allowed: --auto-seed too, or RUN_SEED for one seed"
-                )
+                raise UserError(f"{setting.flag}={value!r}: needs {setting.needs}")
             found.append(setting.override("" if value is True else value, setting.flag))
     return found
 
 
 def run_config_overrides(run_config: Mapping[str, Any]) -> list[Override]:
-    """Return the settings that ``flwr run --run-config`` brings; an empty value brings none.
+    """Return the settings of ``flwr run --run-config``; an empty value leaves the scenario's.
 
     Raises:
-        UserError: If a value cannot be used, or two contradict each other.
+        UserError: If a value is invalid, or two settings contradict each other.
     """
     found = [
         setting.override(str(run_config[setting.run_config]), f"--run-config {setting.run_config}")
@@ -307,11 +297,7 @@ def run_config_overrides(run_config: Mapping[str, Any]) -> list[Override]:
 
 
 def client_id(environ: Mapping[str, str], total: int) -> int | None:
-    """Return this learner's index from ``FED_CLIENT_ID``, None if it is not set.
-
-    Args:
-        environ: The variables, such as ``os.environ``.
-        total: Number of clients, from the loaded scenario.
+    """Return this client's index from ``FED_CLIENT_ID``, None if it is not set.
 
     Raises:
         UserError: If it is not a whole number from 0 to ``total - 1``.
@@ -319,7 +305,4 @@ def client_id(environ: Mapping[str, str], total: int) -> int | None:
     text = environ.get("FED_CLIENT_ID")
     if text is None:
         return None
-    if not (re.fullmatch("[0-9]{1,9}", text.strip()) and int(text) < total):
-        words = f"a whole number from 0 to {total - 1}, as there are {total} clients"
-        raise UserError(f"FED_CLIENT_ID={text!r}: allowed: {words}")
-    return int(text)
+    return texts.bounded("FED_CLIENT_ID", text, 0, total - 1, f", as there are {total} clients")

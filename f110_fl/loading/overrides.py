@@ -18,19 +18,19 @@ Change: TypeAlias = Callable[[object], object]
 class Override:
     """One setting from outside the scenario's file."""
 
-    source: str  # the variable or flag that brought it
-    path: KeyPath  # the keys, and indices of lists, that lead to what it sets
-    value: object  # or a `Change` of what is there; None is there where nothing is said
-    text: str = ""  # as the user gave it; "" for a flag without a value
-    allowed: str = ""  # what may stand there, in words; "": the models say it
+    source: str  # the variable or flag
+    path: KeyPath  # the keys, and indices of lists, of the setting
+    value: object  # or a `Change`, which is called with the present value or None
+    text: str = ""  # the user's text; "" for a flag without a value
+    allowed: str = ""  # the allowed values in words; "": as the models describe them
 
     @property
     def name(self) -> str:
-        """Source and text, as messages quote them."""
+        """Source and text, as quoted in messages."""
         return f"{self.source}={self.text!r}" if self.text else self.source
 
     def contradicts(self, other: Override) -> bool:
-        """Whether one of the two would undo the other; a change goes with what it changes."""
+        """Return whether one of the two would undo the other; a `Change` never does."""
         changes = callable(self.value) or callable(other.value)
         return not changes and overlaps(self.path, other.path)
 
@@ -39,7 +39,7 @@ def refuse_contradictions(overrides: Iterable[Override], others: Sequence[Overri
     """Refuse settings that undo one another, or one of the others.
 
     Raises:
-        UserError: If there are such; it names two.
+        UserError: If two do; the message names both.
     """
     earlier = list(others)
     for override in overrides:
@@ -52,17 +52,13 @@ def refuse_contradictions(overrides: Iterable[Override], others: Sequence[Overri
 def lay_over(
     data: dict[str, Any], overrides: Iterable[Override]
 ) -> tuple[dict[str, Any], list[Override]]:
-    """Lay overrides over a file's settings; of two for the same key, the later wins.
-
-    Args:
-        data: The file's settings, which stay as they are.
-        overrides: What is laid over them, in this order.
+    """Lay overrides over a copy of a file's settings; of two for the same key, the later wins.
 
     Returns:
-        All settings, and the overrides that are among them.
+        All settings, and the overrides that have an effect.
 
     Raises:
-        UserError: If a dotted key leads nowhere.
+        UserError: If a dotted key does not exist.
     """
     merged, taken = data, list[Override]()
     for override in overrides:
@@ -78,27 +74,23 @@ def lay_over(
             merged = cast("dict[str, Any]", laid(merged, override.path, value))
         except LookupError as error:
             if override.allowed:
-                continue  # the file is wrong here, which validation will say
+                continue  # the file is wrong here; validation will report it
             raise UserError(f"{override.name}: {error.args[0]}") from None
         taken.append(override)
     return merged, taken
 
 
 def _lookup(data: Any, path: KeyPath) -> object:
-    """Return what mappings have at a path, None if nothing."""
+    """Return the value at a path of mappings, None if there is none."""
     for key in path:
         data = data.get(key) if isinstance(data, dict) else None
     return data
 
 
 def set_overrides(texts: Sequence[str], others: Sequence[Override] = ()) -> list[Override]:
-    """Return the settings that ``--set KEY=VALUE`` brings.
+    """Return the settings of ``--set KEY=VALUE``.
 
-    A value is YAML and replaces what the scenario has there, mappings and lists whole.
-
-    Args:
-        texts: What followed the flags.
-        others: The settings of other flags.
+    A value is YAML and replaces the scenario's value, also a whole mapping or list.
 
     Raises:
         UserError: If a text is not KEY=VALUE, or a key is set twice.

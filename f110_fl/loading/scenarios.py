@@ -1,7 +1,7 @@
 """Read a scenario from YAML, with settings from outside laid over it.
 
-Whatever is wrong is said in one line: ``FILE:LINE: key.path: found ...; allowed: ...``, or,
-if a variable or a flag brought the value, ``NAME='value': ...; allowed: ...``.
+A mistake is reported in one line: ``FILE:LINE: key.path: found ...; allowed: ...`` or, for the
+value of a variable or a flag, ``NAME='value': ...; allowed: ...``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from f110_fl.loading.document import Document, parse_yaml, read_yaml
 from f110_fl.loading.fields import Field, allowed
 from f110_fl.loading.overrides import Override, lay_over
 
-FORMAT: Final = 2  # of resolved scenarios; another one whenever a key changes its name or meaning
+FORMAT: Final = 2  # of resolved scenarios; increased whenever a key changes its name or meaning
 
 
 def load_scenario(path: Path, overrides: Iterable[Override] = ()) -> Scenario:
@@ -45,7 +45,7 @@ def load_scenario(path: Path, overrides: Iterable[Override] = ()) -> Scenario:
 
 
 def resolve_scenario(document: Document, path: Path, overrides: Iterable[Override]) -> Scenario:
-    """Override and validate a scenario that is read already; see :func:`load_scenario`."""
+    """Override and validate a scenario that has been read; see :func:`load_scenario`."""
     if not isinstance(document.data, dict):
         found = "an empty file" if document.data is None else show(document.data)
         needed = allowed(Field(Scenario))
@@ -64,14 +64,10 @@ def dump_scenario(scenario: Scenario) -> str:
 
 
 def parse_resolved(text: str, name: str = "config.json") -> Scenario:
-    """Return the scenario that :func:`dump_scenario` wrote; the exact inverse of it.
-
-    Args:
-        text: The JSON text.
-        name: Where it comes from, for messages.
+    """Return the scenario that :func:`dump_scenario` wrote, its exact inverse.
 
     Raises:
-        UserError: If it is not a scenario, or not one of this format, in one line.
+        UserError: If it is not a scenario of this format, in one line.
     """
     try:
         data = json.loads(text)
@@ -93,7 +89,7 @@ def parse_resolved(text: str, name: str = "config.json") -> Scenario:
 
 
 def _with_tuples(data: Any) -> Any:
-    """Return JSON's values with tuples for lists, as YAML is read."""
+    """Return JSON's values with tuples for lists, as the YAML reader returns them."""
     if isinstance(data, dict):
         return {key: _with_tuples(value) for key, value in data.items()}
     return tuple(map(_with_tuples, data)) if isinstance(data, list) else data

@@ -1,13 +1,15 @@
-"""How the texts of variables and flags are read; whatever cannot be is a ValueError."""
+"""Readers of the texts of variables and flags; they raise ValueError for unreadable texts."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from f110_fl.errors import did_you_mean
+from f110_fl.errors import UserError, did_you_mean
+from f110_fl.loading.document import BOOLEANS
 from f110_fl.loading.fields import field_of, tag_of
 from f110_fl.loading.overrides import Change
 from sim.config import EnvConfig
@@ -21,12 +23,18 @@ def whole(text: str) -> int:
     return int(text)
 
 
-def clients(text: str) -> int:
-    """Read a number of clients."""
-    number = whole(text)
-    if number == 0:
-        raise ValueError("an empty federation")
-    return number
+def bounded(source: str, text: str, least: int, most: int | None = None, why: str = "") -> int:
+    """Read a whole number from ``least`` to ``most``; the message names the source and says why.
+
+    Raises:
+        UserError: If it is not such a number.
+    """
+    with suppress(ValueError):
+        number = whole(text)
+        if least <= number and (most is None or number <= most):
+            return number
+    bounds = f"from {least}" if most is None else f"from {least} to {most}"
+    raise UserError(f"{source}={text!r}: allowed: a whole number {bounds}{why}")
 
 
 def decimal(text: str) -> float:
@@ -38,9 +46,8 @@ def decimal(text: str) -> float:
 
 
 def switch(text: str) -> bool:
-    """Read ``1`` or ``off`` and the like."""
-    words = {"1": True, "true": True, "yes": True, "on": True}
-    words |= {"0": False, "false": False, "no": False, "off": False}
+    """Read a boolean such as ``1`` or ``off``."""
+    words = {"1": True, "0": False, **BOOLEANS}
     if text.strip().lower() not in words:
         raise ValueError("neither 1, true, yes, on nor 0, false, no, off")
     return words[text.strip().lower()]
@@ -50,7 +57,7 @@ READERS: Final[Mapping[Any, Callable[[str], object]]] = {int: whole, float: deci
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Read names between commas."""
+    """Read names separated by commas."""
     found = tuple(name.strip() for name in text.split(","))
     if not all(found):
         raise ValueError("an empty name between commas")
@@ -58,12 +65,8 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def weighting(text: str) -> str | Change:
-    """Read an averaging mode; ``weights`` keeps the list that is there."""
-    return _listed_weights if text == "weights" else text
-
-
-def _listed_weights(found: object) -> object:
-    return found if isinstance(found, tuple) else "weights"  # which the models refuse
+    """Read an averaging mode; ``weights`` keeps a list of weights, and is refused without one."""
+    return text if text != "weights" else lambda found: found if isinstance(found, tuple) else text
 
 
 def weights(text: str) -> tuple[float, ...]:
@@ -85,17 +88,16 @@ def weights(text: str) -> tuple[float, ...]:
 
 
 def literal(text: str) -> str:
-    """Return the template that ``str.format`` turns into ``text`` itself."""
+    """Return the template that ``str.format`` turns into ``text``."""
     return text.replace("{", "{{").replace("}", "}}")
 
 
-def counted_seeds(_: str) -> Change:
-    """Return the change of any seed into one that is counted, client by client."""
-    return _counted
+def counted_seed(found: object) -> object:
+    """Return a seed as one counted from client to client; base and shared seed stay.
 
-
-def _counted(found: object) -> object:
-    """Return a base and what clients share, both as they were; the step is the default."""
+    Args:
+        found: The scenario's seed; None: not given.
+    """
     if isinstance(found, dict):
         return {"shared": found.get("base"), **found}
     if found is None or isinstance(found, tuple):
@@ -103,7 +105,7 @@ def _counted(found: object) -> object:
     return {"base": found, "shared": found} if isinstance(found, int) else found
 
 
-# The kinds of track that need no further keys.
+# The kinds of track that require no further keys.
 _READY: Final = [
     tag_of(model)[1]
     for model in field_of(EnvConfig, "track").models
@@ -113,7 +115,7 @@ TRACKS: Final = f"{', '.join(_READY)}, or a map's YAML or a centre line's CSV fi
 
 
 def track(text: str) -> dict[str, str]:
-    """Read the name of a kind of track, or of a map's or a centre line's file."""
+    """Read a kind of track, or the file of a map or a centre line."""
     if text in _READY:
         return {"kind": text}
     file = find_file(text, Path.cwd())

@@ -1,31 +1,46 @@
-"""What the server of a deployed run tells, through Flower's log, to who submitted it."""
+"""Events that a run's server sends through Flower's log to whoever follows the run."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
+from f110_fl.errors import UserError
 from f110_fl.files import json_objects
+from sim.plugins import PluginError
 
-MARK: Final = "f110-fl-event "  # starts a line that is meant for programs
+MARK: Final = "f110-fl-event "  # the start of an event's line
 
-STARTED: Final = "started"  # root, scenario (JSON), rounds: completed before
+STARTED: Final = "started"  # root, scenario (JSON), rounds: number completed before
 ROUND: Final = "round"  # the round's metrics.json
 EVALUATION: Final = "evaluation"  # a line of evaluations.jsonl
 FAILED: Final = "failed"  # message
 
 
-Tell: TypeAlias = Callable[[str, dict[str, Any]], None]  # takes an event: its kind, its values
+Tell: TypeAlias = Callable[[str, dict[str, Any]], None]  # called with an event's kind and values
 
 
 def silent(_kind: str, _values: dict[str, Any]) -> None:
-    """Tell nobody."""
+    """Ignore an event."""
 
 
 def announce(kind: str, values: dict[str, Any]) -> None:
     """Print an event as one line."""
     print(f"{MARK}{json.dumps({'event': kind} | values)}", flush=True)  # noqa: T201
+
+
+@contextmanager
+def failure_announced() -> Iterator[None]:
+    """Announce why the run failed, if it does."""
+    try:
+        yield
+    except Exception as error:
+        told = isinstance(error, UserError | PluginError | RuntimeError)
+        kind = "" if told else f"{type(error).__name__}: "
+        announce(FAILED, {"message": f"{kind}{error}"})
+        raise
 
 
 def announced(line: str) -> dict[str, Any] | None:

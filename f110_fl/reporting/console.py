@@ -1,4 +1,4 @@
-"""What is shown of a run: its progress, live, and what evaluations find."""
+"""Shows a run's live progress and the results of evaluations."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -16,31 +16,38 @@ from rich.text import Text
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.reporting.events import EpisodeEvent, EvaluationEvent, Event, RoundEvent
-from f110_fl.training.metrics import metric_name, summarise
+from f110_fl.training.metrics import metric_name, summarise, total_name
 from f110_fl.training.records import EpisodeKind, EpisodeRecord
 
-WINDOW = 20  # episodes that the rates shown are taken over
+WINDOW = 20  # number of latest episodes in the rates
+
+# Columns of training episodes: title, measure (of `metrics.MEASURES`), how it is written.
+MEASURED: Final = (
+    ("success", "success-rate", ".0%"),
+    ("return", "return", ".1f"),
+    ("crash", "crash-rate", ".0%"),
+)
 
 Metrics: TypeAlias = Mapping[str, float]  # a round's or an evaluation's, by name
 
 
 @dataclass
 class _Row:
-    """What is shown of one client."""
+    """The data of one client's row."""
 
     episodes: int = 0
     recent: deque[EpisodeRecord] = field(default_factory=lambda: deque(maxlen=WINDOW))
     evaluations: deque[EpisodeRecord] = field(default_factory=lambda: deque(maxlen=WINDOW))
-    last: Metrics = field(default_factory=dict)  # metrics of a client elsewhere
+    last: Metrics = field(default_factory=dict)  # the last round's, of a client elsewhere
 
 
 class ConsoleSink:
-    """Shows a table that refreshes in place, or a line a round where there is no terminal."""
+    """Shows a live table or, without a terminal, a line per round."""
 
     def __init__(self, scenario: Scenario, console: Console) -> None:
         self._scenario = scenario
         self._console = console
-        self._agent = scenario.federated_agents[0]  # rounds have metrics of no other learners
+        self._agent = scenario.federated_agents[0]  # rounds have metrics of these learners only
         self._rows = [_Row() for _ in range(scenario.federated.clients)]
         self._rounds = 0
         self._started = time.monotonic()
@@ -67,15 +74,15 @@ class ConsoleSink:
             self._console.out(self._evaluation_line(event), highlight=False)
         else:
             self._rounds = event.summary["round"]
-            # Of clients on other machines only this is known.
+            # The only data about clients on other machines.
             for client_id, metrics in event.summary.get("by_client", {}).items():
                 row = self._rows[int(client_id)]
-                row.episodes += int(metrics["train/episodes"])
+                row.episodes += int(metrics[total_name("train", "episodes")])
                 row.last = metrics
             self._console.out(self._round_line(event), highlight=False)
 
     def close(self) -> None:
-        """Leave the last table standing."""
+        """Print the last table."""
         if self._console.is_terminal:
             self._live.stop()
         if any(row.episodes for row in self._rows):
@@ -90,7 +97,7 @@ class ConsoleSink:
             f"return {self._return(metrics, 'train')}  "
             f"{summary['seconds']:.1f} s"
         )
-        if metrics["evaluate/episodes"]:
+        if metrics[total_name("evaluate", "episodes")]:
             line += f"  evaluated success {self._rate(metrics, 'evaluate', 'success-rate')}"
         if summary["dropped"]:
             by_reason: dict[str, list[str]] = {}
@@ -117,7 +124,8 @@ class ConsoleSink:
 
     def _render(self) -> Group:
         table = Table(box=None, pad_edge=False)
-        for name in ("client", "episodes", "success", "return", "crash", "steps/s", "evaluated"):
+        measured = (title for title, _, _ in MEASURED)
+        for name in ("client", "episodes", *measured, "steps/s", "evaluated"):
             table.add_column(name, justify="right")
         for client_id, row in enumerate(self._rows):
             table.add_row(f"{client_id:02d}", *self._cells(row))
@@ -132,23 +140,25 @@ class ConsoleSink:
         records = [*row.recent, *row.evaluations]
         metrics = row.last or (summarise(records, [self._agent]) if records else None)
         if metrics is None:
-            return (f"0/{total}", *["-"] * 5)
-        speed = metrics["train/env-steps"] / max(metrics["train/seconds"], 1e-9)
+            return (f"0/{total}", *["-"] * (len(MEASURED) + 2))
+        steps = metrics[total_name("train", "env-steps")]
+        speed = steps / max(metrics[total_name("train", "seconds")], 1e-9)
         evaluated = self._rate(metrics, "evaluate", "success-rate")
         return (
             f"{row.episodes}/{total}",
-            self._rate(metrics, "train", "success-rate"),
-            self._return(metrics, "train"),
-            self._rate(metrics, "train", "crash-rate"),
+            *(self._mean(metrics, "train", measure, form) for _, measure, form in MEASURED),
             f"{speed:,.0f}",
-            evaluated if metrics["evaluate/episodes"] else "-",
+            evaluated if metrics[total_name("evaluate", "episodes")] else "-",
         )
 
     def _rate(self, metrics: Metrics, kind: EpisodeKind, measure: str) -> str:
-        return f"{metrics[metric_name(kind, self._agent, measure)]:.0%}"
+        return self._mean(metrics, kind, measure, ".0%")
 
     def _return(self, metrics: Metrics, kind: EpisodeKind) -> str:
-        return f"{metrics[metric_name(kind, self._agent, 'return')]:.1f}"
+        return self._mean(metrics, kind, "return", ".1f")
+
+    def _mean(self, metrics: Metrics, kind: EpisodeKind, measure: str, form: str) -> str:
+        return format(metrics[metric_name(kind, self._agent, measure)], form)
 
     def _headline(self) -> Text:
         total = self._scenario.episodes * len(self._rows)
@@ -162,14 +172,11 @@ class ConsoleSink:
 
 
 def evaluation_table(found: Mapping[str, Any]) -> Table:
-    """Lay an evaluation's report out, a row a car.
+    """Return the table of an evaluation's report (`metrics.report`), with a row per car.
 
-    Scripted cars have no task: finishing is their success.
-
-    Args:
-        found: See `metrics.report`.
+    Scripted cars have no task, so finishing counts as their success.
     """
-    caption = Text("[low, high]: 95 % interval, %")  # brackets in plain texts are markup
+    caption = Text("[low, high]: 95 % interval, %")  # in a str, brackets are markup
     table = Table(
         box=None, pad_edge=False, collapse_padding=True, caption=caption, caption_justify="left"
     )

@@ -1,6 +1,6 @@
-"""Following a run through the files it writes.
+"""The events of a run, read from the files that it writes.
 
-The console and W&B both read these events, whatever engine runs the clients.
+The console and W&B receive the same events from every engine.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ Event = EpisodeEvent | RoundEvent | EvaluationEvent
 
 
 class Sink(Protocol):
-    """Something that shows or stores events."""
+    """A receiver that shows or stores events."""
 
     def handle(self, event: Event) -> None:
         """Take the next event."""
 
     def close(self) -> None:
-        """Is called once, after the last event."""
+        """Finish, after the last event."""
 
 
 @dataclass
 class _Tail:
-    """Reads the JSON lines that were added to a file since the last look."""
+    """Reads the JSON lines that were added to a file since the last call."""
 
     path: Path
     offset: int = 0
@@ -63,7 +63,7 @@ class _Tail:
         try:
             with self.path.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
-                if size < self.offset:  # a client, opened again, took back a failed round
+                if size < self.offset:  # a reopened client has removed a failed round
                     self.offset, self.partial = size, b""
                 file.seek(self.offset)
                 data = file.read()
@@ -71,11 +71,11 @@ class _Tail:
             return []
         self.offset += len(data)
         *complete, self.partial = (self.partial + data).split(b"\n")
-        return json_objects(complete)  # the rest of a line is left where a file was cut and grew
+        return json_objects(complete)  # a file that was cut and grew may leave part of a line
 
 
 class Monitor:
-    """Collects the events of a run, whatever clients it has."""
+    """Collects the events of a run, of any number of clients."""
 
     def __init__(self, rundir: RunDir) -> None:
         self._rundir = rundir
@@ -84,7 +84,7 @@ class Monitor:
         self._episodes: dict[Path, _Tail] = {}
 
     def poll(self) -> list[Event]:
-        """Return what happened since the last call, a client's episodes in their order."""
+        """Return the events since the last call, a client's episodes in their order."""
         rounds: list[Event] = [RoundEvent(summary) for summary in self._rounds.lines()]
         rounds += [EvaluationEvent(found) for found in self._evaluations.lines()]
         for path in self._rundir.clients.glob("*/episodes.jsonl"):
@@ -97,7 +97,7 @@ class Monitor:
         return episodes + rounds
 
     def tell(self, sinks: Iterable[Sink]) -> None:
-        """Tell sinks what happened since the last call."""
+        """Pass the events since the last call to sinks."""
         for event in self.poll():
             for sink in sinks:
                 sink.handle(event)

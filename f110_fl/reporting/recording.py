@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from f110_fl.reporting.outlines import Points, outlines
-from f110_fl.training.collector import Watcher
+from f110_fl.training.trajectories import Watcher
 from sim.config import CarConfig, EnvConfig
 from sim.episodes import Outcome
 from sim.layout import FRONT, LEFT, REAR, RIGHT, YAW, X, Y

@@ -1,4 +1,4 @@
-"""How far a run has come, as its files say, and what is said of it at the end."""
+"""The progress of a run according to its files, and its closing lines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from f110_fl.training.state_file import saved_progress
 
 
 def is_complete(scenario: Scenario, rundir: RunDir) -> bool:
-    """Whether a run has nothing left to do."""
+    """Return whether a run has completed."""
     if scenario.federated.enabled:
         return completed_rounds(rundir) >= scenario.rounds
     return completed_replicas(scenario, rundir) == scenario.federated.clients
@@ -31,13 +31,13 @@ def completed_replicas(scenario: Scenario, rundir: RunDir) -> int:
     """Return how many replicas have trained to the scenario's last episode."""
     done = 0
     for client_id in range(scenario.federated.clients):
-        with suppress(UserError):  # a state that cannot be read is none that is complete
+        with suppress(UserError):  # an unreadable state does not count as complete
             done += saved_progress(rundir.client(client_id)).episodes >= scenario.episodes
     return done
 
 
 def closing_lines(scenario: Scenario, rundir: RunDir) -> list[str]:
-    """Return the closing lines: what was written where, and how to go on."""
+    """Return the closing lines: the files, and how to continue the run."""
     root = rundir.root
     lines = [f"Run directory   {root}"]
     if scenario.federated.enabled:

@@ -1,6 +1,6 @@
 """Weights & Biases: one run for each client and one for the server, in one group.
 
-Recording is a courtesy: whatever goes wrong with it is said once and never stops training.
+A failure of W&B is reported once and never stops training.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from f110_fl.tensors import prefixed
 from f110_fl.training.metrics import episode_values
 
 CLOSE_TIMEOUT = 60.0  # s that the end of a run waits for W&B
-FOLLOW_INTERVAL = 1.0  # s between two looks at the run's files
+FOLLOW_INTERVAL = 1.0  # s between two polls of the run's files
 
 
 class WandbSink:
-    """Hands events to W&B on a thread of its own."""
+    """Passes events to W&B on a thread of its own."""
 
     def __init__(self, scenario: Scenario, rundir: RunDir) -> None:
         self._scenario = scenario
         self._rundir = rundir
-        # An agent of a sweep gives this process one run; what it is judged by is logged there.
+        # A sweep's agent gives this process one run, for the role that the sweep compares.
         swept = "WANDB_SWEEP_ID" in os.environ
         judged = "server" if scenario.federated.enabled else "client_00"
         self._only = judged if swept else None
@@ -45,7 +45,7 @@ class WandbSink:
         self._events.put(event)
 
     def close(self) -> None:
-        """Waits, a bounded time, until everything is recorded."""
+        """Wait until everything is recorded, at most ``CLOSE_TIMEOUT``."""
         self._events.put(None)
         self._thread.join(CLOSE_TIMEOUT)
         if self._thread.is_alive():
@@ -63,7 +63,7 @@ class WandbSink:
                 runs[role].log(values)
             for run in runs.values():
                 run.finish()
-        except Exception as error:  # W&B raises what it likes, and must not matter
+        except Exception as error:  # W&B may raise anything, and must not stop training
             _warn(f"{type(error).__name__}: {error}")
 
     def _start(self, role: str) -> Any:
@@ -90,7 +90,7 @@ class WandbSink:
 
 
 def is_tracked(scenario: Scenario) -> bool:
-    """Whether W&B is to record the scenario's runs."""
+    """Return whether W&B records the scenario's runs."""
     return scenario.wandb.enabled and wandb_mode() != "disabled"
 
 
@@ -104,7 +104,7 @@ def wandb_mode() -> Any:
 
 
 def _netrc() -> str:
-    """Return the file where ``wandb login`` leaves the key; nothing if it cannot be read."""
+    """Return the text of the file with ``wandb login``'s key, "" if it cannot be read."""
     try:
         path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
         return path.read_text(encoding="utf-8", errors="replace")
@@ -113,7 +113,7 @@ def _netrc() -> str:
 
 
 def _log_values(event: Event) -> tuple[str, dict[str, Any]]:
-    """Return the W&B run that an event belongs to, and what to log there."""
+    """Return the role of an event's W&B run, and the values to log there."""
     if isinstance(event, EvaluationEvent):
         found = event.found
         return "server", {"round": found["round"], **prefixed(found["on"], found["metrics"])}
@@ -142,7 +142,7 @@ def _warn(reason: str) -> None:
 
 @contextmanager
 def recorded(scenario: Scenario, rundir: RunDir) -> Iterator[None]:
-    """Record with W&B what happens in ``rundir`` while the block runs, on a thread."""
+    """Record the run in ``rundir`` with W&B, on a thread, while the block runs."""
     if not is_tracked(scenario):
         yield
         return

@@ -1,11 +1,11 @@
-"""The directory of a run: what it is called, and the one process that it belongs to."""
+"""The directory of a run: its name, and the lock of the process that runs it."""
 
 from __future__ import annotations
 
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from f110_fl.config.scenario import Scenario
@@ -15,18 +15,18 @@ from f110_fl.loading.scenarios import dump_scenario
 from f110_fl.rundir import LOCK, RunDir
 from f110_fl.training.state_file import trim_episodes
 
-LOCK_POLL = 0.1  # s between two looks at the lock of a directory
-END_GRACE = 3.0  # s that a run has to be gone with the sweep that was killed
+LOCK_POLL = 0.1  # s between two polls of a directory's lock
+END_GRACE = 3.0  # s that a run has to end after its sweep was killed
 
 
 def run_root(scenario: Scenario) -> Path:
-    """Return the run's directory, absolute, with the placeholders filled in."""
+    """Return the absolute path of the run's directory, with the placeholders filled in."""
     words = {"name": scenario.name, "time": time.strftime("%Y%m%d-%H%M%S")}
     return Path(scenario.federated.root.format_map(words)).absolute()
 
 
 def check_unused(root: Path) -> None:
-    """Stop before a run that would mix its files with another's.
+    """Refuse a directory in which a new run's files would mix with others.
 
     Raises:
         UserError: If ``root`` already holds a run, or is a file.
@@ -38,55 +38,63 @@ def check_unused(root: Path) -> None:
 
 
 @contextmanager
-def hold_directory(rundir: RunDir, patience: float = 0.0) -> Iterator[None]:
-    """Make a directory for a run, or several, and hold it for this process.
+def lock_directory(
+    directory: Path, owner: str = "is running this run", patience: float = 0.0
+) -> Iterator[None]:
+    """Create the directory of a run, a sweep or a client, and lock it for this process.
 
-    The hold ends with this process, however it ends.
+    The lock ends with this process, in whatever way that ends.
 
     Args:
-        rundir: The directory.
-        patience: Longest wait for another process that holds it, s.
+        directory: The directory.
+        owner: The end of the sentence "another process ...", for the message.
+        patience: Longest wait for another process that has locked it, s.
 
     Raises:
-        UserError: If the directory cannot be written, or another process holds it.
+        UserError: If the directory cannot be written, also while it is locked, or another process
+            has locked it.
     """
     deadline = time.monotonic() + patience
     try:
-        rundir.root.mkdir(parents=True, exist_ok=True)
-        while time.monotonic() < deadline and is_locked(rundir.lock):
+        directory.mkdir(parents=True, exist_ok=True)
+        while time.monotonic() < deadline and is_locked(directory / LOCK):
             time.sleep(LOCK_POLL)
-        with locked(rundir.lock, wait=False):
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(directory / LOCK, wait=False))
+            except BlockingIOError:
+                raise UserError(f"{directory}: another process {owner}") from None
             yield
-    except BlockingIOError:
-        raise UserError(f"{rundir.root}: another process is running this run") from None
     except OSError as error:
-        raise UserError(f"cannot write the run's directory {rundir.root}: {error}") from error
+        raise UserError(f"{directory}: cannot be written: {error}") from error
 
 
 @contextmanager
-def claim_directory(scenario: Scenario, rundir: RunDir, *, resumed: bool = False) -> Iterator[None]:
-    """Hold the run's directory and write the scenario into it; see `hold_directory`.
+def prepare_directory(
+    scenario: Scenario, rundir: RunDir, *, resumed: bool = False
+) -> Iterator[None]:
+    """Lock the run's directory and write the scenario into it; see `lock_directory`.
 
-    A resumed run's logs lose what its clients will do again.
+    From a resumed run's logs, the episodes that its clients will repeat are removed.
 
     Raises:
-        UserError: If the directory cannot be written, another process holds it, or the state
+        UserError: If the directory cannot be written, another process has locked it, or the state
             of a resumed client cannot be read.
     """
-    # One run of a killed sweep lives on, with its directory, until it notices.
-    with hold_directory(rundir, patience=END_GRACE if resumed else 0.0):
+    # A run of a killed sweep lives, and locks its directory, until it notices.
+    with lock_directory(rundir.root, patience=END_GRACE if resumed else 0.0):
         write_atomic(rundir.config, dump_scenario(scenario))
         for client_id in range(scenario.federated.clients if resumed else 0):
             directory = rundir.client(client_id)
             if directory.is_dir():
-                # A killed run's replica lives on until it notices, and still writes.
+                # A killed run's replica lives until it notices, and still writes.
                 with locked(directory / LOCK, wait=True):
                     trim_episodes(directory)
         yield
 
 
 def identity(rundir: RunDir) -> str:
-    """Return the run's name for clients elsewhere, made when it is first asked for."""
+    """Return the run's unique name for clients elsewhere, created by the first call."""
     if not rundir.identity.exists():
         rundir.root.mkdir(parents=True, exist_ok=True)
         write_atomic(rundir.identity, f"{rundir.root.name}-{secrets.token_hex(4)}")

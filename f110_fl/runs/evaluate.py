@@ -1,4 +1,4 @@
-"""``run.py --mode eval``: greedy episodes of a checkpoint, or of scripted drivers alone."""
+"""``run.py --mode eval``: greedy episodes of a checkpoint, or of scripted drivers only."""
 
 from __future__ import annotations
 
@@ -21,11 +21,7 @@ REPLAY = "replay.html"
 
 
 def evaluate(plan: RunPlan, console: Console) -> int:
-    """Evaluate, show a table, and write ``evaluation.json``, ``trajectories.npz``, ``replay.html``.
-
-    Args:
-        plan: Its scenario's ``evaluation.episodes`` are run, on their fixed seeds.
-        console: Where to show.
+    """Evaluate on fixed seeds, show a table, write the report, trajectories and a replay.
 
     Returns:
         The exit status, 0.

@@ -1,7 +1,7 @@
 """Ctrl-C that cannot get lost.
 
-Python raises KeyboardInterrupt wherever the main thread happens to be, and drops it where that is
-a finaliser. A run must not go on then: whoever waits in a loop asks here, too.
+Python raises KeyboardInterrupt wherever the main thread happens to be, and drops it in a finaliser.
+A run must still end then, so loops that wait also call `check`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ _asked = False
 
 
 def install() -> None:
-    """From now on, SIGINT and SIGTERM raise KeyboardInterrupt, and `check` knows of them.
+    """Make SIGINT and SIGTERM raise KeyboardInterrupt, and make `check` raise it, too.
 
-    systemd, docker and batch systems ask for an end with SIGTERM: the same as Ctrl-C.
+    systemd, docker and batch systems end a program with SIGTERM, which is treated like Ctrl-C.
     """
     global _asked
     _asked = False

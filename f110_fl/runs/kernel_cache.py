@@ -1,8 +1,8 @@
-"""Compiled kernels kept for every copy of the same sources.
+"""A cache of compiled kernels that all copies of the same sources share.
 
-Flower installs the app anew in each of its homes, and numba looks for compiled code beside
-the source or under its path; so each new home would compile everything once more, which takes
-longer than a short round. Here the path does not count: the sources' content does.
+Flower installs the app again in each of its homes, and numba looks for compiled code beside the
+source or under its path. So each new home would compile everything again, which takes longer than
+a short round. This cache depends on the content of the sources instead of their path.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ PACKAGES: Final = ("f110_fl", "sim")  # where kernels are
 
 
 class SourcesLocator(InTreeCacheLocator):
-    """Tells numba where a kernel of ours is cached; see `launch.KERNEL_CACHE`.
+    """Tells numba where a kernel is cached; see `f110_fl.runs.startup.KERNEL_CACHE`.
 
-    A kernel is compiled with those that it calls, which may be in other files. So the directory
-    is that of all our sources together: a change to any of them leads to another directory.
+    A kernel is compiled together with those that it calls, which may be in other files. So a
+    change of any source file leads to another directory.
     """
 
     def __init__(self, function: Callable[..., Any], file: str) -> None:
@@ -35,23 +35,20 @@ class SourcesLocator(InTreeCacheLocator):
 
     @classmethod
     def from_function(cls, function: Callable[..., Any], file: str) -> SourcesLocator | None:
-        """Return the place of a kernel; None for a function that is not ours."""
+        """Return the locator of a kernel; None for a function of another project."""
         if not any(Path(file).resolve().is_relative_to(CODE / name) for name in PACKAGES):
             return None
         try:
             locator: SourcesLocator | None = super().from_function(function, file)  # type: ignore[no-untyped-call]
-        except RuntimeError:  # this user has no home
+        except RuntimeError:  # the user has no home directory
             return None
         return locator
 
 
 def directory(environ: Mapping[str, str]) -> Path:
-    """Return the directory of these sources' kernels, for this version of numba.
+    """Return the directory of the kernels of these sources and this version of numba.
 
     It is in ``NUMBA_CACHE_DIR``, else the user's cache (``XDG_CACHE_HOME``, ``~/.cache``).
-
-    Args:
-        environ: The variables, such as ``os.environ``.
     """
     base = environ.get("NUMBA_CACHE_DIR")
     if not base:
@@ -62,7 +59,7 @@ def directory(environ: Mapping[str, str]) -> Path:
 
 @cache
 def _sources(code: Path) -> str:
-    """Return a digest of the names and contents of all our sources."""
+    """Return a digest of the names and contents of all source files."""
     digest = hashlib.sha256()
     for package in PACKAGES:
         for file in sorted((code / package).rglob("*.py")):

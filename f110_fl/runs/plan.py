@@ -1,10 +1,9 @@
-"""What a run is to do: one plan from a scenario, the environment and the command line."""
+"""The plan of a run, from a scenario, the environment and the command line."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
 from f110_fl.loading.flags import client_id, outside_overrides
 from f110_fl.loading.scenarios import load_scenario
+from f110_fl.loading.texts import bounded
 from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import run_root
 from f110_fl.runs.resume import resumed_scenario
@@ -27,21 +27,21 @@ REPLAYED: Final = 20  # episodes
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What this process is to do."""
+    """What this process shall run."""
 
     scenario: Scenario
     rundir: RunDir
     mode: Literal["train", "eval"] = "train"
     engine: Engine = "simulation"  # how clients are run
-    max_parallel: int = 1  # clients that are at work at a time
-    client_id: int | None = None  # FED_CLIENT_ID: the one client that this process is
-    resumed: bool = False  # the directory holds the run already
+    max_parallel: int = 1  # clients that work at the same time
+    client_id: int | None = None  # FED_CLIENT_ID: the only client of this process
+    resumed: bool = False  # the directory already contains the run
     checkpoint: Path | None = None  # to evaluate
     replay: int = REPLAYED  # episodes of an evaluation that its page shows
 
     @property
     def hosts(self) -> bool:
-        """Whether the run's directory is this process's to make."""
+        """Whether this process creates the run's directory."""
         return self.client_id in (None, 0)
 
     @property
@@ -54,12 +54,8 @@ class RunPlan:
 def resolve_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> RunPlan:
     """Read the scenario and lay variables and flags over it.
 
-    Args:
-        arguments: What run.py's parser returned.
-        environ: The variables, such as ``os.environ``.
-
     Raises:
-        UserError: For anything wrong with any of them, in one line.
+        UserError: For any mistake in them, in one line.
     """
     if arguments.resume is not None:
         return _resolve_resumed(arguments, environ)
@@ -79,7 +75,7 @@ def resolve_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> R
     return RunPlan(
         scenario,
         RunDir(run_root(scenario)),
-        # A client that is started by hand meets the others at a SuperLink.
+        # A client that is started by hand connects to the host's SuperLink.
         engine="deployment" if own_id is not None else engine,
         max_parallel=resolve_parallel(arguments.max_parallel, scenario, engine),
         client_id=own_id,
@@ -87,7 +83,7 @@ def resolve_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> R
 
 
 def _resolve_evaluation(arguments: argparse.Namespace, scenario: Scenario) -> RunPlan:
-    """Check what an evaluation needs."""
+    """Return the plan of an evaluation."""
     if scenario.evaluation.episodes < 1:
         raise UserError("--mode eval: evaluation.episodes is 0; set it, or --eval-episodes")
     checkpoint = None
@@ -105,7 +101,7 @@ def _resolve_evaluation(arguments: argparse.Namespace, scenario: Scenario) -> Ru
         RunDir(run_root(scenario)),
         mode="eval",
         checkpoint=checkpoint,
-        replay=_whole_number("--replay", arguments.replay, least=0, default=REPLAYED),
+        replay=REPLAYED if arguments.replay is None else bounded("--replay", arguments.replay, 0),
     )
 
 
@@ -114,30 +110,25 @@ def _check_by_hand(scenario: Scenario, own_id: int) -> None:
         raise UserError(f"FED_CLIENT_ID={own_id}: the scenario is not federated")
     if "{time}" in scenario.federated.root:
         raise UserError(
-            f"FED_CLIENT_ID={own_id}: replicas started by hand meet in one directory; "
+            f"FED_CLIENT_ID={own_id}: clients started by hand share one directory; "
             "set the same FED_ROOT for all of them"
         )
 
 
 def _resolve_resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) -> RunPlan:
-    """Read the scenario of the run to go on with; only its length may change."""
+    """Return the plan of a resumed run; only its length may change."""
     rundir = RunDir(Path(arguments.resume).absolute())
-    overrides = outside_overrides(arguments, environ)
-    scenario = resumed_scenario(rundir, overrides)
+    scenario = resumed_scenario(rundir, outside_overrides(arguments, environ))
     engine = resolve_engine(arguments.engine, scenario)
     parallel = resolve_parallel(arguments.max_parallel, scenario, engine)
     return RunPlan(scenario, rundir, engine=engine, max_parallel=parallel, resumed=True)
 
 
 def resolve_engine(name: str, scenario: Scenario) -> Engine:
-    """Return how the scenario's clients are run.
-
-    Args:
-        name: Of ``--engine``: "simulation" or "deployment".
-        scenario: The scenario.
+    """Return the engine that runs the scenario's clients.
 
     Raises:
-        UserError: If the engine does not go with the scenario.
+        UserError: If the engine cannot run the scenario.
     """
     if name == "deployment":
         if not scenario.federated.enabled:
@@ -147,15 +138,10 @@ def resolve_engine(name: str, scenario: Scenario) -> Engine:
 
 
 def resolve_parallel(text: str | None, scenario: Scenario, engine: Engine) -> int:
-    """Return how many of the scenario's clients run at a time.
-
-    Args:
-        text: Of ``--max-parallel``, if it is given.
-        scenario: The scenario.
-        engine: How they are run.
+    """Return how many of the scenario's clients run at the same time.
 
     Raises:
-        UserError: If the number is wrong, or does not go with the engine.
+        UserError: If the number is invalid, or the engine does not support it.
     """
     number, clients = parallel_number(text), scenario.federated.clients
     if engine == "deployment" and text is not None and number < clients:
@@ -171,12 +157,4 @@ def parallel_number(text: str | None) -> int:
     Raises:
         UserError: If it is not a whole number from 1.
     """
-    return _whole_number("--max-parallel", text, least=1, default=os.cpu_count() or 1)
-
-
-def _whole_number(flag: str, text: str | None, *, least: int, default: int) -> int:
-    if text is None:
-        return default
-    if not re.fullmatch("[0-9]{1,9}", text) or int(text) < least:
-        raise UserError(f"{flag}={text!r}: allowed: a whole number from {least}")
-    return int(text)
+    return os.cpu_count() or 1 if text is None else bounded("--max-parallel", text, 1)

@@ -1,9 +1,10 @@
-"""What is checked before anything of a run is written."""
+"""Checks before any file of a run is written."""
 
 from __future__ import annotations
 
 import os
 
+from f110_fl.config.learners import OffPolicyConfig
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
 from f110_fl.runs.directory import check_unused
@@ -12,27 +13,29 @@ from f110_fl.runs.startup import KERNEL_CACHE
 
 
 def check(plan: RunPlan) -> None:
-    """Look for whatever would stop a run before it has begun.
+    """Check the run's directory, device and environments.
 
     Raises:
-        UserError: If its directory is used, or the device or the environment cannot be had.
+        UserError: If the directory is used, or the device, an encoder or an environment is not
+            available.
     """
     if plan.hosts and not plan.resumed:
         check_unused(plan.rundir.root)
     if plan.mode == "train":
         check_device(plan.scenario)
+    check_encoders(plan.scenario)
     check_environment(plan.scenario)
 
 
 def check_environment(scenario: Scenario, checked: set[str] | None = None) -> None:
     """Build every environment of a scenario once, and step one.
 
-    This finds what only the simulator can (a map that is none, a spawn in a wall) before
+    This reports what only the simulator can find (an invalid map, a spawn inside a wall) before
     anything is written, and compiles the kernels once instead of in every child.
 
     Args:
         scenario: The scenario.
-        checked: Environments, as JSON, that need not be built again; these are added.
+        checked: Environments, as JSON, that are not built again; those built are added.
 
     Raises:
         UserError: If an environment cannot be built.
@@ -61,12 +64,33 @@ def check_environment(scenario: Scenario, checked: set[str] | None = None) -> No
 
 
 def check_device(scenario: Scenario) -> None:
-    """Look for the device that the learners need on this machine.
+    """Check that this machine has the device that the learners need.
 
     Raises:
-        UserError: If it is not there.
+        UserError: If it is not available.
     """
     if scenario.device == "cuda":  # PyTorch takes a second to import
         from f110_fl.learners.device import choose
 
         choose(scenario.device)
+
+
+def check_encoders(scenario: Scenario) -> None:
+    """Build the learners' encoders once: settings do not tell what they need to observe.
+
+    Raises:
+        UserError: If one cannot be built.
+        PluginError: If another package's cannot be imported.
+    """
+    for agent, config in scenario.learners.items():
+        if not isinstance(config, OffPolicyConfig) or config.encoder is None:
+            continue
+        import torch  # it takes a second
+
+        from f110_fl.learners.networks.encoder import make_encoder
+        from sim.observation import observation_parts
+
+        try:
+            make_encoder(config.encoder, observation_parts(scenario.env), torch.Generator())
+        except UserError as error:
+            raise UserError(f"learners.{agent}: {error}") from error

@@ -19,16 +19,16 @@ from typing import Any
 
 from f110_fl.errors import UserError
 
-STOP_GRACE = 10.0  # s from asking a child to end until it is killed
+STOP_GRACE = 10.0  # s from a child's SIGTERM to its SIGKILL
 _PR_SET_CHILD_SUBREAPER = 36  # of prctl(2)
-REASON_LENGTH = 2000  # characters; a pipe takes them at once, so that a child never waits
+REASON_LENGTH = 2000  # characters; they fit into a pipe's buffer, so that a child never waits
 
 
 class Children:
     """A set of children, each the leader of its own process group, with its own log.
 
     Args:
-        generations: How deep the children's own children go, which are given time to end, too.
+        generations: Levels of descendants that get time to end; 1: the children only.
     """
 
     def __init__(self, generations: int = 1) -> None:
@@ -39,12 +39,12 @@ class Children:
     def start(
         self, target: Callable[..., None], args: tuple[Any, ...], log: Path | None = None
     ) -> BaseProcess:
-        """Start ``target(*args)`` in a new interpreter; its output goes to ``log``, if any."""
+        """Start ``target(*args)`` in a new interpreter, with its output in ``log`` if given."""
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
         # A fresh interpreter: forking one that runs threads (PyTorch, W&B) can deadlock.
         context = multiprocessing.get_context("spawn")
-        # Not by a file: a full disk is what a child may have to report.
+        # Not a file, because a child may have to report a full disk.
         report, sender = context.Pipe(duplex=False)
         name = None if log is None else log.stem
         child = context.Process(target=_child, args=(target, args, log, sender), name=name)
@@ -55,10 +55,10 @@ class Children:
         return child
 
     def close(self, child: BaseProcess) -> str:
-        """Forget a child that has ended, and end what it left in its group.
+        """Forget a child that has ended, and kill what it left in its group.
 
         Returns:
-            Why it failed, in one line; "" if it did not.
+            The reason if it failed, in one line; else "".
         """
         if child in self._running:
             self._running.remove(child)
@@ -73,7 +73,7 @@ class Children:
         return text or f"ended with exit status {status}" if status else ""
 
     def stop(self) -> None:
-        """End every child and all that it started; return when they are gone."""
+        """End every child and all that it started; return when they have ended."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             for child in self._running:
                 _signal_group(child, number)
@@ -87,12 +87,12 @@ class Children:
 
 
 def end_with_parent() -> None:
-    """Have this process killed as soon as its parent is gone, with the group if it leads one.
+    """Kill this process when its parent ends, and the process group if it leads one.
 
-    To be called in a process that `multiprocessing` started. It holds one end of a pipe, whose
-    other end its parent has; a thread waits for that to close, which the system does however the
-    parent ends. The thread runs even while the process is at work, since compiled kernels and
-    PyTorch let go of Python's lock.
+    Must be called in a process that `multiprocessing` started. It shares a pipe with its parent; a
+    thread waits for the other end to close, which happens in whatever way the parent ends. The
+    thread runs even while the process is busy, since compiled kernels and PyTorch release Python's
+    lock.
     """
     threading.Thread(target=_follow_parent, daemon=True).start()
 
@@ -109,14 +109,14 @@ def _follow_parent() -> None:
 def adopt_orphans() -> None:
     """Become the parent of descendants whose own parents end (Linux; elsewhere, do nothing).
 
-    Flower's programs start others in sessions of their own, which a group's signal misses.
+    Flower's programs start others in sessions of their own, which a group's signal does not reach.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def end_orphans() -> None:
-    """Kill this process's remaining children, and what is orphaned by that."""
+    """Kill this process's remaining children, and the orphans that they leave."""
     children = Path(f"/proc/self/task/{threading.get_native_id()}/children")
     try:
         while numbers := children.read_text().split():
@@ -124,7 +124,7 @@ def end_orphans() -> None:
                 os.kill(int(number), signal.SIGKILL)
                 os.waitpid(int(number), 0)
     except (FileNotFoundError, ChildProcessError, ProcessLookupError):
-        return  # not Linux, or the last of them has just ended
+        return  # not Linux, or the last child has just ended
 
 
 def _signal_group(child: BaseProcess, number: int) -> None:
@@ -132,7 +132,7 @@ def _signal_group(child: BaseProcess, number: int) -> None:
         try:
             os.killpg(child.pid, number)
         except (ProcessLookupError, PermissionError):
-            child.join(0)  # the group is gone, or the child has not made it yet
+            child.join(0)  # the group has ended, or the child has not created it yet
             if child.is_alive():
                 os.kill(child.pid, number)
 
@@ -140,7 +140,7 @@ def _signal_group(child: BaseProcess, number: int) -> None:
 def _child(
     target: Callable[..., None], args: tuple[Any, ...], log: Path | None, report: Connection
 ) -> None:
-    os.setsid()  # Ctrl-C reaches the parent alone, which then ends this group
+    os.setsid()  # Ctrl-C reaches only the parent, which then ends this group
     if log is not None:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(descriptor, sys.stdout.fileno())

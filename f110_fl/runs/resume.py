@@ -1,4 +1,4 @@
-"""Go on with a run: its own scenario, perhaps with more episodes."""
+"""The scenario of a resumed run: its own, perhaps with more episodes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,10 @@ from f110_fl.rundir import RunDir
 
 
 def resumed_scenario(rundir: RunDir, overrides: Sequence[Override]) -> Scenario:
-    """Return the scenario of a run to go on with, as long as the overrides want it.
-
-    Args:
-        rundir: The run's directory.
-        overrides: None, or the number of episodes, which alone may change.
+    """Return the scenario of a run to resume; the overrides may only set its episodes.
 
     Raises:
-        UserError: If the directory holds no run of this version, or is not to be extended so.
+        UserError: If the directory contains no run of this version, or the run cannot be extended.
     """
     if not rundir.config.is_file():
         raise UserError(f"--resume={str(rundir.root)!r}: no run there (no config.json)")
@@ -31,7 +27,7 @@ def resumed_scenario(rundir: RunDir, overrides: Sequence[Override]) -> Scenario:
 
 
 def _extended(scenario: Scenario, rundir: RunDir, override: Override) -> Scenario:
-    """Return the scenario with more episodes, which must not change rounds that are done."""
+    """Return the scenario with more episodes, which must not change completed rounds."""
     episodes, interval = int(str(override.value)), scenario.federated.round_interval
     if episodes < scenario.episodes:
         raise UserError(f"{override.name}: allowed: at least the run's {scenario.episodes}")

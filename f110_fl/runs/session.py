@@ -1,11 +1,10 @@
-"""The children of one run, watched until they end."""
+"""Watches the child processes of one run until they end."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
-from types import TracebackType
 from typing import Any, Self
 
 from f110_fl.reporting.events import Monitor, Sink
@@ -19,17 +18,17 @@ Starter = Callable[[], BaseProcess]
 
 
 class Session:
-    """Starts children and tells the sinks what their files say; leaves nothing running.
+    """Starts children, passes the events in their files to sinks, and leaves nothing running.
 
     Args:
         rundir: The run's directory; each child logs into ``logs/``.
-        sinks: Who is told what happens; closed at the end.
-        generations: How deep the children's own children go.
+        sinks: They receive the events, and are closed at the end.
+        generations: See `Children`.
     """
 
     def __init__(self, rundir: RunDir, sinks: Sequence[Sink], generations: int = 1) -> None:
         self.rundir = rundir
-        self.failures: list[str] = []  # what failed, and why, a line each
+        self.failures: list[str] = []  # one line each
         self._sinks = sinks
         self._monitor = Monitor(rundir)
         self._children = Children(generations)
@@ -37,12 +36,7 @@ class Session:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._children.stop()
         self.forward()
         for sink in self._sinks:
@@ -53,11 +47,11 @@ class Session:
         return self._children.start(target, arguments, self.rundir.logs / f"{name}.log")
 
     def forward(self) -> None:
-        """Tell the sinks what happened since the last call."""
+        """Pass what happened since the last call to the sinks."""
         self._monitor.tell(self._sinks)
 
     def wait(self, child: BaseProcess, done: Callable[[], bool] = lambda: False) -> int | None:
-        """Wait for a child, or until ``done()``; return its exit status, None if it runs on."""
+        """Wait for a child, or until ``done()``; return its exit status, None if it still runs."""
         while child.is_alive() and not done():
             interrupt.check()
             self.forward()
@@ -65,7 +59,7 @@ class Session:
         return child.exitcode
 
     def pause(self, seconds: float, done: Callable[[], bool]) -> None:
-        """Go on telling the sinks for a while, or until ``done()``."""
+        """Forward events for a while, or until ``done()``."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and not done():
             interrupt.check()
@@ -73,7 +67,7 @@ class Session:
             time.sleep(POLL_INTERVAL)
 
     def ended(self, child: BaseProcess) -> str:
-        """Take note of a child that has ended; return why it failed, "" if it did not."""
+        """Record the end of a child; return why it failed, "" if it did not."""
         reason = self._children.close(child)
         if reason:
             log = self.rundir.logs / f"{child.name}.log"
@@ -81,7 +75,7 @@ class Session:
         return reason
 
     def run_all(self, starters: Sequence[Starter], max_parallel: int) -> int:
-        """Run children, at most ``max_parallel`` at a time; return how many failed."""
+        """Run children, at most ``max_parallel`` at a time; return the number that failed."""
         waiting = list(reversed(starters))
         running: list[BaseProcess] = []
         failed = 0

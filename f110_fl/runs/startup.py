@@ -1,4 +1,4 @@
-"""Getting going sooner."""
+"""Faster start of processes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import Final
 
 @contextmanager
 def without_collections() -> Iterator[None]:
-    """Let Python's garbage collector rest while much is imported, which leaves little garbage.
+    """Disable Python's garbage collector during imports, which leave little garbage.
 
-    It would look through all that is there again and again, which is a sixth of the time that
-    PyTorch, numba and compiled kernels take to load.
+    Its repeated passes take a sixth of the time to load PyTorch, numba and compiled kernels.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -24,8 +23,8 @@ def without_collections() -> Iterator[None]:
             gc.enable()
 
 
-# Makes numba, which reads it when it is imported, keep kernels where every copy of the same
-# sources finds them: this project's and those that Flower installs.
+# Makes numba, which reads it at import, keep kernels where every copy of the same sources finds
+# them: this project's and those that Flower installs.
 KERNEL_CACHE: Final = {
     "NUMBA_CACHE_LOCATOR_CLASSES": (
         "f110_fl.runs.kernel_cache.SourcesLocator, InTreeCacheLocator, UserWideCacheLocator"

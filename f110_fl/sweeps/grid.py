@@ -1,7 +1,7 @@
-"""Grids: many runs of one scenario, each with other settings, from one YAML file.
+"""Grids: many runs of one scenario with different settings, from one YAML file.
 
-``base`` is a scenario, ``matrix`` lists values by dotted key, ``runs`` lists sets of them; every
-one of ``runs`` is combined with every cell of the matrix.
+``base`` is a scenario, ``matrix`` lists values by dotted key, ``runs`` lists sets of such values;
+every entry of ``runs`` is combined with every cell of the matrix.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from f110_fl.errors import UserError, did_you_mean, show
 from f110_fl.loading.document import Document, parse_yaml, read_yaml
 from f110_fl.loading.overrides import Override
 from f110_fl.loading.scenarios import resolve_scenario
+from f110_fl.loading.texts import literal
 
 KEYS: Final = ("base", "matrix", "runs")
 ROOT: Final = ("federated", "root")
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-MAX_NAME: Final = 80  # characters of a name made of values; beyond, runs are numbered
+MAX_NAME: Final = 80  # characters of a name made of values; a longer one is replaced by a number
 
-# Names in a grid's directory that are not a run's.
+# Names in a grid's directory that no run may have.
 GRID: Final = "grid.json"
 RESERVED: Final = (GRID, "results.json", "results.csv", "logs", "lock", "clients", "config.json")
 
@@ -36,8 +37,8 @@ RESERVED: Final = (GRID, "results.json", "results.csv", "logs", "lock", "clients
 class Cell:
     """One run of a grid."""
 
-    name: str  # also of its directory
-    settings: dict[str, Any]  # what the grid sets in it, by dotted key
+    name: str  # also the name of its directory
+    settings: dict[str, Any]  # the grid's values for it, by dotted key
     scenario: Scenario
 
 
@@ -69,7 +70,7 @@ def load_grid(path: Path, outside: Sequence[Override] = ()) -> Grid:
         key varies fastest.
 
     Raises:
-        UserError: For anything wrong with the file, a run or the settings, in one line.
+        UserError: For any mistake in the file, a run or the settings, in one line.
     """
     reader = _Reader(path)
     base, scenario_file, own = reader.base()
@@ -95,27 +96,27 @@ def load_grid(path: Path, outside: Sequence[Override] = ()) -> Grid:
 
 
 def write_grid(grid: Grid) -> str:
-    """Return what ``grid.json`` holds: the runs' names and what the grid sets in each."""
+    """Return the text of ``grid.json``: the runs' names and the grid's values for each."""
     runs = [{"name": cell.name, "settings": cell.settings} for cell in grid.cells]
     return json.dumps({"name": grid.name, "runs": runs}, indent=2) + "\n"
 
 
 def read_grid(root: Path) -> tuple[str, dict[str, dict[str, Any]]]:
-    """Return the grid's name, and by name of its runs what the grid sets in each.
+    """Return the grid's name, and its values for each run by the run's name.
 
     Raises:
-        UserError: If the file is not what :func:`write_grid` wrote.
+        UserError: If the file is not one of :func:`write_grid`.
     """
     file = root / GRID
     try:
-        held = json.loads(file.read_text(encoding="utf-8"))
-        return str(held["name"]), {str(run["name"]): dict(run["settings"]) for run in held["runs"]}
+        data = json.loads(file.read_text(encoding="utf-8"))
+        return str(data["name"]), {str(run["name"]): dict(run["settings"]) for run in data["runs"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: not a grid's file: {error}") from None
 
 
 def _name(overrides: Sequence[Override], number: int) -> str:
-    """Return a name made of keys and values; ``run_007`` where that would be too long."""
+    """Return a name made of keys and values, or ``run_007`` if that would be too long."""
     parts = []
     for override in overrides:
         value = override.value
@@ -129,20 +130,20 @@ def _name(overrides: Sequence[Override], number: int) -> str:
 
 
 def _placed(cell: Cell, group: str, root: Path) -> Cell:
-    """Return a cell with a directory of its own and its W&B runs named after it."""
-    scenario, literal = cell.scenario, str(root / cell.name).replace("{", "{{").replace("}", "}}")
+    """Return a cell with a directory of its own, and with its W&B runs named after it."""
+    scenario = cell.scenario
     wandb: dict[str, Any] = {"prefix": f"{scenario.wandb.prefix}{cell.name}-"}
     if scenario.wandb.group_template == WandbConfig.model_fields["group_template"].default:
-        wandb["group_template"] = group.replace("{", "{{").replace("}", "}}")
+        wandb["group_template"] = literal(group)
     changes = {
-        "federated": scenario.federated.model_copy(update={"root": literal}),
+        "federated": scenario.federated.model_copy(update={"root": literal(str(root / cell.name))}),
         "wandb": scenario.wandb.model_copy(update=wandb),
     }
     return Cell(cell.name, cell.settings, scenario.model_copy(update=changes))
 
 
 class _Reader:
-    """Reads the parts of a grid's file; whatever is wrong is said with its line."""
+    """Reads the parts of a grid's file; messages about mistakes name the line."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -157,14 +158,14 @@ class _Reader:
                 hint = did_you_mean(key, KEYS)
                 self.refuse((key,), f"unknown key; allowed: {', '.join(KEYS)}{hint}")
 
-    def refuse(self, place: KeyPath, what: str) -> NoReturn:
-        """Raise a UserError about ``place``."""
-        line = self.document.mark(place).line
-        where = f"{join(place)}: " if place else ""
+    def refuse(self, keys: KeyPath, what: str) -> NoReturn:
+        """Raise a UserError about the value at ``keys``."""
+        line = self.document.mark(keys).line
+        where = f"{join(keys)}: " if keys else ""
         raise UserError(f"{self.path}:{line}: {where}{what}")
 
     def base(self) -> tuple[Document, Path, list[Override]]:
-        """Return the scenario, the file that it is in, and the settings laid over it."""
+        """Return the scenario, its file, and the settings laid over it."""
         data = self.data.get("base")
         if isinstance(data, str):
             return (*self._file(data, ("base",)), [])
@@ -178,29 +179,29 @@ class _Reader:
             return Document(data, own), self.path, []
         name = data["scenario"]
         if not isinstance(name, str):
-            place = ("base", "scenario")
-            self.refuse(place, f"found {show(name)}; allowed: a scenario's file")
+            keys = ("base", "scenario")
+            self.refuse(keys, f"found {show(name)}; allowed: a scenario's file")
         others = {key: value for key, value in data.items() if key != "scenario"}
         return (*self._file(name, ("base", "scenario")), self._settings(others, ("base",)))
 
-    def _file(self, name: str, place: KeyPath) -> tuple[Document, Path]:
+    def _file(self, name: str, keys: KeyPath) -> tuple[Document, Path]:
         path = self.path.parent / name
         if not path.is_file():
             folder = str(self.path.parent.resolve())
-            self.refuse(place, f"found {name!r}, no such file in {folder!r}; allowed: a scenario's")
+            self.refuse(keys, f"found {name!r}, no such file in {folder!r}; allowed: a scenario's")
         return parse_yaml(read_yaml(path), str(path)), path
 
     def matrix(self) -> list[list[Override]]:
-        """Return the choices for each key of the matrix."""
+        """Return the alternative settings of each key of the matrix."""
         data = self.data.get("matrix", {})
         if not isinstance(data, dict):
             self.refuse(("matrix",), f"found {show(data)}; allowed: lists of values by dotted key")
         choices = []
         for key, values in data.items():
-            place = ("matrix", key)
+            keys = ("matrix", key)
             if not isinstance(values, tuple) or not values:
-                self.refuse(place, f"found {show(values)}; allowed: a list of values, not empty")
-            choices.append([self._override(key, v, (*place, i)) for i, v in enumerate(values)])
+                self.refuse(keys, f"found {show(values)}; allowed: a list of values, not empty")
+            choices.append([self._override(key, v, (*keys, i)) for i, v in enumerate(values)])
         return choices
 
     def runs(self) -> list[_Run]:
@@ -210,36 +211,36 @@ class _Reader:
             self.refuse(("runs",), f"found {show(data)}; allowed: a list of mappings")
         runs = []
         for i, entry in enumerate(data):
-            place: KeyPath = ("runs", i)
+            keys: KeyPath = ("runs", i)
             if not isinstance(entry, dict) or not entry:
-                self.refuse(place, f"found {show(entry)}; allowed: a mapping of name, dotted keys")
+                self.refuse(keys, f"found {show(entry)}; allowed: a mapping of name, dotted keys")
             name = entry.get("name", "")
             if "name" in entry and not (isinstance(name, str) and NAME.fullmatch(name)):
                 words = "text of letters, digits and _.-, the first a letter or digit"
-                self.refuse((*place, "name"), f"found {show(name)}; allowed: {words}")
+                self.refuse((*keys, "name"), f"found {show(name)}; allowed: {words}")
             if name in RESERVED:
-                self.refuse((*place, "name"), f"{name!r} is a name of the grid's own files")
+                self.refuse((*keys, "name"), f"{name!r} is a name of the grid's own files")
             for key in entry:
                 if key in varied:
-                    self.refuse((*place, key), "the matrix sets it too; leave it out of one")
+                    self.refuse((*keys, key), "the matrix sets it too; leave it out of one")
             settings = {key: value for key, value in entry.items() if key != "name"}
-            runs.append(_Run(name, self._settings(settings, place)))
+            runs.append(_Run(name, self._settings(settings, keys)))
         return runs
 
-    def _settings(self, data: Mapping[str, Any], place: KeyPath) -> list[Override]:
-        return [self._override(key, value, (*place, key)) for key, value in data.items()]
+    def _settings(self, data: Mapping[str, Any], keys: KeyPath) -> list[Override]:
+        return [self._override(key, value, (*keys, key)) for key, value in data.items()]
 
-    def _override(self, key: str, value: object, place: KeyPath) -> Override:
+    def _override(self, key: str, value: object, keys: KeyPath) -> Override:
         path = parse_key(key)
         if path is None:
-            self.refuse(place, "no dotted key; allowed: such as learners.car_0.discount")
+            self.refuse(keys, "not a dotted key; allowed: such as learners.car_0.discount")
         if path == ROOT:
-            self.refuse(place, "every run has a directory in the grid's; set that with FED_ROOT")
-        source = f"{self.path}:{self.document.mark(place).line}: {join(path)}"
+            self.refuse(keys, "runs have folders in the grid's directory; set that with FED_ROOT")
+        source = f"{self.path}:{self.document.mark(keys).line}: {join(path)}"
         return Override(source, path, value)
 
     def check_free(self, override: Override, outside: Sequence[Override]) -> None:
-        """Refuse a variable or flag that would undo, or be undone by, what the grid sets."""
+        """Refuse a variable or flag that contradicts a value of the grid."""
         for other in outside:
             if other.path != ROOT and other.contradicts(override):
                 raise UserError(f"{other.name}: contradicts {override.name}; leave one out")

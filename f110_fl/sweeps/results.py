@@ -1,4 +1,4 @@
-"""How far a grid's runs are and what they reached, read from the files that they write."""
+"""The progress and results of a grid's runs, read from the files that they write."""
 
 from __future__ import annotations
 
@@ -18,20 +18,15 @@ from f110_fl.training.records import EpisodeRecord
 
 
 class RunProgress:
-    """Follows the episodes of one run.
-
-    Args:
-        rundir: The run's directory.
-        clients: Its clients or replicas.
-    """
+    """Follows the episodes of one run."""
 
     def __init__(self, rundir: RunDir, clients: int) -> None:
         self._monitor = Monitor(rundir)
         self._trained = dict.fromkeys(range(clients), 0)
-        self._evaluations: dict[int, list[EpisodeRecord]] = {}  # each client's last
+        self._evaluations: dict[int, list[EpisodeRecord]] = {}  # the last one of each client
 
     def poll(self) -> None:
-        """Take in what the run wrote since the last call."""
+        """Read what the run wrote since the last call."""
         for event in self._monitor.poll():
             if isinstance(event, EpisodeEvent):
                 self._take(event.client_id, event.record)
@@ -51,9 +46,9 @@ class RunProgress:
         return min(self._trained.values())
 
     def last_evaluation(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Return success rate and mean return by agent, means over the clients' last evaluations.
+        """Return success rate and return by agent, as means over the clients' last evaluations.
 
-        Empty before the first evaluation.
+        Both are empty before the first evaluation.
         """
         clients = [[record.result for record in last] for last in self._evaluations.values()]
         agents = list(clients[0][0].returns) if clients else []
@@ -66,11 +61,14 @@ class RunProgress:
 
 @dataclass
 class Result:
-    """One run of a grid, a row of its table of results.
+    """The result of one run of a grid.
 
-    ``status`` is ``waiting``, ``running``, ``done``, ``failed`` or ``stopped``; ``episodes``
-    what every client has trained; ``success_rate`` and ``return_`` are of the last evaluation,
-    by agent, means over clients; ``seconds`` is wall-clock time over all its starts.
+    Attributes:
+        status: ``waiting``, ``running``, ``done``, ``failed`` or ``stopped``.
+        episodes: Training episodes that every client has completed.
+        success_rate: Mean over the clients' last evaluations, by agent.
+        return_: As ``success_rate``.
+        seconds: Wall-clock time of all its starts together.
     """
 
     name: str
@@ -84,7 +82,7 @@ class Result:
     failure: str = ""
 
     def measure(self, progress: RunProgress) -> None:
-        """Take over what a run's files say."""
+        """Update the result from the run's files."""
         progress.poll()
         self.episodes = progress.episodes
         self.success_rate, self.return_ = progress.last_evaluation()
@@ -129,9 +127,9 @@ def _cell(value: object) -> str:
 
 
 def earlier_seconds(root: Path) -> dict[str, float]:
-    """Return the wall-clock times in a grid's ``results.json``, by run; none if there is none."""
+    """Return the wall-clock times in a grid's ``results.json`` by run, empty without the file."""
     try:
-        held = json.loads((root / "results.json").read_text(encoding="utf-8"))
-        return {run["name"]: float(run["seconds"]) for run in held["runs"]}
+        data = json.loads((root / "results.json").read_text(encoding="utf-8"))
+        return {run["name"]: float(run["seconds"]) for run in data["runs"]}
     except FileNotFoundError:
         return {}

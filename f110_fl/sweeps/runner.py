@@ -1,4 +1,4 @@
-"""Running a grid: each run in a process, a log and a directory of its own."""
+"""Runs a grid: each run has a process, a log and a directory of its own."""
 
 from __future__ import annotations
 
@@ -35,19 +35,15 @@ STYLES = {"running": "bold", "done": "green", "failed": "red", "stopped": "yello
 def run_sweep(
     arguments: argparse.Namespace, environ: Mapping[str, str], console: Console, target: CellTarget
 ) -> int:
-    """Run a new grid, or what is left of one.
+    """Run a new grid, or the remaining runs of a resumed one.
 
-    Args:
-        arguments: What run.py's parser returned, with ``grid`` or ``resume``.
-        environ: The variables, such as ``os.environ``.
-        console: Where progress and results are shown.
-        target: Runs run.py with a command line, in a child process.
+    Each run is a child process, in which ``target`` is called with run.py's command line.
 
     Returns:
         Exit status: 0 if every run is complete, else 1.
 
     Raises:
-        UserError: For anything wrong with the grid or a run of it; then nothing is started.
+        UserError: For any mistake in the grid or one of its runs; then nothing is started.
     """
     grid = _resumed(arguments, environ) if arguments.grid is None else _new(arguments, environ)
     for cell in grid.cells:
@@ -57,7 +53,7 @@ def run_sweep(
     parallel = parallel_number(arguments.max_parallel)
     _check_environments(grid)
     rundir = RunDir(grid.root)
-    with directory.hold_directory(rundir):
+    with directory.lock_directory(grid.root):
         if arguments.grid is not None:
             _prepare(grid)
         starters = []
@@ -72,10 +68,11 @@ def run_sweep(
 
 
 def _check_environments(grid: Grid) -> None:
-    """Build each of the runs' environments once, and look for the devices they need."""
+    """Build each of the runs' environments and encoders, and check the devices they need."""
     checked: set[str] = set()
     for cell in grid.cells:
         try:
+            preflight.check_encoders(cell.scenario)
             preflight.check_environment(cell.scenario, checked)
         except UserError as error:
             raise UserError(f"{cell.name}: {error}") from None
@@ -83,7 +80,7 @@ def _check_environments(grid: Grid) -> None:
 
 
 def is_sweep(directory: str | None) -> bool:
-    """Whether there is such a directory and it holds a grid."""
+    """Return whether a directory contains a grid."""
     return directory is not None and (Path(directory) / GRID).is_file()
 
 
@@ -96,7 +93,7 @@ def _new(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Grid:
 
 
 def _resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Grid:
-    outside_overrides(arguments, environ, of_grid=True)  # there may be none
+    outside_overrides(arguments, environ, of_grid=True)  # refuses any
     root = Path(arguments.resume).absolute()
     name, runs = read_grid(root)
     cells = []
@@ -110,7 +107,7 @@ def _resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Grid:
 
 
 def _prepare(grid: Grid) -> None:
-    """Write every run's scenario and then, as what makes the directory a grid's, its list."""
+    """Write every run's scenario and finally the list of runs, which marks a grid's directory."""
     for cell in grid.cells:
         rundir = RunDir(grid.root / cell.name)
         rundir.root.mkdir(exist_ok=True)
@@ -119,7 +116,7 @@ def _prepare(grid: Grid) -> None:
 
 
 def _command(cell: Cell, root: Path, engine: str, share: int) -> list[str]:
-    """Return the command line of a run: a new one is a resumed one that has done nothing yet."""
+    """Return the command line of a run; a new one is resumed before its first round."""
     words = ["--resume", str(root / cell.name), "--engine", engine]
     # Deployed clients all run at once.
     return words if engine == "deployment" else [*words, "--max-parallel", str(share)]
@@ -139,23 +136,23 @@ class _SweepSession(Session):
         return child
 
     def forward(self) -> None:
-        """Show how far the runs are."""
+        """Show the runs' progress."""
         self._table.refresh()
 
     def ended(self, child: BaseProcess) -> str:
-        """Take note of a run that has ended."""
+        """Record the end of a run."""
         reason = super().ended(child)
         self._table.ended(child.name, reason)
         return reason
 
 
 class _Table:
-    """The grid's results as they come in: shown live, and in ``results.*`` after each run."""
+    """The grid's results: shown live, and written to ``results.*`` after each run."""
 
     def __init__(self, grid: Grid, console: Console) -> None:
         self._grid = grid
         self._console = console
-        self._begun: dict[str, float] = {}  # of the runs that go on
+        self._begun: dict[str, float] = {}  # start times of the current runs
         self._progress: dict[str, RunProgress] = {}
         self._scenarios = {cell.name: cell.scenario for cell in grid.cells}
         self.results: dict[str, Result] = {}
@@ -171,18 +168,18 @@ class _Table:
             self._live.start()
 
     def started(self, name: str) -> None:
-        """Take note that a run has started."""
+        """Record the start of a run."""
         self._begun[name] = time.monotonic()
         self.results[name].status = "running"
         self._say(f"{name}: started")
 
     def refresh(self) -> None:
-        """Take in what the runs that go on have written."""
+        """Read what the current runs have written."""
         for name in self._begun:
             self.results[name].measure(self._progress[name])
 
     def ended(self, name: str, reason: str) -> None:
-        """Take note that a run has ended, and why if it failed."""
+        """Record the end of a run, and the reason if it failed."""
         result = self.results[name]
         self._stop(name)
         result.status = "failed" if reason else "done"
@@ -196,7 +193,7 @@ class _Table:
         self._write()
 
     def close(self) -> None:
-        """Leave the table of results standing; what has not ended was stopped."""
+        """Print the table of results; runs that have not ended count as stopped."""
         for name in list(self._begun):
             self._stop(name)
             self.results[name].status = "stopped"
@@ -215,7 +212,7 @@ class _Table:
     def _stop(self, name: str) -> None:
         result = self.results[name]
         result.seconds += time.monotonic() - self._begun.pop(name)
-        self._read_afresh(name)  # a resumed run has cut from its files what it did again
+        self._read_afresh(name)  # a resumed run has removed from its files what it repeated
 
     def _read_afresh(self, name: str) -> None:
         rundir, clients = RunDir(self._grid.root / name), self._scenarios[name].federated.clients
@@ -258,7 +255,7 @@ class _Table:
 
 
 def _last_words(log: Path) -> str:
-    """Return what the run said of its failure, "" if nothing."""
+    """Return the reason that the run gave for its failure, "" if none."""
     with log.open(encoding="utf-8", errors="replace") as file:
         lines = [line.removeprefix("run.py: ").strip() for line in file if line[:8] == "run.py: "]
     causes = [line for line in lines[-8:] if not line.startswith("the run failed")]

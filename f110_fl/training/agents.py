@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from f110_fl.learners.base import Learner, LearnerSetup
 from f110_fl.learners.device import Device, choose
 from f110_fl.learners.factory import make_learner
 from f110_fl.seeding import Use, stream
-from f110_fl.tensors import prefixed
 from sim.layout import COMMAND_SIZE
+from sim.observation import observation_parts
 from sim.race import Race
 
 
@@ -29,11 +29,11 @@ def make_learners(
     """Return the scenario's learners, by agent.
 
     Args:
-        scenario: Whose learners.
+        scenario: The scenario.
         race: The environments that they collect from.
-        seed: Of the learner with a given index.
-        directory: Where their experience survives a restart; None: in memory only.
-        device: Where they learn.
+        seed: Maps the index of a learner to its seed.
+        directory: Where their experience survives a restart; None keeps it in memory only.
+        device: Device that they learn on.
 
     Raises:
         UserError: If this machine has no such device.
@@ -46,18 +46,29 @@ def make_learners(
             action_size=COMMAND_SIZE,
             seed=seed(index),
             num_envs=race.num_envs,
-            replay_path=directory and directory / f"{agent}.replay",
+            replay_path=directory and replay_path(directory, agent),
             device=chosen,
+            observation=observation_parts(scenario.env),
         )
         learners[agent] = make_learner(config, setup)
     return learners
 
 
+def replay_path(directory: Path, agent: str) -> Path:
+    """Return the file of an agent's experience in a client's directory."""
+    return directory / f"{agent}.replay"
+
+
+def tensors_of(learners: Mapping[str, Learner]) -> dict[str, torch.Tensor]:
+    """Return all tensors of learners, given by agent, as ``AGENT/...``."""
+    return {
+        f"{agent}/{name}": tensor
+        for agent, learner in learners.items()
+        for name, tensor in learner.tensors().items()
+    }
+
+
 def initial_tensors(scenario: Scenario) -> dict[str, torch.Tensor]:
     """Return the tensors that every client's learners start a federation from."""
-    race = Race(scenario.env)
-    learners = make_learners(scenario, race, partial(stream, scenario.shared_seed, Use.MODEL))
-    tensors: dict[str, torch.Tensor] = {}
-    for agent, learner in learners.items():
-        tensors |= prefixed(agent, learner.tensors())
-    return tensors
+    seed = partial(stream, scenario.shared_seed, Use.MODEL)
+    return tensors_of(make_learners(scenario, Race(scenario.env), seed))

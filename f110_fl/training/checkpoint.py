@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ def load_models(
     model of a federation that shares its actors.
 
     Raises:
-        UserError: If the checkpoint has no model of the agent, or another one's.
+        UserError: If the checkpoint has no model of the agent, or that of another learner.
     """
     own = owned(tensors, agent, "model")
     if not own:
@@ -35,9 +35,10 @@ def load_models(
     needed = {str(name) for name in parsed if name.kind == "model" and name.network in acting}
     missing = sorted(needed - own.keys())
     if missing:
+        networks = sorted({TensorName.of_learner(name).network for name in own})
         raise UserError(
             f"{path}: the model of {agent!r} lacks {missing[0]!r} of the scenario's learner; "
-            f"it has networks {', '.join(_networks(own))}"
+            f"it has networks {', '.join(networks)}"
         )
     try:
         learner.load_tensors(own)
@@ -45,7 +46,3 @@ def load_models(
         raise UserError(
             f"{path}: another model of {agent!r} than the scenario's: {error}"
         ) from None
-
-
-def _networks(names: Iterable[str]) -> list[str]:
-    return sorted({TensorName.of_learner(name).network for name in names})

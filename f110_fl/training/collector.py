@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from f110_fl.learners.base import Learner, LearningError, Policy, Transitions
 from f110_fl.seeding import integer
 from f110_fl.training.records import EpisodeResult
+from f110_fl.training.trajectories import Watcher
 from sim.episodes import NONE
 from sim.race import Race
 
@@ -21,35 +22,16 @@ Index = NDArray[np.int64]
 
 
 class Player(Protocol):
-    """Decides for one agent in every environment; told at each step what came of it."""
+    """Chooses one agent's actions in every environment, and is told what they led to."""
 
     def begin(self, envs: Index) -> None:
-        """Learn that an episode begins in these environments."""
-        ...
+        """Prepare for episodes that begin in these environments."""
 
     def act(self, observations: Array, envs: Index) -> Array:
         """Return the actions (M, A) for the observations (M, D) of the environments (M,)."""
-        ...
 
     def learn(self, transitions: Transitions) -> None:
         """Take in what the actions led to."""
-        ...
-
-
-class Watcher(Protocol):
-    """Looks on while episodes run."""
-
-    def begin(self, race: Race, env: int) -> None:
-        """Learn that an episode has begun."""
-        ...
-
-    def step(self, race: Race, envs: list[int]) -> None:
-        """Learn that these environments, where episodes run, have made a step."""
-        ...
-
-    def end(self, env: int, number: int) -> None:
-        """Learn that an episode, number ``number`` of the seeds, has ended."""
-        ...
 
 
 class Explorer:
@@ -66,7 +48,7 @@ class Explorer:
         self.act = learner.act
 
     def begin(self, envs: Index) -> None:
-        """Do nothing: a learner knows from the transition that ended the last episode."""
+        """Do nothing: a learner knows from the transition that ended the episode before."""
 
     def learn(self, transitions: Transitions) -> None:
         """Take in transitions, and do the learning that is due.
@@ -94,7 +76,7 @@ class Greedy:
 
 @dataclass
 class Timings:
-    """Where the time went since the last episode ended, s, and how full the batch was."""
+    """How long what took since the last episode ended, s, and how full the batch was."""
 
     act: float = 0.0  # choosing actions
     step: float = 0.0  # simulating
@@ -103,7 +85,7 @@ class Timings:
     idle: int = 0  # of these, without an episode
 
     def summary(self) -> dict[str, float]:
-        """Return the times and the share of the batch that stood idle."""
+        """Return the times and the idle share of the batch."""
         idle = self.idle / max(self.slots, 1)
         return {"act": self.act, "step": self.step, "learn": self.learn, "idle": idle}
 
@@ -111,7 +93,7 @@ class Timings:
 class EndedEpisode(NamedTuple):
     """An episode that has just ended, in an environment that still shows its end."""
 
-    number: int  # its place among the seeds
+    number: int  # index of its seed
     env: int
     result: EpisodeResult
 
@@ -119,13 +101,13 @@ class EndedEpisode(NamedTuple):
 class Collector:
     """Runs episodes side by side in a race's environments.
 
-    Environment e begins with episode e; whichever ends takes the next. Environments are visited
-    in their order, so what is collected depends on the seeds and the number of environments,
-    and on nothing else.
+    Environment e begins with episode e; whenever an episode ends, its environment takes the next.
+    Environments are visited in their order, so what is collected depends only on the seeds and
+    the number of environments.
 
     Args:
         race: The environments; the collector resets and steps them.
-        in_flight: Episodes that run at the same time at most; None: one an environment.
+        in_flight: Largest number of episodes at the same time; by default one per environment.
     """
 
     def __init__(self, race: Race, in_flight: int | None = None) -> None:
@@ -143,12 +125,12 @@ class Collector:
         players: Mapping[str, Player],
         watcher: Watcher | None = None,
     ) -> Iterator[EndedEpisode]:
-        """Run one episode a seed, and yield each as it ends, before another takes its place.
+        """Run one episode per seed, and yield each as it ends, before another takes its place.
 
         Args:
             seeds: Seeds of the episodes.
-            players: One an agent.
-            watcher: Told of every beginning, step and end.
+            players: One per agent.
+            watcher: Looks on: at every beginning, step and end.
         """
         race, running = self.race, self._running
         waiting = enumerate(seeds)

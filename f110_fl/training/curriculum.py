@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from f110_fl.config.curriculum import CurriculumConfig, StageConfig
+from f110_fl.config.curriculum import CurriculumConfig
 from sim.config import EnvConfig
 from sim.episodes import Outcome
 from sim.race import Race
@@ -20,12 +20,12 @@ class Curriculum:
     """The stage that training is at, and when it changes.
 
     The success rate is that of the stage's latest ``window`` episodes, once there are as many.
-    After ``patience`` episodes in a row that find it above ``raise_above``, the next stage
-    begins; below ``lower_below``, the one before. A new stage begins with an empty window.
+    When it has been above ``raise_above`` after each of ``patience`` episodes in a row, the next
+    stage begins; when below ``lower_below``, the one before. A new stage has an empty window.
 
-    It counts what it is told, so equal outcomes make equal stages; an episode depends on its
-    seed and the stage at which it began. Call `apply` once before the first episode, and
-    whenever `observe` says that the stage has changed::
+    Stages depend on the outcomes alone; an episode depends on its seed and on the stage at which
+    it began. Call `apply` once before the first episode, and whenever `observe` says that the
+    stage has changed::
 
         if curriculum.observe(outcome, env):
             curriculum.apply(race)
@@ -35,29 +35,20 @@ class Curriculum:
         env: The environment that it is for.
 
     Attributes:
-        config: As given.
+        config: The curriculum.
+        number: Index of the stage.
 
     Raises:
-        ValueError: If a stage names a spawn set that the environment has not.
+        ValueError: If a stage names a spawn set that the environment does not have.
     """
 
     def __init__(self, config: CurriculumConfig, env: EnvConfig) -> None:
         self.config = config
         self._spawn_sets = [stage.indices(env) for stage in config.stages]
-        self._number = 0
+        self.number = 0
         self._outcomes: deque[bool] = deque(maxlen=config.window)
         self._high = self._low = 0  # episodes in a row with a rate out of bounds
         self._old: set[int] = set()  # environments whose episode began at another stage
-
-    @property
-    def number(self) -> int:
-        """Index of the stage."""
-        return self._number
-
-    @property
-    def stage(self) -> StageConfig:
-        """The stage."""
-        return self.config.stages[self._number]
 
     @property
     def success_rate(self) -> float | None:
@@ -66,22 +57,19 @@ class Curriculum:
         return sum(self._outcomes) / self.config.window if full else None
 
     def apply(self, race: Race) -> None:
-        """Make the episodes that begin from now on those of the stage.
+        """Let the episodes that begin from now on in a race be those of the stage.
 
         Episodes that are under way stay as they are, and will not count.
-
-        Args:
-            race: Of the environment that the curriculum is for.
         """
-        race.allow_spawn_sets(self._spawn_sets[self._number])
-        race.set_difficulty(self.stage.difficulty)
+        race.allow_spawn_sets(self._spawn_sets[self.number])
+        race.set_difficulty(self.config.stages[self.number].difficulty)
         self._old = set(np.flatnonzero(~race.episodes.over).tolist())
 
     def observe(self, outcome: str, env: int = 0) -> bool:
         """Count a training episode that has ended.
 
         Args:
-            outcome: Of the agent, as episode records name it; "success" is one.
+            outcome: The agent's outcome as in episode records, such as "success".
             env: Index of the environment that it ran in.
 
         Returns:
@@ -96,29 +84,29 @@ class Curriculum:
             return False
         self._high = self._high + 1 if rate > self.config.raise_above else 0
         self._low = self._low + 1 if rate < self.config.lower_below else 0
-        number = self._number
+        number = self.number
         if self._high >= self.config.patience:
             number = min(number + 1, len(self.config.stages) - 1)
         elif self._low >= self.config.patience:
             number = max(number - 1, 0)
-        if number == self._number:
+        if number == self.number:
             return False
-        self._number = number
+        self.number = number
         self._outcomes.clear()
         self._high = self._low = 0
         return True
 
     def state(self) -> dict[str, Any]:
-        """What continuing needs between episodes, for JSON."""
+        """Return what continuing between episodes needs, for JSON."""
         return {
-            "stage": self._number,
+            "stage": self.number,
             "outcomes": [int(success) for success in self._outcomes],
             "high": self._high,
             "low": self._low,
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from a `state`, with no episode under way; `apply` it then.
+        """Continue from a `state` while no episode is under way; call `apply` afterwards.
 
         Raises:
             ValueError: If it is not the state of a curriculum of these settings.
@@ -133,6 +121,6 @@ class Curriculum:
                 f"state of another curriculum: stage {number}, {len(outcomes)} outcomes; this one "
                 f"has {len(self.config.stages)} stages and a window of {self.config.window}"
             )
-        self._number, self._high, self._low = number, high, low
+        self.number, self._high, self._low = number, high, low
         self._outcomes = deque(outcomes, maxlen=self.config.window)
         self._old = set()

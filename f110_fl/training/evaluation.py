@@ -1,4 +1,4 @@
-"""Greedy episodes on fixed seeds, what they amount to, and their trajectories."""
+"""Greedy episodes on fixed seeds."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from f110_fl.learners.base import Policy
 from f110_fl.seeding import Use, stream
 from f110_fl.tensors import owned
 from f110_fl.training.agents import make_learners
-from f110_fl.training.collector import Collector, Greedy, Watcher
+from f110_fl.training.collector import Collector, Greedy
 from f110_fl.training.records import EpisodeResult
+from f110_fl.training.trajectories import Watcher
 from sim.race import Race
 
 MAX_BATCH = 64  # environments of an evaluation stepped together
@@ -23,11 +24,11 @@ MAX_BATCH = 64  # environments of an evaluation stepped together
 class Evaluator:
     """The environments that a scenario's policies are evaluated in.
 
-    Episode k has the same seed at every evaluation, so that evaluations compare.
+    Episode k has the same seed at every evaluation, so that evaluations can be compared.
 
     Args:
-        scenario: Its environment, with the evaluation's own track if there is one.
-        episodes: Episodes of an evaluation.
+        scenario: The scenario, whose evaluation may have a track of its own.
+        episodes: Episodes per evaluation.
     """
 
     def __init__(self, scenario: Scenario, episodes: int) -> None:
@@ -50,7 +51,7 @@ class Evaluator:
         """Run every episode once.
 
         Args:
-            make_policy: For each agent, makes its policy for a number of environments.
+            make_policy: By agent, makes its policy for a number of environments.
             watcher: Told of every beginning, step and end.
 
         Returns:
@@ -65,8 +66,8 @@ class ModelEvaluator:
     """Learners that never learn: they hold the models that are evaluated.
 
     Args:
-        scenario: Its ``evaluation.episodes`` are run, on their fixed seeds.
-        evaluator: Where; None: in environments of its own.
+        scenario: The scenario, whose ``evaluation.episodes`` are run on their fixed seeds.
+        evaluator: Environments to run them in; by default its own.
 
     Attributes:
         learners: By agent.
@@ -90,13 +91,6 @@ class ModelEvaluator:
             learner.load_tensors(owned(tensors, agent, "model"))
 
     def run(self, watcher: Watcher | None = None) -> list[EpisodeResult]:
-        """Run every episode once, greedily.
-
-        Args:
-            watcher: Told of every beginning, step and end.
-
-        Returns:
-            The episodes, in the order of their seeds.
-        """
+        """Run every episode once, greedily; see `Evaluator.run`."""
         policies = {agent: learner.policy for agent, learner in self.learners.items()}
         return self._evaluator.run(policies, watcher)

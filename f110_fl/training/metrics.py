@@ -1,14 +1,13 @@
-"""What episodes amount to: means by their names, rates with their intervals, scores.
+"""Metrics of episodes: named means, rates with their intervals, scores.
 
-The one place that names and computes them. What the console and W&B show of clients comes from
-here, too, so it needs no PyTorch.
+Nothing else names or computes them. The console and W&B show them without PyTorch.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 Z_95: Final = 1.959964  # of a standard normal, two-sided 95 %
 
-# What is measured of a learning car's episode, by the name of its mean.
+# What is measured in a learning car's episode, by the name of its mean.
 MEASURES: Final[Mapping[str, Callable[[EpisodeResult, str], float]]] = {
     "return": lambda episode, agent: episode.returns[agent],
     "success-rate": lambda episode, agent: float(episode.outcomes[agent] == "success"),
@@ -29,8 +28,13 @@ MEASURES: Final[Mapping[str, Callable[[EpisodeResult, str], float]]] = {
 
 
 def metric_name(kind: EpisodeKind, agent: str, measure: str) -> str:
-    """Return the name of a mean in a round's or an evaluation's metrics."""
+    """Return the name of a mean in the metrics of a round or an evaluation."""
     return f"{kind}/{agent}/{measure}"
+
+
+def total_name(kind: EpisodeKind, what: Literal["episodes", "env-steps", "seconds"]) -> str:
+    """Return the name of a total over a round's or an evaluation's episodes."""
+    return f"{kind}/{what}"
 
 
 def mean(measure: str, episodes: Iterable[EpisodeResult], agents: Iterable[str]) -> float:
@@ -43,12 +47,12 @@ def mean(measure: str, episodes: Iterable[EpisodeResult], agents: Iterable[str])
 def means(
     kind: EpisodeKind, episodes: Sequence[EpisodeResult], agents: Iterable[str]
 ) -> dict[str, float]:
-    """Return how many episodes there are, and each agent's means; the names depend on ``agents``.
+    """Return the number of episodes and each agent's means; only ``agents`` decide the names.
 
-    Flower averages metrics only if every reply has the same names, so means of no episodes at all
-    (no evaluation took place) are 0 and their count says so.
+    Flower averages metrics only if every reply has the same names. Where no evaluation took place,
+    the means are therefore 0, and so is the number of episodes.
     """
-    found = {f"{kind}/episodes": float(len(episodes))}
+    found = {total_name(kind, "episodes"): float(len(episodes))}
     for agent in agents:
         for measure in MEASURES:
             found[metric_name(kind, agent, measure)] = mean(measure, episodes, [agent])
@@ -56,24 +60,24 @@ def means(
 
 
 def evaluation_names(agents: Iterable[str]) -> list[str]:
-    """Return the names of what an evaluation of the global model finds."""
+    """Return the names of the metrics of an evaluation of the global model."""
     return list(means("evaluate", (), agents))
 
 
 def summarise(records: Iterable[EpisodeRecord], agents: Sequence[str]) -> dict[str, float]:
-    """Return a round's metrics: of its training, and of the evaluations in it; see `means`."""
+    """Return a round's metrics, those of training and those of evaluations in it; see `means`."""
     records, found = list(records), dict[str, float]()
     kinds: tuple[EpisodeKind, ...] = ("train", "evaluate")
     for kind in kinds:
         episodes = [record.result for record in records if record.kind == kind]
         found |= means(kind, episodes, agents)
-        found[f"{kind}/env-steps"] = float(sum(episode.steps for episode in episodes))
-        found[f"{kind}/seconds"] = float(sum(episode.seconds for episode in episodes))
+        found[total_name(kind, "env-steps")] = float(sum(episode.steps for episode in episodes))
+        found[total_name(kind, "seconds")] = float(sum(episode.seconds for episode in episodes))
     return found
 
 
 def episode_values(record: EpisodeRecord) -> dict[str, float]:
-    """Return what is measured of one episode, by agent; what is a rate of many is 0 or 1 of it."""
+    """Return each agent's measures of one episode; what many episodes have a rate of is 0 or 1."""
     return {
         metric_name(record.kind, agent, measure.removesuffix("-rate")): of(record.result, agent)
         for agent in record.result.returns
@@ -84,10 +88,10 @@ def episode_values(record: EpisodeRecord) -> dict[str, float]:
 def score(
     episodes: Sequence[EpisodeResult], agents: Iterable[str], metric: Metric
 ) -> tuple[float, ...]:
-    """Return what makes one evaluation better than another: greater is better.
+    """Return a score by which evaluations are compared: greater is better.
 
-    The metric comes first, the mean return second. ``lap_time`` counts only if every episode
-    completed its laps; else the share that did counts, below any lap time.
+    The metric comes first, the mean return second. ``lap_time`` counts only if every episode has
+    a lap; otherwise the share of those that have one counts, and is below any lap time.
     """
     agents = list(agents)
     returns = mean("return", episodes, agents)
@@ -106,8 +110,8 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     """Return the 95 % confidence interval of a rate (Wilson 1927).
 
     Args:
-        successes: Of the trials.
-        trials: At least 1.
+        successes: Number of successes.
+        trials: Number of trials, at least 1.
     """
     rate, z2 = successes / trials, Z_95**2 / trials
     centre = (rate + z2 / 2) / (1 + z2)
@@ -116,10 +120,10 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
 
 
 def report(episodes: Sequence[EpisodeResult], cars: Iterable[str]) -> dict[str, dict[str, object]]:
-    """Return what an evaluation amounts to, by car, ready for JSON.
+    """Return an evaluation's results by car, for JSON.
 
     Rates are ``{"rate", "low", "high", "count"}`` with Wilson's 95 % interval, for success,
-    finished, crash and whatever else occurred; ``return`` has mean and standard deviation;
+    finished, crash and any other outcome; ``return`` has mean and standard deviation;
     lap times are in s.
     """
     found: dict[str, dict[str, object]] = {}

@@ -1,4 +1,4 @@
-"""What an episode came to, and what is recorded of it."""
+"""Results of episodes and their records."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ EpisodeKind = Literal["train", "evaluate"]
 
 @dataclass(frozen=True)
 class EpisodeResult:
-    """What one episode came to."""
+    """The result of one episode."""
 
     steps: int  # actions
     seconds: float  # wall-clock time since the episode that ended before, or the first began
     returns: dict[str, float]  # by learning car
     outcomes: dict[str, str]  # by car: names of `sim.episodes.Outcome`, in lower case
     lap_times: dict[str, list[float]] = field(default_factory=dict)  # by car, s
-    # What of `seconds` went into acting, stepping and learning, s, and the idle share of the batch.
+    # How much of `seconds` went into acting, stepping and learning; the idle share of the batch.
     collect: dict[str, float] = field(default_factory=dict)
 
 
@@ -26,7 +26,7 @@ class EpisodeResult:
 class EpisodeRecord:
     """One episode of one client, one line of its ``episodes.jsonl``.
 
-    The line has the values of ``result`` beside the record's own.
+    The line holds the values of ``result`` beside the record's own.
     """
 
     kind: EpisodeKind

@@ -1,6 +1,6 @@
-"""The state file of a client: how far the client is, and whose learners it holds.
+"""The state file of a client.
 
-Both are in the file's metadata, which is checked whenever it is read.
+Its metadata, checked whenever it is read, say how far the client is and what learners it has.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Progress:
 
 
 def saved_progress(directory: Path) -> Progress:
-    """Return how far the state in a client's directory is; the start if there is none.
+    """Return the progress of the state in a client's directory; that of a new client without one.
 
     Raises:
         UserError: If the state cannot be read, or is of another version of this program.
@@ -55,17 +55,17 @@ def saved_progress(directory: Path) -> Progress:
 
 
 def check_state(path: Path, scenario: Scenario, observation_size: int) -> None:
-    """Refuse a state file that is not of this format and these learners.
+    """Refuse a state file of another format or of other learners.
 
-    Called before a client's other files are opened, which fit the state or nothing.
+    Called before a client's other files are opened, which belong to the state.
 
     Args:
-        path: The file; nothing is wrong where there is none.
+        path: The file; if there is none, there is nothing to refuse.
         scenario: The run that is to go on from it.
         observation_size: D, of every agent.
 
     Raises:
-        UserError: If it cannot be read, or holds something else; both are described.
+        UserError: If it cannot be read, or holds something else; the message describes both.
     """
     if not path.exists():
         return
@@ -85,9 +85,10 @@ def write_state(
 
     Args:
         path: The file; what is there is replaced.
-        tensors: By ``AGENT/model/...``, ``AGENT/optimizer/...`` and ``AGENT/local/...``.
+        tensors: Those of all agents: ``AGENT/model/...``, ``AGENT/optimizer/...`` and
+            ``AGENT/local/...``.
         progress: How far the client is.
-        scenario: The run's.
+        scenario: Scenario of the run.
         observation_size: D, of every agent.
 
     Raises:
@@ -103,7 +104,7 @@ def write_state(
 
 
 def last_good(directory: Path) -> str:
-    """Return in words which checkpoint there is in a client's directory."""
+    """Describe the checkpoint in a client's directory."""
     if not (directory / STATE).exists():
         return "there is no checkpoint yet"
     episodes = saved_progress(directory).episodes
@@ -111,7 +112,7 @@ def last_good(directory: Path) -> str:
 
 
 def trim_episodes(directory: Path) -> None:
-    """Cut from a client's ``episodes.jsonl`` what is newer than its state."""
+    """Cut off what is newer in a client's ``episodes.jsonl`` than its state."""
     path = directory / EPISODES
     if not path.exists():
         return
@@ -124,25 +125,16 @@ def trim_episodes(directory: Path) -> None:
 
 
 def _describe(scenario: Scenario, observation_size: int) -> dict[str, str]:
-    """Return the metadata that says what a state file holds: its format, and each learner.
-
-    Args:
-        scenario: The run's.
-        observation_size: D, of every agent.
+    """Return the metadata that say what a state file holds.
 
     Returns:
-        ``format`` and ``learners``, JSON of algorithm, widths of all hidden layers, observation
-        size D and action size A by agent.
+        ``format``, and ``learners``: JSON of algorithm, widths of all hidden layers, observation
+        size and action size by agent.
     """
     learners = {
         agent: {
             "algorithm": config.algorithm,
-            "hidden": [
-                width
-                for name, widths in config.model_dump().items()
-                if name.endswith("hidden")
-                for width in widths
-            ],
+            "hidden": config.hidden_widths,
             "observation_size": observation_size,
             "action_size": COMMAND_SIZE,
         }
@@ -163,9 +155,9 @@ def _check_finite(tensors: Mapping[str, torch.Tensor], progress: Progress) -> No
 
 def _words(metadata: Mapping[str, str]) -> str:
     """Return metadata as a person reads it: ``format 1, car_0: td3 (256, 256), ...``."""
-    version = f"format {metadata['format']}" if "format" in metadata else "no format's number"
+    version = f"format {metadata['format']}" if "format" in metadata else "no format number"
     if metadata.get("format") != FORMAT:
-        return version  # what else it says may mean something else
+        return version  # the other entries may mean something else
     parts = []
     for agent, learner in json.loads(metadata.get(_LEARNERS, "{}")).items():
         hidden = ", ".join(map(str, learner["hidden"]))

@@ -1,4 +1,4 @@
-"""One client: its environment, its learners, and all that it keeps between rounds.
+"""One client: its environment, its learners, and everything that it keeps between rounds.
 
 The same object serves a Flower client, simulated or deployed, and an unfederated replica.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from f110_fl.files import count_lines
 from f110_fl.rundir import BEST, EPISODES, STATE
 from f110_fl.seeding import Use, stream
 from f110_fl.tensors import owned, prefixed, read_tensors, unprefixed
-from f110_fl.training.agents import make_learners
+from f110_fl.training.agents import make_learners, replay_path, tensors_of
 from f110_fl.training.collector import Collector, EndedEpisode, Explorer
 from f110_fl.training.curriculum import Curriculum
 from f110_fl.training.evaluation import Evaluator, ModelEvaluator
@@ -41,7 +41,7 @@ class Trainer:
     """Runs episodes, learns from them and keeps everything needed to go on exactly.
 
     Its directory holds ``state.safetensors`` (networks, optimizers, counters, random
-    states), one memory-mapped replay file a learner, ``best.safetensors`` (the models of the
+    states), a memory-mapped replay file for each learner, ``best.safetensors`` (the models of the
     best evaluation) and ``episodes.jsonl``. The state file is the commit point: whatever is
     newer than it is discarded, or made again, when the client is opened.
     """
@@ -53,10 +53,9 @@ class Trainer:
         self.own = scenario.for_client(client_id)
         self._set_client(client_id, directory)
         race = Race(self.own.env, num_envs=scenario.collect.num_envs, num_threads=scenario.threads)
-        check_state(directory / STATE, scenario, len(race.observation_low))
+        self._observation_size = len(race.observation_low)
+        check_state(self._state_path, scenario, self._observation_size)
         self._collector = Collector(race, scenario.collect.prefetch)
-        self._evaluator: Evaluator | None = None
-        self._models: ModelEvaluator | None = None
         self._curriculum: Curriculum | None = None
         if scenario.curriculum is not None:
             self._curriculum = Curriculum(scenario.curriculum, self.own.env)
@@ -77,17 +76,15 @@ class Trainer:
     # ------------------------------------------------------------------ persistence
 
     def save(self) -> None:
-        """Make the present the state that the client is opened with next time."""
+        """Commit the present state, from which the client goes on when it is opened again."""
         self.progress.log_lines = count_lines(self._episodes_path)
         if self._curriculum is not None:
             self.progress.curriculum = self._curriculum.state()
-        tensors: Tensors = {}
+        tensors = tensors_of(self.learners)
         for agent, learner in self.learners.items():
             learner.write_journal()
-            tensors |= prefixed(agent, learner.tensors())
             tensors |= prefixed(f"{agent}/local", learner.local_state())
-        size = len(self._collector.race.observation_low)
-        write_state(self._state_path, tensors, self.progress, self.own, size)
+        write_state(self._state_path, tensors, self.progress, self.own, self._observation_size)
         for learner in self.learners.values():
             learner.apply_journal()
         self._signature = self._signature_on_disk()
@@ -99,8 +96,8 @@ class Trainer:
     def reload(self) -> None:
         """Go on from the directory's state, which another process may have made.
 
-        Nothing may have been learned since this object was made, saved or reloaded: what was
-        is then lost only in part.
+        Nothing may have been learned since this object was made, saved or reloaded: it would
+        be lost only in part.
         """
         if self._state_path.exists():
             self._load()
@@ -109,23 +106,22 @@ class Trainer:
             self._curriculum.apply(self._collector.race)
 
     def switch_client(self, client_id: int, directory: Path) -> None:
-        """Go on as another client of the same settings, from its directory's state.
+        """Go on as another client with the same settings, from its directory's state.
 
-        Environments, networks and buffers are kept, which is most of what opening a client takes;
-        what is in them comes from the state, as in `reload`, which this is in all else.
+        Environments, networks and buffers, which take most of the time to open a client, are kept;
+        their contents are loaded as by `reload`.
 
         Args:
             client_id: The client, with a state in its directory.
-            directory: The client's.
+            directory: Directory of the client.
 
         Raises:
-            UserError: If its state is not of this program's format and these learners.
+            UserError: If its state is of another format or of other learners.
         """
-        size = len(self._collector.race.observation_low)
-        check_state(directory / STATE, self.scenario, size)
+        check_state(directory / STATE, self.scenario, self._observation_size)
         self._set_client(client_id, directory)
         for agent, learner in self.learners.items():
-            learner.use_file(directory / f"{agent}.replay")
+            learner.use_file(replay_path(directory, agent))
         self.reload()
 
     def _load(self) -> None:
@@ -148,14 +144,11 @@ class Trainer:
     # ------------------------------------------------------------------ federation
 
     def shared_tensors(self) -> Tensors:
-        """Return what a federation may average: networks and optimizer moments."""
-        tensors: Tensors = {}
-        for agent in self.scenario.federated_agents:
-            tensors |= prefixed(agent, self.learners[agent].tensors())
-        return tensors
+        """Return what a federation may average: the learners' networks and optimizer moments."""
+        return tensors_of({a: self.learners[a] for a in self.scenario.federated_agents})
 
     def load_shared(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Take over averaged tensors, any subset of `shared_tensors`.
+        """Load averaged tensors, any subset of `shared_tensors`.
 
         Raises:
             ValueError: If a name or shape is not the learner's.
@@ -164,7 +157,7 @@ class Trainer:
             self.learners[agent].load_tensors(unprefixed(agent, tensors))
 
     def set_proximal(self, mu: float) -> None:
-        """Pull the federated learners' networks to where they are now; see ``Learner``."""
+        """Pull the federated learners' networks towards what they are now; see ``Learner``."""
         for agent in self.scenario.federated_agents:
             self.learners[agent].set_proximal(mu)
 
@@ -179,17 +172,14 @@ class Trainer:
         Returns:
             The episodes, in the order of their seeds.
         """
-        if self._models is None:
-            self._models = ModelEvaluator(self.own, self._open_evaluator())
-        for agent, learner in self.learners.items():
-            self._models.load(prefixed(agent, learner.tensors()))
+        self._models.load(tensors_of(self.learners))
         self._models.load(tensors)
         return self._models.run()
 
     # ------------------------------------------------------------------ training
 
     def train(self, episodes: int) -> list[EpisodeRecord]:
-        """Run training episodes, and evaluations where they are due.
+        """Run training episodes, and evaluations when they are due.
 
         Returns:
             The records, in the order in which the episodes ended; each is appended to
@@ -228,23 +218,23 @@ class Trainer:
         return self._record("train", ended.result, losses)
 
     def _evaluate(self) -> list[EpisodeRecord]:
-        """Evaluate the greedy policies, and keep the models if none were better."""
+        """Evaluate the greedy policies, and keep the models if they are the best so far."""
         players = {agent: learner.policy for agent, learner in self.learners.items()}
-        episodes = self._open_evaluator().run(players)
+        episodes = self._evaluator.run(players)
         found = score(episodes, self.learners, self.scenario.evaluation.best)
         if not self.progress.best or found > self.progress.best:
             self.progress.best = found
-            self._save_best(found)
+            metadata = {"episodes": str(self.progress.episodes), "score": json.dumps(found)}
+            write_models(self.directory / BEST, self.learners, self.own, metadata)
         return [self._record("evaluate", result) for result in episodes]
 
-    def _open_evaluator(self) -> Evaluator:
-        if self._evaluator is None:
-            self._evaluator = Evaluator(self.own, self.own.evaluation.episodes)
-        return self._evaluator
+    @cached_property
+    def _evaluator(self) -> Evaluator:
+        return Evaluator(self.own, self.own.evaluation.episodes)
 
-    def _save_best(self, found: tuple[float, ...]) -> None:
-        metadata = {"episodes": str(self.progress.episodes), "score": json.dumps(found)}
-        write_models(self.directory / BEST, self.learners, self.own, metadata)
+    @cached_property
+    def _models(self) -> ModelEvaluator:
+        return ModelEvaluator(self.own, self._evaluator)
 
     def _record(
         self, kind: EpisodeKind, result: EpisodeResult, losses: dict[str, float] | None = None

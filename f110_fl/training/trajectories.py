@@ -1,8 +1,9 @@
-"""Where cars went, kept and written."""
+"""Whatever looks on while episodes run, and recorded trajectories of cars."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,21 @@ from f110_fl.tensors import write_arrays
 from sim.race import Race
 
 
+class Watcher(Protocol):
+    """Looks on while episodes run."""
+
+    def begin(self, race: Race, env: int) -> None:
+        """See that an episode has begun."""
+
+    def step(self, race: Race, envs: list[int]) -> None:
+        """See a step of these environments, in which episodes run."""
+
+    def end(self, env: int, number: int) -> None:
+        """See the end of the episode of an environment: that of the seed with this number."""
+
+
 class Recorder:
-    """Keeps the states of every episode, from its first to its last.
+    """Records the states of every episode, from its first to its last.
 
     ``save`` writes a NumPy ``.npz`` file, without pickle: ``cars`` (C,) names; ``columns`` (7,)
     names of the state's columns (`sim.layout`); ``period`` s between two states; ``first``
@@ -25,16 +39,16 @@ class Recorder:
         self._done: dict[int, NDArray[np.float64]] = {}
 
     def begin(self, race: Race, env: int) -> None:
-        """Keep an episode's first states."""
+        """Record an episode's first states."""
         self._open[env] = [race.world.arrays.state[env].copy()]
 
     def step(self, race: Race, envs: list[int]) -> None:
-        """Keep the states after a step."""
+        """Record the states after a step of these environments."""
         for env in envs:
             self._open[env].append(race.world.arrays.state[env].copy())
 
     def end(self, env: int, number: int) -> None:
-        """Close an episode."""
+        """End the episode of an environment: that of the seed with this number."""
         self._done[number] = np.array(self._open.pop(env))
 
     def save(self, path: Path, race: Race) -> None:

@@ -11,7 +11,7 @@ from sim.settings import Config, FilePath
 
 
 class DriverSettings(Config):
-    """What ours have in common."""
+    """What the built-in drivers have in common."""
 
     if TYPE_CHECKING:
         kind: str  # selects the driver
@@ -24,22 +24,33 @@ class SecondaryViconConfig(DriverSettings):
         "secondary_vicon", description="Selects this driver. [-]"
     )
     target: str = Field("car_0", description="The car to turn away from. [name]")
-    speed: float = Field(0.8, description="Speed held. [m/s]")
-    avoid_distance: float = Field(1.0, ge=0, description="Distance within which it turns away. [m]")
+    speed: float = Field(0.8, description="Speed to hold. [m/s]")
+    avoid_distance: float = Field(1.0, ge=0, description="It turns away within this distance. [m]")
     avoid_gain: float = Field(
-        1.5, ge=0, description="Steering per angle that leads away from the target. [-]"
+        1.5,
+        ge=0,
+        description="Steering angle over the angle to the way straight away from the target. [-]",
     )
     recover_offset: float = Field(
         0.55,
         ge=0,
-        description="Offset from the lane centre beyond which it turns back at half speed. [m]",
+        description="Offset from the lane centre beyond which it turns back, at half speed. [m]",
     )
     stop_offset: float = Field(
         1.2, ge=0, description="Offset from the lane centre beyond which it stops. [m]"
     )
 
 
-class LineDriverConfig(DriverSettings):
+class RacingDriverConfig(DriverSettings):
+    """What drivers that drive as fast as bends allow have in common."""
+
+    speed: float = Field(3.0, gt=0, description="Fastest speed. [m/s]")
+    acceleration: float = Field(
+        4.0, gt=0, description="Largest acceleration, sideways in bends and of the brakes. [m/s^2]"
+    )
+
+
+class LineDriverConfig(RacingDriverConfig):
     """What drivers that follow a line have in common."""
 
     raceline: Annotated[str, FilePath("a CSV file")] | None = Field(
@@ -48,23 +59,38 @@ class LineDriverConfig(DriverSettings):
         "null: the track's centre line. [path]",
     )
     speed: float = Field(4.0, gt=0, description="Fastest speed. [m/s]")
-    acceleration: float = Field(
-        4.0,
-        gt=0,
-        description="Largest acceleration, sideways in bends and braking before them. [m/s^2]",
-    )
 
 
-class PurePursuitConfig(LineDriverConfig):
-    """Follow the centre line, or a racing line, at the speed that its bends allow."""
+class LookaheadConfig(Config):
+    """What drivers that steer for a point on the line have in common."""
 
-    kind: Literal["pure_pursuit"] = Field("pure_pursuit", description="Selects this driver. [-]")
     lookahead: float = Field(
-        0.6, gt=0, description="Distance along the line to the point steered for. [m]"
+        0.6, gt=0, description="Distance along the line to the point to steer for. [m]"
     )
     lookahead_time: float = Field(
         0.2, ge=0, description="Lookahead added for each m/s of speed. [s]"
     )
+
+
+class GapDriverConfig(RacingDriverConfig):
+    """What drivers that steer for gaps in their scan have in common."""
+
+    margin: float = Field(
+        0.15, ge=0, description="Distance kept from obstacles, beyond half the car's width. [m]"
+    )
+    horizon: float = Field(10.0, gt=0, description="Distance that farther readings count as. [m]")
+    field_of_view: float = Field(
+        3.141592653589793,
+        gt=0,
+        le=6.283185307179586,
+        description="Field of view in which the driver looks for its way. [rad]",
+    )
+
+
+class PurePursuitConfig(LookaheadConfig, LineDriverConfig):
+    """Follow the centre line, or a racing line, at the speed that its bends allow."""
+
+    kind: Literal["pure_pursuit"] = Field("pure_pursuit", description="Selects this driver. [-]")
 
 
 class StanleyConfig(LineDriverConfig):
@@ -78,27 +104,15 @@ class StanleyConfig(LineDriverConfig):
         1.0, ge=0, description="Speed added, so that a slow car does not overreact. [m/s]"
     )
     yaw_damping: float = Field(
-        0.05, ge=0, description="Steering against yaw rates other than the line's. [s]"
+        0.05, ge=0, description="Steering against yaw rates that differ from the line's. [s]"
     )
 
 
-class BlockerConfig(DriverSettings):
+class BlockerConfig(LookaheadConfig, RacingDriverConfig):
     """Drive along the lane's centre, and in front of the target when it is behind."""
 
     kind: Literal["blocker"] = Field("blocker", description="Selects this driver. [-]")
     target: str = Field("car_0", description="The car to stay in front of. [name]")
-    speed: float = Field(3.0, gt=0, description="Fastest speed. [m/s]")
-    acceleration: float = Field(
-        4.0,
-        gt=0,
-        description="Largest acceleration, sideways in bends and braking before them. [m/s^2]",
-    )
-    lookahead: float = Field(
-        0.6, gt=0, description="Distance along the line to the point steered for. [m]"
-    )
-    lookahead_time: float = Field(
-        0.2, ge=0, description="Lookahead added for each m/s of speed. [s]"
-    )
     distance: float = Field(
         8.0, ge=0, description="Block a target at most this far behind along the line. [m]"
     )
@@ -112,63 +126,31 @@ class BlockerConfig(DriverSettings):
     )
 
 
-class FollowTheGapConfig(DriverSettings):
+class FollowTheGapConfig(GapDriverConfig):
     """Steer for the middle of the deepest gap between the obstacles that the lidar sees."""
 
     kind: Literal["follow_the_gap"] = Field(
         "follow_the_gap", description="Selects this driver. [-]"
     )
-    speed: float = Field(3.0, gt=0, description="Fastest speed. [m/s]")
-    acceleration: float = Field(
-        4.0,
-        gt=0,
-        description="Largest acceleration, sideways in bends and braking before obstacles. [m/s^2]",
-    )
-    margin: float = Field(
-        0.15, ge=0, description="Distance kept from obstacles, beyond half the car's width. [m]"
-    )
-    horizon: float = Field(10.0, gt=0, description="Distance that farther readings count as. [m]")
     disparity: float = Field(
         0.3,
         gt=0,
         description="Difference of neighbouring readings beyond which there is an edge. [m]",
     )
-    field_of_view: float = Field(
-        3.141592653589793,
-        gt=0,
-        le=6.283185307179586,
-        description="Field of view in which gaps count. [rad]",
-    )
 
 
-class GapPreviewConfig(DriverSettings):
+class GapPreviewConfig(GapDriverConfig):
     """Steer for the heading whose path ahead is the freest, and change it reluctantly."""
 
     kind: Literal["gap_preview"] = Field("gap_preview", description="Selects this driver. [-]")
-    speed: float = Field(3.0, gt=0, description="Fastest speed. [m/s]")
-    acceleration: float = Field(
-        4.0,
-        gt=0,
-        description="Largest acceleration, sideways in bends and braking before obstacles. [m/s^2]",
-    )
-    margin: float = Field(
-        0.15, ge=0, description="Distance kept from obstacles, beyond half the car's width. [m]"
-    )
-    horizon: float = Field(10.0, gt=0, description="Distance that farther readings count as. [m]")
     preview: float = Field(
-        2.0, gt=0, le=20, description="Length of the path that is looked at to each heading. [m]"
+        2.0, gt=0, le=20, description="Length of the path that is judged for each heading. [m]"
     )
-    candidates: int = Field(41, ge=3, le=401, description="Headings that are looked at. [-]")
+    candidates: int = Field(41, ge=3, le=401, description="Number of headings judged. [-]")
     continuity: float = Field(
         0.05,
         ge=0,
-        description="Mean clearance, of 1 at most, worth a radian of change of heading. [1/rad]",
-    )
-    field_of_view: float = Field(
-        3.141592653589793,
-        gt=0,
-        le=6.283185307179586,
-        description="Field of view in which headings count. [rad]",
+        description="Mean clearance, at most 1, worth a radian of change of heading. [1/rad]",
     )
 
 
@@ -177,11 +159,11 @@ class RandomDriverConfig(DriverSettings):
 
     kind: Literal["random"] = Field("random", description="Selects this driver. [-]")
     steer: float = Field(
-        0.5, ge=0, le=1, description="Largest steering angle, as a part of the car's limit. [-]"
+        0.5, ge=0, le=1, description="Largest steering angle, as a fraction of the car's limit. [-]"
     )
     speed_min: float = Field(0.5, description="Smallest speed drawn. [m/s]")
     speed: float = Field(2.0, description="Largest speed drawn. [m/s]")
-    interval: float = Field(0.5, gt=0, description="Time between two random values. [s]")
+    interval: float = Field(0.5, gt=0, description="Time from one random value to the next. [s]")
 
     @model_validator(mode="after")
     def _ordered(self) -> RandomDriverConfig:
@@ -196,10 +178,10 @@ class FrozenPolicyConfig(DriverSettings):
     kind: Literal["frozen_policy"] = Field("frozen_policy", description="Selects this driver. [-]")
     checkpoint: Annotated[str, FilePath("a safetensors file")] = Field(
         description="Safetensors file with the policy, relative to the scenario that names it. "
-        "[path]",
+        "[path]"
     )
     agent: str = Field(
-        min_length=1, description="The agent in that file whose policy it is. [name]"
+        min_length=1, description="The agent, in that file, whose policy drives. [name]"
     )
 
 

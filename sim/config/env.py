@@ -28,7 +28,7 @@ class CarConfig(Config):
         None, description="Task that the car is rewarded for; null pays nothing. [-]"
     )
     reverse: bool = Field(
-        True, description="Whether actions reach speed_min, or stop at standstill. [bool]"
+        True, description="Actions reach down to speed_min; otherwise only to standstill. [bool]"
     )
 
 
@@ -47,7 +47,7 @@ class EnvConfig(Config):
     )
     lidar: LidarConfig = Field(LidarConfig(), description="Every car's range finder. [-]")
     heterogeneity: HeterogeneityConfig = Field(
-        HeterogeneityConfig(), description="What each car draws at each reset; none by default. [-]"
+        HeterogeneityConfig(), description="What cars draw at each reset; nothing by default. [-]"
     )
     physics_step: float = Field(
         0.01, gt=0, le=0.1, description="Integration step of the dynamics. [s]"
@@ -59,7 +59,7 @@ class EnvConfig(Config):
         2500, ge=1, description="Actions after which an episode is truncated. [steps]"
     )
     laps: int = Field(
-        1, ge=1, le=1000, description="Laps after which a car has finished; 1 if open. [laps]"
+        1, ge=1, le=1000, description="Laps until a car has finished; 1 on an open track. [laps]"
     )
     end_when: Literal["any", "all"] = Field(
         "any", description="End the episode when any car is done, or when all are. [-]"
@@ -67,14 +67,19 @@ class EnvConfig(Config):
     spawn: SpawnConfig = Field(NamedSpawn(), description="Where cars start. [-]")
     spawn_sets: tuple[tuple[str, ...], ...] = Field(
         (),
-        description="Spawn names, one a car, one set drawn each episode; "
-        "none: the track's spawns in order. [names]",
+        description="Sets of spawn names, one for each car, of which each episode draws one; "
+        "empty: the track's spawns in order. [names]",
     )
     observation: tuple[ObservationPart, ...] = Field(
         ("lidar", "pose", "others"),
         min_length=1,
         description="Parts of the observation, in order. [-]",
     )
+
+    @property
+    def agent_cars(self) -> tuple[int, ...]:
+        """Indices of the agents, the cars without a driver, in their order."""
+        return tuple(i for i, car in enumerate(self.cars) if car.driver is None)
 
     @model_validator(mode="after")
     def _names(self) -> EnvConfig:
@@ -110,11 +115,11 @@ class RenderConfig(Config):
     width: int = Field(600, ge=16, le=8192, description="Width of a frame. [px]")
     height: int = Field(600, ge=16, le=8192, description="Height of a frame. [px]")
     follow: str | None = Field(
-        None, description="Car that stays in the middle; null: the whole track does. [name]"
+        None, description="Car kept in the middle of the frame; null: the track is. [name]"
     )
     zoom: float | None = Field(
         None,
         gt=0,
         le=1000,
-        description="Scale; null fits the whole track, or is 40 where a car is followed. [px/m]",
+        description="Scale; null: the whole track fits, or 40 where a car is followed. [px/m]",
     )

@@ -10,7 +10,7 @@ from sim.settings import Config
 
 
 class NamedSpawn(Config):
-    """Start from the track's named poses, as ``spawn_sets`` says."""
+    """Start from the track's named poses; see ``spawn_sets``."""
 
     kind: Literal["named"] = Field("named", description="Selects these starts. [-]")
 
@@ -25,16 +25,16 @@ class GridSpawn(Config):
     row_spacing: float = Field(
         2.0,
         gt=0,
-        description="Distance from a car to the next of its column; the other is between. [m]",
+        description="Distance between cars of a column; the other column is half way. [m]",
     )
     column_spacing: float = Field(0.8, ge=0, description="Distance between the columns. [m]")
     offset: float = Field(
         1.0,
         ge=0,
-        description="Distance from finish line to first car; if open, from start to the last. [m]",
+        description="From the finish line to the first car; open: from the start to the last. [m]",
     )
     shuffle: bool = Field(
-        False, description="Draw the cars' order each episode; else the first leads. [bool]"
+        False, description="Draw the cars' order each episode; otherwise the first leads. [bool]"
     )
 
 

@@ -21,8 +21,8 @@ from sim.config.terms import (
 from sim.settings import Config
 
 _SHAPING = "Terms paid at each step, on top of the objective's rewards. [-]"
-_CRASH = "Paid when the car crashes. [reward]"
-_LATE = "Paid when the time limit ends the episode. [reward]"
+_CRASH = "Reward paid when the car crashes. [reward]"
+_LATE = "Reward paid when the time limit ends the episode. [reward]"
 
 
 class Objective(Config):
@@ -37,30 +37,35 @@ class Objective(Config):
             for term in self.shaping:
                 lane = getattr(term, "toward", "target") == "lane"
                 if getattr(term, "target", "none needed") is None and not lane:
-                    raise ValueError(f"term {term.term} needs a target, for {self.kind} has none")
+                    raise ValueError(f"term {term.term} needs a target: {self.kind} has none")
         return self
 
 
-class Lock(Objective):
+class Goal(Objective):
+    """What objectives that a car reaches, or does not, have in common."""
+
+    success_reward: float = Field(10.0, description="Reward paid once, on success. [reward]")
+    crash_reward: float = Field(-10.0, description=_CRASH)
+    truncation_reward: float = Field(0.0, description=_LATE)
+
+
+class Lock(Goal):
     """What `ConvoyLockConfig` and `GapLockConfig` share."""
 
     target: str = Field("car_1", description="The defender. [name]")
     success_reward: float = Field(60.0, description="Reward paid once, on success. [reward]")
-    crash_reward: float = Field(
-        -10.0, description="Reward paid when the attacker crashes. [reward]"
-    )
     truncation_reward: float = Field(-25.0, description=_LATE)
     pressure_distance: float = Field(
-        0.75, gt=0, description="Distance within which the attacker puts pressure on. [m]"
+        0.75, gt=0, description="Pressure needs the attacker this near, centre to centre. [m]"
     )
     pressure_speed: float = Field(
-        0.1, description="Least speed at which the attacker puts pressure on. [m/s]"
+        0.1, description="Pressure needs the attacker at least this fast, forwards. [m/s]"
     )
     pressure_window: float = Field(
-        0.5, ge=0, description="Time that pressure counts for after it was applied. [s]"
+        0.5, ge=0, description="Time for which pressure counts after it was applied. [s]"
     )
     forced_offset: float = Field(
-        1.1, gt=0, description="Offset of the defender from the lane centre that is success. [m]"
+        1.1, gt=0, description="Success: this offset of the defender from the lane centre. [m]"
     )
     idle_speed: float = Field(0.02, ge=0, description="Speed below which a step is idle. [m/s]")
     idle_limit_reward: float = Field(
@@ -69,10 +74,12 @@ class Lock(Objective):
 
 
 class ConvoyLockConfig(Lock):
-    """Reward of an attacker that presses a defender into a wall or out of its lane."""
+    """Press a defender into a wall or out of its lane."""
 
     kind: Literal["convoy_lock"] = Field("convoy_lock", description="Selects this task. [-]")
-    idle_grace: int = Field(18, ge=0, description="Idle steps in a row before paying. [steps]")
+    idle_grace: int = Field(
+        18, ge=0, description="Idle steps in a row before idle_reward is paid. [steps]"
+    )
     idle_reward: float = Field(-0.08, description="Reward paid at each further idle step. [reward]")
     idle_limit: int = Field(
         90, ge=1, description="Idle steps in a row that truncate the episode. [steps]"
@@ -83,67 +90,49 @@ class GapLockConfig(Lock):
     """As `ConvoyLockConfig`, with shaping, and with idleness measured in seconds."""
 
     kind: Literal["gap_lock"] = Field("gap_lock", description="Selects this task. [-]")
-    idle_grace: float = Field(1.0, ge=0, description="Idle time before paying. [s]")
+    idle_grace: float = Field(1.0, ge=0, description="Idle time before idle_reward is paid. [s]")
     idle_reward: float = Field(
         -1.0, description="Reward for a second of further idling. [reward/s]"
     )
     idle_limit: float = Field(
-        5.0, gt=0, description="Idle time that truncates the episode, to the next step. [s]"
+        5.0, gt=0, description="Idle time that truncates the episode, rounded up to a step. [s]"
     )
     shaping: tuple[TermConfig, ...] = Field(
-        (
-            PressureTerm(),
-            DistanceTerm(),
-            HeadingTerm(),
-            SpeedTerm(),
-            EscapeTerm(),
-            StreakTerm(),
-        ),
+        (PressureTerm(), DistanceTerm(), HeadingTerm(), SpeedTerm(), EscapeTerm(), StreakTerm()),
         description=_SHAPING,
     )
 
 
-class SoloLapConfig(Objective):
-    """Reward of a car that drives its laps; other cars do not count."""
+class SoloLapConfig(Goal):
+    """Drive the laps; other cars do not count."""
 
     kind: Literal["solo_lap"] = Field("solo_lap", description="Selects this task. [-]")
-    success_reward: float = Field(
-        10.0, description="Reward paid once, when the laps are driven. [reward]"
-    )
-    crash_reward: float = Field(-10.0, description=_CRASH)
-    truncation_reward: float = Field(0.0, description=_LATE)
     shaping: tuple[TermConfig, ...] = Field((ProgressTerm(), LapTimeTerm()), description=_SHAPING)
 
 
-class RaceConfig(Objective):
-    """Reward of a car that drives its laps before any other has driven its own."""
+class RaceConfig(Goal):
+    """Drive the laps before any other car has driven its own."""
 
     kind: Literal["race"] = Field("race", description="Selects this task. [-]")
-    success_reward: float = Field(10.0, description="Reward paid once, to the first. [reward]")
     loss_reward: float = Field(
         -10.0, description="Reward paid once, when another car is the first. [reward]"
     )
-    crash_reward: float = Field(-10.0, description=_CRASH)
-    truncation_reward: float = Field(0.0, description=_LATE)
     shaping: tuple[TermConfig, ...] = Field((ProgressTerm(), LapTimeTerm()), description=_SHAPING)
 
 
-class OvertakeConfig(Objective):
-    """Reward of a car that passes another without touching anything."""
+class OvertakeConfig(Goal):
+    """Pass another car without touching anything."""
 
     kind: Literal["overtake"] = Field("overtake", description="Selects this task. [-]")
     target: str = Field("car_1", description="The car to pass. [name]")
     margin: float = Field(
-        1.0, ge=0, description="Distance ahead of it along the centre line that is success. [m]"
+        1.0, ge=0, description="Success: this distance ahead along the centre line. [m]"
     )
-    success_reward: float = Field(10.0, description="Reward paid once, on success. [reward]")
-    crash_reward: float = Field(-10.0, description=_CRASH)
-    truncation_reward: float = Field(0.0, description=_LATE)
     shaping: tuple[TermConfig, ...] = Field((OvertakeTerm(bonus=0.0),), description=_SHAPING)
 
 
-class PursuitConfig(Objective):
-    """Reward of a car that stays close behind another without touching anything."""
+class PursuitConfig(Goal):
+    """Stay close behind another car without touching anything."""
 
     kind: Literal["pursuit"] = Field("pursuit", description="Selects this task. [-]")
     target: str = Field("car_1", description="The car to follow. [name]")
@@ -154,11 +143,8 @@ class PursuitConfig(Objective):
         2.0, gt=0, description="Largest distance along the centre line, centre to centre. [m]"
     )
     hold_time: float = Field(
-        3.0, gt=0, description="Time without a break that is success, at the next step. [s]"
+        3.0, gt=0, description="Success: this time without a break, rounded up to a step. [s]"
     )
-    success_reward: float = Field(10.0, description="Reward paid once, on success. [reward]")
-    crash_reward: float = Field(-10.0, description=_CRASH)
-    truncation_reward: float = Field(0.0, description=_LATE)
     shaping: tuple[TermConfig, ...] = Field((DistanceTerm(),), description=_SHAPING)
 
     @model_validator(mode="after")
@@ -169,7 +155,7 @@ class PursuitConfig(Objective):
 
 
 class EvadeConfig(Objective):
-    """Reward of a defender that survives an attacker: `ConvoyLockConfig` mirrored."""
+    """Survive an attacker: `ConvoyLockConfig` mirrored."""
 
     kind: Literal["evade"] = Field("evade", description="Selects this task. [-]")
     target: str = Field("car_0", description="The attacker. [name]")

@@ -15,21 +15,21 @@ _FAST = "Pressure needs the car at least this fast, forwards. [m/s]"
 
 
 class TermSettings(Config):
-    """What ours have in common."""
+    """What the built-in terms have in common."""
 
     if TYPE_CHECKING:
         term: str  # selects the term
 
 
 class ProgressTerm(TermSettings):
-    """Way made along the centre line."""
+    """Progress along the centre line."""
 
     term: Literal["progress"] = Field("progress", description="Selects this term. [-]")
-    weight: float = Field(1.0, description="Reward for a metre; backwards it costs. [reward/m]")
+    weight: float = Field(1.0, description="Reward for a metre; backwards, it is lost. [reward/m]")
 
 
 class SpeedTerm(TermSettings):
-    """Speed as a part of the car's fastest."""
+    """Speed as a fraction of the car's speed_max."""
 
     term: Literal["speed"] = Field("speed", description="Selects this term. [-]")
     weight: float = Field(0.1, description="Reward for a second at speed_max. [reward/s]")
@@ -46,7 +46,7 @@ class LateralTerm(TermSettings):
     """Distance from the centre line, to either side."""
 
     term: Literal["lateral"] = Field("lateral", description="Selects this term. [-]")
-    weight: float = Field(-0.1, description="Reward for a second, a metre off. [reward/(m s)]")
+    weight: float = Field(-0.1, description="Reward for a second one metre off. [reward/(m s)]")
 
 
 class WallClearanceTerm(TermSettings):
@@ -79,14 +79,16 @@ class PressureTerm(TermSettings):
 
 
 class DistanceTerm(TermSettings):
-    """Closing on the target: the difference of a potential, which no going round in circles earns.
+    """Closing on the target: the difference of a potential; going round in circles earns nothing.
 
     With the learner's discount it changes no optimal policy of endless episodes (Ng, Harada and
     Russell 1999); where an episode ends, the potential reached is kept.
     """
 
     term: Literal["distance"] = Field("distance", description="Selects this term. [-]")
-    weight: float = Field(0.5, description="Reward for a metre nearer; farther costs. [reward/m]")
+    weight: float = Field(
+        0.5, description="Reward for a metre nearer; farther, it is lost. [reward/m]"
+    )
     target: str | None = Field(None, description=_TARGET)
     discount: float = Field(1.0, gt=0, le=1, description="Factor of the potential reached. [-]")
 
@@ -110,7 +112,7 @@ class EscapeTerm(TermSettings):
 
 
 class StreakTerm(TermSettings):
-    """Pressure without a break: pays the more, the longer it has lasted."""
+    """Pressure without a break: the longer it has lasted, the more it pays."""
 
     term: Literal["streak"] = Field("streak", description="Selects this term. [-]")
     weight: float = Field(
@@ -119,26 +121,26 @@ class StreakTerm(TermSettings):
     target: str | None = Field(None, description=_TARGET)
     distance: float = Field(0.75, gt=0, description=_NEAR)
     speed: float = Field(0.1, description=_FAST)
-    cap: float = Field(2.0, gt=0, description="Duration of pressure that pays most. [s]")
+    cap: float = Field(2.0, gt=0, description="Duration of pressure from which all is paid. [s]")
 
 
 class OvertakeTerm(TermSettings):
-    """Way made along the centre line on the target, and a bonus for passing it."""
+    """Gain on the target along the centre line, and a bonus for passing it."""
 
     term: Literal["overtake"] = Field("overtake", description="Selects this term. [-]")
-    weight: float = Field(0.5, description="Reward for a metre on the target. [reward/m]")
+    weight: float = Field(0.5, description="Reward for a metre gained. [reward/m]")
     target: str | None = Field(None, description=_TARGET)
     bonus: float = Field(
-        5.0, description="Reward paid once, when it is passed and neither has crashed. [reward]"
+        5.0, description="Reward paid once, when it is passed and neither car has crashed. [reward]"
     )
     margin: float = Field(1.0, ge=0, description="Distance ahead at which it is passed. [m]")
 
 
 class LapTimeTerm(TermSettings):
-    """Time that a completed lap took less than a slow one."""
+    """Time by which a completed lap beats a slow one."""
 
     term: Literal["lap_time"] = Field("lap_time", description="Selects this term. [-]")
-    weight: float = Field(0.2, description="Reward for a second less. [reward/s]")
+    weight: float = Field(0.2, description="Reward for a second saved. [reward/s]")
     par_speed: float = Field(
         2.0, gt=0, description="Mean speed of the slow lap; slower ones pay nothing. [m/s]"
     )

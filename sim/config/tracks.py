@@ -11,7 +11,7 @@ from sim.settings import Config, FilePath
 
 
 class TrackSettings(Config):
-    """What ours have in common."""
+    """What the built-in tracks have in common."""
 
     if TYPE_CHECKING:
         kind: str  # selects the track
@@ -43,7 +43,7 @@ class MapTrack(TrackSettings):
 
     kind: Literal["map"] = Field("map", description="Selects this track. [-]")
     file: Annotated[str, FilePath("a map's YAML file")] = Field(
-        description="The map's YAML file, relative to the scenario that names it. [path]",
+        description="The map's YAML file, relative to the scenario that names it. [path]"
     )
 
 
@@ -64,7 +64,7 @@ class OvalTrack(TrackSettings):
 
 
 class RandomTrack(TrackSettings):
-    """A smooth closed circuit, another one for each seed."""
+    """A smooth closed circuit, a different one for each seed."""
 
     kind: Literal["random"] = Field("random", description="Selects this track. [-]")
     seed: int = Field(
@@ -74,7 +74,7 @@ class RandomTrack(TrackSettings):
         1,
         ge=1,
         le=1000,
-        description="Circuits, of seeds seed, seed + 1, ...; each episode draws one. [-]",
+        description="Number of circuits, of seeds seed, seed + 1, ...; each episode draws one. [-]",
     )
     length: float = Field(80.0, ge=10, le=1000, description="Length of the centre line. [m]")
     width: float = Field(3.0, ge=0.8, le=20, description="Distance between the walls. [m]")
@@ -89,7 +89,9 @@ class RandomTrack(TrackSettings):
     @model_validator(mode="after")
     def _room(self) -> RandomTrack:
         if self.min_radius < self.width / 2 + 0.3:
-            raise ValueError(f"min_radius must be at least {self.width / 2 + 0.3:g} m, this width")
+            raise ValueError(
+                f"min_radius must be at least {self.width / 2 + 0.3:g} m at this width"
+            )
         if self.length < 8 * self.min_radius:
             raise ValueError(f"length must be at least 8 min_radius, {8 * self.min_radius:g} m")
         return self
@@ -100,7 +102,7 @@ class CenterlineTrack(TrackSettings):
 
     kind: Literal["centerline"] = Field("centerline", description="Selects this track. [-]")
     file: Annotated[str, FilePath("a centre line's CSV file")] = Field(
-        description="The CSV file, relative to the scenario that names it. [path]",
+        description="The CSV file, relative to the scenario that names it. [path]"
     )
     scale: float = Field(
         1.0, gt=0, le=100, description="Factor of all lengths; 0.1 suits full-size tracks. [-]"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -50,7 +50,7 @@ class VehicleConfig(Config):
     )
     control: Literal["targets", "rates"] = Field(
         "targets",
-        description="What the car is told: targets: steering angle and speed, which its "
+        description="What commands mean: targets: steering angle and speed, which the car's "
         "controllers pursue; rates: steering rate and acceleration. [-]",
     )
     steer_delay: int = Field(
@@ -61,7 +61,7 @@ class VehicleConfig(Config):
 class LidarConfig(Config):
     """A planar scanning range finder."""
 
-    beams: int = Field(1080, ge=1, le=100_000, description="Beams a scan. [-]")
+    beams: int = Field(1080, ge=1, le=100_000, description="Number of beams. [-]")
     field_of_view: float = Field(
         4.7, gt=0, le=6.283185307179586, description="Angle from first to last beam. [rad]"
     )
@@ -76,30 +76,27 @@ class LidarConfig(Config):
 Range = tuple[float, float]
 
 
+def _drawn(model: type[Config], name: str) -> Any:
+    """Field for the range of a setting, which it describes as the setting's own model does."""
+    return Field(None, description=model.model_fields[name].description)
+
+
 class HeterogeneityConfig(Config):
     """What differs between cars: smallest and largest value that each car draws at a reset.
 
     Every car of every environment draws for itself, uniformly, from the environment's own
-    generator. What is left out is that of the car's own settings.
+    generator. Whatever is left out is as in the car's own settings.
     """
 
-    friction: Range | None = Field(None, description="Tyre-road friction coefficient mu. [-]")
-    stiffness_front: Range | None = Field(
-        None, description="Front cornering stiffness C_Sf. [1/rad]"
-    )
-    stiffness_rear: Range | None = Field(None, description="Rear cornering stiffness C_Sr. [1/rad]")
-    cg_height: Range | None = Field(None, description="Height of the centre of gravity, h. [m]")
-    mass: Range | None = Field(None, description="Mass m. [kg]")
-    yaw_inertia: Range | None = Field(None, description="Yaw moment of inertia I_z. [kg m^2]")
-    steer_delay: tuple[int, int] | None = Field(
-        None, description="Physics steps until a steering target takes effect. [steps]"
-    )
-    lidar_noise_std: Range | None = Field(
-        None, description="Standard deviation of the range noise. [m]"
-    )
-    lidar_dropout: Range | None = Field(
-        None, description="Probability that a beam returns nothing. [-]"
-    )
+    friction: Range | None = _drawn(VehicleConfig, "friction")
+    stiffness_front: Range | None = _drawn(VehicleConfig, "stiffness_front")
+    stiffness_rear: Range | None = _drawn(VehicleConfig, "stiffness_rear")
+    cg_height: Range | None = _drawn(VehicleConfig, "cg_height")
+    mass: Range | None = _drawn(VehicleConfig, "mass")
+    yaw_inertia: Range | None = _drawn(VehicleConfig, "yaw_inertia")
+    steer_delay: tuple[int, int] | None = _drawn(VehicleConfig, "steer_delay")
+    lidar_noise_std: Range | None = _drawn(LidarConfig, "noise_std")
+    lidar_dropout: Range | None = _drawn(LidarConfig, "dropout")
 
     @model_validator(mode="after")
     def _allowed(self) -> HeterogeneityConfig:

@@ -1,7 +1,7 @@
 """Scripted drivers: they command the cars that no agent drives.
 
-One module a driver, one class in it; its settings are in `sim.config.drivers`, and
-`sim.drivers.factory` makes one of them.
+Each has a module with one class; its settings are in `sim.config.drivers`, and
+`sim.drivers.factory` builds it.
 
 ================== ============================================================================
 kind               what it does

@@ -1,4 +1,4 @@
-"""What every scripted driver is.
+"""The base of every scripted driver.
 
 A driver is a class that takes its settings and a `Seat`. Most are a `KernelDriver`: a compiled
 function with settings by name, as in this driver of another package, which its
@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.config import EnvConfig, VehicleConfig
-from sim.native import Kernel, Settings, compiled
+from sim.native import Kernel, Settings, bound
 from sim.physics.kernels import WorldArrays
 from sim.tracks.track import Track
 
@@ -72,9 +72,9 @@ class Driver(ABC):
 
     Attributes:
         difficulty: (E,) factor of the speed that the driver asks for; 1 unless a curriculum
-            changes it in place, which counts from the next step on. Below 1 the car is slower
-            everywhere, above 1 it exceeds what its settings call the fastest, up to the car's
-            own limit.
+            changes it in place, which takes effect at the next step. Below 1 the car is slower
+            everywhere; above 1 it exceeds the fastest speed of its settings, up to the car's own
+            limit.
     """
 
     def __init__(self, seat: Seat) -> None:
@@ -109,7 +109,7 @@ class KernelDriver(Driver):
         kernel: A function decorated with ``@njit(cache=True, nogil=True, error_model="numpy")``,
             called as ``kernel(settings, *arrays, *tables, difficulty, commands, first, last)``, and
             otherwise as `Driver.command`.
-        arrays: Those of the world that it needs, by the names in `WorldArrays`; to hand on all of
+        arrays: Those of the world that it needs, by the names in `WorldArrays`; passing all of
             them would cost 1 us a call.
         settings: From `sim.native.record`.
         tables: What else it needs: arrays and named tuples of arrays, which it may also write.
@@ -125,7 +125,7 @@ class KernelDriver(Driver):
         super().__init__(seat)
         self.settings, self.tables = settings, tables
         self._kernel, self._arrays = kernel, tuple(arrays)
-        self._made: tuple[Any, Any, Callable[..., Any], tuple[Any, ...]] | None = None
+        self._made: tuple[Any, Any, Callable[..., Any]] | None = None
 
     def command(
         self, world: WorldArrays, commands: NDArray[np.float64], first: int, last: int
@@ -135,7 +135,5 @@ class KernelDriver(Driver):
         if made is None or made[0] is not world or made[1] is not commands:
             read = [getattr(world, name) for name in self._arrays]
             arguments = (self.settings, *read, *self.tables, self.difficulty, commands)
-            made = world, commands, compiled(self._kernel, *arguments, first, last), arguments
-            self._made = made
-        _, _, run, arguments = made
-        run(*arguments, first, last)
+            self._made = made = world, commands, bound(self._kernel, arguments, first, last)
+        made[2](first, last)

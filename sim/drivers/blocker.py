@@ -24,6 +24,7 @@ from sim.drivers.line import (
 from sim.drivers.pure_pursuit import pursue
 from sim.layout import TARGET_SPEED, TARGET_STEER, V
 from sim.native import record
+from sim.settings import numbers
 from sim.tracks.track import Track
 
 _NEIGHBOURS: Final = 9  # entries of a table, about 2 m, whose narrowest place counts
@@ -81,13 +82,13 @@ class Blocker(KernelDriver):
     along the line:
 
     1. Behind by at most ``distance``: the target's distance from the line.
-    2. Alongside, nearer than the two cars are long: what the car's own distance is. It neither
-       turns into the target nor gives way.
+    2. Alongside, nearer than the two cars are long: the car's own distance. It neither turns
+       into the target nor gives way.
     3. Elsewhere: 0.
 
     The point lies at most ``shift`` times its distance ahead to either side of where the car is,
-    which bounds how abruptly it moves over, and so far from the lane's edges that car and
-    ``margin`` fit. The speed is that of `PurePursuit`, for the tightest bends within these edges.
+    which bounds how abruptly it moves over, and far enough from the lane's edges for the car and
+    ``margin``. The speed is that of `PurePursuit`, for the tightest bends within these edges.
 
     Args:
         config: The driver.
@@ -113,10 +114,7 @@ class Blocker(KernelDriver):
             rear_axle=vehicle.rear_axle,  # m behind the centre of gravity
             # m between the centres of two cars end to end
             alongside=(vehicle.length + seat.env.cars[target].vehicle.length) / 2,
-            lookahead=config.lookahead,  # m
-            lookahead_time=config.lookahead_time,  # s
-            distance=config.distance,  # m
-            shift=config.shift,  # m/m
+            **numbers(config),
         )
         routes = make_routes(lines, speeds)
         arrays = ["state", "arc_length", "lateral_offset", "track"]
@@ -133,8 +131,7 @@ def _room(track: Track, half_width: float, margin: float) -> NDArray[np.float64]
     """
     line = track.line
     s = (np.arange(table_size(line)) + 0.5) * line.length / table_size(line)
-    widths = np.column_stack([track.at(track.width_left, s), track.at(track.width_right, s)])
     mode = "wrap" if line.closed else "nearest"
-    narrowest = minimum_filter1d(widths, _NEIGHBOURS, axis=0, mode=mode)
+    narrowest = minimum_filter1d(track.at(track.widths, s), _NEIGHBOURS, axis=0, mode=mode)
     room: NDArray[np.float64] = np.maximum(narrowest - half_width - margin, 0.0)
     return room

@@ -14,11 +14,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.config import FollowTheGapConfig, GapPreviewConfig
+from sim.config import FollowTheGapConfig
+from sim.config.drivers import GapDriverConfig
 from sim.drivers.base import KernelDriver, Seat
 from sim.layout import TARGET_SPEED, TARGET_STEER
 from sim.native import record
 from sim.physics.lidar import make_beams
+from sim.settings import numbers
 
 _DEEP: Final = 0.85  # a gap goes on while readings reach this part of its deepest
 
@@ -117,7 +119,7 @@ def _follow_the_gap(
         commands[e, car, TARGET_SPEED] = difficulty[e] * min(driver.speed, math.sqrt(squared))
 
 
-def beams_in_view(config: FollowTheGapConfig | GapPreviewConfig, seat: Seat) -> tuple[int, int]:
+def beams_in_view(config: GapDriverConfig, seat: Seat) -> tuple[int, int]:
     """Return the first beam in a driver's field of view, and one past the last.
 
     Raises:
@@ -141,7 +143,7 @@ class FollowTheGap(KernelDriver):
     beside it are shortened to the edge's over half the car's width and ``margin``. The gap is
     the deepest reading left in the field of view, with its neighbours that reach 85 % of it. The
     car does not turn towards a side where anything is nearer than ``margin`` to its rear half,
-    which would cut the corner; only beams more than 90 degrees off the heading see that. The
+    as it would cut the corner; only beams more than 90 degrees off the heading see that. The
     speed leaves room to brake before the reading ahead, and keeps v^2 tan(steer) / wheelbase to
     ``acceleration``.
 
@@ -168,10 +170,7 @@ class FollowTheGap(KernelDriver):
             spacing=beams.spacing,  # rad, between beams
             begin=begin,  # first beam in the field of view
             end=end,  # one past the last
-            speed=config.speed,  # m/s
-            acceleration=config.acceleration,  # m/s^2
-            horizon=config.horizon,  # m
-            disparity=config.disparity,  # m
+            **numbers(config),
         )
         scratch = np.zeros((seat.num_envs, lidar.beams), np.float32)
         super().__init__(seat, _follow_the_gap, ["scan"], settings, scratch)

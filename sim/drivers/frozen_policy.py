@@ -1,4 +1,4 @@
-"""A driver that was trained: it acts as a network does that is read from a file."""
+"""A driver that was trained: it acts as a network from a file does."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class FrozenPolicy(Driver):
 
     Raises:
         PolicyError: If the checkpoint cannot be used.
-        ValueError: If it observes something else than its car can.
+        ValueError: If it observes something other than its car can.
     """
 
     def __init__(self, config: FrozenPolicyConfig, seat: Seat) -> None:
@@ -67,13 +67,12 @@ class FrozenPolicy(Driver):
         self._observations = np.zeros((seat.num_envs, 1, size), np.float32)
         self._actions = np.zeros((seat.num_envs, COMMAND_SIZE), np.float32)
         steer_max, speed_middle, speed_half = action_scale(seat.env.cars[seat.car])
-        settings = record(
+        self._settings = record(
             car=seat.car,
             steer_max=steer_max,  # first command of action 1, rad
             speed_middle=speed_middle,  # second command of action 0, m/s
             speed_half=speed_half,  # second command of action 1 less that of action 0, m/s
         )
-        self._settings = settings
 
     def command(
         self, world: WorldArrays, commands: NDArray[np.float64], first: int, last: int

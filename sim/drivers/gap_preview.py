@@ -22,8 +22,9 @@ from sim.drivers.line import wrapped
 from sim.layout import TARGET_SPEED, TARGET_STEER, YAW
 from sim.native import record
 from sim.physics.lidar import make_beams
+from sim.settings import numbers
 
-_SECTORS: Final = 180  # at most; more beams are put together, and the nearest counts
+_SECTORS: Final = 180  # at most; beams beyond that share sectors, and the nearest counts
 _STRIDE: Final = 0.2  # m, between the points of a preview at most
 _SUBSTEPS: Final = 20  # integration steps from point to point
 
@@ -39,10 +40,7 @@ class _Previews(NamedTuple):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def free_distances(
-    ranges: NDArray[np.float32],
-    turns: NDArray[np.float64],
-    driver: Any,
-    depth: NDArray[np.float64],
+    ranges: NDArray[np.float32], turns: NDArray[np.float64], driver: Any, depth: NDArray[np.float64]
 ) -> None:
     """How far a disc can move from the sensor in the middle direction of each sector.
 
@@ -137,8 +135,8 @@ class GapPreview(KernelDriver):
     while the front wheels point to that heading, as far as they turn, over ``preview`` metres.
     At each point of the path the clearance is how much farther than the point the car, as a disc
     of half its width and ``margin``, could drive straight from where it is now in the point's
-    direction, as a part of what it could if nothing were nearer than ``horizon``; none from the
-    first point on that it could not reach so. The score of a candidate is the mean clearance,
+    direction, as a fraction of what it could if nothing were nearer than ``horizon``; 0 from the
+    first point that it could not reach so. The score of a candidate is the mean clearance,
     less ``continuity`` for each radian that it differs from the heading chosen before, which is
     kept in the world's frame and is the car's own at first. Wheels and speed follow the best: the
     speed leaves room to brake on the path, and keeps v^2 tan(steer) / wheelbase to
@@ -170,11 +168,8 @@ class GapPreview(KernelDriver):
             spacing=spacing,  # rad, between the middles of sectors
             begin=begin,  # first beam in the field of view
             group=group,  # beams a sector
-            speed=config.speed,  # m/s
-            acceleration=config.acceleration,  # m/s^2
-            horizon=config.horizon,  # m
+            **numbers(config),
             stride=stride,  # m, between the points of a preview
-            continuity=config.continuity,  # 1/rad
         )
         headings = angle + np.linspace(0.0, spacing * (count - 1), config.candidates)
         paths = _paths(headings, seat, stride, round(config.preview / stride))

@@ -93,7 +93,7 @@ def read_lines(seat: Seat, raceline: str | None = None) -> list[Centerline]:
 
 
 def table_size(line: Centerline) -> int:
-    """Entries of a table along a line: one for each 0.25 m, or a little less."""
+    """Number of entries of a table along a line: one for each 0.25 m, or a little less."""
     return math.ceil(line.length / _STEP)
 
 
@@ -112,15 +112,12 @@ def wrapped(value: float, period: float) -> float:
 
 
 def speed_profile(
-    line: Centerline,
-    fastest: float,
-    acceleration: float,
-    aside: NDArray[np.float64] | float = 0.0,
+    line: Centerline, fastest: float, acceleration: float, aside: NDArray[np.float64] | float = 0.0
 ) -> NDArray[np.float64]:
     """Speeds at which a line can be driven, at places 0.25 m or a little less apart.
 
-    In bends v^2 |curvature| is at most the acceleration; before them the speed falls no faster
-    than at it.
+    In bends v^2 |curvature| is at most the acceleration; before them the speed falls at most at
+    that rate.
 
     Args:
         line: The line.

@@ -10,14 +10,10 @@ from numpy.typing import NDArray
 
 from sim.config import PurePursuitConfig
 from sim.drivers.base import Seat
-from sim.drivers.line import (
-    LineDriver,
-    Routes,
-    entry_at,
-    route_on,
-)
+from sim.drivers.line import LineDriver, Routes, entry_at, route_on
 from sim.layout import TARGET_SPEED, TARGET_STEER, YAW, V, X, Y
 from sim.native import record
+from sim.settings import numbers
 from sim.tracks.centerline import Centerline, point_at, project
 
 
@@ -33,7 +29,7 @@ def pursue(
     """Steering angle that leads the rear axle along a circle to a point; see `PurePursuit`.
 
     Args:
-        line: The line that the point is told by; straight on past the end of an open one.
+        line: The line that the point is given by; straight on past the end of an open one.
         ahead: Arc length of the point, m.
         aside: Its distance to the left of the line, m.
         own: (7,) state of the car, columns of `sim.layout`.
@@ -86,8 +82,8 @@ class PurePursuit(LineDriver):
 
     The steering angle is atan(wheelbase * 2 l / d^2) for a point at distance d from the rear
     axle, l to the left of it: that of a circle through the axle, tangent to the car's heading,
-    and the point. Other than Coulter's, the point is a distance along the line ahead of the
-    nearest point, not the line's intersection with a circle.
+    and the point. Unlike Coulter's, the point is a distance along the line ahead of the nearest
+    point, not the line's intersection with a circle.
 
     Past the end of an open line it goes on straight.
 
@@ -101,7 +97,6 @@ class PurePursuit(LineDriver):
             steer_max=vehicle.steer_max,  # rad
             wheelbase=vehicle.front_axle + vehicle.rear_axle,  # m
             rear_axle=vehicle.rear_axle,  # m behind the centre of gravity
-            lookahead=config.lookahead,  # m
-            lookahead_time=config.lookahead_time,  # s
+            **numbers(config),
         )
         super().__init__(config, seat, _pure_pursuit, settings)

@@ -1,4 +1,4 @@
-"""A driver without an aim: smooth random steering and speed."""
+"""A driver without a goal: smooth random steering and speed."""
 
 from __future__ import annotations
 

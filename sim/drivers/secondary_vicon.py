@@ -12,6 +12,7 @@ from sim.config import SecondaryViconConfig
 from sim.drivers.base import KernelDriver, Seat
 from sim.layout import TARGET_SPEED, TARGET_STEER, YAW, X, Y
 from sim.native import record
+from sim.settings import numbers
 
 Float = NDArray[np.float64]
 
@@ -48,7 +49,7 @@ def _secondary_vicon(
 class SecondaryVicon(KernelDriver):
     """Hold a speed, turn away from a near car, recover towards the lane centre.
 
-    Stateless, decided anew at each step; the first rule that applies decides:
+    It has no memory: at each step the first rule that applies decides.
 
     1. More than ``stop_offset`` off the centre line: stop, wheels turned fully back to it.
     2. More than ``recover_offset`` off it: half speed, wheels turned fully back.
@@ -59,7 +60,7 @@ class SecondaryVicon(KernelDriver):
        whatever the attacker does beside it.)
     4. Otherwise hold ``speed``, wheels straight.
 
-    Rules 1 and 2 take the car to head along the lane; a track without a centre line has neither.
+    Rules 1 and 2 assume that the car heads along the lane; without a centre line there is neither.
 
     Args:
         config: The driver.
@@ -71,6 +72,6 @@ class SecondaryVicon(KernelDriver):
             car=seat.car,
             target=seat.car_named(config.target),
             steer_max=seat.vehicle.steer_max,  # rad
-            **config.model_dump(exclude={"kind", "target"}),
+            **numbers(config),
         )
         super().__init__(seat, _secondary_vicon, ["state", "lateral_offset"], settings)

@@ -15,15 +15,10 @@ from numpy.typing import NDArray
 
 from sim.config import StanleyConfig
 from sim.drivers.base import Seat
-from sim.drivers.line import (
-    LineDriver,
-    Routes,
-    entry_at,
-    route_on,
-    wrapped,
-)
+from sim.drivers.line import LineDriver, Routes, entry_at, route_on, wrapped
 from sim.layout import TARGET_SPEED, TARGET_STEER, YAW, YAW_RATE, V, X, Y
 from sim.native import record
+from sim.settings import numbers
 from sim.tracks.centerline import point_at, project
 
 _TURN: Final = 0.5  # m of the line, over which its turning is measured
@@ -71,16 +66,16 @@ def _stanley(
 class Stanley(LineDriver):
     """Keep the front axle on a line, at the speed that the line's bends allow.
 
-    The steering angle is the paper's law without what it adds for slipping tyres and a slow
+    The steering angle is the paper's law, without its terms for slipping tyres and a slow
     steering servo:
 
         delta = (psi_line - psi) - atan(gain * e / (softening + |v|)) + damping * (r_line - r)
 
     psi_line is the heading of the line at the point nearest to the front axle, psi the car's,
     e the distance of the front axle from the line, positive to the left, in m, v the speed in
-    m/s, r the yaw rate and r_line = v times the line's curvature that of a car on it, in rad/s.
+    m/s, r the yaw rate and r_line, v times the line's curvature, that of a car on it, in rad/s.
     Without the last term the front axle's error falls as de/dt = -gain e / sqrt(1 + (gain e /
-    v)^2), so exponentially where it is small, at any speed. Bends need no other term: on a
+    v)^2), so exponentially where it is small, whatever the speed. Bends need no other term: on a
     circle the front wheels point along it when the front axle is on it.
 
     The arguments are those of `LineDriver`, without its kernel and settings.
@@ -91,8 +86,6 @@ class Stanley(LineDriver):
             car=seat.car,
             steer_max=seat.vehicle.steer_max,  # rad
             front_axle=seat.vehicle.front_axle,  # m ahead of the centre of gravity
-            gain=config.gain,  # 1/s
-            softening=config.softening,  # m/s
-            yaw_damping=config.yaw_damping,  # s
+            **numbers(config),
         )
         super().__init__(config, seat, _stanley, settings)

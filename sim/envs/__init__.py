@@ -7,7 +7,7 @@
 | `F110VectorEnv` | `gymnasium.vector.VectorEnv`, ``F110-v0`` | a batch of races at full speed |
 
 Importing this package registers ``F110-v0`` with Gymnasium. The cars without a driver are the
-agents. What they do, see and earn is the same in all three:
+agents. Their actions, observations and rewards are the same in all three:
 
 **Actions**: ``Box(-1, 1, (2,), float32)``; values outside are clipped, NaN is an error.
 
@@ -33,32 +33,34 @@ that order; each starts where the one before ends. B beams, C cars.
 | motion | 1 | steering angle | [-1, 1] | steer_max rad |
 | motion | 2 | yaw rate | [-1, 1] | 2 pi rad/s |
 | motion | 3 | slip angle | [-1, 1] | pi/4 rad |
-| others | 4k | f / (abs(f) + 2), f m ahead of the own car | [-1, 1] | infinity; 2 m read 0.5 |
-| others | 4k+1 | l / (abs(l) + 2), l m left of the own car | [-1, 1] | infinity |
-| others | 4k+2 | sine of the other's yaw less the own | [-1, 1] | - |
-| others | 4k+3 | cosine of the other's yaw less the own | [-1, 1] | - |
+| others | 4k | f / (abs(f) + 2), f m ahead of the agent's car | [-1, 1] | infinity; 2 m: 0.5 |
+| others | 4k+1 | l / (abs(l) + 2), l m left of the agent's car | [-1, 1] | infinity |
+| others | 4k+2 | sine of the other car's yaw less the agent's | [-1, 1] | - |
+| others | 4k+3 | cosine of the other car's yaw less the agent's | [-1, 1] | - |
 
-k = 0 ... C-2 counts the other cars from the own one: the next in the order of the
-configuration first, the first after the last. Values of ``pose`` and ``motion`` beyond the
+k = 0 ... C-2 counts the other cars in the order of the configuration, beginning with the one
+after the agent's; the first car follows the last. Values of ``pose`` and ``motion`` beyond the
 bounds are clipped. The two-car scenario with 54 beams gives D = 54 + 4 + 4 = 62.
 
 **Rewards** are those of each car's task (`sim.tasks`); without a task, 0.
 
 **Episode end**: an agent is terminated when it crashes, finishes (see `sim.physics.laps`),
 accomplishes its task or can no longer do so, and truncated when its task gives up on it, at
-``max_steps`` or, with ``end_when="any"``, when any other car is done. Its last info holds
+``max_steps`` or, with ``end_when="any"``, when any other car is done. Its last info, which is
+``infos["final_info"]`` of `F110VectorEnv`, holds
 
 | key | meaning |
 |---|---|
 | ``outcome`` | `sim.episodes.Outcome` in lower case: "success", "crash", "finished", "idle", ... |
 | ``steps`` | actions taken in the episode |
 | ``return`` | sum of the episode's rewards |
-| ``laps`` | laps completed, of those that the configuration asks for |
-| ``lap_times`` | how long each of them took, a list, s |
+| ``laps`` | number of laps completed, at most what the configuration asks for |
+| ``lap_times`` | list of how long each of them took, s |
 | ``track`` | index of the track that the episode was on, 0 if there is only one |
 
 **Seeds**: ``reset(seed=s)`` starts an environment's sequence of episodes anew, ``reset()`` goes
-on with it; all three interfaces give the same episodes for the same seed.
+on with it; all three interfaces give the same episodes for the same seed. Of a reset's options,
+``{"spawn_set": i, "track": j}`` asks for these instead of drawn ones.
 """
 
 from __future__ import annotations

@@ -36,14 +36,14 @@ def agent_names(config: EnvConfig) -> list[str]:
     """
     if not isinstance(config, EnvConfig):
         raise TypeError(f"config must be a sim.config.EnvConfig, found {type(config).__name__}")
-    names = [car.name for car in config.cars if car.driver is None]
+    names = [config.cars[i].name for i in config.agent_cars]
     if not names:
         raise ValueError("every car has a driver: an environment needs an agent")
     return names
 
 
 def agent_spaces(race: Race) -> tuple[spaces.Box, spaces.Box]:
-    """Spaces of an agent's observations and actions, new ones; see the tables in `sim.envs`."""
+    """New spaces of an agent's observations and actions; see the tables in `sim.envs`."""
     action_space = spaces.Box(-1.0, 1.0, (COMMAND_SIZE,), np.float32)
     return spaces.Box(race.observation_low, race.observation_high), action_space
 

@@ -1,8 +1,8 @@
-"""Rendering as the environments' interfaces want it, imported only when asked for."""
+"""Rendering as the environments' interfaces want it; drawing is imported only when asked for."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from gymnasium import logger
@@ -20,7 +20,7 @@ RENDER_MODES: Final = ("human", "rgb_array")
 
 
 def frame_rate(config: EnvConfig) -> float:
-    """Actions a second of simulated time, 1/s: the rate at which frames show real time."""
+    """Actions for each second of simulated time, 1/s: at this rate, frames show real time."""
     return 1.0 / (config.physics_step * config.physics_steps_per_action)
 
 
@@ -68,7 +68,7 @@ class Display:
         """Draw every race; a window is redrawn.
 
         Returns:
-            In mode "rgb_array" one (height, width, 3) uint8 frame a race, else None.
+            In mode "rgb_array" one (height, width, 3) uint8 frame for each race, otherwise None.
 
         Raises:
             ResetNeeded: If the environment has not been reset.
@@ -87,3 +87,37 @@ class Display:
         """Close the window."""
         if self._window is not None:
             self._window.close()
+
+
+class Rendered:
+    """What the environments of one race do alike: they hold it, and show it.
+
+    Attributes:
+        metadata: The class's, and on an environment also ``render_fps``, its actions a second.
+        race: The race; its world holds the state of all cars.
+        render_mode: As given.
+    """
+
+    metadata: dict[str, Any]
+
+    def _hold(self, race: Race, render_mode: str | None, config: RenderConfig) -> None:
+        self.race, self.render_mode = race, render_mode
+        self.metadata = self.metadata | {"render_fps": frame_rate(race.config)}
+        self._display = Display(race, render_mode, config)
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """Show the race.
+
+        Returns:
+            In mode "rgb_array" a frame, (height, width, 3) uint8. In mode "human" None: every
+            reset and step shows itself in a window, in real time.
+
+        Raises:
+            ResetNeeded: If the environment has not been reset.
+        """
+        frames = self._display.render()
+        return None if frames is None else frames[0]
+
+    def close(self) -> None:
+        """Close the window, if there is one."""
+        self._display.close()

@@ -12,31 +12,28 @@ from numpy.typing import NDArray
 from pettingzoo import ParallelEnv  # type: ignore[import-untyped]
 
 from sim.config import EnvConfig, RenderConfig
-from sim.envs.common import (
-    Action,
-    Observation,
-    agent_names,
-    agent_spaces,
-    last_info,
-    read_options,
-)
-from sim.envs.display import RENDER_MODES, Display, frame_rate
+from sim.envs.common import Action, Observation, agent_names, agent_spaces, last_info, read_options
+from sim.envs.display import RENDER_MODES, Rendered
 from sim.race import Race
 
 _IGNORED_OPTION = "options"  # made up by PettingZoo's API test
 
 
-class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[misc]
+class F110ParallelEnv(Rendered, ParallelEnv[str, Observation, Action]):  # type: ignore[misc]
     """Cars on a track as a PettingZoo parallel environment.
 
-    The agents are the cars without a driver, by name; `sim.envs` tables what they observe, do
-    and earn, and what an agent's last info holds; before that, infos are empty.
+    The agents are the cars without a driver, by name. ``help(sim.envs)`` shows the tables of
+    their actions, observations and rewards, and of what an agent's last info holds; before that,
+    infos are empty.
 
     Args:
         config: The environment.
         render_mode: "rgb_array", "human" or None; see `render`.
         render_config: Size of the frames, and what they show.
         base_dir: What a map's file is relative to; None: the working directory.
+
+    Attributes:
+        race: The race; its world holds the state of all cars.
 
     Raises:
         ValueError: If every car has a driver, for another render_mode, for an unknown
@@ -57,11 +54,8 @@ class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[mi
         render_config: RenderConfig = RenderConfig(),  # noqa: B008 - frozen
         base_dir: Path | None = None,
     ) -> None:
-        self.render_mode = render_mode
         self.possible_agents = agent_names(config)
-        self.race = Race(config, base_dir=base_dir)
-        self.metadata = self.metadata | {"render_fps": frame_rate(config)}
-        self._display = Display(self.race, render_mode, render_config)
+        self._hold(Race(config, base_dir=base_dir), render_mode, render_config)
         self.agents: list[str] = []
         self._index = {name: i for i, name in enumerate(self.possible_agents)}
         # One object an agent, so that each can be seeded by itself.
@@ -141,44 +135,23 @@ class F110ParallelEnv(ParallelEnv[str, Observation, Action]):  # type: ignore[mi
             self._actions[0, self._index[name]] = action
         episodes = self.race.step(self._actions)
         self._display.update()
-        all_observations = episodes.observations[0].copy()
-        all_rewards = episodes.rewards[0].tolist()
-        all_terminated = episodes.terminated[0].tolist()
-        all_truncated = episodes.truncated[0].tolist()
-        observations, rewards, terminated, truncated, infos = {}, {}, {}, {}, {}
-        live = []
-        for name in agents:
-            i = self._index[name]
-            observations[name] = all_observations[i]
-            rewards[name] = all_rewards[i]
-            terminated[name] = all_terminated[i]
-            truncated[name] = all_truncated[i]
-            if all_terminated[i] or all_truncated[i]:
-                infos[name] = last_info(self.race, 0, i)
-            else:
-                infos[name] = {}
-                live.append(name)
-        self.agents = live
-        return observations, rewards, terminated, truncated, infos
+        copies = episodes.observations[0].copy()
+        paid = episodes.rewards[0].tolist()
+        ended, cut = episodes.terminated[0].tolist(), episodes.truncated[0].tolist()
+        rows = {name: self._index[name] for name in agents}
+        self.agents = [name for name, i in rows.items() if not (ended[i] or cut[i])]
+        return (
+            {name: copies[i] for name, i in rows.items()},
+            {name: paid[i] for name, i in rows.items()},
+            {name: ended[i] for name, i in rows.items()},
+            {name: cut[i] for name, i in rows.items()},
+            {
+                name: last_info(self.race, 0, i) if ended[i] or cut[i] else {}
+                for name, i in rows.items()
+            },
+        )
 
     def state(self) -> NDArray[np.float64]:
         """The state of every car, (C, 7), columns of `sim.layout`: a copy."""
         state: NDArray[np.float64] = self.race.world.arrays.state[0].copy()
         return state
-
-    def render(self) -> NDArray[np.uint8] | None:
-        """Show the race.
-
-        Returns:
-            In mode "rgb_array" a frame, (height, width, 3) uint8. In mode "human" None: every
-            reset and step shows itself in a window, in real time.
-
-        Raises:
-            ResetNeeded: If the environment has not been reset.
-        """
-        frames = self._display.render()
-        return None if frames is None else frames[0]
-
-    def close(self) -> None:
-        """Close the window, if there is one."""
-        self._display.close()

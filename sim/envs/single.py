@@ -9,7 +9,6 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.error import ResetNeeded
-from numpy.typing import NDArray
 
 from sim.config import EnvConfig, RenderConfig
 from sim.envs.common import (
@@ -21,15 +20,15 @@ from sim.envs.common import (
     last_info,
     read_options,
 )
-from sim.envs.display import RENDER_MODES, Display, frame_rate
+from sim.envs.display import RENDER_MODES, Rendered
 from sim.race import Race
 
 
-class F110Env(gymnasium.Env[Observation, Action]):
+class F110Env(Rendered, gymnasium.Env[Observation, Action]):
     """A race with one learning car as a Gymnasium environment; every other car is scripted.
 
-    `sim.envs` tables what it observes, does and earns. The episode's last info holds
-    ``outcome``, ``steps`` and ``return``; before that, infos are empty.
+    ``help(sim.envs)`` shows the tables of its actions, observations and rewards, and of what the
+    episode's last info holds; before that, infos are empty.
 
     Args:
         config: The environment; exactly one car has no driver.
@@ -55,16 +54,13 @@ class F110Env(gymnasium.Env[Observation, Action]):
         render_config: RenderConfig = RenderConfig(),  # noqa: B008 - frozen
         base_dir: Path | None = None,
     ) -> None:
-        self.render_mode = render_mode
         names = agent_names(config)
         if len(names) > 1:
             raise ValueError(
                 f"cars without a driver: {names}; F110Env has one agent: "
                 "give the others a driver, or use F110ParallelEnv"
             )
-        self.race = Race(config, base_dir=base_dir)
-        self.metadata = self.metadata | {"render_fps": frame_rate(config)}
-        self._display = Display(self.race, render_mode, render_config)
+        self._hold(Race(config, base_dir=base_dir), render_mode, render_config)
         self.observation_space: spaces.Box  # type: ignore[assignment]
         self.action_space: spaces.Box  # type: ignore[assignment]
         self.observation_space, self.action_space = agent_spaces(self.race)
@@ -77,7 +73,7 @@ class F110Env(gymnasium.Env[Observation, Action]):
 
         Args:
             seed: Restarts the sequence of episodes; None goes on with it. The first sequence is
-                seeded from the operating system's entropy; ``np_random_seed`` tells the seed.
+                seeded from the operating system's entropy; ``np_random_seed`` is that seed.
             options: ``{"spawn_set": i}`` starts from that spawn set instead of a drawn one,
                 ``{"track": i}`` on that track.
 
@@ -126,20 +122,3 @@ class F110Env(gymnasium.Env[Observation, Action]):
             bool(episodes.truncated[0, 0]),
             last_info(self.race, 0, 0) if episodes.over[0] else {},
         )
-
-    def render(self) -> NDArray[np.uint8] | None:
-        """Show the race.
-
-        Returns:
-            In mode "rgb_array" a frame, (height, width, 3) uint8. In mode "human" None: every
-            reset and step shows itself in a window, in real time.
-
-        Raises:
-            ResetNeeded: If the environment has not been reset.
-        """
-        frames = self._display.render()
-        return None if frames is None else frames[0]
-
-    def close(self) -> None:
-        """Close the window, if there is one."""
-        self._display.close()

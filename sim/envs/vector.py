@@ -31,17 +31,18 @@ from sim.race import Race
 class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
     """Many races of the same cars on the same tracks, stepped by one compiled call.
 
-    `sim.envs` tables what an agent observes, does and earns. A row of the batch is an agent:
-    with A agents a race, row i is agent ``i % A`` of race ``i // A``, so that one policy can
-    drive them all. With one agent (the other cars scripted), rows are races, and the batch is
-    what `gymnasium.vector.SyncVectorEnv` makes of as many `F110Env`, byte for byte.
+    ``help(sim.envs)`` shows the tables of an agent's actions, observations and rewards, and of
+    what its last info holds. A row of the batch is an agent: with A agents a race, row i is agent
+    ``i % A`` of race ``i // A``, so that one policy can drive them all. With one agent (the other
+    cars scripted), rows are races, and the batch is what `gymnasium.vector.SyncVectorEnv` makes of
+    as many `F110Env`, byte for byte.
 
     Episodes follow one another by Gymnasium's ``AutoresetMode.SAME_STEP``: a step that ends a
     race's episode returns its rewards and flags with the first observations of the next one,
     while ``infos["final_obs"]`` and ``infos["final_info"]`` hold the last of the old one (with
     masks ``_final_obs`` and ``_final_info``). No step is lost, every returned transition is
-    real, and what follows bootstraps as it does in Stable-Baselines3 and in CleanRL's
-    ``final_observation``. Infos are empty otherwise.
+    real, and learners bootstrap from the last observation as Stable-Baselines3 and CleanRL do.
+    Infos are empty otherwise.
 
     Args:
         config: The environment. Several agents need ``end_when="any"``: their rows begin and
@@ -113,7 +114,7 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
             seed: Restarts the races' sequences of episodes: one seed a race, None going on with
                 the race's; a single s stands for s, s + 1, s + 2, ... None goes on with all. The
                 first sequences are seeded from the operating system's entropy; ``np_random_seed``
-                tells that of race 0.
+                is that of race 0.
             options: ``{"spawn_set": i}`` starts all from that spawn set instead of drawn ones,
                 ``{"track": i}`` on that track.
 

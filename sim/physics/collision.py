@@ -12,17 +12,18 @@ from numpy.typing import NDArray
 from sim.layout import FRONT, LEFT, REAR, RIGHT
 from sim.tracks.distance_field import DistanceField, to_cells, wall_distance
 
-# Two points of a cell are at most this far from its centre each, in cells, so that the
-# distance between a point and a wall's surface is above the field's value less this.
+# Points of two cells are nearer to each other than the cells' centres by at most this, in cells: a
+# point is at least as far from any wall as the distance field says, less this.
 _DIAGONAL: Final = math.sqrt(2.0)
 _ALL: Final = FRONT | REAR | LEFT | RIGHT
-_FLAT: Final = 0.7  # share of a side that tells a contact of the side from one of its corner
+_FLAT: Final = 0.7  # share of a side that distinguishes its contacts from those of its corners
 _FINEST: Final = 1e-3  # of a step: contacts between cars that are shorter may be missed
-_MOST: Final = 1e6  # poses looked at in a step of a car that flies off
-# Columns of the array of bodies.
-BODY_X, BODY_Y, BODY_YAW = range(3)  # m, m, rad
+_MOST: Final = 1e6  # poses looked at in one step, of a car that flies off
 
 Float = NDArray[np.float64]
+# What describes an oriented rectangle here; tuples or rows of arrays.
+Pose = tuple[float, float, float]  # x m, y m, of its centre, and its heading, yaw rad
+Size = tuple[float, float]  # length m, along the heading, and width m, across
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -62,17 +63,13 @@ def segment_hits_wall(field: DistanceField, x0: float, y0: float, x1: float, y1:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def touches_wall(
-    field: DistanceField, x: float, y: float, yaw: float, length: float, width: float
-) -> bool:
+def touches_wall(field: DistanceField, pose: Pose, size: Size) -> bool:
     """Whether a car's rectangle meets a wall; arguments as those of `wall_parts`."""
-    return bool(wall_parts(field, x, y, yaw, length, width) != 0)
+    return bool(wall_parts(field, pose, size) != 0)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def wall_parts(
-    field: DistanceField, x: float, y: float, yaw: float, length: float, width: float
-) -> int:
+def wall_parts(field: DistanceField, pose: Pose, size: Size) -> int:
     """Sides of a car's rectangle that meet a wall.
 
     The outline is tested exactly against the wall cells; inside it, walls that the outline
@@ -80,16 +77,14 @@ def wall_parts(
 
     Args:
         field: The track.
-        x: Centre, m.
-        y: m.
-        yaw: Heading, rad.
-        length: Extent along the heading, m.
-        width: Extent across, m.
+        pose: x m, y m, yaw rad of the car.
+        size: Its length and width, m.
 
     Returns:
         Bits of `sim.layout`: two sides if only their common corner meets a wall; all of them if
         there is a wall inside, or the centre is in one.
     """
+    (x, y, yaw), (length, width) = pose, size
     column, row = to_cells(field, x, y)
     clear = wall_distance(field, column, row)
     half_length, half_width = length / 2, width / 2
@@ -136,48 +131,56 @@ def _sides_at_wall(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def sweep_wall(
-    field: DistanceField, before: Float, after: Float, length: float, width: float
-) -> int:
+def sweep_wall(field: DistanceField, before: Pose, after: Pose, size: Size) -> int:
     """Sides of a car that meet a wall on its way from one pose to another.
 
-    Looks at poses between, none of whose points are more than a cell from the next's, so that
-    a wall of one cell is missed only if a corner grazes less than half of it.
+    Looks at poses in between, so close that no point moves by more than a cell from one to the
+    next: a wall of one cell is missed only if a corner grazes less than half of it.
 
     Args:
         field: The track.
-        before: (3,), x m, y m, yaw rad.
-        after: (3,)
-        length: Extent along the heading, m.
-        width: Extent across, m.
+        before: x m, y m, yaw rad.
+        after: The same.
+        size: Length and width of the car, m.
 
     Returns:
         Bits of `sim.layout`, of the first pose that meets a wall; 0 if none does.
     """
-    dx, dy = after[BODY_X] - before[BODY_X], after[BODY_Y] - before[BODY_Y]
-    turn = _turn(before, after)
-    radius = math.sqrt(length * length + width * width) / 2
-    way = math.sqrt(dx * dx + dy * dy) + abs(turn) * radius
-    column, row = to_cells(field, before[BODY_X], before[BODY_Y])
-    if wall_distance(field, column, row) - _DIAGONAL * field.resolution > radius + way:
+    dx, dy, turn = way = way_between(before, after)
+    radius = _radius(size)
+    length = math.sqrt(dx * dx + dy * dy) + abs(turn) * radius
+    column, row = to_cells(field, before[0], before[1])
+    if wall_distance(field, column, row) - _DIAGONAL * field.resolution > radius + length:
         return 0
-    poses = min(max(math.ceil(way / field.resolution), 1.0), _MOST)
+    poses = min(max(math.ceil(length / field.resolution), 1.0), _MOST)
     number = 1.0
     while number < poses:
-        t = number / poses
-        x, y, yaw = before[BODY_X] + t * dx, before[BODY_Y] + t * dy, before[BODY_YAW] + t * turn
-        parts = wall_parts(field, x, y, yaw, length, width)
+        parts = wall_parts(field, pose_on(before, way, number / poses), size)
         if parts != 0:
             return parts
         number += 1.0
-    return wall_parts(field, after[BODY_X], after[BODY_Y], after[BODY_YAW], length, width)
+    return wall_parts(field, (after[0], after[1], after[2]), size)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _turn(before: Float, after: Float) -> float:
-    """The shorter way from one heading to another, rad."""
-    turn = after[BODY_YAW] - before[BODY_YAW]
-    return float(turn - 2 * math.pi * math.floor(turn / (2 * math.pi) + 0.5))
+def way_between(before: Pose, after: Pose) -> Pose:
+    """What leads from one pose to another: m, m, and the shorter turn, rad."""
+    turn = after[2] - before[2]
+    turn -= 2 * math.pi * math.floor(turn / (2 * math.pi) + 0.5)
+    return after[0] - before[0], after[1] - before[1], turn
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def pose_on(before: Pose, way: Pose, t: float) -> Pose:
+    """The pose at the fraction t of a way that starts at ``before``."""
+    return before[0] + t * way[0], before[1] + t * way[1], before[2] + t * way[2]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _radius(size: Size) -> float:
+    """Radius of the circle around a rectangle, m."""
+    length, width = size
+    return math.sqrt(length * length + width * width) / 2
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -202,59 +205,30 @@ def _wall_inside(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def cars_touch(
-    x: float,
-    y: float,
-    yaw: float,
-    length: float,
-    width: float,
-    other_x: float,
-    other_y: float,
-    other_yaw: float,
-    other_length: float,
-    other_width: float,
-) -> bool:
-    """Whether two rectangles overlap (separating axes: Gottschalk et al., SIGGRAPH 1996).
-
-    Args:
-        x: Centre of the first, m.
-        y: m.
-        yaw: Its heading, rad.
-        length: Its extent along the heading, m.
-        width: Its extent across, m.
-        other_x: The same of the second.
-        other_y: m.
-        other_yaw: rad.
-        other_length: m.
-        other_width: m.
-    """
-    gap, _, _ = car_gap(
-        x, y, yaw, length, width, other_x, other_y, other_yaw, other_length, other_width
-    )
+def cars_touch(pose: Pose, size: Size, other: Pose, other_size: Size) -> bool:
+    """Whether two rectangles overlap; arguments as those of `car_gap`."""
+    gap, _, _ = car_gap(pose, size, other, other_size)
     return bool(gap <= 0.0)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def car_gap(
-    x: float,
-    y: float,
-    yaw: float,
-    length: float,
-    width: float,
-    other_x: float,
-    other_y: float,
-    other_yaw: float,
-    other_length: float,
-    other_width: float,
-) -> tuple[float, float, float]:
+def car_gap(pose: Pose, size: Size, other: Pose, other_size: Size) -> tuple[float, float, float]:
     """Gap between two rectangles along the side's normal for which it is widest.
 
-    Arguments as those of `cars_touch`.
+    Separating axes (Gottschalk, Lin and Manocha, SIGGRAPH 1996).
+
+    Args:
+        pose: x m, y m, yaw rad of the first.
+        size: Its length and width, m.
+        other: Pose of the second.
+        other_size: Its length and width, m.
 
     Returns:
         The gap, m, at most the distance between the two and not positive if they overlap; and
         x and y of that normal, of length 1, from the first to the other.
     """
+    (x, y, yaw), (length, width) = pose, size
+    (other_x, other_y, other_yaw), (other_length, other_width) = other, other_size
     dx, dy = other_x - x, other_y - y
     hl, hw = length / 2, width / 2
     ol, ow = other_length / 2, other_width / 2
@@ -280,14 +254,7 @@ def car_gap(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def sweep_cars(
-    before: Float,
-    after: Float,
-    length: float,
-    width: float,
-    other_before: Float,
-    other_after: Float,
-    other_length: float,
-    other_width: float,
+    before: Pose, after: Pose, size: Size, other_before: Pose, other_after: Pose, other_size: Size
 ) -> float:
     """When two cars first touch on their ways from one pose to another.
 
@@ -295,52 +262,34 @@ def sweep_cars(
     cross the present gap before the time that the ways' lengths allow.
 
     Args:
-        before: (3,), x m, y m, yaw rad of the first car; positions and headings between are
+        before: x m, y m, yaw rad of the first car; positions and headings between are
             interpolated.
-        after: (3,)
-        length: Its extent along the heading, m.
-        width: Its extent across, m.
-        other_before: The same of the other car.
-        other_after: (3,)
-        other_length: m
-        other_width: m
+        after: The same.
+        size: Its length and width, m.
+        other_before: Pose of the other car.
+        other_after: The same.
+        other_size: Its length and width, m.
 
     Returns:
         The time as a fraction of the step; -1 if they do not touch.
     """
-    radius = math.sqrt(length * length + width * width) / 2
-    other_radius = math.sqrt(other_length * other_length + other_width * other_width) / 2
-    dx, dy = after[BODY_X] - before[BODY_X], after[BODY_Y] - before[BODY_Y]
-    ox, oy = (
-        other_after[BODY_X] - other_before[BODY_X],
-        other_after[BODY_Y] - other_before[BODY_Y],
-    )
-    turn, other_turn = _turn(before, after), _turn(other_before, other_after)
-    way = math.sqrt((dx - ox) ** 2 + (dy - oy) ** 2)
-    way += abs(turn) * radius + abs(other_turn) * other_radius
-    far_x, far_y = other_before[BODY_X] - before[BODY_X], other_before[BODY_Y] - before[BODY_Y]
-    reach = radius + other_radius + way
+    way, other_way = way_between(before, after), way_between(other_before, other_after)
+    radius, other_radius = _radius(size), _radius(other_size)
+    length = math.sqrt((way[0] - other_way[0]) ** 2 + (way[1] - other_way[1]) ** 2)
+    length += abs(way[2]) * radius + abs(other_way[2]) * other_radius
+    far_x, far_y = other_before[0] - before[0], other_before[1] - before[1]
+    reach = radius + other_radius + length
     if far_x * far_x + far_y * far_y > reach * reach:
         return -1.0
     t = 0.0
     while True:
-        gap, _, _ = car_gap(
-            before[BODY_X] + t * dx,
-            before[BODY_Y] + t * dy,
-            before[BODY_YAW] + t * turn,
-            length,
-            width,
-            other_before[BODY_X] + t * ox,
-            other_before[BODY_Y] + t * oy,
-            other_before[BODY_YAW] + t * other_turn,
-            other_length,
-            other_width,
-        )
+        pose, other = pose_on(before, way, t), pose_on(other_before, other_way, t)
+        gap, _, _ = car_gap(pose, size, other, other_size)
         if gap <= 0.0:
             return t
-        if t >= 1.0 or gap > way * (1.0 - t):
+        if t >= 1.0 or gap > length * (1.0 - t):
             return -1.0
-        t = min(t + max(gap / way, _FINEST), 1.0)
+        t = min(t + max(gap / length, _FINEST), 1.0)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -11,12 +11,16 @@ from numpy.typing import NDArray
 
 from sim.layout import SLIP, STATE_SIZE, TARGET_SPEED, TARGET_STEER, YAW, YAW_RATE, V, X, Y
 from sim.physics.collision import (
+    Pose,
+    Size,
     car_gap,
     cars_touch,
+    pose_on,
     sides_facing,
     sweep_cars,
     sweep_wall,
     touches_wall,
+    way_between,
 )
 from sim.physics.dynamics import advance, wrap_angle
 from sim.physics.laps import LAP_MEMORY, LAP_START, NEXT_GATE, first_gate, pass_gates
@@ -40,8 +44,8 @@ from sim.tracks.gates import Gates
 Float = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-OK: Final = -1  # no car to complain about
-_BLAME: Final = 0.1  # share of the closing that makes a car one that drove into the other
+OK: Final = -1  # no car is at fault
+_BLAME: Final = 0.1  # share of the approach beyond which a car has driven into the other
 
 
 class WorldArrays(NamedTuple):
@@ -139,16 +143,13 @@ def place_cars(
         -1; or c * C + d for a car c that overlaps an earlier car d, or is not in the free
         space if d is c. Nothing has changed then.
     """
-    num_cars = len(poses)
+    num_cars, vehicles = len(poses), scene.vehicles[env]
     for c in range(num_cars):
-        x, y, yaw = poses[c]
-        length, width = scene.vehicles[env, c, LENGTH], scene.vehicles[env, c, WIDTH]
-        if not math.isfinite(x + y + yaw) or touches_wall(scene.field, x, y, yaw, length, width):
+        pose, size = _triple(poses[c]), _size(vehicles[c])
+        if not math.isfinite(pose[0] + pose[1] + pose[2]) or touches_wall(scene.field, pose, size):
             return c * num_cars + c
         for d in range(c):
-            ox, oy, oyaw = poses[d]
-            body = scene.vehicles[env, d]
-            if cars_touch(x, y, yaw, length, width, ox, oy, oyaw, body[LENGTH], body[WIDTH]):
+            if cars_touch(pose, size, _triple(poses[d]), _size(vehicles[d])):
                 return c * num_cars + d
     arrays.state[env] = 0.0
     for c in range(num_cars):
@@ -245,8 +246,8 @@ def _drive(arrays: WorldArrays, scene: Scene, commands: Float, e: int, c: int) -
 @njit(cache=True, nogil=True, error_model="numpy")
 def _look_around(arrays: WorldArrays, scene: Scene, e: int, c: int) -> None:
     """See whether one car has met a wall in the latest physics step, and count its laps."""
-    vehicle, before, after = scene.vehicles[e, c], arrays.poses[e, 0, c], arrays.poses[e, 1, c]
-    parts = sweep_wall(scene.field, before, after, vehicle[LENGTH], vehicle[WIDTH])
+    before, after = _triple(arrays.poses[e, 0, c]), _triple(arrays.poses[e, 1, c])
+    parts = sweep_wall(scene.field, before, after, _size(scene.vehicles[e, c]))
     if parts != 0:
         arrays.wall_contact[e, c] = True
         arrays.contact_parts[e, c] |= parts
@@ -269,16 +270,8 @@ def _find_car_contacts(arrays: WorldArrays, scene: Scene, e: int) -> None:
         for d in range(c + 1, num_cars):
             if arrays.crashed[e, c] and arrays.crashed[e, d]:
                 continue  # neither has moved
-            t = sweep_cars(
-                before[c],
-                after[c],
-                vehicles[c, LENGTH],
-                vehicles[c, WIDTH],
-                before[d],
-                after[d],
-                vehicles[d, LENGTH],
-                vehicles[d, WIDTH],
-            )
+            own = _triple(before[c]), _triple(after[c]), _size(vehicles[c])
+            t = sweep_cars(*own, _triple(before[d]), _triple(after[d]), _size(vehicles[d]))
             if t >= 0.0:
                 _note_contact(arrays, scene, e, c, d, t)
                 _note_contact(arrays, scene, e, d, c, t)
@@ -290,14 +283,10 @@ def _note_contact(arrays: WorldArrays, scene: Scene, e: int, c: int, d: int, t: 
     if arrays.car_contact[e, c] >= 0:
         return
     arrays.car_contact[e, c] = d
-    x, y, yaw = _pose_at(arrays, e, c, t)
-    ox, oy, oyaw = _pose_at(arrays, e, d, t)
-    body, other = scene.vehicles[e, c], scene.vehicles[e, d]
-    _, nx, ny = car_gap(
-        x, y, yaw, body[LENGTH], body[WIDTH], ox, oy, oyaw, other[LENGTH], other[WIDTH]
-    )
-    arrays.contact_parts[e, c] |= sides_facing(yaw, nx, ny)
-    before, after = arrays.poses[e, 0], arrays.poses[e, 1]
+    before, after, vehicles = arrays.poses[e, 0], arrays.poses[e, 1], scene.vehicles[e]
+    pose, other = _pose_at(before[c], after[c], t), _pose_at(before[d], after[d], t)
+    _, nx, ny = car_gap(pose, _size(vehicles[c]), other, _size(vehicles[d]))
+    arrays.contact_parts[e, c] |= sides_facing(pose[2], nx, ny)
     own = nx * (after[c, 0] - before[c, 0]) + ny * (after[c, 1] - before[c, 1])
     theirs = -nx * (after[d, 0] - before[d, 0]) - ny * (after[d, 1] - before[d, 1])
     if own > 0.0 and own > _BLAME * (own + theirs):
@@ -305,15 +294,19 @@ def _note_contact(arrays: WorldArrays, scene: Scene, e: int, c: int, d: int, t: 
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _pose_at(arrays: WorldArrays, e: int, c: int, t: float) -> tuple[float, float, float]:
-    before, after = arrays.poses[e, 0, c], arrays.poses[e, 1, c]
-    turn = after[2] - before[2]
-    turn -= 2 * math.pi * math.floor(turn / (2 * math.pi) + 0.5)
-    return (
-        before[0] + t * (after[0] - before[0]),
-        before[1] + t * (after[1] - before[1]),
-        before[2] + t * turn,
-    )
+def _pose_at(before: Float, after: Float, t: float) -> Pose:
+    start = _triple(before)
+    return pose_on(start, way_between(start, _triple(after)), t)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _triple(row: Float) -> Pose:
+    return row[0], row[1], row[2]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _size(vehicle: Float) -> Size:
+    return vehicle[LENGTH], vehicle[WIDTH]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -341,16 +334,15 @@ def _sense(
         count, stop = 0, min(begin + scene.scans_together, end)
         for number in range(begin, stop):
             e, c = envs[number // num_cars], number % num_cars
-            x, y, yaw = _sensor_pose(arrays, beams, e, c)
-            start = (e * num_cars + c) * B
-            count = add_rays(scene.field, beams, x, y, yaw, scratch, count, start, readings)
+            sensor, start = _sensor_pose(arrays, beams, e, c), (e * num_cars + c) * B
+            count = add_rays(scene.field, beams, sensor, scratch, count, start, readings)
         trace_rays(scene.field, beams.max_range, scratch, count, readings)
         for number in range(begin, stop):
             _complete_scan(arrays, scene, envs[number // num_cars], number % num_cars)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _sensor_pose(arrays: WorldArrays, beams: Beams, e: int, c: int) -> tuple[float, float, float]:
+def _sensor_pose(arrays: WorldArrays, beams: Beams, e: int, c: int) -> Pose:
     state = arrays.state[e, c]
     yaw = state[YAW]
     mount = beams.mount_x
@@ -361,13 +353,11 @@ def _sensor_pose(arrays: WorldArrays, beams: Beams, e: int, c: int) -> tuple[flo
 def _complete_scan(arrays: WorldArrays, scene: Scene, e: int, c: int) -> None:
     """Put the other cars and the noise into a scan of the walls, and find the car on its lane."""
     scan, beams, vehicle = arrays.scan[e, c], scene.beams, scene.vehicles[e, c]
-    state = arrays.state[e]
-    x, y, yaw = _sensor_pose(arrays, beams, e, c)
+    state, sensor = arrays.state[e], _sensor_pose(arrays, beams, e, c)
     for d in range(len(state)):
         if d != c:
-            ox, oy, oyaw = state[d, X], state[d, Y], state[d, YAW]
-            body = scene.vehicles[e, d]
-            cut_car(beams, x, y, yaw, ox, oy, oyaw, body[LENGTH], body[WIDTH], scan)
+            other = state[d, X], state[d, Y], state[d, YAW]
+            cut_car(beams, sensor, other, _size(scene.vehicles[e, d]), scan)
     key = stream(arrays.noise_key[e], arrays.steps[e], c)
     add_noise(scan, key, vehicle[NOISE_STD], beams.max_range)
     drop_beams(scan, key, vehicle[DROPOUT], beams.max_range)

@@ -2,8 +2,8 @@
 
 A closed track is divided by gates, lines across the lane, of which the finish line is the first.
 A car has a next gate. Crossing it forwards makes the one after it the next; crossing the one
-before it backwards makes that the next again. Gates are numbered on and on, so a car's next gate
-tells how far round it has come, less what it has driven back, and none can be left out: a
+before it backwards makes that the next again. Gates are numbered without end, so a car's next gate
+shows how far round it has come, less what it has driven back, and none can be left out: a
 car that goes back and forth over the finish line, turns the wrong way round or cuts across an open
 infield finds another gate than the finish line to be the next.
 

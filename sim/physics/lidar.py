@@ -1,8 +1,8 @@
 """Planar range finder: walls by sphere tracing, other cars by exact intersection.
 
-Readings are single precision, and so is the sensor's range that caps them. Settings are double:
-whoever holds readings, or their difference, against one does so in double precision, so that
-compiled code and NumPy, which promote differently, agree where the two are equal.
+Readings are in single precision, and so is the sensor's range that caps them. Settings are in
+double precision: code that compares readings, or their difference, with one does so in double
+precision, so that compiled code and NumPy, which promote differently, agree where both are equal.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sim.config import LidarConfig
+from sim.physics.collision import Pose, Size
 from sim.tracks.distance_field import DistanceField, to_cells, wall_distance
 
 _BLOCK: Final = 32  # entries the compiler handles at once
@@ -33,7 +34,6 @@ class Beams(NamedTuple):
     first: float  # rad, angle of the first beam
     spacing: float  # rad, between beams; 0 for a single beam
     max_range: float  # m
-    noise_std: float  # m
     mount_x: float  # m ahead of the centre of gravity
 
 
@@ -61,7 +61,6 @@ def make_beams(config: LidarConfig) -> Beams:
         first,
         spacing,
         config.max_range,
-        config.noise_std,
         config.mount_x,
     )
 
@@ -80,13 +79,7 @@ def make_scratch(beams: int) -> Ranges:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def trace_walls(
-    field: DistanceField,
-    beams: Beams,
-    x: float,
-    y: float,
-    yaw: float,
-    scratch: Ranges,
-    scan: Ranges,
+    field: DistanceField, beams: Beams, sensor: Pose, scratch: Ranges, scan: Ranges
 ) -> None:
     """Distances to the nearest wall along each beam.
 
@@ -97,13 +90,11 @@ def trace_walls(
     Args:
         field: The track.
         beams: The sensor; readings are capped at its range.
-        x: Position of the sensor, m.
-        y: m.
-        yaw: Heading, rad.
+        sensor: Its x m, y m, yaw rad.
         scratch: From `make_scratch`.
         scan: (B,) m, written; all 0 for a sensor in a wall or outside the grid.
     """
-    count = add_rays(field, beams, x, y, yaw, scratch, 0, 0, scan)
+    count = add_rays(field, beams, sensor, scratch, 0, 0, scan)
     trace_rays(field, beams.max_range, scratch, count, scan)
 
 
@@ -111,9 +102,7 @@ def trace_walls(
 def add_rays(
     field: DistanceField,
     beams: Beams,
-    x: float,
-    y: float,
-    yaw: float,
+    sensor: Pose,
     scratch: Ranges,
     count: int,
     start: int,
@@ -124,9 +113,7 @@ def add_rays(
     Args:
         field: The track.
         beams: The sensor.
-        x: Position of the sensor, m.
-        y: m.
-        yaw: Heading, rad.
+        sensor: Its x m, y m, yaw rad.
         scratch: From `make_scratch`.
         count: Rays that are there already.
         start: Index of the scan's first reading.
@@ -135,6 +122,7 @@ def add_rays(
     Returns:
         The number of rays now; unchanged for a sensor in a wall or outside the grid.
     """
+    x, y, yaw = sensor
     start_column, start_row = to_cells(field, x, y)
     clear = np.float32(wall_distance(field, start_column, start_row))
     B = len(beams.cos)
@@ -192,18 +180,17 @@ def trace_rays(
     width = np.int32(field.distance.shape[1])
     distance = field.distance.reshape(field.distance.size)
     # Taking views is not free: once for all that follows.
-    columns, rows, column, row, lengths, steps, indices, tips = _rays(scratch)
+    rays = _rays(scratch)
+    columns, rows, column, row, lengths, steps, indices, tips = rays
     for i in range(count, _whole_blocks(count)):  # they fill the last block: let them stand
         columns[i] = rows[i] = column[i] = row[i] = np.float32(0)
     while count > 0:
         for _ in range(_ADVANCES):
             if count < _BLOCK:
-                _advance_few(
-                    distance, width, columns, rows, column, row, lengths, steps, limit, count
-                )
+                _advance_few(distance, width, rays, limit, count)
             else:
                 whole = _whole_blocks(count)
-                _find_tips(columns, rows, column, row, lengths, width, tips, whole)
+                _find_tips(rays, width, whole)
                 for i in range(whole):
                     steps[i] = distance[np.uint32(tips[i])]
                 _take_steps(lengths, steps, limit, whole)
@@ -224,18 +211,10 @@ def _whole_blocks(count: int) -> int:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _advance_few(
-    distance: Ranges,
-    width: np.int32,
-    columns: Ranges,
-    rows: Ranges,
-    column: Ranges,
-    row: Ranges,
-    lengths: Ranges,
-    steps: Ranges,
-    limit: np.float32,
-    count: int,
+    distance: Ranges, width: np.int32, rays: Rays, limit: np.float32, count: int
 ) -> None:
     """Let rays take a step, in one loop: too few to fill a block."""
+    columns, rows, column, row, lengths, steps, _, _ = rays
     for i in range(count):
         length = lengths[i]
         tip_row = np.int32(row[i] + length * rows[i])
@@ -247,17 +226,9 @@ def _advance_few(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _find_tips(
-    columns: Ranges,
-    rows: Ranges,
-    column: Ranges,
-    row: Ranges,
-    lengths: Ranges,
-    width: np.int32,
-    tips: NDArray[np.int32],
-    count: int,
-) -> None:
+def _find_tips(rays: Rays, width: np.int32, count: int) -> None:
     """First part of a step of many rays: the look-up between the two cannot be vectorised."""
+    columns, rows, column, row, lengths, _, _, tips = rays
     for i in range(count):
         length = lengths[i]
         tip_row = np.int32(row[i] + length * rows[i])
@@ -276,32 +247,17 @@ def _take_steps(lengths: Ranges, steps: Ranges, limit: np.float32, count: int) -
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def cut_car(
-    beams: Beams,
-    x: float,
-    y: float,
-    yaw: float,
-    car_x: float,
-    car_y: float,
-    car_yaw: float,
-    length: float,
-    width: float,
-    scan: Ranges,
-) -> None:
+def cut_car(beams: Beams, sensor: Pose, car: Pose, size: Size, scan: Ranges) -> None:
     """Shorten the beams that hit a car, an oriented rectangle (slab method).
 
     Args:
         beams: The sensor.
-        x: Position of the sensor, m.
-        y: m.
-        yaw: Heading of the sensor, rad.
-        car_x: Centre of the rectangle, m.
-        car_y: m.
-        car_yaw: Its heading, rad.
-        length: Its extent along the heading, m.
-        width: Its extent across, m.
+        sensor: Its x m, y m, yaw rad.
+        car: Pose of the rectangle.
+        size: Its length and width, m.
         scan: (B,) m, lowered where the car is nearer.
     """
+    (x, y, yaw), (car_x, car_y, car_yaw), (length, width) = sensor, car, size
     dx, dy = car_x - x, car_y - y
     away = math.sqrt(dx * dx + dy * dy)
     radius = math.sqrt(length * length + width * width) / 2
@@ -312,11 +268,11 @@ def cut_car(
     px = -(dx * cos_car + dy * sin_car)
     py = -(dy * cos_car - dx * sin_car)
     cos, sin = math.cos(yaw - car_yaw), math.sin(yaw - car_yaw)
+    half = length / 2, width / 2
     if away <= radius or len(scan) == 1:
-        _cut_range(beams, 0, len(scan), px, py, cos, sin, length / 2, width / 2, scan)
+        _cut_range(beams, 0, len(scan), px, py, cos, sin, half, scan)
         return
-    # The beams within the circle around the rectangle; its bearing may count a turn more
-    # or less.
+    # The beams within the circle around the rectangle, whose bearing may be a full turn off.
     bearing = math.atan2(dy, dx) - yaw
     bearing -= 2 * math.pi * math.floor(bearing / (2 * math.pi) + 0.5)
     spread = math.asin(radius / away) + 1e-6
@@ -325,9 +281,7 @@ def cut_car(
         low = max(0.0, math.ceil((centre - spread) / beams.spacing))
         high = min(len(scan) - 1.0, math.floor((centre + spread) / beams.spacing))
         if low <= high:
-            _cut_range(
-                beams, int(low), int(high) + 1, px, py, cos, sin, length / 2, width / 2, scan
-            )
+            _cut_range(beams, int(low), int(high) + 1, px, py, cos, sin, half, scan)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -339,11 +293,11 @@ def _cut_range(
     py: float,
     cos: float,
     sin: float,
-    half_length: float,
-    half_width: float,
+    half: Size,
     scan: Ranges,
 ) -> None:
     """Shorten beams ``low`` to ``high - 1``; the sensor is at (px, py) in the car's frame."""
+    half_length, half_width = half
     for b in range(low, high):
         ux = beams.cos[b] * cos - beams.sin[b] * sin
         uy = beams.sin[b] * cos + beams.cos[b] * sin

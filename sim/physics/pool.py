@@ -24,7 +24,7 @@ class RangePool:
         num_threads: Threads to use, the caller's included.
 
     Raises:
-        ValueError: If there would be no thread.
+        ValueError: If num_threads is below 1.
     """
 
     def __init__(self, num_threads: int) -> None:
@@ -39,7 +39,7 @@ class RangePool:
         """Call ``work(first, last, thread)`` for consecutive ranges that cover 0 to ``count - 1``.
 
         Args:
-            work: Called once a thread; ranges are as equal as they can be, and never empty.
+            work: Called once in each thread; ranges are as equal as possible, and never empty.
             count: Number of items, at least 1.
 
         Raises:

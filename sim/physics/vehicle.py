@@ -30,7 +30,7 @@ V_MIN: Final = 12  # m/s
 V_MAX: Final = 13  # m/s
 LENGTH: Final = 14  # m
 WIDTH: Final = 15  # m
-TYRE_SPEED: Final = 16  # m/s, below which the kinematic model is used; infinite for always
+TYRE_SPEED: Final = 16  # m/s, below which the kinematic model is used; infinite: always
 INTEGRATOR: Final = 17  # RK4 or EULER
 CONTROL: Final = 18  # TARGETS or RATES
 DELAY: Final = 19  # steps until a steering target takes effect
@@ -38,18 +38,28 @@ NOISE_STD: Final = 20  # m, of its range finder
 DROPOUT: Final = 21  # probability of a beam of it
 VEHICLE_SIZE: Final = 22
 
-# Columns of what `HeterogeneityConfig` lets cars draw.
-DRAWN: Final = {
+# Columns of the settings that are numbers: those of `VehicleConfig`,
+_VEHICLE: Final = {
     "friction": MU,
     "stiffness_front": C_SF,
     "stiffness_rear": C_SR,
+    "front_axle": LF,
+    "rear_axle": LR,
     "cg_height": H,
     "mass": MASS,
     "yaw_inertia": I_Z,
+    "steer_max": STEER_MAX,
+    "steer_rate_max": STEER_RATE_MAX,
+    "switch_speed": V_SWITCH,
+    "acceleration_max": A_MAX,
+    "speed_min": V_MIN,
+    "speed_max": V_MAX,
+    "length": LENGTH,
+    "width": WIDTH,
     "steer_delay": DELAY,
-    "lidar_noise_std": NOISE_STD,
-    "lidar_dropout": DROPOUT,
 }
+# and all that `HeterogeneityConfig` lets cars draw some of.
+COLUMNS: Final = {**_VEHICLE, "lidar_noise_std": NOISE_STD, "lidar_dropout": DROPOUT}
 
 
 def vehicle_vector(config: VehicleConfig, lidar: LidarConfig | None = None) -> NDArray[np.float64]:
@@ -63,26 +73,11 @@ def vehicle_vector(config: VehicleConfig, lidar: LidarConfig | None = None) -> N
         (VEHICLE_SIZE,)
     """
     vector = np.empty(VEHICLE_SIZE)
-    vector[MU] = config.friction
-    vector[C_SF] = config.stiffness_front
-    vector[C_SR] = config.stiffness_rear
-    vector[LF] = config.front_axle
-    vector[LR] = config.rear_axle
-    vector[H] = config.cg_height
-    vector[MASS] = config.mass
-    vector[I_Z] = config.yaw_inertia
-    vector[STEER_MAX] = config.steer_max
-    vector[STEER_RATE_MAX] = config.steer_rate_max
-    vector[V_SWITCH] = config.switch_speed
-    vector[A_MAX] = config.acceleration_max
-    vector[V_MIN] = config.speed_min
-    vector[V_MAX] = config.speed_max
-    vector[LENGTH] = config.length
-    vector[WIDTH] = config.width
+    for name, column in _VEHICLE.items():
+        vector[column] = getattr(config, name)
     vector[TYRE_SPEED] = KINEMATIC_SPEED if config.model == "single_track" else math.inf
     vector[INTEGRATOR] = RK4 if config.integrator == "rk4" else EULER
     vector[CONTROL] = TARGETS if config.control == "targets" else RATES
-    vector[DELAY] = config.steer_delay
     vector[NOISE_STD] = lidar.noise_std if lidar else 0.0
     vector[DROPOUT] = lidar.dropout if lidar else 0.0
     return vector

@@ -164,29 +164,17 @@ class World:
         if physics_steps < 1:
             raise ValueError(f"physics_steps must be at least 1, found {physics_steps}")
         self._commands[...] = commands
-        self.check_commands(self._commands)
+        bad = np.argwhere(np.isnan(self._commands).any(axis=-1))
+        if len(bad):
+            env, car = bad[0].tolist()
+            raise ValueError(
+                f"command of env {env}, car {car} is {self._commands[env, car].tolist()}; "
+                "numbers are needed"
+            )
         self.pool.run(
             lambda *share: self.step_range(self._commands, physics_steps, *share),
             len(self._commands),
         )
-
-    def check_commands(self, commands: Float) -> None:
-        """Refuse commands that are not numbers.
-
-        Args:
-            commands: (E, C, 2).
-
-        Raises:
-            ValueError: If there is one; it names the first.
-        """
-        if math.isnan(commands.sum()):
-            bad = np.argwhere(np.isnan(commands).any(axis=-1))
-            if len(bad):
-                env, car = bad[0].tolist()
-                raise ValueError(
-                    f"command of env {env}, car {car} is {commands[env, car].tolist()}; "
-                    "numbers are needed"
-                )
 
     def step_range(
         self, commands: Float, physics_steps: int, first: int, last: int, thread: int = 0

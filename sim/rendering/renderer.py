@@ -67,7 +67,7 @@ class _View:
         self.middle: Point = float(middle[0]), float(middle[1])
         self._track, self._size = track, size
         self.zoom = zoom or float(np.min((1.0 - MARGIN) * np.array(size) / (high - low)))
-        # One pixel a cell, row 0 lowest; at least a frame's pixel thick, no wall is lost.
+        # One pixel a cell, row 0 lowest; walls are at least a frame's pixel thick: none is lost.
         free = track.distance > 0.5 / self.zoom
         self._map = Image.fromarray(free.astype(np.uint8))
         self._map.putpalette([*WALL, *FREE])

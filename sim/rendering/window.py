@@ -12,7 +12,7 @@ class Window:
 
     Args:
         title: Title of the window.
-        rate: Frames shown a second, at most.
+        rate: Frames shown in a second, at most.
     """
 
     def __init__(self, title: str, rate: float) -> None:
@@ -43,7 +43,7 @@ class Window:
             pygame.display.set_mode(size)
             pygame.display.set_caption(self._title)
             self._open = True
-        pygame.event.pump()  # else the system takes the window for hung
+        pygame.event.pump()  # otherwise the system considers the window hung
         image = pygame.image.frombuffer(frame.tobytes(), size, "RGB")
         pygame.display.get_surface().blit(image, (0, 0))
         pygame.display.flip()

@@ -1,7 +1,7 @@
 """What objectives and terms measure alike, for one environment and one agent.
 
-These functions and objectives take the arrays that they read, not the whole world, and become
-part of the kernel that calls them: handing on a tuple of arrays costs more than what they do.
+These functions take the arrays that they read, not the whole world, and become part of the
+kernel that calls them: passing a tuple of arrays costs more than what they do.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ Float = NDArray[np.float64]
 
 
 class Step(NamedTuple):
-    """What terms see of a step, and where they pay."""
+    """What terms and objectives see of a step, and where they pay."""
 
     world: WorldArrays  # after the step
     physics_step: float  # s
     rewards: Float  # (E,)
+    outcomes: NDArray[np.int64]  # (E,) of `Outcome`: what follows from the world alone, at first
 
 
 class Lane(NamedTuple):

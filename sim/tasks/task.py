@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from sim.config import EnvConfig, TaskConfig
 from sim.episodes import NONE, Episodes, world_outcome
-from sim.native import call, calls, compiled
+from sim.native import bound, call, calls, compiled
 from sim.physics.kernels import WorldArrays
-from sim.tasks.measures import Lane, Step, lap_length
-from sim.tasks.objectives import OBJECTIVE_MEMORY, judge, objective_table, start_objective
-from sim.tasks.terms import paid_terms
+from sim.tasks.measures import Lane, Step
+from sim.tasks.objectives import OBJECTIVES
+from sim.tasks.terms import paid_term, paid_terms
 from sim.tracks.stack import TrackStack, field_of, line_of
 from sim.tracks.track import Track
 
@@ -31,43 +31,37 @@ class _Verdict(NamedTuple):
 class _Rules(NamedTuple):
     """What an agent is paid for, and what that needs to remember, for kernels."""
 
-    objective: NDArray[np.void]  # (1,) of OBJECTIVE
-    memory: NDArray[np.float64]  # (E, OBJECTIVE_MEMORY)
-    terms: NDArray[np.void]  # (T,) of CALL: what they pay
-    term_memory: NDArray[np.float64]  # (T, E, M)
+    agent: int  # index among the agents
+    car: int  # index of the same car among the cars
+    max_steps: int
+    parts: NDArray[np.void]  # (K,) of CALL: what the terms, and last the objective, pay
+    memory: NDArray[np.float64]  # (K, E, M)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _start(step: Step, lane: Lane, rules: _Rules, terms: NDArray[np.void], e: int) -> None:
-    objective, length = rules.objective[0], lap_length(lane.line)
-    start_objective(step.world.arc_length, length, objective, rules.memory[e], e)
-    for k in range(len(terms)):
-        memory, term = rules.term_memory[k], terms[k]
+def _start(step: Step, lane: Lane, rules: _Rules, starts: NDArray[np.void], e: int) -> None:
+    for k in range(len(starts)):
+        memory, start = rules.memory[k], starts[k]
         memory[e] = 0.0
-        if term.function != 0:
-            call(term.function, term.settings, step, lane, memory, e)
+        if start.function != 0:
+            call(start.function, start.settings, step, lane, memory, e)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _pay(step: Step, lane: Lane, episodes: _Verdict, rules: _Rules, first: int, last: int) -> None:
-    step.rewards[first:last] = 0.0
-    for k in range(len(rules.terms)):
-        term = rules.terms[k]
-        call(term.function, term.settings, step, lane, rules.term_memory[k], first, last)
-    world, objective, length = step.world, rules.objective[0], lap_length(lane.line)
-    agent, car = objective.agent, objective.car
-    state, crashed, finished = world.state, world.crashed, world.finished
-    s, d = world.arc_length, world.lateral_offset
+    world, agent, car = step.world, rules.agent, rules.car
+    for e in range(first, last):
+        late = episodes.steps[e] >= rules.max_steps
+        step.rewards[e] = 0.0
+        step.outcomes[e] = world_outcome(world.crashed[e, car], world.finished[e, car], late)
+    for k in range(len(rules.parts)):
+        part = rules.parts[k]
+        call(part.function, part.settings, step, lane, rules.memory[k], first, last)
     for e in range(first, last):
         episodes.rewards[e, agent] = 0.0
-        if episodes.outcome[e, agent] != NONE:
-            continue
-        late = episodes.steps[e] >= objective.max_steps
-        outcome = world_outcome(crashed[e, car], finished[e, car], late)
-        memory = rules.memory[e]
-        outcome, paid = judge(state, crashed, finished, s, d, length, objective, memory, e, outcome)
-        episodes.outcome[e, agent] = outcome
-        episodes.rewards[e, agent] = step.rewards[e] + paid
+        if episodes.outcome[e, agent] == NONE:
+            episodes.outcome[e, agent] = step.outcomes[e]
+            episodes.rewards[e, agent] = step.rewards[e]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -89,8 +83,8 @@ class Task:
 
     `Race` runs every task between the physics and the end of the step, when ``episodes.steps``
     counts the step already and ``episodes.outcome`` is that of the step before. A task sets its
-    agent's reward, 0 where the outcome is not ``NONE`` any more, and may set an outcome of its
-    own; where it leaves ``NONE``, `world_outcome` follows.
+    agent's reward, 0 where the outcome is no longer ``NONE``, and its outcome: the objective's,
+    which follows from `world_outcome`.
 
     Args:
         config: The task.
@@ -120,29 +114,30 @@ class Task:
         if stack is None and len(tracks) > 1:
             raise ValueError(f"stack: needed for {len(tracks)} tracks")
         E = len(episodes.steps)
-        objective, rewards = objective_table(config, env, car, tracks), np.zeros(E)
-        self._track, self._step = world.track, Step(world, env.physics_step, rewards)
-        self._lanes = [Lane(track.line, track.field) for track in tracks]
-        # The settings of the terms, whose addresses are in the rules, are kept here.
         target = getattr(config, "target", None)  # not every objective has one
-        self._terms = paid_terms(config.shaping, env, car, target, tracks)
-        numbers = max((paid.term.memory for paid in self._terms), default=0)
-        memory = np.zeros((len(self._terms), E, numbers))
-        shown = self._step, self._lanes[0], np.zeros((E, numbers))
+        where = env, car, target, tracks
+        objective = paid_term(OBJECTIVES[type(config)], f"task {config.kind}", config, *where)
+        # The settings of the parts, whose addresses are in the rules, are kept here.
+        self._parts = [*paid_terms(config.shaping, *where), objective]
+        self._track = world.track
+        self._step = Step(world, env.physics_step, np.zeros(E), np.zeros(E, np.int64))
+        self._lanes = [Lane(track.line, track.field) for track in tracks]
+        numbers = max(part.term.memory for part in self._parts)
+        memory = np.zeros((len(self._parts), E, numbers))
+        shown = self._step, self._lanes[0], memory[0]
         self._rules = _Rules(
-            objective=objective,
-            memory=np.zeros((E, OBJECTIVE_MEMORY)),
-            terms=calls([(paid.term.pay, paid.settings) for paid in self._terms], *shown, 0, 1),
-            term_memory=memory,
+            agent=env.agent_cars.index(car),
+            car=car,
+            max_steps=env.max_steps,
+            parts=calls([(part.term.pay, part.settings) for part in self._parts], *shown, 0, 1),
+            memory=memory,
         )
-        starts = [(paid.term.start, paid.settings) for paid in self._terms]
-        self._starts = calls(starts, *shown, 0)
-        self._start = compiled(_start, self._step, self._lanes[0], self._rules, self._starts, 0)
+        self._starts = calls([(part.term.start, part.settings) for part in self._parts], *shown, 0)
+        self._start = compiled(_start, *shown[:2], self._rules, self._starts, 0)
         kernel: Any = _pay if stack is None else _pay_on_tracks
-        where = self._lanes[0] if stack is None else stack
+        lanes = self._lanes[0] if stack is None else stack
         verdict = _Verdict(episodes.rewards, episodes.outcome, episodes.steps)
-        self._pay_arguments = self._step, where, verdict, self._rules
-        self._pay = compiled(kernel, *self._pay_arguments, 0, 1)
+        self._pay = bound(kernel, (self._step, lanes, verdict, self._rules), 0, 1)
         for e in range(E):
             self.reset(e)
 
@@ -153,4 +148,4 @@ class Task:
 
     def step(self, first: int, last: int) -> None:
         """Judge the environments ``first`` to ``last - 1`` after a step."""
-        self._pay(*self._pay_arguments, first, last)
+        self._pay(first, last)

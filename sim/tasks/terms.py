@@ -1,7 +1,7 @@
 """The terms that shape a reward: each pays one agent at each step, by a formula of its own.
 
-A term is a `Term`: compiled functions, and what they need besides the term's settings. What it
-pays is a function
+A term is a `Term`: compiled functions, and what they need besides the term's settings. It is paid
+by a function
 
     pay(term, step, lane, memory, first, last)
 
@@ -18,8 +18,8 @@ decorated with ``@njit(cache=True, nogil=True, error_model="numpy")``, which add
 
 ``start(term, step, lane, memory, e)``, if there is one, begins the episode of environment ``e``,
 whose cars are placed and whose memory is 0. What a term does in one environment must not depend on
-the others: threads share them. It may be called for agents that are done, which are then paid
-nothing.
+the others: threads share them. The functions may be called for agents that are done, which are
+paid nothing then.
 
 A term of another package is this and its settings in a `sim.plugins.Part`::
 
@@ -62,7 +62,7 @@ from sim.config.terms import (
 from sim.layout import STEER, YAW, V, X, Y
 from sim.native import Kernel, Settings, record
 from sim.plugins import PluginError, implementation
-from sim.settings import Config
+from sim.settings import Config, numbers
 from sim.tasks.measures import (
     Float,
     Lane,
@@ -87,7 +87,19 @@ class Situation(NamedTuple):
     car: int  # index of the agent's car
     target: int  # index of the other car; the car's own if there is none
     tracks: Sequence[Track]
-    step_time: float  # s, the control period
+
+    @property
+    def step_time(self) -> float:
+        """The control period, s."""
+        return self.env.physics_step * self.env.physics_steps_per_action
+
+    def whole_steps(self, time: float) -> int:
+        """Steps that fit into a time, s: 0.5 s are 50 of 0.01 s, whatever 0.5 / 0.01 rounds to."""
+        return int(time / self.step_time + 1e-6)
+
+    def steps_until(self, time: float) -> int:
+        """Steps until a time, s, has passed, rounded as in `whole_steps`."""
+        return math.ceil(time / self.step_time - 1e-6)
 
 
 Derived = Callable[[Any, Situation], dict[str, float]]  # of a term's settings
@@ -100,12 +112,12 @@ class Term:
     Attributes:
         pay: Adds what it pays.
         start: Begins an episode; None: memory is 0.
-        memory: Numbers that it remembers, M at least.
+        memory: How many numbers it remembers; M is at least this.
         per_second: Whether the weight is for a second.
         line: Whether it needs a centre line.
         finish: Whether it needs a finish line.
-        derived: Gives settings by name that follow from others, or replace them. A ValueError that
-            it raises goes on with "term NAME of 'CAR' ...", in one line.
+        derived: Gives settings by name that follow from others, or replace them. The message of a
+            ValueError that it raises continues "term NAME of 'CAR' ...", in one line.
     """
 
     pay: Kernel
@@ -118,7 +130,7 @@ class Term:
 
 
 class PaidTerm(NamedTuple):
-    """A term of an agent."""
+    """A term, or an objective, of an agent."""
 
     term: Term
     settings: Settings
@@ -143,44 +155,50 @@ def paid_terms(
     Raises:
         ValueError: If a term needs a centre line or a finish line and a track has none, or cannot
             be paid for another reason.
+        PluginError: If a term of another package is not a `Term` or cannot be imported.
     """
-    names = [other.name for other in env.cars]
     paid = []
     for config in terms:
         term = implementation("terms", TERMS, config)
         if not isinstance(term, Term):
             found = type(term).__name__
             raise PluginError(f"term {config.term} must be a sim.tasks.terms.Term, found {found}")
-        who = f"term {config.term} of {names[car]!r}"
-        for track in tracks:
-            if term.line and not track.length > 0:
-                raise ValueError(f"{who} needs a centre line: {track.name} has none")
-            if term.finish and track.finish_line is None:
-                raise ValueError(f"{who} needs a finish line: {track.name} has none")
-        other = getattr(config, "target", None) or target
-        situation = Situation(
-            env,
-            car,
-            car if other is None else names.index(other),
-            tracks,
-            env.physics_step * env.physics_steps_per_action,
-        )
-        settings = {name: value for name, value in config if isinstance(value, int | float)}
-        if term.per_second:
-            settings["weight"] *= situation.step_time
-        if term.derived is not None:
-            try:
-                settings |= term.derived(config, situation)
-            except ValueError as error:
-                raise ValueError(f"{who} {error}") from error
-        settings |= {"car": car, "target": situation.target}
-        paid.append(PaidTerm(term, record(**settings)))
+        paid.append(paid_term(term, f"term {config.term}", config, env, car, target, tracks))
     return paid
+
+
+def paid_term(
+    term: Term,
+    name: str,
+    config: Config,
+    env: EnvConfig,
+    car: int,
+    target: str | None,
+    tracks: Sequence[Track],
+) -> PaidTerm:
+    """One term, or an objective, with its settings; arguments and errors as for `paid_terms`."""
+    cars = [other.name for other in env.cars]
+    who = f"{name} of {cars[car]!r}"
+    for track in tracks:
+        if term.line and not track.length > 0:
+            raise ValueError(f"{who} needs a centre line: {track.name} has none")
+        if term.finish and track.finish_line is None:
+            raise ValueError(f"{who} needs a finish line: {track.name} has none")
+    other = getattr(config, "target", None) or target
+    situation = Situation(env, car, car if other is None else cars.index(other), tracks)
+    settings = numbers(config)
+    if term.per_second:
+        settings["weight"] *= situation.step_time
+    if term.derived is not None:
+        try:
+            settings |= term.derived(config, situation)
+        except ValueError as error:
+            raise ValueError(f"{who} {error}") from error
+    return PaidTerm(term, record(**settings | {"car": car, "target": situation.target}))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _start_progress(term: Record, step: Step, lane: Lane, memory: Float, e: int) -> None:
-    """What was before is now."""
     memory[e, 0] = step.world.arc_length[e, term.car]
 
 
@@ -197,9 +215,6 @@ def progress(term: Record, step: Step, lane: Lane, memory: Float, first: int, la
         memory[e, 0] = s
 
 
-PROGRESS: Final = Term(progress, _start_progress, memory=1, line=True)
-
-
 @njit(cache=True, nogil=True, error_model="numpy")
 def speed(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
     """Pay weight * v / speed_max, v m/s along the body, negative backwards."""
@@ -212,17 +227,11 @@ def _fastest(_: SpeedTerm, situation: Situation) -> dict[str, float]:
     return {"speed_max": situation.env.cars[situation.car].vehicle.speed_max}
 
 
-SPEED: Final = Term(speed, per_second=True, derived=_fastest)
-
-
 @njit(cache=True, nogil=True, error_model="numpy")
 def time(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
     """Pay weight."""
     for e in range(first, last):
         step.rewards[e] += term.weight
-
-
-TIME: Final = Term(time, per_second=True)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -231,9 +240,6 @@ def lateral(term: Record, step: Step, lane: Lane, memory: Float, first: int, las
     lateral_offset = step.world.lateral_offset
     for e in range(first, last):
         step.rewards[e] += term.weight * abs(lateral_offset[e, term.car])
-
-
-LATERAL: Final = Term(lateral, per_second=True, line=True)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -248,12 +254,8 @@ def wall_clearance(
         step.rewards[e] += term.weight * max(0.0, near)
 
 
-WALL_CLEARANCE: Final = Term(wall_clearance, per_second=True)
-
-
 @njit(cache=True, nogil=True, error_model="numpy")
 def _start_smoothness(term: Record, step: Step, lane: Lane, memory: Float, e: int) -> None:
-    """What was before is now."""
     memory[e, 0] = step.world.state[e, term.car, STEER]
 
 
@@ -267,9 +269,6 @@ def smoothness(term: Record, step: Step, lane: Lane, memory: Float, first: int, 
         memory[e, 0] = steer
 
 
-SMOOTHNESS: Final = Term(smoothness, _start_smoothness, memory=1)
-
-
 @njit(cache=True, nogil=True, error_model="numpy")
 def pressure(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
     """Pay weight while within ``distance`` of the target at ``speed`` or faster, else 0."""
@@ -279,12 +278,8 @@ def pressure(term: Record, step: Step, lane: Lane, memory: Float, first: int, la
             step.rewards[e] += term.weight
 
 
-PRESSURE: Final = Term(pressure, per_second=True)
-
-
 @njit(cache=True, nogil=True, error_model="numpy")
 def _start_distance(term: Record, step: Step, lane: Lane, memory: Float, e: int) -> None:
-    """What was before is now."""
     memory[e, 0] = distance_between(step.world.state, e, term.car, term.target)
 
 
@@ -300,9 +295,6 @@ def distance(term: Record, step: Step, lane: Lane, memory: Float, first: int, la
         apart = distance_between(state, e, term.car, term.target)
         step.rewards[e] += term.weight * (memory[e, 0] - term.discount * apart)
         memory[e, 0] = apart
-
-
-DISTANCE: Final = Term(distance, _start_distance, memory=1)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -331,9 +323,6 @@ def _toward(config: HeadingTerm, situation: Situation) -> dict[str, float]:
     return {"lane": lane}
 
 
-HEADING: Final = Term(heading, per_second=True, derived=_toward)
-
-
 @njit(cache=True, nogil=True, error_model="numpy")
 def escape(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
     """Pay weight while the target is farther away than ``distance``, else 0."""
@@ -341,9 +330,6 @@ def escape(term: Record, step: Step, lane: Lane, memory: Float, first: int, last
     for e in range(first, last):
         if distance_between(state, e, term.car, term.target) > term.distance:
             step.rewards[e] += term.weight
-
-
-ESCAPE: Final = Term(escape, per_second=True)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -360,15 +346,12 @@ def _in_steps(config: StreakTerm, situation: Situation) -> dict[str, float]:
     return {"cap": config.cap / situation.step_time}
 
 
-STREAK: Final = Term(streak, memory=1, per_second=True, derived=_in_steps)
-
 # Stages of passing, the second number that `overtake` remembers.
 _AHEAD, _BEHIND, _PASSED = 0.0, 1.0, 2.0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _start_overtake(term: Record, step: Step, lane: Lane, memory: Float, e: int) -> None:
-    """Follow the lead from where the cars are placed."""
     length = lap_length(lane.line)
     follow_lead(step.world.arc_length, length, memory[e], e, term.car, term.target)
     memory[e, 1] = _BEHIND if memory[e, 0] < 0.0 else _AHEAD
@@ -394,9 +377,6 @@ def overtake(term: Record, step: Step, lane: Lane, memory: Float, first: int, la
         step.rewards[e] += reward
 
 
-OVERTAKE: Final = Term(overtake, _start_overtake, memory=2, line=True)
-
-
 @njit(cache=True, nogil=True, error_model="numpy")
 def lap_time(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
     """Pay weight * max(0, par - T) for a lap that took T s, when it is completed.
@@ -414,21 +394,18 @@ def lap_time(term: Record, step: Step, lane: Lane, memory: Float, first: int, la
         step.rewards[e] += reward
 
 
-LAP_TIME: Final = Term(lap_time, memory=1, line=True, finish=True)
-
-
 TERMS: Final[Mapping[type[Config], Term]] = {
-    ProgressTerm: PROGRESS,
-    SpeedTerm: SPEED,
-    TimeTerm: TIME,
-    LateralTerm: LATERAL,
-    WallClearanceTerm: WALL_CLEARANCE,
-    SmoothnessTerm: SMOOTHNESS,
-    PressureTerm: PRESSURE,
-    DistanceTerm: DISTANCE,
-    HeadingTerm: HEADING,
-    EscapeTerm: ESCAPE,
-    StreakTerm: STREAK,
-    OvertakeTerm: OVERTAKE,
-    LapTimeTerm: LAP_TIME,
+    ProgressTerm: Term(progress, _start_progress, memory=1, line=True),
+    SpeedTerm: Term(speed, per_second=True, derived=_fastest),
+    TimeTerm: Term(time, per_second=True),
+    LateralTerm: Term(lateral, per_second=True, line=True),
+    WallClearanceTerm: Term(wall_clearance, per_second=True),
+    SmoothnessTerm: Term(smoothness, _start_smoothness, memory=1),
+    PressureTerm: Term(pressure, per_second=True),
+    DistanceTerm: Term(distance, _start_distance, memory=1),
+    HeadingTerm: Term(heading, per_second=True, derived=_toward),
+    EscapeTerm: Term(escape, per_second=True),
+    StreakTerm: Term(streak, memory=1, per_second=True, derived=_in_steps),
+    OvertakeTerm: Term(overtake, _start_overtake, memory=2, line=True),
+    LapTimeTerm: Term(lap_time, memory=1, line=True, finish=True),
 }

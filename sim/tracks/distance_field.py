@@ -39,38 +39,33 @@ def wall_distance(field: DistanceField, column: float, row: float) -> float:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def free_way(field: DistanceField, x: float, y: float, dx: float, dy: float) -> float:
-    """Distance, m, from a point to the first wall in a direction; 0 in walls.
+def free_ways(field: DistanceField, rays: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distances from points to the first wall in a direction.
 
     Args:
         field: The track.
-        x: m.
-        y: m.
-        dx: Unit direction.
-        dy: The same.
+        rays: (N, 4) x m, y m of the points, and x and y of unit directions.
+
+    Returns:
+        (N,) m; 0 for a point in a wall.
     """
-    free, reached = 0.0, 0.0
-    while True:  # sphere tracing, as the range finder's
-        column, row = to_cells(field, x + reached * dx, y + reached * dy)
-        clear = wall_distance(field, column, row)
-        if not clear > 0.0:
-            break
-        free = reached
-        reached += clear
-    for _ in range(30):  # the wall's edge is between the last two points
-        middle = (free + reached) / 2
-        column, row = to_cells(field, x + middle * dx, y + middle * dy)
-        if wall_distance(field, column, row) > 0.0:
-            free = middle
-        else:
-            reached = middle
-    return free
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def free_ways(field: DistanceField, rays: NDArray[np.float64]) -> NDArray[np.float64]:
-    """`free_way` of (N, 4) rays, columns x, y, dx, dy: (N,) m."""
     ways = np.empty(len(rays))
     for i in range(len(rays)):
-        ways[i] = free_way(field, rays[i, 0], rays[i, 1], rays[i, 2], rays[i, 3])
+        x, y, dx, dy = rays[i]
+        free, reached = 0.0, 0.0
+        while True:  # sphere tracing, as the range finder's
+            column, row = to_cells(field, x + reached * dx, y + reached * dy)
+            clear = wall_distance(field, column, row)
+            if not clear > 0.0:
+                break
+            free = reached
+            reached += clear
+        for _ in range(30):  # the wall's edge is between the last two points
+            middle = (free + reached) / 2
+            column, row = to_cells(field, x + middle * dx, y + middle * dy)
+            if wall_distance(field, column, row) > 0.0:
+                free = middle
+            else:
+                reached = middle
+        ways[i] = free
     return ways

@@ -12,7 +12,7 @@ line says what to change. One of another package, which its `sim.plugins.Part` n
         spawns = {"spawn_1": (1.0, 1.0, 0.0), "spawn_2": (2.0, 2.0, 0.0)}
         return Track.from_occupancy("hall", free, 0.05, (0.0, 0.0, 0.0), spawns=spawns)
 
-What depends on settings alone is `generated`, and needs no folder.
+A track that depends on settings alone is `generated`, and needs no folder.
 """
 
 from __future__ import annotations
@@ -84,9 +84,9 @@ def make_track(config: TrackConfig, base_dir: Path | None = None) -> Track:
 
     Raises:
         TrackError: If the track cannot be built; one line that says what to change.
-        ValueError: If the scenario asks for several: those are `make_tracks`'s.
+        ValueError: If the scenario asks for several, which `make_tracks` builds.
     """
     if isinstance(config, SeveralTracks) or (isinstance(config, RandomTrack) and config.count > 1):
-        raise ValueError(f"{config.kind}: several tracks are asked for, where one is needed")
+        raise ValueError(f"{config.kind}: several tracks, where one is needed")
     track: Track = implementation("tracks", TRACKS, config)(config, base_dir or Path())
     return track

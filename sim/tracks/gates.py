@@ -25,7 +25,7 @@ class Gates(NamedTuple):
     after_finish: Float  # (K,) m, arc length from the finish line
     finish: float  # m, arc length of the finish line
     length: float  # m, of the circuit
-    closed: bool  # else a single gate, and crossing it is the finish
+    closed: bool  # otherwise there is one gate, and crossing it is the finish
 
 
 def make_gates(track: Track) -> Gates:
@@ -73,11 +73,10 @@ def _line(track: Track, s: float, reach: Float) -> Float:
 
 def _reaches(track: Track, s: Float) -> tuple[Float, Float]:
     """How far gates at ``s`` reach left and right, and how far the walls are, each (N, 2) m."""
-    walls = np.column_stack([track.at(track.measured_widths[:, i], s) for i in (0, 1)])
+    walls = track.at(track.measured_widths, s)
     widest = np.full(walls.shape, track.length / (4 * math.pi))
     if track.stated_widths is not None:
-        stated = [track.at(track.stated_widths[:, i], s) for i in (0, 1)]
-        widest = np.maximum(widest, np.column_stack(stated))
+        widest = np.maximum(widest, track.at(track.stated_widths, s))
     # A little into the walls: between its points the lane may be wider than measured.
     reach = np.minimum(walls + 2 * track.resolution, widest)
     depths = np.linspace(0.0, 1.0, _DEPTH + 1)[1:]

@@ -126,7 +126,7 @@ def _check_course(path: Path, lane: Lane) -> None:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _first_crossing(ring: NDArray[np.float64], closed: bool) -> tuple[int, int]:
-    """Indices of two segments that meet and are no neighbours; -1, -1 if there are none."""
+    """Indices of two segments that meet and are not neighbours; -1, -1 if there are none."""
     count = len(ring) - 1
     longest = 0.0
     for i in range(count):

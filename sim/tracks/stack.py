@@ -135,11 +135,7 @@ def gates_of(tracks: TrackStack, t: int) -> Gates:
     row = tracks.table[t]
     begin, end = row.gates, tracks.table[t + 1].gates
     return Gates(
-        tracks.gates[begin:end],
-        tracks.after_finish[begin:end],
-        row.finish,
-        row.length,
-        row.closed,
+        tracks.gates[begin:end], tracks.after_finish[begin:end], row.finish, row.length, row.closed
     )
 
 

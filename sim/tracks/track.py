@@ -26,6 +26,8 @@ C = TypeVar("C", bound=Config)
 BORDER = 2
 KEPT: Final = 64  # tracks of a kind: a random circuit takes 0.1 s to build, 1.4 MB to keep
 MAX_CELLS = 36_000_000  # the distance transform needs about 40 bytes a cell
+SPAWNS: Final = 8  # of tracks that name none
+SPACING: Final = 1.5  # m, between them where there is room
 
 
 class TrackError(ValueError):
@@ -33,9 +35,9 @@ class TrackError(ValueError):
 
 
 def generated(build: Callable[[C], Track]) -> Callable[[C, Path], Track]:
-    """Make a kind of track of a function whose track depends on its settings alone.
+    """Make a kind of track from a function whose track depends on its settings alone.
 
-    Tracks are kept for whoever asks again: evaluations, a federation's other clients.
+    Tracks are kept for later calls: of evaluations, and of a federation's other clients.
     """
     kept = lru_cache(maxsize=KEPT)(build)
     return wraps(build)(lambda config, _: kept(config))
@@ -97,7 +99,7 @@ class Track:
             closed: Whether the centre line is a loop.
             spawns: Poses by name.
             finish_line: Two points; where there is a centre line they are put in the order
-                left, right, else they are taken to be in it.
+                left, right, otherwise they must be in it.
             stated_widths: (N, 2) m, left and right.
 
         Raises:
@@ -108,11 +110,7 @@ class Track:
         if rows.size == 0:
             raise TrackError(f"{name}: no cell is free; a track needs free space")
         window = free[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        if window.size > MAX_CELLS:
-            raise TrackError(
-                f"{name}: {window.size} cells at a resolution of {resolution:g} m; "
-                f"at most {MAX_CELLS} are allowed, choose a larger resolution"
-            )
+        check_cells(name, window.size, resolution)
         cells = distance_transform_edt(_close_diagonals(np.pad(window, BORDER)))
         distance = (cells * resolution).astype(np.float32)
         distance.flags.writeable = False
@@ -199,7 +197,7 @@ class Track:
     def widths(self) -> NDArray[np.float64]:
         """(N, 2) free width left and right of the centre line's points, m.
 
-        As stated by the track's source, else `measured_widths`.
+        As stated by the track's source, otherwise `measured_widths`.
         """
         return self.measured_widths if self.stated_widths is None else self.stated_widths
 
@@ -222,26 +220,18 @@ class Track:
         widths: NDArray[np.float64] = np.column_stack(ways) / stretch[:, None]
         return widths
 
-    @property
-    def width_left(self) -> NDArray[np.float64]:
-        """(N,) free width left of the centre line's points, m."""
-        return self.widths[:, 0]
-
-    @property
-    def width_right(self) -> NDArray[np.float64]:
-        """(N,) free width right of the centre line's points, m."""
-        return self.widths[:, 1]
-
     def at(self, values: NDArray[np.float64], s: NDArray[np.float64]) -> NDArray[np.float64]:
         """Interpolate what is known at the centre line's points.
 
         Args:
-            values: (N,), for example `curvature` or `width_left`.
+            values: (N,) or (N, K), for example `curvature` or `widths`.
             s: (M,) arc length, m; taken modulo the length of a closed line.
 
         Returns:
-            (M,), linear between the points.
+            (M,) or (M, K), linear between the points.
         """
+        if values.ndim == 2:
+            return np.column_stack([self.at(column, s) for column in values.T])
         period = self.length if self.closed else None
         return np.interp(s, self.arc_length, values, period=period)
 
@@ -321,19 +311,40 @@ def _left_first(finish_line: Line, centerline: NDArray[np.float64]) -> Line:
     return finish_line if left else (finish_line[1], finish_line[0])
 
 
-def staggered_spawns(track: Track, front: float, spacing: float, count: int) -> dict[str, Pose]:
+def check_cells(name: str, cells: int, resolution: float, advice: str = "") -> None:
+    """Refuse a grid of too many cells.
+
+    Args:
+        name: Name of the track, for the message.
+        cells: Their number.
+        resolution: Edge of a cell, m.
+        advice: What else than a larger resolution would do, for the message.
+
+    Raises:
+        TrackError: If there are more than `MAX_CELLS`.
+    """
+    if cells > MAX_CELLS:
+        least = math.ceil(1e3 * resolution * math.sqrt(cells / MAX_CELLS)) / 1e3
+        raise TrackError(
+            f"{name}: {cells} cells at a resolution of {resolution:g} m; at most {MAX_CELLS} are "
+            f"allowed: choose resolution >= {least:g} m{advice}"
+        )
+
+
+def staggered_spawns(track: Track, finish: float = 0.0) -> dict[str, Pose]:
     """Spawn poses along a centre line, alternately left and right of it; spawn_1 leads.
 
-    Offsets keep to half the clearance there.
+    They stand before the finish line of a closed track, and at the start of an open one. Offsets
+    keep to half the clearance there.
 
     Args:
         track: A track with a centre line.
-        front: Arc length of the first, m.
-        spacing: Arc length from one to the next behind it, m.
-        count: Number of spawns.
+        finish: Arc length of a closed track's finish line, m.
     """
-    along = front - spacing * np.arange(count)
-    middle = points_at(track.line, np.column_stack([along, np.zeros(count)]))
+    spacing = min(SPACING, track.length / (SPAWNS + 1))
+    front = finish - spacing if track.closed else spacing * SPAWNS
+    along = front - spacing * np.arange(SPAWNS)
+    middle = points_at(track.line, np.column_stack([along, np.zeros(SPAWNS)]))
     # 0.2 m is more than half the widest F1TENTH car.
     offset = np.maximum(0.0, track.wall_distance(middle[:, :2]) / 2 - 0.2)
     offset[1::2] *= -1

@@ -44,13 +44,13 @@ def cool_down(most: int = 8) -> None:
     client_app._warm = WarmTrainers(most)
 
 
-def call(content: RecordDict, message_type: str, client_id: int = 0) -> Message:
+def call(content: RecordDict, message_type: str, client_id: int = 0, **node_config: int) -> Message:
     message = Message(content, dst_node_id=99, message_type=message_type)
     set_message_id(message, "m")
     context = Context(
         run_id=1,
         node_id=99,
-        node_config={"partition-id": client_id, "num-partitions": 2},
+        node_config={"partition-id": client_id, "num-partitions": 2, **node_config},
         state=RecordDict(),
         run_config={},
     )
@@ -58,7 +58,12 @@ def call(content: RecordDict, message_type: str, client_id: int = 0) -> Message:
 
 
 def train(
-    chosen: Scenario, root: Path, server_round: int, tensors: Tensors, client_id: int = 0
+    chosen: Scenario,
+    root: Path,
+    server_round: int,
+    tensors: Tensors,
+    client_id: int = 0,
+    **node_config: int,
 ) -> tuple[Tensors, dict[str, Any]]:
     order = TrainOrder(
         to_arrays(tensors),
@@ -69,7 +74,7 @@ def train(
         episodes=1,
         proximal_mu=0.0,
     )
-    message = call(order.to_content(), MessageType.TRAIN, client_id)
+    message = call(order.to_content(), MessageType.TRAIN, client_id, **node_config)
     names = summarise((), chosen.federated_agents)
     reply = TrainReply.from_content(message.content, names)
     assert reply.client_id == client_id
@@ -252,6 +257,26 @@ SLOTS = {
     "reset": {"exp_avg": 0.0, "exp_avg_sq": 0.0, "step": 0.0},
     "average_second_moment": {"exp_avg": 0.0, "exp_avg_sq": 0.5, "step": 0.5},
 }
+
+
+@pytest.mark.parametrize("seed", [7, [4, 9], {"base": 5, "step": 2}], ids=str)
+def test_a_client_with_the_seed_that_the_scenario_gives_it_is_the_same(
+    tmp_path: Path, seed: Any
+) -> None:
+    vary = {"env.lidar.noise_std": {"low": 0.01, "high": 0.02}}  # drawn by the shared seed
+    chosen = scenario(seed=seed, federated={"vary": vary})
+    initial = networks(initial_tensors(chosen))
+    train(chosen, tmp_path / "simulated", 1, initial, 1)
+    train(chosen, tmp_path / "deployed", 1, initial, 1, seed=chosen.client_seed(1))
+    train(chosen, tmp_path / "other", 1, initial, 1, seed=1234)
+    simulated, deployed, other = (
+        saved(tmp_path / name, 1) for name in ("simulated", "deployed", "other")
+    )
+    assert same(simulated, deployed)
+    assert not same(simulated, other)
+    trainers = list(client_app._warm)
+    assert len({trainer.scenario.shared_seed for trainer in trainers}) == 1
+    assert len({trainer.own.env.lidar.noise_std for trainer in trainers}) == 1
 
 
 @pytest.mark.parametrize("strategy", SLOTS)

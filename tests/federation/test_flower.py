@@ -172,7 +172,7 @@ def load(rundir: RunDir, seed: int) -> Any:
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({}, "meet in one directory; set the same FED_ROOT"),
+        ({}, "share one directory; set the same FED_ROOT"),
         ({"FED_ROOT": "run", "FED_ENABLED": "0"}, "the scenario is not federated"),
     ],
 )

@@ -129,6 +129,16 @@ def test_unusable_replies_cost_their_senders_the_round(tmp_path: Path) -> None:
     assert "out of memory" in dropped["1"]
 
 
+def test_a_clients_error_is_told_without_its_class(tmp_path: Path) -> None:
+    server = strategy(tmp_path)
+    asked = ask(server)
+    reason = "<class 'f110_fl.errors.UserError'>:<'the run's scenario: seed: found 'x' (text)'>"
+    failed = Message(Error(code=0, reason=reason), reply_to=sent(asked[1]))
+    average(server, [answer(asked[0], 1.0), failed, answer(asked[2], 1.0)])
+    dropped = json.loads((tmp_path / "rounds.jsonl").read_text())["dropped"]
+    assert dropped == {"1": "the run's scenario: seed: found 'x' (text)"}
+
+
 def test_bytes_that_are_no_array_cost_their_sender_the_round(tmp_path: Path) -> None:
     """A header is Python source, on which Python's own parser may give up."""
     server = strategy(tmp_path)
@@ -219,7 +229,7 @@ def test_strategies_by_hand(tmp_path: Path, config: dict[str, Any], expected: li
 def test_bulyan_needs_more_clients_than_there_are(tmp_path: Path) -> None:
     server = strategy(tmp_path, strategy={"name": "bulyan", "malicious": 1})
     asked = ask(server)
-    with pytest.raises(RuntimeError, match="too few for the strategy"):
+    with pytest.raises(RuntimeError, match="too few replies for the strategy"):
         server.aggregate_train(1, [answer(asked[k], 1.0) for k in range(3)])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import ppo_cases
 import pytest
 import torch
-from learner_cases import DQN, NOISY, SAC, TD3, A, D, copies
+from learner_cases import CONV, DQN, NOISY, OBSERVATION, SAC, TD3, A, D, copies
 from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_file
 from small import SMALL
@@ -33,6 +33,7 @@ CASES: dict[str, dict[str, Any]] = {
     "sac": SAC | CLIPPING | NORMALISING,
     "dqn": DQN | NORMALISING | {"n_step": 3},
     "noisy": NOISY,
+    "conv": TD3 | CONV,
     "ppo": PPO,
     "lstm": PPO | NORMALISING | {"lstm": {"units": 8, "sequence": 4}},
 }
@@ -42,8 +43,8 @@ on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUD
 
 def build(case: str, device: torch.device, seed: int = 3, **setup: Any) -> Learner:
     config = TypeAdapter(LearnerConfig).validate_python(CASES[case])
-    sequence = np.random.SeedSequence(seed)
-    return make_learner(config, LearnerSetup(D, A, sequence, ppo_cases.N, device=device, **setup))
+    sequence, own = np.random.SeedSequence(seed), {"observation": OBSERVATION} | setup
+    return make_learner(config, LearnerSetup(D, A, sequence, ppo_cases.N, device=device, **own))
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_everything_that_meets_is_on_the_device(case):
 
 @pytest.mark.usefixtures("_valueless")
 def test_what_is_left_on_the_cpu_is_refused(monkeypatch):
-    """So the test before this one would notice."""
+    """So the test before this one would notice what is left behind."""
     monkeypatch.setattr(Batch, "to", lambda batch, _: batch)
     with pytest.raises(RuntimeError, match="not on the expected device"):
         ppo_cases.run(build("td3", META), ppo_cases.World(1), 30)

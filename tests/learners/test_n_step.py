@@ -88,7 +88,7 @@ def test_one_step_passes_everything_through_in_order(history):
 
 def test_a_state_of_another_size_is_refused():
     state = NStep(3, GAMMA, 2, 4, 1).local_state()
-    with pytest.raises(ValueError, match=r"sums has shape \(2, 3\), not \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"sums' has shape \(2, 3\), expected \(2, 2\)"):
         NStep(2, GAMMA, 2, 4, 1).load_local_state(state)
     with pytest.raises(ValueError, match="lacks 'age'"):
         NStep(2, GAMMA, 2, 4, 1).load_local_state({"sums": torch.zeros(2, 2)})

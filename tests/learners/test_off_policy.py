@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from learner_cases import (
+    CONV,
     DQN,
     NOISY,
     SAC,
@@ -39,6 +40,10 @@ TRAINED = {
     "noisy": {"q"},
 }
 VALUE = {"td3": "critic", "sac": "critic", "dqn": "q", "noisy": "q"}  # trained at each update
+for name in tuple(CASES):  # and all with an encoder
+    CASES[f"{name}_conv"] = CASES[name] | CONV
+    for table in (NETWORKS, TRAINED, VALUE):
+        table[f"{name}_conv"] = table[name]
 every = pytest.mark.parametrize("case", CASES)
 
 
@@ -281,7 +286,7 @@ def test_incomplete_local_state_is_refused(tmp_path, case):
         partial = {key: value for key, value in state.items() if key != name}
         with pytest.raises(ValueError, match=name.split("/")[-1]):
             make(CASES[case], path=tmp_path / "replay").load_local_state(partial)
-    with pytest.raises(ValueError, match="open returns"):
+    with pytest.raises(ValueError, match="n-step returns"):
         make(CASES[case], num_envs=2).load_local_state(state)
 
 

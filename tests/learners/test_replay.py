@@ -17,7 +17,8 @@ D, A = 3, 2
 
 
 def make(capacity: int, path: Path | None = None, seed: int = 0, **config: float) -> ReplayBuffer:
-    return ReplayBuffer(capacity, D, A, ReplayConfig(**config), np.random.default_rng(seed), path)
+    settings = ReplayConfig(capacity=capacity, **config)
+    return ReplayBuffer(settings, D, A, np.random.default_rng(seed), path)
 
 
 def transition(k: int) -> tuple[np.ndarray, np.ndarray, float, float, np.ndarray]:

@@ -23,10 +23,7 @@ def test_assignments_match_an_array(capacity, data):
     for many in data.draw(st.lists(st.lists(items, max_size=8), max_size=8)):
         indices = np.array([i for i, _ in many], dtype=np.int64)
         values = np.array([v for _, v in many], dtype=np.float64)
-        if len(many) == 1:
-            tree.assign(int(indices[0]), float(values[0]))
-        else:
-            tree.assign_many(indices, values)
+        tree.assign(indices, values)
         for index, value in many:
             expected[index] = value
         np.testing.assert_array_equal(tree.leaves, expected)
@@ -68,7 +65,7 @@ def test_loading_leaves_restores_the_tree_bit_by_bit():
     tree, copy = SumTree(1000), SumTree(1000)
     copy.load(rng.random(1000))  # to be forgotten
     for _ in range(50):
-        tree.assign_many(rng.integers(0, 700, 64), rng.random(64) * 1e3)
+        tree.assign(rng.integers(0, 700, 64), rng.random(64) * 1e3)
     copy.load(tree.leaves[:700])
     uniforms = rng.random(512)
     np.testing.assert_array_equal(draw(copy, uniforms)[0], draw(tree, uniforms)[0])
@@ -79,8 +76,8 @@ def test_many_changes_leave_no_rounding_error():
     rng = np.random.default_rng(1)
     tree = SumTree(8)
     for _ in range(2000):
-        tree.assign_many(rng.integers(0, 8, 32), 10.0 ** rng.uniform(-8, 8, 32))
-    tree.assign_many(np.arange(8), np.full(8, 0.25))
+        tree.assign(rng.integers(0, 8, 32), 10.0 ** rng.uniform(-8, 8, 32))
+    tree.assign(np.arange(8), np.full(8, 0.25))
     assert tree.total == 2.0
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from recorded import record
 
+from f110_fl.reporting import recording as recording_module
 from f110_fl.reporting.outlines import outlines, simplify
 from f110_fl.reporting.recording import ReplayRecorder, Watchers
 from f110_fl.training.trajectories import Recorder
@@ -109,6 +110,17 @@ def test_scans_are_thinned_evenly() -> None:
 def test_the_first_episodes_are_kept() -> None:
     recording, _ = record(max_episodes=2)
     assert [episode.number for episode in recording.episodes] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("most", "kept"), [(3, [0, 1, 3]), (4, [0, 1, 2, 3]), (6, [0, 1, 2, 3, 4, 5])]
+)
+def test_half_are_failures_as_far_as_there_are(
+    monkeypatch: pytest.MonkeyPatch, most: int, kept: list[int]
+) -> None:
+    monkeypatch.setattr(recording_module, "_succeeded", lambda _, env: env % 2 == 1)
+    recording, _ = record(episodes=6, max_episodes=most)
+    assert [episode.number for episode in recording.episodes] == kept
 
 
 def test_terms_are_kept_by_name() -> None:

@@ -148,7 +148,7 @@ REFUSED = {
     "reserved": ("base: small.yaml\nruns:\n  - name: logs\n", ":3: .*a name of the grid's own"),
     "a path": ("base: small.yaml\nruns:\n  - name: ../x\n", ":3: .*found '../x'"),
     "a directory": ("base: small.yaml\nmatrix: {federated.root: [a]}", "set that with FED_ROOT"),
-    "no key": ("base: small.yaml\nmatrix: {a b: [1]}", "no dotted key"),
+    "no key": ("base: small.yaml\nmatrix: {a b: [1]}", "not a dotted key"),
 }  # fmt: skip
 
 

@@ -62,7 +62,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], list[str], dict[str, str], str]] = {
     "client on its own": (
         {"federated": {"enabled": False}}, [], {"FED_CLIENT_ID": "1"}, "is not federated"
     ),
-    "no clients": ({}, [], {"FED_TOTAL_CLIENTS": "0"}, "'0': an empty federation; allowed"),
+    "no clients": ({}, [], {"FED_TOTAL_CLIENTS": "0"}, "'0': allowed: a whole number from 1"),
     "grid": ({}, ["--grid", "g.yaml"], {}, "--scenario=.*: not with a grid"),
     "no workers": ({}, ["--collect-workers", "0"], {}, "--collect-workers='0': allowed: a whole"),
     "checkpoint": ({}, ["--checkpoint", "x"], {}, "--checkpoint='x': needs --mode eval"),

@@ -13,6 +13,7 @@ import pytest
 from small import REPOSITORY, write_small
 from watching import TIMEOUT, processes_of, rounds, wait_for
 
+from clients.process import build_parser, resolve
 from f110_fl.engines.credentials import make_credentials
 from f110_fl.engines.flower_programs import CONNECTION, connected, free_port, program
 from f110_fl.engines.superlink import SuperLink, resolve_superlink
@@ -161,6 +162,25 @@ def test_what_run_refuses(
     errors = capsys.readouterr().err
     assert message in errors
     assert len(errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"--total-clients": "0"}, "--total-clients='0': allowed: a whole number from 1 to 10000"),
+        ({"--total-clients": ""}, "--total-clients='': allowed: a whole number from 1 to 10000"),
+        ({"--client-id": "2"}, "FED_CLIENT_ID='2': allowed: a whole number from 0 to 1, as there"),
+        ({"--port": "65536"}, "--port='65536': allowed: a whole number from 1 to 65535"),
+        ({"--seed": "x"}, "--seed='x': allowed: a whole number from 0 to 9223372036854775807"),
+    ],
+)
+def test_what_a_client_refuses(flags: dict[str, str], message: str) -> None:
+    given = {"--client-id": "1", "--total-clients": "2", "--fed-root": "there", **flags}
+    words = [f"{flag}={text}" for flag, text in given.items()]
+    arguments = build_parser().parse_args([*words, "--superlink=127.0.0.1:1", "--insecure"])
+    with pytest.raises(UserError) as caught:
+        resolve(arguments, {})
+    assert str(caught.value).startswith(message)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "[::1]", "localhost"])

@@ -109,8 +109,8 @@ def test_a_trainer_drives_where_its_client_does(tmp_path: Path) -> None:
     [
         ({"learners.car_0.discount": [0.9]}, "allowed: a dotted key under env or evaluation"),
         ({"env": [{}]}, "allowed: a dotted key under env or evaluation"),
-        ({"env.track": []}, "allowed: a list of values, one a client, or a mapping"),
-        ({"env.track": {"kind": "oval"}}, "allowed: a list of values, one a client"),
+        ({"env.track": []}, "allowed: a list with one value per client, or a mapping"),
+        ({"env.track": {"kind": "oval"}}, "allowed: a list with one value per client"),
         ({MASS: {"low": 4.0, "high": 3.0}}, "allowed: a list .*, numbers in this order"),
         (
             {MASS: [3.0, -1.0]},

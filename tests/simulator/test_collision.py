@@ -16,6 +16,7 @@ from sim.tracks.factory import make_track
 from sim.tracks.track import Track
 
 RESOLUTION = 0.1
+SIZE = 0.58, 0.31
 
 
 def rectangle_points(pose, length, width, grow, count=60):
@@ -56,7 +57,7 @@ sizes = st.tuples(st.floats(0.2, 0.8), st.floats(0.15, 0.5))
 @given(seed=st.integers(0, 20), pose=poses, size=sizes)
 def test_wall_contact_agrees_with_dense_sampling(seed, pose, size):
     track = hall(seed)
-    found = touches_wall(track.field, *pose, *size)
+    found = touches_wall(track.field, pose, size)
     larger = track.wall_distance(rectangle_points(pose, *size, grow=0.03))
     if not np.any(larger == 0):
         assert not found
@@ -93,9 +94,9 @@ def test_a_large_obstacle_inside_the_outline_is_found():
     free = np.ones((60, 60), dtype=bool)
     free[30, 30] = False
     field = Track.from_occupancy("post", free, 0.02, (0.0, 0.0, 0.0)).field
-    assert touches_wall(field, 0.61, 0.61, 0.3, 0.58, 0.31)
-    assert touches_wall(field, 0.45, 0.60, 0.0, 0.58, 0.31)
-    assert not touches_wall(field, 0.31, 0.31, 0.0, 0.58, 0.31)
+    assert touches_wall(field, (0.61, 0.61, 0.3), (0.58, 0.31))
+    assert touches_wall(field, (0.45, 0.60, 0.0), (0.58, 0.31))
+    assert not touches_wall(field, (0.31, 0.31, 0.0), (0.58, 0.31))
 
 
 @pytest.mark.parametrize("yaw", [0.0, math.pi / 2, math.pi, 0.4, 2.0])
@@ -103,16 +104,16 @@ def test_a_corridors_wall_is_where_it_is(yaw):
     field = make_track(Line2Track()).field
     length, width = 0.58, 0.31
     reach = (length * abs(math.sin(yaw)) + width * abs(math.cos(yaw))) / 2
-    assert not touches_wall(field, 0.0, 0.55 - reach - 1e-6, yaw, length, width)
-    assert touches_wall(field, 0.0, 0.55 - reach + 1e-6, yaw, length, width)
-    assert not touches_wall(field, 0.0, -2.0 + reach + 1e-6, yaw, length, width)
-    assert touches_wall(field, 0.0, -2.0 + reach - 1e-6, yaw, length, width)
+    assert not touches_wall(field, (0.0, 0.55 - reach - 1e-6, yaw), (length, width))
+    assert touches_wall(field, (0.0, 0.55 - reach + 1e-6, yaw), (length, width))
+    assert not touches_wall(field, (0.0, -2.0 + reach + 1e-6, yaw), (length, width))
+    assert touches_wall(field, (0.0, -2.0 + reach - 1e-6, yaw), (length, width))
 
 
 @pytest.mark.parametrize("x", [1e3, -1e300, math.nan])
 def test_everywhere_outside_the_grid_is_wall(x):
     field = make_track(Line2Track()).field
-    assert touches_wall(field, x, 0.0, 0.0, 0.58, 0.31)
+    assert touches_wall(field, (x, 0.0, 0.0), (0.58, 0.31))
     assert segment_hits_wall(field, x, 0.0, 0.0, 0.0)
 
 
@@ -124,8 +125,8 @@ def test_everywhere_outside_the_grid_is_wall(x):
     other_size=sizes,
 )
 def test_car_contact_agrees_with_dense_sampling(pose, other, size, other_size):
-    found = cars_touch(*pose, *size, *other, *other_size)
-    assert found == cars_touch(*other, *other_size, *pose, *size)
+    found = cars_touch(pose, size, other, other_size)
+    assert found == cars_touch(other, other_size, pose, size)
 
     def overlap(grow):
         first = rectangle_points(pose, *size, grow)
@@ -143,10 +144,10 @@ def test_car_contact_agrees_with_dense_sampling(pose, other, size, other_size):
 
 
 def test_cars_side_by_side_touch_at_their_width():
-    assert not cars_touch(0, 0, 0, 0.58, 0.31, 0, 0.3101, 0, 0.58, 0.31)
-    assert cars_touch(0, 0, 0, 0.58, 0.31, 0, 0.3099, 0, 0.58, 0.31)
+    assert not cars_touch((0, 0, 0), SIZE, (0, 0.3101, 0), SIZE)
+    assert cars_touch((0, 0, 0), SIZE, (0, 0.3099, 0), SIZE)
     # A corner just reaches a side.
     reach = math.hypot(0.29, 0.155) + 0.155
     tilt = math.pi / 2 - math.atan2(0.155, 0.29)
-    assert not cars_touch(0, 0, 0, 0.58, 0.31, 0, reach + 1e-4, tilt, 0.58, 0.31)
-    assert cars_touch(0, 0, 0, 0.58, 0.31, 0, reach - 1e-4, tilt, 0.58, 0.31)
+    assert not cars_touch((0, 0, 0), SIZE, (0, reach + 1e-4, tilt), SIZE)
+    assert cars_touch((0, 0, 0), SIZE, (0, reach - 1e-4, tilt), SIZE)

@@ -24,7 +24,7 @@ from sim.physics.world import World
 from sim.tracks.factory import make_track
 from sim.tracks.track import Track
 
-LENGTH, WIDTH = 0.58, 0.31
+LENGTH, WIDTH = SIZE = 0.58, 0.31
 LINE2 = make_track(Line2Track())
 QUIET = LidarConfig(beams=31, noise_std=0.0)
 
@@ -56,7 +56,7 @@ def between(before, after, count):
     ],
 )
 def test_the_part_at_a_post_is_named(pose, parts):
-    assert wall_parts(hall([(100, 100)]).field, *pose, LENGTH, WIDTH) == parts
+    assert wall_parts(hall([(100, 100)]).field, pose, SIZE) == parts
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_the_part_at_a_post_is_named(pose, parts):
     ],
 )
 def test_the_part_at_a_straight_wall_is_named(pose, parts):
-    assert wall_parts(LINE2.field, *pose, LENGTH, WIDTH) == parts
+    assert wall_parts(LINE2.field, pose, SIZE) == parts
 
 
 @pytest.mark.parametrize(
@@ -96,12 +96,12 @@ moves = st.tuples(st.floats(-0.29, 0.29), st.floats(-0.29, 0.29), st.floats(-0.3
 def test_swept_cars_agree_with_dense_sampling(place, yaw, move, other_move):
     before, other = np.array([0.0, 0.0, yaw]), np.array(place)
     after, other_after = before + move, other + other_move
-    t = sweep_cars(before, after, LENGTH, WIDTH, other, other_after, LENGTH, WIDTH)
+    t = sweep_cars(before, after, SIZE, other, other_after, SIZE)
 
     def touched(grow, count=400):
         ways = between(before, after, count), between(other, other_after, count)
         size = LENGTH + grow, WIDTH + grow
-        return [cars_touch(*a, *size, *b, *size) for a, b in zip(*ways, strict=True)]
+        return [cars_touch(a, size, b, size) for a, b in zip(*ways, strict=True)]
 
     # Between the first touch of slightly larger and of slightly smaller cars.
     smaller, larger = touched(-0.004), touched(0.004)
@@ -123,15 +123,15 @@ def test_swept_walls_agree_with_dense_sampling(start, move, seed):
     field = hall(posts).field
     before, after = np.array(start), np.array(start) + move
     sizes = np.linspace(0.05, 1, 20)[:, None] * (LENGTH, WIDTH)
-    if any(touches_wall(field, *before, *size) for size in sizes):
+    if any(touches_wall(field, before, size) for size in sizes):
         return  # it stands on a post already
-    found = sweep_wall(field, before, after, LENGTH, WIDTH)
+    found = sweep_wall(field, before, after, SIZE)
     way = between(before, after, 200)
     # A graze of less than half a cell may be missed, and nothing else.
-    if any(touches_wall(field, *pose, LENGTH - 0.05, WIDTH - 0.05) for pose in way):
+    if any(touches_wall(field, pose, (LENGTH - 0.05, WIDTH - 0.05)) for pose in way):
         assert found
     if found:
-        assert any(touches_wall(field, *pose, LENGTH + 0.002, WIDTH + 0.002) for pose in way)
+        assert any(touches_wall(field, pose, (LENGTH + 0.002, WIDTH + 0.002)) for pose in way)
 
 
 def world(cars=2, track=LINE2, lidar=QUIET) -> World:
@@ -194,8 +194,8 @@ def test_a_car_passing_a_corner_within_a_step_is_found():
     # The cars do not overlap at either end of the step, in which each moves 0.3 m.
     before, after = np.array([4.0, 4.8, 0.0]), np.array([4.3, 4.8, 0.0])
     other, other_after = np.array([4.66, 4.9, 0.0]), np.array([4.66, 5.2, 0.0])
-    assert not cars_touch(*after, LENGTH, WIDTH, *other_after, LENGTH, WIDTH)
-    assert sweep_cars(before, after, LENGTH, WIDTH, other, other_after, LENGTH, WIDTH) > 0.0
+    assert not cars_touch(after, SIZE, other_after, SIZE)
+    assert sweep_cars(before, after, SIZE, other, other_after, SIZE) > 0.0
 
 
 @examples(30)
@@ -247,7 +247,7 @@ def test_a_turned_and_shifted_world_is_the_same_world(yaw, shift, steer, speed):
 def test_no_reading_passes_through_a_car(other, yaw, fov, mount):
     lidar = LidarConfig(beams=64, field_of_view=fov, noise_std=0.0, mount_x=mount)
     track = hall([])
-    if cars_touch(5, 5, yaw, LENGTH, WIDTH, 5 + other[0], 5 + other[1], other[2], LENGTH, WIDTH):
+    if cars_touch((5, 5, yaw), SIZE, (5 + other[0], 5 + other[1], other[2]), SIZE):
         return
     made = world(track=track, lidar=lidar)
     poses = np.array([(5, 5, yaw), (5 + other[0], 5 + other[1], other[2])])

@@ -137,7 +137,7 @@ def test_a_straight_line_gives_plain_coordinates():
     track = make_track(Line2Track())
     found = track.to_frenet(np.array([[0.0, 0.0], [-50.9, -1.0], [60.0, 0.5]]))
     assert found == pytest.approx(np.array([[50.9, 0.725], [0.0, -0.275], [97.9, 1.225]]))
-    assert track.width_left == pytest.approx([1.275, 1.275], abs=1e-6)
+    assert track.widths[:, 0] == pytest.approx([1.275, 1.275], abs=1e-6)
     assert track.curvature.tolist() == [0, 0]
     with pytest.raises(ValueError, match=r"s must be in \[0, 97.9\] m on line2"):
         track.from_frenet(np.array([[98.0, 0.0]]))
@@ -163,23 +163,23 @@ def test_widths_are_measured_where_the_source_states_none():
     assert measured.shape == (len(track.centerline), 2)
     assert np.abs(measured - 1.5).max() < 1.5 * track.resolution
     hall = track_of(np.array([[-20.0, 10.0], [0.0, 10.0], [20.0, 10.0]]), closed=False)
-    assert hall.width_left == pytest.approx(20.0, abs=1e-6)
-    assert hall.width_right == pytest.approx(40.0, abs=1e-6)
+    assert hall.widths[:, 0] == pytest.approx(20.0, abs=1e-6)
+    assert hall.widths[:, 1] == pytest.approx(40.0, abs=1e-6)
     stated = np.array([[1.0, 2.0]] * 3)
     line = hall.centerline
     free = hall.distance > 0
     narrow = Track.from_occupancy(
         "narrow", free, 0.5, hall.origin, centerline=line, stated_widths=stated
     )
-    assert narrow.width_left.tolist() == [1, 1, 1]
-    assert narrow.width_right.tolist() == [2, 2, 2]
+    assert narrow.widths[:, 0].tolist() == [1, 1, 1]
+    assert narrow.widths[:, 1].tolist() == [2, 2, 2]
 
 
 def test_widths_lead_to_the_wall():
     track = track_of(blob(1, 60), closed=True)
-    grown = np.column_stack([track.arc_length, track.width_left - 0.01])
+    grown = np.column_stack([track.arc_length, track.widths[:, 0] - 0.01])
     assert (track.wall_distance(track.from_frenet(grown)[:, :2]) > 0).all()
-    grown[:, 1] = -track.width_right - 0.01
+    grown[:, 1] = -track.widths[:, 1] - 0.01
     assert (track.wall_distance(track.from_frenet(grown)[:, :2]) == 0).all()
 
 

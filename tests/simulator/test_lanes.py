@@ -196,7 +196,7 @@ def test_files_of_many_kinds_give_the_same_lane(write, text):
     assert track.length == pytest.approx(40)
     assert track.centerline.tolist()[:3] == [[0, 0], [5, 0], [10, 0]]
     assert free_area(track) == pytest.approx(12 * 12 - 8 * 8, rel=0.03)
-    assert (track.width_left == 1).all()
+    assert (track.widths[:, 0] == 1).all()
 
 
 def test_left_and_right_and_scale(write):

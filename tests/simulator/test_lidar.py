@@ -25,7 +25,7 @@ REFERENCE = os.environ.get("F110_REFERENCE")
 def walls(track, pose, config):
     scan = np.full(config.beams, np.nan, dtype=np.float32)
     scratch = make_scratch(config.beams)
-    trace_walls(track.field, make_beams(config), *map(float, pose), scratch, scan)
+    trace_walls(track.field, make_beams(config), tuple(map(float, pose)), scratch, scan)
     return scan
 
 
@@ -153,7 +153,7 @@ def test_cars_cut_beams_exactly(bearing, away, car_yaw, yaw, fov, beams, length,
     pose = np.array([3.0, -2.0, yaw])
     car = (3 + away * math.cos(bearing), -2 + away * math.sin(bearing), car_yaw)
     scan = np.full(beams, 7.0, dtype=np.float32)
-    cut_car(make_beams(config), *pose, *car, length, width, scan)
+    cut_car(make_beams(config), pose, car, (length, width), scan)
 
     def expected(grow):
         corners = corners_of(car, length, width, grow)
@@ -171,7 +171,7 @@ def test_cars_cut_beams_exactly(bearing, away, car_yaw, yaw, fov, beams, length,
 def test_a_car_behind_a_wall_stays_hidden():
     scan = np.full(5, 1.0, dtype=np.float32)
     config = LidarConfig(beams=5, field_of_view=0.1)
-    cut_car(make_beams(config), 0.0, 0.0, 0.0, 3.0, 0.0, 0.0, 0.5, 0.5, scan)
+    cut_car(make_beams(config), (0.0, 0.0, 0.0), (3.0, 0.0, 0.0), (0.5, 0.5), scan)
     assert scan.tolist() == [1.0] * 5
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import packages
 import pytest
 import yaml
 from small import REPOSITORY, SMALL, merge
@@ -104,14 +104,8 @@ def hall(config: HallConfig) -> Track:
 
 def install(folder: Path, *names: str) -> dict[str, str]:
     """Writes the package with these objects as its entry points; returns the environment."""
-    (folder / "plugin.py").write_text(PLUGIN)
-    (folder / "parts.py").write_text(PARTS)
-    info = folder / "tiny-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
-    lines = "".join(f"{name.lower()} = plugin:{name}\n" for name in names)
-    (info / "entry_points.txt").write_text(f"[f110_fl.plugins]\n{lines}")
-    return os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{REPOSITORY}"}
+    entries = (f"plugin:{name}" for name in names)
+    return packages.install(folder, {"plugin": PLUGIN, "parts": PARTS}, entries)
 
 
 def ask(folder: Path, script: str, variables: dict[str, str]) -> Any:

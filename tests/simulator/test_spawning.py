@@ -126,9 +126,9 @@ def test_random_starts_keep_their_distances(seed, cars, gap, wall_gap, noise, wh
     poses = started(made, seed)
     field, length, width = made.track.field, SMALL.length, SMALL.width
     for pose in poses:
-        assert not touches_wall(field, *pose, length + 2 * wall_gap, width + 2 * wall_gap)
+        assert not touches_wall(field, pose, (length + 2 * wall_gap, width + 2 * wall_gap))
     for one, other in combinations(poses, 2):
-        assert not cars_touch(*one, length, width, *other, length, width)
+        assert not cars_touch(one, (length, width), other, (length, width))
         assert distance(outline(one), outline(other)) >= gap - 1e-9
     assert off_course(made, poses).max() <= noise + 1e-6
     assert made.world.arrays.crashed.sum() == 0

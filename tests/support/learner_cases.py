@@ -10,11 +10,13 @@ import torch
 from pydantic import TypeAdapter
 
 from f110_fl.config.learners import LearnerConfig
-from f110_fl.learners.base import CPU, Learner, LearnerSetup, Transitions
+from f110_fl.learners.base import CPU, Learner, LearnerSetup, ObservationParts, Transitions
 from f110_fl.learners.factory import make_learner
 from f110_fl.learners.off_policy.learner import OffPolicyLearner
 
 D, A = 5, 2
+OBSERVATION: ObservationParts = (("others", 1), ("lidar", 4))
+CONV = {"encoder": {"kind": "conv", "channels": [3, 4], "kernels": [2, 2], "strides": [1, 1]}}
 SHARED = {
     "hidden": (16, 12),
     "batch_size": 32,
@@ -52,7 +54,8 @@ def make(
     **changes: object,
 ) -> OffPolicyLearner:
     config = TypeAdapter(LearnerConfig).validate_python(settings | changes)
-    setup = LearnerSetup(D, A, np.random.SeedSequence(seed), num_envs, path, device)
+    sequence = np.random.SeedSequence(seed)
+    setup = LearnerSetup(D, A, sequence, num_envs, path, device, OBSERVATION)
     learner = make_learner(config, setup)
     assert isinstance(learner, OffPolicyLearner)
     return learner

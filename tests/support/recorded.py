@@ -15,7 +15,8 @@ from f110_fl.reporting.recording import (
     Terms,
     Watchers,
 )
-from f110_fl.training.collector import Collector, Watcher
+from f110_fl.training.collector import Collector
+from f110_fl.training.trajectories import Watcher
 from sim.config import EnvConfig
 from sim.race import Race
 

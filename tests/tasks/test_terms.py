@@ -284,7 +284,7 @@ def refused(task: dict, **changes: object) -> str:
 
 def test_a_term_without_a_target_is_refused() -> None:
     message = refused({"kind": "solo_lap", "shaping": [{"term": "pressure"}]})
-    assert "term pressure needs a target, for solo_lap has none" in message
+    assert "term pressure needs a target: solo_lap has none" in message
 
 
 def test_an_unknown_target_is_named() -> None:

@@ -256,7 +256,7 @@ def test_a_plan_may_grow_but_not_change(write_scenario: Write, tmp_path: Path) -
     held = json.loads((tmp_path / "out" / "grid.json").read_text())
     assert len(held["runs"]) == 2 * 5
     assert (tmp_path / "out" / "single_seed-0" / "config.json").stat().st_mtime_ns == before
-    with pytest.raises(UserError, match=r"single_seed-0/config.json: is of other settings"):
+    with pytest.raises(UserError, match=r"single_seed-0/config.json: has other settings"):
         prepare(plan("--episodes", "6", "--seeds", "2"))
 
 
@@ -273,7 +273,7 @@ def test_a_plan_may_grow_but_not_change(write_scenario: Write, tmp_path: Path) -
         (["--episodes", "40", "--set", "evaluation.episodes=0"], "nothing to compare"),
         (["--episodes", "40", "--set", "federated.vary={env.laps: [1, 2]}"], "federated.vary: one"),
         (["--episodes", "40", "--doc", "nowhere.md"], "--doc='nowhere.md': cannot be read"),
-        (["--episodes", "40", "--doc", LICENSE], "needs one place <!-- ablation small -->"),
+        (["--episodes", "40", "--doc", LICENSE], "needs the markers <!-- ablation small -->"),
         (["--episodes", "40", "--report-only"], "no seed is complete with every arm yet"),
     ],
 )

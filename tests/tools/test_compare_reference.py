@@ -111,7 +111,7 @@ def test_scans_of_any_shape(run, room):
         (lambda r: r.pop("lane/states"), "lane/states is missing"),
         (lambda r: r.pop("dt"), "dt is missing"),
         (lambda r: r.update(dt=-1.0), "dt must be positive"),
-        (lambda r: r.update(params_json="{"), "params_json is no JSON"),
+        (lambda r: r.update(params_json="{"), "params_json is not JSON"),
         (lambda r: r.update(params_json="{}"), "params_json: mu is missing"),
         (
             lambda r: r.update(params_json=json.dumps(PARAMETERS | {"m": -1})),

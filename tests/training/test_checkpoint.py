@@ -39,7 +39,7 @@ CLOCKED = ("seconds", "collect")  # what an episode's record says of wall-clock 
 
 
 def prepare(directory: Path, **changes: Any) -> RunDir:
-    """Makes a run's directory as run.py does before it starts the replicas."""
+    """Make a run's directory as run.py does before it starts the replicas."""
     directory.mkdir()
     path = directory / "small.yaml"
     path.write_text(yaml.safe_dump(merge(merge(SMALL, LENGTH), changes)))
@@ -166,7 +166,7 @@ def test_a_file_too_large_ends_a_child_with_one_line(tmp_path: Path, straight: R
 # ---------------------------------------------------------------------- divergence
 
 
-def test_a_reward_that_is_no_number_ends_the_replica(
+def test_a_reward_that_is_not_a_number_ends_the_replica(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from f110_fl.training.collector import Explorer
@@ -192,7 +192,7 @@ def test_a_reward_that_is_no_number_ends_the_replica(
     assert line.endswith(f"; last good checkpoint: {state}, after 2 episodes")
 
 
-def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path) -> None:
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     path = tmp_path / "state.safetensors"
     path.write_text("the last good one")
     tensors = {
@@ -263,7 +263,7 @@ def test_a_checkpoint_of_something_else_is_refused(
 
 @pytest.mark.parametrize(
     ("metadata", "words"),
-    [({"format": "0"}, "holds format 0; "), ({"progress": "{}"}, "holds no format's number; ")],
+    [({"format": "0"}, "holds format 0; "), ({"progress": "{}"}, "holds no format number; ")],
 )
 def test_a_checkpoint_of_another_version_is_refused(
     tmp_path: Path, metadata: dict[str, str], words: str

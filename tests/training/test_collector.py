@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from small import SMALL
 
 from f110_fl.learners.base import Transitions
 from f110_fl.training.collector import Collector, EndedEpisode, Explorer
+from f110_fl.training.trajectories import Recorder
 from sim.config import EnvConfig
-from sim.layout import X
 from sim.race import Race
 
 DUEL = {
@@ -126,30 +127,13 @@ def test_what_the_caller_does_between_episodes_changes_nothing() -> None:
     assert facts(list(interrupted())) == facts(run(SMALL["env"], 2, 4)[0])
 
 
-class _Watcher:
-    def __init__(self) -> None:
-        self.x: dict[int, list[float]] = {}
-        self.ended: dict[int, list[float]] = {}
-
-    def begin(self, race: Race, env: int) -> None:
-        self.x[env] = [float(race.world.arrays.state[env, 0, X])]
-
-    def step(self, race: Race, envs: list[int]) -> None:
-        for env in envs:
-            self.x[env].append(float(race.world.arrays.state[env, 0, X]))
-
-    def end(self, env: int, number: int) -> None:
-        self.ended[number] = self.x.pop(env)
-
-
-def test_a_watcher_sees_every_step() -> None:
-    race = Race(EnvConfig.model_validate(SMALL["env"]), num_envs=3)
-    watcher = _Watcher()
-    found = list(Collector(race).run(seeds(5), {"car_0": Steady()}, watcher))
-    assert {e.number: e.result.steps + 1 for e in found} == {
-        k: len(v) for k, v in watcher.ended.items()
-    }
-    assert not watcher.x
+def test_a_recorder_sees_every_step(tmp_path: Path) -> None:
+    race, recorder = Race(EnvConfig.model_validate(SMALL["env"]), num_envs=3), Recorder()
+    found = list(Collector(race).run(seeds(5), {"car_0": Steady()}, recorder))
+    recorder.save(tmp_path / "trajectories.npz", race)
+    with np.load(tmp_path / "trajectories.npz") as data:
+        lengths = np.diff(data["first"]).tolist()
+    assert {e.number: e.result.steps + 1 for e in found} == dict(enumerate(lengths))
 
 
 class _Learner:

@@ -160,6 +160,7 @@ def test_eval_mode_reports_what_a_checkpoint_does(tmp_path: Path) -> None:
     expected = float(np.mean([one.returns["car_0"] for one in found]))
     assert document["cars"]["car_0"]["return"]["mean"] == pytest.approx(expected)
     assert "car_0" in process.stderr
+    assert "data-ready" in (tmp_path / "run" / "replay.html").read_text()
 
 
 @pytest.mark.slow
@@ -180,8 +181,11 @@ def test_eval_mode_without_learners(tmp_path: Path) -> None:
     refused = run(tmp_path, "--scenario", "s.yaml")
     assert refused.returncode == 2
     assert refused.stderr == "run.py: s.yaml: nothing learns; allowed: --mode eval\n"
-    process = run(tmp_path, "--scenario", "s.yaml", "--mode", "eval")
+    wrong = run(tmp_path, "--scenario", "s.yaml", "--mode", "eval", "--replay", "all")
+    assert wrong.stderr == "run.py: --replay='all': allowed: a whole number from 0\n"
+    process = run(tmp_path, "--scenario", "s.yaml", "--mode", "eval", "--replay", "0")
     assert process.returncode == 0, process.stderr
+    assert not (tmp_path / "run" / "replay.html").exists()
     document = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert document["cars"]["car_0"]["laps"] == 2
     assert document["cars"]["car_0"]["outcomes"]["crash"]["count"] == 0

@@ -23,7 +23,6 @@ from f110_fl.federation.arrays import to_arrays
 from f110_fl.federation.messages import (
     METRICS,
     EvaluateOrder,
-    EvaluateReply,
     InvalidMessageError,
     Order,
     TrainOrder,
@@ -35,7 +34,7 @@ from f110_fl.training.agents import initial_tensors
 from f110_fl.training.evaluation import ModelEvaluator
 from f110_fl.training.metrics import evaluation_names, means
 from f110_fl.training.trainer import Trainer
-from server.validation import validate_evaluation
+from server.validation import read_evaluation
 
 VARIED: dict[str, Any] = {
     "env": {
@@ -151,7 +150,7 @@ def send(order: Order, kind: str) -> Message:
 
 
 def check(content: RecordDict) -> None:
-    validate_evaluation(EvaluateReply.from_content(content, evaluation_names(["car_0"])))
+    read_evaluation(content, evaluation_names(["car_0"]))
 
 
 @pytest.mark.usefixtures("flower_task")

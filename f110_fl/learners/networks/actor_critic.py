@@ -19,7 +19,7 @@ def draw_parameters(
     """Draw from U(-1/sqrt(fan in), 1/sqrt(fan in)), as PyTorch's and TD3's layers are.
 
     Args:
-        shapes: Of the parameters.
+        shapes: Shapes of the parameters.
         fan_ins: Inputs of the layer that each belongs to.
         generator: Draws them.
     """
@@ -29,16 +29,52 @@ def draw_parameters(
     )
 
 
-class _ReluLayers(nn.Module):
+class Encoder(nn.Module):
+    """Maps observations (B, D) to features (B, F); see `f110_fl.learners.networks.encoder`.
+
+    Attributes:
+        features: F.
+    """
+
+    features: int
+
+
+class Encoded(nn.Module):
+    """A network that sees observations through an encoder, if it has one.
+
+    Args:
+        observation_size: D.
+        encoder: Maps observations to features; None: they are the features.
+
+    Attributes:
+        features: F.
+    """
+
+    def __init__(self, observation_size: int, encoder: Encoder | None) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.features = observation_size if encoder is None else encoder.features
+
+
+class _ReluLayers(Encoded):
     """ReLU hidden layers, then a linear one.
 
     Args:
-        sizes: Widths of input, hidden layers and output.
+        observation_size: D.
+        widths: Of hidden layers and output.
         generator: Draws the initial weights.
+        encoder: See `Encoded`.
     """
 
-    def __init__(self, sizes: Sequence[int], generator: torch.Generator) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        observation_size: int,
+        widths: Sequence[int],
+        generator: torch.Generator,
+        encoder: Encoder | None,
+    ) -> None:
+        super().__init__(observation_size, encoder)
+        sizes = (self.features, *widths)
         shapes = [(outputs, inputs) for inputs, outputs in pairwise(sizes)]
         self.weights = draw_parameters(shapes, sizes[:-1], generator)
         self.biases = draw_parameters([shape[:1] for shape in shapes], sizes[:-1], generator)
@@ -46,7 +82,9 @@ class _ReluLayers(nn.Module):
         self._layers = tuple(zip(self.weights, self.biases, strict=True))
 
     def linear(self, x: Tensor) -> Tensor:
-        """Map inputs (B, first size) to outputs (B, last size)."""
+        """Map observations (B, D) to outputs (B, last width)."""
+        if self.encoder is not None:
+            x = self.encoder(x)
         for weight, bias in self._layers[:-1]:
             x = F.linear(x, weight, bias).relu_()
         weight, bias = self._layers[-1]
@@ -61,6 +99,7 @@ class Actor(_ReluLayers):
         action_size: A.
         hidden: Widths of the hidden layers.
         generator: Draws the initial weights.
+        encoder: See `Encoded`.
     """
 
     def __init__(
@@ -69,8 +108,9 @@ class Actor(_ReluLayers):
         action_size: int,
         hidden: Sequence[int],
         generator: torch.Generator,
+        encoder: Encoder | None = None,
     ) -> None:
-        super().__init__((observation_size, *hidden, action_size), generator)
+        super().__init__(observation_size, (*hidden, action_size), generator, encoder)
 
     def forward(self, observation: Tensor) -> Tensor:
         """Map observations (B, D) to actions (B, A)."""
@@ -85,6 +125,7 @@ class SquashedActor(_ReluLayers):
         action_size: A.
         hidden: Widths of the ReLU hidden layers.
         generator: Draws the initial weights.
+        encoder: See `Encoded`.
     """
 
     def __init__(
@@ -93,8 +134,9 @@ class SquashedActor(_ReluLayers):
         action_size: int,
         hidden: Sequence[int],
         generator: torch.Generator,
+        encoder: Encoder | None = None,
     ) -> None:
-        super().__init__((observation_size, *hidden, 2 * action_size), generator)
+        super().__init__(observation_size, (*hidden, 2 * action_size), generator, encoder)
 
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
         """Map observations (B, D) to means and log deviations before squashing, (B, A) each."""
@@ -131,18 +173,30 @@ class SquashedActor(_ReluLayers):
         return u.tanh(), terms.sum(1) - u.shape[1] * constant
 
 
-class TwinCritic(nn.Module):
+class TwinCritic(Encoded):
     """Two independent action values, evaluated together as batched matrix products.
 
+    Both see what the same encoder, if there is one, makes of the observation.
+
     Args:
-        input_size: D + A.
+        observation_size: D.
+        action_size: A.
         hidden: Widths of the hidden layers.
         generator: Draws the initial weights.
+        encoder: See `Encoded`.
     """
 
-    def __init__(self, input_size: int, hidden: Sequence[int], generator: torch.Generator) -> None:
-        super().__init__()
-        sizes = list(pairwise((input_size, *hidden, 1)))
+    def __init__(
+        self,
+        observation_size: int,
+        action_size: int,
+        hidden: Sequence[int],
+        generator: torch.Generator,
+        encoder: Encoder | None = None,
+    ) -> None:
+        super().__init__(observation_size, encoder)
+        self._columns = observation_size, action_size
+        sizes = list(pairwise((self.features + action_size, *hidden, 1)))
         fan_ins = [inputs for inputs, _ in sizes]
         self.weights = draw_parameters([(2, m, n) for m, n in sizes], fan_ins, generator)
         self.biases = draw_parameters([(2, 1, n) for _, n in sizes], fan_ins, generator)
@@ -150,7 +204,7 @@ class TwinCritic(nn.Module):
 
     def forward(self, observation_action: Tensor) -> Tensor:
         """Map observations with actions (B, D + A) to both critics' values (2, B)."""
-        x = observation_action.expand(2, -1, -1)
+        x = self._inputs(observation_action).expand(2, -1, -1)
         for weight, bias in self._layers[:-1]:
             x = torch.baddbmm(bias, x, weight).relu_()
         weight, bias = self._layers[-1]
@@ -158,8 +212,16 @@ class TwinCritic(nn.Module):
 
     def first(self, observation_action: Tensor) -> Tensor:
         """Map observations with actions (B, D + A) to the first critic's values (B,)."""
-        x = observation_action
+        x = self._inputs(observation_action)
         for weight, bias in self._layers[:-1]:
             x = torch.addmm(bias[0], x, weight[0]).relu_()
         weight, bias = self._layers[-1]
         return torch.addmm(bias[0], x, weight[0]).squeeze(-1)
+
+    def _inputs(self, observation_action: Tensor) -> Tensor:
+        """Map observations with actions (B, D + A) to features with actions (B, F + A)."""
+        if self.encoder is None:
+            return observation_action
+        observation, action = observation_action.split(self._columns, 1)
+        # Actions may have gradients, what they stand beside has none.
+        return torch.cat((self.encoder(observation.detach()), action), 1)

@@ -19,9 +19,9 @@ class Lstm(nn.Module):
     Args:
         inputs: D.
         units: H.
-        orthogonal: Whether the first weights are orthogonal and the biases 0; else all are from
-            U(-1/sqrt(H), 1/sqrt(H)), as PyTorch's are.
-        generator: Draws them.
+        orthogonal: Whether the initial weights are orthogonal and the biases 0; otherwise all are
+            drawn from U(-1/sqrt(H), 1/sqrt(H)), as PyTorch's are.
+        generator: Draws the initial weights.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class LstmPass:
         """Write the parameters' gradients over what they were, by back-propagation through time.
 
         Args:
-            gradient: (L, B, H), of the loss by the outputs of the latest `forward`.
+            gradient: (L, B, H), of the loss with respect to the latest `forward`'s outputs.
         """
         units = self._units
         d_h, d_c = gradient.new_zeros(2, self.rows, units)

@@ -1,4 +1,4 @@
-"""Multilayer perceptrons with a linear output, and their fast passes through them."""
+"""Multilayer perceptrons with a linear output, and fast passes through them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Mlp(nn.Module):
 
     Args:
         sizes: Widths of input, hidden layers and output.
-        activation: Of the hidden layers.
-        gain: The output layer's orthogonal initial weights are this times an isometry, those of
-            the hidden layers sqrt(2) times one, all biases 0. None draws weights and biases from
+        activation: Activation of the hidden layers.
+        gain: Gain of the output layer's orthogonal initial weights; that of the hidden layers is
+            sqrt(2), and all biases are 0. None draws weights and biases from
             U(-1/sqrt(fan in), 1/sqrt(fan in)) instead, as PyTorch's layers do.
         generator: Draws the initial weights.
     """
@@ -60,13 +60,13 @@ class Mlp(nn.Module):
 
 
 class GaussianActor(Mlp):
-    """A diagonal normal distribution of actions: its mean an `Mlp`, its deviation a parameter.
+    """A diagonal normal distribution of actions: an `Mlp` is its mean, a parameter its deviation.
 
     Args:
         sizes: Widths of input, hidden layers and output.
-        activation: Of the hidden layers.
+        activation: Activation of the hidden layers.
         gain: See `Mlp`.
-        log_std: First logarithm of every action component's standard deviation.
+        log_std: Initial logarithm of every action component's standard deviation.
         generator: Draws the initial weights.
     """
 
@@ -124,11 +124,12 @@ class MlpPass:
         """Write the parameters' gradients, which must exist, over what they were.
 
         Args:
-            gradient: (B, last size), of the loss by the output of the latest `forward`.
+            gradient: (B, last size), of the loss with respect to the latest `forward`'s output.
 
         Returns:
-            The gradient by the first layer's output before its activation, (B, its size), valid
-            until the next call: times that layer's weights, it is the gradient by the input.
+            The gradient with respect to the first layer's output before its activation, (B, its
+            size), valid until the next call: times that layer's weights, it is the gradient with
+            respect to the input.
         """
         for layer in range(len(self._weights) - 1, -1, -1):
             x = self._outputs[layer - 1] if layer else self._input

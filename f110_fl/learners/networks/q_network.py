@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own convention
 from torch import Tensor, nn
 
-from f110_fl.learners.networks.actor_critic import draw_parameters
+from f110_fl.learners.networks.actor_critic import Encoded, Encoder, draw_parameters
 
 # A layer after the other: (inputs,), then (outputs,), already f(epsilon).
 Noise = list[Tensor]
 
 
-class QNetwork(nn.Module):
-    """ReLU hidden layers and one output an action.
+class QNetwork(Encoded):
+    """ReLU hidden layers and one output per action.
 
     Duelling (Wang et al. 2016, equation 9), the last hidden layer is there twice, for the
     state's value and for the advantages; both are one matrix here, and so are their outputs,
@@ -30,8 +30,9 @@ class QNetwork(nn.Module):
         actions: K.
         hidden: Widths of the hidden layers.
         duelling: Whether there are two streams.
-        sigma: First deviation of the noise times sqrt(inputs); None for no noise.
+        sigma: Initial deviation of the noise times sqrt(inputs); None for no noise.
         generator: Draws the initial weights.
+        encoder: See `Encoded`; it has no noise.
     """
 
     def __init__(
@@ -43,11 +44,12 @@ class QNetwork(nn.Module):
         duelling: bool,
         sigma: float | None,
         generator: torch.Generator,
+        encoder: Encoder | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(observation_size, encoder)
         self._width = hidden[-1]
         self._duelling = duelling
-        shapes = [(n, m) for m, n in pairwise((observation_size, *hidden, actions))]
+        shapes = [(n, m) for m, n in pairwise((self.features, *hidden, actions))]
         if duelling:
             (width, inputs), (_, streams) = shapes[-2:]
             shapes[-2:] = [(2 * width, inputs), (1 + actions, streams)]
@@ -79,7 +81,7 @@ class QNetwork(nn.Module):
             noise: From `draw_noise`; None or empty for the mean weights.
         """
         layers = self._noisy(noise) if noise else self._layers
-        x = observation
+        x = observation if self.encoder is None else self.encoder(observation)
         for weight, bias in layers[:-1]:
             x = F.linear(x, weight, bias).relu_()
         weight, bias = layers[-1]

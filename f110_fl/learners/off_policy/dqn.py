@@ -18,6 +18,7 @@ from torch import Tensor
 from f110_fl.config.learners import DQNConfig, EpsilonGreedy, HardTarget, NoisyNets, SoftTarget
 from f110_fl.learners.base import Array, LearnerSetup, ObservationParts
 from f110_fl.learners.device import to_array, to_device
+from f110_fl.learners.networks.encoder import make_encoder
 from f110_fl.learners.networks.q_network import QNetwork
 from f110_fl.learners.off_policy.learner import OffPolicyLearner, relu_policy
 from f110_fl.learners.off_policy.replay import Batch
@@ -53,6 +54,7 @@ class DQN(OffPolicyLearner):
             duelling=config.duelling,
             sigma=noisy.sigma if isinstance(noisy, NoisyNets) else None,
             generator=self._generator,
+            encoder=make_encoder(config.encoder, setup.observation, self._generator),
         ).to(setup.device)
         self.q_target = deepcopy(self.q).requires_grad_(False)
         self.optimizer = Adam([self.q], config.learning_rate, config.optimizer)
@@ -60,7 +62,7 @@ class DQN(OffPolicyLearner):
         self._table = to_device(self.actions, setup.device)
 
     @staticmethod
-    def policy_format(config: DQNConfig, observation: ObservationParts) -> PolicyFormat:
+    def policy_format(config: DQNConfig, observation: ObservationParts) -> PolicyFormat | None:
         """Name the mean weights of the layers; see ``Learner.policy_format``."""
         how = {"output": "argmax", "actions": tuple(_grid(config)), "duelling": config.duelling}
         return relu_policy("q", config, observation, **how)

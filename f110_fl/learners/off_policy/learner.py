@@ -31,13 +31,13 @@ class OffPolicyLearner(BaseLearner):
     Args:
         config: Hyperparameters.
         setup: What else it is made with.
-        stored_size: Columns that the replay buffer keeps of an action; None: A.
+        stored_size: Columns that the replay buffer keeps of an action; A by default.
     """
 
     def __init__(
         self, config: OffPolicyConfig, setup: LearnerSetup, stored_size: int | None = None
     ) -> None:
-        super().__init__(config, setup)
+        super().__init__(config, setup, config.discount, normalise_rewards=config.normalise_rewards)
         self.config = config
         self._device = setup.device
         explore, replay, noise = setup.streams(3)
@@ -45,20 +45,29 @@ class OffPolicyLearner(BaseLearner):
         self._generator = torch.Generator().manual_seed(int(noise.generate_state(1)[0]))
         size, stored_size = setup.observation_size, stored_size or setup.action_size
         self.replay = ReplayBuffer(
-            config.replay.capacity,
-            size,
-            stored_size,
-            config.replay,
-            np.random.default_rng(replay),
-            setup.replay_path,
+            config.replay, size, stored_size, np.random.default_rng(replay), setup.replay_path
         )
         self._n_step = NStep(config.n_step, config.discount, setup.num_envs, size, stored_size)
         self._optimizers: dict[str, Adam] = {}
         self._targets: list[Tensor] = []
         self._targeted: list[Tensor] = []
 
+    # The steps of a commit (see `Learner`): only the buffer's rows are not in `local_state`.
+
+    def use_file(self, replay_path: Path) -> None:
+        """Go on with the replay buffer in a file."""
+        self.replay.use_file(replay_path)
+
+    def write_journal(self) -> None:
+        """Write the buffer's new rows beside its file."""
+        self.replay.write_journal()
+
+    def apply_journal(self) -> None:
+        """Move the journal's rows into the buffer's file."""
+        self.replay.apply_journal()
+
     def _register(self, networks: Mapping[str, nn.Module], optimizers: Mapping[str, Adam]) -> None:
-        """Name the networks, and the optimizers of those that are trained, once and for all.
+        """Name the networks, and the optimizers of those that are trained.
 
         Args:
             networks: By name; the target of a network has its name with ``_target``.
@@ -81,18 +90,18 @@ class OffPolicyLearner(BaseLearner):
 
     @abstractmethod
     def _learn(self, batch: Batch) -> None:
-        """Do one update on a batch, of which ``updates`` does not know yet."""
+        """Do one update on a batch; ``updates`` counts it afterwards."""
 
     def _stored(self, actions: Array) -> Array:
         """Return what the replay buffer keeps of actions (M, A)."""
         return actions
 
     def _present(self) -> dict[str, float]:
-        """Metrics of the present, to report next to the means."""
+        """Return metrics that are reported as they are now, beside the means."""
         return {"beta": self.replay.beta}
 
     def act(self, observations: Array, envs: NDArray[np.int64]) -> Array:  # noqa: ARG002
-        """Choose exploring actions (M, A) for observations (M, D); see ``Learner.act``."""
+        """Choose actions (M, A) for observations (M, D); see ``Learner.act``."""
         self.normaliser.count(observations)
         return self._explore(self.normaliser.observations(observations))
 
@@ -101,20 +110,12 @@ class OffPolicyLearner(BaseLearner):
         return GreedyPolicy(self._best, self.normaliser, self._device)
 
     def observe(self, transitions: Transitions) -> None:
-        """Store what a step of M environments completes; see ``Learner.observe``.
-
-        Raises:
-            LearningError: If a reward is not finite.
-        """
+        """Store what a step of M environments completes; see ``Learner.observe``."""
         self._count(transitions)
         self.replay.add(*self._n_step.push(transitions, self._stored(transitions.action)))
 
     def update(self) -> None:
-        """Do the updates that are due, one after the other; see ``Learner.update``.
-
-        Raises:
-            LearningError: If a loss is not finite; no optimizer has used it.
-        """
+        """Do the updates that are due, one after the other; see ``Learner.update``."""
         due = (self.steps - self.config.warmup_steps) // self.config.update_every
         while self.updates < due and len(self.replay):
             with flushed_denormals():
@@ -135,9 +136,9 @@ class OffPolicyLearner(BaseLearner):
         """Take an optimizer's step, after ``loss.backward()``.
 
         Args:
-            optimizer: Of the network to train.
-            loss: What its gradient is of, ().
-            batch: What the loss comes from; looked through for the cause of an error.
+            optimizer: Optimizer of the network to train.
+            loss: (), whose gradient it has.
+            batch: What the loss was computed from; searched for the cause of an error.
 
         Raises:
             LearningError: If the loss or the gradient is not finite; nothing has changed then.
@@ -152,12 +153,12 @@ class OffPolicyLearner(BaseLearner):
             torch._foreach_lerp_(self._targets, self._targeted, tau)
 
     def pop_metrics(self) -> dict[str, float]:
-        """Means since the last call, and the present of what changes slowly; see ``Learner``."""
+        """Return the means since the last call, and present values; see ``Learner``."""
         metrics = super().pop_metrics()
         return metrics | self._present() if metrics else metrics
 
     def set_proximal(self, mu: float) -> None:
-        """Pull what is trained to where it is now; see ``Learner.set_proximal``."""
+        """Pull the trained networks towards what they are now; see ``Learner.set_proximal``."""
         for optimizer in self._optimizers.values():
             optimizer.set_proximal(mu)
 
@@ -167,26 +168,14 @@ class OffPolicyLearner(BaseLearner):
     def _generators(self) -> dict[str, np.random.Generator | torch.Generator]:
         return {"rng": self._rng, "generator": self._generator}
 
-    def use_file(self, replay_path: Path) -> None:
-        """Keep experience in another file; see ``Learner``."""
-        self.replay.use_file(replay_path)
-
-    def write_journal(self) -> None:
-        """First step of a commit; see ``Learner`` and ``ReplayBuffer``."""
-        self.replay.write_journal()
-
-    def apply_journal(self) -> None:
-        """Last step of a commit; see ``Learner`` and ``ReplayBuffer``."""
-        self.replay.apply_journal()
-
 
 class GreedyPolicy:
     """A policy without memory; implements ``f110_fl.learners.base.Policy``.
 
     Args:
         choose: Maps normalised observations (M, D) to new actions (M, A).
-        normaliser: What it sees goes through it.
-        device: Where ``choose`` computes.
+        normaliser: Normalises what it sees.
+        device: Device that ``choose`` computes on.
     """
 
     def __init__(
@@ -209,15 +198,17 @@ class GreedyPolicy:
 
 def relu_policy(
     network: str, config: OffPolicyConfig, observation: ObservationParts, **output: Any
-) -> PolicyFormat:
-    """Return the format of a network with ReLU hidden layers as a policy.
+) -> PolicyFormat | None:
+    """Return the format of a network with ReLU hidden layers as a policy, None with an encoder.
 
     Args:
-        network: Its name.
-        config: Of the learner.
+        network: Name of the network.
+        config: Settings of the learner.
         observation: See ``Learner.policy_format``.
-        **output: What comes after the last layer, as `PolicyFormat` says it.
+        **output: Entries of the `PolicyFormat` for what comes after the last layer.
     """
+    if config.encoder is not None:
+        return None
     return PolicyFormat(
         layers=layer_names(network, config.hidden),
         activation="relu",

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
 from f110_fl.learners.base import Array, Transitions
-from f110_fl.learners.state import entry
+from f110_fl.learners.state import copies, load_entries
 
 Int = NDArray[np.int64]
 Float = NDArray[np.float64]
@@ -31,36 +30,19 @@ class Returns(NamedTuple):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _push(
-    envs: Int,
-    reward: Float,
-    terminated: Bool,
-    truncated: Bool,
-    powers: Float,
-    age: Int,
-    sums: Float,
-    out_row: Int,
-    out_slot: Int,
-    out_sum: Float,
-    out_discount: Float,
+    envs: Int,  # (M,)
+    reward: Float,  # (M,)
+    terminated: Bool,  # (M,)
+    truncated: Bool,  # (M,)
+    powers: Float,  # (n + 1,), of the discount
+    age: Int,  # (N,), steps of each environment's episode so far
+    sums: Float,  # (N, n), of the steps t in slots t modulo n
+    out_row: Int,  # (M n,), receives which of the M steps completed a sum
+    out_slot: Int,  # (M n,), receives the sum's slot
+    out_sum: Float,  # (M n,), receives the sum
+    out_discount: Float,  # (M n,), receives the discount of the value that follows it
 ) -> int:
-    """Add the rewards to every open sum; list the sums that are complete, then forget them.
-
-    Args:
-        envs: (M,).
-        reward: (M,).
-        terminated: (M,).
-        truncated: (M,).
-        powers: (n + 1,), of the discount.
-        age: (N,), steps of each environment's episode so far.
-        sums: (N, n), of the steps t in slots t modulo n.
-        out_row: (M n,), receives which of the M the sum was completed by.
-        out_slot: (M n,), receives its slot.
-        out_sum: (M n,), receives the sum.
-        out_discount: (M n,), receives the discount of the value that follows it.
-
-    Returns:
-        How many are complete.
-    """
+    """Add the rewards to every open sum; list and close those that are complete; count them."""
     n = sums.shape[1]
     count = 0
     for m in range(len(envs)):
@@ -84,8 +66,8 @@ def _push(
 class NStep:
     """The last n - 1 steps of every environment, whose returns are not complete yet.
 
-    At the end of an episode the steps that are left get shorter sums: after a termination
-    nothing follows, after a truncation the value of the episode's last observation.
+    At the end of an episode, the steps that are left get shorter sums: nothing follows a
+    termination, and a truncation is followed by the value of the episode's last observation.
 
     Args:
         n: Steps summed; 1 passes transitions through.
@@ -141,22 +123,16 @@ class NStep:
         )
 
     def local_state(self) -> dict[str, Tensor]:
-        """Copies of the open sums and the steps they begin at."""
-        return {name: torch.from_numpy(array.copy()) for name, array in self._arrays().items()}
+        """Return copies of the open sums and of the steps that they begin at."""
+        return copies(self._arrays())
 
     def load_local_state(self, state: Mapping[str, Tensor]) -> None:
         """Continue from a ``local_state()``.
 
         Raises:
-            ValueError: If an entry is missing or of another number of steps or environments.
+            ValueError: If an entry is missing, or of another number of steps or environments.
         """
-        arrays = self._arrays()
-        for name, array in arrays.items():
-            shape = tuple(entry(state, name).shape)
-            if shape != array.shape:
-                raise ValueError(f"open returns: {name} has shape {shape}, not {array.shape}")
-        for name, array in arrays.items():
-            array[:] = state[name].numpy()
+        load_entries(self._arrays(), state, "n-step returns:")
 
     def _arrays(self) -> dict[str, NDArray[np.generic]]:
         return {

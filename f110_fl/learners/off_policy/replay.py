@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,39 +19,13 @@ from f110_fl.files import replacing
 from f110_fl.learners.device import to_array
 from f110_fl.learners.off_policy.sumtree import SumTree
 from f110_fl.learners.state import entry, pack_generator, unpack_generator
-from f110_fl.tensors import write_tensors
+from f110_fl.tensors import read_metadata, write_tensors
 
 Array = NDArray[np.float32]
 
-# The file: one page of int64 [transitions ever added, capacity, columns], then the rows.
+# The file: one page of int64 [transitions ever added, capacity, columns], then the rows, each an
+# observation, its action, reward and discount, and the next observation.
 HEADER_BYTES: Final = 4096
-
-
-class Columns(NamedTuple):
-    """Where the parts of a transition lie in its row."""
-
-    observation: slice
-    action: slice
-    observation_action: slice  # both, as a critic reads them
-    reward: int
-    discount: int
-    next_observation: slice
-    width: int
-
-    @classmethod
-    def of(cls, observation_size: int, action_size: int) -> Columns:
-        """Columns for observations (D,) and actions (A,)."""
-        reward = observation_size + action_size
-        width = reward + 2 + observation_size
-        return cls(
-            observation=slice(0, observation_size),
-            action=slice(observation_size, reward),
-            observation_action=slice(0, reward),
-            reward=reward,
-            discount=reward + 1,
-            next_observation=slice(reward + 2, width),
-            width=width,
-        )
 
 
 class Batch(NamedTuple):
@@ -71,25 +46,26 @@ class Batch(NamedTuple):
 
 
 class Draw:
-    """Everything a draw of B transitions writes to, allocated once.
+    """Everything that a draw of B transitions writes to, allocated once.
 
     Args:
         batch_size: B.
-        columns: Of the rows.
+        observation_size: D.
+        action_size: A.
     """
 
-    def __init__(self, batch_size: int, columns: Columns) -> None:
-        self.size = batch_size
-        self.rows = torch.zeros(batch_size, columns.width)
+    def __init__(self, batch_size: int, observation_size: int, action_size: int) -> None:
+        reward = observation_size + action_size  # the column
+        self.rows = rows = torch.zeros(batch_size, reward + 2 + observation_size)
         self.uniforms = np.zeros(batch_size)
         self.priorities = np.zeros(batch_size)
         self.batch = Batch(
-            observation=self.rows[:, columns.observation],
-            action=self.rows[:, columns.action],
-            observation_action=self.rows[:, columns.observation_action],
-            reward=self.rows[:, columns.reward],
-            discount=self.rows[:, columns.discount],
-            next_observation=self.rows[:, columns.next_observation],
+            observation=rows[:, :observation_size],
+            action=rows[:, observation_size:reward],
+            observation_action=rows[:, :reward],
+            reward=rows[:, reward],
+            discount=rows[:, reward + 1],
+            next_observation=rows[:, reward + 2 :],
             weights=torch.ones(batch_size),
             indices=torch.zeros(batch_size, dtype=torch.int64),
         )
@@ -101,14 +77,13 @@ class ReplayBuffer:
     A mapped file is opened copy-on-write: it stays as of the last commit while the buffer goes
     on, and a commit moves it to the present in three steps, a redo log. (a) ``write_journal``
     stores the rows added since the last commit next to the file. (b) The caller stores
-    ``local_state`` at one stroke: this decides. (c) ``apply_journal`` writes the rows into the
+    ``local_state`` atomically: this decides. (c) ``apply_journal`` writes the rows into the
     file. ``load_local_state`` finishes a commit killed after (b) and drops one killed before.
 
     Args:
-        capacity: Transitions kept.
+        config: Capacity and prioritisation.
         observation_size: D.
         action_size: A.
-        config: Prioritisation; its ``capacity`` is not read.
         rng: Draws the batches.
         path: The file to map, created if missing; None keeps the rows in memory only.
 
@@ -118,30 +93,29 @@ class ReplayBuffer:
 
     def __init__(
         self,
-        capacity: int,
+        config: ReplayConfig,
         observation_size: int,
         action_size: int,
-        config: ReplayConfig,
         rng: np.random.Generator,
         path: Path | None = None,
     ) -> None:
-        self.capacity = capacity
         self.config = config
+        self.capacity = config.capacity
         self.total = 0  # transitions ever added
         self.max_priority = 1.0  # |TD error| + epsilon, before the exponent
-        self.columns = Columns.of(observation_size, action_size)
         self._committed = 0  # of total, what the file holds
         self._rng = rng
-        self._tree = SumTree(capacity) if config.alpha > 0 else None
-        self._draw = Draw(1, self.columns)
+        self._tree = SumTree(self.capacity) if config.alpha > 0 else None
+        self._sizes = observation_size, action_size
+        self._draw = Draw(1, *self._sizes)
+        self._shape = self.capacity, self._draw.rows.shape[1]
         self._path = path
         if path is None:
-            self._map(np.zeros((capacity, self.columns.width), dtype=np.float32))
+            self._map(np.zeros(self._shape, dtype=np.float32))
         else:
             if not path.exists():
-                _create(path, capacity, self.columns.width)
-            self._check_file(path)
-            self._remap(path)
+                _create(path, self._shape)
+            self._open(path)
 
     def __len__(self) -> int:
         return min(self.total, self.capacity)
@@ -168,26 +142,22 @@ class ReplayBuffer:
             discount: (M,), of the value of ``next_observation``; 0 after a termination.
             next_observation: (M, D).
         """
-        count, columns = len(reward), self.columns
+        count = len(reward)
         indices = np.arange(self.total, self.total + count) % self.capacity
-        rows = np.empty((count, columns.width), dtype=np.float32)
-        rows[:, columns.observation] = observation
-        rows[:, columns.action] = action
-        rows[:, columns.reward] = reward
-        rows[:, columns.discount] = discount
-        rows[:, columns.next_observation] = next_observation
-        self._rows[indices] = rows  # the last of duplicates stays
+        parts = observation, action, reward[:, None], discount[:, None], next_observation
+        # The last of duplicates stays.
+        self._rows[indices] = np.concatenate(parts, axis=1, dtype=np.float32)
         self.total += count
         if self._tree is not None:
             priority = self.max_priority**self.config.alpha
-            self._tree.assign_many(indices, np.full(count, priority))
+            self._tree.assign(indices, np.full(count, priority))
 
     def sample(self, batch_size: int) -> Batch:
         """Draw transitions with replacement; the next call overwrites the result.
 
-        With ``alpha`` 0 uniformly, with weights 1. Else transition i with probability
-        P(i) = p_i^alpha / sum_k p_k^alpha (Schaul et al. 2016, equation 1), stratified, with
-        weights (N P(i))^-beta over their maximum in the batch (section 3.4).
+        With ``alpha`` 0 they are uniform and have weights 1. Otherwise transition i has the
+        probability P(i) = p_i^alpha / sum_k p_k^alpha (Schaul et al. 2016, equation 1),
+        stratified, and the weight (N P(i))^-beta over the batch's largest (section 3.4).
 
         Args:
             batch_size: B.
@@ -197,8 +167,8 @@ class ReplayBuffer:
         """
         if self.total == 0:
             raise ValueError("cannot sample from an empty replay buffer")
-        if self._draw.size != batch_size:
-            self._draw = Draw(batch_size, self.columns)
+        if len(self._draw.rows) != batch_size:
+            self._draw = Draw(batch_size, *self._sizes)
         draw, batch = self._draw, self._draw.batch
         indices = batch.indices.numpy()
         if self._tree is None:
@@ -224,10 +194,10 @@ class ReplayBuffer:
             return
         priorities = np.abs(to_array(td_errors), dtype=np.float64) + self.config.epsilon
         self.max_priority = max(self.max_priority, float(priorities.max()))
-        self._tree.assign_many(indices.numpy(), priorities**self.config.alpha)
+        self._tree.assign(indices.numpy(), priorities**self.config.alpha)
 
     def local_state(self) -> dict[str, Tensor]:
-        """Everything but the rows, as copies."""
+        """Return copies of everything but the rows."""
         state = {
             "total": torch.tensor(self.total),
             "max_priority": torch.tensor(self.max_priority, dtype=torch.float64),
@@ -266,8 +236,8 @@ class ReplayBuffer:
     def write_journal(self) -> None:
         """Step (a) of a commit: make the rows added since the last one durable.
 
-        The rows are stored in a safetensors file tagged with ``total``, which gives their
-        positions: they are the last of ``total`` ones in a ring. No-op in memory.
+        They are stored in a safetensors file with ``total``, from which their positions follow:
+        they are the last of ``total`` rows in a ring. No-op in memory.
 
         Raises:
             OSError: If the journal cannot be written.
@@ -295,10 +265,10 @@ class ReplayBuffer:
             raise ValueError(f"the journal is as of {total} transitions, not {self.total}")
         first = (total - len(rows)) % self.capacity
         until_end = self.capacity - first  # the ring may wrap around once
-        header = np.array([total, self.capacity, self.columns.width])
+        header = np.array([total, *self._shape])
         with self._path.open("r+b") as file:
             for position, run in ((first, rows[:until_end]), (0, rows[until_end:])):
-                file.seek(HEADER_BYTES + position * rows.itemsize * self.columns.width)
+                file.seek(HEADER_BYTES + position * rows.itemsize * rows.shape[1])
                 file.write(run.data)
             file.seek(0)
             file.write(header.data)
@@ -306,39 +276,38 @@ class ReplayBuffer:
             os.fsync(file.fileno())
         _journal(self._path).unlink()
         self._committed = total
-        self._remap(self._path)
+        self._open(self._path)
 
     def _recover(self, path: Path) -> None:
         """Finish or drop the commit that a kill left open, as ``self.total`` says."""
         journal = _journal(path)
         if journal.exists():
-            with safe_open(journal, framework="numpy") as opened:
-                tag = int(opened.metadata()["total"])
-            if tag == self.total:
+            if int(read_metadata(journal)["total"]) == self.total:
                 self.apply_journal()
             else:
                 journal.unlink()
-        held = self._check_file(path)
+        held = self._open(path)
         if held != self.total:
             raise ValueError(
                 f"{path} is as of {held} transitions, the state to load as of {self.total}"
             )
-        self._remap(path)
 
-    def _check_file(self, path: Path) -> int:
-        """Check the file's layout; return the number of transitions it is as of."""
+    def _open(self, path: Path) -> int:
+        """Map the file afresh, so that private copies of changed pages are released.
+
+        Returns:
+            The number of transitions that the file is as of.
+
+        Raises:
+            ValueError: If the file has another layout.
+        """
         total, *shape = np.fromfile(path, dtype=np.int64, count=3).tolist()
-        if shape != [self.capacity, self.columns.width]:
+        if tuple(shape) != self._shape:
             raise ValueError(
-                f"{path} holds [capacity, columns] {shape}, "
-                f"expected {[self.capacity, self.columns.width]}"
+                f"{path} holds [capacity, columns] {shape}, expected {list(self._shape)}"
             )
+        self._map(np.asarray(np.memmap(path, np.float32, "c", HEADER_BYTES, self._shape)))
         return int(total)
-
-    def _remap(self, path: Path) -> None:
-        """Map the file afresh: private copies of changed pages are released."""
-        shape = (self.capacity, self.columns.width)
-        self._map(np.asarray(np.memmap(path, np.float32, "c", HEADER_BYTES, shape)))
 
     def _map(self, rows: Array) -> None:
         self._rows = rows
@@ -349,8 +318,8 @@ def _journal(path: Path) -> Path:
     return path.with_name(path.name + ".journal")
 
 
-def _create(path: Path, capacity: int, width: int) -> None:
+def _create(path: Path, shape: tuple[int, int]) -> None:
     """Create a sparse file of full size, whole or not at all."""
     with replacing(path) as file:
-        file.write(np.array([0, capacity, width]).data)
-        file.truncate(HEADER_BYTES + capacity * width * np.dtype(np.float32).itemsize)
+        file.write(np.array([0, *shape]).data)
+        file.truncate(HEADER_BYTES + math.prod(shape) * np.dtype(np.float32).itemsize)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from copy import deepcopy
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from f110_fl.config.learners import OptimizerConfig, SACConfig
 from f110_fl.learners.base import Array, LearnerSetup, ObservationParts
 from f110_fl.learners.device import to_array, to_device
 from f110_fl.learners.networks.actor_critic import SquashedActor, TwinCritic
+from f110_fl.learners.networks.encoder import make_encoder
 from f110_fl.learners.off_policy.learner import OffPolicyLearner, relu_policy
 from f110_fl.learners.off_policy.replay import Batch
 from f110_fl.learners.optimizer import Adam
@@ -47,8 +49,9 @@ class SAC(OffPolicyLearner):
     def __init__(self, config: SACConfig, setup: LearnerSetup) -> None:
         super().__init__(config, setup)
         sizes, generator = (setup.observation_size, setup.action_size), self._generator
-        self.actor = SquashedActor(*sizes, config.hidden, generator).to(setup.device)
-        self.critic = TwinCritic(sum(sizes), config.hidden, generator).to(setup.device)
+        encoder = partial(make_encoder, config.encoder, setup.observation, generator)
+        self.actor = SquashedActor(*sizes, config.hidden, generator, encoder()).to(setup.device)
+        self.critic = TwinCritic(*sizes, config.hidden, generator, encoder()).to(setup.device)
         self.critic_target = deepcopy(self.critic).requires_grad_(False)
         self.temperature = Temperature(config.temperature.initial).to(setup.device)
         self.actor_optimizer = Adam([self.actor], config.actor_learning_rate, config.optimizer)
@@ -76,7 +79,7 @@ class SAC(OffPolicyLearner):
         self._target_entropy = -float(setup.action_size) if target is None else target
 
     @staticmethod
-    def policy_format(config: SACConfig, observation: ObservationParts) -> PolicyFormat:
+    def policy_format(config: SACConfig, observation: ObservationParts) -> PolicyFormat | None:
         """Name the actor's layers, whose means come first; see ``Learner.policy_format``."""
         return relu_policy("actor", config, observation, output="tanh")
 

@@ -16,18 +16,13 @@ Int = NDArray[np.int64]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _assign(nodes: Float, index: int, value: float) -> None:
-    node = len(nodes) // 2 + index
-    nodes[node] = value
-    while node > 1:
-        node //= 2
-        nodes[node] = nodes[2 * node] + nodes[2 * node + 1]
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _assign_many(nodes: Float, indices: Int, values: Float) -> None:
+def _assign(nodes: Float, indices: Int, values: Float) -> None:
     for k in range(len(indices)):
-        _assign(nodes, indices[k], values[k])
+        node = len(nodes) // 2 + indices[k]
+        nodes[node] = values[k]
+        while node > 1:
+            node //= 2
+            nodes[node] = nodes[2 * node] + nodes[2 * node + 1]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -75,13 +70,9 @@ class SumTree:
         first = len(self._nodes) // 2
         return self._nodes[first : first + self._capacity]
 
-    def assign(self, index: int, value: float) -> None:
-        """Set the priority of one item to ``value`` >= 0."""
-        _assign(self._nodes, index, value)
-
-    def assign_many(self, indices: Int, values: Float) -> None:
+    def assign(self, indices: Int, values: Float) -> None:
         """Set the priorities of items (B,) to values (B,) >= 0; the last of duplicates counts."""
-        _assign_many(self._nodes, indices, values)
+        _assign(self._nodes, indices, values)
 
     def load(self, leaves: Float) -> None:
         """Set the priorities of the first n items to ``leaves`` (n,), of all others to 0."""

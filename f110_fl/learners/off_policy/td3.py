@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from f110_fl.config.learners import TD3Config
 from f110_fl.learners.base import Array, LearnerSetup, ObservationParts
 from f110_fl.learners.device import to_array
 from f110_fl.learners.networks.actor_critic import Actor, TwinCritic
+from f110_fl.learners.networks.encoder import make_encoder
 from f110_fl.learners.off_policy.learner import OffPolicyLearner, relu_policy
 from f110_fl.learners.off_policy.replay import Batch
 from f110_fl.learners.optimizer import Adam
@@ -34,8 +36,9 @@ class TD3(OffPolicyLearner):
     def __init__(self, config: TD3Config, setup: LearnerSetup) -> None:
         super().__init__(config, setup)
         sizes, generator = (setup.observation_size, setup.action_size), self._generator
-        self.actor = Actor(*sizes, config.hidden, generator).to(setup.device)
-        self.critic = TwinCritic(sum(sizes), config.hidden, generator).to(setup.device)
+        encoder = partial(make_encoder, config.encoder, setup.observation, generator)
+        self.actor = Actor(*sizes, config.hidden, generator, encoder()).to(setup.device)
+        self.critic = TwinCritic(*sizes, config.hidden, generator, encoder()).to(setup.device)
         self.actor_target = deepcopy(self.actor).requires_grad_(False)
         self.critic_target = deepcopy(self.critic).requires_grad_(False)
         self.actor_optimizer = Adam([self.actor], config.actor_learning_rate, config.optimizer)
@@ -52,7 +55,7 @@ class TD3(OffPolicyLearner):
         self._action_size = setup.action_size
 
     @staticmethod
-    def policy_format(config: TD3Config, observation: ObservationParts) -> PolicyFormat:
+    def policy_format(config: TD3Config, observation: ObservationParts) -> PolicyFormat | None:
         """Name the actor's layers; see ``Learner.policy_format``."""
         return relu_policy("actor", config, observation, output="tanh")
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from f110_fl.learners.base import Array
 from f110_fl.learners.device import to_array, to_device
 from f110_fl.learners.networks.mlp import GaussianActor, Mlp, MlpPass
-from f110_fl.learners.ppo.rollout import Rollout
+from f110_fl.learners.ppo.rollout import Rollout, minibatches
 
 Int = NDArray[np.int64]
 
@@ -40,8 +39,8 @@ class FeedForward:
     """Actor and critic on the samples of a rollout, on the device where they are.
 
     Args:
-        actor: Its parameters have gradients to write to, as the critic's.
-        critic: Of the same observations.
+        actor: Policy; its parameters have gradients to write to, as have the critic's.
+        critic: Value of the same observations.
         rollout: What to learn from.
     """
 
@@ -71,7 +70,7 @@ class FeedForward:
             truncated: (K, D), what follows the steps in ``Rollout.truncated``.
 
         Returns:
-            Of the rollout's observations (T, N), of ``last`` (N,) and of ``truncated`` (K,).
+            Values of the rollout's observations (T, N), of ``last`` (N,) and ``truncated`` (K,).
         """
         self._observations = self._collected.to(self._device)
         value = self._critic(self._observations).view(self._rollout.mask.shape)
@@ -81,24 +80,19 @@ class FeedForward:
         return to_array(value), last_value, bootstrap
 
     def minibatches(self, rng: np.random.Generator, count: int) -> Iterator[Int]:
-        """Partition the present samples at random.
-
-        All minibatches have one size, so that up to ``count`` - 1 samples, others each time,
-        sit out.
+        """Partition the present samples at random; see `f110_fl.learners.ppo.rollout.minibatches`.
 
         Args:
-            rng: Shuffles.
+            rng: Shuffles the samples.
             count: Minibatches, if there are as many samples.
 
         Yields:
             Indices (B,) into the rollout's T * N rows.
         """
-        order = rng.permutation(np.flatnonzero(self._rollout.mask))
-        count = min(count, len(order))
-        rows = len(order) // count
-        if rows != self._actor_pass.rows:
-            self._resize(rows)
-        yield from order[: count * rows].reshape(count, rows)
+        parts = minibatches(rng.permutation(np.flatnonzero(self._rollout.mask)), count)
+        if parts.shape[1] != self._actor_pass.rows:
+            self._resize(parts.shape[1])
+        yield from parts
 
     def forward(self, chosen: Int) -> tuple[Array, Array]:
         """Return the means (B, A) and values (B, 1) of a minibatch."""
@@ -112,15 +106,8 @@ class FeedForward:
         """Write the gradients of all weights and biases.
 
         Args:
-            d_mean: (B, A), of the loss by the means of the latest `forward`.
-            d_value: (B, 1), by its values.
+            d_mean: (B, A), of the loss with respect to the latest `forward`'s means.
+            d_value: (B, 1), with respect to its values.
         """
         self._actor_pass.backward(to_device(d_mean, self._device))
         self._critic_pass.backward(to_device(d_value, self._device))
-
-    def local_state(self) -> dict[str, Tensor]:
-        """Nothing."""
-        return {}
-
-    def load_local_state(self, state: Mapping[str, Tensor]) -> None:
-        """Do nothing."""

@@ -1,4 +1,4 @@
-"""The loss of PPO and its gradient by what the networks put out."""
+"""PPO's loss and its gradient with respect to the networks' outputs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOG_SQRT_2_PI: Final = 0.5 * math.log(2.0 * math.pi)
 
 
 class Samples(NamedTuple):
-    """What a rollout says of its S steps."""
+    """What the loss needs of a rollout's S steps."""
 
     action: Array  # (S, A), as drawn, before it was clipped
     log_prob: Array  # (S,), of the action under the policy that drew it
@@ -49,9 +49,10 @@ class Surrogate:
         action_size: A.
 
     Attributes:
-        d_mean: (B, A), gradient of the loss by the action means, renewed by `evaluate`.
-        d_value: (B, 1), by the values.
-        d_log_std: (A,), by the logarithms of the standard deviations.
+        d_mean: (B, A), gradient of the loss with respect to the action means; `evaluate` renews
+            all three.
+        d_value: (B, 1), with respect to the values.
+        d_log_std: (A,), with respect to the logarithms of the standard deviations.
     """
 
     def __init__(self, config: PPOConfig, rows: int, action_size: int) -> None:
@@ -76,11 +77,11 @@ class Surrogate:
         """Compute the loss and its gradient.
 
         Args:
-            samples: What to choose from.
-            chosen: (B,), indices of the minibatch.
-            mean: (B, A), of the policy now.
-            log_std: (A,), of the policy now.
-            value: (B, 1), of the critic now.
+            samples: The rollout.
+            chosen: (B,), indices of the minibatch in it.
+            mean: (B, A), of the present policy.
+            log_std: (A,), of the present policy.
+            value: (B, 1), of the present critic.
         """
         _gradients(
             *samples,
@@ -99,7 +100,7 @@ class Surrogate:
 
 
 def entropy(log_std: Array) -> float:
-    """Differential entropy of the policy with these (A,) log standard deviations, in nat."""
+    """Return the differential entropy, in nat, of a policy with log standard deviations (A,)."""
     return float(log_std.sum() + len(log_std) * (0.5 + LOG_SQRT_2_PI))
 
 

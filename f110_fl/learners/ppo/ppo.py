@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from itertools import chain
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ Int = NDArray[np.int64]
 class PPO(BaseLearner):
     """A PPO agent; implements ``f110_fl.learners.base.Learner``.
 
-    The loss is computed on the CPU, wherever the networks are: all that it needs is their outputs.
+    The loss is computed on the CPU, wherever the networks are: it only needs their outputs.
 
     Args:
         config: Hyperparameters.
@@ -42,17 +42,14 @@ class PPO(BaseLearner):
     """
 
     def __init__(self, config: PPOConfig, setup: LearnerSetup) -> None:
-        super().__init__(config, setup)
+        super().__init__(config, setup, config.discount, normalise_rewards=config.normalise_rewards)
         self.config = config
         explore, shuffle, initial = setup.streams(3)
         self._explore_rng = np.random.default_rng(explore)
         self._shuffle_rng = np.random.default_rng(shuffle)
         size, action_size, num_envs = setup.observation_size, setup.action_size, setup.num_envs
         generator = torch.Generator().manual_seed(int(initial.generate_state(1)[0]))
-        self.actor, self.critic = _heads(config, size, action_size, generator)
-        lstms = _memories(config, size, generator)
-        if lstms is not None:
-            self.actor.lstm, self.critic.lstm = lstms
+        self.actor, self.critic, lstms = _networks(config, size, action_size, generator)
         networks = {"actor": self.actor.to(setup.device), "critic": self.critic.to(setup.device)}
         self._adam = FlatAdam(
             list(networks.values()),
@@ -64,12 +61,11 @@ class PPO(BaseLearner):
         self._tensors = named_tensors(networks, dict.fromkeys(networks, self._adam))
         self._tensors |= self.normaliser.tensors()
         self._model: FeedForward | Recurrent
-        if config.lstm is None or lstms is None:
+        if config.lstm is None:
             self._model = FeedForward(self.actor, self.critic, self.rollout)
         else:
-            self._model = Recurrent(
-                self.actor, self.critic, lstms, self.rollout, config.lstm.sequence
-            )
+            length = config.lstm.sequence
+            self._model = Recurrent(self.actor, self.critic, lstms, self.rollout, length)
         self._surrogate = Surrogate(config, 1, action_size)
         self._noise = np.zeros((num_envs, action_size), np.float32)
         self._log_std = self.actor.log_std.detach()
@@ -107,11 +103,7 @@ class PPO(BaseLearner):
         return _bounded(action)
 
     def observe(self, transitions: Transitions) -> None:
-        """Take in what the latest actions led to; see ``Learner.observe``.
-
-        Raises:
-            LearningError: If a reward is not finite.
-        """
+        """Take in what the latest actions led to; see ``Learner.observe``."""
         self._count(transitions)
         self.rollout.complete(transitions, self.normaliser.rewards(transitions.reward))
         ended = transitions.terminated | transitions.truncated
@@ -123,11 +115,7 @@ class PPO(BaseLearner):
         return MeanPolicy(self._model.policy(num_envs), self.normaliser)
 
     def update(self) -> None:
-        """Learn from the rollout if it is full.
-
-        Raises:
-            LearningError: If a loss or a gradient is not finite; no optimizer has used it.
-        """
+        """Learn from the rollout if it is full; see ``Learner.update``."""
         if self.rollout.full:
             if self.rollout.mask.any():
                 with torch.inference_mode(), flushed_denormals():
@@ -139,14 +127,15 @@ class PPO(BaseLearner):
         """Take the gradient steps of all epochs (algorithm 1)."""
         config = self.config
         samples = self._samples()
-        totals, taken, stop = np.zeros(len(Losses._fields)), 0, False
-        for _ in range(config.epochs):
-            for chosen in self._model.minibatches(self._shuffle_rng, config.minibatches):
-                losses, stop = self._step(samples, chosen)
-                totals += losses
-                taken += 1
-                if stop:
-                    break
+        totals, taken = np.zeros(len(Losses._fields)), 0
+        epochs = (
+            self._model.minibatches(self._shuffle_rng, config.minibatches)
+            for _ in range(config.epochs)
+        )
+        for chosen in chain.from_iterable(epochs):
+            losses, stop = self._step(samples, chosen)
+            totals += losses
+            taken += 1
             if stop:
                 break
         for name, total in zip(Losses._fields, totals.tolist(), strict=True):
@@ -183,7 +172,7 @@ class PPO(BaseLearner):
         return Samples(action, *(x.reshape(-1) for x in (rollout.log_prob, value, advantage)))
 
     def _step(self, samples: Samples, chosen: Int) -> tuple[Losses, bool]:
-        """Take a gradient step, unless the policy has moved too far: then return True."""
+        """Take a gradient step, unless the policy has moved too far, and return whether it has."""
         config, adam = self.config, self._adam
         mean, value = self._model.forward(chosen)
         if self._surrogate.rows != len(chosen):
@@ -203,30 +192,22 @@ class PPO(BaseLearner):
         return losses, False
 
     def _suspects(self, samples: Samples, chosen: Int) -> dict[str, Tensor]:
-        """Return what a loss that is not finite may come from."""
+        """Return what may have made a loss infinite or not a number."""
         observation = self.rollout.observation.reshape(len(samples.value), -1)
         suspects = {"observation": torch.from_numpy(observation[chosen]), **self._tensors}
         suspects |= {k: torch.from_numpy(v[chosen]) for k, v in samples._asdict().items()}
         return suspects | {"gradient": self._adam.gradient}
 
     def set_proximal(self, mu: float) -> None:
-        """Pull actor and critic to where they are now; see ``Learner.set_proximal``."""
+        """Pull actor and critic towards what they are now; see ``Learner.set_proximal``."""
         self._adam.set_proximal(mu)
 
     def _parts(self) -> dict[str, Part]:
-        return {"rollout": self.rollout, "normaliser": self.normaliser, "model": self._model}
+        parts: dict[str, Part] = {"rollout": self.rollout, "normaliser": self.normaliser}
+        return parts | {"model": self._model} if isinstance(self._model, Recurrent) else parts
 
     def _generators(self) -> dict[str, np.random.Generator]:
         return {"explore_rng": self._explore_rng, "shuffle_rng": self._shuffle_rng}
-
-    def use_file(self, replay_path: Path) -> None:
-        """Do nothing: ``local_state`` leaves nothing out."""
-
-    def write_journal(self) -> None:
-        """Do nothing: ``local_state`` leaves nothing out."""
-
-    def apply_journal(self) -> None:
-        """Do nothing: ``local_state`` leaves nothing out."""
 
 
 class MeanPolicy:
@@ -247,10 +228,10 @@ def _bounded(action: Array) -> Array:
     return np.minimum(np.maximum(action, -1.0), 1.0)  # np.clip takes three times as long
 
 
-def _heads(
+def _networks(
     config: PPOConfig, observation_size: int, action_size: int, generator: torch.Generator
-) -> tuple[GaussianActor, Mlp]:
-    """Return actor and critic, without their memories, with their first weights."""
+) -> tuple[GaussianActor, Mlp, list[Lstm]]:
+    """Return actor and critic with their initial weights, and the memories of both, if any."""
     inputs = observation_size if config.lstm is None else config.lstm.units
     gains = (0.01, 1.0) if config.orthogonal_init else (None, None)
     actor = GaussianActor(
@@ -261,22 +242,12 @@ def _heads(
         generator,
     )
     critic = Mlp((inputs, *config.critic_hidden, 1), config.activation, gains[1], generator)
-    return actor, critic
-
-
-def _memories(
-    config: PPOConfig, observation_size: int, generator: torch.Generator
-) -> tuple[Lstm, Lstm] | None:
-    """Return the memories of actor and critic with their first weights; None: none."""
     if config.lstm is None:
-        return None
-    actor, critic = (
-        Lstm(
-            observation_size,
-            config.lstm.units,
-            orthogonal=config.orthogonal_init,
-            generator=generator,
-        )
-        for _ in range(2)
-    )
-    return actor, critic
+        return actor, critic, []
+    orthogonal = config.orthogonal_init
+    lstms = [
+        Lstm(observation_size, inputs, orthogonal=orthogonal, generator=generator)
+        for _ in (actor, critic)
+    ]
+    actor.lstm, critic.lstm = lstms
+    return actor, critic, lstms

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,8 +13,8 @@ from f110_fl.learners.base import Array
 from f110_fl.learners.device import to_array, to_device
 from f110_fl.learners.networks.lstm import Lstm, LstmPass
 from f110_fl.learners.networks.mlp import GaussianActor, Mlp, MlpPass
-from f110_fl.learners.ppo.rollout import Rollout
-from f110_fl.learners.state import entry
+from f110_fl.learners.ppo.rollout import Rollout, minibatches
+from f110_fl.learners.state import copies, entry, load_entries
 
 Int = NDArray[np.int64]
 
@@ -65,7 +65,7 @@ class _Network:
         return self._head.forward(self._lstm.forward(x, first, *state).flatten(0, 1))
 
     def backward(self, gradient: Tensor, present: Tensor) -> None:
-        """Write all gradients, from that by the outputs of the ``present`` rows."""
+        """Write all gradients, given that of the ``present`` rows' outputs."""
         self._gradient.zero_()
         self._gradient[present] = gradient
         delta = self._head.backward(self._gradient)
@@ -80,18 +80,18 @@ class Recurrent:
     (critic), and from zeros where an episode begins.
 
     Args:
-        actor: Head of the policy; its parameters have gradients to write to, as all have.
+        actor: Head of the policy. All parameters have gradients to write to.
         critic: Head of the value.
         lstms: Memories of actor and critic.
         rollout: What to learn from.
-        length: Rows of a sequence, L; divides those of the rollout.
+        length: Rows of a sequence, L; a divisor of the rollout's T.
     """
 
     def __init__(
         self,
         actor: GaussianActor,
         critic: Mlp,
-        lstms: tuple[Lstm, Lstm],
+        lstms: Sequence[Lstm],
         rollout: Rollout,
         length: int,
     ) -> None:
@@ -129,12 +129,7 @@ class Recurrent:
     def values(self, last: Array, truncated: Array) -> tuple[Array, Array, Array]:
         """Return the critic's values now, and start its sequences from what it remembers.
 
-        Args:
-            last: (N, D), what follows each environment's last step.
-            truncated: (K, D), what follows the steps in ``Rollout.truncated``.
-
-        Returns:
-            Of the rollout's observations (T, N), of ``last`` (N,) and of ``truncated`` (K,).
+        Arguments and results are those of ``FeedForward.values``.
         """
         steps, num_envs = self._rollout.mask.shape
         length, head, lstm, device = self._length, self._heads[1], self._lstms[1], self._device
@@ -173,11 +168,8 @@ class Recurrent:
     def minibatches(self, rng: np.random.Generator, count: int) -> Iterator[Int]:
         """Partition the sequences that have a present row at random.
 
-        All minibatches have one number of sequences, so that up to ``count`` - 1 sequences,
-        others each time, sit out.
-
         Args:
-            rng: Shuffles.
+            rng: Shuffles the sequences.
             count: Minibatches, if there are as many sequences.
 
         Yields:
@@ -186,9 +178,8 @@ class Recurrent:
         mask = self._rollout.mask
         num_envs = mask.shape[1]
         used = mask.reshape(-1, self._length, num_envs).any(1)
-        order = rng.permutation(np.argwhere(used))
-        count = min(count, len(order))
-        rows = len(order) // count
+        parts = minibatches(rng.permutation(np.argwhere(used)), count)
+        rows = parts.shape[1]
         if rows != self._rows:
             self._rows = rows
             self._networks = [
@@ -196,7 +187,7 @@ class Recurrent:
                 for head, lstm in zip(self._heads, self._lstms, strict=True)
             ]
         inside = np.arange(self._length)[:, None]
-        for sequences in order[: count * rows].reshape(count, rows, 2):
+        for sequences in parts:
             sequence, env = sequences.T
             index = (sequence * self._length + inside) * num_envs + env  # (L, rows)
             self._sequences = sequences
@@ -219,23 +210,13 @@ class Recurrent:
         return mean, value
 
     def backward(self, d_mean: Array, d_value: Array) -> None:
-        """Write the gradients of all weights and biases.
-
-        Args:
-            d_mean: (B, A), of the loss by the means of the latest `forward`.
-            d_value: (B, 1), by its values.
-        """
+        """Write the gradients of all weights and biases; see ``FeedForward.backward``."""
         for network, gradient in zip(self._networks, (d_mean, d_value), strict=True):
             network.backward(to_device(gradient, self._device), self._present)
 
     def local_state(self) -> dict[str, Tensor]:
-        """What the networks remember, and where the sequences of this rollout start; copies."""
-        begun = -(-self._rollout.steps // self._length)
-        return {
-            "acting": self._acting.state.to("cpu", copy=True),
-            "critic": self._critic_state.to("cpu", copy=True),
-            "starts": self._starts[0][:begun].to("cpu", copy=True),
-        }
+        """Return copies of what the networks remember now and remembered at sequences' starts."""
+        return copies(self._remembered(-(-self._rollout.steps // self._length)))
 
     def load_local_state(self, state: Mapping[str, Tensor]) -> None:
         """Continue from a ``local_state()``.
@@ -243,18 +224,13 @@ class Recurrent:
         Raises:
             ValueError: If an entry is missing or has another shape.
         """
-        begun = len(entry(state, "starts"))
-        targets = {
+        with torch.inference_mode():  # in which steps have made these
+            load_entries(self._remembered(len(entry(state, "starts"))), state, "memory:")
+
+    def _remembered(self, begun: int) -> dict[str, Tensor]:
+        """Return the states that continuing needs once ``begun`` sequences have begun."""
+        return {
             "acting": self._acting.state,
             "critic": self._critic_state,
             "starts": self._starts[0][:begun],
         }
-        for name, target in targets.items():
-            if entry(state, name).shape != target.shape:
-                raise ValueError(
-                    f"memory's {name} has shape {tuple(state[name].shape)}, "
-                    f"expected {tuple(target.shape)}"
-                )
-        with torch.inference_mode():  # in which steps have made these
-            for name, target in targets.items():
-                target.copy_(state[name])

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
 from f110_fl.learners.base import Array, Transitions
-from f110_fl.learners.state import entry
+from f110_fl.learners.state import copies, entry, load_entries
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -62,11 +61,22 @@ def generalised_advantages(
             following = float(value[t, n])
 
 
+def minibatches(order: Int, count: int) -> Int:
+    """Cut shuffled samples (S, ...) into minibatches of one size: (``count``, S // ``count``, ...).
+
+    Up to ``count`` - 1 samples, others in each order, sit out. There are fewer minibatches if there
+    are fewer samples than ``count``.
+    """
+    count = min(count, len(order))
+    size = len(order) // count
+    return order[: count * size].reshape(count, size, *order.shape[1:])
+
+
 class Rollout:
     """T steps in each of N environments, some rows of which may be absent.
 
     Attributes:
-        observation: (T, N, D), that was acted on.
+        observation: (T, N, D), which was acted on.
         action: (T, N, A), as drawn, before it was clipped.
         log_prob: (T, N), of ``action`` under the policy that drew it.
         reward: (T, N).
@@ -129,11 +139,9 @@ class Rollout:
         return slice(None) if len(envs) == len(self.last_observation) else envs
 
     def truncated_observations(self) -> Array:
-        """Copies of the last observations of ``truncated``, (K, D)."""
-        found = np.empty((len(self.truncated), self.last_observation.shape[1]), np.float32)
-        for row, (_, _, observation) in zip(found, self.truncated, strict=True):
-            row[:] = observation
-        return found
+        """Return copies of the last observations of ``truncated``, (K, D)."""
+        found = [observation for _, _, observation in self.truncated]
+        return np.array(found, np.float32).reshape(-1, self.last_observation.shape[1])
 
     def clear(self) -> None:
         """Start again; ``last_observation`` stays."""
@@ -142,7 +150,7 @@ class Rollout:
         self.steps = 0
 
     def local_state(self) -> dict[str, Tensor]:
-        """Copies of the complete rows and of what else `load_local_state` needs."""
+        """Return copies of the complete rows and of whatever else continuing needs."""
         rows = slice(self.steps)
         where = np.array([(t, n) for t, n, _ in self.truncated], np.int64).reshape(-1, 2)
         state = {name: array[rows] for name, array in self._rows().items()}
@@ -152,7 +160,7 @@ class Rollout:
             "cut": where,
             "cut_observation": self.truncated_observations(),
         }
-        return {name: torch.from_numpy(array.copy()) for name, array in state.items()}
+        return copies(state)
 
     def load_local_state(self, state: Mapping[str, Tensor]) -> None:
         """Continue from a ``local_state()``.
@@ -165,16 +173,9 @@ class Rollout:
             raise ValueError(f"rollout has {steps} steps, at most {len(self.mask)} fit")
         targets = {name: array[:steps] for name, array in self._rows().items()}
         targets |= {"latest": self.last_observation, "fresh": self._fresh}
-        for name, target in targets.items():
-            found = entry(state, name)
-            if found.shape != target.shape:
-                raise ValueError(
-                    f"rollout's {name} has shape {tuple(found.shape)}, expected {target.shape}"
-                )
         cut, last = entry(state, "cut"), entry(state, "cut_observation")
-        self.clear()
-        for name, target in targets.items():
-            target[:] = entry(state, name).numpy()
+        load_entries(targets, state, "rollout:")
+        self.mask[steps:] = False
         self.truncated = [
             (t, n, row.copy()) for (t, n), row in zip(cut.tolist(), last.numpy(), strict=True)
         ]

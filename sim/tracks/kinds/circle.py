@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Final
 
 import numpy as np
 
 from sim.config import CircleTrack
-from sim.tracks.track import MAX_CELLS, Track, TrackError, generated, staggered_spawns
-
-SPAWNS: Final = 8
-SPACING: Final = 1.5  # m, between spawns where there is room
+from sim.tracks.track import Track, check_cells, generated, staggered_spawns
 
 
 @generated
@@ -23,12 +19,7 @@ def circle_track(config: CircleTrack) -> Track:
     """
     outer, inner = config.radius + config.width / 2, config.radius - config.width / 2
     half = int(np.ceil(outer / config.resolution))
-    if 4 * half * half > MAX_CELLS:
-        raise TrackError(
-            f"circle: {4 * half * half} cells at a resolution of {config.resolution:g} m; at most "
-            f"{MAX_CELLS} are allowed: choose resolution >= "
-            f"{np.ceil(2e4 * outer / np.sqrt(MAX_CELLS)) / 1e4:g} m or a smaller radius"
-        )
+    check_cells("circle", 4 * half * half, config.resolution, " or a smaller radius")
     squares = ((np.arange(-half, half) + 0.5) * config.resolution) ** 2
     radius = np.sqrt(squares[:, None] + squares[None, :])
     # The sagitta of a chord of this angle stays far below a cell.
@@ -44,5 +35,4 @@ def circle_track(config: CircleTrack) -> Track:
         finish_line=((inner, 0.0), (outer, 0.0)),
         stated_widths=np.full((points, 2), config.width / 2),
     )
-    spacing = min(SPACING, 2 * np.pi * config.radius / (SPAWNS + 1))
-    return dataclasses.replace(track, spawns=staggered_spawns(track, -spacing, spacing, SPAWNS))
+    return dataclasses.replace(track, spawns=staggered_spawns(track))

@@ -15,10 +15,8 @@ from sim.config import CenterlineTrack, OvalTrack
 from sim.tracks.centerline import LENGTH, START, UX, UY, X0, Y0, Centerline, in_segment, polyline
 from sim.tracks.gates import gate_across
 from sim.tracks.lanefile import read_lane
-from sim.tracks.track import MAX_CELLS, Track, TrackError, generated, staggered_spawns
+from sim.tracks.track import Track, TrackError, check_cells, generated, staggered_spawns
 
-SPAWNS: Final = 8
-SPACING: Final = 1.5  # m, between spawns where there is room
 STEP: Final = 0.2  # m, between points of drawn centre lines
 RUN_OUT: Final = 2.0  # m, from an open lane's finish line to its end
 
@@ -91,13 +89,7 @@ def lane_track(name: str, points: Float, widths: Float, closed: bool, resolution
     reach = float(widths.max() * np.hypot(1.0, line.segments[:, -2:]).max()) + 2 * resolution
     low, high = points.min(axis=0) - reach, points.max(axis=0) + reach
     columns, rows = (int(n) for n in np.ceil((high - low) / resolution))
-    if columns * rows > MAX_CELLS:
-        least = resolution * math.sqrt(columns * rows / MAX_CELLS)
-        raise TrackError(
-            f"{name}: {columns * rows} cells at a resolution of {resolution:g} m; at most "
-            f"{MAX_CELLS} are allowed: choose resolution >= {math.ceil(1e3 * least) / 1e3:g} m "
-            "or a smaller track"
-        )
+    check_cells(name, columns * rows, resolution, " or a smaller track")
     corner = (float(low[0]), float(low[1]))
     places = np.full((rows, columns), np.nan, np.float32)
     ends = np.vstack([widths, widths[:1]]) if closed else widths
@@ -118,12 +110,8 @@ def lane_track(name: str, points: Float, widths: Float, closed: bool, resolution
         stated_widths=widths,
     )
     finish = 0.0 if closed else track.length - min(RUN_OUT, 0.1 * track.length)
-    spacing = min(SPACING, track.length / (SPAWNS + 1))
-    front = -spacing if closed else spacing * SPAWNS
     return dataclasses.replace(
-        track,
-        finish_line=gate_across(track, finish),
-        spawns=staggered_spawns(track, front, spacing, SPAWNS),
+        track, finish_line=gate_across(track, finish), spawns=staggered_spawns(track)
     )
 
 
@@ -142,7 +130,7 @@ def _draw(
         widths: (S + 1, 2) m, left and right at the segments' ends.
         corner: Lower left of the grid, m.
         resolution: Edge of a cell, m.
-        places: (H, W), not numbers, written.
+        places: (H, W) NaN, written.
 
     Returns:
         Row and column of a cell where the lane touches another part of itself, -1, -1 if none.

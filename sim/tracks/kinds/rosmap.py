@@ -10,50 +10,44 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 from scipy.ndimage import binary_dilation
 
-from sim.config import MapTrack
+from sim.config import Config, MapTrack
 from sim.tracks.gates import gate_across
 from sim.tracks.lanefile import Lane, read_lane
 from sim.tracks.track import Pose, Track, TrackError, staggered_spawns
 
-SPAWNS: Final = 8
-SPACING: Final = 1.5  # m
 UNKNOWN: Final = 205  # grey level that map_saver writes for unknown cells
 
 Point = tuple[float, float]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class FinishLine(_Model):
+class FinishLine(Config):
     """Ends of a finish line, m."""
 
     start: Point
     end: Point
 
 
-class SpawnPoint(_Model):
+class SpawnPoint(Config):
     """A named pose: x m, y m, yaw rad."""
 
     name: str = Field(min_length=1)
     pose: Pose
 
 
-class Annotations(_Model):
+class Annotations(Config):
     """What F1TENTH maps may add to the ROS format."""
 
     finish_line: FinishLine | None = None
     spawn_points: tuple[SpawnPoint, ...] = ()
 
 
-class RosMap(_Model):
+class RosMap(Config):
     """A ROS map file (wiki.ros.org/map_server, section 1.1); other keys are left alone."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(extra="ignore")
 
     image: str = Field(min_length=1)
     resolution: float = Field(gt=0)
@@ -187,12 +181,8 @@ def _inside(track: Track) -> slice:
 
 def _default_spawns(track: Track) -> dict[str, Pose]:
     """Spawns along the centre line, from its start or, where it is closed, up to the finish."""
-    spacing = min(SPACING, track.length / (SPAWNS + 1))
-    if not track.closed:
-        return staggered_spawns(track, spacing * SPAWNS, spacing, SPAWNS)
     finish: NDArray[np.float64] = np.mean(track.finish_line or track.centerline[:1], axis=0)
-    front = float(track.to_frenet(finish[None])[0, 0]) - spacing
-    return staggered_spawns(track, front, spacing, SPAWNS)
+    return staggered_spawns(track, float(track.to_frenet(finish[None])[0, 0]))
 
 
 def _one_line(error: object) -> str:
