@@ -2,15 +2,17 @@
 
 PyTorch's ``meta`` device stands for it everywhere: its tensors have no values, but an operation
 on tensors of two devices is refused as on a GPU. Where there is a GPU, values are compared, too.
+A stand-in for CUDA graphs records and repeats on the CPU, with values.
 """
 
 from typing import Any
 
+import cuda_stand_in
 import numpy as np
 import ppo_cases
 import pytest
 import torch
-from learner_cases import CONV, DQN, NOISY, OBSERVATION, SAC, TD3, A, D, copies
+from learner_cases import CONV, DQN, NOISY, OBSERVATION, SAC, TD3, A, D, assert_equal, copies, make
 from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_file
 from small import SMALL
@@ -21,6 +23,7 @@ from f110_fl.errors import UserError
 from f110_fl.learners.base import CPU, Learner, LearnerSetup
 from f110_fl.learners.device import choose
 from f110_fl.learners.factory import make_learner
+from f110_fl.learners.off_policy.recorded import Recorded
 from f110_fl.learners.off_policy.replay import Batch
 from f110_fl.runs import preflight
 
@@ -82,6 +85,84 @@ def test_what_is_left_on_the_cpu_is_refused(monkeypatch):
     monkeypatch.setattr(Batch, "to", lambda batch, _: batch)
     with pytest.raises(RuntimeError, match="not on the expected device"):
         ppo_cases.run(build("td3", META), ppo_cases.World(1), 30)
+
+
+RECORDED = [case for case in CASES if case not in ("ppo", "lstm")]
+MORE = {
+    "hard": {"case": "noisy", "duelling": True},
+    "single": {"case": "dqn", "double": False},
+    "uniform": {"case": "sac", "replay": {"capacity": 300, "alpha": 0.0}},
+    "fixed": {"case": "sac", "temperature": {"automatic": False}},
+}
+
+
+@pytest.mark.parametrize("case", [*RECORDED, *MORE])
+def test_what_is_recorded_learns_what_is_called(monkeypatch, case):
+    """To the byte, since the stand-in does on the CPU what was recorded on the CPU."""
+    cuda_stand_in.install(monkeypatch)
+    changes = dict(MORE.get(case, {"case": case}))
+    settings = CASES[changes.pop("case")] | changes
+    called, recorded = make(settings, num_envs=3), make(settings, num_envs=3)
+    names = [name for name in vars(recorded) if name.endswith("_pass")]
+    for name in names:
+        setattr(recorded, name, Recorded())
+    worlds = ppo_cases.World(1), ppo_cases.World(1)
+    other = make(settings, seed=5, num_envs=3).tensors()
+    for change in (
+        lambda _: None,
+        lambda learner: learner.set_proximal(0.1),
+        lambda learner: learner.load_tensors(other),
+    ):
+        for learner, world in zip((called, recorded), worlds, strict=True):
+            change(learner)
+            ppo_cases.run(learner, world, 10)
+        assert_equal(recorded.tensors(), called.tensors())
+        assert_equal(recorded.local_state(), called.local_state())
+        assert recorded.pop_metrics() == called.pop_metrics()
+    assert called.updates > 50
+    assert cuda_stand_in.Graph.made == len(names) > 0
+    assert cuda_stand_in.Graph.replays >= recorded.updates
+
+
+def test_results_and_gradients_of_a_recorded_function_stay_in_place(monkeypatch):
+    cuda_stand_in.install(monkeypatch)
+    weight, calls = torch.nn.Parameter(torch.tensor([2.0, 3.0])), []
+
+    def loss(batch, noise, noises):
+        calls.append(1)
+        weight.grad = None
+        loss = (batch.reward.sum() + noise.sum() + noises[0].sum()) * weight.square().sum()
+        loss.backward()
+        return loss.detach()
+
+    def batch(value):
+        rows = torch.full((4, 2 * D + A + 2), value)
+        return Batch.of(rows, D, torch.ones(4), torch.zeros(4, dtype=torch.int64))
+
+    run = Recorded()
+    first = run(loss, batch(1.0), torch.ones(2), [torch.ones(1)])
+    gradient, count = weight.grad, len(calls)
+    assert first.item() == 7.0 * 13.0
+    gradient.mul_(0.0)  # as clipping changes it
+    with torch.no_grad():
+        weight.copy_(torch.tensor([1.0, 5.0]))
+    second = run(loss, batch(2.0), torch.zeros(2), [torch.full((1,), 4.0)])
+    assert second is first
+    assert weight.grad is gradient
+    assert len(calls) == count
+    assert second.item() == 12.0 * 26.0
+    assert gradient.tolist() == [24.0, 120.0]
+
+
+def test_what_a_graph_cannot_hold_is_refused(monkeypatch):
+    """So the tests before this one would notice it."""
+    cuda_stand_in.install(monkeypatch)
+    learner = make(TD3)
+    learner._critic_pass = Recorded()
+    loss = learner._critic_loss
+    monkeypatch.setattr(learner, "_critic_loss", lambda *args: loss(*args)[0].item())
+    with pytest.raises(AssertionError, match="in a graph"):
+        ppo_cases.run(learner, ppo_cases.World(1, 1), 30)
 
 
 def assert_near(found: dict[str, Any], expected: dict[str, Any]) -> None:

@@ -134,7 +134,8 @@ def test_an_encoders_gradient_is_that_of_finite_differences(
     monkeypatch.setattr(learner, "_sample", lambda: batch)
     monkeypatch.setattr(learner, "_normal", lambda *shape: torch.zeros(shape))
     network = deepcopy(getattr(learner, name)).double()  # as it is before the step
-    target = learner._target_value(batch).double()
+    noise = ([], []) if name == "q" else (torch.zeros(len(batch.reward), A),)
+    target = learner._target_value(batch, *noise).double()
     optimizer, gradients = learner._optimizers[name], {}
     monkeypatch.setattr(learner, "_step", noting(learner._step, optimizer, gradients))
     learner._learn(batch)

@@ -78,7 +78,8 @@ class EncoderMaker(Protocol):
             attribute ``features``, F. Observations are normalised if the learner's are; they may
             be views, for which ``reshape`` works and ``view`` may not. All its state are
             parameters, float32, which are all trained; constants are buffers with
-            ``persistent=False``. Equal observations give equal features: no dropout.
+            ``persistent=False``. Equal observations give equal features: no dropout. On a GPU,
+            what it does is recorded and repeated: the host must not read values of tensors.
 
         Raises:
             ValueError: If it cannot be made with these settings and parts; one line says why.

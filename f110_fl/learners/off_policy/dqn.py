@@ -19,8 +19,9 @@ from f110_fl.config.learners import DQNConfig, EpsilonGreedy, HardTarget, NoisyN
 from f110_fl.learners.base import Array, LearnerSetup, ObservationParts
 from f110_fl.learners.device import to_array, to_device
 from f110_fl.learners.networks.encoder import make_encoder
-from f110_fl.learners.networks.q_network import QNetwork
+from f110_fl.learners.networks.q_network import Noise, QNetwork
 from f110_fl.learners.off_policy.learner import OffPolicyLearner, relu_policy
+from f110_fl.learners.off_policy.recorded import make_pass
 from f110_fl.learners.off_policy.replay import Batch
 from f110_fl.learners.optimizer import Adam
 from sim.policy import PolicyFormat
@@ -60,6 +61,7 @@ class DQN(OffPolicyLearner):
         self.optimizer = Adam([self.q], config.learning_rate, config.optimizer)
         self._register({"q": self.q, "q_target": self.q_target}, {"q": self.optimizer})
         self._table = to_device(self.actions, setup.device)
+        self._pass = make_pass(setup.device)
 
     @staticmethod
     def policy_format(config: DQNConfig, observation: ObservationParts) -> PolicyFormat | None:
@@ -109,27 +111,39 @@ class DQN(OffPolicyLearner):
 
     def _learn(self, batch: Batch) -> None:
         """Regress the values of the actions taken on the targets; renew the priorities."""
-        target = self._target_value(batch)
-        values = self.q(batch.observation, self.q.draw_noise(self._generator))
+        uses = 3 if self.config.double else 2  # of networks in the loss, each with other noise
+        noises = [self.q.draw_noise(self._generator) for _ in range(uses)]
+        loss, td_error, value = self._pass(self._loss, batch, *noises)
+        self._step(self.optimizer, loss, batch)
+        self.replay.update_priorities(batch.indices, td_error)
+        self._metrics.add("critic_loss", loss.item())
+        self._metrics.add("value", value.item())
+        self._renew_target()
+
+    def _loss(self, batch: Batch, *noises: Noise) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the loss, the errors (B,) and the mean value; a `Pass` calls it.
+
+        Args:
+            batch: B transitions.
+            *noises: Of the networks, in `_target_value` and then here.
+        """
+        target = self._target_value(batch, *noises[:-1])
+        values = self.q(batch.observation, noises[-1])
         value = values.gather(1, batch.action.long())[:, 0]
         errors = F.huber_loss(value, target, reduction="none", delta=self.config.huber)
         loss = (batch.weights * errors).mean()
         self.optimizer.zero_grad()
         loss.backward(inputs=self.optimizer.parameters)
-        self._step(self.optimizer, loss, batch)
         value = value.detach()
-        self.replay.update_priorities(batch.indices, value - target)
-        self._metrics.add("critic_loss", loss.item())
-        self._metrics.add("value", value.mean().item())
-        self._renew_target()
+        return loss.detach(), value - target, value.mean()
 
     @torch.no_grad()
-    def _target_value(self, batch: Batch) -> Tensor:
+    def _target_value(self, batch: Batch, *noises: Noise) -> Tensor:
         """What the values should be: (B,), double DQN's if wanted (van Hasselt 2016, eq. 4)."""
         following = batch.next_observation
-        value: Tensor = self.q_target(following, self.q_target.draw_noise(self._generator))
+        value: Tensor = self.q_target(following, noises[0])
         if self.config.double:
-            choice = self.q(following, self.q.draw_noise(self._generator))
+            choice = self.q(following, noises[1])
             value = value.gather(1, choice.argmax(1, keepdim=True))[:, 0]
         else:
             value = value.amax(1)

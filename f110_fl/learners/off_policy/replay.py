@@ -29,7 +29,7 @@ HEADER_BYTES: Final = 4096
 
 
 class Batch(NamedTuple):
-    """Transitions drawn from a replay buffer: float32 views of one gathered matrix."""
+    """Transitions drawn from a replay buffer: float32 views of one gathered matrix, the rows."""
 
     observation: Tensor  # (B, D)
     action: Tensor  # (B, A)
@@ -39,10 +39,31 @@ class Batch(NamedTuple):
     next_observation: Tensor  # (B, D)
     weights: Tensor  # (B,) importance weights, at most 1
     indices: Tensor  # (B,) int64, for update_priorities
+    rows: Tensor  # (B, 2 D + A + 2)
+
+    @classmethod
+    def of(cls, rows: Tensor, observation_size: int, weights: Tensor, indices: Tensor) -> Batch:
+        """Return views of rows; the other arguments are as above."""
+        reward = rows.shape[1] - observation_size - 2  # the column
+        return cls(
+            observation=rows[:, :observation_size],
+            action=rows[:, observation_size:reward],
+            observation_action=rows[:, :reward],
+            reward=rows[:, reward],
+            discount=rows[:, reward + 1],
+            next_observation=rows[:, reward + 2 :],
+            weights=weights,
+            indices=indices,
+            rows=rows,
+        )
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device; the indices, which only the buffer reads, stay."""
-        return Batch._make([*(part.to(device) for part in self[:-1]), self.indices])
+        if device.type == "cpu":
+            return self
+        observation_size = self.observation.shape[1]
+        rows, weights = self.rows.to(device), self.weights.to(device)
+        return Batch.of(rows, observation_size, weights, self.indices)
 
 
 class Draw:
@@ -55,20 +76,11 @@ class Draw:
     """
 
     def __init__(self, batch_size: int, observation_size: int, action_size: int) -> None:
-        reward = observation_size + action_size  # the column
-        self.rows = rows = torch.zeros(batch_size, reward + 2 + observation_size)
+        self.rows = torch.zeros(batch_size, 2 * observation_size + action_size + 2)
         self.uniforms = np.zeros(batch_size)
         self.priorities = np.zeros(batch_size)
-        self.batch = Batch(
-            observation=rows[:, :observation_size],
-            action=rows[:, observation_size:reward],
-            observation_action=rows[:, :reward],
-            reward=rows[:, reward],
-            discount=rows[:, reward + 1],
-            next_observation=rows[:, reward + 2 :],
-            weights=torch.ones(batch_size),
-            indices=torch.zeros(batch_size, dtype=torch.int64),
-        )
+        weights, indices = torch.ones(batch_size), torch.zeros(batch_size, dtype=torch.int64)
+        self.batch = Batch.of(self.rows, observation_size, weights, indices)
 
 
 class ReplayBuffer:

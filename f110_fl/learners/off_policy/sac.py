@@ -19,6 +19,7 @@ from f110_fl.learners.device import to_array, to_device
 from f110_fl.learners.networks.actor_critic import SquashedActor, TwinCritic
 from f110_fl.learners.networks.encoder import make_encoder
 from f110_fl.learners.off_policy.learner import OffPolicyLearner, relu_policy
+from f110_fl.learners.off_policy.recorded import make_pass
 from f110_fl.learners.off_policy.replay import Batch
 from f110_fl.learners.optimizer import Adam
 from sim.policy import PolicyFormat
@@ -75,6 +76,7 @@ class SAC(OffPolicyLearner):
             optimizers,
         )
         self._action_size = setup.action_size
+        self._critic_pass, self._actor_pass = make_pass(setup.device), make_pass(setup.device)
         target = config.temperature.target_entropy
         self._target_entropy = -float(setup.action_size) if target is None else target
 
@@ -104,28 +106,17 @@ class SAC(OffPolicyLearner):
 
     def _learn(self, batch: Batch) -> None:
         """Take a gradient step of algorithm 1."""
-        target = self._target_value(batch)
-        value = self.critic(batch.observation_action)
-        td_error = value - target
-        critic_loss = (batch.weights * td_error.square()).mean(1).sum()
-        self.critic_optimizer.zero_grad()
-        critic_loss.backward(inputs=self.critic_optimizer.parameters)
-        self._step(self.critic_optimizer, critic_loss, batch)
-        self.replay.update_priorities(batch.indices, td_error.detach().abs().amax(0))
-        self._metrics.add("critic_loss", critic_loss.item())
-        self._metrics.add("value", value.detach().mean().item())
-
-        # Mean of alpha log pi - min Q (equation 9).
         noise = self._normal(len(batch.reward), self._action_size)
-        action, log_prob = self.actor.sample(batch.observation, noise)
-        value = self.critic(torch.cat((batch.observation, action), 1)).amin(0)
-        alpha = self.temperature.log_alpha.detach().exp()
-        actor_loss = (alpha * log_prob - value).mean()
-        self.actor_optimizer.zero_grad()
-        actor_loss.backward(inputs=self.actor_optimizer.parameters)
-        self._step(self.actor_optimizer, actor_loss, batch)
-        entropy = -log_prob.detach().mean()
-        self._metrics.add("actor_loss", actor_loss.item())
+        loss, td_error, value = self._critic_pass(self._critic_loss, batch, noise)
+        self._step(self.critic_optimizer, loss, batch)
+        self.replay.update_priorities(batch.indices, td_error)
+        self._metrics.add("critic_loss", loss.item())
+        self._metrics.add("value", value.item())
+
+        noise = self._normal(len(batch.reward), self._action_size)
+        loss, entropy = self._actor_pass(self._actor_loss, batch, noise)
+        self._step(self.actor_optimizer, loss, batch)
+        self._metrics.add("actor_loss", loss.item())
         self._metrics.add("entropy", entropy.item())
 
         if self.config.temperature.automatic:
@@ -137,10 +128,31 @@ class SAC(OffPolicyLearner):
             self._step(self.temperature_optimizer, temperature_loss, batch)
         self._follow(self.config.tau)
 
+    # What a `Pass` calls: losses, with their gradients. The noise is (B, A), standard normal.
+
+    def _critic_loss(self, batch: Batch, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the loss, the larger absolute error of the two critics (B,), the mean value."""
+        target = self._target_value(batch, noise)
+        value = self.critic(batch.observation_action)
+        td_error = value - target
+        loss = (batch.weights * td_error.square()).mean(1).sum()
+        self.critic_optimizer.zero_grad()
+        loss.backward(inputs=self.critic_optimizer.parameters)
+        return loss.detach(), td_error.detach().abs().amax(0), value.detach().mean()
+
+    def _actor_loss(self, batch: Batch, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean of alpha log pi - min Q (equation 9), and the entropy."""
+        action, log_prob = self.actor.sample(batch.observation, noise)
+        value = self.critic(torch.cat((batch.observation, action), 1)).amin(0)
+        alpha = self.temperature.log_alpha.detach().exp()
+        loss = (alpha * log_prob - value).mean()
+        self.actor_optimizer.zero_grad()
+        loss.backward(inputs=self.actor_optimizer.parameters)
+        return loss.detach(), -log_prob.detach().mean()
+
     @torch.no_grad()
-    def _target_value(self, batch: Batch) -> Tensor:
+    def _target_value(self, batch: Batch, noise: Tensor) -> Tensor:
         """Soft value of what follows, from the lesser of both targets (equations 3 and 5): (B,)."""
-        noise = self._normal(len(batch.reward), self._action_size)
         action, log_prob = self.actor.sample(batch.next_observation, noise)
         value: Tensor = self.critic_target(torch.cat((batch.next_observation, action), 1)).amin(0)
         alpha = self.temperature.log_alpha.exp()

@@ -18,6 +18,7 @@ from f110_fl.learners.device import to_array
 from f110_fl.learners.networks.actor_critic import Actor, TwinCritic
 from f110_fl.learners.networks.encoder import make_encoder
 from f110_fl.learners.off_policy.learner import OffPolicyLearner, relu_policy
+from f110_fl.learners.off_policy.recorded import make_pass
 from f110_fl.learners.off_policy.replay import Batch
 from f110_fl.learners.optimizer import Adam
 from sim.policy import PolicyFormat
@@ -53,6 +54,7 @@ class TD3(OffPolicyLearner):
             {"actor": self.actor_optimizer, "critic": self.critic_optimizer},
         )
         self._action_size = setup.action_size
+        self._critic_pass, self._actor_pass = make_pass(setup.device), make_pass(setup.device)
 
     @staticmethod
     def policy_format(config: TD3Config, observation: ObservationParts) -> PolicyFormat | None:
@@ -85,34 +87,52 @@ class TD3(OffPolicyLearner):
 
     def _learn(self, batch: Batch) -> None:
         """Take one iteration of algorithm 1's inner loop."""
-        target = self._target_value(batch)
-        value = self.critic(batch.observation_action)
-        td_error = value - target
-        critic_loss = (batch.weights * td_error.square()).mean(1).sum()
-        self.critic_optimizer.zero_grad()
-        critic_loss.backward(inputs=self.critic_optimizer.parameters)
-        self._step(self.critic_optimizer, critic_loss, batch)
-        # The larger error of the two critics, as Fujimoto et al. 2020 (LAP) prioritise TD3.
-        self.replay.update_priorities(batch.indices, td_error.detach().abs().amax(0))
-        self._metrics.add("critic_loss", critic_loss.item())
-        self._metrics.add("value", value.detach().mean().item())
+        noise = self._normal(len(batch.reward), self._action_size)
+        loss, td_error, value = self._critic_pass(self._critic_loss, batch, noise)
+        self._step(self.critic_optimizer, loss, batch)
+        self.replay.update_priorities(batch.indices, td_error)
+        self._metrics.add("critic_loss", loss.item())
+        self._metrics.add("value", value.item())
 
         if (self.updates + 1) % self.config.policy_delay == 0:
-            # The first critic's value, negated: the deterministic policy gradient.
-            action = self.actor(batch.observation)
-            actor_loss = -self.critic.first(torch.cat((batch.observation, action), 1)).mean()
-            self.actor_optimizer.zero_grad()
-            actor_loss.backward(inputs=self.actor_optimizer.parameters)
-            self._step(self.actor_optimizer, actor_loss, batch)
-            self._metrics.add("actor_loss", actor_loss.item())
+            loss = self._actor_pass(self._actor_loss, batch)
+            self._step(self.actor_optimizer, loss, batch)
+            self._metrics.add("actor_loss", loss.item())
             self._follow(self.config.tau)
 
+    # What a `Pass` calls: losses, with their gradients.
+
+    def _critic_loss(self, batch: Batch, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the loss, the larger absolute error of the two critics (B,), the mean value.
+
+        The larger one, as Fujimoto et al. 2020 (LAP) prioritise TD3.
+        """
+        target = self._target_value(batch, noise)
+        value = self.critic(batch.observation_action)
+        td_error = value - target
+        loss = (batch.weights * td_error.square()).mean(1).sum()
+        self.critic_optimizer.zero_grad()
+        loss.backward(inputs=self.critic_optimizer.parameters)
+        return loss.detach(), td_error.detach().abs().amax(0), value.detach().mean()
+
+    def _actor_loss(self, batch: Batch) -> Tensor:
+        """Return the first critic's value, negated: the deterministic policy gradient."""
+        action = self.actor(batch.observation)
+        loss = -self.critic.first(torch.cat((batch.observation, action), 1)).mean()
+        self.actor_optimizer.zero_grad()
+        loss.backward(inputs=self.actor_optimizer.parameters)
+        return loss.detach()
+
     @torch.no_grad()
-    def _target_value(self, batch: Batch) -> Tensor:
-        """Clipped double Q-learning with target policy smoothing (equations 10 and 14): (B,)."""
+    def _target_value(self, batch: Batch, noise: Tensor) -> Tensor:
+        """Clipped double Q-learning with target policy smoothing (equations 10 and 14): (B,).
+
+        Args:
+            batch: B transitions.
+            noise: (B, A), standard normal.
+        """
         config = self.config
-        noise = self._normal(len(batch.reward), self._action_size).mul_(config.policy_noise)
-        noise.clamp_(-config.noise_clip, config.noise_clip)
+        noise = (noise * config.policy_noise).clamp_(-config.noise_clip, config.noise_clip)
         action = self.actor_target(batch.next_observation).add_(noise).clamp_(-1.0, 1.0)
         value: Tensor = self.critic_target(torch.cat((batch.next_observation, action), 1)).amin(0)
         return batch.reward + batch.discount * value
