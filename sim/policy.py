@@ -14,10 +14,7 @@ each agent, says which of them are a policy's::
 from __future__ import annotations
 
 import math
-import os
-import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -211,37 +208,6 @@ def _format_of(agent: str, metadata: Mapping[str, str]) -> PolicyFormat:
             f"encoder; it has those of: {known}"
         )
     return forms[agent]
-
-
-def save_policy(path: Path, policies: Mapping[str, Policy]) -> None:
-    """Write policies to a file of their own; equal ones give equal bytes.
-
-    Args:
-        path: The file, in a folder that exists; a file that is there is replaced atomically.
-        policies: By agent.
-
-    Raises:
-        OSError: If it cannot be written; the old file is then untouched.
-    """
-    from safetensors.numpy import save
-
-    tensors = {
-        f"{agent}/{name}": tensor
-        for agent, policy in sorted(policies.items())
-        for name, tensor in sorted(policy.tensors.items())
-    }
-    forms = {agent: policy.form for agent, policy in policies.items()}
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(save(tensors, policy_metadata(forms)))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 class Network(NamedTuple):

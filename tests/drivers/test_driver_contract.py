@@ -7,6 +7,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from policies import save_policy
 
 from sim.config import (
     BlockerConfig,
@@ -26,7 +27,7 @@ from sim.config import (
 )
 from sim.drivers.base import Driver
 from sim.drivers.factory import make_driver
-from sim.policy import PolicyFormat, make_policy, save_policy
+from sim.policy import PolicyFormat, make_policy
 from sim.race import Race
 
 DRIVERS = [
