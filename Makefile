@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# Length of `make train`: about five minutes on two cores.
+# Length of `make train`: one to three minutes on two cores.
 EPISODES ?= 12
 ROUND_INTERVAL ?= 4
 
@@ -19,7 +19,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist lo
 .PHONY: train check test fuzz lint types schema clean help
 
 help:
-	@echo "make train   train three federated clients on convoy_lock_td3, about five minutes"
+	@echo "make train   train three federated clients on convoy_lock_td3, one to three minutes"
 	@echo "make check   lint, types and fast tests, while you work: about a minute and a half"
 	@echo "make test    lint, types and all tests"
 	@echo "make fuzz    properties with many other examples; SEED=N draws them again"
