@@ -20,7 +20,7 @@ DISTRIBUTION = "f110_fl"
 FAB_LIMIT = 10 * 2**20  # bytes; Flower refuses larger bundles
 PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
 MODULES = {str(path.relative_to(REPOSITORY)) for path in SOURCES if path not in PROGRAMS}
-WEB = {str(p.relative_to(REPOSITORY)) for p in (REPOSITORY / "f110_fl/reporting/web").iterdir()}
+WEB = {str(p.relative_to(REPOSITORY)) for p in (REPOSITORY / "f110_fl/reporting/web").glob("*/*")}
 
 
 def run(command: list[str], directory: Path, **variables: str) -> str:

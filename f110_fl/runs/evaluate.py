@@ -29,8 +29,8 @@ def evaluate(plan: RunPlan, console: Console) -> int:
     Raises:
         UserError: If the checkpoint does not fit the scenario.
     """
-    from f110_fl.reporting.recording import ReplayRecorder, Watchers
-    from f110_fl.reporting.replay import write_replay
+    from f110_fl.reporting.pages.recording import ReplayRecorder, Watchers
+    from f110_fl.reporting.pages.replay import write_replay
     from f110_fl.training.evaluation import ModelEvaluator
     from f110_fl.training.metrics import report
     from f110_fl.training.trajectories import Recorder

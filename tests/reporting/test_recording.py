@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from recorded import record
 
-from f110_fl.reporting import recording as recording_module
-from f110_fl.reporting.outlines import outlines, simplify
-from f110_fl.reporting.recording import ReplayRecorder, Watchers
+from f110_fl.reporting.pages import recording as recording_module
+from f110_fl.reporting.pages.outlines import outlines, simplify
+from f110_fl.reporting.pages.recording import ReplayRecorder, Watchers
 from f110_fl.training.trajectories import Recorder
 from sim.layout import V, X, Y
 from sim.race import Race

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from recorded import named, record
 
-from f110_fl.reporting.recording import Recording
-from f110_fl.reporting.replay import FORMAT, Channel, frame_channels, page, write_replay
+from f110_fl.reporting.pages.recording import Recording
+from f110_fl.reporting.pages.replay import FORMAT, Channel, frame_channels, page, write_replay
 from sim.layout import STEER, YAW, V, X, Y
 
 HOSTILE = (

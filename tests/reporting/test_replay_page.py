@@ -12,8 +12,8 @@ import pytest
 from recorded import named, record
 from replay_window import Replay
 
-from f110_fl.reporting.recording import Recording
-from f110_fl.reporting.replay import write_replay
+from f110_fl.reporting.pages.recording import Recording
+from f110_fl.reporting.pages.replay import write_replay
 from sim.layout import YAW, V, X, Y
 from sim.race import Race
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from f110_fl.learners.base import Transitions
-from f110_fl.reporting.recording import (
+from f110_fl.reporting.pages.recording import (
     EpisodeReplay,
     Recording,
     ReplayRecorder,

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import json
-import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,24 +13,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from f110_fl.files import write_atomic
-from f110_fl.reporting.recording import EpisodeReplay, Lidar, Recording, TrackShape
+from f110_fl.reporting.pages.document import assemble
+from f110_fl.reporting.pages.recording import EpisodeReplay, Lidar, Recording, TrackShape
 from sim.layout import STEER, YAW, V, X, Y
 
-# Joined in this order into one script: each uses only what stands before it.
-SCRIPTS: Final = (
-    "data.js",
-    "words.js",
-    "theme.js",
-    "view.js",
-    "scene.js",
-    "overview.js",
-    "charts.js",
-    "player.js",
-    "episodes.js",
-    "panels.js",
-    "keys.js",
-    "main.js",
+# What recordings are drawn with, in every page that shows any.
+COMMON: Final = (
+    "common/data.js",
+    "common/words.js",
+    "common/theme.js",
+    "common/view.js",
+    "common/scene.js",
+    "common/player.js",
 )
+SCRIPTS: Final = (
+    *COMMON,
+    "replay/recordings.js",
+    "replay/overview.js",
+    "replay/charts.js",
+    "replay/episodes.js",
+    "replay/panels.js",
+    "replay/keys.js",
+    "replay/main.js",
+)
+STYLES: Final = ("common/base.css", "replay/replay.css")
 FORMAT: Final = 1  # of the data in the page; the page refuses others
 
 _MM: Final = 1e-3  # m, or m/s
@@ -101,25 +103,11 @@ def write_replay(path: Path, recordings: Sequence[Recording]) -> None:
 
 
 def page(recordings: Sequence[Recording]) -> str:
-    """Return the replay of recordings as HTML; see `write_replay`.
-
-    Its only script and its only style are let through by their hashes, and nothing may be
-    loaded (Content Security Policy, W3C), so names in the data cannot become either.
-    """
+    """Return the replay of recordings as HTML; see `write_replay`."""
     if not recordings or not all(recording.episodes for recording in recordings):
         raise ValueError("a replay needs at least one recording, each with at least one episode")
-    script, style = "\n".join(map(_asset, SCRIPTS)), _asset("replay.css")
-    document = {"format": FORMAT, "recordings": [describe(each) for each in recordings]}
-    parts = {
-        "policy": f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}",
-        "style": style,
-        "data": json.dumps(document, separators=(",", ":")).replace("<", "\\u003c"),
-        "script": script,
-    }
-    # In one pass, so that marks in the parts themselves stay what they are.
-    return re.sub(
-        "@(policy|style|data|script)@", lambda mark: parts[mark[1]], _asset("replay.html")
-    )
+    data = {"format": FORMAT, "recordings": [describe(each) for each in recordings]}
+    return assemble("replay/replay.html", SCRIPTS, STYLES, data)
 
 
 def describe(recording: Recording) -> dict[str, Any]:
@@ -189,13 +177,3 @@ def _episode(
 def _pack(parts: Sequence[bytes]) -> str:
     """Compress (zlib, RFC 1950) and write as text."""
     return base64.b64encode(zlib.compress(b"".join(parts))).decode()
-
-
-def _hash(text: str) -> str:
-    digest = hashlib.sha256(text.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"
-
-
-def _asset(name: str) -> str:
-    """Read a file of the page."""
-    return (files("f110_fl.reporting") / "web" / name).read_text(encoding="utf-8")

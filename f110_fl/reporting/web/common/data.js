@@ -1,7 +1,4 @@
-// The page's data: recordings, tracks and episodes, unpacked when they are needed.
-
-/** The version of the data that this page reads. */
-const FORMAT = 1;
+// Recordings, tracks and episodes, unpacked when they are needed.
 
 /**
  * Unpacks what Python wrote: base64 of zlib.
@@ -207,17 +204,4 @@ class Recording {
     const same = ["seed", "period"].every((key) => this.raw[key] === other.raw[key]);
     return same && this.raw.cars.length === other.raw.cars.length;
   }
-}
-
-/**
- * The recordings in a replay page.
- * @param {Document} page this one, or another one that was parsed
- * @returns {Recording[]}
- */
-function readRecordings(page) {
-  const element = page.getElementById("data");
-  if (!element) throw new Error("This file is not a replay.");
-  const document = JSON.parse(element.textContent);
-  if (document.format !== FORMAT) throw new Error("This replay was written by another version.");
-  return document.recordings.map((raw) => new Recording(raw));
 }
