@@ -21,6 +21,8 @@ class RunDir:
         identity: The run's unique name, for clients that keep their state elsewhere.
         rounds: One JSON line for each completed round.
         evaluations: One JSON line for each evaluation of the global model.
+        starts: One JSON line for each start of the run: when, by which command, on what.
+        report: The page that shows what the run left.
         best: The global model of the server's best evaluation.
         server: What the server keeps between rounds: global tensors and its strategy's state.
         clients: Directory of the clients' directories.
@@ -36,6 +38,8 @@ class RunDir:
         self.identity = root / "identity"
         self.rounds = root / "rounds.jsonl"
         self.evaluations = root / "evaluations.jsonl"
+        self.starts = root / "starts.jsonl"
+        self.report = root / "report.html"
         self.best = root / BEST
         self.server = root / "server.safetensors"
         self.clients = root / "clients"

@@ -13,6 +13,7 @@ from f110_fl.errors import UserError
 from f110_fl.files import is_locked, locked, write_atomic
 from f110_fl.loading.scenarios import dump_scenario
 from f110_fl.rundir import LOCK, RunDir
+from f110_fl.runs.machine import record_start
 from f110_fl.training.state_file import trim_episodes
 
 LOCK_POLL = 0.1  # s between two polls of a directory's lock
@@ -84,6 +85,7 @@ def prepare_directory(
     # A run of a killed sweep lives, and locks its directory, until it notices.
     with lock_directory(rundir.root, patience=END_GRACE if resumed else 0.0):
         write_atomic(rundir.config, dump_scenario(scenario))
+        record_start(rundir, resumed=resumed)
         for client_id in range(scenario.federated.clients if resumed else 0):
             directory = rundir.client(client_id)
             if directory.is_dir():

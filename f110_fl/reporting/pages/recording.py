@@ -111,13 +111,13 @@ class _Frames:
     over: list[NDArray[np.bool_]] = field(default_factory=list)  # (C,) each
     laps: list[NDArray[np.int32]] = field(default_factory=list)  # (C,) each
 
-    def keep(self, race: Race, env: int, stride: int, terms: Terms | None) -> None:
+    def keep(self, race: Race, env: int, beams: slice, terms: Terms | None) -> None:
         """Add a frame of what an environment shows now."""
         arrays, episodes = race.world.arrays, race.episodes
         over = arrays.crashed[env] | arrays.finished[env]
         over[list(race.agent_cars)] |= episodes.outcome[env] != 0
         self.states.append(arrays.state[env].copy())
-        self.scans.append(arrays.scan[env, :, ::stride].copy())
+        self.scans.append(arrays.scan[env, :, beams].copy())
         self.rewards.append(episodes.rewards[env].copy())
         self.terms.append(terms(race, env) if terms else {})
         self.over.append(over)
@@ -129,7 +129,7 @@ class ReplayRecorder:
 
     Args:
         max_beams: Beams of a scan that are kept at most; every second, third ... is if there are
-            more.
+            more, and none if this is 0.
         max_episodes: Episodes that a recording has at most: the first successes and the first
             failures by their numbers, half of each where there are enough.
         terms: Gives, after each step, what each of an agent's reward terms paid in it, by the
@@ -144,7 +144,7 @@ class ReplayRecorder:
     ) -> None:
         self._max_beams, self._max_episodes, self._terms = max_beams, max_episodes, terms
         self._race: Race | None = None
-        self._stride = 1
+        self._beams = slice(0, 0)
         self._tracks: dict[int, TrackShape] = {}  # by the race's index, in the order of use
         self._open: dict[int, _Frames] = {}
         # By number; whether it succeeded tells which. As many of either as a recording may have.
@@ -153,17 +153,18 @@ class ReplayRecorder:
     def begin(self, race: Race, env: int) -> None:
         """Keep an episode's first frame."""
         self._race = race
-        self._stride = -(-race.config.lidar.beams // self._max_beams)
+        if self._max_beams:
+            self._beams = slice(None, None, -(-race.config.lidar.beams // self._max_beams))
         track = int(race.episode_track[env])
         if track not in self._tracks:
             self._tracks[track] = track_shape(race.tracks[track])
         frames = self._open[env] = _Frames(list(self._tracks).index(track))
-        frames.keep(race, env, self._stride, None)
+        frames.keep(race, env, self._beams, None)
 
     def step(self, race: Race, envs: list[int]) -> None:
         """Keep a frame of each environment."""
         for env in envs:
-            self._open[env].keep(race, env, self._stride, self._terms)
+            self._open[env].keep(race, env, self._beams, self._terms)
 
     def end(self, env: int, number: int) -> None:
         """Close an episode, whose environment still shows its end."""
@@ -210,7 +211,7 @@ class ReplayRecorder:
             period=config.physics_step * config.physics_steps_per_action,
             cars=tuple(_car(config, car) for car in config.cars),
             agents=tuple(race.agent_cars),
-            lidar=_lidar(config, self._stride),
+            lidar=_lidar(config, self._beams),
             tracks=tuple(self._tracks.values()),
             episodes=self._chosen(),
         )
@@ -283,11 +284,11 @@ def _car(config: EnvConfig, car: CarConfig) -> CarShape:
     )
 
 
-def _lidar(config: EnvConfig, stride: int) -> Lidar:
+def _lidar(config: EnvConfig, beams: slice) -> Lidar:
     """The beams that are kept: evenly from -fov/2 to +fov/2, a single one ahead."""
     lidar = config.lidar
     half = lidar.field_of_view / 2 if lidar.beams > 1 else 0.0
-    angles = np.linspace(-half, half, lidar.beams)[::stride]
+    angles = np.linspace(-half, half, lidar.beams)[beams]
     return Lidar(angles=angles, mount_x=lidar.mount_x, max_range=lidar.max_range)
 
 
