@@ -127,15 +127,27 @@ def _train(plan: RunPlan, console: Console) -> int:
     """Run the plan's clients, show their progress and, at the end, their files."""
     from f110_fl.reporting.console import ConsoleSink
     from f110_fl.reporting.events import Sink
+    from f110_fl.reporting.pages.finish import ReportSink
     from f110_fl.reporting.summary import closing_lines
     from f110_fl.reporting.tracking import WandbSink, is_tracked
     from f110_fl.runs.directory import prepare_directory
     from f110_fl.runs.session import Session
 
     scenario, rundir = plan.scenario, plan.rundir
+    live = None
+    if plan.live is not None:
+        from f110_fl.reporting.pages.live import LivePage
+
+        live = LivePage(scenario, rundir, plan.live)
     own = prepare_directory(scenario, rundir, resumed=plan.resumed) if plan.hosts else nullcontext()
     with own:
         sinks: list[Sink] = [ConsoleSink(scenario, console)]
+        if live is not None:
+            console.out(f"Live page       {live.url}", highlight=False)
+            sinks.append(live)
+        if plan.hosts:
+            say = partial(console.out, highlight=False)
+            sinks.append(ReportSink(scenario, rundir, plan.replay, say))
         if plan.hosts and is_tracked(scenario):
             sinks.append(WandbSink(scenario, rundir))
         try:

@@ -23,6 +23,7 @@ with announce.failure_announced():  # plugins are imported with the settings: on
     from f110_fl.federation import sharing
     from f110_fl.federation.arrays import to_arrays
     from f110_fl.loading.scenarios import dump_scenario, parse_resolved
+    from f110_fl.reporting.pages.finish import reported
     from f110_fl.reporting.summary import completed_rounds
     from f110_fl.reporting.tracking import recorded
     from f110_fl.runs.directory import prepare_directory
@@ -57,7 +58,8 @@ def main(grid: Grid, context: Context) -> None:
     except UserError as error:
         log.error("%s", error)  # noqa: TRY400 - a user's mistake needs no traceback
         raise
-    with prepare_directory(scenario, rundir), recorded(scenario, rundir):
+    own = prepare_directory(scenario, rundir)
+    with own, recorded(scenario, rundir), reported(scenario, rundir, log.warning):
         serve(grid, scenario, rundir, registry)
 
 
@@ -71,7 +73,8 @@ def run_submitted(grid: Grid, run_config: Mapping[str, Any]) -> None:
     with announce.failure_announced():
         scenario, rundir, resumed = resolve_submitted(run_config)
         check_environment(scenario)
-        with prepare_directory(scenario, rundir, resumed=resumed), recorded(scenario, rundir):
+        own = prepare_directory(scenario, rundir, resumed=resumed)
+        with own, recorded(scenario, rundir), reported(scenario, rundir, log.warning):
             started = {"root": str(rundir.root), "rounds": completed_rounds(rundir)}
             started["scenario"] = dump_scenario(scenario)
             announce.announce(announce.STARTED, started)

@@ -61,6 +61,7 @@ class Setting:
     choices: tuple[str, ...] = ()  # the first is a flag's default
     switch: bool = False  # a flag without a value
     several: bool = False  # a flag with several values
+    optional: bool = False  # a flag whose value may be left out: it is then ""
 
     @property
     def target(self) -> Field:
@@ -116,8 +117,13 @@ SETTINGS: Final = (
             about="train, or run and report evaluation.episodes greedy episodes (default: train)"),
     Setting(flag="--checkpoint", metavar="FILE", modes=frozenset({Mode.EVALUATE}),
             needs="--mode eval", about="models to evaluate: best, state or global.safetensors"),
-    Setting(flag="--replay", metavar="N", modes=frozenset({Mode.EVALUATE}), needs="--mode eval",
-            about="episodes in replay.html, successes and failures; 0: no page (default: 20)"),
+    Setting(flag="--replay", metavar="N",
+            modes=frozenset({Mode.EVALUATE, Mode.TRAIN, Mode.RESUME}),
+            about="--mode eval: episodes in replay.html; training: rounds whose policies drive in "
+            "report.html; 0: none (default: 20; 10, none in a run of less than half a minute)"),
+    Setting(flag="--live", metavar="PORT", optional=True,
+            modes=frozenset({Mode.TRAIN, Mode.RESUME}),
+            about="serve the report while it trains, on loopback (default port: any free one)"),
     Setting(flag="--max-parallel", metavar="N", modes=LOCAL,
             about="clients, replicas or runs of a grid at the same time (default: cores)"),
     Setting(flag="--engine", choices=("simulation", "deployment"), modes=LOCAL,
@@ -190,6 +196,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         else:
             number = setting.target.first.annotation is int
             options["metavar"] = setting.metavar or ("N" if number else "VALUE")
+        if setting.optional:
+            options |= {"nargs": "?", "const": ""}
         if setting.several:
             options |= {"nargs": "+", "action": "extend"}
         if setting.flag:

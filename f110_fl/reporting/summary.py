@@ -50,6 +50,8 @@ def closing_lines(scenario: Scenario, rundir: RunDir) -> list[str]:
         lines.append(f"Replicas        {done} of {replicas} completed")
     lines.append(f"Clients' state  {rundir.clients}")
     lines.append(f"Logs            {rundir.logs}")
+    if rundir.report.exists():
+        lines.append(f"Report          {rundir.report}  (open it in a browser)")
     lines.append(f"To go on        python run.py --resume {shlex.quote(str(root))} --episodes N")
     if scenario.wandb.enabled and (root / "wandb").is_dir():
         path = shlex.quote(str(root / "wandb"))

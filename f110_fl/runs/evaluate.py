@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from f110_fl.files import write_atomic
 from f110_fl.reporting.console import evaluation_table
-from f110_fl.runs.plan import RunPlan
+from f110_fl.runs.plan import REPLAYED, RunPlan
 from f110_fl.tensors import read_tensors
 from f110_fl.training.checkpoint import load_models
 
@@ -41,8 +41,9 @@ def evaluate(plan: RunPlan, console: Console) -> int:
         tensors = read_tensors(checkpoint)
         for agent, learner in evaluator.learners.items():
             load_models(learner, agent, tensors, checkpoint)
-    recorder, replay = Recorder(), ReplayRecorder(max_episodes=plan.replay)
-    episodes = evaluator.run(Watchers(recorder, replay) if plan.replay else recorder)
+    shown = REPLAYED if plan.replay is None else plan.replay
+    recorder, replay = Recorder(), ReplayRecorder(max_episodes=shown)
+    episodes = evaluator.run(Watchers(recorder, replay) if shown else recorder)
     found = report(episodes, [car.name for car in scenario.env.cars])
     root.mkdir(parents=True, exist_ok=True)
     recorder.save(root / TRAJECTORIES, evaluator.race)
@@ -56,7 +57,7 @@ def evaluate(plan: RunPlan, console: Console) -> int:
     console.print(evaluation_table(found))
     console.out(f"Report          {root / REPORT}", highlight=False)
     console.out(f"Trajectories    {root / TRAJECTORIES}", highlight=False)
-    if plan.replay:
+    if shown:
         name = (
             scenario.name if checkpoint is None else f"{checkpoint.parent.name}/{checkpoint.stem}"
         )

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, TypedDict
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
@@ -22,7 +22,8 @@ from sim.settings import find_file
 Engine: TypeAlias = Literal["replicas", "simulation", "deployment"]
 
 
-REPLAYED: Final = 20  # episodes
+REPLAYED: Final = 20  # episodes of an evaluation
+MAX_PORT: Final = 2**16 - 1
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class RunPlan:
     client_id: int | None = None  # FED_CLIENT_ID: the only client of this process
     resumed: bool = False  # the directory already contains the run
     checkpoint: Path | None = None  # to evaluate
-    replay: int = REPLAYED  # episodes of an evaluation that its page shows
+    replay: int | None = None  # episodes, or rounds, that the page replays; None: the default
+    live: int | None = None  # TCP port of the live page, 0 for any; None: there is none
 
     @property
     def hosts(self) -> bool:
@@ -79,6 +81,7 @@ def resolve_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> R
         engine="deployment" if own_id is not None else engine,
         max_parallel=resolve_parallel(arguments.max_parallel, scenario, engine),
         client_id=own_id,
+        **_pages(arguments),
     )
 
 
@@ -101,8 +104,22 @@ def _resolve_evaluation(arguments: argparse.Namespace, scenario: Scenario) -> Ru
         RunDir(run_root(scenario)),
         mode="eval",
         checkpoint=checkpoint,
-        replay=REPLAYED if arguments.replay is None else bounded("--replay", arguments.replay, 0),
+        **_pages(arguments),
     )
+
+
+class _Pages(TypedDict):
+    replay: int | None
+    live: int | None
+
+
+def _pages(arguments: argparse.Namespace) -> _Pages:
+    """Read what a run's pages shall show."""
+    replay, live = arguments.replay, arguments.live
+    return {
+        "replay": None if replay is None else bounded("--replay", replay, 0),
+        "live": None if live is None else bounded("--live", live or "0", 0, MAX_PORT),
+    }
 
 
 def _check_by_hand(scenario: Scenario, own_id: int) -> None:
@@ -121,7 +138,8 @@ def _resolve_resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) 
     scenario = resumed_scenario(rundir, outside_overrides(arguments, environ))
     engine = resolve_engine(arguments.engine, scenario)
     parallel = resolve_parallel(arguments.max_parallel, scenario, engine)
-    return RunPlan(scenario, rundir, engine=engine, max_parallel=parallel, resumed=True)
+    pages = _pages(arguments)
+    return RunPlan(scenario, rundir, "train", engine, parallel, resumed=True, **pages)
 
 
 def resolve_engine(name: str, scenario: Scenario) -> Engine:
