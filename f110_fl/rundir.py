@@ -26,6 +26,8 @@ class RunDir:
         clients: Directory of the clients' directories.
         logs: Directory of the processes' logs.
         flower: Directory of Flower's own files.
+        report: The page about the run, if one was written.
+        tensorboard: Directory of TensorBoard's files, if they were asked for.
         superlink: A deployed run's SuperLink, HOST:PORT, for as long as the run lasts.
     """
 
@@ -41,6 +43,8 @@ class RunDir:
         self.clients = root / "clients"
         self.logs = root / "logs"
         self.flower = root / "flower"
+        self.report = root / "report.html"
+        self.tensorboard = root / "tensorboard"
         self.superlink = root / "superlink"
 
     def client(self, client_id: int) -> Path:
