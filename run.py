@@ -128,7 +128,8 @@ def _train(plan: RunPlan, console: Console) -> int:
     from f110_fl.reporting.console import ConsoleSink
     from f110_fl.reporting.events import Sink
     from f110_fl.reporting.pages.finish import ReportSink
-    from f110_fl.reporting.summary import closing_lines
+    from f110_fl.reporting.pace import Pace
+    from f110_fl.reporting.summary import closing_lines, trained_episodes
     from f110_fl.reporting.tracking import WandbSink, is_tracked
     from f110_fl.runs.directory import prepare_directory
     from f110_fl.runs.session import Session
@@ -141,7 +142,13 @@ def _train(plan: RunPlan, console: Console) -> int:
         live = LivePage(scenario, rundir, plan.live)
     own = prepare_directory(scenario, rundir, resumed=plan.resumed) if plan.hosts else nullcontext()
     with own:
-        sinks: list[Sink] = [ConsoleSink(scenario, console)]
+        pace = Pace(
+            scenario,
+            trained_episodes(scenario, rundir),
+            parallel=None if plan.engine == "deployment" else plan.max_parallel,
+            resumed=plan.resumed,
+        )
+        sinks: list[Sink] = [ConsoleSink(scenario, console, pace)]
         if live is not None:
             console.out(f"Live page       {live.url}", highlight=False)
             sinks.append(live)
@@ -151,7 +158,7 @@ def _train(plan: RunPlan, console: Console) -> int:
         if plan.hosts and is_tracked(scenario):
             sinks.append(WandbSink(scenario, rundir))
         try:
-            with Session(rundir, sinks) as session:
+            with Session(rundir, sinks, scenario.federated.clients) as session:
                 status = _run_clients(session, plan)
         finally:  # also of an interrupted run
             for line in closing_lines(scenario, rundir):

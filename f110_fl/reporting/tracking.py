@@ -146,11 +146,15 @@ def recorded(scenario: Scenario, rundir: RunDir) -> Iterator[None]:
     if not is_tracked(scenario):
         yield
         return
-    sink, monitor, done = WandbSink(scenario, rundir), Monitor(rundir), threading.Event()
+    sink, monitor, done = (
+        WandbSink(scenario, rundir),
+        Monitor(rundir, scenario.federated.clients),
+        threading.Event(),
+    )
 
     def follow() -> None:
         while not done.wait(FOLLOW_INTERVAL):
-            monitor.tell([sink])
+            monitor.tell(sink)
 
     thread = threading.Thread(target=follow, name="wandb-monitor", daemon=True)
     thread.start()
@@ -159,5 +163,5 @@ def recorded(scenario: Scenario, rundir: RunDir) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-        monitor.tell([sink])
+        monitor.tell(sink)
         sink.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -20,6 +19,7 @@ from f110_fl.errors import UserError
 from f110_fl.files import write_atomic
 from f110_fl.loading.flags import outside_overrides
 from f110_fl.loading.scenarios import dump_scenario, parse_resolved
+from f110_fl.reporting.commands import command_line
 from f110_fl.reporting.summary import is_complete
 from f110_fl.rundir import RunDir
 from f110_fl.runs import directory, preflight
@@ -202,11 +202,13 @@ class _Table:
         self._write()
         self._console.print(self.render())
         root = self._grid.root
-        for line in (
+        lines = [
             f"Directories     {root / '<run>'}",
             f"Results         {root / 'results.csv'}, results.json",
-            f"To go on        python run.py --resume {shlex.quote(str(root))}",
-        ):
+        ]
+        if any(result.status != "done" for result in self.results.values()):
+            lines.append(f"To go on        {command_line(['--resume', root])}")
+        for line in lines:
             self._console.out(line, highlight=False)
 
     def _stop(self, name: str) -> None:
