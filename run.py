@@ -127,8 +127,8 @@ def _train(plan: RunPlan, console: Console) -> int:
     """Run the plan's clients, show their progress and, at the end, their files."""
     from f110_fl.reporting.console import ConsoleSink
     from f110_fl.reporting.events import Sink
-    from f110_fl.reporting.pages.finish import ReportSink
     from f110_fl.reporting.pace import Pace
+    from f110_fl.reporting.pages.finish import ReportSink
     from f110_fl.reporting.summary import closing_lines, trained_episodes
     from f110_fl.reporting.tracking import WandbSink, is_tracked
     from f110_fl.runs.directory import prepare_directory
