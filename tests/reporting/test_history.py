@@ -35,7 +35,7 @@ def test_files_and_events_tell_the_same(tmp_path: Path) -> None:
     rundir = write_run(tmp_path / "run")
     read = read_history(rundir)
     followed = History(rundir, read.scenario)
-    Monitor(rundir).tell([followed])
+    Monitor(rundir, 2).tell(followed)
     assert read.missing == []
     assert read.rounds == followed.rounds
     assert read.globals == followed.globals
