@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,14 @@ def _evaluation(number: int) -> dict[str, Any]:
         "evaluate/car_0/crash-rate": 0.25,
     }
     return {"round": number, "on": "server", "metrics": metrics, "cars": {"car_0": car}}
+
+
+def shown(path: Path) -> dict[str, Any]:
+    """The data in a page."""
+    found = re.search(r'id="data">(.*?)</script>', path.read_text(encoding="utf-8"), re.DOTALL)
+    assert found
+    document: dict[str, Any] = json.loads(found[1])
+    return document
 
 
 def parameters(number: int, client: int | None) -> dict[str, NDArray[np.float32]]:

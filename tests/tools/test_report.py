@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from run_files import write_run
+from run_files import shown, write_run
 from small import REPOSITORY
 
 
@@ -21,19 +19,12 @@ def tool(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[st
     )
 
 
-def data_of(path: Path) -> dict[str, Any]:
-    found = re.search(r'id="data">(.*?)</script>', path.read_text(encoding="utf-8"), re.DOTALL)
-    assert found
-    document: dict[str, Any] = json.loads(found[1])
-    return document
-
-
 def test_a_run_gets_its_report_beside_its_files(tmp_path: Path) -> None:
     rundir = write_run(tmp_path / "run")
     result = tool(tmp_path, "run")
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.strip() == str(rundir.report)
-    document = data_of(rundir.report)
+    document = shown(rundir.report)
     assert document["title"] == "run"
     assert document["replaysMissing"] == "no policy is kept in the run's directory"
 
@@ -46,7 +37,7 @@ def test_runs_and_a_grid_are_compared(tmp_path: Path) -> None:
     (tmp_path / "grid" / "grid.json").write_text(json.dumps({"name": "grid", "runs": runs}))
     result = tool(tmp_path, "one", "grid", "one", "--out", "all.html", "--replay", "0")
     assert (result.returncode, result.stderr) == (0, "")
-    document = data_of(tmp_path / "all.html")
+    document = shown(tmp_path / "all.html")
     assert [run["name"] for run in document["runs"]] == ["one", "seed-3", "seed-2"]
     assert document["replaysMissing"] == "left out: --replay 0"
 
@@ -80,7 +71,7 @@ def test_a_half_written_run_says_what_is_missing(tmp_path: Path) -> None:
     rundir.episodes(0).write_bytes(b"\x00" * 4096)
     rundir.rounds.write_bytes(rundir.rounds.read_bytes()[:-20])
     assert tool(tmp_path, "run").returncode == 0
-    (run,) = data_of(rundir.report)["runs"]
+    (run,) = shown(rundir.report)["runs"]
     assert run["missing"] == [
         "clients/00/episodes.jsonl: 1 of 1 lines unreadable",
         "clients/00/episodes.jsonl: no episode",
