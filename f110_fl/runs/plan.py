@@ -16,6 +16,7 @@ from f110_fl.loading.scenarios import load_scenario
 from f110_fl.loading.texts import bounded
 from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import run_root
+from f110_fl.runs.pictures import NO_PICTURES, Pictures, resolve_pictures
 from f110_fl.runs.resume import resumed_scenario
 from sim.settings import find_file
 
@@ -38,6 +39,7 @@ class RunPlan:
     resumed: bool = False  # the directory already contains the run
     checkpoint: Path | None = None  # to evaluate
     replay: int = REPLAYED  # episodes of an evaluation that its page shows
+    pictures: Pictures = NO_PICTURES  # of an evaluation
 
     @property
     def hosts(self) -> bool:
@@ -102,6 +104,7 @@ def _resolve_evaluation(arguments: argparse.Namespace, scenario: Scenario) -> Ru
         mode="eval",
         checkpoint=checkpoint,
         replay=REPLAYED if arguments.replay is None else bounded("--replay", arguments.replay, 0),
+        pictures=resolve_pictures(arguments, scenario.evaluation.episodes),
     )
 
 

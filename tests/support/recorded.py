@@ -62,12 +62,13 @@ def record(
     terms: Terms | None = None,
     max_beams: int = 108,
     max_episodes: int = 100,
+    only: int | None = None,
     also: tuple[Watcher, ...] = (),
     **changes: Any,
 ) -> tuple[Recording, Race]:
     """Records an episode in each of as many environments; others may watch."""
     race = Race(EnvConfig.model_validate(ENV | changes), num_envs=episodes)
-    recorder = ReplayRecorder(max_beams, max_episodes, terms)
+    recorder = ReplayRecorder(max_beams, max_episodes, terms, only)
     seeds = [np.random.SeedSequence(11, spawn_key=(k,)) for k in range(episodes)]
     players = {agent: Fixed(speed) for agent in race.agents}
     for _ in Collector(race).run(seeds, players, Watchers(recorder, *also)):

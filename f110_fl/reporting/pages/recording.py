@@ -134,6 +134,7 @@ class ReplayRecorder:
             failures by their numbers, half of each where there are enough.
         terms: Gives, after each step, what each of an agent's reward terms paid in it, by the
             names of the agent and the term; None: rewards are shown as a whole.
+        only: Number of the only episode that is kept; None: any may be.
     """
 
     def __init__(
@@ -141,8 +142,10 @@ class ReplayRecorder:
         max_beams: int = MAX_BEAMS,
         max_episodes: int = MAX_EPISODES,
         terms: Terms | None = None,
+        only: int | None = None,
     ) -> None:
         self._max_beams, self._max_episodes, self._terms = max_beams, max_episodes, terms
+        self._only = only
         self._race: Race | None = None
         self._stride = 1
         self._tracks: dict[int, TrackShape] = {}  # by the race's index, in the order of use
@@ -168,6 +171,8 @@ class ReplayRecorder:
     def end(self, env: int, number: int) -> None:
         """Close an episode, whose environment still shows its end."""
         race, frames = self._begun(), self._open.pop(env)
+        if self._only is not None and number != self._only:
+            return
         done = self._done[_succeeded(race, env)]
         if len(done) == self._max_episodes:
             if not done or number > max(done):
