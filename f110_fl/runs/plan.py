@@ -16,6 +16,7 @@ from f110_fl.loading.scenarios import load_scenario
 from f110_fl.loading.texts import bounded
 from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import run_root
+from f110_fl.runs.pictures import NO_PICTURES, Pictures, resolve_pictures
 from f110_fl.runs.resume import resumed_scenario
 from sim.settings import find_file
 
@@ -40,6 +41,7 @@ class RunPlan:
     checkpoint: Path | None = None  # to evaluate
     replay: int | None = None  # episodes, or rounds, that the page replays; None: the default
     live: int | None = None  # TCP port of the live page, 0 for any; None: there is none
+    pictures: Pictures = NO_PICTURES  # of an evaluation
 
     @property
     def hosts(self) -> bool:
@@ -104,6 +106,7 @@ def _resolve_evaluation(arguments: argparse.Namespace, scenario: Scenario) -> Ru
         RunDir(run_root(scenario)),
         mode="eval",
         checkpoint=checkpoint,
+        pictures=resolve_pictures(arguments, scenario.evaluation.episodes),
         **_pages(arguments),
     )
 

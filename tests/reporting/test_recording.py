@@ -123,6 +123,21 @@ def test_half_are_failures_as_far_as_there_are(
     assert [episode.number for episode in recording.episodes] == kept
 
 
+def test_of_one_episode_the_first_success_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    for good, kept in (((2, 3), 2), ((), 0)):
+        monkeypatch.setattr(recording_module, "_succeeded", lambda _, env, good=good: env in good)
+        recording, _ = record(max_episodes=1)
+        assert [episode.number for episode in recording.episodes] == [kept]
+
+
+def test_an_episode_can_be_asked_for() -> None:
+    everything, _ = record()
+    recording, _ = record(max_episodes=1, only=2)
+    (episode,) = recording.episodes
+    assert episode.number == 2
+    np.testing.assert_array_equal(episode.states, everything.episodes[2].states)
+
+
 def test_what_each_term_paid_is_kept_by_its_name() -> None:
     shaping = [{"term": "distance", "weight": 2.0}, {"term": "time"}]
     pursuit = {"kind": "pursuit", "target": "car_1", "shaping": shaping}

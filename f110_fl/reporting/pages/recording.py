@@ -133,10 +133,16 @@ class ReplayRecorder:
             more, and none if this is 0.
         max_episodes: Episodes that a recording has at most: the first successes and the first
             failures by their numbers, half of each where there are enough.
+        only: Number of the only episode that is kept; None: any may be.
     """
 
-    def __init__(self, max_beams: int = MAX_BEAMS, max_episodes: int = MAX_EPISODES) -> None:
-        self._max_beams, self._max_episodes = max_beams, max_episodes
+    def __init__(
+        self,
+        max_beams: int = MAX_BEAMS,
+        max_episodes: int = MAX_EPISODES,
+        only: int | None = None,
+    ) -> None:
+        self._max_beams, self._max_episodes, self._only = max_beams, max_episodes, only
         self._watched: tuple[Race, RewardTerms] | None = None
         self._beams = slice(0, 0)
         self._tracks: dict[int, TrackShape] = {}  # by the race's index, in the order of use
@@ -166,6 +172,8 @@ class ReplayRecorder:
     def end(self, env: int, number: int) -> None:
         """Close an episode, whose environment still shows its end."""
         (race, terms), frames = self._begun(), self._open.pop(env)
+        if self._only is not None and number != self._only:
+            return
         done = self._done[_succeeded(race, env)]
         if len(done) == self._max_episodes:
             if not done or number > max(done):
