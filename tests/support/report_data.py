@@ -331,8 +331,13 @@ def _bands(group: int, about: Json, runs: list[Json], agents: tuple[str, ...]) -
                 spread = values.std(0) + 0.02
                 made.append(
                     {
-                        **{"group": group, "metric": metric, "of": of, "agent": agent},
-                        **{"axis": axis, "x": x, "iqm": _numbers(values.mean(0))},
+                        "group": group,
+                        "metric": metric,
+                        "of": of,
+                        "agent": agent,
+                        "axis": axis,
+                        "x": x,
+                        "iqm": _numbers(values.mean(0)),
                         "low": _numbers(values.mean(0) - spread),
                         "high": _numbers(values.mean(0) + spread),
                     }

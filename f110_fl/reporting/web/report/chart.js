@@ -139,7 +139,7 @@ class Chart {
     });
     const { unit, tick, title } = this.axis;
     const own = x.domain.map((value) => value / unit);
-    for (const value of roundTicks(...own, Math.max((right - left) / 84, 2))) {
+    for (const value of roundTicks(...own, Math.max((right - left) / 58, 2))) {
       if (this.spec.axis !== "seconds" && value % 1) continue;
       const place = x.at(value * unit);
       found.push(draw("path", { d: `M${tenth(place)} ${bottom}v4`, class: "grid zero" }));
@@ -157,7 +157,7 @@ class Chart {
     const found = own.flatMap((series) => {
       const k = series.y.findLastIndex((value) => value !== null && (!y.log || value > 0));
       if (k < 0) return [];
-      const value = series.floor ? (series.floor[k] + series.roof[k]) / 2 : series.y[k];
+      const value = series.floor ? (series.floor[k] + series.roof[k]) / 2 : (series.drawn?.y ?? series.y)[k];
       if (series.floor && series.y[k] < 0.07) return []; // too thin for a word
       return [{ series, text: series.label, top: y.at(value) }];
     });

@@ -135,3 +135,34 @@ function replies(run) {
   const words = list(why.map(([text, times]) => `${text} (${times})`));
   return { title: "Replies", text: `${lost.length} of ${count(asked)} were dropped: ${words}.`, tone: "warn" };
 }
+
+/** Groups against each other in a few sentences, each of them a paired difference. */
+function groupFindings({ raw, groups }) {
+  const { columns = [], pairs = [] } = raw.table ?? {};
+  const tones = { better: "good", worse: "warn" };
+  return (pairs ?? []).slice(0, 6).map((pair) => {
+    const { title = pair.key, form = "number" } = columns.find(({ key }) => key === pair.key) ?? {};
+    const [own, other] = [pair.group, pair.other].map((index) => groups[index].name);
+    const apart = differenceText(pair, form);
+    const seeds = plural(pair.seeds, "seed");
+    const text =
+      pair.verdict === "indistinguishable"
+        ? `${own} and ${other} cannot be told apart: ${apart}, ${seeds}.`
+        : `${own} is ${pair.verdict} than ${other}: ${apart}, ${seeds}.`;
+    return { title, text, tone: tones[pair.verdict] };
+  });
+}
+
+/** A signed difference with its 95 % interval; of shares in points. */
+function differenceText({ difference: value, low, high }, form) {
+  const unit = form === "share" ? " points" : "";
+  const apart = typeof low === "number" ? ` (${signed(low, form)} to ${signed(high, form)})` : "";
+  return `${signed(value, form)}${unit}${apart}`;
+}
+
+/** A number with its sign; a share in points. */
+function signed(value, form) {
+  if (typeof value !== "number") return ABSENT;
+  const text = form === "share" ? decimal(100 * value, 0) : shown(value, form);
+  return value > 0 ? `+${text}` : text;
+}

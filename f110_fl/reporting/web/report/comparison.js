@@ -33,7 +33,7 @@ class Comparison {
     byId("pairs-part").hidden = !pairs?.length;
     if (!pairs?.length) return;
     const heads = [
-      { title: "Metric", words: true }, { title: "Group", words: true }, { title: "against", words: true },
+      { title: "Metric", words: true }, { title: "Group", words: true }, { title: "Against", words: true },
       { title: "Difference" }, { title: "Interval around zero" }, { title: "Seeds" }, { title: "Verdict", words: true },
     ]; // prettier-ignore
     const rows = pairs.map((pair) => {
@@ -55,14 +55,9 @@ function verdictTone(verdict) {
 
 /** A signed difference with its interval; of shares in points. */
 function difference({ difference: value, low, high }, form) {
-  const write = (x) => {
-    if (typeof x !== "number") return ABSENT;
-    const text = form === "share" ? decimal(100 * x, 0) : shown(x, form);
-    return x > 0 ? `+${text}` : text;
-  };
   const cell = make("span", "estimate");
-  cell.append(make("span", "", form === "share" ? `${write(value)} points` : write(value)));
-  if (typeof low === "number") cell.append(make("small", "", `${write(low)} to ${write(high)}`));
+  cell.append(make("span", "", form === "share" ? `${signed(value, form)} points` : signed(value, form)));
+  if (typeof low === "number") cell.append(make("small", "", `${signed(low, form)} to ${signed(high, form)}`));
   return cell;
 }
 

@@ -41,6 +41,8 @@ class Machine {
     write(byId("machine-empty"), raw.replaysMissing ?? "There are no replays.");
     if (!replays?.rounds?.length) return;
     const text = JSON.stringify(replays);
+    const { agent } = this.app.choice;
+    for (const stage of this.stages) stage.write(agent);
     if (text === this.text) return;
     this.text = text;
     const before = this.rounds?.[this.round]?.label;
@@ -63,8 +65,9 @@ class Machine {
     write(byId("round-label"), label);
     this.arrange(policies);
     const wanted = this.round;
-    const clients = this.app.model.runs[0].clients;
-    await Promise.all(policies.map((policy, k) => this.stages[k].load(this.recording, policy, clients.indexOf(policy.client))));
+    const { clients } = this.app.model.runs[0];
+    const { agent } = this.app.choice;
+    await Promise.all(policies.map((policy, k) => this.stages[k].load(this.recording, policy, clients.indexOf(policy.client), agent)));
     if (wanted !== this.round) return;
     this.measure();
   }

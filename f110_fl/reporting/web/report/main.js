@@ -39,7 +39,7 @@ class App {
   choose(changes, section) {
     Object.assign(this.choice, changes);
     this.choice.fit(this.model);
-    for (const each of this.sections) each.update();
+    this.update();
     if (section) byId(section).scrollIntoView();
   }
 
@@ -78,10 +78,10 @@ class App {
 
   /** What tests may know. */
   state() {
-    const { run, axis, client, agent, log, hidden } = this.choice;
+    const { run, axis, client, agent, log, smooth, hidden } = this.choice;
     const grids = this.sections.flatMap((each) => [each.grid, each.losses].filter(Boolean));
     const charts = grids.flatMap(({ charts: own }) => [...own.values()].map((chart) => chart.state()));
-    const chosen = { run, axis, client, agent, log, hidden: [...hidden] };
+    const chosen = { run, axis, client, agent, log, smooth, hidden: [...hidden] };
     return { ...chosen, dark: this.theme.dark, pending: this.painter.stale.size, charts, machine: this.machine.state() };
   }
 }

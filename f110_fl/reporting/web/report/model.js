@@ -104,7 +104,8 @@ class Model {
  */
 class Choice {
   constructor(model) {
-    Object.assign(this, { run: null, axis: "episodes", client: null, agent: null, log: false });
+    Object.assign(this, { run: null, axis: "episodes", client: null, agent: null });
+    Object.assign(this, { log: false, smooth: true });
     this.hidden = new Set();
     this.fit(model);
   }

@@ -26,18 +26,19 @@ class Rounds {
 
   table(run, agent) {
     const columns = [
-      { title: "Round", words: true }, { title: "Took part" }, { title: "Dropped", words: true }, { title: "Duration" },
+      { title: "Round", words: true }, { title: "Took part" }, { title: "Duration" },
       { title: "Success", hint: "in training, weighted mean over the clients" }, { title: "Return" },
       { title: "Update", hint: "distance of the new global model from the one before" },
       { title: "Agreement", hint: "mean cosine between the clients' updates" },
+      { title: "Dropped", words: true },
     ]; // prettier-ignore
     const rows = [...run.history].reverse().map((round) => {
       const train = round.train?.[agent] ?? {};
       const lost = Object.entries(round.dropped ?? {}).map(([client, why]) => `${clientName(client)}: ${why}`);
       return [
         count(round.round), `${(round.clients ?? []).length} of ${(round.asked ?? []).length}`,
-        lost.join("; ") || ABSENT, shown(round.seconds, "duration"), shown(train.success, "share"),
-        shown(train.return), shown(round.norm), shown(round.agreement),
+        shown(round.seconds, "duration"), shown(train.success, "share"), shown(train.return),
+        shown(round.norm), shown(round.agreement), lost.join("; ") || ABSENT,
       ]; // prettier-ignore
     });
     fillTable(byId("round-table"), columns, rows, "Rounds, the last first");
@@ -97,7 +98,7 @@ class Globals {
     const base = { axis: "rounds", hidden: new Set() };
     this.grid.show([
       { ...base, id: "global-success", title: "Success", unit: "95\u202f% interval", ...PERCENT, series: success, main: success[0], empty: "No success is recorded." },
-      { ...base, id: "global-return", title: "Return", unit: "\u00b1 standard deviation between episodes", form: "number", series: returns, main: returns[0], empty: "No return is recorded." },
+      { ...base, id: "global-return", title: "Return", unit: "\u00b1 s.d. of episodes", form: "number", series: returns, main: returns[0], empty: "No return is recorded." },
     ]);
     this.table(run, choice.agent);
   }

@@ -18,6 +18,7 @@ class Settings {
     byId("differing").hidden = this.app.model.runs.length < 2;
     this.table();
     byId("machines").replaceChildren(...machines(this.app.model.runs));
+    byId("origins").classList.toggle("many", this.app.model.runs.length > 1);
     byId("starts").replaceChildren(...this.app.model.runs.map(startsOf));
   }
 

@@ -87,7 +87,7 @@ class Strip {
   numbers(height) {
     const { history } = this.run;
     const [first, last] = [history[0].round, history.at(-1).round];
-    const wanted = Math.max((history.length * this.step) / 84, 1);
+    const wanted = Math.max((history.length * this.step) / 60, 1);
     const ticks = first === last ? [first] : roundTicks(first, last, wanted);
     return ticks.flatMap((tick) => {
       const k = history.findIndex(({ round }) => round === tick);

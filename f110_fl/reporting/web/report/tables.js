@@ -50,7 +50,7 @@ function shareBar(value, colour = "accent") {
   fillOf.style.background = `var(--${colour})`;
   const track = make("span", "bar-track");
   track.append(fillOf);
-  cell.append(track, make("span", "", shown(value, "share")));
+  cell.append(make("span", "", shown(value, "share")), track);
   return cell;
 }
 
