@@ -418,7 +418,7 @@ def recording(policies: int) -> Recording:
     """Episodes of as many policies, slow ones and ones that crash; without lidar."""
     made, first = [], None
     for k in range(policies):
-        found, _ = record(2, speed=round(0.1 + 0.03 * (k % 8), 3))
+        found, _ = record(2, speed=round(0.1 + 0.02 * k, 2))
         first = first or found
         made.append(_bare(found.episodes[0 if k % 3 else 1], k))
     assert first is not None

@@ -48,12 +48,13 @@ class Layers {
     return [...band, ...raw, this.line(smooth)];
   }
 
-  /** A line; where numbers are missing it is broken, and one alone is a dot. */
+  /** A line; where numbers are missing it is broken or, if asked for, bridged; one alone is a dot. */
   line(series, weight = series.weight) {
     const { x, y, kind } = series;
     let [d, open, alone] = ["", false, false];
     for (let k = 0; k < y.length; k++) {
       if (!this.drawable(y[k])) {
+        if (series.bridge) continue;
         if (alone) d += "h0";
         open = alone = false;
         continue;

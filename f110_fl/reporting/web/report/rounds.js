@@ -30,7 +30,7 @@ class Rounds {
       { title: "Success", hint: "in training, weighted mean over the clients" }, { title: "Return" },
       { title: "Update", hint: "distance of the new global model from the one before" },
       { title: "Agreement", hint: "mean cosine between the clients' updates" },
-      { title: "Dropped", words: true },
+      { title: "Dropped", words: true, long: true },
     ]; // prettier-ignore
     const rows = [...run.history].reverse().map((round) => {
       const train = round.train?.[agent] ?? {};
@@ -55,7 +55,7 @@ function roundCharts(run, { hidden }) {
     clients.map((client, index) => {
       const label = clientName(client).slice(7);
       const about = { key: `client:${client}`, name: clientName(client), label, ...styleOf(index) };
-      return new Series({ ...about, x, y: history.map((round) => round[name]?.[client] ?? null) });
+      return new Series({ ...about, x, y: history.map((round) => round[name]?.[client] ?? null), bridge: true });
     });
   const base = { axis: "rounds", hidden, form: "number" };
   const norms = "Norms of the updates were not recorded.";
@@ -68,7 +68,7 @@ function roundCharts(run, { hidden }) {
     { ...base, id: "drift", title: "Distance from the average", unit: "client to new global model", series: each("drift"), empty: norms },
     { ...base, id: "update", title: "Size of the update", unit: "from the global model before", series: [...each("update"), norm], empty: norms },
     { ...base, id: "agreement", title: "Agreement", unit: "mean cosine of updates", series: [agreement], main: agreement, domain, empty: "Cosines between updates were not recorded." },
-    { ...base, id: "seconds", title: "Duration of a round", unit: "s", series: [seconds], main: seconds, empty: "Durations were not recorded." },
+    { ...base, id: "seconds", title: "Duration of a round", unit: "seconds", series: [seconds], main: seconds, empty: "Durations were not recorded." },
   ];
 }
 
@@ -107,7 +107,7 @@ class Globals {
     const columns = [
       { title: "Round", words: true }, { title: "On", words: true }, { title: "Trained", hint: "episodes per client so far" },
       { title: "Success" }, { title: "95\u202f% interval" }, { title: "Trials" }, { title: "Crash" }, { title: "Return" },
-      { title: "\u00b1 s.d." }, { title: "Lap" }, { title: "Dropped", words: true },
+      { title: "\u00b1 s.d." }, { title: "Lap" }, { title: "Dropped", words: true, long: true },
     ]; // prettier-ignore
     const rows = [...run.globals].reverse().map((each) => {
       const own = each.agents?.[agent] ?? {};

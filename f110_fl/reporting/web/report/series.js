@@ -28,6 +28,7 @@ class Series {
    * @param {"line" | "points" | "steps" | "area"} [about.kind]
    * @param {number[]} about.x ascending
    * @param {(number | null)[]} about.y
+   * @param {boolean} [about.bridge] whether a line goes on where numbers are missing
    * @param {(number | null)[]} [about.low] of a band, or of the points' intervals
    * @param {(number | null)[]} [about.high]
    */

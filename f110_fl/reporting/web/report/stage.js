@@ -2,6 +2,8 @@
 
 const SHAPES = { least: 0.75, most: 2.6 }; // of a canvas: its width over its height
 
+const ROOMY = 480; // px; a narrower canvas has no room for names and a scale
+
 class Stage {
   /**
    * @param {Theme} theme
@@ -69,7 +71,8 @@ class Stage {
     if (!this.episode || !this.canvas.clientWidth) return;
     const now = Math.min(at, this.episode.last);
     const shown = { episode: this.episode, ghost: null, at: now, ghostAt: now, selected: -1 };
-    const how = { beams: false, names: this.large, trail: "past", scale: this.large, words: false };
+    const roomy = this.large && this.canvas.clientWidth >= ROOMY;
+    const how = { beams: false, names: roomy, trail: "past", scale: roomy, words: false };
     this.scene.draw({ ...shown, ...how });
   }
 

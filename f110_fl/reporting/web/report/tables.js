@@ -3,7 +3,8 @@
 /**
  * Fills a table.
  * @param {HTMLTableElement} table
- * @param {{title: string, words?: boolean, hint?: string}[]} columns `words`: not numbers
+ * @param {{title: string, words?: boolean, long?: boolean, hint?: string}[]} columns `words`: not
+ *   numbers; `long`: whole sentences
  * @param {(string | Node)[][]} rows
  * @param {string} caption for those who hear the page
  */
@@ -25,7 +26,8 @@ function fillTable(table, columns, rows, caption) {
 function tableRow(columns, cells) {
   const row = make("tr");
   cells.forEach((cell, k) => {
-    const own = make(k ? "td" : "th", columns[k]?.words ? "words" : "");
+    const { words, long } = columns[k];
+    const own = make(k ? "td" : "th", `${words ? "words" : ""} ${long ? "long" : ""}`.trim());
     if (!k) own.scope = "row";
     own.append(cell);
     row.append(own);
