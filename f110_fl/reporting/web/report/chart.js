@@ -147,7 +147,9 @@ class Chart {
       if (this.spec.axis !== "seconds" && value % 1) continue;
       const place = x.at(value * unit);
       found.push(draw("path", { d: `M${tenth(place)} ${bottom}v4`, class: "grid zero" }));
-      found.push(draw("text", { x: tenth(place), y: bottom + 5 + size, class: "tick middle" }, tick(value * unit)));
+      found.push(
+        draw("text", { x: tenth(place), y: bottom + 5 + size, class: "tick middle" }, tick(value * unit)),
+      );
     }
     found.push(draw("path", { d: `M${left} ${bottom + 0.5}H${right}`, class: "grid zero" }));
     found.push(draw("text", { x: right, y: height - 4, class: "axis end" }, title));
@@ -162,7 +164,6 @@ class Chart {
       const k = series.y.findLastIndex((value) => value !== null && (!y.log || value > 0));
       if (k < 0) return [];
       const value = series.floor ? (series.floor[k] + series.roof[k]) / 2 : (series.drawn?.y ?? series.y)[k];
-      if (series.floor && series.y[k] < 0.07) return []; // too thin for a word
       return [{ series, text: series.label, top: y.at(value) }];
     });
     return spread(found, 1.1 * this.size, y.pixels[1] + 4, y.pixels[0]);
@@ -208,9 +209,9 @@ class Chart {
       const dot = draw("circle", { cx: tenth(x.at(own)), cy: tenth(y.at(value)), r: 3.5 });
       this.cursor.append(tint(dot, "fill", series.colour));
     }
-    const texts = reading.rows.map((row) => ({ series: row.series, text: this.say(row) }));
+    const texts = reading.rows.map((row) => this.say(row));
     const heading = this.axis.write(reading.x);
-    const said = texts.map(({ series, text }) => `${series.name} ${text}`).join(", ");
+    const said = texts.map(({ series, text, apart }) => `${series.name} ${text} ${apart}`.trim()).join(", ");
     this.plot.setAttribute("aria-valuenow", this.place);
     this.plot.setAttribute("aria-valuemin", 0);
     this.plot.setAttribute("aria-valuemax", this.lead.x.length - 1);
@@ -222,8 +223,8 @@ class Chart {
   /** A number with its interval. */
   say({ series, value, band }) {
     const { form } = this.spec;
-    const apart = band && series.weight !== "faint" ? ` (${interval(...band, form)})` : "";
-    return `${shown(value, form)}${apart}`;
+    const apart = band && series.weight !== "faint" ? `(${interval(...band, form)})` : "";
+    return { series, text: shown(value, form), apart };
   }
 
   key(event) {
@@ -251,7 +252,12 @@ class Chart {
       })),
       reading: reading && {
         x: reading.x,
-        values: reading.rows.map((row) => ({ key: row.series.key, name: row.series.name, x: row.x, value: row.value })),
+        values: reading.rows.map((row) => ({
+          key: row.series.key,
+          name: row.series.name,
+          x: row.x,
+          value: row.value,
+        })),
       },
     };
   }

@@ -20,7 +20,9 @@ class Curves {
       button.addEventListener("click", () => app.choose({ axis: button.dataset.axis }));
     }
     const number = (text) => (text === "" ? null : Number(text));
-    byId("run").addEventListener("change", ({ target }) => app.choose({ run: number(target.value), client: null }));
+    byId("run").addEventListener("change", ({ target }) =>
+      app.choose({ run: number(target.value), client: null }),
+    );
     byId("client").addEventListener("change", ({ target }) => app.choose({ client: number(target.value) }));
     byId("agent").addEventListener("change", ({ target }) => app.choose({ agent: target.value }));
     for (const id of ["log", "smooth"]) {
@@ -36,15 +38,21 @@ class Curves {
     this.grid.show(specs);
     this.losses.show(losses);
     byId("losses").hidden = !losses.length;
-    byId("losses-title").textContent = losses.some(({ id }) => id === "stage") ? "Losses and curriculum" : "Losses";
+    byId("losses-title").textContent = losses.some(({ id }) => id === "stage")
+      ? "Losses and curriculum"
+      : "Losses";
     for (const id of ["log", "smooth"]) byId(id).setAttribute("aria-pressed", choice[id]);
     const all = [...specs, ...losses].flatMap(({ series, legend }) => (legend === false ? [] : series));
     const order = { faint: 2, thin: 1, thick: 0 };
-    this.legend.show([...all].sort((a, b) => order[b.weight] - order[a.weight]), choice.hidden);
+    this.legend.show(
+      [...all].sort((a, b) => order[b.weight] - order[a.weight]),
+      choice.hidden,
+    );
     const bands = run
       ? "Bands: quartiles of a client's episodes; of a mean, the clients' range. Evaluations: 95\u202f% intervals."
       : "Interquartile means over seeds with 95\u202f% intervals (stratified bootstrap); thin lines: single runs.";
-    const means = "Smoothed lines are moving means over a twenty-fifth of the axis; the crosshair reads the numbers themselves.";
+    const means =
+      "Smoothed lines are moving means over a twenty-fifth of the axis; the crosshair reads the numbers themselves.";
     write(byId("curves-note"), choice.smooth ? `${bands} ${means}` : bands);
   }
 
@@ -53,12 +61,20 @@ class Curves {
       button.setAttribute("aria-pressed", button.dataset.axis === choice.axis);
     }
     const runs = model.runs.map(({ name, index }) => [name, index]);
-    options(byId("run"), [...(model.groups.length ? [["All, by group", ""]] : []), ...runs], choice.run ?? "");
+    options(
+      byId("run"),
+      [...(model.groups.length ? [["All, by group", ""]] : []), ...runs],
+      choice.run ?? "",
+    );
     byId("run-field").hidden = model.runs.length < 2;
     const clients = (run?.clients ?? []).map((client) => [clientName(client), client]);
     options(byId("client"), [["All", ""], ...clients], choice.client ?? "");
     byId("client-field").hidden = clients.length < 2;
-    options(byId("agent"), model.agents.map((agent) => [agent, agent]), choice.agent ?? "");
+    options(
+      byId("agent"),
+      model.agents.map((agent) => [agent, agent]),
+      choice.agent ?? "",
+    );
     byId("agent-field").hidden = model.agents.length < 2;
   }
 }
@@ -146,17 +162,33 @@ function chartsOf(run, choice) {
   const judged = evaluated("success");
   if (judged.some(({ some }) => some)) {
     found.push({ id: "evaluation", title: "Success", unit: "evaluation", ...PERCENT, series: judged });
-    found.push({ id: "evaluation-return", title: "Return", unit: "evaluation", form: "number", series: evaluated("return"), empty: "No return of an evaluation is recorded." });
+    found.push({
+      id: "evaluation-return",
+      title: "Return",
+      unit: "evaluation",
+      form: "number",
+      series: evaluated("return"),
+      empty: "No return of an evaluation is recorded.",
+    });
   } else {
-    found.push({ id: "evaluation", title: "Success", unit: "evaluation", ...PERCENT, series: [], empty: "There was no evaluation during training." });
+    found.push({
+      id: "evaluation",
+      title: "Success",
+      unit: "evaluation",
+      ...PERCENT,
+      series: [],
+      empty: "There was no evaluation during training.",
+    });
   }
   const lapped = [...laps, ...evaluated("lap").filter(({ kind }) => kind === "points")];
   if (lapped.some(({ some }) => some)) {
     found.push({ id: "lap", title: "Lap time", unit: "s", form: "seconds", series: lapped });
   }
   return found.map((spec) => {
-    const main = spec.series.find(({ key }) => key === "global") ?? spec.series.find(({ weight }) => weight === "thick");
-    const lastly = main && client === null ? `${main.label || main.name}, last` : "last";
+    const main =
+      spec.series.find(({ key }) => key === "global") ?? spec.series.find(({ weight }) => weight === "thick");
+    const lastly =
+      main && client === null && run.own.length > 1 ? `${main.label || main.name}, last` : "last";
     return { empty: none, main: spec.id === "outcomes" ? undefined : main, lastly, ...base, ...spec };
   });
 }
@@ -165,7 +197,7 @@ function chartsOf(run, choice) {
 function outcomesOf(run, { agent, axis, client, smooth }) {
   const curve = run.curve(client);
   const outcomes = curve?.agents?.[agent]?.outcomes ?? {};
-  const names = Object.keys(outcomes).filter((name) => outcomes[name].some((value) => value));
+  const names = Object.keys(outcomes).filter((name) => outcomes[name].some((value) => value > 0));
   names.sort((a, b) => STACK.indexOf(a) - STACK.indexOf(b));
   const series = names.map((name) => {
     const about = { key: `outcome:${name}`, name: outcomeOf(name).word, label: outcomeOf(name).word };
@@ -174,7 +206,15 @@ function outcomesOf(run, { agent, axis, client, smooth }) {
     return area.smooth(smooth ? smoothing(area.x.length) : 0);
   });
   const unit = client === null && run.own.length > 1 ? "training, all clients" : "training";
-  return { id: "outcomes", title: "Outcomes", unit, ...PERCENT, series: stack(series), hidden: new Set(), legend: false };
+  return {
+    id: "outcomes",
+    title: "Outcomes",
+    unit,
+    ...PERCENT,
+    series: stack(series),
+    hidden: new Set(),
+    legend: false,
+  };
 }
 
 /** A small chart for each loss of the agent. */
@@ -205,11 +245,27 @@ function chartsOfGroups(model, choice) {
   const { agent, axis, hidden } = choice;
   const about = ({ metric, of }) => `${metric}:${of}`;
   const mine = model.bands.filter((band) => band.agent === agent && band.axis === axis);
-  const order = ["success:global", "success:evaluation", "success:training", "return:global", "return:evaluation", "return:training"];
+  const order = [
+    "success:global",
+    "success:evaluation",
+    "success:training",
+    "return:global",
+    "return:evaluation",
+    "return:training",
+  ];
   const place = (kind) => (order.includes(kind) ? order.indexOf(kind) : order.length);
   const kinds = [...new Set(mine.map(about))].sort((a, b) => place(a) - place(b));
   if (!kinds.length) {
-    return [{ id: "groups", title: "Groups", axis, form: "number", series: [], empty: "The runs have nothing in common that could be averaged." }];
+    return [
+      {
+        id: "groups",
+        title: "Groups",
+        axis,
+        form: "number",
+        series: [],
+        empty: "The runs have nothing in common that could be averaged.",
+      },
+    ];
   }
   return kinds.map((kind) => {
     const [metric, of] = kind.split(":");
@@ -217,7 +273,16 @@ function chartsOfGroups(model, choice) {
     const series = bands.flatMap((band) => groupSeries(model, band, choice));
     const how = metric === "success" ? PERCENT : { form: metric === "lap" ? "seconds" : "number" };
     const title = METRICS[metric] ?? metric;
-    return { id: `group-${kind}`, title, unit: OF[of] ?? of, ...how, axis, hidden, series, empty: `No ${title.toLowerCase()} is recorded.` };
+    return {
+      id: `group-${kind}`,
+      title,
+      unit: OF[of] ?? of,
+      ...how,
+      axis,
+      hidden,
+      series,
+      empty: `No ${title.toLowerCase()} is recorded.`,
+    };
   });
 }
 
@@ -225,9 +290,9 @@ function groupSeries(model, { group, metric, of, x, iqm, low, high }, choice) {
   const { name, runs } = model.groups[group];
   const style = styleOf(group);
   const key = `group:${group}`;
-  const single = runs.flatMap((index) => runLines(model.runs[index], metric, of, choice)).map(
-    ({ run, xs, y }) => new Series({ key, name: run.name, ...style, weight: "faint", x: xs, y }),
-  );
+  const single = runs
+    .flatMap((index) => runLines(model.runs[index], metric, of, choice))
+    .map(({ run, xs, y }) => new Series({ key, name: run.name, ...style, weight: "faint", x: xs, y }));
   const short = name.split("=").at(-1);
   const label = short.length > 14 ? `${short.slice(0, 13)}\u2026` : short;
   const main = new Series({ key, name, label, ...style, weight: "thick", x, y: iqm, low, high });

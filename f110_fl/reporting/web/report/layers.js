@@ -77,7 +77,10 @@ class Layers {
     const close = () => {
       if (run.length > 1) {
         const there = run.map(([left, , high]) => `${left} ${high}`).join("L");
-        const back = run.reverse().map(([left, low]) => `${left} ${low}`).join("L");
+        const back = run
+          .reverse()
+          .map(([left, low]) => `${left} ${low}`)
+          .join("L");
         d += `M${there}L${back}Z`;
       }
       run = [];
@@ -100,7 +103,10 @@ class Layers {
       if (k - first > 1) {
         const every = Array.from({ length: k - first }, (_, i) => first + i);
         const there = every.map((i) => at(i, series.roof)).join("L");
-        const back = every.reverse().map((i) => at(i, series.floor)).join("L");
+        const back = every
+          .reverse()
+          .map((i) => at(i, series.floor))
+          .join("L");
         d += `M${there}L${back}Z`;
       }
       first = k + 1;

@@ -67,7 +67,7 @@ class Series {
   reading(x) {
     const k = nearest(this.x, x);
     if (k < 0 || this.y[k] === null) return null;
-    const gap = Math.max((this.x[k] - this.x[k - 1]) || 0, (this.x[k + 1] - this.x[k]) || 0);
+    const gap = Math.max(this.x[k] - this.x[k - 1] || 0, this.x[k + 1] - this.x[k] || 0);
     if (gap && Math.abs(this.x[k] - x) > 0.5 * gap) return null;
     return { x: this.x[k], value: this.y[k], band: this.band(k) };
   }

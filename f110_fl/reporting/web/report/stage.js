@@ -43,7 +43,10 @@ class Stage {
     if (!this.episode) return;
     const { episode, client, name } = this;
     const { agents, cars } = episode.recording.raw;
-    const place = Math.max(agents.findIndex((each) => cars[each].name === agent), 0);
+    const place = Math.max(
+      agents.findIndex((each) => cars[each].name === agent),
+      0,
+    );
     const car = agents[place] ?? 0;
     const end = episode.ends[car];
     const { word, colour } = outcomeOf(end.outcome);

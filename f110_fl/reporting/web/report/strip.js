@@ -141,6 +141,9 @@ class Strip {
     const [along, down] = ways[event.key];
     const { k, row } = this.at ?? { k: this.run.history.length - 1 - along, row: -down };
     const within = (value, most) => Math.min(Math.max(value, 0), most - 1);
-    this.point({ k: within(k + along, this.run.history.length), row: within(row + down, this.run.clients.length) });
+    this.point({
+      k: within(k + along, this.run.history.length),
+      row: within(row + down, this.run.clients.length),
+    });
   }
 }

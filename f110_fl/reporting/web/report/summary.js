@@ -62,7 +62,7 @@ class Summary {
     };
     fact("Episodes", shown(done, "count"), planned ? `of ${count(planned)}` : "");
     fact("Steps", shown(raw.steps, "compact"), typeof raw.steps === "number" ? rate : "");
-    fact("Wall-clock", shown(raw.seconds, "duration"), "of training");
+    fact("Wall-clock", shown(raw.seconds, "duration"), typeof raw.seconds === "number" ? "of training" : "");
     if (raw.rounds) {
       fact("Rounds", shown(raw.rounds.done, "count"), `of ${shown(raw.rounds.planned, "count")}`);
       const { asked, dropped } = repliesOf(run);
@@ -84,7 +84,11 @@ class Summary {
       const peak = best >= 0 ? `best ${share(best)}, round ${where.round}` : "";
       return [
         tile(`Success of the global model${suffix}`, shown(last.success, "share"), note, {
-          line: sparkline(all.map(({ success }) => success), "outcome-success", [0, 1]),
+          line: sparkline(
+            all.map(({ success }) => success),
+            "outcome-success",
+            [0, 1],
+          ),
           more: peak,
         }),
         tile(`Return of the global model${suffix}`, shown(last.return), returnNote(last), {
@@ -110,11 +114,17 @@ class Summary {
   runs() {
     const { model, choice } = this.app;
     const columns = [
-      { title: "Run", words: true }, { title: "Group", words: true }, { title: "State", words: true },
+      { title: "Run", words: true },
+      { title: "Group", words: true },
+      { title: "State", words: true },
       { title: "Success", hint: "of the last evaluation of the global model, or of training's last tenth" },
-      { title: "Return" }, { title: "Episodes" }, { title: "Steps" }, { title: "Wall-clock" },
-      { title: "Rounds" }, { title: "Dropped" },
-    ]; // prettier-ignore
+      { title: "Return" },
+      { title: "Episodes" },
+      { title: "Steps" },
+      { title: "Wall-clock" },
+      { title: "Rounds" },
+      { title: "Dropped" },
+    ];
     const rows = model.runs.map((run) => {
       const { raw } = run;
       const judged = run.judged.at(-1)?.agents?.[choice.agent];
@@ -127,11 +137,17 @@ class Summary {
       const done = (raw.episodes?.done ?? []).reduce((sum, each) => sum + (each ?? 0), 0);
       const { dropped } = repliesOf(run);
       return [
-        button, group < 0 ? ABSENT : tagged(model.groups[group].name, group), raw.state,
-        withInterval(now?.success, now?.low, now?.high, "share"), shown(now?.return),
-        shown(done, "count"), shown(raw.steps, "compact"), shown(raw.seconds, "duration"),
-        shown(raw.rounds?.done, "count"), run.federated ? count(dropped) : ABSENT,
-      ]; // prettier-ignore
+        button,
+        group < 0 ? ABSENT : tagged(model.groups[group].name, group),
+        raw.state,
+        withInterval(now?.success, now?.low, now?.high, "share"),
+        shown(now?.return),
+        shown(done, "count"),
+        shown(raw.steps, "compact"),
+        shown(raw.seconds, "duration"),
+        shown(raw.rounds?.done, "count"),
+        run.federated ? count(dropped) : ABSENT,
+      ];
     });
     fillTable(byId("runs"), columns, rows, "Runs");
   }
@@ -161,7 +177,10 @@ class Summary {
   }
 
   find(all) {
-    const parts = all.flatMap(({ title, text, tone }) => [make("dt", tone ?? "", title), make("dd", "", text)]);
+    const parts = all.flatMap(({ title, text, tone }) => [
+      make("dt", tone ?? "", title),
+      make("dd", "", text),
+    ]);
     byId("findings").replaceChildren(...parts);
   }
 }
@@ -205,7 +224,11 @@ function endings(run, agent) {
     part.style.background = `var(--${outcomeColour(name)})`;
     bar.append(part);
     const item = make("li");
-    item.append(swatch({ kind: "area", colour: outcomeColour(name) }), `${outcomeOf(name).word} `, make("b", "", share(value)));
+    item.append(
+      swatch({ kind: "area", colour: outcomeColour(name) }),
+      `${outcomeOf(name).word} `,
+      make("b", "", share(value)),
+    );
     words.append(item);
   }
   return [bar, words];

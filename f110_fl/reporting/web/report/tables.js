@@ -67,7 +67,14 @@ function tagged(name, index) {
 function sparkline(values, colour = "text", domain = null) {
   const [width, height] = [120, 30];
   const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, class: "spark", "aria-hidden": "true" });
-  const series = new Series({ key: "", name: "", colour, weight: "thick", x: values.map((_, k) => k), y: values });
+  const series = new Series({
+    key: "",
+    name: "",
+    colour,
+    weight: "thick",
+    x: values.map((_, k) => k),
+    y: values,
+  });
   if (!series.some) return svg;
   const x = new Scale([0, Math.max(values.length - 1, 1)], [2, width - 4]);
   const y = new Scale(domain ?? extentOf(series.values()), [height - 3, 3]);

@@ -39,14 +39,16 @@ class Tip {
 
   /**
    * @param {string} heading
-   * @param {{series: Series, text: string}[]} rows
+   * @param {{series: Series, text: string, apart: string}[]} rows `apart`: the interval
    * @param {number} left px of the crosshair
    * @param {number} width px of the chart
    */
   show(heading, rows, left, width) {
     const list = make("div", "tip-rows");
-    for (const { series, text } of rows.slice(0, TIP_ROWS)) {
-      list.append(swatch(series), make("span", "", series.name), make("b", "", text));
+    for (const { series, text, apart } of rows.slice(0, TIP_ROWS)) {
+      const value = make("b", "", text);
+      if (apart) value.append(make("small", "", ` ${apart}`));
+      list.append(swatch(series), make("span", "", series.name), value);
     }
     this.box.replaceChildren(make("p", "", heading), list);
     const more = rows.length - TIP_ROWS;
@@ -54,7 +56,8 @@ class Tip {
     this.box.hidden = false;
     const own = this.box.offsetWidth;
     const right = left + 14 + own <= width;
-    this.box.style.left = `${Math.max(0, right ? left + 14 : left - own - 14)}px`;
+    const least = 8 - this.box.parentElement.getBoundingClientRect().left; // the window's edge
+    this.box.style.left = `${Math.max(least, right ? left + 14 : left - own - 14)}px`;
   }
 }
 
