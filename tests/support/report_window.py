@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from replay_window import Replay
@@ -63,3 +64,6 @@ class Report(Replay):
             "return [...document.querySelectorAll('.stage canvas')].map((each) => each.toDataURL())"
         )
         return found
+
+
+Open = Callable[..., Report]

@@ -1,6 +1,7 @@
 // One chart: its heading, its axes, its series, and the crosshair that reads them.
 
-const ROOM = { left: 12, right: 14, top: 8, bottom: 3.3 }; // px around the curves, without texts; below: lines of text
+// Around the curves, without texts, px; below them: lines of text.
+const ROOM = { left: 12, right: 14, top: 8, bottom: 3.3 };
 const LETTER = 0.58; // of the font's size: how wide a letter or digit is, on average
 const LABELS = 12; // at most at the ends of lines: more would only be a heap
 

@@ -119,7 +119,8 @@ function stability(run, agent) {
   if (!late) return null;
   const values = late.map(({ value }) => value);
   const [low, high] = [Math.min(...values), Math.max(...values)];
-  const text = `In the last quarter, from ${late[0].at} on, success was between ${share(low)} and ${share(high)}.`;
+  const range = `between ${share(low)} and ${share(high)}`;
+  const text = `In the last quarter, from ${late[0].at} on, success was ${range}.`;
   return { title: "Stability", text, tone: high - low > 0.2 ? "warn" : "good" };
 }
 

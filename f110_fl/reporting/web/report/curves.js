@@ -3,6 +3,19 @@
 const INK = { colour: "text", dash: "" }; // of means and global models: clients are in colour
 const PERCENT = { form: "share", domain: [0, 1], ticks: [0, 0.25, 0.5, 0.75, 1] };
 
+/** What is drawn how. */
+const NOTES = {
+  clients:
+    "Bands: quartiles of a client's episodes; of a mean, the clients' range. " +
+    "Evaluations: 95\u202f% intervals.",
+  groups:
+    "Interquartile means over seeds with 95\u202f% intervals (stratified bootstrap); " +
+    "thin lines: single runs.",
+  smooth:
+    "Smoothed lines are moving means over a twenty-fifth of the axis; " +
+    "the crosshair reads the numbers themselves.",
+};
+
 /** Names of what bands are of. */
 const OF = { global: "global model", training: "training", evaluation: "evaluation" };
 const METRICS = { success: "Success", return: "Return", lap: "Lap time" };
@@ -48,12 +61,8 @@ class Curves {
       [...all].sort((a, b) => order[b.weight] - order[a.weight]),
       choice.hidden,
     );
-    const bands = run
-      ? "Bands: quartiles of a client's episodes; of a mean, the clients' range. Evaluations: 95\u202f% intervals."
-      : "Interquartile means over seeds with 95\u202f% intervals (stratified bootstrap); thin lines: single runs.";
-    const means =
-      "Smoothed lines are moving means over a twenty-fifth of the axis; the crosshair reads the numbers themselves.";
-    write(byId("curves-note"), choice.smooth ? `${bands} ${means}` : bands);
+    const bands = run ? NOTES.clients : NOTES.groups;
+    write(byId("curves-note"), choice.smooth ? `${bands} ${NOTES.smooth}` : bands);
   }
 
   choices(model, run, choice) {

@@ -54,10 +54,16 @@ class Tip {
     const more = rows.length - TIP_ROWS;
     if (more > 0) this.box.append(make("p", "", `and ${more} more`));
     this.box.hidden = false;
+    this.place(left, width);
+  }
+
+  /** Puts the box to a side of the crosshair: where the chart has room, or else the window. */
+  place(left, width) {
     const own = this.box.offsetWidth;
-    const right = left + 14 + own <= width;
-    const least = 8 - this.box.parentElement.getBoundingClientRect().left; // the window's edge
-    this.box.style.left = `${Math.max(least, right ? left + 14 : left - own - 14)}px`;
+    const edge = this.box.parentElement.getBoundingClientRect().left;
+    const [right, before] = [left + 14, left - own - 14];
+    const fits = right + own <= width || (before < 0 && edge + right + own <= innerWidth - 8);
+    this.box.style.left = `${fits ? right : Math.max(8 - edge, before)}px`;
   }
 }
 
