@@ -1,7 +1,8 @@
 // One chart: its heading, its axes, its series, and the crosshair that reads them.
 
-const ROOM = { left: 12, right: 14, top: 8, bottom: 36 }; // px around the curves, without texts
-const LETTER = 6.4; // px of a letter or digit beside a chart, on average
+// Around the curves, without texts, px; below them: lines of text.
+const ROOM = { left: 12, right: 14, top: 8, bottom: 3.3 };
+const LETTER = 0.58; // of the font's size: how wide a letter or digit is, on average
 const LABELS = 12; // at most at the ends of lines: more would only be a heap
 
 class Chart {
@@ -94,6 +95,9 @@ class Chart {
     if (this.plot.hidden) return void (this.drawn = true);
     const [width, height] = [this.plot.clientWidth, this.plot.clientHeight];
     if (!width || !height) return;
+    this.size = parseFloat(getComputedStyle(this.plot).fontSize);
+    const letter = LETTER * this.size;
+    const base = height - ROOM.bottom * this.size;
     const all = this.visible;
     const log = Boolean(this.spec.log);
     const ys = all.flatMap((series) => [...series.values()]).filter((y) => !log || y > 0);
@@ -103,24 +107,24 @@ class Chart {
     const ends = xs.length ? [Math.min(...xs), most] : [0, 1];
     const domain = [ends[0] < 0.1 * ends[1] ? 0 : ends[0], ends[1]];
     if (domain[0] === domain[1]) domain[0] -= 1;
-    const y = new Scale(this.spec.domain ?? extentOf(ys, log), [height - ROOM.bottom, ROOM.top], log);
-    const ticks = this.spec.ticks ?? y.ticks(height / 46);
+    const y = new Scale(this.spec.domain ?? extentOf(ys, log), [base, ROOM.top], log);
+    const ticks = this.spec.ticks ?? y.ticks(height / (4.2 * this.size));
     const texts = tickTexts(ticks, this.spec.form, log);
-    const left = ROOM.left + LETTER * Math.max(...texts.map((text) => text.length), 1);
+    const left = ROOM.left + letter * Math.max(...texts.map((text) => text.length), 1);
     const labels = this.labels(all, y);
     const wide = Math.max(0, ...labels.map(({ text }) => text.length));
-    const right = width - ROOM.right - (wide && LETTER * wide + 12);
+    const right = width - ROOM.right - (wide && letter * wide + 12);
     const x = new Scale(domain, [left, right]);
     this.scales = { x, y };
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     const layers = new Layers(x, y);
-    const clip = draw("svg", { x: left - 4, y: 0, width: right - left + 8, height: height - ROOM.bottom + 2 });
-    clip.setAttribute("viewBox", `${left - 4} 0 ${right - left + 8} ${height - ROOM.bottom + 2}`);
+    const box = { x: left - 4, y: 0, width: right - left + 8, height: base + 2 };
+    const clip = draw("svg", { ...box, viewBox: Object.values(box).join(" ") });
     const order = ["faint", "thin", "thick"];
     const sorted = [...all].sort((a, b) => order.indexOf(a.weight) - order.indexOf(b.weight));
     clip.append(...sorted.flatMap((series) => layers.of(series)));
     this.cursor = draw("g", { class: "cursor" });
-    const grid = this.grid(ticks, texts, { left, right, width, height });
+    const grid = this.grid(ticks, texts, { left, right, height });
     this.svg.replaceChildren(...grid, clip, ...this.texts(labels, right), this.cursor);
     this.drawn = true;
     this.cross();
@@ -128,22 +132,25 @@ class Chart {
 
   /** Axes: lines for numbers, and numbers beside them. */
   grid(ticks, texts, { left, right, height }) {
-    const { x, y } = this.scales;
-    const bottom = height - ROOM.bottom;
+    const { scales, size } = this;
+    const { x, y } = scales;
+    const bottom = y.pixels[0];
     const found = [];
     ticks.forEach((tick, k) => {
       const top = Math.round(y.at(tick)) + 0.5;
       const base = Math.abs(tick) < 1e-12 && !y.log ? "grid zero" : "grid";
       found.push(draw("path", { d: `M${left} ${top}H${right}`, class: base }));
-      found.push(draw("text", { x: left - 8, y: top + 3.5, class: "tick end" }, texts[k]));
+      found.push(draw("text", { x: left - 8, y: top + 0.32 * size, class: "tick end" }, texts[k]));
     });
     const { unit, tick, title } = this.axis;
     const own = x.domain.map((value) => value / unit);
-    for (const value of roundTicks(...own, Math.max((right - left) / 84, 2))) {
+    for (const value of roundTicks(...own, Math.max((right - left) / (5.3 * size), 2))) {
       if (this.spec.axis !== "seconds" && value % 1) continue;
       const place = x.at(value * unit);
       found.push(draw("path", { d: `M${tenth(place)} ${bottom}v4`, class: "grid zero" }));
-      found.push(draw("text", { x: tenth(place), y: bottom + 16, class: "tick middle" }, tick(value * unit)));
+      found.push(
+        draw("text", { x: tenth(place), y: bottom + 5 + size, class: "tick middle" }, tick(value * unit)),
+      );
     }
     found.push(draw("path", { d: `M${left} ${bottom + 0.5}H${right}`, class: "grid zero" }));
     found.push(draw("text", { x: right, y: height - 4, class: "axis end" }, title));
@@ -157,17 +164,16 @@ class Chart {
     const found = own.flatMap((series) => {
       const k = series.y.findLastIndex((value) => value !== null && (!y.log || value > 0));
       if (k < 0) return [];
-      const value = series.floor ? (series.floor[k] + series.roof[k]) / 2 : series.y[k];
-      if (series.floor && series.y[k] < 0.07) return []; // too thin for a word
+      const value = series.floor ? (series.floor[k] + series.roof[k]) / 2 : (series.drawn?.y ?? series.y)[k];
       return [{ series, text: series.label, top: y.at(value) }];
     });
-    return spread(found, 12, y.pixels[1] + 4, y.pixels[0]);
+    return spread(found, 1.1 * this.size, y.pixels[1] + 4, y.pixels[0]);
   }
 
   texts(labels, right) {
     return labels.flatMap(({ series, text, top }) => [
       tint(draw("circle", { cx: right + 9, cy: tenth(top), r: 3 }), "fill", series.colour),
-      draw("text", { x: right + 16, y: tenth(top + 3.5), class: "label" }, text),
+      draw("text", { x: right + 16, y: tenth(top + 0.32 * this.size), class: "label" }, text),
     ]);
   }
 
@@ -204,9 +210,9 @@ class Chart {
       const dot = draw("circle", { cx: tenth(x.at(own)), cy: tenth(y.at(value)), r: 3.5 });
       this.cursor.append(tint(dot, "fill", series.colour));
     }
-    const texts = reading.rows.map((row) => ({ series: row.series, text: this.say(row) }));
+    const texts = reading.rows.map((row) => this.say(row));
     const heading = this.axis.write(reading.x);
-    const said = texts.map(({ series, text }) => `${series.name} ${text}`).join(", ");
+    const said = texts.map(({ series, text, apart }) => `${series.name} ${text} ${apart}`.trim()).join(", ");
     this.plot.setAttribute("aria-valuenow", this.place);
     this.plot.setAttribute("aria-valuemin", 0);
     this.plot.setAttribute("aria-valuemax", this.lead.x.length - 1);
@@ -218,8 +224,8 @@ class Chart {
   /** A number with its interval. */
   say({ series, value, band }) {
     const { form } = this.spec;
-    const apart = band && series.weight !== "faint" ? ` (${interval(...band, form)})` : "";
-    return `${shown(value, form)}${apart}`;
+    const apart = band && series.weight !== "faint" ? `(${interval(...band, form)})` : "";
+    return { series, text: shown(value, form), apart };
   }
 
   key(event) {
@@ -247,7 +253,12 @@ class Chart {
       })),
       reading: reading && {
         x: reading.x,
-        values: reading.rows.map((row) => ({ key: row.series.key, name: row.series.name, x: row.x, value: row.value })),
+        values: reading.rows.map((row) => ({
+          key: row.series.key,
+          name: row.series.name,
+          x: row.x,
+          value: row.value,
+        })),
       },
     };
   }

@@ -38,16 +38,27 @@ class Clients {
     const { run } = this;
     const laps = this.rows.some(({ lap }) => lap !== null);
     const drifts = this.rows.some(({ drift }) => drift !== null);
-    const columns = [{ title: "Client", words: true }, { title: "Success", hint: "in the last tenth of training" }, { title: "Return" }];
+    const columns = [
+      { title: "Client", words: true },
+      { title: "Success", hint: "in the last tenth of training" },
+      { title: "Return" },
+    ];
     if (laps) columns.push({ title: "Lap" });
     if (drifts) {
-      columns.push({ title: "From average", hint: "median distance of its model from the new global model, last quarter of the rounds" });
+      columns.push({
+        title: "From average",
+        hint: "median distance of its model from the new global model, last quarter of the rounds",
+      });
     }
     if (run.federated) columns.push({ title: "Dropped", hint: "replies that were not used" });
     const rows = this.rows.map((row) => {
       const name = tagged(clientName(row.client), run.clients.indexOf(row.client));
       if (row.off.length) name.append(make("em", "off", "off"));
-      const cells = [name, shareBar(row.success, styleOf(run.clients.indexOf(row.client)).colour), shown(row.return)];
+      const cells = [
+        name,
+        shareBar(row.success, styleOf(run.clients.indexOf(row.client)).colour),
+        shown(row.return),
+      ];
       if (laps) cells.push(shown(row.lap, "seconds"));
       if (drifts) cells.push(shown(row.drift));
       if (run.federated) cells.push(count(row.dropped));
@@ -80,9 +91,14 @@ function courseOf(run, agent) {
   }
   const { episodes = [], agents } = run.mean ?? {};
   const shares = agents?.[agent]?.outcomes?.success ?? [];
-  const points = episodes.map((episode, k) => ({ at: `episode ${count(episode)}`, value: shares[k] }));
-  const known = points.filter(({ value }) => typeof value === "number");
-  return known.length > 1 ? { what: "Success in training", points: known } : null;
+  const length = Math.ceil(shares.length * LATE);
+  const points = [];
+  for (let from = 0; from < shares.length; from += length) {
+    const last = Math.min(from + length, shares.length) - 1;
+    const value = meanOf(shares.slice(from, last + 1));
+    if (value !== null) points.push({ at: `the tenth up to episode ${count(episodes[last])}`, value });
+  }
+  return points.length > 1 ? { what: "Success in training", points } : null;
 }
 
 function learning(run, agent) {
@@ -103,20 +119,24 @@ function stability(run, agent) {
   if (!late) return null;
   const values = late.map(({ value }) => value);
   const [low, high] = [Math.min(...values), Math.max(...values)];
-  const text = `In the last quarter, from ${late[0].at} on, success was between ${share(low)} and ${share(high)}.`;
+  const range = `between ${share(low)} and ${share(high)}`;
+  const text = `In the last quarter, from ${late[0].at} on, success was ${range}.`;
   return { title: "Stability", text, tone: high - low > 0.2 ? "warn" : "good" };
 }
 
 function offClients(clients) {
   const { off, rows, middle } = clients;
+  if (rows.every((row) => row.success === null && row.drift === null)) return null;
   if (rows.length < 3) return { title: "Clients", text: "Of two clients neither can be called off." };
   if (!off.length) {
-    const text = "None is off: no success and no distance from the average lies far from the clients' median.";
+    const text =
+      "None is off: no success and no distance from the average lies far from the clients' median.";
     return { title: "Clients", text, tone: "good" };
   }
   const texts = off.slice(0, 4).map((row) => {
     const why = [];
-    if (row.off.includes("success")) why.push(`success ${share(row.success)}, the median is ${share(middle)}`);
+    if (row.off.includes("success"))
+      why.push(`success ${share(row.success)}, the median is ${share(middle)}`);
     if (row.off.includes("drift")) why.push(`distance from the average ${number(row.drift)}`);
     return `${clientName(row.client)} is off: ${why.join("; ")}.`;
   });
@@ -133,5 +153,40 @@ function replies(run) {
   for (const [, why] of lost) reasons.set(why, (reasons.get(why) ?? 0) + 1);
   const why = [...reasons].sort((a, b) => b[1] - a[1]).slice(0, 3);
   const words = list(why.map(([text, times]) => `${text} (${times})`));
-  return { title: "Replies", text: `${lost.length} of ${count(asked)} were dropped: ${words}.`, tone: "warn" };
+  return {
+    title: "Replies",
+    text: `${lost.length} of ${count(asked)} were dropped: ${words}.`,
+    tone: "warn",
+  };
+}
+
+/** Groups against each other in a few sentences, each of them a paired difference. */
+function groupFindings({ raw, groups }) {
+  const { columns = [], pairs = [] } = raw.table ?? {};
+  const tones = { better: "good", worse: "warn" };
+  return (pairs ?? []).slice(0, 6).map((pair) => {
+    const { title = pair.key, form = "number" } = columns.find(({ key }) => key === pair.key) ?? {};
+    const [own, other] = [pair.group, pair.other].map((index) => groups[index].name);
+    const apart = differenceText(pair, form);
+    const seeds = plural(pair.seeds, "seed");
+    const text =
+      pair.verdict === "indistinguishable"
+        ? `${own} and ${other} cannot be told apart: ${apart}, ${seeds}.`
+        : `${own} is ${pair.verdict} than ${other}: ${apart}, ${seeds}.`;
+    return { title, text, tone: tones[pair.verdict] };
+  });
+}
+
+/** A signed difference with its 95 % interval; of shares in points. */
+function differenceText({ difference: value, low, high }, form) {
+  const unit = form === "share" ? " points" : "";
+  const apart = typeof low === "number" ? ` (${signed(low, form)} to ${signed(high, form)})` : "";
+  return `${signed(value, form)}${unit}${apart}`;
+}
+
+/** A number with its sign; a share in points. */
+function signed(value, form) {
+  if (typeof value !== "number") return ABSENT;
+  const text = form === "share" ? decimal(100 * value, 0) : shown(value, form);
+  return value > 0 ? `+${text}` : text;
 }

@@ -33,17 +33,27 @@ class Comparison {
     byId("pairs-part").hidden = !pairs?.length;
     if (!pairs?.length) return;
     const heads = [
-      { title: "Metric", words: true }, { title: "Group", words: true }, { title: "against", words: true },
-      { title: "Difference" }, { title: "Interval around zero" }, { title: "Seeds" }, { title: "Verdict", words: true },
-    ]; // prettier-ignore
+      { title: "Metric", words: true },
+      { title: "Group", words: true },
+      { title: "Against", words: true },
+      { title: "Difference" },
+      { title: "Interval around zero" },
+      { title: "Seeds" },
+      { title: "Verdict", words: true },
+    ];
     const rows = pairs.map((pair) => {
       const column = columns.find(({ key }) => key === pair.key) ?? { title: pair.key, form: "number" };
       const sameMetric = pairs.filter(({ key }) => key === pair.key);
       const verdict = make("span", `verdict ${verdictTone(pair.verdict)}`, pair.verdict);
       return [
-        column.title, tagged(groups[pair.group].name, pair.group), tagged(groups[pair.other].name, pair.other),
-        difference(pair, column.form), forest(pair, sameMetric), count(pair.seeds), verdict,
-      ]; // prettier-ignore
+        column.title,
+        tagged(groups[pair.group].name, pair.group),
+        tagged(groups[pair.other].name, pair.other),
+        difference(pair, column.form),
+        forest(pair, sameMetric),
+        count(pair.seeds),
+        verdict,
+      ];
     });
     fillTable(byId("pairs"), heads, rows, "Paired differences");
   }
@@ -55,14 +65,10 @@ function verdictTone(verdict) {
 
 /** A signed difference with its interval; of shares in points. */
 function difference({ difference: value, low, high }, form) {
-  const write = (x) => {
-    if (typeof x !== "number") return ABSENT;
-    const text = form === "share" ? decimal(100 * x, 0) : shown(x, form);
-    return x > 0 ? `+${text}` : text;
-  };
   const cell = make("span", "estimate");
-  cell.append(make("span", "", form === "share" ? `${write(value)} points` : write(value)));
-  if (typeof low === "number") cell.append(make("small", "", `${write(low)} to ${write(high)}`));
+  cell.append(make("span", "", form === "share" ? `${signed(value, form)} points` : signed(value, form)));
+  if (typeof low === "number")
+    cell.append(make("small", "", `${signed(low, form)} to ${signed(high, form)}`));
   return cell;
 }
 
@@ -78,6 +84,7 @@ function forest({ difference: value, low, high }, all) {
   if (Number.isFinite(low) && Number.isFinite(high)) {
     svg.append(draw("path", { d: `M${tenth(x.at(low))} 11H${tenth(x.at(high))}`, class: "whiskers ink" }));
   }
-  if (Number.isFinite(value)) svg.append(draw("circle", { cx: tenth(x.at(value)), cy: 11, r: 4, class: "ink" }));
+  if (Number.isFinite(value))
+    svg.append(draw("circle", { cx: tenth(x.at(value)), cy: 11, r: 4, class: "ink" }));
   return svg;
 }

@@ -3,6 +3,19 @@
 const INK = { colour: "text", dash: "" }; // of means and global models: clients are in colour
 const PERCENT = { form: "share", domain: [0, 1], ticks: [0, 0.25, 0.5, 0.75, 1] };
 
+/** What is drawn how. */
+const NOTES = {
+  clients:
+    "Bands: quartiles of a client's episodes; of a mean, the clients' range. " +
+    "Evaluations: 95\u202f% intervals.",
+  groups:
+    "Interquartile means over seeds with 95\u202f% intervals (stratified bootstrap); " +
+    "thin lines: single runs.",
+  smooth:
+    "Smoothed lines are moving means over a twenty-fifth of the axis; " +
+    "the crosshair reads the numbers themselves.",
+};
+
 /** Names of what bands are of. */
 const OF = { global: "global model", training: "training", evaluation: "evaluation" };
 const METRICS = { success: "Success", return: "Return", lap: "Lap time" };
@@ -20,10 +33,14 @@ class Curves {
       button.addEventListener("click", () => app.choose({ axis: button.dataset.axis }));
     }
     const number = (text) => (text === "" ? null : Number(text));
-    byId("run").addEventListener("change", ({ target }) => app.choose({ run: number(target.value), client: null }));
+    byId("run").addEventListener("change", ({ target }) =>
+      app.choose({ run: number(target.value), client: null }),
+    );
     byId("client").addEventListener("change", ({ target }) => app.choose({ client: number(target.value) }));
     byId("agent").addEventListener("change", ({ target }) => app.choose({ agent: target.value }));
-    byId("log").addEventListener("click", () => app.choose({ log: !app.choice.log }));
+    for (const id of ["log", "smooth"]) {
+      byId(id).addEventListener("click", () => app.choose({ [id]: !app.choice[id] }));
+    }
   }
 
   update() {
@@ -34,14 +51,18 @@ class Curves {
     this.grid.show(specs);
     this.losses.show(losses);
     byId("losses").hidden = !losses.length;
-    byId("log").setAttribute("aria-pressed", choice.log);
+    byId("losses-title").textContent = losses.some(({ id }) => id === "stage")
+      ? "Losses and curriculum"
+      : "Losses";
+    for (const id of ["log", "smooth"]) byId(id).setAttribute("aria-pressed", choice[id]);
     const all = [...specs, ...losses].flatMap(({ series, legend }) => (legend === false ? [] : series));
     const order = { faint: 2, thin: 1, thick: 0 };
-    this.legend.show([...all].sort((a, b) => order[b.weight] - order[a.weight]), choice.hidden);
-    const bands = run
-      ? "Bands: quartiles of a client's episodes; of a mean, the clients' range. Evaluations: 95\u202f% intervals."
-      : "Interquartile means over seeds with 95\u202f% intervals (stratified bootstrap); thin lines: single runs.";
-    write(byId("curves-note"), bands);
+    this.legend.show(
+      [...all].sort((a, b) => order[b.weight] - order[a.weight]),
+      choice.hidden,
+    );
+    const bands = run ? NOTES.clients : NOTES.groups;
+    write(byId("curves-note"), choice.smooth ? `${bands} ${NOTES.smooth}` : bands);
   }
 
   choices(model, run, choice) {
@@ -49,12 +70,20 @@ class Curves {
       button.setAttribute("aria-pressed", button.dataset.axis === choice.axis);
     }
     const runs = model.runs.map(({ name, index }) => [name, index]);
-    options(byId("run"), [...(model.groups.length ? [["All, by group", ""]] : []), ...runs], choice.run ?? "");
+    options(
+      byId("run"),
+      [...(model.groups.length ? [["All, by group", ""]] : []), ...runs],
+      choice.run ?? "",
+    );
     byId("run-field").hidden = model.runs.length < 2;
     const clients = (run?.clients ?? []).map((client) => [clientName(client), client]);
     options(byId("client"), [["All", ""], ...clients], choice.client ?? "");
     byId("client-field").hidden = clients.length < 2;
-    options(byId("agent"), model.agents.map((agent) => [agent, agent]), choice.agent ?? "");
+    options(
+      byId("agent"),
+      model.agents.map((agent) => [agent, agent]),
+      choice.agent ?? "",
+    );
     byId("agent-field").hidden = model.agents.length < 2;
   }
 }
@@ -75,7 +104,7 @@ function options(select, all, chosen) {
  * @param {object[]} curves of which lines are made
  * @param {(curve: object) => object | undefined} read gives {y, low, high} of a curve
  */
-function clientLines(run, { axis, client }, curves, read) {
+function clientLines(run, { axis, client, smooth }, curves, read) {
   const own = curves.filter((each) => each.client !== null && (client === null || each.client === client));
   const alone = own.length === 1;
   const found = own.map((curve) => {
@@ -83,14 +112,16 @@ function clientLines(run, { axis, client }, curves, read) {
     const name = clientName(curve.client);
     const style = styleOf(run.clients.indexOf(curve.client));
     const about = { key: `client:${curve.client}`, name, x: curve[axis], y, ...style };
-    if (alone) return new Series({ ...about, weight: "thick", low, high });
-    return new Series({ ...about, weight: "thin", label: name.slice(7) });
+    const how = alone ? { weight: "thick", low, high } : { weight: "thin", label: name.slice(7) };
+    const series = new Series({ ...about, ...how });
+    return series.smooth(smooth ? smoothing(series.x.length) : 0);
   });
   const mean = client === null && !alone && curves.find((each) => each.client === null);
   if (mean) {
     const { y, low, high } = read(mean) ?? {};
     const about = { key: "mean", name: "mean over clients", label: "mean", weight: "thick", ...INK };
-    found.push(new Series({ ...about, x: mean[axis], y, low, high }));
+    const series = new Series({ ...about, x: mean[axis], y, low, high });
+    found.push(series.smooth(smooth ? smoothing(series.x.length) : 0));
   }
   return found;
 }
@@ -140,38 +171,59 @@ function chartsOf(run, choice) {
   const judged = evaluated("success");
   if (judged.some(({ some }) => some)) {
     found.push({ id: "evaluation", title: "Success", unit: "evaluation", ...PERCENT, series: judged });
-    found.push({ id: "evaluation-return", title: "Return", unit: "evaluation", form: "number", series: evaluated("return"), empty: "No return of an evaluation is recorded." });
+    found.push({
+      id: "evaluation-return",
+      title: "Return",
+      unit: "evaluation",
+      form: "number",
+      series: evaluated("return"),
+      empty: "No return of an evaluation is recorded.",
+    });
   } else {
-    found.push({ id: "evaluation", title: "Success", unit: "evaluation", ...PERCENT, series: [], empty: "There was no evaluation during training." });
+    found.push({
+      id: "evaluation",
+      title: "Success",
+      unit: "evaluation",
+      ...PERCENT,
+      series: [],
+      empty: "There was no evaluation during training.",
+    });
   }
   const lapped = [...laps, ...evaluated("lap").filter(({ kind }) => kind === "points")];
   if (lapped.some(({ some }) => some)) {
     found.push({ id: "lap", title: "Lap time", unit: "s", form: "seconds", series: lapped });
   }
-  if (run.own.some(({ stage }) => stage?.length)) {
-    const stages = clientLines(run, choice, run.own, (curve) => ({ y: curve.stage }));
-    const steps = stages.map((series) => Object.assign(series, { kind: "steps" }));
-    found.push({ id: "stage", title: "Curriculum stage", form: "count", series: steps });
-  }
   return found.map((spec) => {
-    const main = spec.series.find(({ key }) => key === "global") ?? spec.series.find(({ weight }) => weight === "thick");
-    const lastly = main && client === null ? `${main.label || main.name}, last` : "last";
+    const main =
+      spec.series.find(({ key }) => key === "global") ?? spec.series.find(({ weight }) => weight === "thick");
+    const lastly =
+      main && client === null && run.own.length > 1 ? `${main.label || main.name}, last` : "last";
     return { empty: none, main: spec.id === "outcomes" ? undefined : main, lastly, ...base, ...spec };
   });
 }
 
 /** How episodes ended, as shares of all on top of each other. */
-function outcomesOf(run, { agent, axis, client }) {
+function outcomesOf(run, { agent, axis, client, smooth }) {
   const curve = run.curve(client);
   const outcomes = curve?.agents?.[agent]?.outcomes ?? {};
-  const names = Object.keys(outcomes).filter((name) => outcomes[name].some((value) => value));
+  const names = Object.keys(outcomes).filter((name) => outcomes[name].some((value) => value > 0));
   names.sort((a, b) => STACK.indexOf(a) - STACK.indexOf(b));
   const series = names.map((name) => {
     const about = { key: `outcome:${name}`, name: outcomeOf(name).word, label: outcomeOf(name).word };
-    return new Series({ ...about, colour: outcomeColour(name), kind: "area", x: curve[axis], y: outcomes[name] });
+    const how = { colour: outcomeColour(name), kind: "area", x: curve[axis], y: outcomes[name] };
+    const area = new Series({ ...about, ...how });
+    return area.smooth(smooth ? smoothing(area.x.length) : 0);
   });
   const unit = client === null && run.own.length > 1 ? "training, all clients" : "training";
-  return { id: "outcomes", title: "Outcomes", unit, ...PERCENT, series: stack(series), hidden: new Set(), legend: false };
+  return {
+    id: "outcomes",
+    title: "Outcomes",
+    unit,
+    ...PERCENT,
+    series: stack(series),
+    hidden: new Set(),
+    legend: false,
+  };
 }
 
 /** A small chart for each loss of the agent. */
@@ -180,7 +232,7 @@ function lossesOf(run, choice) {
   const curves = [...run.own, ...(run.mean && run.mean.client === null ? [run.mean] : [])];
   const names = [...new Set(curves.flatMap(({ losses }) => Object.keys(losses ?? {})))];
   const own = names.filter((name) => run.agents.length < 2 || name.startsWith(`${agent}/`));
-  return own.map((name) => {
+  const found = own.map((name) => {
     const series = clientLines(run, choice, curves, ({ losses }) => ({ y: losses?.[name] }));
     const positive = series.every(({ y }) => y.every((value) => value === null || value > 0));
     const main = series.find(({ weight }) => weight === "thick");
@@ -189,6 +241,12 @@ function lossesOf(run, choice) {
     const base = { id: `loss:${name}`, title, unit, form: "number", axis, hidden, series };
     return { ...base, log: log && positive, main, empty: "This loss was not recorded." };
   });
+  if (run.own.some(({ stage }) => stage?.length)) {
+    const stages = clientLines(run, { ...choice, smooth: false }, run.own, (curve) => ({ y: curve.stage }));
+    const series = stages.map((each) => Object.assign(each, { kind: "steps" }));
+    found.push({ id: "stage", title: "Curriculum stage", form: "count", axis, hidden, series });
+  }
+  return found;
 }
 
 /** The charts of groups: a band over the seeds, and the single runs behind it. */
@@ -196,11 +254,27 @@ function chartsOfGroups(model, choice) {
   const { agent, axis, hidden } = choice;
   const about = ({ metric, of }) => `${metric}:${of}`;
   const mine = model.bands.filter((band) => band.agent === agent && band.axis === axis);
-  const order = ["success:global", "success:evaluation", "success:training", "return:global", "return:evaluation", "return:training"];
+  const order = [
+    "success:global",
+    "success:evaluation",
+    "success:training",
+    "return:global",
+    "return:evaluation",
+    "return:training",
+  ];
   const place = (kind) => (order.includes(kind) ? order.indexOf(kind) : order.length);
   const kinds = [...new Set(mine.map(about))].sort((a, b) => place(a) - place(b));
   if (!kinds.length) {
-    return [{ id: "groups", title: "Groups", axis, form: "number", series: [], empty: "The runs have nothing in common that could be averaged." }];
+    return [
+      {
+        id: "groups",
+        title: "Groups",
+        axis,
+        form: "number",
+        series: [],
+        empty: "The runs have nothing in common that could be averaged.",
+      },
+    ];
   }
   return kinds.map((kind) => {
     const [metric, of] = kind.split(":");
@@ -208,7 +282,16 @@ function chartsOfGroups(model, choice) {
     const series = bands.flatMap((band) => groupSeries(model, band, choice));
     const how = metric === "success" ? PERCENT : { form: metric === "lap" ? "seconds" : "number" };
     const title = METRICS[metric] ?? metric;
-    return { id: `group-${kind}`, title, unit: OF[of] ?? of, ...how, axis, hidden, series, empty: `No ${title.toLowerCase()} is recorded.` };
+    return {
+      id: `group-${kind}`,
+      title,
+      unit: OF[of] ?? of,
+      ...how,
+      axis,
+      hidden,
+      series,
+      empty: `No ${title.toLowerCase()} is recorded.`,
+    };
   });
 }
 
@@ -216,12 +299,14 @@ function groupSeries(model, { group, metric, of, x, iqm, low, high }, choice) {
   const { name, runs } = model.groups[group];
   const style = styleOf(group);
   const key = `group:${group}`;
-  const single = runs.flatMap((index) => runLines(model.runs[index], metric, of, choice)).map(
-    ({ run, xs, y }) => new Series({ key, name: run.name, ...style, weight: "faint", x: xs, y }),
-  );
+  const single = runs
+    .flatMap((index) => runLines(model.runs[index], metric, of, choice))
+    .map(({ run, xs, y }) => new Series({ key, name: run.name, ...style, weight: "faint", x: xs, y }));
   const short = name.split("=").at(-1);
   const label = short.length > 14 ? `${short.slice(0, 13)}\u2026` : short;
-  return [...single, new Series({ key, name, label, ...style, weight: "thick", x, y: iqm, low, high })];
+  const main = new Series({ key, name, label, ...style, weight: "thick", x, y: iqm, low, high });
+  const half = choice.smooth && of === "training" ? smoothing(main.x.length) : 0;
+  return [...single, main].map((series) => series.smooth(half));
 }
 
 /** What a single run has of a metric. */

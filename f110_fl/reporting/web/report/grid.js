@@ -87,7 +87,8 @@ class Grid {
     specs.forEach((spec, k) => {
       if (!this.charts.has(spec.id)) this.charts.set(spec.id, new Chart(spec.id, this.link, this.painter));
       const chart = this.charts.get(spec.id);
-      if (this.box.children[k] !== chart.element) this.box.insertBefore(chart.element, this.box.children[k] ?? null);
+      if (this.box.children[k] !== chart.element)
+        this.box.insertBefore(chart.element, this.box.children[k] ?? null);
       chart.set(spec);
     });
   }

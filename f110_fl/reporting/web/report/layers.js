@@ -42,16 +42,19 @@ class Layers {
   of(series) {
     if (series.kind === "area") return [this.area(series)];
     if (series.kind === "points") return this.points(series);
-    const band = series.low && series.high ? [this.band(series)] : [];
-    return [...band, this.line(series)];
+    const smooth = series.drawn ? Object.assign(Object.create(series), series.drawn) : series;
+    const band = series.low && series.high ? [this.band(smooth)] : [];
+    const raw = smooth !== series && series.weight === "thick" ? [this.line(series, "raw")] : [];
+    return [...band, ...raw, this.line(smooth)];
   }
 
-  /** A line; where numbers are missing it is broken, and one alone is a dot. */
-  line(series) {
+  /** A line; where numbers are missing it is broken or, if asked for, bridged; one alone is a dot. */
+  line(series, weight = series.weight) {
     const { x, y, kind } = series;
     let [d, open, alone] = ["", false, false];
     for (let k = 0; k < y.length; k++) {
       if (!this.drawable(y[k])) {
+        if (series.bridge) continue;
         if (alone) d += "h0";
         open = alone = false;
         continue;
@@ -63,7 +66,7 @@ class Layers {
       open = true;
     }
     if (alone) d += "h0";
-    const line = draw("path", { d, class: `line ${series.weight}` });
+    const line = draw("path", { d, class: `line ${weight}` });
     if (series.dash) line.setAttribute("stroke-dasharray", series.dash);
     return tint(line, "stroke", series.colour);
   }
@@ -74,7 +77,10 @@ class Layers {
     const close = () => {
       if (run.length > 1) {
         const there = run.map(([left, , high]) => `${left} ${high}`).join("L");
-        const back = run.reverse().map(([left, low]) => `${left} ${low}`).join("L");
+        const back = run
+          .reverse()
+          .map(([left, low]) => `${left} ${low}`)
+          .join("L");
         d += `M${there}L${back}Z`;
       }
       run = [];
@@ -97,7 +103,10 @@ class Layers {
       if (k - first > 1) {
         const every = Array.from({ length: k - first }, (_, i) => first + i);
         const there = every.map((i) => at(i, series.roof)).join("L");
-        const back = every.reverse().map((i) => at(i, series.floor)).join("L");
+        const back = every
+          .reverse()
+          .map((i) => at(i, series.floor))
+          .join("L");
         d += `M${there}L${back}Z`;
       }
       first = k + 1;
@@ -115,7 +124,7 @@ class Layers {
       if (band) whiskers += `M${left} ${tenth(this.y.at(band[0]))}V${tenth(this.y.at(band[1]))}`;
       dots += `M${left - 3} ${top}a3 3 0 1 0 6 0a3 3 0 1 0 -6 0`;
     });
-    const line = this.line({ ...series, kind: "line", weight: "thin through" });
+    const line = this.line({ ...series, kind: "line" }, "through");
     const own = tint(draw("path", { d: dots, class: "dots" }), "fill", series.colour);
     return [line, tint(draw("path", { d: whiskers, class: "whiskers" }), "stroke", series.colour), own];
   }

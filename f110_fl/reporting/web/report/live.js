@@ -6,7 +6,7 @@ class Live {
    * @param {string} text the data as the page came with it
    */
   constructor(app, text) {
-    Object.assign(this, { app, text, lost: false });
+    Object.assign(this, { app, text });
     this.box = byId("live");
   }
 
@@ -18,22 +18,35 @@ class Live {
     setTimeout(() => this.ask(), 1000 * every);
   }
 
-  /** Asks once, and once more after a while. */
+  /** Asks once, and once more after a while, as long as the runs go on. */
   async ask() {
-    let every = this.app.model.raw.live?.every ?? 3;
+    const text = await this.fetch();
+    if (text === null) this.say("connection lost, the run may have ended", true);
+    else await this.take(text);
+    const { live } = this.app.model.raw;
+    if (live) setTimeout(() => this.ask(), 1000 * live.every);
+  }
+
+  /** @returns {Promise<string | null>} the data as they are now; null if nobody answers */
+  async fetch() {
     try {
       const answer = await fetch("data", { cache: "no-store" });
-      if (!answer.ok) throw new Error(answer.statusText);
-      const text = await answer.text();
-      if (text !== this.text) this.app.replace(JSON.parse(text));
-      this.text = text;
-      this.say(`live \u00b7 updated ${new Date().toLocaleTimeString("en-GB")}`);
-      if (!this.app.model.raw.live) return this.say(""); // the runs have ended
-      every = this.app.model.raw.live.every;
+      return answer.ok ? await answer.text() : null;
     } catch {
-      this.say("connection lost, the run may have ended", true);
+      return null;
     }
-    setTimeout(() => this.ask(), 1000 * every);
+  }
+
+  /** Shows data where they have changed; what cannot be read is said. */
+  async take(text) {
+    try {
+      if (text !== this.text) await this.app.replace(JSON.parse(text));
+      this.text = text;
+      const now = new Date().toLocaleTimeString("en-GB");
+      this.say(this.app.model.raw.live ? `live \u00b7 updated ${now}` : "");
+    } catch (error) {
+      this.say(error.message, true);
+    }
   }
 
   say(text, lost = false) {

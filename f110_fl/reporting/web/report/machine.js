@@ -22,7 +22,11 @@ class Machine {
     byId("back").addEventListener("click", () => player.step(-1));
     byId("forward").addEventListener("click", () => player.step(1));
     this.scrubber.addEventListener("input", () => player.seek(Number(this.scrubber.value)));
-    options(byId("rate"), RATES.filter((rate) => rate >= 0.25 && rate <= 8).map((rate) => [`${rate}\u00d7`, rate]), 1);
+    options(
+      byId("rate"),
+      RATES.filter((rate) => rate >= 0.25 && rate <= 8).map((rate) => [`${rate}\u00d7`, rate]),
+      1,
+    );
     byId("rate").addEventListener("change", ({ target }) => player.setRate(Number(target.value)));
     byId("machine").addEventListener("keydown", (event) => this.key(event));
   }
@@ -38,17 +42,27 @@ class Machine {
     const { replays } = raw;
     byId("machine-content").hidden = !replays?.rounds?.length;
     byId("machine-empty").hidden = Boolean(replays?.rounds?.length);
+    const single = replays?.rounds?.length === 1;
+    write(
+      byId("machine-note"),
+      single
+        ? "The same start, driven by each policy."
+        : "The same start, driven by the policies of each round.",
+    );
+    byId("machine-note").hidden = !replays?.rounds?.length;
     write(byId("machine-empty"), raw.replaysMissing ?? "There are no replays.");
     if (!replays?.rounds?.length) return;
+    for (const stage of this.stages) stage.write(this.app.choice.agent);
+    if (replays === this.replays) return; // something else was chosen
     const text = JSON.stringify(replays);
     if (text === this.text) return;
-    this.text = text;
+    Object.assign(this, { replays, text });
     const before = this.rounds?.[this.round]?.label;
     const last = this.rounds && this.round === this.rounds.length - 1;
     this.recording = new Recording(replays.recording, KEPT);
     this.rounds = replays.rounds;
     this.slider.max = this.rounds.length - 1;
-    for (const id of ["round-back", "round-on", "round"]) byId(id).disabled = this.rounds.length < 2;
+    for (const id of ["round-back", "round-on", "round"]) byId(id).hidden = this.rounds.length < 2;
     const same = this.rounds.findIndex(({ label }) => label === before);
     await this.go(last || same < 0 ? this.rounds.length - 1 : same);
   }
@@ -63,8 +77,13 @@ class Machine {
     write(byId("round-label"), label);
     this.arrange(policies);
     const wanted = this.round;
-    const clients = this.app.model.runs[0].clients;
-    await Promise.all(policies.map((policy, k) => this.stages[k].load(this.recording, policy, clients.indexOf(policy.client))));
+    const { clients } = this.app.model.runs[0];
+    const { agent } = this.app.choice;
+    await Promise.all(
+      policies.map((policy, k) =>
+        this.stages[k].load(this.recording, policy, clients.indexOf(policy.client), agent),
+      ),
+    );
     if (wanted !== this.round) return;
     this.measure();
   }
@@ -129,13 +148,19 @@ class Machine {
     const slower = () => player.rate > 0.25 && player.faster(-1);
     const faster = () => player.rate < 8 && player.faster(1);
     const acts = {
-      " ": () => player.toggle(), k: () => player.toggle(),
-      ArrowLeft: () => player.step(-1), ArrowRight: () => player.step(1),
-      Home: () => player.seek(0), End: () => player.seek(player.last),
-      "[": slower, "]": faster,
-      ",": () => this.go(this.round - 1), ".": () => this.go(this.round + 1),
-      PageDown: () => this.go(this.round - 1), PageUp: () => this.go(this.round + 1),
-    }; // prettier-ignore
+      " ": () => player.toggle(),
+      k: () => player.toggle(),
+      ArrowLeft: () => player.step(-1),
+      ArrowRight: () => player.step(1),
+      Home: () => player.seek(0),
+      End: () => player.seek(player.last),
+      "[": slower,
+      "]": faster,
+      ",": () => this.go(this.round - 1),
+      ".": () => this.go(this.round + 1),
+      PageDown: () => this.go(this.round - 1),
+      PageUp: () => this.go(this.round + 1),
+    };
     if (!Object.hasOwn(acts, event.key)) return;
     event.preventDefault();
     acts[event.key]();

@@ -9,12 +9,18 @@ class App {
     this.painter = new Painter();
     this.machine = new Machine(this);
     this.sections = [
-      new Summary(this), new Curves(this), new Rounds(this), new Globals(this), new Comparison(this), new Settings(this),
-    ]; // prettier-ignore
+      new Summary(this),
+      new Curves(this),
+      new Rounds(this),
+      new Globals(this),
+      new Comparison(this),
+      new Settings(this),
+    ];
     byId("theme").addEventListener("click", () => this.theme.toggle());
     document.addEventListener("keydown", (event) => {
       const typed = event.target instanceof HTMLInputElement || event.target instanceof HTMLSelectElement;
-      if (event.key === "d" && !typed && !event.ctrlKey && !event.metaKey && !event.altKey) this.theme.toggle();
+      if (event.key === "d" && !typed && !event.ctrlKey && !event.metaKey && !event.altKey)
+        this.theme.toggle();
     });
     this.printing();
     followSections();
@@ -39,7 +45,7 @@ class App {
   choose(changes, section) {
     Object.assign(this.choice, changes);
     this.choice.fit(this.model);
-    for (const each of this.sections) each.update();
+    this.update();
     if (section) byId(section).scrollIntoView();
   }
 
@@ -78,11 +84,17 @@ class App {
 
   /** What tests may know. */
   state() {
-    const { run, axis, client, agent, log, hidden } = this.choice;
+    const { run, axis, client, agent, log, smooth, hidden } = this.choice;
     const grids = this.sections.flatMap((each) => [each.grid, each.losses].filter(Boolean));
     const charts = grids.flatMap(({ charts: own }) => [...own.values()].map((chart) => chart.state()));
-    const chosen = { run, axis, client, agent, log, hidden: [...hidden] };
-    return { ...chosen, dark: this.theme.dark, pending: this.painter.stale.size, charts, machine: this.machine.state() };
+    const chosen = { run, axis, client, agent, log, smooth, hidden: [...hidden] };
+    return {
+      ...chosen,
+      dark: this.theme.dark,
+      pending: this.painter.stale.size,
+      charts,
+      machine: this.machine.state(),
+    };
   }
 }
 
@@ -101,6 +113,7 @@ function followSections() {
     },
     { rootMargin: "-30% 0px -65% 0px" },
   );
+  links.values().next().value.setAttribute("aria-current", "true");
   for (const id of links.keys()) seen.observe(byId(id));
 }
 

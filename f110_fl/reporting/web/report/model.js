@@ -45,11 +45,15 @@ class Run {
   }
 }
 
+/** The mean of the numbers that are there; null without any. */
+function meanOf(values) {
+  const known = values.filter((value) => typeof value === "number");
+  return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null;
+}
+
 /** The mean of the last numbers of a curve; null without any. */
 function lately(values) {
-  const last = (values ?? []).slice(-Math.max(1, Math.round((values ?? []).length * LATE)));
-  const known = last.filter((value) => typeof value === "number");
-  return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null;
+  return values?.length ? meanOf(values.slice(-Math.ceil(values.length * LATE))) : null;
 }
 
 /** What a curve's agent came to lately: shares of outcomes, return, lap. */
@@ -104,7 +108,8 @@ class Model {
  */
 class Choice {
   constructor(model) {
-    Object.assign(this, { run: null, axis: "episodes", client: null, agent: null, log: false });
+    Object.assign(this, { run: null, axis: "episodes", client: null, agent: null });
+    Object.assign(this, { log: false, smooth: true });
     this.hidden = new Set();
     this.fit(model);
   }

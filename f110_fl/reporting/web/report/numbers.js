@@ -21,8 +21,10 @@ function number(value) {
   return `${digits}e${power.replace("+", "")}`.replaceAll("-", "\u2212");
 }
 
-/** A share of one as per cent. */
+/** A share of one as per cent; what is neither none nor all is not rounded to that. */
 function share(value) {
+  if (value > 0 && value < 0.005) return "<1\u202f%";
+  if (value < 1 && value > 0.995) return ">99\u202f%";
   return `${decimal(100 * value, 0)}\u202f%`;
 }
 
@@ -44,7 +46,11 @@ function duration(value) {
 /** A large number with a letter: 812k, 1.25M. */
 function compact(value) {
   const size = Math.abs(value);
-  const units = [[1e9, "G"], [1e6, "M"], [1e3, "k"]]; // prettier-ignore
+  const units = [
+    [1e9, "G"],
+    [1e6, "M"],
+    [1e3, "k"],
+  ];
   const [unit, letter] = units.find(([least]) => size >= least) ?? [1, ""];
   const text = Number((value / unit).toPrecision(3));
   return `${String(text).replace("-", "\u2212")}${letter}`;

@@ -28,6 +28,7 @@ class Series {
    * @param {"line" | "points" | "steps" | "area"} [about.kind]
    * @param {number[]} about.x ascending
    * @param {(number | null)[]} about.y
+   * @param {boolean} [about.bridge] whether a line goes on where numbers are missing
    * @param {(number | null)[]} [about.low] of a band, or of the points' intervals
    * @param {(number | null)[]} [about.high]
    */
@@ -66,15 +67,40 @@ class Series {
   reading(x) {
     const k = nearest(this.x, x);
     if (k < 0 || this.y[k] === null) return null;
-    const gap = Math.max((this.x[k] - this.x[k - 1]) || 0, (this.x[k + 1] - this.x[k]) || 0);
+    const gap = Math.max(this.x[k] - this.x[k - 1] || 0, this.x[k + 1] - this.x[k] || 0);
     if (gap && Math.abs(this.x[k] - x) > 0.5 * gap) return null;
     return { x: this.x[k], value: this.y[k], band: this.band(k) };
+  }
+
+  /**
+   * Has moving means drawn instead of the numbers themselves, which are still what is read.
+   * @param {number} half numbers on either side that a mean takes in
+   */
+  smooth(half) {
+    if (!half || !["line", "area"].includes(this.kind)) return this;
+    const means = (values) => values && movingMeans(values, half);
+    this.drawn = { y: means(this.y), low: means(this.low), high: means(this.high) };
+    return this;
   }
 
   /** The last number there is; null without any. */
   get last() {
     return this.y.findLast((value) => value !== null) ?? null;
   }
+}
+
+/** Means over a number and up to as many on either side; what is missing stays so. */
+function movingMeans(values, half) {
+  return values.map((value, k) => {
+    if (!Number.isFinite(value)) return null;
+    const near = values.slice(Math.max(0, k - half), k + half + 1).filter(Number.isFinite);
+    return near.reduce((sum, each) => sum + each, 0) / near.length;
+  });
+}
+
+/** How many numbers on either side belong to a moving mean, of so many. */
+function smoothing(length) {
+  return length < 30 ? 0 : Math.max(1, Math.round(length / 50));
 }
 
 /**
@@ -85,7 +111,8 @@ function stack(all) {
   let floor = null;
   for (const series of all) {
     series.floor = floor ?? series.y.map(() => 0);
-    series.roof = series.y.map((value, k) => series.floor[k] + (value ?? 0));
+    const shares = series.drawn?.y ?? series.y;
+    series.roof = shares.map((value, k) => series.floor[k] + (value ?? 0));
     floor = series.roof;
   }
   return all;

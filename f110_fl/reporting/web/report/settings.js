@@ -18,6 +18,7 @@ class Settings {
     byId("differing").hidden = this.app.model.runs.length < 2;
     this.table();
     byId("machines").replaceChildren(...machines(this.app.model.runs));
+    byId("origins").classList.toggle("many", this.app.model.runs.length > 1);
     byId("starts").replaceChildren(...this.app.model.runs.map(startsOf));
   }
 
@@ -29,8 +30,15 @@ class Settings {
       [key, usual, ...values].some((text) => text?.toLowerCase().includes(this.text));
     const kept = all.filter((row) => fits(row) && (!this.differing || differs(row)));
     byId("differing").setAttribute("aria-pressed", this.differing);
-    const columns = [{ title: "Setting", words: true }, { title: "Default", words: true }];
-    columns.push(...(model.runs.length > 1 ? model.runs.map(({ name }) => ({ title: name, words: true })) : [{ title: "Here", words: true }]));
+    const columns = [
+      { title: "Setting", words: true },
+      { title: "Default", words: true },
+    ];
+    columns.push(
+      ...(model.runs.length > 1
+        ? model.runs.map(({ name }) => ({ title: name, words: true }))
+        : [{ title: "Here", words: true }]),
+    );
     const rows = kept.map((row) => {
       const key = make("code", "", row.key);
       return [key, setting(row.default, false), ...row.values.map((value) => setting(value, differs(row)))];
@@ -39,7 +47,7 @@ class Settings {
     byId("settings-table").hidden = !kept.length;
     const none = all.length ? "No setting fits." : "All settings are the defaults.";
     write(byId("settings-empty"), kept.length ? "" : none);
-    write(byId("settings-count"), `${kept.length} of ${plural(all.length, "setting")}`);
+    write(byId("settings-count"), all.length ? `${kept.length} of ${plural(all.length, "setting")}` : "");
   }
 }
 
@@ -56,14 +64,16 @@ function machines(runs) {
     const key = JSON.stringify(raw.machine ?? []);
     found.set(key, [...(found.get(key) ?? []), name]);
   }
-  const boxes = [...found].filter(([key]) => key !== "[]").map(([key, names]) => {
-    const box = make("div");
-    if (found.size > 1) box.append(make("h3", "", list(names)));
-    const pairs = make("dl", "pairs");
-    for (const [what, text] of JSON.parse(key)) pairs.append(make("dt", "", what), make("dd", "", text));
-    box.append(pairs);
-    return box;
-  });
+  const boxes = [...found]
+    .filter(([key]) => key !== "[]")
+    .map(([key, names]) => {
+      const box = make("div");
+      if (found.size > 1) box.append(make("h3", "", list(names)));
+      const pairs = make("dl", "pairs");
+      for (const [what, text] of JSON.parse(key)) pairs.append(make("dt", "", what), make("dd", "", text));
+      box.append(pairs);
+      return box;
+    });
   return boxes.length ? boxes : [make("p", "empty", "Nothing is recorded of the machine.")];
 }
 

@@ -2,6 +2,8 @@
 
 const SHAPES = { least: 0.75, most: 2.6 }; // of a canvas: its width over its height
 
+const ROOMY = 480; // px; a narrower canvas has no room for names and a scale
+
 class Stage {
   /**
    * @param {Theme} theme
@@ -21,23 +23,31 @@ class Stage {
   }
 
   /** Shows a policy's episode, as soon as it is unpacked. */
-  async load(recording, { episode: number, name, client }, index) {
+  async load(recording, { episode: place, name, client }, index, agent) {
     const wanted = ++this.wanted;
-    const episode = await recording.episode(number);
+    const episode = await recording.episode(place);
     if (wanted !== this.wanted) return;
-    Object.assign(this, { episode, name, client, index, place: client });
+    Object.assign(this, { episode, name, client, index });
     const { left, right, bottom, top } = episode.track.box;
     const shape = (right - left + 1) / (top - bottom + 1);
     this.canvas.style.aspectRatio = Math.min(Math.max(shape, SHAPES.least), SHAPES.most);
-    this.write();
+    this.write(agent);
     this.fit();
   }
 
-  /** How the episode ends for the first agent: a word, when, and what it earned. */
-  write() {
+  /**
+   * How the episode ends for an agent: a word, when, and what it earned.
+   * @param {string} agent
+   */
+  write(agent) {
+    if (!this.episode) return;
     const { episode, client, name } = this;
     const { agents, cars } = episode.recording.raw;
-    const car = agents[0] ?? 0;
+    const place = Math.max(
+      agents.findIndex((each) => cars[each].name === agent),
+      0,
+    );
+    const car = agents[place] ?? 0;
     const end = episode.ends[car];
     const { word, colour } = outcomeOf(end.outcome);
     const title = make("span", "stage-name");
@@ -46,8 +56,8 @@ class Stage {
     const fate = make("span", `fate ${colour}`, word);
     const why = reason(end, cars);
     if (why) fate.title = why;
-    const time = make("span", "when", `${clock(end.frame * episode.period)}`);
-    const paid = agents.length ? make("span", "when", `return ${number(episode.raw.returns[0])}`) : "";
+    const time = make("span", "when", clock(end.frame * episode.period));
+    const paid = agents.length ? make("span", "when", `return ${number(episode.raw.returns[place])}`) : "";
     this.caption.replaceChildren(title, fate, time, paid);
     this.canvas.setAttribute("aria-label", `${name}: ${word} after ${clock(end.frame * episode.period)}`);
   }
@@ -64,7 +74,8 @@ class Stage {
     if (!this.episode || !this.canvas.clientWidth) return;
     const now = Math.min(at, this.episode.last);
     const shown = { episode: this.episode, ghost: null, at: now, ghostAt: now, selected: -1 };
-    const how = { beams: false, names: false, trail: "past", scale: this.large, words: this.large };
+    const roomy = this.large && this.canvas.clientWidth >= ROOMY;
+    const how = { beams: false, names: roomy, trail: "past", scale: roomy, words: false };
     this.scene.draw({ ...shown, ...how });
   }
 

@@ -1,6 +1,6 @@
 // Who took part in which round: a row for each client, a column for each round.
 
-const CELL = { height: 18, gap: 2, left: 78, foot: 22 }; // px
+const CELL = { height: 18, gap: 2, left: 7, foot: 22 }; // px; left: of the font's size
 
 const PARTS = {
   took: "took part",
@@ -53,14 +53,14 @@ class Strip {
     if (!run || !width || !run.history.length) return;
     const rounds = run.history.length;
     const height = run.clients.length * (CELL.height + CELL.gap) + CELL.foot;
-    const step = Math.min((width - CELL.left) / rounds, 34);
-    Object.assign(this, { step });
+    this.left = CELL.left * parseFloat(getComputedStyle(this.plot).fontSize);
+    this.step = Math.min((width - this.left) / rounds, 34);
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     const paths = { took: "", dropped: "", asked: "", idle: "" };
     const texts = [];
     run.clients.forEach((client, row) => {
       const top = row * (CELL.height + CELL.gap);
-      texts.push(draw("text", { x: CELL.left - 10, y: top + 13, class: "tick end" }, clientName(client)));
+      texts.push(draw("text", { x: this.left - 10, y: top + 13, class: "tick end" }, clientName(client)));
       run.history.forEach((round, k) => {
         paths[partOf(round, client).kind] += this.cell(k, top, partOf(round, client).kind);
       });
@@ -73,9 +73,10 @@ class Strip {
   /** A full cell, a cross, a ring or a dot: the shapes tell without colour. */
   cell(k, top, kind) {
     const gap = this.step > 5 ? 1 : 0.2;
-    const [left, wide] = [tenth(CELL.left + k * this.step + gap), tenth(this.step - 2 * gap)];
+    const [left, wide] = [tenth(this.left + k * this.step + gap), tenth(this.step - 2 * gap)];
     const [middle, centre, arm] = [tenth(left + wide / 2), top + CELL.height / 2, Math.min(wide / 2, 4)];
-    if (kind === "took") return `M${left} ${top}h${wide}v${CELL.height}h${-wide}Z`;
+    const full = kind === "took" || (kind === "dropped" && wide < 7);
+    if (full) return `M${left} ${top}h${wide}v${CELL.height}h${-wide}Z`;
     if (kind === "dropped") {
       const cross = `M${middle - arm} ${centre - 4}L${middle + arm} ${centre + 4}`;
       return `${cross}M${middle - arm} ${centre + 4}L${middle + arm} ${centre - 4}`;
@@ -87,12 +88,12 @@ class Strip {
   numbers(height) {
     const { history } = this.run;
     const [first, last] = [history[0].round, history.at(-1).round];
-    const wanted = Math.max((history.length * this.step) / 84, 1);
+    const wanted = Math.max((history.length * this.step) / 60, 1);
     const ticks = first === last ? [first] : roundTicks(first, last, wanted);
     return ticks.flatMap((tick) => {
       const k = history.findIndex(({ round }) => round === tick);
       if (k < 0) return [];
-      const left = tenth(CELL.left + (k + 0.5) * this.step);
+      const left = tenth(this.left + (k + 0.5) * this.step);
       return [draw("text", { x: left, y: height - 6, class: "tick middle" }, count(tick))];
     });
   }
@@ -100,7 +101,7 @@ class Strip {
   pointed(event) {
     if (!this.step) return;
     const box = this.svg.getBoundingClientRect();
-    const k = Math.floor((event.clientX - box.left - CELL.left) / this.step);
+    const k = Math.floor((event.clientX - box.left - this.left) / this.step);
     const row = Math.floor((event.clientY - box.top) / (CELL.height + CELL.gap));
     const inside = k >= 0 && k < this.run.history.length && row >= 0 && row < this.run.clients.length;
     this.point(inside ? { k, row } : null);
@@ -112,7 +113,7 @@ class Strip {
     if (!this.frame) return;
     this.frame.setAttribute("visibility", at ? "visible" : "hidden");
     if (!at) return this.tip.hide();
-    const left = CELL.left + at.k * this.step;
+    const left = this.left + at.k * this.step;
     const top = at.row * (CELL.height + CELL.gap);
     const frame = { x: tenth(left - 0.5), y: top - 1, width: tenth(this.step + 1), height: CELL.height + 2 };
     for (const [name, value] of Object.entries(frame)) this.frame.setAttribute(name, value);
@@ -140,6 +141,9 @@ class Strip {
     const [along, down] = ways[event.key];
     const { k, row } = this.at ?? { k: this.run.history.length - 1 - along, row: -down };
     const within = (value, most) => Math.min(Math.max(value, 0), most - 1);
-    this.point({ k: within(k + along, this.run.history.length), row: within(row + down, this.run.clients.length) });
+    this.point({
+      k: within(k + along, this.run.history.length),
+      row: within(row + down, this.run.clients.length),
+    });
   }
 }

@@ -11,6 +11,9 @@ class Summary {
     const { model } = this.app;
     document.title = `${model.title} \u2013 report`;
     write(byId("title"), model.title);
+    const state = model.runs.length === 1 ? model.runs[0].raw.state : "complete";
+    byId("state").hidden = state === "complete";
+    write(byId("state"), state);
     this.subtitle();
     const missing = model.runs.flatMap(({ raw, name }) =>
       (raw.missing ?? []).map((text) => (model.runs.length > 1 ? `${name}: ${text}` : text)),
@@ -30,8 +33,8 @@ class Summary {
     const [first] = runs;
     const parts = [];
     if (runs.length === 1) {
-      const { scenario, seed, state, clients, path } = first.raw;
-      parts.push(scenario, `seed ${seed}`, state);
+      const { scenario, seed, clients, path } = first.raw;
+      parts.push(scenario, `seed ${seed}`, first.raw.state);
       parts.push(plural(clients.length, "client"), first.federated ? "federated" : "not federated", path);
     } else {
       const scenarios = [...new Set(runs.map((run) => run.raw.scenario))];
@@ -49,19 +52,23 @@ class Summary {
     const several = run.agents.length > 1;
     const found = run.agents.flatMap((agent) => this.learned(run, agent, several ? `, ${agent}` : ""));
     const done = (raw.episodes?.done ?? []).reduce((sum, each) => sum + (each ?? 0), 0);
-    const planned = (raw.episodes?.planned ?? null) && raw.episodes.planned * run.clients.length;
-    const rate = raw.seconds ? `${compact(raw.steps / raw.seconds)} steps/s` : "";
-    found.push(tile("Episodes", shown(done, "count"), planned ? `of ${count(planned)}, all clients` : ""));
-    found.push(tile("Steps", shown(raw.steps, "compact"), typeof raw.steps === "number" ? rate : ""));
-    found.push(tile("Wall-clock", shown(raw.seconds, "duration"), "of training"));
+    const planned = (raw.episodes?.planned ?? 0) * run.clients.length;
+    const rate = raw.seconds ? `${compact(raw.steps / raw.seconds)} a second` : "";
+    const facts = make("dl", "tile facts");
+    const fact = (title, value, note) => {
+      const box = make("div");
+      box.append(make("dt", "", title), make("dd", "value", value), make("dd", "note", note));
+      facts.append(box);
+    };
+    fact("Episodes", shown(done, "count"), planned ? `of ${count(planned)}` : "");
+    fact("Steps", shown(raw.steps, "compact"), typeof raw.steps === "number" ? rate : "");
+    fact("Wall-clock", shown(raw.seconds, "duration"), typeof raw.seconds === "number" ? "of training" : "");
     if (raw.rounds) {
-      found.push(tile("Rounds", shown(raw.rounds.done, "count"), `of ${shown(raw.rounds.planned, "count")}`));
-      const replies = run.history.reduce((sum, { asked }) => sum + (asked?.length ?? 0), 0);
-      const dropped = run.history.reduce((sum, each) => sum + Object.keys(each.dropped ?? {}).length, 0);
-      const some = run.history.length > 0;
-      found.push(tile("Dropped replies", some ? count(dropped) : ABSENT, some ? `of ${count(replies)}` : ""));
+      fact("Rounds", shown(raw.rounds.done, "count"), `of ${shown(raw.rounds.planned, "count")}`);
+      const { asked, dropped } = repliesOf(run);
+      fact("Dropped replies", asked ? count(dropped) : ABSENT, asked ? `of ${count(asked)}` : "");
     }
-    return found;
+    return [...found, facts];
   }
 
   /** Success and return of an agent, with how they went. */
@@ -73,11 +80,15 @@ class Summary {
       const best = Math.max(...all.map(({ success }) => success ?? -1));
       const where = judged[all.findIndex(({ success }) => success === best)];
       const apart = interval(last.low, last.high, "share");
-      const note = `${apart ? `95\u202f% interval ${apart}` : ""}`;
+      const note = apart ? `95\u202f% interval ${apart}` : "";
       const peak = best >= 0 ? `best ${share(best)}, round ${where.round}` : "";
       return [
         tile(`Success of the global model${suffix}`, shown(last.success, "share"), note, {
-          line: sparkline(all.map(({ success }) => success), "good", [0, 1]),
+          line: sparkline(
+            all.map(({ success }) => success),
+            "outcome-success",
+            [0, 1],
+          ),
           more: peak,
         }),
         tile(`Return of the global model${suffix}`, shown(last.return), returnNote(last), {
@@ -91,7 +102,7 @@ class Summary {
     const own = run.mean.agents[agent];
     return [
       tile(`Success in training${suffix}`, shown(now.outcomes.get("success"), "share"), "last tenth", {
-        line: sparkline(own.outcomes?.success ?? [], "good", [0, 1]),
+        line: sparkline(own.outcomes?.success ?? [], "outcome-success", [0, 1]),
       }),
       tile(`Return in training${suffix}`, shown(now.return), "last tenth", {
         line: sparkline(own.return ?? []),
@@ -103,11 +114,17 @@ class Summary {
   runs() {
     const { model, choice } = this.app;
     const columns = [
-      { title: "Run", words: true }, { title: "Group", words: true }, { title: "State", words: true },
+      { title: "Run", words: true },
+      { title: "Group", words: true },
+      { title: "State", words: true },
       { title: "Success", hint: "of the last evaluation of the global model, or of training's last tenth" },
-      { title: "Return" }, { title: "Episodes" }, { title: "Steps" }, { title: "Wall-clock" },
-      { title: "Rounds" }, { title: "Dropped" },
-    ]; // prettier-ignore
+      { title: "Return" },
+      { title: "Episodes" },
+      { title: "Steps" },
+      { title: "Wall-clock" },
+      { title: "Rounds" },
+      { title: "Dropped" },
+    ];
     const rows = model.runs.map((run) => {
       const { raw } = run;
       const judged = run.judged.at(-1)?.agents?.[choice.agent];
@@ -118,13 +135,19 @@ class Summary {
       button.addEventListener("click", () => this.app.choose({ run: run.index }, "curves"));
       const group = model.groupOf(run.index);
       const done = (raw.episodes?.done ?? []).reduce((sum, each) => sum + (each ?? 0), 0);
-      const dropped = run.history.reduce((sum, each) => sum + Object.keys(each.dropped ?? {}).length, 0);
+      const { dropped } = repliesOf(run);
       return [
-        button, group < 0 ? ABSENT : tagged(model.groups[group].name, group), raw.state,
-        withInterval(now?.success, now?.low, now?.high, "share"), shown(now?.return),
-        shown(done, "count"), shown(raw.steps, "compact"), shown(raw.seconds, "duration"),
-        shown(raw.rounds?.done, "count"), run.federated ? count(dropped) : ABSENT,
-      ]; // prettier-ignore
+        button,
+        group < 0 ? ABSENT : tagged(model.groups[group].name, group),
+        raw.state,
+        withInterval(now?.success, now?.low, now?.high, "share"),
+        shown(now?.return),
+        shown(done, "count"),
+        shown(raw.steps, "compact"),
+        shown(raw.seconds, "duration"),
+        shown(raw.rounds?.done, "count"),
+        run.federated ? count(dropped) : ABSENT,
+      ];
     });
     fillTable(byId("runs"), columns, rows, "Runs");
   }
@@ -134,24 +157,41 @@ class Summary {
     return now && { success: now.outcomes.get("success"), return: now.return };
   }
 
-  /** The findings and the clients of the run that is shown. */
+  /** The findings, and the clients of the run that is shown. */
   details() {
-    const { run, choice } = this.app;
-    byId("details").hidden = !run;
-    if (!run) return;
+    const { run, choice, model } = this.app;
+    const groups = run ? [] : groupFindings(model);
+    byId("details").hidden = !run && !groups.length;
+    byId("ends-part").hidden = !run;
+    byId("clients-card").hidden = !run || run.clients.length < 2;
+    if (!run) {
+      write(byId("short-title"), "In short");
+      return this.find(groups);
+    }
     const several = this.app.model.runs.length > 1 ? ` \u2013 ${run.name}` : "";
     write(byId("short-title"), `In short${several}`);
     const clients = new Clients(run, choice.agent);
-    byId("findings").replaceChildren(
-      ...findings(run, choice.agent, clients).flatMap(({ title, text, tone }) => [
-        make("dt", tone ?? "", title),
-        make("dd", "", text),
-      ]),
-    );
+    this.find(findings(run, choice.agent, clients));
     byId("ends").replaceChildren(...endings(run, choice.agent));
-    byId("clients-card").hidden = run.clients.length < 2;
     if (run.clients.length > 1) clients.fill(byId("clients"));
   }
+
+  find(all) {
+    const parts = all.flatMap(({ title, text, tone }) => [
+      make("dt", tone ?? "", title),
+      make("dd", "", text),
+    ]);
+    byId("findings").replaceChildren(...parts);
+  }
+}
+
+/** How many clients were asked in all rounds, and how many of their replies were dropped. */
+function repliesOf({ history }) {
+  const sum = (count) => history.reduce((all, round) => all + count(round), 0);
+  return {
+    asked: sum(({ asked }) => asked?.length ?? 0),
+    dropped: sum(({ dropped }) => Object.keys(dropped ?? {}).length),
+  };
 }
 
 /** How much the return scatters. */
@@ -184,7 +224,11 @@ function endings(run, agent) {
     part.style.background = `var(--${outcomeColour(name)})`;
     bar.append(part);
     const item = make("li");
-    item.append(swatch({ kind: "area", colour: outcomeColour(name) }), `${outcomeOf(name).word} `, make("b", "", share(value)));
+    item.append(
+      swatch({ kind: "area", colour: outcomeColour(name) }),
+      `${outcomeOf(name).word} `,
+      make("b", "", share(value)),
+    );
     words.append(item);
   }
   return [bar, words];

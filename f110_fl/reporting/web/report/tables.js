@@ -3,7 +3,8 @@
 /**
  * Fills a table.
  * @param {HTMLTableElement} table
- * @param {{title: string, words?: boolean, hint?: string}[]} columns `words`: not numbers
+ * @param {{title: string, words?: boolean, long?: boolean, hint?: string}[]} columns `words`: not
+ *   numbers; `long`: whole sentences
  * @param {(string | Node)[][]} rows
  * @param {string} caption for those who hear the page
  */
@@ -25,7 +26,8 @@ function fillTable(table, columns, rows, caption) {
 function tableRow(columns, cells) {
   const row = make("tr");
   cells.forEach((cell, k) => {
-    const own = make(k ? "td" : "th", columns[k]?.words ? "words" : "");
+    const { words, long } = columns[k];
+    const own = make(k ? "td" : "th", `${words ? "words" : ""} ${long ? "long" : ""}`.trim());
     if (!k) own.scope = "row";
     own.append(cell);
     row.append(own);
@@ -50,7 +52,7 @@ function shareBar(value, colour = "accent") {
   fillOf.style.background = `var(--${colour})`;
   const track = make("span", "bar-track");
   track.append(fillOf);
-  cell.append(track, make("span", "", shown(value, "share")));
+  cell.append(make("span", "", shown(value, "share")), track);
   return cell;
 }
 
@@ -65,7 +67,14 @@ function tagged(name, index) {
 function sparkline(values, colour = "text", domain = null) {
   const [width, height] = [120, 30];
   const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, class: "spark", "aria-hidden": "true" });
-  const series = new Series({ key: "", name: "", colour, weight: "thick", x: values.map((_, k) => k), y: values });
+  const series = new Series({
+    key: "",
+    name: "",
+    colour,
+    weight: "thick",
+    x: values.map((_, k) => k),
+    y: values,
+  });
   if (!series.some) return svg;
   const x = new Scale([0, Math.max(values.length - 1, 1)], [2, width - 4]);
   const y = new Scale(domain ?? extentOf(series.values()), [height - 3, 3]);

@@ -39,22 +39,31 @@ class Tip {
 
   /**
    * @param {string} heading
-   * @param {{series: Series, text: string}[]} rows
+   * @param {{series: Series, text: string, apart: string}[]} rows `apart`: the interval
    * @param {number} left px of the crosshair
    * @param {number} width px of the chart
    */
   show(heading, rows, left, width) {
     const list = make("div", "tip-rows");
-    for (const { series, text } of rows.slice(0, TIP_ROWS)) {
-      list.append(swatch(series), make("span", "", series.name), make("b", "", text));
+    for (const { series, text, apart } of rows.slice(0, TIP_ROWS)) {
+      const value = make("b", "", text);
+      if (apart) value.append(make("small", "", ` ${apart}`));
+      list.append(swatch(series), make("span", "", series.name), value);
     }
     this.box.replaceChildren(make("p", "", heading), list);
     const more = rows.length - TIP_ROWS;
     if (more > 0) this.box.append(make("p", "", `and ${more} more`));
     this.box.hidden = false;
+    this.place(left, width);
+  }
+
+  /** Puts the box to a side of the crosshair: where the chart has room, or else the window. */
+  place(left, width) {
     const own = this.box.offsetWidth;
-    const right = left + 14 + own <= width;
-    this.box.style.left = `${Math.max(0, right ? left + 14 : left - own - 14)}px`;
+    const edge = this.box.parentElement.getBoundingClientRect().left;
+    const [right, before] = [left + 14, left - own - 14];
+    const fits = right + own <= width || (before < 0 && edge + right + own <= innerWidth - 8);
+    this.box.style.left = `${fits ? right : Math.max(8 - edge, before)}px`;
   }
 }
 
