@@ -129,6 +129,7 @@ def _train(plan: RunPlan, console: Console) -> int:
     from f110_fl.reporting.events import Sink
     from f110_fl.reporting.pace import Pace
     from f110_fl.reporting.summary import closing_lines, trained_episodes
+    from f110_fl.reporting.tensorboard import TensorBoardSink
     from f110_fl.reporting.tracking import WandbSink, is_tracked
     from f110_fl.runs.directory import prepare_directory
     from f110_fl.runs.session import Session
@@ -145,6 +146,8 @@ def _train(plan: RunPlan, console: Console) -> int:
         sinks: list[Sink] = [ConsoleSink(scenario, console, pace)]
         if plan.hosts and is_tracked(scenario):
             sinks.append(WandbSink(scenario, rundir))
+        if plan.hosts and plan.tensorboard:
+            sinks.append(TensorBoardSink(scenario, rundir))
         try:
             with Session(rundir, sinks, scenario.federated.clients) as session:
                 status = _run_clients(session, plan)

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 from f110_fl.files import write_atomic
 from f110_fl.reporting.console import evaluation_table
+from f110_fl.reporting.summary import offline_lines
+from f110_fl.reporting.tracking import record_evaluation, wandb_mode
+from f110_fl.reporting.values import report_values
 from f110_fl.runs.plan import RunPlan
 from f110_fl.tensors import read_tensors
 from f110_fl.training.checkpoint import load_models
@@ -23,6 +26,8 @@ REPLAY = "replay.html"
 def evaluate(plan: RunPlan, console: Console) -> int:
     """Evaluate on fixed seeds, show a table, write the report, trajectories and a replay.
 
+    With ``plan.wandb``, all but the trajectories are recorded with W&B, too.
+
     Returns:
         The exit status, 0.
 
@@ -32,7 +37,7 @@ def evaluate(plan: RunPlan, console: Console) -> int:
     from f110_fl.reporting.pages.recording import ReplayRecorder, Watchers
     from f110_fl.reporting.pages.replay import write_replay
     from f110_fl.training.evaluation import ModelEvaluator
-    from f110_fl.training.metrics import report
+    from f110_fl.training.metrics import means, report
     from f110_fl.training.trajectories import Recorder
 
     scenario, root, checkpoint = plan.scenario, plan.rundir.root, plan.checkpoint
@@ -63,4 +68,9 @@ def evaluate(plan: RunPlan, console: Console) -> int:
         recording = replay.recording(name, scenario.name, scenario.shared_seed)
         write_replay(root / REPLAY, [recording])
         console.out(f"Replay          {root / REPLAY}  (open it in a browser)", highlight=False)
+    if plan.wandb and wandb_mode() != "disabled":
+        values = means("evaluate", episodes, scenario.learners) | report_values(found)
+        record_evaluation(scenario, root, values, root / REPLAY if plan.replay else None)
+        for line in offline_lines(root):
+            console.out(line, highlight=False)
     return 0

@@ -38,6 +38,8 @@ class RunPlan:
     resumed: bool = False  # the directory already contains the run
     checkpoint: Path | None = None  # to evaluate
     replay: int = REPLAYED  # episodes of an evaluation that its page shows
+    wandb: bool = False  # whether to record an evaluation with W&B
+    tensorboard: bool = False  # whether to write TensorBoard's files
 
     @property
     def hosts(self) -> bool:
@@ -79,6 +81,7 @@ def resolve_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> R
         engine="deployment" if own_id is not None else engine,
         max_parallel=resolve_parallel(arguments.max_parallel, scenario, engine),
         client_id=own_id,
+        tensorboard=arguments.tensorboard,
     )
 
 
@@ -102,6 +105,7 @@ def _resolve_evaluation(arguments: argparse.Namespace, scenario: Scenario) -> Ru
         mode="eval",
         checkpoint=checkpoint,
         replay=REPLAYED if arguments.replay is None else bounded("--replay", arguments.replay, 0),
+        wandb=arguments.wandb,
     )
 
 
@@ -121,7 +125,14 @@ def _resolve_resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) 
     scenario = resumed_scenario(rundir, outside_overrides(arguments, environ))
     engine = resolve_engine(arguments.engine, scenario)
     parallel = resolve_parallel(arguments.max_parallel, scenario, engine)
-    return RunPlan(scenario, rundir, engine=engine, max_parallel=parallel, resumed=True)
+    return RunPlan(
+        scenario,
+        rundir,
+        engine=engine,
+        max_parallel=parallel,
+        resumed=True,
+        tensorboard=arguments.tensorboard,
+    )
 
 
 def resolve_engine(name: str, scenario: Scenario) -> Engine:

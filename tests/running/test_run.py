@@ -290,5 +290,5 @@ def test_broken_wandb_is_said_once_and_stops_nothing(tmp_path: Path) -> None:
     _, err = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, err
     warnings = [line for line in err.splitlines() if "W&B" in line]
-    assert warnings == ["W&B: OSError: no space left for W&B; training goes on without it"]
+    assert warnings == ["W&B: OSError: no space left for W&B; the run goes on without it"]
     assert len(RunDir(root).episodes(0).read_text().splitlines()) == 4
