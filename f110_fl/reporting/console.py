@@ -83,7 +83,7 @@ class ConsoleSink:
                 row.episodes += int(metrics[total_name("train", "episodes")])
                 row.last = metrics
             self._say(self._round_lines(event))
-        self._say(self._pace.warning(self._done, round_ended=isinstance(event, RoundEvent)))
+        self._say(self._pace.warning(self._done))
 
     def close(self) -> None:
         """Print the last table."""

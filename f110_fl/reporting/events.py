@@ -1,6 +1,6 @@
 """The events of a run, read from the files that it writes.
 
-The console and W&B receive the same events from every engine.
+The console, W&B and TensorBoard receive the same events from every engine.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from f110_fl.config.scenario import Scenario
 from f110_fl.training.records import EpisodeKind, EpisodeRecord
 
 LONG: Final = 24 * 3600.0  # s from which on a run's length is worth a warning
-FIRST: Final = 60.0  # s after which an estimate is worth saying, without a completed round
+FIRST: Final = 60.0  # s from which on an estimate is worth saying: starting takes some of them
 FEW_ENVS: Final = 32  # environments below which more of them shorten a run
 NOTICEABLE: Final = 0.2  # share of the time from which on evaluations are worth mentioning
 
@@ -65,19 +65,17 @@ class Pace:
         own = done - sum(self.earlier)
         return self.elapsed() * (self.total - done) / own if own > 0 else None
 
-    def warning(self, done: int, *, round_ended: bool) -> list[str]:
-        """Return once the lines that a long run is worth, after its first minute or round.
+    def warning(self, done: int) -> list[str]:
+        """Return once the lines that a long run is worth, after the session's first minute.
 
         Args:
             done: As for `remaining`.
-            round_ended: Whether a round has just ended.
 
         Returns:
             The lines; none if there is nothing to say, or it was said.
         """
         remaining = self.remaining(done)
-        early = self.elapsed() < FIRST and not round_ended
-        if self._said or early or remaining is None or remaining < LONG:
+        if self._said or self.elapsed() < FIRST or remaining is None or remaining < LONG:
             return []
         self._said = True
         hours = round(remaining / 3600)

@@ -61,9 +61,7 @@ def closing_lines(scenario: Scenario, rundir: RunDir) -> list[str]:
         lines.append(f"Report          {rundir.report}  (open it in a browser)")
     if rundir.tensorboard.is_dir():
         lines.append(f"TensorBoard     tensorboard --logdir {shlex.quote(str(rundir.tensorboard))}")
-    if scenario.wandb.enabled and (root / "wandb").is_dir():
-        path = shlex.quote(str(root / "wandb"))
-        lines.append(f"W&B             wandb sync {path}/offline-run-*")
+    lines += offline_lines(root)
     checkpoint = best_checkpoint(scenario, rundir)
     if checkpoint is not None:
         lines.append(f"To see it drive {_evaluation(scenario, rundir, checkpoint)}")
@@ -71,6 +69,14 @@ def closing_lines(scenario: Scenario, rundir: RunDir) -> list[str]:
     if not complete or can_extend(scenario):
         lines.append(f"To go on        {command_line(going_on(scenario, root, complete=complete))}")
     return lines
+
+
+def offline_lines(root: Path) -> list[str]:
+    """Return how to send to W&B what it recorded offline; nothing if there is none."""
+    folder = root / "wandb"
+    if not any(folder.glob("offline-run-*")):
+        return []
+    return [f"W&B             wandb sync {shlex.quote(str(folder))}/offline-run-*"]
 
 
 def going_on(scenario: Scenario, root: str | Path, *, complete: bool) -> list[str]:

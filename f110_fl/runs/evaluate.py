@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 from f110_fl.files import write_atomic
 from f110_fl.reporting.console import evaluation_table
+from f110_fl.reporting.summary import offline_lines
+from f110_fl.reporting.tracking import record_evaluation, wandb_mode
+from f110_fl.reporting.values import report_values
 from f110_fl.runs.pictures import draw_pictures
 from f110_fl.runs.plan import REPLAYED, RunPlan
 from f110_fl.tensors import read_tensors
@@ -24,6 +27,8 @@ REPLAY = "replay.html"
 def evaluate(plan: RunPlan, console: Console) -> int:
     """Evaluate on fixed seeds, show a table, write the report, trajectories, replay and pictures.
 
+    With ``plan.wandb``, all but the trajectories are recorded with W&B, too.
+
     Returns:
         The exit status, 0.
 
@@ -33,7 +38,7 @@ def evaluate(plan: RunPlan, console: Console) -> int:
     from f110_fl.reporting.pages.recording import ReplayRecorder, Watchers
     from f110_fl.reporting.pages.replay import write_replay
     from f110_fl.training.evaluation import ModelEvaluator
-    from f110_fl.training.metrics import report
+    from f110_fl.training.metrics import means, report
     from f110_fl.training.trajectories import Recorder, Watcher
 
     scenario, root, checkpoint = plan.scenario, plan.rundir.root, plan.checkpoint
@@ -71,4 +76,9 @@ def evaluate(plan: RunPlan, console: Console) -> int:
     if plan.pictures.wanted:
         recording = drawn.recording(name, scenario.name, scenario.shared_seed)
         draw_pictures(plan.pictures, recording, console)
+    if plan.wandb and wandb_mode() != "disabled":
+        values = means("evaluate", episodes, scenario.learners) | report_values(found)
+        record_evaluation(scenario, root, values, root / REPLAY if shown else None)
+        for line in offline_lines(root):
+            console.out(line, highlight=False)
     return 0

@@ -42,6 +42,8 @@ class RunPlan:
     replay: int | None = None  # episodes, or rounds, that the page replays; None: the default
     live: int | None = None  # TCP port of the live page, 0 for any; None: there is none
     pictures: Pictures = NO_PICTURES  # of an evaluation
+    wandb: bool = False  # whether to record an evaluation with W&B
+    tensorboard: bool = False  # whether to write TensorBoard's files
 
     @property
     def hosts(self) -> bool:
@@ -83,6 +85,7 @@ def resolve_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> R
         engine="deployment" if own_id is not None else engine,
         max_parallel=resolve_parallel(arguments.max_parallel, scenario, engine),
         client_id=own_id,
+        tensorboard=arguments.tensorboard,
         **_pages(arguments),
     )
 
@@ -107,6 +110,7 @@ def _resolve_evaluation(arguments: argparse.Namespace, scenario: Scenario) -> Ru
         mode="eval",
         checkpoint=checkpoint,
         pictures=resolve_pictures(arguments, scenario.evaluation.episodes),
+        wandb=arguments.wandb,
         **_pages(arguments),
     )
 
@@ -141,8 +145,15 @@ def _resolve_resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) 
     scenario = resumed_scenario(rundir, outside_overrides(arguments, environ))
     engine = resolve_engine(arguments.engine, scenario)
     parallel = resolve_parallel(arguments.max_parallel, scenario, engine)
-    pages = _pages(arguments)
-    return RunPlan(scenario, rundir, "train", engine, parallel, resumed=True, **pages)
+    return RunPlan(
+        scenario,
+        rundir,
+        engine=engine,
+        max_parallel=parallel,
+        resumed=True,
+        tensorboard=arguments.tensorboard,
+        **_pages(arguments),
+    )
 
 
 def resolve_engine(name: str, scenario: Scenario) -> Engine:

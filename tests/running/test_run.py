@@ -308,5 +308,5 @@ def test_broken_wandb_is_said_once_and_stops_nothing(tmp_path: Path) -> None:
     report = shown(RunDir(root).report)
     assert report["runs"][0]["state"] == "complete"
     assert "the run was short" in report["replaysMissing"]
-    assert warnings == ["W&B: OSError: no space left for W&B; training goes on without it"]
+    assert warnings == ["W&B: OSError: no space left for W&B; the run goes on without it"]
     assert len(RunDir(root).episodes(0).read_text().splitlines()) == 4
