@@ -41,6 +41,7 @@ def open_page(browser: Any, tmp_path: Path) -> Iterator[Open]:
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics | device)
         browser.get(path.as_uri())
         page.until("document.documentElement.dataset.ready === '1'")
+        page.drawn()  # once more if the layout was not final at first
         return page
 
     browser.get_log("browser")
