@@ -13,6 +13,8 @@ import report_data
 from report_run import Json
 from report_window import Open, Report
 
+from f110_fl.reporting.pages.report import page as page_of
+
 
 def _program(*names: str) -> str:
     """Returns where one of these programs is; without any, the test is skipped."""
@@ -60,7 +62,7 @@ def open_report(browser: Any, tmp_path: Path) -> Iterator[Open]:
 
     def open_(document: Json, width: int = 1280, height: int = 800, **device: Any) -> Report:
         path = tmp_path / "report.html"
-        path.write_text(report_data.page(document), encoding="utf-8")
+        path.write_text(page_of(document), encoding="utf-8")
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics | device)
         still = [{"name": "prefers-reduced-motion", "value": "reduce"}]  # nothing scrolls slowly

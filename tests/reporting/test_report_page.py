@@ -17,6 +17,12 @@ import pytest
 import report_data
 from report_run import Json
 from report_window import Open, Report
+from run_files import keep, write_run
+
+from f110_fl.reporting.pages.history import read_history
+from f110_fl.reporting.pages.report import page as page_of
+from f110_fl.reporting.pages.report import report
+from f110_fl.reporting.pages.time_machine import replays
 
 HOSTILE = (
     """</script><script>window.hacked = 1</script><img src=x onerror='window.hacked=1'>"&amp;"""
@@ -182,14 +188,14 @@ class References(HTMLParser):
 
 def test_it_refers_to_nothing_outside(one_run: Json) -> None:
     references = References()
-    references.feed(report_data.page(one_run))
+    references.feed(page_of(one_run))
     assert references.found  # the links to its sections
     assert all(each.startswith(("#", "data:")) for each in references.found)
 
 
 def test_a_newer_format_is_refused_in_words(browser: Any, tmp_path: Path, one_run: Json) -> None:
     path = tmp_path / "report.html"
-    path.write_text(report_data.page(one_run | {"format": 2}), encoding="utf-8")
+    path.write_text(page_of(one_run | {"format": 2}), encoding="utf-8")
     browser.get(path.as_uri())
     page = Report(browser)
     page.until("document.documentElement.dataset.ready === '1'")
@@ -271,7 +277,7 @@ def test_it_can_be_used_without_a_mouse(open_report: Open, six_runs: Json) -> No
 def served(document: Json) -> Iterator[tuple[str, Callable[[Json], None], Callable[[], None]]]:
     """Serves a page and its data on this machine: its address, how to change it, how to end."""
     data = {"text": json.dumps(document)}
-    html = report_data.page(document, "'self'").encode()
+    html = page_of(document, "'self'").encode()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -339,3 +345,18 @@ def test_a_live_page_follows_the_run(browser: Any) -> None:
         page.until("document.getElementById('live').textContent.startsWith('connection lost')")
         assert page.texts("#live") == ["connection lost, the run may have ended"]
     assert all("ERR_CONNECTION_REFUSED" in each["message"] for each in page.problems())
+
+
+def test_what_a_run_leaves_can_be_looked_at(open_report: Open, tmp_path: Path) -> None:
+    runs = []
+    for seed in (1, 2):
+        rundir = write_run(tmp_path / f"run-{seed}", seed=seed, episodes=40)
+        runs.append(read_history(rundir))
+        for number in (1, 8):
+            keep(rundir, runs[-1].scenario, number)
+    for histories, policies in ((runs[:1], 3), (runs, 2)):
+        found = replays([(each.scenario, each.rundir) for each in histories])
+        page = open_report(report(histories, found))
+        assert len(page.state["machine"]["stages"]) == policies
+        series = [each for chart in page.state["charts"] for each in chart["series"]]
+        assert max(each["points"] for each in series) >= 24

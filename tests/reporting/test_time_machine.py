@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from recorded import record
-from run_files import write_run
+from run_files import keep, write_run
 from small import SMALL
 
 from f110_fl.config.scenario import Scenario
@@ -23,22 +23,9 @@ from f110_fl.reporting.pages.time_machine import (
     thinned,
 )
 from f110_fl.rundir import RunDir
-from f110_fl.tensors import write_tensors
 from f110_fl.training.agents import initial_tensors
 from f110_fl.training.evaluation import Evaluator, ModelEvaluator
 from f110_fl.training.trajectories import Recorder
-
-
-def keep(rundir: RunDir, scenario: Scenario, number: int, clients: int = 2) -> None:
-    """Writes a round's models, each from another seed."""
-    rundir.round(number).mkdir(exist_ok=True)
-    paths = [
-        rundir.global_tensors(number),
-        *(rundir.client_tensors(number, k) for k in range(clients)),
-    ]
-    for k, path in enumerate(paths):
-        seeded = scenario.model_copy(update={"seed": 100 * number + k})
-        write_tensors(path, initial_tensors(seeded))
 
 
 def made(path: Path, **changes: Any) -> tuple[Scenario, RunDir]:

@@ -10,44 +10,8 @@ import numpy as np
 from recorded import record
 from report_run import Json, numbers, run
 
-from f110_fl.reporting.pages.document import assemble
 from f110_fl.reporting.pages.recording import EpisodeReplay, Recording
 from f110_fl.reporting.pages.replay import describe
-
-SCRIPTS = (
-    "common/data.js",
-    "common/words.js",
-    "common/theme.js",
-    "common/view.js",
-    "common/scene.js",
-    "common/player.js",
-    "report/numbers.js",
-    "report/scales.js",
-    "report/series.js",
-    "report/layers.js",
-    "report/tip.js",
-    "report/chart.js",
-    "report/grid.js",
-    "report/tables.js",
-    "report/model.js",
-    "report/clients.js",
-    "report/summary.js",
-    "report/curves.js",
-    "report/strip.js",
-    "report/rounds.js",
-    "report/comparison.js",
-    "report/settings.js",
-    "report/stage.js",
-    "report/machine.js",
-    "report/live.js",
-    "report/main.js",
-)
-STYLES = ("common/base.css", "report/report.css", "report/charts.css")
-
-
-def page(document: Json, connect: str = "'none'") -> str:
-    """The page as HTML."""
-    return assemble("report/report.html", SCRIPTS, STYLES, document, connect)
 
 
 def document(

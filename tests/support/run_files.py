@@ -15,6 +15,7 @@ from f110_fl.config.scenario import Scenario
 from f110_fl.loading.scenarios import dump_scenario
 from f110_fl.rundir import RunDir
 from f110_fl.tensors import write_tensors
+from f110_fl.training.agents import initial_tensors
 from f110_fl.training.records import EpisodeRecord, EpisodeResult
 
 OUTCOMES = ("success", "crash", "time_limit")
@@ -133,3 +134,15 @@ def write_weights(rundir: RunDir, number: int, clients: int) -> None:
     write_tensors(rundir.global_tensors(number), parameters(number, None))
     for client in range(clients):
         write_tensors(rundir.client_tensors(number, client), parameters(number, client))
+
+
+def keep(rundir: RunDir, scenario: Scenario, number: int, clients: int = 2) -> None:
+    """Writes a round's models, each from another seed."""
+    rundir.round(number).mkdir(exist_ok=True)
+    paths = [
+        rundir.global_tensors(number),
+        *(rundir.client_tensors(number, k) for k in range(clients)),
+    ]
+    for k, path in enumerate(paths):
+        seeded = scenario.model_copy(update={"seed": 100 * number + k})
+        write_tensors(path, initial_tensors(seeded))
