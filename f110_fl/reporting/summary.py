@@ -52,6 +52,7 @@ def closing_lines(scenario: Scenario, rundir: RunDir) -> list[str]:
         lines.append(f"Rounds          {rounds} of {scenario.rounds} completed, {rundir.rounds}")
         if rounds and scenario.federated.checkpoint_after_sync:
             lines.append(f"Global model    {rundir.global_tensors(rounds)}")
+        lines += success_lines(scenario, rundir)
     else:
         done, replicas = completed_replicas(scenario, rundir), scenario.federated.clients
         lines.append(f"Replicas        {done} of {replicas} completed")
@@ -68,6 +69,28 @@ def closing_lines(scenario: Scenario, rundir: RunDir) -> list[str]:
     complete = is_complete(scenario, rundir)
     if not complete or can_extend(scenario):
         lines.append(f"To go on        {command_line(going_on(scenario, root, complete=complete))}")
+    return lines
+
+
+def success_lines(scenario: Scenario, rundir: RunDir) -> list[str]:
+    """Return how often the global model succeeded in the server's last and best evaluation.
+
+    A line a learning car, with Wilson's 95 % intervals; none without such an evaluation.
+    """
+    lines = []
+    for agent in scenario.federated_agents:
+        found = []
+        for line in complete_lines(rundir.evaluations):
+            with suppress(KeyError, TypeError):  # clients' results have no cars, others no sense
+                car, number = line["cars"][agent], int(line["round"])
+                rate = car["outcomes"]["success"]
+                words = f"{rate['rate']:.1%} [{100 * rate['low']:.0f}, {100 * rate['high']:.0f}]"
+                found.append((rate["rate"], words, int(car["episodes"]), number))
+        if found:
+            _, words, episodes, number = found[-1]
+            best = max(found, key=lambda entry: (entry[0], entry[3]))
+            line = f"Success         {agent} {words} in {episodes} greedy episodes, round {number}"
+            lines.append(f"{line}; best {best[1]}, round {best[3]}")
     return lines
 
 

@@ -25,6 +25,7 @@ from f110_fl.reporting.summary import (
 )
 from f110_fl.rundir import RunDir
 from f110_fl.tensors import write_tensors
+from f110_fl.training.metrics import wilson_interval
 from f110_fl.training.trainer import Trainer
 from run import main
 
@@ -105,6 +106,22 @@ def test_the_report_is_named_if_it_is_there(tmp_path: Path) -> None:
     assert named(closing_lines(scenario(), rundir), "Report") == ""
     rundir.report.touch()
     assert named(closing_lines(scenario(), rundir), "Report").startswith(str(rundir.report))
+
+
+def test_the_last_and_the_best_success_are_said(tmp_path: Path) -> None:
+    rundir = RunDir(tmp_path)
+    assert named(closing_lines(scenario(), rundir), "Success") == ""
+    lines: list[dict[str, Any]] = []
+    for number, count in ((2, 150), (4, 190), (6, 190), (8, 180)):
+        rate = {"rate": count / 200, "count": count}
+        rate["low"], rate["high"] = wilson_interval(count, 200)
+        car = {"episodes": 200, "outcomes": {"success": rate}}
+        lines.append({"round": number, "on": "server", "cars": {"car_0": car}})
+    lines.append({"round": 8, "on": "clients", "metrics": {}})
+    rundir.evaluations.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert named(closing_lines(scenario(), rundir), "Success") == (
+        "car_0 90.0% [85, 93] in 200 greedy episodes, round 8; best 95.0% [91, 97], round 6"
+    )
 
 
 # ---------------------------------------------------------------------- the policy
