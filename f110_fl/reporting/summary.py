@@ -89,8 +89,8 @@ def success_lines(scenario: Scenario, rundir: RunDir) -> list[str]:
         if found:
             _, words, episodes, number = found[-1]
             best = max(found, key=lambda entry: (entry[0], entry[3]))
-            line = f"Success         {agent} {words} in {episodes} greedy episodes, round {number}"
-            lines.append(f"{line}; best {best[1]}, round {best[3]}")
+            last = f"{words} in {episodes} greedy episodes, round {number}"
+            lines.append(f"Success         {agent} {last}; best {best[1]}, round {best[3]}")
     return lines
 
 
