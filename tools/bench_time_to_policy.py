@@ -5,7 +5,9 @@ Every ``--every``, training pauses for ``--episodes`` greedy episodes on the sce
 The first evaluation with a success rate of at least ``--threshold`` ends the training; so does the
 first one after ``--limit`` seconds. Seconds are wall-clock seconds of training: evaluations are not
 among them, nor are building the environments, the networks and the compiled kernels. CPU seconds
-are the process's, of training alone. The scenario is trained as one client, not federated.
+are the process's, of training alone; with ``--clock cpu``, ``--every`` and ``--limit`` are in
+these, which is fairer where other programs run. The scenario is trained as one client, not
+federated.
 
 ``--peer`` also trains Stable-Baselines3's learner of the same algorithm, which must be importable,
 in the same environments, once with its own defaults and once with our settings as far as it has
@@ -79,6 +81,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--limit", type=float, default=600.0, help="seconds of training (default: 600)"
+    )
+    parser.add_argument(
+        "--clock", choices=("wall", "cpu"), default="wall", help="of both (default: wall)"
     )
     parser.add_argument("--peer", action="store_true", help="Stable-Baselines3 too")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -155,9 +160,8 @@ def read_scenario(arguments: argparse.Namespace) -> Scenario:
             raise UserError(f"--seeds: from 0 to below {allowed}, found {seed}")
     scenario = load_scenario(arguments.scenario, set_overrides(arguments.set or []))
     if len(scenario.learners) != 1:
-        raise UserError(
-            f"{arguments.scenario}: one learner is needed, found {[*scenario.learners]}"
-        )
+        found = ", ".join(scenario.learners) or "none"
+        raise UserError(f"{arguments.scenario}: one learner is needed, found {found}")
     choose(scenario.device)
     check_encoders(scenario)
     check_environment(scenario)
@@ -189,7 +193,8 @@ def measure(arguments: argparse.Namespace) -> Result:
         UserError: If something is wrong with the flags or the scenario.
         LearningError: If our learner diverges.
     """
-    goal = Goal(arguments.threshold, parse_interval(arguments.every), arguments.limit)
+    every, cpu = parse_interval(arguments.every), arguments.clock == "cpu"
+    goal = Goal(arguments.threshold, every, arguments.limit, cpu=cpu)
     scenario = read_scenario(arguments)
     torch.set_num_threads(scenario.threads)
     evaluator = Evaluator(scenario.for_client(CLIENT), arguments.episodes)
@@ -215,6 +220,7 @@ def measure(arguments: argparse.Namespace) -> Result:
         "episodes": arguments.episodes,
         "every": arguments.every,
         "limit": goal.limit,
+        "clock": arguments.clock,
         "environments": scenario.collect.num_envs,
         "threads": scenario.threads,
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
@@ -252,8 +258,8 @@ def table(result: Result) -> str:
         rows.append(row)
     for name, found in result.get("ratio", {}).items():
         sign = ">=" if found["lower_bound"] else ""
-        values = (f"{sign}{found[m]} {m.replace('_', ' ')}" for m in MEASURES)
-        rows.append(f"{name} / {OURS}: {', '.join(values)}")
+        values = (f"{sign}{found[m]} {m.replace('_', ' ')}" for m in MEASURES if found[m])
+        rows.append(f"{name} / {OURS}: {', '.join(values) or '-'}")
     if "left_out" in result:
         rows.append(f"not in the peer: {', '.join(result['left_out']) or 'nothing'}")
     rows.append(", ".join(f"{name} {found}" for name, found in result["versions"].items()))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from itertools import count
+from time import perf_counter, process_time
 from typing import Any, Final, NamedTuple, Protocol
 
 from f110_fl.config.scenario import Scenario
@@ -134,32 +134,32 @@ class Clock:
 
     def __init__(self) -> None:
         self.paused = self._cpu_paused = 0.0
-        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        self._wall, self._cpu = perf_counter(), process_time()
 
     @property
     def seconds(self) -> float:
         """Wall-clock seconds."""
-        return time.perf_counter() - self._wall - self.paused
+        return perf_counter() - self._wall - self.paused
 
     @property
     def cpu_seconds(self) -> float:
         """CPU seconds of this process, all threads."""
-        return time.process_time() - self._cpu - self._cpu_paused
+        return process_time() - self._cpu - self._cpu_paused
 
     @contextmanager
     def pause(self) -> Iterator[None]:
         """Leave out what is done within."""
-        wall, cpu = time.perf_counter(), time.process_time()
+        wall, cpu = perf_counter(), process_time()
         yield
-        self.paused += time.perf_counter() - wall
-        self._cpu_paused += time.process_time() - cpu
+        self.paused += perf_counter() - wall
+        self._cpu_paused += process_time() - cpu
 
 
 class Interval(NamedTuple):
     """Training between two evaluations."""
 
     length: float
-    timed: bool  # in seconds, otherwise in environment steps
+    timed: bool  # in seconds of the goal's clock, otherwise in environment steps
 
 
 class Goal(NamedTuple):
@@ -168,6 +168,7 @@ class Goal(NamedTuple):
     threshold: float  # success rate of an evaluation
     every: Interval
     limit: float  # s
+    cpu: bool = False  # whether seconds are CPU time, otherwise wall-clock time
 
 
 def time_to_policy(
@@ -189,15 +190,15 @@ def time_to_policy(
 
     def check(steps: int) -> bool:
         nonlocal due
-        seconds = clock.seconds
-        over = seconds >= goal.limit
-        if not over and (seconds if goal.every.timed else steps) < due:
+        now = clock.cpu_seconds if goal.cpu else clock.seconds
+        over = now >= goal.limit
+        if not over and (now if goal.every.timed else steps) < due:
             return True
-        found = {"seconds": round(seconds, 3), "cpu_seconds": round(clock.cpu_seconds, 3)}
+        found = {"seconds": round(clock.seconds, 3), "cpu_seconds": round(clock.cpu_seconds, 3)}
         with clock.pause():
             rate = success_rate(training.policy)
         evaluations.append(found | {"steps": steps, "success": rate})
-        due = (seconds if goal.every.timed else steps) + goal.every.length
+        due = (now if goal.every.timed else steps) + goal.every.length
         return rate < goal.threshold and not over
 
     training.run(check)
