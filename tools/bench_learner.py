@@ -30,6 +30,7 @@ from pydantic import TypeAdapter, ValidationError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from f110_fl.config.common import AlgorithmConfig
 from f110_fl.config.learners import LearnerConfig
 from f110_fl.errors import UserError
 from f110_fl.learners.base import Learner, LearnerSetup, ObservationParts, Transitions
@@ -83,8 +84,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def build(algorithm: str, sizes: Sizes, device: torch.device) -> Learner:
-    """Return a learner with the sizes and with settings comparable to Stable-Baselines3's."""
+def configure(algorithm: str, sizes: Sizes) -> AlgorithmConfig:
+    """Return settings of the sizes that Stable-Baselines3 has, too."""
     settings: dict[str, Any] = {"algorithm": algorithm}
     if algorithm == "ppo":
         settings |= {"actor_hidden": sizes.hidden, "critic_hidden": sizes.hidden}
@@ -95,12 +96,17 @@ def build(algorithm: str, sizes: Sizes, device: torch.device) -> Learner:
         settings["encoder"] = sizes.encoder and {"kind": sizes.encoder}
     if algorithm == "dqn":
         settings |= {"double": False, "duelling": False, "optimizer": {"max_grad_norm": 10.0}}
-    config = TypeAdapter[Any](LearnerConfig).validate_python(settings)
+    config: AlgorithmConfig = TypeAdapter[Any](LearnerConfig).validate_python(settings)
+    return config
+
+
+def build(algorithm: str, sizes: Sizes, device: torch.device) -> Learner:
+    """Return a learner with the sizes and with settings comparable to Stable-Baselines3's."""
     envs = ENVS if algorithm == "ppo" else ROWS
     seed = np.random.SeedSequence(0)
     parts: ObservationParts = (("lidar", sizes.observation),)
     setup = LearnerSetup(sizes.observation, ACTIONS, seed, envs, device=device, observation=parts)
-    return make_learner(config, setup)
+    return make_learner(configure(algorithm, sizes), setup)
 
 
 def random_step(learner: Learner, rng: np.random.Generator, envs: int, size: int) -> None:
@@ -246,11 +252,12 @@ def peer_update(algorithm: str, sizes: Sizes, *, racing: bool) -> Update:
     except ImportError as error:
         message = f"--peer: Stable-Baselines3 cannot be imported: {error}"
         raise InputError(message) from error
+    config: Any = configure(algorithm, sizes)
     if racing:
-        return peer.loop(F110VectorEnv(race_config(), ENVS), sizes.hidden, sizes.batch, STEPS)
+        return peer.loop(config, F110VectorEnv(race_config(), ENVS))
     if algorithm == "ppo":
-        return peer.on_policy(sizes.observation, sizes.hidden, sizes.batch, ENVS, STEPS)
-    return peer.off_policy(algorithm, sizes.observation, sizes.hidden, sizes.batch, ROWS)
+        return peer.on_policy(config, sizes.observation, ENVS)
+    return peer.off_policy(config, sizes.observation)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

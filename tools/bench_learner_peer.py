@@ -3,45 +3,43 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
 import numpy as np
-import stable_baselines3
 import torch
-from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines_peer import RacingVecEnv, make_model
+from stable_baselines_settings import Array, action_grid, peer_settings
 
+from f110_fl.config.learners import OffPolicyConfig, PPOConfig
 from sim.envs import F110VectorEnv
 
 Update = Callable[[], float]
 
 
 class _Spaces(gymnasium.Env[Any, Any]):
-    """An environment with two actions, or 15 to choose from, which is never stepped."""
+    """An environment with two actions, or a grid to choose from, which is never stepped."""
 
-    def __init__(self, size: int, *, discrete: bool = False) -> None:
+    def __init__(self, size: int, grid: Array | None = None) -> None:
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self.action_space = (
-            gymnasium.spaces.Discrete(15)
-            if discrete
-            else gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
+            gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
+            if grid is None
+            else gymnasium.spaces.Discrete(len(grid))
         )
 
 
-def off_policy(algorithm: str, size: int, hidden: Sequence[int], batch: int, rows: int) -> Update:
-    """Return an update of td3, sac or dqn with ``rows`` transitions in its replay buffer."""
-    model = getattr(stable_baselines3, algorithm.upper())(
-        "MlpPolicy",
-        _Spaces(size, discrete=algorithm == "dqn"),
-        buffer_size=rows,
-        batch_size=batch,
-        policy_kwargs={"net_arch": list(hidden)},
-        device="cpu",
-        seed=0,
-    )
-    model.set_logger(Logger(None, []))
+def off_policy(config: OffPolicyConfig, size: int) -> Update:
+    """Return an update of td3, sac or dqn with a full replay buffer.
+
+    Args:
+        config: Settings of our learner.
+        size: Numbers observed.
+    """
+    space, rows = _Spaces(size, action_grid(config)), config.replay.capacity
+    model = make_model(config, space, peer_settings(config, 1).keywords)
     rng = np.random.default_rng(0)
     for _ in range(rows):
         observation, following = rng.standard_normal((2, 1, size), dtype=np.float32)
@@ -51,35 +49,27 @@ def off_policy(algorithm: str, size: int, hidden: Sequence[int], batch: int, row
 
     def update() -> float:
         begin = time.perf_counter()
-        model.train(gradient_steps=1, batch_size=batch)
+        model.train(gradient_steps=1, batch_size=config.batch_size)
         return time.perf_counter() - begin
 
     return update
 
 
-def _ppo(env: VecEnv, hidden: Sequence[int], batch: int, steps: int) -> Any:
-    """PPO with separate networks; its other defaults equal ours."""
-    nets = {"pi": list(hidden), "vf": list(hidden)}
-    return stable_baselines3.PPO(
-        "MlpPolicy",
-        env,
-        n_steps=steps,
-        batch_size=batch,
-        policy_kwargs={"net_arch": nets},
-        device="cpu",
-        seed=0,
-    )
+def on_policy(config: PPOConfig, size: int, envs: int) -> Update:
+    """Return an update of PPO, advantages included, on a rollout of random numbers.
 
-
-def on_policy(size: int, hidden: Sequence[int], batch: int, envs: int, steps: int) -> Update:
-    """Return an update of PPO, advantages included, on a rollout of random numbers."""
-    model = _ppo(DummyVecEnv([lambda: _Spaces(size)] * envs), hidden, batch, steps)
-    model.set_logger(Logger(None, []))
+    Args:
+        config: Settings of our learner.
+        size: Numbers observed.
+        envs: Environments side by side.
+    """
+    spaces = DummyVecEnv([lambda: _Spaces(size)] * envs)
+    model = make_model(config, spaces, peer_settings(config, envs).keywords)
     rng, buffer = np.random.default_rng(0), model.rollout_buffer
 
     def update() -> float:
         buffer.reset()
-        for _ in range(steps):
+        for _ in range(config.rollout_steps):
             observation = rng.standard_normal((envs, size), dtype=np.float32)
             with torch.no_grad():
                 action, value, log_prob = model.policy(torch.from_numpy(observation))
@@ -93,52 +83,14 @@ def on_policy(size: int, hidden: Sequence[int], batch: int, envs: int, steps: in
     return update
 
 
-class _Racing(VecEnv):  # type: ignore[misc]  # it need not be installed
-    """Our environments as Stable-Baselines3 steps them."""
-
-    def __init__(self, env: F110VectorEnv) -> None:
-        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
-        self.env = env
-
-    def reset(self) -> Any:
-        return self.env.reset(seed=0)[0]
-
-    def step_async(self, actions: Any) -> None:
-        self._actions = actions
-
-    def step_wait(self) -> Any:
-        observation, reward, terminated, truncated, infos = self.env.step(self._actions)
-        rows: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        if "final_obs" in infos:
-            for row in np.flatnonzero(infos["_final_obs"]):
-                rows[row]["terminal_observation"] = infos["final_obs"][row]
-                rows[row]["TimeLimit.truncated"] = bool(truncated[row] and not terminated[row])
-        return observation, reward, terminated | truncated, rows
-
-    def close(self) -> None:
-        self.env.close()
-
-    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        return [None] * self.num_envs
-
-    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        raise NotImplementedError
-
-    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> Any:
-        raise NotImplementedError
-
-    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
-        return [False] * self.num_envs
-
-
-def loop(env: F110VectorEnv, hidden: Sequence[int], batch: int, steps: int) -> Update:
+def loop(config: PPOConfig, env: F110VectorEnv) -> Update:
     """Return a rollout of PPO in the racing environment, and the update on it."""
-    model = _ppo(_Racing(env), hidden, batch, steps)
-    model.set_logger(Logger(None, []))
+    settings = peer_settings(config, env.num_envs)
+    model = make_model(config, RacingVecEnv(env), settings.keywords)
 
     def update() -> float:
         begin = time.perf_counter()
-        model.learn(env.num_envs * steps, reset_num_timesteps=False)
+        model.learn(env.num_envs * config.rollout_steps, reset_num_timesteps=False)
         return time.perf_counter() - begin
 
     return update

@@ -1,0 +1,182 @@
+"""Stable-Baselines3's learners in our environments.
+
+Importing this module needs ``stable_baselines3``, which draws from the global random generators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import numpy as np
+import stable_baselines3
+from gymnasium.spaces import Discrete
+from numpy.typing import NDArray
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines_settings import (
+    HORIZON,
+    Array,
+    action_grid,
+    default_settings,
+    peer_settings,
+)
+
+from f110_fl.config.common import AlgorithmConfig
+from f110_fl.config.learners import DQNConfig, PPOConfig, SACConfig, TD3Config
+from sim.envs import F110VectorEnv
+
+ALGORITHMS: Final[Mapping[type[AlgorithmConfig], Any]] = {
+    TD3Config: stable_baselines3.TD3,
+    SACConfig: stable_baselines3.SAC,
+    DQNConfig: stable_baselines3.DQN,
+    PPOConfig: stable_baselines3.PPO,
+}
+
+
+class RacingVecEnv(VecEnv):  # type: ignore[misc]  # it need not be installed
+    """Our environments as Stable-Baselines3 steps them.
+
+    Both begin the next episode in the step that ends one, and keep the last observation in the
+    infos: here as ``terminal_observation``, beside ``TimeLimit.truncated``, which is true where the
+    value of that observation is to be estimated.
+
+    Args:
+        env: The environments, of one agent a race.
+        grid: (K, 2) actions to choose from by their number; None: actions are as ours.
+    """
+
+    def __init__(self, env: F110VectorEnv, grid: Array | None = None) -> None:
+        self.env, self.grid = env, grid
+        actions = env.single_action_space if grid is None else Discrete(len(grid))
+        super().__init__(env.num_envs, env.single_observation_space, actions)
+
+    def reset(self) -> Array:
+        """Start an episode everywhere, with the seeds of the latest ``seed``, if it is new."""
+        observation, _ = self.env.reset(seed=self._seeds)
+        self._reset_seeds()
+        return observation
+
+    def step_async(self, actions: NDArray[Any]) -> None:
+        """Take the actions of the next ``step_wait``: (N, 2), or numbers (N,) in the grid."""
+        self._actions = actions if self.grid is None else self.grid[actions]
+
+    def step_wait(
+        self,
+    ) -> tuple[Array, NDArray[np.float64], NDArray[np.bool_], list[dict[str, Any]]]:
+        """Return observations (N, D), rewards (N,), whether episodes ended (N,), and N infos."""
+        observation, reward, terminated, truncated, found = self.env.step(self._actions)
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        done = terminated | truncated
+        for row in np.flatnonzero(done).tolist():
+            infos[row]["terminal_observation"] = found["final_obs"][row]
+            infos[row]["TimeLimit.truncated"] = bool(truncated[row] and not terminated[row])
+        return observation, reward, done, infos
+
+    def close(self) -> None:
+        """Close the environments."""
+        self.env.close()
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """Return an attribute of the environments, once for each of them."""
+        return [getattr(self.env, attr_name)] * len(list(self._get_indices(indices)))
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Refuse: environments of a batch have no attributes of their own."""
+        raise NotImplementedError
+
+    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> Any:
+        """Refuse: environments of a batch have no methods of their own."""
+        raise NotImplementedError
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+        """Return that no environment is wrapped."""
+        return [False] * len(list(self._get_indices(indices)))
+
+
+def make_model(
+    config: AlgorithmConfig,
+    env: Any,
+    keywords: Mapping[str, Any],
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Any:
+    """Return its learner of an algorithm, silent.
+
+    Args:
+        config: Settings that name the algorithm.
+        env: The environment or environments that it learns in.
+        keywords: Of the algorithm's class.
+        seed: Of its networks, its draws and its environments.
+        device: Device of its networks.
+    """
+    kind = ALGORITHMS[type(config)]
+    model = kind("MlpPolicy", env, seed=seed, device=device, **keywords)
+    model.set_logger(Logger(None, []))
+    return model
+
+
+class PeerPolicy:
+    """Its greedy policy; implements ``f110_fl.learners.base.Policy``.
+
+    Args:
+        model: A learner of Stable-Baselines3.
+        grid: (K, 2) the actions that it chooses from by their number; None: its actions are ours.
+    """
+
+    def __init__(self, model: Any, grid: Array | None) -> None:
+        self._model, self._grid = model, grid
+
+    def reset(self, envs: NDArray[np.int64]) -> None:
+        """Do nothing: it remembers nothing."""
+
+    def act(self, observations: Array, envs: NDArray[np.int64]) -> Array:
+        """Choose actions (M, 2) for observations (M, D)."""
+        normaliser = self._model.get_vec_normalize_env()
+        seen = observations if normaliser is None else normaliser.normalize_obs(observations)
+        chosen, _ = self._model.predict(seen, deterministic=True)
+        actions: Array = chosen if self._grid is None else self._grid[chosen]
+        return actions
+
+
+class Peer:
+    """A learner of Stable-Baselines3 in our environments.
+
+    Args:
+        config: Settings of our learner, td3, sac, dqn or ppo.
+        env: The environments.
+        seed: Of all that is random.
+        ours: Whether it takes over our settings, as far as it has them, or has its own defaults.
+        device: Device of its networks.
+
+    Attributes:
+        model: The learner.
+
+    Raises:
+        UserError: If it has no such algorithm.
+    """
+
+    def __init__(
+        self, config: AlgorithmConfig, env: F110VectorEnv, seed: int, *, ours: bool, device: str
+    ) -> None:
+        settings = peer_settings(config, env.num_envs) if ours else default_settings(config)
+        self._grid = action_grid(config)
+        racing: Any = RacingVecEnv(env, self._grid)
+        rewards = getattr(config, "normalise_rewards", False)
+        if ours and (config.normalise_observations or rewards):
+            racing = VecNormalize(
+                racing,
+                norm_obs=config.normalise_observations,
+                norm_reward=rewards,
+                gamma=settings.keywords["gamma"],
+            )
+        self.model = make_model(config, racing, settings.keywords, seed=seed, device=device)
+
+    def policy(self, num_envs: int) -> PeerPolicy:
+        """Return the greedy policy; it follows the networks as they change."""
+        return PeerPolicy(self.model, self._grid)
+
+    def run(self, check: Callable[[int], bool]) -> None:
+        """Train until ``check``, told the environment steps so far after each step, is false."""
+        self.model.learn(HORIZON, callback=lambda *_: check(self.model.num_timesteps))
