@@ -12,8 +12,7 @@ from f110_fl.reporting.tracking import record_evaluation, wandb_mode
 from f110_fl.reporting.values import report_values
 from f110_fl.runs.pictures import draw_pictures
 from f110_fl.runs.plan import REPLAYED, RunPlan
-from f110_fl.tensors import read_tensors
-from f110_fl.training.checkpoint import load_models
+from f110_fl.training.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,9 +43,7 @@ def evaluate(plan: RunPlan, console: Console) -> int:
     scenario, root, checkpoint = plan.scenario, plan.rundir.root, plan.checkpoint
     evaluator = ModelEvaluator(scenario)
     if checkpoint is not None:
-        tensors = read_tensors(checkpoint)
-        for agent, learner in evaluator.learners.items():
-            load_models(learner, agent, tensors, checkpoint)
+        load_checkpoint(evaluator.learners, scenario, checkpoint)
     shown = REPLAYED if plan.replay is None else plan.replay
     recorder, replay = Recorder(), ReplayRecorder(max_episodes=shown)
     # Of one episode, a success is kept rather than a failure.
