@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from f110_fl.files import write_atomic
@@ -12,7 +13,9 @@ from f110_fl.reporting.tracking import record_evaluation, wandb_mode
 from f110_fl.reporting.values import report_values
 from f110_fl.runs.pictures import draw_pictures
 from f110_fl.runs.plan import REPLAYED, RunPlan
+from f110_fl.tensors import read_metadata
 from f110_fl.training.checkpoint import load_checkpoint
+from f110_fl.training.shipped import origin_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,6 +47,8 @@ def evaluate(plan: RunPlan, console: Console) -> int:
     evaluator = ModelEvaluator(scenario)
     if checkpoint is not None:
         load_checkpoint(evaluator.learners, scenario, checkpoint)
+        if plan.shipped:
+            _introduce(checkpoint, console)
     shown = REPLAYED if plan.replay is None else plan.replay
     recorder, replay = Recorder(), ReplayRecorder(max_episodes=shown)
     # Of one episode, a success is kept rather than a failure.
@@ -79,3 +84,11 @@ def evaluate(plan: RunPlan, console: Console) -> int:
         for line in offline_lines(root):
             console.out(line, highlight=False)
     return 0
+
+
+def _introduce(checkpoint: Path, console: Console) -> None:
+    """Say which policy is evaluated, and what its file says of itself."""
+    console.out(f"Policy          {checkpoint}  (it comes with the scenario)", highlight=False)
+    origin = origin_of(read_metadata(checkpoint))
+    for line in origin.lines() if origin else ():
+        console.out(line, highlight=False)
