@@ -79,7 +79,7 @@ def _ship(arguments: argparse.Namespace) -> None:
     from f110_fl.loading.texts import bounded
     from f110_fl.reporting.console import evaluation_table
     from f110_fl.runs.preflight import check_environment
-    from f110_fl.training.checkpoint import load_checkpoint
+    from f110_fl.training.checkpoint import load_checkpoint, policy_format
     from f110_fl.training.evaluation import ModelEvaluator
     from f110_fl.training.metrics import report
     from f110_fl.training.shipped import Origin, shipped_path, write_shipped
@@ -89,8 +89,8 @@ def _ship(arguments: argparse.Namespace) -> None:
     if not scenario.learners:
         raise UserError(f"{arguments.scenario}: nothing learns")
     out = arguments.out or shipped_path(arguments.scenario, scenario.name)
-    if arguments.out is not None and not out.parent.is_dir():
-        raise UserError(f"--out={str(out)!r}: no such folder")
+    if arguments.out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise UserError(f"--out={str(out)!r}: allowed: a file in a folder that exists")
     command = arguments.command or _command(checkpoint)
     seed = _seed(checkpoint) if arguments.seed is None else bounded("--seed", arguments.seed, 0)
     check_environment(scenario)
@@ -111,6 +111,9 @@ def _ship(arguments: argparse.Namespace) -> None:
     size = out.stat().st_size
     for line in (f"Policy          {out}  ({size / 1000:.1f} kB)", *origin.lines()):
         print(line)  # noqa: T201
+    undescribed = [agent for agent in scenario.learners if policy_format(agent, scenario) is None]
+    if undescribed:  # with a memory or an encoder
+        print(f"But             no scripted car can drive by it: {', '.join(undescribed)}")  # noqa: T201
 
 
 def _make_folder(folder: Path) -> None:

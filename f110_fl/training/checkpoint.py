@@ -157,8 +157,8 @@ def check_format(agent: str, scenario: Scenario, metadata: Mapping[str, str], pa
         other = getattr(found, name)
         if other != value and (name != "observation" or other):
             raise UserError(
-                f"{path}: another model of {agent!r} than the scenario's: its {name} is "
-                f"{_told(other)}, the scenario's {_told(value)}"
+                f"{path}: another model of {agent!r} than the scenario's: its {name}: "
+                f"{_told(other)}; the scenario's: {_told(value)}"
             )
 
 
