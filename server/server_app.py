@@ -27,7 +27,7 @@ with announce.failure_announced():  # plugins are imported with the settings: on
     from f110_fl.reporting.summary import completed_rounds
     from f110_fl.reporting.tracking import recorded
     from f110_fl.runs.directory import prepare_directory
-    from f110_fl.runs.preflight import check_environment
+    from f110_fl.runs.preflight import check_environment, check_initial
     from f110_fl.tensors import TensorName
     from server.grids import Streaming
     from server.registry import ClientRegistry
@@ -55,6 +55,7 @@ def main(grid: Grid, context: Context) -> None:
     try:
         registry.wait(grid, None, defaults.min_clients, defaults.connect_timeout)
         scenario, rundir = resolve(context.run_config, registry.total or 1)
+        check_initial(scenario, rundir)
     except UserError as error:
         log.error("%s", error)  # noqa: TRY400 - a user's mistake needs no traceback
         raise
@@ -73,6 +74,7 @@ def run_submitted(grid: Grid, run_config: Mapping[str, Any]) -> None:
     with announce.failure_announced():
         scenario, rundir, resumed = resolve_submitted(run_config)
         check_environment(scenario)
+        check_initial(scenario, rundir)
         own = prepare_directory(scenario, rundir, resumed=resumed)
         with own, recorded(scenario, rundir), reported(scenario, rundir, log.warning):
             started = {"root": str(rundir.root), "rounds": completed_rounds(rundir)}
@@ -121,9 +123,10 @@ def serve(
     from server.evaluation import GlobalEvaluation
 
     federated = scenario.federated
+    begun = rundir.server.exists()  # then its tensors are what counts, and files may be gone
     tensors = {
         name: tensor
-        for name, tensor in initial_tensors(scenario).items()
+        for name, tensor in initial_tensors(scenario, read=not begun).items()
         if TensorName.parse(name).agent in scenario.federated_agents
     }
     imposed = {n: torch.zeros_like(tensors[n]) for n in sharing.zeroed_names(tensors, scenario)}

@@ -192,15 +192,24 @@ def load_policy(path: Path, agent: str) -> Policy:
         raise PolicyError(f"{path}: not a readable safetensors file: {error}") from None
 
 
-def _format_of(agent: str, metadata: Mapping[str, str]) -> PolicyFormat:
+def policy_formats(metadata: Mapping[str, str]) -> dict[str, PolicyFormat]:
+    """Return the formats of a file's policies by agent, from its metadata.
+
+    Raises:
+        PolicyError: If there is no entry of them, or an invalid one.
+    """
     if METADATA not in metadata:
         raise PolicyError(f"the file's metadata has no entry {METADATA!r}")
     try:
-        forms = _FORMATS.validate_json(metadata[METADATA], strict=True)
+        return _FORMATS.validate_json(metadata[METADATA], strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise PolicyError(f"metadata {METADATA!r}: {where}: {first['msg']}") from None
+
+
+def _format_of(agent: str, metadata: Mapping[str, str]) -> PolicyFormat:
+    forms = policy_formats(metadata)
     if agent not in forms:
         known = ", ".join(map(repr, forms)) or "none"
         raise PolicyError(

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import BaseModel, Discriminator, Field
 
-from sim.settings import Config
+from sim.settings import Config, FilePath
 
 SHAPES: Final[dict[type, str]] = {list: "list", tuple: "list", dict: "mapping"}
 Positive = Annotated[float, Field(gt=0)]
@@ -27,6 +27,11 @@ class AlgorithmConfig(Config):
 
     acting: ClassVar[frozenset[str]]
     algorithm: str = Field(description="Name that selects this learner. [-]")
+    initial: Annotated[str, FilePath("a safetensors file")] | None = Field(
+        None,
+        description="Safetensors file with models of this agent that training starts from, "
+        "relative to the scenario that names it; null: none. [path]",
+    )
     normalise_observations: bool = Field(
         False, description="Scale observations to mean 0, variance 1, by running statistics. [bool]"
     )

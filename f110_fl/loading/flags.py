@@ -116,7 +116,8 @@ SETTINGS: Final = (
     Setting(flag="--mode", choices=("train", "eval"), modes=frozenset({Mode.EVALUATE}),
             about="train, or run and report evaluation.episodes greedy episodes (default: train)"),
     Setting(flag="--checkpoint", metavar="FILE", modes=frozenset({Mode.EVALUATE}),
-            needs="--mode eval", about="models to evaluate: best, state or global.safetensors"),
+            needs="--mode eval", about="models to evaluate: best, state or global.safetensors "
+            "(default: those in policies/ beside the scenario)"),
     Setting(flag="--replay", metavar="N",
             modes=frozenset({Mode.EVALUATE, Mode.TRAIN, Mode.RESUME}),
             about="--mode eval: episodes in replay.html; training: rounds whose policies drive in "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from f110_fl.files import write_atomic
@@ -12,8 +13,9 @@ from f110_fl.reporting.tracking import record_evaluation, wandb_mode
 from f110_fl.reporting.values import report_values
 from f110_fl.runs.pictures import draw_pictures
 from f110_fl.runs.plan import REPLAYED, RunPlan
-from f110_fl.tensors import read_tensors
-from f110_fl.training.checkpoint import load_models
+from f110_fl.tensors import read_metadata
+from f110_fl.training.checkpoint import load_checkpoint
+from f110_fl.training.shipped import origin_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,9 +46,9 @@ def evaluate(plan: RunPlan, console: Console) -> int:
     scenario, root, checkpoint = plan.scenario, plan.rundir.root, plan.checkpoint
     evaluator = ModelEvaluator(scenario)
     if checkpoint is not None:
-        tensors = read_tensors(checkpoint)
-        for agent, learner in evaluator.learners.items():
-            load_models(learner, agent, tensors, checkpoint)
+        load_checkpoint(evaluator.learners, scenario, checkpoint)
+        if plan.shipped:
+            _introduce(checkpoint, console)
     shown = REPLAYED if plan.replay is None else plan.replay
     recorder, replay = Recorder(), ReplayRecorder(max_episodes=shown)
     # Of one episode, a success is kept rather than a failure.
@@ -82,3 +84,11 @@ def evaluate(plan: RunPlan, console: Console) -> int:
         for line in offline_lines(root):
             console.out(line, highlight=False)
     return 0
+
+
+def _introduce(checkpoint: Path, console: Console) -> None:
+    """Say which policy is evaluated, and what its file says of itself."""
+    console.out(f"Policy          {checkpoint}  (it comes with the scenario)", highlight=False)
+    origin = origin_of(read_metadata(checkpoint))
+    for line in origin.lines() if origin else ():
+        console.out(line, highlight=False)

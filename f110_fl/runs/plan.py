@@ -18,6 +18,7 @@ from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import run_root
 from f110_fl.runs.pictures import NO_PICTURES, Pictures, resolve_pictures
 from f110_fl.runs.resume import resumed_scenario
+from f110_fl.training.shipped import shipped_path
 from sim.settings import find_file
 
 Engine: TypeAlias = Literal["replicas", "simulation", "deployment"]
@@ -39,6 +40,7 @@ class RunPlan:
     client_id: int | None = None  # FED_CLIENT_ID: the only client of this process
     resumed: bool = False  # the directory already contains the run
     checkpoint: Path | None = None  # to evaluate
+    shipped: bool = False  # whether the checkpoint, if any, is the one that the scenario brings
     replay: int | None = None  # episodes, or rounds, that the page replays; None: the default
     live: int | None = None  # TCP port of the live page, 0 for any; None: there is none
     pictures: Pictures = NO_PICTURES  # of an evaluation
@@ -94,25 +96,39 @@ def _resolve_evaluation(arguments: argparse.Namespace, scenario: Scenario) -> Ru
     """Return the plan of an evaluation."""
     if scenario.evaluation.episodes < 1:
         raise UserError("--mode eval: evaluation.episodes is 0; set it, or --eval-episodes")
-    checkpoint = None
-    if scenario.learners:
-        if arguments.checkpoint is None:
-            names = ", ".join(scenario.learners)
-            raise UserError(f"--checkpoint FILE is missing: the models of {names}")
-        checkpoint = find_file(arguments.checkpoint, Path.cwd())
-        if checkpoint is None:
-            raise UserError(f"--checkpoint={arguments.checkpoint!r}: no such file")
-    elif arguments.checkpoint is not None:
-        raise UserError(f"--checkpoint={arguments.checkpoint!r}: nothing in the scenario learns")
     return RunPlan(
         scenario,
         RunDir(run_root(scenario)),
         mode="eval",
-        checkpoint=checkpoint,
+        checkpoint=_resolve_checkpoint(arguments, scenario),
+        shipped=arguments.checkpoint is None,
         pictures=resolve_pictures(arguments, scenario.evaluation.episodes),
         wandb=arguments.wandb,
         **_pages(arguments),
     )
+
+
+def _resolve_checkpoint(arguments: argparse.Namespace, scenario: Scenario) -> Path | None:
+    """Return the models to evaluate: those that are named, or that come with the scenario."""
+    name = arguments.checkpoint
+    if not scenario.learners:
+        if name is not None:
+            raise UserError(f"--checkpoint={name!r}: nothing in the scenario learns")
+        return None
+    if name is not None:
+        checkpoint = find_file(name, Path.cwd())
+        if checkpoint is None:
+            raise UserError(f"--checkpoint={name!r}: no such file")
+        return checkpoint
+    shipped = shipped_path(Path(arguments.scenario), scenario.name)
+    checkpoint = find_file(str(shipped), Path.cwd())
+    if checkpoint is None:
+        agents = ", ".join(scenario.learners)
+        raise UserError(
+            f"--checkpoint FILE is missing: the models of {agents}, of which the scenario brings "
+            f"none ({shipped})"
+        )
+    return checkpoint
 
 
 class _Pages(TypedDict):

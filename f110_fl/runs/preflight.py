@@ -8,17 +8,18 @@ from f110_fl.config.learners import OffPolicyConfig
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
 from f110_fl.reporting.tensorboard import check_installed
+from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import check_unused
 from f110_fl.runs.plan import RunPlan
 from f110_fl.runs.startup import KERNEL_CACHE
 
 
 def check(plan: RunPlan) -> None:
-    """Check the run's directory, device and environments, and what it is recorded with.
+    """Check the run's directory, device, environments, what it starts from and is recorded with.
 
     Raises:
-        UserError: If the directory is used, or the device, TensorBoard, an encoder or an
-            environment is not available.
+        UserError: If the directory is used, the device, TensorBoard, an encoder or an environment
+            is not available, or a policy to start from does not fit.
     """
     if plan.hosts and not plan.resumed:
         check_unused(plan.rundir.root)
@@ -28,6 +29,8 @@ def check(plan: RunPlan) -> None:
         check_device(plan.scenario)
     check_encoders(plan.scenario)
     check_environment(plan.scenario)
+    if plan.mode == "train":
+        check_initial(plan.scenario, plan.rundir)
 
 
 def check_environment(scenario: Scenario, checked: set[str] | None = None) -> None:
@@ -97,3 +100,24 @@ def check_encoders(scenario: Scenario) -> None:
             make_encoder(config.encoder, observation_parts(scenario.env), torch.Generator())
         except UserError as error:
             raise UserError(f"learners.{agent}: {error}") from error
+
+
+def check_initial(scenario: Scenario, rundir: RunDir) -> None:
+    """Load the policies that learners start from once, unless a run has started from them.
+
+    Args:
+        scenario: The scenario.
+        rundir: The run's directory, which need not exist. What is saved in it wins over the files,
+            which may then be gone.
+
+    Raises:
+        UserError: If a file cannot be read or does not fit.
+    """
+    if all(config.initial is None for config in scenario.learners.values()):
+        return
+    clients = range(scenario.federated.clients)
+    saved = [rundir.server] if scenario.federated.enabled else map(rundir.state, clients)
+    if not all(path.exists() for path in saved):
+        from f110_fl.training.agents import initial_tensors  # PyTorch takes a second to import
+
+        initial_tensors(scenario)

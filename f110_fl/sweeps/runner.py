@@ -71,12 +71,13 @@ def run_sweep(
 
 
 def _check_environments(grid: Grid) -> None:
-    """Build each of the runs' environments and encoders, and check the devices they need."""
+    """Check what each of the runs needs: environments, encoders, policies and devices."""
     checked: set[str] = set()
     for cell in grid.cells:
         try:
             preflight.check_encoders(cell.scenario)
             preflight.check_environment(cell.scenario, checked)
+            preflight.check_initial(cell.scenario, RunDir(grid.root / cell.name))
         except UserError as error:
             raise UserError(f"{cell.name}: {error}") from None
         preflight.check_device(cell.scenario)

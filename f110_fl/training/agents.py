@@ -14,6 +14,7 @@ from f110_fl.learners.base import Learner, LearnerSetup
 from f110_fl.learners.device import Device, choose
 from f110_fl.learners.factory import make_learner
 from f110_fl.seeding import Use, stream
+from f110_fl.training.checkpoint import load_initial
 from sim.layout import COMMAND_SIZE
 from sim.observation import observation_parts
 from sim.race import Race
@@ -68,7 +69,19 @@ def tensors_of(learners: Mapping[str, Learner]) -> dict[str, torch.Tensor]:
     }
 
 
-def initial_tensors(scenario: Scenario) -> dict[str, torch.Tensor]:
-    """Return the tensors that every client's learners start a federation from."""
+def initial_tensors(scenario: Scenario, *, read: bool = True) -> dict[str, torch.Tensor]:
+    """Return the tensors that every client's learners start a federation from.
+
+    Args:
+        scenario: The scenario.
+        read: Whether learners start from the files of their ``initial``; otherwise only names,
+            shapes and types are those of the first round.
+
+    Raises:
+        UserError: If such a file cannot be read or does not fit.
+    """
     seed = partial(stream, scenario.shared_seed, Use.MODEL)
-    return tensors_of(make_learners(scenario, Race(scenario.env), seed))
+    learners = make_learners(scenario, Race(scenario.env), seed)
+    if read:
+        load_initial(learners, scenario)
+    return tensors_of(learners)

@@ -1,18 +1,40 @@
-"""Models of any checkpoint that this project writes, loaded into a learner."""
+"""Models of any checkpoint that this project writes, loaded into learners."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
-from f110_fl.tensors import TensorName, owned
+from f110_fl.tensors import TensorName, owned, read_metadata, read_tensors
 
 if TYPE_CHECKING:  # torch takes a second to import
     import torch
 
     from f110_fl.learners.base import Learner
+    from sim.policy import PolicyFormat
+
+_TARGET: Final = "_target"  # at the end of a target network's name
+
+
+def load_checkpoint(learners: Mapping[str, Learner], scenario: Scenario, path: Path) -> None:
+    """Load all learners' models from a checkpoint of any kind that this project writes.
+
+    Args:
+        learners: By agent.
+        scenario: Their scenario.
+        path: The file.
+
+    Raises:
+        UserError: If it cannot be read or the models do not fit; the message names what differs.
+    """
+    tensors, metadata = read_tensors(path), read_metadata(path)
+    for agent, learner in learners.items():
+        load_models(learner, agent, tensors, path)
+        check_format(agent, scenario, metadata, path)
 
 
 def load_models(
@@ -46,3 +68,111 @@ def load_models(
         raise UserError(
             f"{path}: another model of {agent!r} than the scenario's: {error}"
         ) from None
+
+
+def load_initial(
+    learners: Mapping[str, Learner], scenario: Scenario, agents: Iterable[str] | None = None
+) -> None:
+    """Load the models that the scenario's learners start from into new learners.
+
+    What a file lacks (critics) stays as it was made; a target network that it lacks is a copy of
+    the loaded network.
+
+    Args:
+        learners: By agent.
+        scenario: Their scenario; learners without ``initial`` are left alone.
+        agents: Whose models are loaded; None: all agents'.
+
+    Raises:
+        UserError: If a file cannot be read or does not fit; the message names what differs.
+    """
+    for agent in learners if agents is None else agents:
+        name = scenario.learners[agent].initial
+        if name is None:
+            continue
+        path = Path(name)
+        try:
+            tensors = read_tensors(path)
+            load_models(learners[agent], agent, tensors, path)
+            check_format(agent, scenario, read_metadata(path), path)
+        except UserError as error:
+            raise UserError(f"learners.{agent}.initial: {error}") from None
+        own = owned(tensors, agent, "model")
+        learners[agent].load_tensors(_targets(learners[agent], own))
+
+
+def started_on_clients(scenario: Scenario) -> list[str]:
+    """Return the agents whose first acting models no server sends, or not whole.
+
+    Their ``initial`` is read by each client; that of the others by the server alone.
+    """
+    federated = scenario.federated
+    if not federated.enabled or federated.share == "all_but_head":
+        return list(scenario.learners)
+    return [
+        agent
+        for agent, config in scenario.learners.items()
+        if agent not in scenario.federated_agents
+        or (config.normalise_observations and federated.share != "all")
+    ]
+
+
+def _targets(learner: Learner, loaded: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the parameters of target networks that were not loaded, but their networks' were."""
+    found = {}
+    for text in learner.tensors():
+        name = TensorName.of_learner(text)
+        if name.kind == "model" and name.network.endswith(_TARGET) and text not in loaded:
+            source = str(replace(name, network=name.network.removesuffix(_TARGET)))
+            if source in loaded:
+                found[text] = loaded[source]
+    return found
+
+
+def check_format(agent: str, scenario: Scenario, metadata: Mapping[str, str], path: Path) -> None:
+    """Refuse a policy whose numbers fit, but mean something else than in the scenario.
+
+    Its metadata say what it observes, in which order, and how its layers are joined; a file that
+    does not say so passes.
+
+    Args:
+        agent: The agent.
+        scenario: The scenario that its policy is to act in.
+        metadata: The file's.
+        path: The file, for messages.
+
+    Raises:
+        UserError: For the first entry of the format that differs.
+    """
+    from sim.policy import PolicyError, policy_formats
+
+    try:
+        found = policy_formats(metadata).get(agent)
+    except PolicyError:
+        return  # such as what clients send: no policy is promised
+    needed = policy_format(agent, scenario)
+    if found is None or needed is None:
+        return
+    for name, value in needed:
+        other = getattr(found, name)
+        if other != value and (name != "observation" or other):
+            raise UserError(
+                f"{path}: another model of {agent!r} than the scenario's: its {name}: "
+                f"{_told(other)}; the scenario's: {_told(value)}"
+            )
+
+
+def policy_format(agent: str, scenario: Scenario) -> PolicyFormat | None:
+    """Return how a learner's tensors make up its policy; None if no format can describe it."""
+    from f110_fl.learners.factory import learner_class
+    from sim.observation import observation_parts
+
+    config = scenario.learners[agent]
+    return learner_class(config).policy_format(config, observation_parts(scenario.env))
+
+
+def _told(value: object) -> str:
+    """Return an entry of a format in words: ``lidar 54, motion 3``."""
+    if isinstance(value, tuple):
+        return ", ".join(" ".join(map(str, entry)) for entry in value) or "none"
+    return str(value)

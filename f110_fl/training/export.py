@@ -7,10 +7,9 @@ from pathlib import Path
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.learners.base import Learner
-from f110_fl.learners.factory import learner_class
 from f110_fl.tensors import TensorName, write_tensors
 from f110_fl.training.agents import tensors_of
-from sim.observation import observation_parts
+from f110_fl.training.checkpoint import policy_format
 from sim.policy import policy_metadata
 
 
@@ -19,11 +18,7 @@ def checkpoint_metadata(scenario: Scenario) -> dict[str, str]:
 
     Agents whose policy the format cannot describe, with a memory or an encoder, are left out.
     """
-    observation = observation_parts(scenario.env)
-    forms = {
-        agent: learner_class(config).policy_format(config, observation)
-        for agent, config in scenario.learners.items()
-    }
+    forms = {agent: policy_format(agent, scenario) for agent in scenario.learners}
     return policy_metadata({agent: form for agent, form in forms.items() if form is not None})
 
 

@@ -19,6 +19,7 @@ from f110_fl.rundir import BEST, EPISODES, STATE
 from f110_fl.seeding import Use, stream
 from f110_fl.tensors import owned, prefixed, read_tensors, unprefixed
 from f110_fl.training.agents import make_learners, replay_path, tensors_of
+from f110_fl.training.checkpoint import load_initial, started_on_clients
 from f110_fl.training.collector import Collector, EndedEpisode, Explorer
 from f110_fl.training.curriculum import Curriculum
 from f110_fl.training.evaluation import Evaluator, ModelEvaluator
@@ -61,6 +62,8 @@ class Trainer:
             self._curriculum = Curriculum(scenario.curriculum, self.own.env)
         seed = partial(stream, self.seed, Use.LEARNER, client_id)
         self.learners = make_learners(scenario, race, seed, directory, scenario.device)
+        if not self._state_path.exists():
+            load_initial(self.learners, scenario, started_on_clients(scenario))
         self.reload()
 
     def _set_client(self, client_id: int, directory: Path) -> None:

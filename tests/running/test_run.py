@@ -68,7 +68,17 @@ REFUSALS: dict[str, tuple[dict[str, Any], list[str], dict[str, str], str]] = {
     "grid": ({}, ["--grid", "g.yaml"], {}, "--scenario=.*: not with a grid"),
     "no workers": ({}, ["--collect-workers", "0"], {}, "--collect-workers='0': allowed: a whole"),
     "checkpoint": ({}, ["--checkpoint", "x"], {}, "--checkpoint='x': needs --mode eval"),
-    "no checkpoint": ({}, ["--mode", "eval"], {}, "--checkpoint FILE is missing: .* car_0"),
+    "no checkpoint": ({}, ["--mode", "eval"], {},
+        r"--checkpoint FILE is missing: the models of car_0, .* none \(.*/policies/small\.safetens"
+    ),
+    "no such initial": (
+        {"learners": {"car_0": {"initial": "x"}}}, [], {},
+        r"small\.yaml:\d+: learners\.car_0\.initial: found 'x', no such file in .*a safetensors",
+    ),
+    "initial that is none": (
+        {}, ["--set", "learners.car_0.initial=small.yaml"], {},
+        r"learners\.car_0\.initial: .*small\.yaml: not a readable safetensors file",
+    ),
     "no such mode": ({}, ["--mode", "evl"], {}, "invalid choice: 'evl' .*; see --help"),
     "no such flag": ({}, ["--epochs", "3"], {}, "unrecognized arguments: --epochs 3; see --help"),
     "no such checkpoint": ({}, ["--mode", "eval", "--checkpoint", "x"], {}, "no such file"),
