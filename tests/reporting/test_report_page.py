@@ -319,6 +319,8 @@ def test_a_live_page_follows_the_run(browser: Any) -> None:
     run |= {"state": "running", "history": run["history"][:5], "globals": run["globals"][:5]}
     page = Report(browser)
     page.problems()
+    metrics = {"width": 1280, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     with served(before) as (address, change, end):
         browser.get(address)
         page.until("document.documentElement.dataset.ready === '1'")
@@ -344,6 +346,7 @@ def test_a_live_page_follows_the_run(browser: Any) -> None:
         end()
         page.until("document.getElementById('live').textContent.startsWith('connection lost')")
         assert page.texts("#live") == ["connection lost, the run may have ended"]
+        browser.get("about:blank")  # or it would go on asking
     assert all("ERR_CONNECTION_REFUSED" in each["message"] for each in page.problems())
 
 
