@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from flwr.serverapp import ServerApp
     from rich.console import Console
 
+    from f110_fl.reporting.events import Sink
+    from f110_fl.reporting.pages.live import LivePage
     from f110_fl.runs.plan import RunPlan
     from f110_fl.runs.session import Session
 
@@ -125,33 +127,21 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _train(plan: RunPlan, console: Console) -> int:
     """Run the plan's clients, show their progress and, at the end, their files."""
-    from f110_fl.reporting.console import ConsoleSink
-    from f110_fl.reporting.events import Sink
-    from f110_fl.reporting.pages.finish import ReportSink
     from f110_fl.reporting.summary import closing_lines
-    from f110_fl.reporting.tracking import WandbSink, is_tracked
     from f110_fl.runs.directory import prepare_directory
     from f110_fl.runs.session import Session
 
     scenario, rundir = plan.scenario, plan.rundir
     live = None
-    if plan.live is not None:
+    if plan.live is not None:  # before anything is written: the port may be busy
         from f110_fl.reporting.pages.live import LivePage
 
         live = LivePage(scenario, rundir, plan.live)
     own = prepare_directory(scenario, rundir, resumed=plan.resumed) if plan.hosts else nullcontext()
     with own:
-        sinks: list[Sink] = [ConsoleSink(scenario, console)]
-        if live is not None:
-            console.out(f"Live page       {live.url}", highlight=False)
-            sinks.append(live)
-        if plan.hosts:
-            say = partial(console.out, highlight=False)
-            sinks.append(ReportSink(scenario, rundir, plan.replay, say))
-        if plan.hosts and is_tracked(scenario):
-            sinks.append(WandbSink(scenario, rundir))
+        sinks = _sinks(plan, console, live)
         try:
-            with Session(rundir, sinks) as session:
+            with Session(rundir, sinks, scenario.federated.clients) as session:
                 status = _run_clients(session, plan)
         finally:  # also of an interrupted run
             for line in closing_lines(scenario, rundir):
@@ -161,6 +151,34 @@ def _train(plan: RunPlan, console: Console) -> int:
             console.out(f"run.py: {failure}", highlight=False)
         console.out(f"run.py: the run failed; see {rundir.logs}", highlight=False)
     return status
+
+
+def _sinks(plan: RunPlan, console: Console, live: LivePage | None) -> list[Sink]:
+    """Return what shows or stores a run's events; the report is written before W&B takes it."""
+    from f110_fl.reporting.console import ConsoleSink
+    from f110_fl.reporting.pace import Pace
+    from f110_fl.reporting.pages.finish import ReportSink
+    from f110_fl.reporting.summary import trained_episodes
+    from f110_fl.reporting.tensorboard import TensorBoardSink
+    from f110_fl.reporting.tracking import WandbSink, is_tracked
+
+    scenario, rundir = plan.scenario, plan.rundir
+    pace = Pace(
+        scenario,
+        trained_episodes(scenario, rundir),
+        parallel=None if plan.engine == "deployment" else plan.max_parallel,
+        resumed=plan.resumed,
+    )
+    sinks: list[Sink] = [ConsoleSink(scenario, console, pace)]
+    if live is not None:
+        console.out(f"Live page       {live.url}", highlight=False)
+        sinks.append(live)
+    if plan.hosts:
+        say = partial(console.out, highlight=False)
+        sinks.append(ReportSink(scenario, rundir, plan.replay, say))
+        sinks += [WandbSink(scenario, rundir)] if is_tracked(scenario) else []
+        sinks += [TensorBoardSink(scenario, rundir)] if plan.tensorboard else []
+    return sinks
 
 
 def _run_clients(session: Session, plan: RunPlan) -> int:

@@ -116,16 +116,19 @@ def count_lines(path: Path) -> int:
 
 
 def complete_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects in a file of JSON lines, without any that a crash cut off."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return json_objects(lines)
+    """Return the objects in a file of JSON lines, without what a crash or a power cut left of any.
+
+    Raises:
+        OSError: If the file is there and cannot be read.
+    """
+    return json_objects(path.read_bytes().split(b"\n") if path.exists() else ())
 
 
 def json_objects(lines: Iterable[str | bytes]) -> list[dict[str, Any]]:
     """Return the objects in lines of JSON; other and incomplete lines are skipped."""
     found = []
     for line in lines:
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             value = json.loads(line)
             if isinstance(value, dict):
                 found.append(value)

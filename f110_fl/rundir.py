@@ -28,6 +28,7 @@ class RunDir:
         clients: Directory of the clients' directories.
         logs: Directory of the processes' logs.
         flower: Directory of Flower's own files.
+        tensorboard: Directory of TensorBoard's files, if they were asked for.
         superlink: A deployed run's SuperLink, HOST:PORT, for as long as the run lasts.
     """
 
@@ -39,12 +40,13 @@ class RunDir:
         self.rounds = root / "rounds.jsonl"
         self.evaluations = root / "evaluations.jsonl"
         self.starts = root / "starts.jsonl"
-        self.report = root / "report.html"
         self.best = root / BEST
         self.server = root / "server.safetensors"
         self.clients = root / "clients"
         self.logs = root / "logs"
         self.flower = root / "flower"
+        self.report = root / "report.html"
+        self.tensorboard = root / "tensorboard"
         self.superlink = root / "superlink"
 
     def client(self, client_id: int) -> Path:

@@ -128,7 +128,10 @@ def test_dependencies_are_what_is_imported() -> None:
     top = set().union(*map(imported, paths))
     third_party = top - set(PACKAGES) - set(sys.stdlib_module_names)
     extras = PYPROJECT["project"]["optional-dependencies"]
-    optional = {re.split(r"[^A-Za-z0-9._-]", text, maxsplit=1)[0] for text in extras["render"]}
+    optional = {
+        re.split(r"[^A-Za-z0-9._-]", text, maxsplit=1)[0].replace("-", "_")
+        for text in (*extras["render"], *extras["video"])
+    }
     assert optional <= third_party
     third_party -= optional
     providers = importlib.metadata.packages_distributions()

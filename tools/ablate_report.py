@@ -18,10 +18,8 @@ from ablate_stats import (
     Curve,
     Float,
     Interval,
-    Judgement,
     Metric,
     Panel,
-    judge,
     make_panel,
     read_curve,
     t_interval,
@@ -33,6 +31,7 @@ from f110_fl.reporting.summary import is_complete
 from f110_fl.rundir import RunDir
 from f110_fl.sweeps.grid import Cell, Grid
 from f110_fl.tensors import read_tensors, unprefixed
+from f110_fl.training.statistics import Judgement, judge
 
 SCORES: Final[dict[str, Callable[[Panel, str], Float]]] = {
     "at equal steps": Panel.end,
@@ -183,10 +182,10 @@ def verdict(found: Sequence[Comparison], panels: Mapping[int, Panel]) -> list[st
             lines.append(f"- {clients} clients against {words}: {'; '.join(parts)}.")
         pairs = [e for e in own if e.other not in OTHERS]
         said = [
-            f"`{e.strategy}` {judge(e.difference)} than `{e.other}` {e.score}, "
+            f"`{e.strategy}` {judge(*e.difference[1:])} than `{e.other}` {e.score}, "
             f"by {abs(e.difference.mean):.2f}"
             for e in pairs
-            if judge(e.difference) != "indistinguishable"
+            if judge(*e.difference[1:]) != "indistinguishable"
         ]
         if pairs:
             words = "; ".join(said) or "all indistinguishable"
@@ -202,7 +201,7 @@ def _headline(found: Sequence[Comparison]) -> list[str]:
     """Return the counts of verdicts on federating, against each baseline."""
     lines = []
     for other, words in OTHERS.items():
-        said = [judge(e.difference) for e in found if e.other == other]
+        said = [judge(*e.difference[1:]) for e in found if e.other == other]
         if said:
             counts = ", ".join(f"{word} in {said.count(word)}" for word in get_args(Judgement))
             lines.append(f"- **Federated against {words}, {len(said)} comparisons: {counts}.**")
@@ -213,7 +212,7 @@ def _words(chosen: Sequence[Comparison]) -> str:
     """Return ``all better``, or the verdict on each strategy."""
     by_judgement: dict[str, list[str]] = {}
     for each in chosen:
-        by_judgement.setdefault(judge(each.difference), []).append(f"`{each.strategy}`")
+        by_judgement.setdefault(judge(*each.difference[1:]), []).append(f"`{each.strategy}`")
     if len(by_judgement) == 1 and len(chosen) > 1:
         return f"all {next(iter(by_judgement))}"
     return ", ".join(f"{' and '.join(names)} {word}" for word, names in by_judgement.items())

@@ -15,13 +15,12 @@ from f110_fl.errors import UserError
 from f110_fl.rundir import RunDir
 from f110_fl.training.metrics import score
 from f110_fl.training.records import EpisodeRecord
+from f110_fl.training.statistics import student
 
 Metric = Literal["return", "success_rate"]
-Judgement = Literal["better", "worse", "indistinguishable"]
 Float = NDArray[np.float64]
 
 POINTS: Final = 40  # of a curve; evenly spaced in samples
-LEVEL: Final = 0.95  # of every interval
 
 
 class Interval(NamedTuple):
@@ -42,22 +41,8 @@ def t_interval(values: Sequence[float] | Float) -> Interval:
     Args:
         values: (N,) one per seed, N at least 1. The interval of a single one is infinite.
     """
-    sample = np.asarray(values, np.float64)
-    mean = float(sample.mean())
-    if len(sample) < 2:
-        return Interval(mean, -math.inf, math.inf)
-    from scipy.special import stdtrit
-
-    quantile = float(stdtrit(len(sample) - 1, (1 + LEVEL) / 2))
-    half = quantile * float(sample.std(ddof=1)) / math.sqrt(len(sample))
-    return Interval(mean, mean - half, mean + half)
-
-
-def judge(difference: Interval) -> Judgement:
-    """Return the verdict that an interval of paired differences allows."""
-    if difference.low > 0.0:
-        return "better"
-    return "worse" if difference.high < 0.0 else "indistinguishable"
+    mean, low, high = map(float, student(np.asarray(values, np.float64)))
+    return Interval(mean, low, high) if len(values) > 1 else Interval(mean, -math.inf, math.inf)
 
 
 class Curve(NamedTuple):

@@ -179,19 +179,28 @@ class Scenario(Config):
             raise ValueError("federated.evaluate_on needs evaluation.episodes above 0")
         if not self.federated.evaluated_on_server:
             return  # clients add their own parts
-        if set(self.federated_agents) != set(self.learners):
+        missing, share = self.missing_on_server, self.federated.share
+        if missing == "learners":
             raise ValueError(
                 "federated.evaluate_on: the server has not all learners' models; "
                 "allowed: clients, or no federated.agents"
             )
-        share = self.federated.share
-        normalised = any(learner.normalise_observations for learner in self.learners.values())
-        if share == "all_but_head" or (normalised and share != "all"):
-            what = "heads" if share == "all_but_head" else "normalisers"
+        if missing:
             raise ValueError(
-                f"federated.evaluate_on: with federated.share {share!r} the server has no {what}; "
-                "allowed: clients, or share: all"
+                f"federated.evaluate_on: with federated.share {share!r} the server has no "
+                f"{missing}; allowed: clients, or share: all"
             )
+
+    @property
+    def missing_on_server(self) -> Literal["", "learners", "heads", "normalisers"]:
+        """What a global model lacks to act in the place of all learners; "" for nothing."""
+        share = self.federated.share
+        if set(self.federated_agents) != set(self.learners):
+            return "learners"
+        if share == "all_but_head":
+            return "heads"
+        normalised = any(learner.normalise_observations for learner in self.learners.values())
+        return "normalisers" if normalised and share != "all" else ""
 
     def for_client(self, client_id: int) -> Scenario:
         """Return a client's scenario, with its values of ``federated.vary``."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import shlex
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -18,14 +17,18 @@ from typing import Any, Final
 
 from rich.console import Console
 
+from f110_fl.config.scenario import Scenario
 from f110_fl.engines.flower_programs import CONNECTION, connected, program, run_command, run_program
 from f110_fl.engines.superlink import SuperLink, resolve_superlink
 from f110_fl.errors import UserError
 from f110_fl.loading.flags import outside_overrides
 from f110_fl.loading.scenarios import dump_scenario, parse_resolved
 from f110_fl.reporting import announce
+from f110_fl.reporting.commands import command_line
 from f110_fl.reporting.console import ConsoleSink
 from f110_fl.reporting.events import EvaluationEvent, RoundEvent
+from f110_fl.reporting.pace import Pace
+from f110_fl.reporting.summary import can_extend, going_on
 from f110_fl.runs.plan import resolve_plan
 from f110_fl.runs.processes import Children
 
@@ -71,6 +74,7 @@ class _Submission:
         self._log = directory / "run.log"
         self._read = 0
         self._sink: ConsoleSink | None = None
+        self._scenario: Scenario | None = None  # once the run has begun
         self._root = ""
         self._rounds = (0, 0)  # completed, total
         self._failure = ""
@@ -120,7 +124,11 @@ class _Submission:
             self._root, self._rounds = event["root"], (event["rounds"], scenario.rounds)
             where = f"{self._link.host}:{self._root}"
             self._console.out(f"Run directory   {where}", highlight=False)
-            self._sink = ConsoleSink(scenario, self._console)
+            self._scenario = scenario
+            done = min(event["rounds"] * scenario.federated.round_interval, scenario.episodes)
+            earlier = [done] * scenario.federated.clients
+            pace = Pace(scenario, earlier, resumed=event["rounds"] > 0)
+            self._sink = ConsoleSink(scenario, self._console, pace)
         elif kind == announce.ROUND and self._sink is not None:
             self._rounds = (event["round"], event["rounds"])
             self._sink.handle(RoundEvent(event))
@@ -152,15 +160,17 @@ class _Submission:
 
     def _summarise(self) -> None:
         """Show where the run's files are, on the SuperLink's machine."""
-        if not self._root:
+        if self._scenario is None:
             return
-        root = shlex.quote(self._root)
         completed, total = self._rounds
-        for line in (
+        lines = [
             f"Rounds          {completed} of {total} completed",
             f"Files           on {self._link.host}: {self._root}",
-            f"To go on        python run.py --superlink {self._link.address} --resume {root} ...",
-        ):
+        ]
+        if completed < total or can_extend(self._scenario):
+            words = going_on(self._scenario, self._root, complete=completed == total)
+            lines.append(f"To go on        {command_line([*self._link.flags, *words])}")
+        for line in lines:
             self._console.out(line, highlight=False)
 
     def _reason(self) -> str:

@@ -41,6 +41,13 @@ class SuperLink:
         """The port, from 1 to 65535."""
         return int(self.address.rpartition(":")[2])
 
+    @property
+    def flags(self) -> list[str]:
+        """The flags of run.py that describe it."""
+        if self.root_certificates is None:
+            return ["--superlink", self.address, "--insecure"]
+        return ["--superlink", self.address, "--root-certificates", str(self.root_certificates)]
+
     def answers(self) -> bool:
         """Return whether it accepts connections.
 

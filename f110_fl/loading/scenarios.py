@@ -31,7 +31,7 @@ def load_scenario(path: Path, overrides: Iterable[Override] = ()) -> Scenario:
     result.
 
     Args:
-        path: The YAML file.
+        path: The YAML file, or the ``config.json`` of a run.
         overrides: Settings laid over the file's; of two for the same key, the later wins,
             so command-line values follow those of the environment.
 
@@ -50,7 +50,12 @@ def resolve_scenario(document: Document, path: Path, overrides: Iterable[Overrid
         found = "an empty file" if document.data is None else show(document.data)
         needed = allowed(Field(Scenario))
         raise UserError(f"{path}:{document.mark(()).line}: found {found}; allowed: {needed}")
-    data, taken = lay_over(document.data, overrides)
+    # A run's config.json is its scenario, too.
+    version = document.data.get("format")
+    if version is not None and version != FORMAT:
+        raise UserError(_other_format(f"{path}:{document.mark(('format',)).line}", version))
+    own = {key: value for key, value in document.data.items() if key != "format"}
+    data, taken = lay_over(own, overrides)
     try:
         return Scenario.model_validate(data, strict=True, context=path.parent)
     except ValidationError as error:
@@ -77,15 +82,19 @@ def parse_resolved(text: str, name: str = "config.json") -> Scenario:
         raise UserError(f"{name}: found {show(data)}; allowed: a resolved scenario")
     version = data.pop("format", None)
     if version != FORMAT:
-        found = "no format number" if version is None else f"format {version}"
-        raise UserError(
-            f"{name}: {found}, written by another version of this program; this one reads format "
-            f"{FORMAT}: start a new run, or go on with the version that began it"
-        )
+        raise UserError(_other_format(name, version))
     try:
         return Scenario.model_validate(_with_tuples(data), strict=True)
     except ValidationError as error:
         raise UserError(f"{name}: {explain_resolved(error)}") from None
+
+
+def _other_format(name: str, version: object) -> str:
+    found = "no format number" if version is None else f"format {version}"
+    return (
+        f"{name}: {found}, written by another version of this program; this one reads format "
+        f"{FORMAT}: start a new run, or go on with the version that began it"
+    )
 
 
 def _with_tuples(data: Any) -> Any:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.reporting.events import EpisodeEvent, EvaluationEvent, Event, RoundEvent
+from f110_fl.reporting.pace import Pace
 from f110_fl.training.metrics import metric_name, summarise, total_name
 from f110_fl.training.records import EpisodeKind, EpisodeRecord
 
@@ -33,7 +34,7 @@ Metrics: TypeAlias = Mapping[str, float]  # a round's or an evaluation's, by nam
 
 @dataclass
 class _Row:
-    """The data of one client's row."""
+    """What is known of one client."""
 
     episodes: int = 0
     recent: deque[EpisodeRecord] = field(default_factory=lambda: deque(maxlen=WINDOW))
@@ -42,15 +43,22 @@ class _Row:
 
 
 class ConsoleSink:
-    """Shows a live table or, without a terminal, a line per round."""
+    """Shows a live table or, without a terminal, a line per round.
 
-    def __init__(self, scenario: Scenario, console: Console) -> None:
+    The table has a row for each client and learning car.
+
+    Args:
+        scenario: The run's scenario.
+        console: Where to show it.
+        pace: Of this session; by default that of a new run.
+    """
+
+    def __init__(self, scenario: Scenario, console: Console, pace: Pace | None = None) -> None:
         self._scenario = scenario
         self._console = console
-        self._agent = scenario.federated_agents[0]  # rounds have metrics of these learners only
-        self._rows = [_Row() for _ in range(scenario.federated.clients)]
+        self._pace = pace or Pace(scenario)
+        self._rows = [_Row(episodes) for episodes in self._pace.earlier]
         self._rounds = 0
-        self._started = time.monotonic()
         self._live = Live(
             get_renderable=self._render,
             console=console,
@@ -64,14 +72,9 @@ class ConsoleSink:
     def handle(self, event: Event) -> None:
         """Take the next event."""
         if isinstance(event, EpisodeEvent):
-            row = self._rows[event.client_id]
-            if event.record.kind == "train":
-                row.episodes = event.record.episode
-                row.recent.append(event.record)
-            else:
-                row.evaluations.append(event.record)
+            self._take(event)
         elif isinstance(event, EvaluationEvent):
-            self._console.out(self._evaluation_line(event), highlight=False)
+            self._say(self._evaluation_lines(event))
         else:
             self._rounds = event.summary["round"]
             # The only data about clients on other machines.
@@ -79,7 +82,8 @@ class ConsoleSink:
                 row = self._rows[int(client_id)]
                 row.episodes += int(metrics[total_name("train", "episodes")])
                 row.last = metrics
-            self._console.out(self._round_line(event), highlight=False)
+            self._say(self._round_lines(event))
+        self._say(self._pace.warning(self._done))
 
     def close(self) -> None:
         """Print the last table."""
@@ -88,87 +92,128 @@ class ConsoleSink:
         if any(row.episodes for row in self._rows):
             self._console.print(self._render())
 
-    def _round_line(self, event: RoundEvent) -> str:
+    def _take(self, event: EpisodeEvent) -> None:
+        row, record = self._rows[event.client_id], event.record
+        self._pace.count(record)
+        if record.kind == "train":
+            row.episodes = record.episode
+            row.recent.append(record)
+        else:
+            row.evaluations.append(record)
+
+    def _say(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self._console.out(line, highlight=False)
+
+    @property
+    def _done(self) -> int:
+        return sum(row.episodes for row in self._rows)
+
+    def _round_lines(self, event: RoundEvent) -> list[str]:
         summary, metrics = event.summary, event.summary["metrics"]
-        line = (
-            f"round {summary['round']}/{summary['rounds']}  "
-            f"{len(summary['clients'])}/{len(self._rows)} clients  "
-            f"success {self._rate(metrics, 'train', 'success-rate')}  "
-            f"return {self._return(metrics, 'train')}  "
-            f"{summary['seconds']:.1f} s"
-        )
-        if metrics[total_name("evaluate", "episodes")]:
-            line += f"  evaluated success {self._rate(metrics, 'evaluate', 'success-rate')}"
+        start = f"round {summary['round']}/{summary['rounds']}  "
+        start += f"{len(summary['clients'])}/{len(self._rows)} clients"
+        end = f"{summary['seconds']:.1f} s"
         if summary["dropped"]:
             by_reason: dict[str, list[str]] = {}
             for client, reason in summary["dropped"].items():
                 by_reason.setdefault(reason, []).append(client)
             groups = (f"{', '.join(who)} ({why})" for why, who in by_reason.items())
-            line += f"  dropped {', '.join(groups)}"
-        return line
+            end += f"  dropped {', '.join(groups)}"
+        evaluated = bool(metrics[total_name("evaluate", "episodes")])
 
-    def _evaluation_line(self, event: EvaluationEvent) -> str:
+        def of_car(agent: str) -> str:
+            words = f"success {_mean(metrics, 'train', agent, 'success-rate', '.0%')}"
+            words += f"  return {_mean(metrics, 'train', agent, 'return', '.1f')}"
+            if evaluated:
+                rate = _mean(metrics, "evaluate", agent, "success-rate", ".0%")
+                words += f"  evaluated success {rate}"
+            return words
+
+        return self._by_car(start, of_car, end)
+
+    def _evaluation_lines(self, event: EvaluationEvent) -> list[str]:
         found, metrics, on = event.found, event.found["metrics"], event.found["on"]
         where = "the server" if on == "server" else f"{len(found['by_client'])} clients"
-        line = f"round {found['round']}/{self._scenario.rounds}  global model on {where}  "
+        start = f"round {found['round']}/{self._scenario.rounds}  global model on {where}"
         if not metrics:
-            return line + "no usable answer"
-        line += f"success {self._rate(metrics, 'evaluate', 'success-rate')}"
-        if on == "server":
-            rate = found["cars"][self._agent]["outcomes"]["success"]
-            line += f" [{rate['low']:.0%}, {rate['high']:.0%}]"
-        return line + (
-            f"  return {self._return(metrics, 'evaluate')}"
-            f"  crash {self._rate(metrics, 'evaluate', 'crash-rate')}"
-        )
+            return [f"{start}  no usable answer"]
+
+        def of_car(agent: str) -> str:
+            words = f"success {_mean(metrics, 'evaluate', agent, 'success-rate', '.0%')}"
+            if on == "server":
+                rate = found["cars"][agent]["outcomes"]["success"]
+                words += f" [{rate['low']:.0%}, {rate['high']:.0%}]"
+            words += f"  return {_mean(metrics, 'evaluate', agent, 'return', '.1f')}"
+            crash = _mean(metrics, "evaluate", agent, "crash-rate", ".0%")
+            return f"{words}  crash {crash}"
+
+        return self._by_car(start, of_car)
+
+    def _by_car(self, start: str, of_car: Callable[[str], str], end: str = "") -> list[str]:
+        """Return a line about the averaged learner or, of several, a further line about each."""
+        agents = self._scenario.federated_agents
+        if len(agents) == 1:
+            return ["  ".join(filter(None, (start, of_car(agents[0]), end)))]
+        width = max(map(len, agents))
+        lines = (f"  {agent:<{width}}  {of_car(agent)}" for agent in agents)
+        return ["  ".join(filter(None, (start, end))), *lines]
 
     def _render(self) -> Group:
+        agents = list(self._scenario.learners)
         table = Table(box=None, pad_edge=False)
+        cars = ["car"] if len(agents) > 1 else []
         measured = (title for title, _, _ in MEASURED)
-        for name in ("client", "episodes", *measured, "steps/s", "evaluated"):
-            table.add_column(name, justify="right")
+        for name in ("client", *cars, "episodes", *measured, "steps/s", "evaluated"):
+            table.add_column(name, justify="right", no_wrap=True)
         for client_id, row in enumerate(self._rows):
-            table.add_row(f"{client_id:02d}", *self._cells(row))
-        if not self._console.is_terminal:
-            return Group(self._headline(), table)
-        total = self._scenario.episodes * len(self._rows)
-        bar = ProgressBar(total=total, completed=sum(row.episodes for row in self._rows))
-        return Group(self._headline(), bar, table)
+            metrics = self._metrics(row)
+            for agent in agents:
+                first = agent == agents[0]  # what all cars share is said once
+                of_client = (f"{client_id:02d}", f"{row.episodes}/{self._scenario.episodes}")
+                name, episodes = of_client if first else ("", "")
+                shown = [agent] if cars else []
+                table.add_row(name, *shown, episodes, *_cells(metrics, agent, speed=first))
+        parts: list[RenderableType] = [self._headline(), table]
+        if self._console.is_terminal:
+            bar = ProgressBar(total=self._pace.total, completed=self._done)
+            parts.insert(1, Padding(bar, 0))  # which ends the bar's line: a bar alone does not
+        return Group(*parts)
 
-    def _cells(self, row: _Row) -> tuple[str, ...]:
-        total = self._scenario.episodes
+    def _metrics(self, row: _Row) -> Metrics:
+        """Return a client's metrics over its latest episodes; none before the first."""
         records = [*row.recent, *row.evaluations]
-        metrics = row.last or (summarise(records, [self._agent]) if records else None)
-        if metrics is None:
-            return (f"0/{total}", *["-"] * (len(MEASURED) + 2))
-        steps = metrics[total_name("train", "env-steps")]
-        speed = steps / max(metrics[total_name("train", "seconds")], 1e-9)
-        evaluated = self._rate(metrics, "evaluate", "success-rate")
-        return (
-            f"{row.episodes}/{total}",
-            *(self._mean(metrics, "train", measure, form) for _, measure, form in MEASURED),
-            f"{speed:,.0f}",
-            evaluated if metrics[total_name("evaluate", "episodes")] else "-",
-        )
-
-    def _rate(self, metrics: Metrics, kind: EpisodeKind, measure: str) -> str:
-        return self._mean(metrics, kind, measure, ".0%")
-
-    def _return(self, metrics: Metrics, kind: EpisodeKind) -> str:
-        return self._mean(metrics, kind, "return", ".1f")
-
-    def _mean(self, metrics: Metrics, kind: EpisodeKind, measure: str, form: str) -> str:
-        return format(metrics[metric_name(kind, self._agent, measure)], form)
+        if row.last or not records:
+            return row.last
+        return summarise(records, list(self._scenario.learners))
 
     def _headline(self) -> Text:
-        total = self._scenario.episodes * len(self._rows)
-        done = sum(row.episodes for row in self._rows)
-        elapsed = time.monotonic() - self._started
-        eta = _clock(elapsed * (total - done) / done) if done else "-"
-        words = [f"{done}/{total} episodes", f"{_clock(elapsed)} elapsed", f"ETA {eta}"]
+        done = self._done
+        remaining = self._pace.remaining(done)
+        eta = "-" if remaining is None else _clock(remaining)
+        elapsed = _clock(self._pace.elapsed())
+        words = [f"{done}/{self._pace.total} episodes", f"{elapsed} elapsed", f"ETA {eta}"]
         if self._scenario.federated.enabled:
             words.insert(0, f"round {self._rounds}/{self._scenario.rounds}")
         return Text.assemble((self._scenario.name, "bold"), "  ", "  ".join(words))
+
+
+def _cells(metrics: Metrics, agent: str, *, speed: bool) -> list[str]:
+    """Return a car's cells: what is measured, the client's speed if wanted, and evaluations."""
+    cells = [_mean(metrics, "train", agent, measure, form) for _, measure, form in MEASURED]
+    steps = metrics.get(total_name("train", "env-steps"))
+    if steps is None:
+        return [*cells, "-" if speed else "", "-"]
+    seconds = max(metrics[total_name("train", "seconds")], 1e-9)
+    evaluated = bool(metrics[total_name("evaluate", "episodes")])
+    rate = _mean(metrics, "evaluate", agent, "success-rate", ".0%") if evaluated else "-"
+    return [*cells, f"{steps / seconds:,.0f}" if speed else "", rate]
+
+
+def _mean(metrics: Metrics, kind: EpisodeKind, agent: str, measure: str, form: str) -> str:
+    """Return a mean as it is written; "-" if it is not known, as of a car that is not averaged."""
+    value = metrics.get(metric_name(kind, agent, measure))
+    return "-" if value is None else format(value, form)
 
 
 def evaluation_table(found: Mapping[str, Any]) -> Table:
@@ -200,4 +245,6 @@ def evaluation_table(found: Mapping[str, Any]) -> Table:
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
+    if hours >= 24:
+        return f"{hours // 24} d {hours % 24} h"
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

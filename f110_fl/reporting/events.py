@@ -1,12 +1,14 @@
 """The events of a run, read from the files that it writes.
 
-The console and W&B receive the same events from every engine.
+The console, W&B and TensorBoard receive the same events from every engine.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -51,6 +53,34 @@ class Sink(Protocol):
         """Finish, after the last event."""
 
 
+class Sinks:
+    """Several sinks as one.
+
+    One that fails is told nothing more, and why is said once: what only shows a run must not end
+    it.
+    """
+
+    def __init__(self, sinks: Iterable[Sink]) -> None:
+        self._sinks = list(sinks)
+
+    def handle(self, event: Event) -> None:
+        """Tell every sink."""
+        self._each(lambda sink: sink.handle(event))
+
+    def close(self) -> None:
+        """Close every sink, in their order."""
+        self._each(lambda sink: sink.close())
+
+    def _each(self, tell: Callable[[Sink], None]) -> None:
+        for sink in list(self._sinks):
+            try:
+                tell(sink)
+            except Exception as error:  # whatever it is
+                self._sinks.remove(sink)
+                name, reason = type(sink).__name__, f"{type(error).__name__}: {error}"
+                print(f"{name}: {reason}; the run goes on", file=sys.stderr)  # noqa: T201
+
+
 @dataclass
 class _Tail:
     """Reads the JSON lines that were added to a file since the last call."""
@@ -67,7 +97,7 @@ class _Tail:
                     self.offset, self.partial = size, b""
                 file.seek(self.offset)
                 data = file.read()
-        except FileNotFoundError:
+        except OSError:  # it is not there yet, or this process may not read it
             return []
         self.offset += len(data)
         *complete, self.partial = (self.partial + data).split(b"\n")
@@ -75,29 +105,40 @@ class _Tail:
 
 
 class Monitor:
-    """Collects the events of a run, of any number of clients."""
+    """Collects the events of a run.
 
-    def __init__(self, rundir: RunDir) -> None:
+    What is no event is passed over: lines of another form, and directories in ``clients/`` that
+    are not one of the run's clients'.
+
+    Args:
+        rundir: The run's directory, which need not exist yet.
+        clients: Number of clients.
+    """
+
+    def __init__(self, rundir: RunDir, clients: int) -> None:
         self._rundir = rundir
         self._rounds = _Tail(rundir.rounds)
         self._evaluations = _Tail(rundir.evaluations)
-        self._episodes: dict[Path, _Tail] = {}
+        self._clients = {rundir.client(k).name: k for k in range(clients)}
+        self._episodes: dict[int, _Tail] = {}
 
     def poll(self) -> list[Event]:
         """Return the events since the last call, a client's episodes in their order."""
-        rounds: list[Event] = [RoundEvent(summary) for summary in self._rounds.lines()]
-        rounds += [EvaluationEvent(found) for found in self._evaluations.lines()]
+        rounds: list[Event] = [RoundEvent(line) for line in self._rounds.lines() if "round" in line]
+        rounds += [EvaluationEvent(line) for line in self._evaluations.lines() if "round" in line]
         for path in self._rundir.clients.glob("*/episodes.jsonl"):
-            self._episodes.setdefault(path, _Tail(path))
-        episodes: list[Event] = [
-            EpisodeEvent(int(path.parent.name), EpisodeRecord.from_values(values))
-            for path, tail in sorted(self._episodes.items())
-            for values in tail.lines()
-        ]
+            client_id = self._clients.get(path.parent.name)
+            if client_id is not None:
+                self._episodes.setdefault(client_id, _Tail(path))
+        episodes: list[Event] = []
+        for client_id, tail in sorted(self._episodes.items()):
+            for values in tail.lines():
+                with suppress(TypeError):  # not the values of an episode
+                    record = EpisodeRecord.from_values(values)
+                    episodes.append(EpisodeEvent(client_id, record))
         return episodes + rounds
 
-    def tell(self, sinks: Iterable[Sink]) -> None:
-        """Pass the events since the last call to sinks."""
+    def tell(self, sink: Sink) -> None:
+        """Pass the events since the last call to a sink."""
         for event in self.poll():
-            for sink in sinks:
-                sink.handle(event)
+            sink.handle(event)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 from contextlib import suppress
+from pathlib import Path
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
-from f110_fl.rundir import RunDir
+from f110_fl.files import complete_lines
+from f110_fl.reporting.commands import command_line
+from f110_fl.rundir import BEST, RunDir
+from f110_fl.tensors import read_metadata
 from f110_fl.training.state_file import saved_progress
 
 
@@ -21,23 +25,26 @@ def is_complete(scenario: Scenario, rundir: RunDir) -> bool:
 
 def completed_rounds(rundir: RunDir) -> int:
     """Return the number of the last completed round, 0 before the first."""
-    if not rundir.rounds.exists():
-        return 0
-    lines = rundir.rounds.read_text(encoding="utf-8").splitlines()
-    return int(json.loads(lines[-1])["round"]) if lines else 0
+    rounds = [line["round"] for line in complete_lines(rundir.rounds) if "round" in line]
+    return int(rounds[-1]) if rounds else 0
 
 
 def completed_replicas(scenario: Scenario, rundir: RunDir) -> int:
     """Return how many replicas have trained to the scenario's last episode."""
-    done = 0
-    for client_id in range(scenario.federated.clients):
-        with suppress(UserError):  # an unreadable state does not count as complete
-            done += saved_progress(rundir.client(client_id)).episodes >= scenario.episodes
+    return sum(done >= scenario.episodes for done in trained_episodes(scenario, rundir))
+
+
+def trained_episodes(scenario: Scenario, rundir: RunDir) -> list[int]:
+    """Return how many training episodes each client's saved state contains."""
+    done = [0] * scenario.federated.clients
+    for client_id in range(len(done)):
+        with suppress(UserError):  # an unreadable state does not count
+            done[client_id] = saved_progress(rundir.client(client_id)).episodes
     return done
 
 
 def closing_lines(scenario: Scenario, rundir: RunDir) -> list[str]:
-    """Return the closing lines: the files, and how to continue the run."""
+    """Return the closing lines: the files, how to look at the policy, how to continue the run."""
     root = rundir.root
     lines = [f"Run directory   {root}"]
     if scenario.federated.enabled:
@@ -45,6 +52,7 @@ def closing_lines(scenario: Scenario, rundir: RunDir) -> list[str]:
         lines.append(f"Rounds          {rounds} of {scenario.rounds} completed, {rundir.rounds}")
         if rounds and scenario.federated.checkpoint_after_sync:
             lines.append(f"Global model    {rundir.global_tensors(rounds)}")
+        lines += success_lines(scenario, rundir)
     else:
         done, replicas = completed_replicas(scenario, rundir), scenario.federated.clients
         lines.append(f"Replicas        {done} of {replicas} completed")
@@ -52,8 +60,86 @@ def closing_lines(scenario: Scenario, rundir: RunDir) -> list[str]:
     lines.append(f"Logs            {rundir.logs}")
     if rundir.report.exists():
         lines.append(f"Report          {rundir.report}  (open it in a browser)")
-    lines.append(f"To go on        python run.py --resume {shlex.quote(str(root))} --episodes N")
-    if scenario.wandb.enabled and (root / "wandb").is_dir():
-        path = shlex.quote(str(root / "wandb"))
-        lines.append(f"W&B             wandb sync {path}/offline-run-*")
+    if rundir.tensorboard.is_dir():
+        lines.append(f"TensorBoard     tensorboard --logdir {shlex.quote(str(rundir.tensorboard))}")
+    lines += offline_lines(root)
+    checkpoint = best_checkpoint(scenario, rundir)
+    if checkpoint is not None:
+        lines.append(f"To see it drive {_evaluation(scenario, rundir, checkpoint)}")
+    complete = is_complete(scenario, rundir)
+    if not complete or can_extend(scenario):
+        lines.append(f"To go on        {command_line(going_on(scenario, root, complete=complete))}")
     return lines
+
+
+def success_lines(scenario: Scenario, rundir: RunDir) -> list[str]:
+    """Return how often the global model succeeded in the server's last and best evaluation.
+
+    A line a learning car, with Wilson's 95 % intervals; none without such an evaluation.
+    """
+    lines = []
+    for agent in scenario.federated_agents:
+        found = []
+        for line in complete_lines(rundir.evaluations):
+            with suppress(KeyError, TypeError):  # clients' results have no cars, others no sense
+                car, number = line["cars"][agent], int(line["round"])
+                rate = car["outcomes"]["success"]
+                words = f"{rate['rate']:.1%} [{100 * rate['low']:.0f}, {100 * rate['high']:.0f}]"
+                found.append((rate["rate"], words, int(car["episodes"]), number))
+        if found:
+            _, words, episodes, number = found[-1]
+            best = max(found, key=lambda entry: (entry[0], entry[3]))
+            last = f"{words} in {episodes} greedy episodes, round {number}"
+            lines.append(f"Success         {agent} {last}; best {best[1]}, round {best[3]}")
+    return lines
+
+
+def offline_lines(root: Path) -> list[str]:
+    """Return how to send to W&B what it recorded offline; nothing if there is none."""
+    folder = root / "wandb"
+    if not any(folder.glob("offline-run-*")):
+        return []
+    return [f"W&B             wandb sync {shlex.quote(str(folder))}/offline-run-*"]
+
+
+def going_on(scenario: Scenario, root: str | Path, *, complete: bool) -> list[str]:
+    """Return the flags that continue a run: to its end or, from there, to twice its length."""
+    further = ["--episodes", str(2 * scenario.episodes)] if complete else []
+    return ["--resume", str(root), *further]
+
+
+def can_extend(scenario: Scenario) -> bool:
+    """Return whether a complete run can be extended: not if its last round was cut short."""
+    federated = scenario.federated
+    return not federated.enabled or scenario.episodes % federated.round_interval == 0
+
+
+def best_checkpoint(scenario: Scenario, rundir: RunDir) -> Path | None:
+    """Return the best models of all learners that a run has left so far, None before the first.
+
+    That is the global model of the server's best evaluation, or else of the last round, if the
+    server has it whole; otherwise the clients' best by their own evaluations, or a client's state.
+    """
+    if scenario.federated.enabled:
+        last = rundir.global_tensors(completed_rounds(rundir))
+        whole = not scenario.missing_on_server
+        found = next((path for path in (rundir.best, last) if path.exists()), None)
+        if whole and found is not None:
+            return found
+    clients = range(scenario.federated.clients)
+    scores = {}
+    for path in (rundir.client(k) / BEST for k in clients):
+        with suppress(UserError, KeyError, ValueError):
+            scores[path] = json.loads(read_metadata(path)["score"])
+    if scores:
+        return max(scores, key=lambda path: scores[path])
+    return next((path for path in map(rundir.state, clients) if path.exists()), None)
+
+
+def _evaluation(scenario: Scenario, rundir: RunDir, checkpoint: Path) -> str:
+    """Return the command that evaluates a checkpoint in the run's own scenario."""
+    words: list[str | Path] = ["--mode", "eval", "--scenario", rundir.config]
+    words += ["--checkpoint", checkpoint]
+    if not scenario.evaluation.episodes:
+        words += ["--eval-episodes", "20"]
+    return command_line(words, rundir.root / "evaluation")

@@ -1,92 +1,128 @@
 """Weights & Biases: one run for each client and one for the server, in one group.
 
-A failure of W&B is reported once and never stops training.
+A failure of W&B is said once and ends nothing.
 """
 
 from __future__ import annotations
 
 import os
-import queue
-import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from f110_fl.config.scenario import Scenario
-from f110_fl.reporting.events import EvaluationEvent, Event, Monitor, RoundEvent
+from f110_fl.reporting.background import BackgroundSink, warn
+from f110_fl.reporting.events import Monitor
+from f110_fl.reporting.values import SERVER, Point, client_role
 from f110_fl.rundir import RunDir
-from f110_fl.tensors import prefixed
-from f110_fl.training.metrics import episode_values
 
-CLOSE_TIMEOUT = 60.0  # s that the end of a run waits for W&B
 FOLLOW_INTERVAL = 1.0  # s between two polls of the run's files
 
 
-class WandbSink:
-    """Passes events to W&B on a thread of its own."""
+class WandbSink(BackgroundSink):
+    """Passes the values of events to W&B and, at the end, the run's report.
+
+    Args:
+        scenario: The run's scenario.
+        rundir: The run's directory, which W&B writes into.
+    """
+
+    name: ClassVar[str] = "W&B"
 
     def __init__(self, scenario: Scenario, rundir: RunDir) -> None:
         self._scenario = scenario
         self._rundir = rundir
         # A sweep's agent gives this process one run, for the role that the sweep compares.
         swept = "WANDB_SWEEP_ID" in os.environ
-        judged = "server" if scenario.federated.enabled else "client_00"
-        self._only = judged if swept else None
+        self._judged = SERVER if scenario.federated.enabled else client_role(0)
+        self._only = self._judged if swept else None
         self._time = time.strftime("%Y%m%d-%H%M%S")
-        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
-        self._thread.start()
+        self._runs: dict[str, Any] = {}
+        super().__init__(scenario)
 
-    def handle(self, event: Event) -> None:
-        """Take the next event; return at once."""
-        self._events.put(event)
+    def record(self, point: Point) -> None:
+        """Log the values of a point."""
+        if self._only not in (None, point.role):
+            return
+        if point.role not in self._runs:
+            run = _start(self._scenario, self._rundir.root, point.role, self._time)
+            run.define_metric("*", step_metric=point.axis)
+            self._runs[point.role] = run
+        self._runs[point.role].log(point.values)
 
-    def close(self) -> None:
-        """Wait until everything is recorded, at most ``CLOSE_TIMEOUT``."""
-        self._events.put(None)
-        self._thread.join(CLOSE_TIMEOUT)
-        if self._thread.is_alive():
-            _warn(f"did not finish within {CLOSE_TIMEOUT:.0f} s")
+    def finish(self) -> None:
+        """Log the report, if there is one, with the run that is judged, and end all runs."""
+        if self._rundir.report.exists() and self._judged in self._runs:
+            _log_page(self._runs[self._judged], self._rundir.report, "report")
+        for run in self._runs.values():
+            run.finish()
 
-    def _work(self) -> None:
-        runs: dict[str, Any] = {}
-        try:
-            while (event := self._events.get()) is not None:
-                role, values = _log_values(event)
-                if self._only not in (None, role):
-                    continue
-                if role not in runs:
-                    runs[role] = self._start(role)
-                runs[role].log(values)
-            for run in runs.values():
-                run.finish()
-        except Exception as error:  # W&B may raise anything, and must not stop training
-            _warn(f"{type(error).__name__}: {error}")
 
-    def _start(self, role: str) -> Any:
-        import wandb
+def record_evaluation(
+    scenario: Scenario, root: Path, values: Mapping[str, float], replay: Path | None
+) -> None:
+    """Record an evaluation as a W&B run of its own, with the role ``eval``.
 
-        settings = self._scenario.wandb
-        words = {
-            "scenario": self._scenario.name,
-            "seed": self._scenario.shared_seed,
-            "time": self._time,
-            "prefix": settings.prefix,
-            "role": role,
-        }
-        return wandb.init(
-            project=settings.project,
-            group=settings.group_template.format_map(words),
-            name=settings.name_template.format_map(words),
-            config=self._scenario.model_dump(mode="json"),
-            dir=self._rundir.root,
-            mode=wandb_mode(),
-            reinit="create_new",
-            settings=wandb.Settings(silent=True, console="off"),
-        )
+    Args:
+        scenario: The evaluated scenario.
+        root: Directory that W&B writes into.
+        values: By name.
+        replay: Its page, which becomes a panel and an artifact; None: there is none.
+    """
+    try:
+        run = _start(scenario, root, "eval", time.strftime("%Y%m%d-%H%M%S"))
+        run.log(dict(values))
+        if replay is not None:
+            _log_page(run, replay, "replay")
+        run.finish()
+    except Exception as error:  # W&B may raise anything
+        warn(WandbSink.name, f"{type(error).__name__}: {error}")
+
+
+def _start(scenario: Scenario, root: Path, role: str, begun: str) -> Any:
+    """Return a new W&B run.
+
+    Args:
+        scenario: The scenario, which names the run and is its config.
+        root: Directory that W&B writes into.
+        role: For the name.
+        begun: The time for the name.
+    """
+    import wandb
+
+    settings = scenario.wandb
+    words = {
+        "scenario": scenario.name,
+        "seed": scenario.shared_seed,
+        "time": begun,
+        "prefix": settings.prefix,
+        "role": role,
+    }
+    return wandb.init(
+        project=settings.project,
+        group=settings.group_template.format_map(words),
+        name=settings.name_template.format_map(words),
+        config=scenario.model_dump(mode="json"),
+        dir=root,
+        mode=wandb_mode(),
+        reinit="create_new",
+        settings=wandb.Settings(silent=True, console="off"),
+    )
+
+
+def _log_page(run: Any, path: Path, kind: str) -> None:
+    """Log an HTML page as a panel, and as an artifact of a type."""
+    import wandb
+
+    # A page's Content Security Policy would not let through what W&B injects.
+    with path.open(encoding="utf-8") as page:
+        run.log({kind: wandb.Html(page, inject=False)})
+    artifact = wandb.Artifact(f"{run.id}-{kind}", type=kind)
+    artifact.add_file(str(path))
+    run.log_artifact(artifact)
 
 
 def is_tracked(scenario: Scenario) -> bool:
@@ -112,45 +148,21 @@ def _netrc() -> str:
         return ""
 
 
-def _log_values(event: Event) -> tuple[str, dict[str, Any]]:
-    """Return the role of an event's W&B run, and the values to log there."""
-    if isinstance(event, EvaluationEvent):
-        found = event.found
-        return "server", {"round": found["round"], **prefixed(found["on"], found["metrics"])}
-    if isinstance(event, RoundEvent):
-        summary = event.summary
-        return "server", {
-            "round": summary["round"],
-            "seconds": summary["seconds"],
-            "clients": len(summary["clients"]),
-            **summary["metrics"],
-        }
-    record, result = event.record, event.record.result
-    values = {
-        "episode": record.episode,
-        "env_steps": record.env_steps,
-        "round": record.round,
-        f"{record.kind}/steps": result.steps,
-        f"{record.kind}/steps_per_s": result.steps / max(result.seconds, 1e-9),
-    }
-    return f"client_{event.client_id:02d}", values | episode_values(record) | record.losses
-
-
-def _warn(reason: str) -> None:
-    print(f"W&B: {reason}; training goes on without it", file=sys.stderr)  # noqa: T201
-
-
 @contextmanager
 def recorded(scenario: Scenario, rundir: RunDir) -> Iterator[None]:
     """Record the run in ``rundir`` with W&B, on a thread, while the block runs."""
     if not is_tracked(scenario):
         yield
         return
-    sink, monitor, done = WandbSink(scenario, rundir), Monitor(rundir), threading.Event()
+    sink, monitor, done = (
+        WandbSink(scenario, rundir),
+        Monitor(rundir, scenario.federated.clients),
+        threading.Event(),
+    )
 
     def follow() -> None:
         while not done.wait(FOLLOW_INTERVAL):
-            monitor.tell([sink])
+            monitor.tell(sink)
 
     thread = threading.Thread(target=follow, name="wandb-monitor", daemon=True)
     thread.start()
@@ -159,5 +171,5 @@ def recorded(scenario: Scenario, rundir: RunDir) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-        monitor.tell([sink])
+        monitor.tell(sink)
         sink.close()

@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING
 
 from f110_fl.files import write_atomic
 from f110_fl.reporting.console import evaluation_table
+from f110_fl.reporting.summary import offline_lines
+from f110_fl.reporting.tracking import record_evaluation, wandb_mode
+from f110_fl.reporting.values import report_values
+from f110_fl.runs.pictures import draw_pictures
 from f110_fl.runs.plan import REPLAYED, RunPlan
 from f110_fl.tensors import read_tensors
 from f110_fl.training.checkpoint import load_models
@@ -21,7 +25,9 @@ REPLAY = "replay.html"
 
 
 def evaluate(plan: RunPlan, console: Console) -> int:
-    """Evaluate on fixed seeds, show a table, write the report, trajectories and a replay.
+    """Evaluate on fixed seeds, show a table, write the report, trajectories, replay and pictures.
+
+    With ``plan.wandb``, all but the trajectories are recorded with W&B, too.
 
     Returns:
         The exit status, 0.
@@ -32,8 +38,8 @@ def evaluate(plan: RunPlan, console: Console) -> int:
     from f110_fl.reporting.pages.recording import ReplayRecorder, Watchers
     from f110_fl.reporting.pages.replay import write_replay
     from f110_fl.training.evaluation import ModelEvaluator
-    from f110_fl.training.metrics import report
-    from f110_fl.training.trajectories import Recorder
+    from f110_fl.training.metrics import means, report
+    from f110_fl.training.trajectories import Recorder, Watcher
 
     scenario, root, checkpoint = plan.scenario, plan.rundir.root, plan.checkpoint
     evaluator = ModelEvaluator(scenario)
@@ -43,7 +49,12 @@ def evaluate(plan: RunPlan, console: Console) -> int:
             load_models(learner, agent, tensors, checkpoint)
     shown = REPLAYED if plan.replay is None else plan.replay
     recorder, replay = Recorder(), ReplayRecorder(max_episodes=shown)
-    episodes = evaluator.run(Watchers(recorder, replay) if shown else recorder)
+    # Of one episode, a success is kept rather than a failure.
+    drawn = ReplayRecorder(max_episodes=1, only=plan.pictures.episode)
+    watchers: list[Watcher] = [recorder]
+    watchers += [replay] if shown else []
+    watchers += [drawn] if plan.pictures.wanted else []
+    episodes = evaluator.run(Watchers(*watchers))
     found = report(episodes, [car.name for car in scenario.env.cars])
     root.mkdir(parents=True, exist_ok=True)
     recorder.save(root / TRAJECTORIES, evaluator.race)
@@ -57,11 +68,17 @@ def evaluate(plan: RunPlan, console: Console) -> int:
     console.print(evaluation_table(found))
     console.out(f"Report          {root / REPORT}", highlight=False)
     console.out(f"Trajectories    {root / TRAJECTORIES}", highlight=False)
+    name = scenario.name if checkpoint is None else f"{checkpoint.parent.name}/{checkpoint.stem}"
     if shown:
-        name = (
-            scenario.name if checkpoint is None else f"{checkpoint.parent.name}/{checkpoint.stem}"
-        )
         recording = replay.recording(name, scenario.name, scenario.shared_seed)
         write_replay(root / REPLAY, [recording])
         console.out(f"Replay          {root / REPLAY}  (open it in a browser)", highlight=False)
+    if plan.pictures.wanted:
+        recording = drawn.recording(name, scenario.name, scenario.shared_seed)
+        draw_pictures(plan.pictures, recording, console)
+    if plan.wandb and wandb_mode() != "disabled":
+        values = means("evaluate", episodes, scenario.learners) | report_values(found)
+        record_evaluation(scenario, root, values, root / REPLAY if shown else None)
+        for line in offline_lines(root):
+            console.out(line, highlight=False)
     return 0

@@ -16,6 +16,7 @@ from f110_fl.loading.scenarios import load_scenario
 from f110_fl.loading.texts import bounded
 from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import run_root
+from f110_fl.runs.pictures import NO_PICTURES, Pictures, resolve_pictures
 from f110_fl.runs.resume import resumed_scenario
 from sim.settings import find_file
 
@@ -40,6 +41,9 @@ class RunPlan:
     checkpoint: Path | None = None  # to evaluate
     replay: int | None = None  # episodes, or rounds, that the page replays; None: the default
     live: int | None = None  # TCP port of the live page, 0 for any; None: there is none
+    pictures: Pictures = NO_PICTURES  # of an evaluation
+    wandb: bool = False  # whether to record an evaluation with W&B
+    tensorboard: bool = False  # whether to write TensorBoard's files
 
     @property
     def hosts(self) -> bool:
@@ -81,6 +85,7 @@ def resolve_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> R
         engine="deployment" if own_id is not None else engine,
         max_parallel=resolve_parallel(arguments.max_parallel, scenario, engine),
         client_id=own_id,
+        tensorboard=arguments.tensorboard,
         **_pages(arguments),
     )
 
@@ -104,6 +109,8 @@ def _resolve_evaluation(arguments: argparse.Namespace, scenario: Scenario) -> Ru
         RunDir(run_root(scenario)),
         mode="eval",
         checkpoint=checkpoint,
+        pictures=resolve_pictures(arguments, scenario.evaluation.episodes),
+        wandb=arguments.wandb,
         **_pages(arguments),
     )
 
@@ -138,8 +145,15 @@ def _resolve_resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) 
     scenario = resumed_scenario(rundir, outside_overrides(arguments, environ))
     engine = resolve_engine(arguments.engine, scenario)
     parallel = resolve_parallel(arguments.max_parallel, scenario, engine)
-    pages = _pages(arguments)
-    return RunPlan(scenario, rundir, "train", engine, parallel, resumed=True, **pages)
+    return RunPlan(
+        scenario,
+        rundir,
+        engine=engine,
+        max_parallel=parallel,
+        resumed=True,
+        tensorboard=arguments.tensorboard,
+        **_pages(arguments),
+    )
 
 
 def resolve_engine(name: str, scenario: Scenario) -> Engine:

@@ -7,20 +7,23 @@ import os
 from f110_fl.config.learners import OffPolicyConfig
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
+from f110_fl.reporting.tensorboard import check_installed
 from f110_fl.runs.directory import check_unused
 from f110_fl.runs.plan import RunPlan
 from f110_fl.runs.startup import KERNEL_CACHE
 
 
 def check(plan: RunPlan) -> None:
-    """Check the run's directory, device and environments.
+    """Check the run's directory, device and environments, and what it is recorded with.
 
     Raises:
-        UserError: If the directory is used, or the device, an encoder or an environment is not
-            available.
+        UserError: If the directory is used, or the device, TensorBoard, an encoder or an
+            environment is not available.
     """
     if plan.hosts and not plan.resumed:
         check_unused(plan.rundir.root)
+    if plan.tensorboard:
+        check_installed()
     if plan.mode == "train":
         check_device(plan.scenario)
     check_encoders(plan.scenario)

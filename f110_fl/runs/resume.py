@@ -8,7 +8,7 @@ from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
 from f110_fl.loading.overrides import Override
 from f110_fl.loading.scenarios import parse_resolved
-from f110_fl.reporting.summary import completed_rounds
+from f110_fl.reporting.summary import can_extend, completed_rounds
 from f110_fl.rundir import RunDir
 
 
@@ -28,12 +28,13 @@ def resumed_scenario(rundir: RunDir, overrides: Sequence[Override]) -> Scenario:
 
 def _extended(scenario: Scenario, rundir: RunDir, override: Override) -> Scenario:
     """Return the scenario with more episodes, which must not change completed rounds."""
-    episodes, interval = int(str(override.value)), scenario.federated.round_interval
+    episodes = int(str(override.value))
     if episodes < scenario.episodes:
         raise UserError(f"{override.name}: allowed: at least the run's {scenario.episodes}")
     ended = completed_rounds(rundir) == scenario.rounds
-    cut_short = scenario.federated.enabled and ended and scenario.episodes % interval
-    if cut_short and episodes > scenario.episodes:
+    if ended and not can_extend(scenario) and episodes > scenario.episodes:
+        interval = scenario.federated.round_interval
+        cut_short = scenario.episodes % interval
         raise UserError(
             f"{override.name}: the run ended with a round of {cut_short} episodes "
             f"instead of {interval}; start a new one"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from typing import Any, Self
 
-from f110_fl.reporting.events import Monitor, Sink
+from f110_fl.reporting.events import Monitor, Sink, Sinks
 from f110_fl.rundir import RunDir
 from f110_fl.runs import interrupt
 from f110_fl.runs.processes import Children
@@ -23,14 +23,17 @@ class Session:
     Args:
         rundir: The run's directory; each child logs into ``logs/``.
         sinks: They receive the events, and are closed at the end.
+        clients: Number of the run's clients, whose episodes are events.
         generations: See `Children`.
     """
 
-    def __init__(self, rundir: RunDir, sinks: Sequence[Sink], generations: int = 1) -> None:
+    def __init__(
+        self, rundir: RunDir, sinks: Sequence[Sink], clients: int = 0, generations: int = 1
+    ) -> None:
         self.rundir = rundir
         self.failures: list[str] = []  # one line each
-        self._sinks = sinks
-        self._monitor = Monitor(rundir)
+        self._sinks = Sinks(sinks)
+        self._monitor = Monitor(rundir, clients)
         self._children = Children(generations)
 
     def __enter__(self) -> Self:
@@ -39,8 +42,7 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self._children.stop()
         self.forward()
-        for sink in self._sinks:
-            sink.close()
+        self._sinks.close()
 
     def start(self, name: str, target: Callable[..., None], *arguments: Any) -> BaseProcess:
         """Start ``target(*arguments)`` in a child whose output goes to ``logs/NAME.log``."""

@@ -21,7 +21,7 @@ class RunProgress:
     """Follows the episodes of one run."""
 
     def __init__(self, rundir: RunDir, clients: int) -> None:
-        self._monitor = Monitor(rundir)
+        self._monitor = Monitor(rundir, clients)
         self._trained = dict.fromkeys(range(clients), 0)
         self._evaluations: dict[int, list[EpisodeRecord]] = {}  # the last one of each client
 

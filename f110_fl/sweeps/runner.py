@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -20,7 +19,9 @@ from f110_fl.errors import UserError
 from f110_fl.files import write_atomic
 from f110_fl.loading.flags import outside_overrides
 from f110_fl.loading.scenarios import dump_scenario, parse_resolved
+from f110_fl.reporting.commands import command_line
 from f110_fl.reporting.summary import is_complete
+from f110_fl.reporting.tensorboard import check_installed
 from f110_fl.rundir import RunDir
 from f110_fl.runs import directory, preflight
 from f110_fl.runs.plan import parallel_number, resolve_engine
@@ -51,6 +52,8 @@ def run_sweep(
             raise UserError(f"{cell.name}: nothing learns in its scenario")
         resolve_engine(arguments.engine, cell.scenario)
     parallel = parallel_number(arguments.max_parallel)
+    if arguments.tensorboard:
+        check_installed()
     _check_environments(grid)
     rundir = RunDir(grid.root)
     with directory.lock_directory(grid.root):
@@ -61,7 +64,7 @@ def run_sweep(
         with closing(_Table(grid, console)) as table, _SweepSession(rundir, table) as session:
             for cell in grid.cells:
                 if table.results[cell.name].status != "done":
-                    words = _command(cell, grid.root, arguments.engine, share)
+                    words = _command(cell, grid.root, arguments, share)
                     starters.append(partial(session.start_cell, cell.name, target, words))
             session.run_all(starters, parallel)
     return 0 if all(result.status == "done" for result in table.results.values()) else 1
@@ -115,11 +118,13 @@ def _prepare(grid: Grid) -> None:
     write_atomic(grid.root / GRID, write_grid(grid))
 
 
-def _command(cell: Cell, root: Path, engine: str, share: int) -> list[str]:
+def _command(cell: Cell, root: Path, arguments: argparse.Namespace, share: int) -> list[str]:
     """Return the command line of a run; a new one is resumed before its first round."""
-    words = ["--resume", str(root / cell.name), "--engine", engine]
+    words = ["--resume", str(root / cell.name), "--engine", arguments.engine]
+    if arguments.tensorboard:
+        words.append("--tensorboard")
     # Deployed clients all run at once.
-    return words if engine == "deployment" else [*words, "--max-parallel", str(share)]
+    return words if arguments.engine == "deployment" else [*words, "--max-parallel", str(share)]
 
 
 class _SweepSession(Session):
@@ -202,11 +207,13 @@ class _Table:
         self._write()
         self._console.print(self.render())
         root = self._grid.root
-        for line in (
+        lines = [
             f"Directories     {root / '<run>'}",
             f"Results         {root / 'results.csv'}, results.json",
-            f"To go on        python run.py --resume {shlex.quote(str(root))}",
-        ):
+        ]
+        if any(result.status != "done" for result in self.results.values()):
+            lines.append(f"To go on        {command_line(['--resume', root])}")
+        for line in lines:
             self._console.out(line, highlight=False)
 
     def _stop(self, name: str) -> None:

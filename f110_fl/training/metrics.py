@@ -1,6 +1,6 @@
 """Metrics of episodes: named means, rates with their intervals, scores.
 
-Nothing else names or computes them. The console and W&B show them without PyTorch.
+Nothing else computes them. The console and what charts them (`reporting.values`) need no PyTorch.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def report(episodes: Sequence[EpisodeResult], cars: Iterable[str]) -> dict[str, 
         }
         if car in episodes[0].returns:
             entry["return"] = _spread([episode.returns[car] for episode in episodes])
-        laps = [time for episode in episodes for time in episode.lap_times[car]]
+        laps = [time for episode in episodes for time in episode.lap_times.get(car, ())]
         entry["laps"] = len(laps)
         if laps:
             entry["lap_time"] = {**_spread(laps), "best": float(min(laps))}

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float = NDArray[np.float64]
-Verdict = Literal["better", "worse", "indistinguishable"]
+Judgement = Literal["better", "worse", "indistinguishable"]
 
 LEVEL: Final = 0.95  # of every interval
 RESAMPLES: Final = 2000
@@ -64,31 +64,30 @@ def bootstrap(values: Float, rng: np.random.Generator, strata: NDArray[np.int64]
     return Estimate(interquartile_mean(values), low, high)
 
 
-def paired_difference(ours: Float, theirs: Float) -> Estimate:
-    """Return the mean of differences of pairs, with Student's interval (Student 1908).
+def student(values: Float) -> Estimate:
+    """Return the mean with Student's interval, for few independent values (Student 1908).
 
+    Of differences of pairs, such as two methods' with the same seed, it is that of the paired test.
     It fits the few seeds that one can afford, for which percentiles of a bootstrap are too narrow.
 
     Args:
-        ours: (N,) one a seed, N at least 1. The interval of a single pair is NaN.
-        theirs: (N,) of the same seeds.
+        values: (N,) N at least 1. The interval of a single one is NaN.
     """
     from scipy.special import stdtrit
 
-    differences = np.asarray(ours, np.float64) - theirs
-    mean, count = differences.mean(), len(differences)
+    mean, count = values.mean(), len(values)
     if count < 2:
         return _unbounded(mean)
     quantile = float(stdtrit(count - 1, (1 + LEVEL) / 2))
-    half = quantile * differences.std(ddof=1) / np.sqrt(count)
+    half = quantile * values.std(ddof=1) / np.sqrt(count)
     return Estimate(mean, mean - half, mean + half)
 
 
-def verdict(difference: Estimate) -> Verdict:
-    """Return what the interval of a single difference allows to say."""
-    if difference.low > 0.0:
+def judge(low: float, high: float) -> Judgement:
+    """Return what the interval of a difference allows to say; NaN allows nothing."""
+    if low > 0.0:
         return "better"
-    return "worse" if difference.high < 0.0 else "indistinguishable"
+    return "worse" if high < 0.0 else "indistinguishable"
 
 
 def _unbounded(value: Float) -> Estimate:

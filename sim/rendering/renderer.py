@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageFont
 
 from sim.config import RenderConfig
 from sim.layout import YAW, V, X, Y
@@ -14,12 +14,20 @@ from sim.observation import free_box
 from sim.physics.lidar import make_beams
 from sim.physics.vehicle import LENGTH, WIDTH
 from sim.race import Race
+from sim.rendering.canvas import (
+    CARS,
+    CRASHED,
+    OUTLINE,
+    Canvas,
+    Color,
+    Point,
+    Points,
+    scan_hits,
+    to_pixels,
+)
 from sim.tracks.track import Track
 
-Color = tuple[int, int, int]
 Frame = NDArray[np.uint8]
-Point = tuple[float, float]
-Points = NDArray[np.float64]
 
 FOLLOW_ZOOM: Final = 40.0  # px/m
 MARGIN: Final = 0.04  # of a frame that shows the whole track, kept free
@@ -29,20 +37,6 @@ FREE: Final[Color] = (246, 246, 242)
 WALL: Final[Color] = (52, 58, 64)
 CENTERLINE: Final[Color] = (190, 194, 200)
 FINISH: Final[Color] = (46, 139, 87)
-TEXT: Final[Color] = (20, 20, 20)
-TEXT_BACK: Final[Color] = (255, 255, 255)
-OUTLINE: Final[Color] = (20, 20, 20)
-CRASHED: Final[Color] = (220, 20, 20)  # outline of a car that has touched anything
-# Okabe and Ito's colours, which the colour-blind tell apart; cars take them in turn.
-CARS: Final[tuple[Color, ...]] = (
-    (0, 114, 178),
-    (230, 159, 0),
-    (204, 121, 167),
-    (0, 158, 115),
-    (213, 94, 0),
-    (86, 180, 233),
-    (240, 228, 66),
-)
 
 
 class _View:
@@ -83,9 +77,7 @@ class _View:
         Returns:
             (N, 2) px to the right of and below the upper left corner.
         """
-        width, height = self._size
-        pixels: Points = (points - centre) * (self.zoom, -self.zoom) + (width / 2, height / 2)
-        return pixels
+        return to_pixels(points, centre, self.zoom, self._size)
 
     def background(self, centre: Point) -> Image.Image:
         """What does not move, in a frame around a point; the caller's to draw on."""
@@ -108,14 +100,12 @@ class _View:
             Image.Resampling.NEAREST,
             fillcolor=0,  # walls, outside the grid too
         ).convert("RGB")
-        draw = ImageDraw.Draw(image)
+        canvas = Canvas(image, centre, self.zoom)
         line = track.centerline
         if len(line):
-            points = np.vstack([line, line[:1]]) if track.closed else line
-            draw.line(self.to_pixels(points, centre).ravel().tolist(), CENTERLINE)
+            canvas.line(np.vstack([line, line[:1]]) if track.closed else line, CENTERLINE)
         if track.finish_line:
-            ends = np.array(track.finish_line)
-            draw.line(self.to_pixels(ends, centre).ravel().tolist(), FINISH, width=3)
+            canvas.line(np.array(track.finish_line), FINISH, 3)
         return image
 
 
@@ -139,11 +129,14 @@ class Renderer:
             raise ValueError(f"follow {config.follow!r}: the cars are {names}")
         self._race = race
         self._names = names
+        self._colors = [CARS[car % len(CARS)] for car in range(len(names))]
         self._size = config.width, config.height
         self._followed = None if config.follow is None else names.index(config.follow)
         self._zoom = config.zoom or (None if self._followed is None else FOLLOW_ZOOM)
         self._views: dict[int, _View] = {}  # by track
-        self._beams = make_beams(race.config.lidar)
+        beams = make_beams(race.config.lidar)
+        count = len(beams.cos)
+        self._angles: Points = beams.first + beams.spacing * np.arange(count, dtype=np.float64)
         if self._followed is None:
             self._scanning = [names.index(name) for name in race.agents] or [0]
         else:
@@ -163,19 +156,18 @@ class Renderer:
         centre = view.middle
         if self._followed is not None:
             centre = float(state[self._followed, X]), float(state[self._followed, Y])
-        image = view.background(centre)
-        draw = ImageDraw.Draw(image)
+        canvas = Canvas(view.background(centre), centre, view.zoom)
         for car in self._scanning:
-            self._draw_scan(draw, view, centre, env, car)
+            self._draw_scan(canvas, env, car)
         for car in range(len(state)):
-            self._draw_car(draw, view, centre, env, car)
-        for car, (x, y) in enumerate(view.to_pixels(state[:, [X, Y]], centre).tolist()):
+            self._draw_car(canvas, env, car)
+        for car, (x, y) in enumerate(canvas.to_pixels(state[:, [X, Y]]).tolist()):
             if 0 <= x < self._size[0] and 0 <= y < self._size[1]:
                 text = f"{self._names[car]}: {state[car, V]:.1f} m/s"
-                self._draw_text(draw, (x + MIN_CAR, y - 2 * MIN_CAR), text)
+                canvas.label((x + MIN_CAR, y - 2 * MIN_CAR), text, self._font)
         seconds = self._race.world.arrays.steps[env] * self._race.config.physics_step
-        self._draw_text(draw, (6.0, 4.0), f"{seconds:.2f} s")
-        return np.array(image)
+        canvas.label((6.0, 4.0), f"{seconds:.2f} s", self._font)
+        return np.array(canvas.image)
 
     def view(self, env: int) -> _View:
         """The view of the track that an environment's episode is on; drawn at first use."""
@@ -185,37 +177,17 @@ class Renderer:
             self._views[track] = _View(self._race.tracks[track], self._size, self._zoom, still)
         return self._views[track]
 
-    def _draw_scan(
-        self, draw: ImageDraw.ImageDraw, view: _View, centre: Point, env: int, car: int
-    ) -> None:
+    def _draw_scan(self, canvas: Canvas, env: int, car: int) -> None:
         """Mark where a car's beams hit."""
-        arrays, beams = self._race.world.arrays, self._beams
-        scan, (x, y, yaw) = arrays.scan[env, car], arrays.state[env, car, [X, Y, YAW]]
-        cos, sin = np.cos(yaw), np.sin(yaw)
-        forward, left = beams.mount_x + scan * beams.cos, scan * beams.sin
-        hits = np.column_stack([x + cos * forward - sin * left, y + sin * forward + cos * left])
-        pixels = view.to_pixels(hits[scan < beams.max_range], centre)
-        dots = np.concatenate([pixels + offset for offset in ((0, 0), (0, 1), (1, 0), (1, 1))])
-        draw.point(dots.ravel().tolist(), CARS[car % len(CARS)])
+        arrays, lidar = self._race.world.arrays, self._race.config.lidar
+        pose = arrays.state[env, car, [X, Y, YAW]]
+        scan = arrays.scan[env, car]
+        hits = scan_hits(scan, pose, self._angles, lidar.mount_x, lidar.max_range)
+        canvas.dots(hits, self._colors[car])
 
-    def _draw_car(
-        self, draw: ImageDraw.ImageDraw, view: _View, centre: Point, env: int, car: int
-    ) -> None:
-        """Draw a car's rectangle, and a dark nose."""
+    def _draw_car(self, canvas: Canvas, env: int, car: int) -> None:
         arrays, vehicle = self._race.world.arrays, self._race.world.vehicles[env, car]
-        x, y, yaw = arrays.state[env, car, [X, Y, YAW]]
-        enlarge = max(1.0, MIN_CAR / (vehicle[LENGTH] * view.zoom))
-        half_length, half_width = enlarge * vehicle[LENGTH] / 2, enlarge * vehicle[WIDTH] / 2
-        cos, sin = np.cos(yaw), np.sin(yaw)
-        turn = np.array([[cos, sin], [-sin, cos]])
-        body = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
-        nose = np.array([[1.0, 0.0], [0.4, 0.8], [0.4, -0.8]])
         outline = CRASHED if arrays.crashed[env, car] else OUTLINE
-        for shape, fill in ((body, CARS[car % len(CARS)]), (nose, OUTLINE)):
-            corners = shape * (half_length, half_width) @ turn + (x, y)
-            draw.polygon(view.to_pixels(corners, centre).ravel().tolist(), fill, outline)
-
-    def _draw_text(self, draw: ImageDraw.ImageDraw, at: Point, text: str) -> None:
-        left, top, right, bottom = draw.textbbox(at, text, self._font)
-        draw.rectangle((left - 2, top - 2, right + 2, bottom + 2), TEXT_BACK)
-        draw.text(at, text, TEXT, self._font)
+        size = float(vehicle[LENGTH]), float(vehicle[WIDTH])
+        pose = arrays.state[env, car, [X, Y, YAW]]
+        canvas.car(pose, size, self._colors[car], outline, least=MIN_CAR)

@@ -123,14 +123,52 @@ def test_half_are_failures_as_far_as_there_are(
     assert [episode.number for episode in recording.episodes] == kept
 
 
-def test_terms_are_kept_by_name() -> None:
-    def terms(race: Race, env: int) -> dict[str, dict[str, float]]:
-        return {"car_0": {"speed": float(race.world.arrays.state[env, 0, V])}}
+def test_of_one_episode_the_first_success_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    for good, kept in (((2, 3), 2), ((), 0)):
+        monkeypatch.setattr(recording_module, "_succeeded", lambda _, env, good=good: env in good)
+        recording, _ = record(max_episodes=1)
+        assert [episode.number for episode in recording.episodes] == [kept]
 
-    recording, _ = record(terms=terms)
-    episode = recording.episodes[0]
-    assert list(episode.terms) == ["speed"]
-    np.testing.assert_array_equal(episode.terms["speed"][:, 0], episode.states[:, 0, V])
+
+def test_an_episode_can_be_asked_for() -> None:
+    everything, _ = record()
+    recording, _ = record(max_episodes=1, only=2)
+    (episode,) = recording.episodes
+    assert episode.number == 2
+    np.testing.assert_array_equal(episode.states, everything.episodes[2].states)
+
+
+def test_what_each_term_paid_is_kept_by_its_name() -> None:
+    shaping = [{"term": "distance", "weight": 2.0}, {"term": "time"}]
+    pursuit = {"kind": "pursuit", "target": "car_1", "shaping": shaping}
+    lap = {"kind": "solo_lap", "shaping": [{"term": "time", "weight": 1.0}], "crash_reward": -7.0}
+    cars = [{"name": "car_0", "task": pursuit}, {"name": "car_1", "task": lap}]
+    recording, _ = record(cars=cars, end_when="all")
+    for episode in recording.episodes:
+        own = ["distance", "time", "success_reward", "crash_reward"]
+        assert list(episode.terms) == own
+        paid = np.sum(list(episode.terms.values()), axis=0)
+        np.testing.assert_allclose(paid, episode.rewards, rtol=0, atol=1e-9)
+        away = np.hypot(*np.diff(episode.states[:, :, [X, Y]], axis=1)[:, 0].T)
+        done = episode.ends[0].frame
+        np.testing.assert_allclose(
+            episode.terms["distance"][1 : done + 1, 0], -2.0 * np.diff(away)[:done], atol=1e-9
+        )
+        assert (episode.terms["distance"][:, 1] == 0.0).all()  # car_1 has no such term
+        for end, paid, reward in zip(
+            episode.ends, episode.terms["crash_reward"].T, [-10.0, -7.0], strict=True
+        ):
+            expected = np.zeros(len(episode.states))
+            expected[end.frame] = reward if end.outcome == "crash" else 0.0
+            np.testing.assert_array_equal(paid, expected)
+    outcomes = [end.outcome for episode in recording.episodes for end in episode.ends]
+    assert {"crash", "failed"} <= set(outcomes)
+
+
+def test_scripted_cars_have_no_terms() -> None:
+    cars = [{"name": "car_0", "driver": {"kind": "pure_pursuit", "speed": 2.0}}]
+    (episode,) = record(episodes=1, cars=cars)[0].episodes
+    assert episode.terms == {}
 
 
 def test_several_watchers_see_the_same() -> None:

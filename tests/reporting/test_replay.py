@@ -88,7 +88,12 @@ def test_numbers_are_kept_to_half_a_unit(recording: Recording) -> None:
             if name == "yaw":
                 off = (off + np.pi) % (2 * np.pi) - np.pi
             assert np.abs(off).max() <= channel["unit"] / 2 * 1.001
+        for name in data["terms"]:
+            found, _ = decode(octets[: 4 * rows], data["channels"]["reward"], rows)
+            octets = octets[4 * rows :]
+            np.testing.assert_array_equal(found, episode.terms[name].astype(np.float32))
         assert octets == b""
+    assert data["terms"] == ["distance", "success_reward", "crash_reward"]
 
 
 def test_units_are_small_enough() -> None:

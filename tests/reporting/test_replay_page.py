@@ -15,7 +15,6 @@ from replay_window import Replay
 from f110_fl.reporting.pages.recording import Recording
 from f110_fl.reporting.pages.replay import write_replay
 from sim.layout import YAW, V, X, Y
-from sim.race import Race
 
 HOSTILE = (
     """</script><script>window.hacked = 1</script><img src=x onerror='window.hacked=1'>"&amp;"""
@@ -42,6 +41,7 @@ def open_page(browser: Any, tmp_path: Path) -> Iterator[Open]:
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics | device)
         browser.get(path.as_uri())
         page.until("document.documentElement.dataset.ready === '1'")
+        page.drawn()  # once more if the layout was not final at first
         return page
 
     browser.get_log("browser")
@@ -91,6 +91,7 @@ def test_cars_are_drawn_where_they_were(open_page: Open, recording: Recording) -
 
 def test_scrubbing_changes_the_picture(open_page: Open, recording: Recording) -> None:
     page = open_page([recording])
+    page.drawn()
     before = page.picture()
     page.seek(30)
     assert page.state["frame"] == 30
@@ -176,14 +177,10 @@ def test_why_an_episode_ended_is_told(open_page: Open, recording: Recording) -> 
     assert "drove into car_0 with its front and left" in page.texts(".car")[1]
 
 
-def test_charts_show_the_time_and_the_sums(open_page: Open) -> None:
-    def terms(race: Race, env: int) -> dict[str, dict[str, float]]:
-        return {"car_0": {"speed": float(race.world.arrays.state[env, 0, V])}}
-
-    recording, _ = record(terms=terms)
+def test_charts_show_the_time_and_the_sums(open_page: Open, recording: Recording) -> None:
     page = open_page([recording])
     titles = [text.split("\n")[0] for text in page.texts(".plot-title")]
-    wanted = ["Speed", "Steering", "Reward", "Reward: speed", "Distance to target"]
+    wanted = ["Speed", "Steering", "Reward", "Reward terms", "Distance to target"]
     assert all(map(str.startswith, titles, wanted))
     assert len(titles) == len(wanted)
     page.seek(page.state["last"])
@@ -196,6 +193,47 @@ def test_charts_show_the_time_and_the_sums(open_page: Open) -> None:
     assert float(found.replace("\u2212", "-")) == pytest.approx(episode.returns["car_0"], abs=0.01)
     page.click(".plot:first-child canvas")  # in its middle
     assert 20 < page.state["frame"] < 40
+
+
+def numbers(texts: list[str]) -> list[float]:
+    return [float(text.replace("\u2212", "-")) for text in texts]
+
+
+def test_the_terms_of_the_selected_cars_reward_are_shown(open_page: Open) -> None:
+    pursuit = {"kind": "pursuit", "target": "car_1", "shaping": [{"term": "distance"}]}
+    lap = {"kind": "solo_lap", "shaping": [{"term": "time", "weight": 1.0}, {"term": "lap_time"}]}
+    cars = [{"name": "car_0", "task": pursuit}, {"name": "car_1", "task": lap}]
+    recording, _ = record(cars=cars, end_when="all")
+    terms = recording.episodes[0].terms
+    page = open_page([recording])
+    page.seek(10)
+    names = ".keyed .key-name"
+    assert page.texts(names) == ["distance"]  # what paid nothing is left out
+    assert page.texts(".keyed .plot-title")[0].startswith("Reward terms of car_0")
+    (found,) = numbers(page.texts(".keyed .reading b"))
+    assert found == pytest.approx(terms["distance"][10, 0], abs=6e-4)
+    page.key("c")
+    assert page.texts(names) == ["time", "crash_reward"]
+    page.key("r")
+    page.seek(page.state["last"])
+    found = numbers(page.texts(".keyed .reading b"))
+    assert found == pytest.approx([terms["time"][:, 1].sum(), -10.0], abs=6e-3)
+
+
+def test_of_many_terms_the_least_are_one_curve(open_page: Open, recording: Recording) -> None:
+    weights = np.array([5, 1, 9, 8, 7, 2, 6, 3, 4]) / 100
+    terms = {f"term_{k}": np.full((61, 1), weight) for k, weight in enumerate(weights)}
+    few = replace(recording.episodes[0], terms=dict(list(terms.items())[:7]))
+    many = replace(recording.episodes[0], terms=terms)
+    page = open_page([replace(recording, episodes=(many,))])
+    largest = [f"term_{k}" for k in (0, 2, 3, 4, 6, 8)]
+    assert page.texts(".keyed .key-name") == [*largest, "3 others"]
+    found = numbers(page.texts(".keyed .reading b"))
+    assert found == pytest.approx([0.05, 0.09, 0.08, 0.07, 0.06, 0.04, 0.06])
+    last = page.driver.find_elements("css selector", ".keyed .reading")[-1]
+    assert last.get_attribute("title") == "term_1, term_5, term_7"
+    page = open_page([replace(recording, episodes=(few,))])
+    assert page.texts(".keyed .key-name") == list(few.terms)
 
 
 def test_a_ghost_is_laid_over(open_page: Open, recording: Recording) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 from small import SMALL, merge
+from terminal import displayed
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.reporting.console import ConsoleSink
-from f110_fl.reporting.events import EpisodeEvent, RoundEvent
-from f110_fl.training.metrics import summarise
+from f110_fl.reporting.events import EpisodeEvent, EvaluationEvent, Event, RoundEvent
+from f110_fl.reporting.pace import Pace
+from f110_fl.training.metrics import means, report, summarise
 from f110_fl.training.records import EpisodeRecord, EpisodeResult
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -36,13 +38,19 @@ def round_event(*agents: str, number: int = 1, **changes: Any) -> RoundEvent:
     return RoundEvent(summary | {"metrics": metrics} | changes)
 
 
-def show(chosen: Scenario, *events: EpisodeEvent | RoundEvent, **options: Any) -> str:
+def show(chosen: Scenario, *events: Event, pace: Pace | None = None, **options: Any) -> str:
     stream = StringIO()
-    sink = ConsoleSink(chosen, Console(file=stream, **options))
+    sink = ConsoleSink(chosen, Console(file=stream, **options), pace)
     for event in events:
         sink.handle(event)
     sink.close()
     return stream.getvalue()
+
+
+def on_terminal(chosen: Scenario, *events: Event, columns: int = 80) -> list[str]:
+    """What a terminal shows at the end."""
+    output = show(chosen, *events, force_terminal=True, width=columns)
+    return displayed(output, columns)
 
 
 EVENTS = (
@@ -76,7 +84,7 @@ def test_a_rounds_line_is_one_line_however_long() -> None:
     (line,) = show(scenario(), event, width=60).splitlines()
     late = ", ".join(map(str, range(40)))
     said = f"dropped {late} (no answer in time), 40 (update norm 9 exceeds 1)"
-    assert line.endswith(f"evaluated success 0%  {said}")
+    assert line.endswith(f"evaluated success 0%  1.2 s  {said}")
 
 
 def test_with_a_terminal_the_table_is_drawn_in_place() -> None:
@@ -91,12 +99,74 @@ def test_with_a_terminal_the_table_is_drawn_in_place() -> None:
     ]
 
 
+def test_header_and_bar_are_lines_of_their_own_on_a_terminal() -> None:
+    headline, bar, header, zero, one = on_terminal(scenario(), *EVENTS)[-5:]
+    assert headline.startswith("small  round 1/2  2/4 episodes")
+    assert set(bar) <= set("━╸╺")
+    assert header.split()[:2] == ["client", "episodes"]
+    assert (zero.split()[0], one.split()[0]) == ("00", "01")
+
+
+TWO = {
+    "env": {"cars": [{"name": "car_0"}, {"name": "car_1"}]},
+    "learners": {"car_0": {"algorithm": "td3"}, "car_1": {"algorithm": "td3"}},
+}
+
+
+def test_every_learning_car_is_shown_in_eighty_columns() -> None:
+    two = scenario(**TWO, episodes=5000, federated={"clients": 8})
+    events = [EpisodeEvent(k, episode(4321, -1234.5 * k, "crash")) for k in range(8)]
+    events += [EpisodeEvent(k, episode(4321, 0.0, "success", "evaluate")) for k in range(8)]
+    header, *rows = on_terminal(two, *events)[-17:]
+    assert header.split()[:3] == ["client", "car", "episodes"]
+    first, second = rows[-2:]
+    assert first.split() == [*("07", "car_0", "4321/5000", "0%", "-8641.5", "100%", "200", "100%")]
+    assert second.split() == ["car_1", "100%", "1.0", "0%", "100%"]
+    assert [row.split()[0] for row in rows[::2]] == [f"{k:02d}" for k in range(8)]
+    width = header.index("success") + len("success")
+    assert all(row[:width].split()[-1].endswith("%") for row in rows)  # below its title
+
+
+def test_a_round_says_something_of_every_averaged_car() -> None:
+    output = show(scenario(**TWO), round_event("car_0", "car_1"))
+    assert output.splitlines() == [
+        "round 1/2  2/2 clients  1.2 s",
+        "  car_0  success 50%  return 25.0",
+        "  car_1  success 100%  return 1.0",
+    ]
+
+
+def test_an_evaluation_says_something_of_every_averaged_car() -> None:
+    two = scenario(**TWO)
+    episodes = [
+        EpisodeResult(9, 1.0, {"car_0": 2.0, "car_1": -1.0}, outcomes, {"car_0": [], "car_1": []})
+        for outcomes in ({"car_0": "success", "car_1": "crash"}, {"car_0": "none", "car_1": "none"})
+    ]
+    found = {
+        "round": 1,
+        "on": "server",
+        "metrics": means("evaluate", episodes, two.learners),
+        "cars": report(episodes, two.learners),
+    }
+    assert show(two, EvaluationEvent(found)).splitlines() == [
+        "round 1/2  global model on the server",
+        "  car_0  success 50% [9%, 91%]  return 2.0  crash 0%",
+        "  car_1  success 0% [0%, 66%]  return -1.0  crash 50%",
+    ]
+
+
+def test_a_car_that_is_not_averaged_is_unknown_of_clients_elsewhere() -> None:
+    two = scenario(**TWO, federated={"agents": ["car_1"]})
+    event = round_event("car_1")
+    metrics = event.summary["metrics"]
+    output = show(two, RoundEvent(event.summary | {"by_client": {"00": metrics}}))
+    *_, first, second, _, _ = output.splitlines()
+    assert first.split() == ["00", "car_0", "2/2", "-", "-", "-", "200", "-"]
+    assert second.split() == ["car_1", "100%", "1.0", "0%", "-"]
+
+
 def test_only_averaged_learners_are_in_a_rounds_metrics() -> None:
-    two = scenario(
-        env={"cars": [{"name": "car_0"}, {"name": "car_1"}]},
-        learners={"car_0": {"algorithm": "td3"}, "car_1": {"algorithm": "td3"}},
-        federated={"agents": ["car_1"]},
-    )
+    two = scenario(**TWO, federated={"agents": ["car_1"]})
     output = show(two, EVENTS[0], round_event("car_1"))
     assert output.startswith("round 1/2  2/2 clients  success 100%  return 1.0")
 

@@ -252,7 +252,10 @@ def test_failures_are_reported_and_not_fatal_and_tried_again(
 
     (root / "repaired").touch()
     (root / "seed-1" / "words").unlink()
-    assert grid(console, "--resume", str(root)) == 0
+    assert grid(console, "--resume", str(root), "--tensorboard") == 0
+    assert "--tensorboard" not in words
+    assert "--tensorboard" in json.loads((root / "seed-2" / "words").read_text())
+    assert "To go on" not in capsys.readouterr().err  # there is nothing left to do
     assert not (root / "seed-1" / "words").exists()  # it was done
     again = list(csv.DictReader((root / "results.csv").open()))
     assert [row["status"] for row in again] == ["done"] * 3

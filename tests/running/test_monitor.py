@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from f110_fl.reporting import announce
-from f110_fl.reporting.events import EpisodeEvent, Event, Monitor, RoundEvent
+from f110_fl.reporting.events import EpisodeEvent, Event, Monitor, RoundEvent, Sinks
 from f110_fl.rundir import RunDir
 from f110_fl.training.records import EpisodeRecord, EpisodeResult
 
@@ -49,13 +49,13 @@ def brief(events: list[Event]) -> list[tuple[int | str, int]]:
 
 
 def test_nothing_yet(tmp_path: Path) -> None:
-    monitor = Monitor(RunDir(tmp_path / "not there yet"))
+    monitor = Monitor(RunDir(tmp_path / "not there yet"), 11)
     assert monitor.poll() == monitor.poll() == []
 
 
 def test_everything_is_told_once_and_as_it_was_written(tmp_path: Path) -> None:
     rundir = RunDir(tmp_path)
-    monitor = Monitor(rundir)
+    monitor = Monitor(rundir, 11)
     write(rundir, 0, 1)
     complete(rundir, 1)
     assert monitor.poll() == [EpisodeEvent(0, record(1)), RoundEvent({"round": 1})]
@@ -66,7 +66,7 @@ def test_everything_is_told_once_and_as_it_was_written(tmp_path: Path) -> None:
 
 def test_clients_that_appear_later_and_order(tmp_path: Path) -> None:
     rundir = RunDir(tmp_path)
-    monitor = Monitor(rundir)
+    monitor = Monitor(rundir, 11)
     write(rundir, 10, 1)
     assert brief(monitor.poll()) == [(10, 1)]
     write(rundir, 2, 1, 2)
@@ -83,7 +83,7 @@ def test_lines_are_whole_however_they_arrive(cuts: list[int]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         rundir = RunDir(Path(folder))
         rundir.client(0).mkdir(parents=True)
-        monitor, told = Monitor(rundir), []
+        monitor, told = Monitor(rundir, 11), []
         for start, end in pairwise(places):
             with rundir.episodes(0).open("ab") as file:
                 file.write(data[start:end])
@@ -95,7 +95,7 @@ def test_lines_are_whole_however_they_arrive(cuts: list[int]) -> None:
 def test_a_client_that_takes_back_episodes(tmp_path: Path) -> None:
     """A client that is opened after a failed round cuts the round's episodes off its file."""
     rundir = RunDir(tmp_path)
-    monitor = Monitor(rundir)
+    monitor = Monitor(rundir, 11)
     write(rundir, 0, 1)
     kept = rundir.episodes(0).read_bytes()
     write(rundir, 0, 2, 3)
@@ -108,7 +108,7 @@ def test_a_client_that_takes_back_episodes(tmp_path: Path) -> None:
 
 def test_a_client_that_takes_back_episodes_and_goes_on_unseen(tmp_path: Path) -> None:
     rundir = RunDir(tmp_path)
-    monitor = Monitor(rundir)
+    monitor = Monitor(rundir, 11)
     write(rundir, 0, 1)
     kept = rundir.episodes(0).read_bytes()
     write(rundir, 0, 2)
@@ -118,6 +118,56 @@ def test_a_client_that_takes_back_episodes_and_goes_on_unseen(tmp_path: Path) ->
     assert brief(monitor.poll()) == [(0, 1001), (0, 1002)]
     write(rundir, 0, 1003)
     assert brief(monitor.poll()) == [(0, 1003)]
+
+
+def test_what_is_no_clients_directory_is_passed_over(tmp_path: Path) -> None:
+    rundir = RunDir(tmp_path)
+    write(rundir, 0, 1)
+    for name in ("00.bak", "0", "07", "best", "-1"):
+        (rundir.clients / name).mkdir()
+        (rundir.clients / name / "episodes.jsonl").write_text(record(1).to_json() + "\n")
+    (rundir.clients / "01" / "episodes.jsonl").mkdir(parents=True)  # a directory
+    assert brief(Monitor(rundir, 2).poll()) == [(0, 1)]
+
+
+def test_what_is_no_event_is_passed_over(tmp_path: Path) -> None:
+    rundir = RunDir(tmp_path)
+    rundir.client(0).mkdir(parents=True)
+    whole = record(1).to_json().encode()
+    lines = (b"", b"{}", b"7", b'{"kind": "train"}', b"\0" * 9, b"\xff\xfe{}", b"[" * 9999)
+    rundir.episodes(0).write_bytes(b"\n".join([*lines, whole, b""]))
+    rundir.rounds.write_bytes(b"\n".join([*lines, b'{"round": 1}', b'{"roun']))
+    assert brief(Monitor(rundir, 1).poll()) == [(0, 1), ("round", 1)]
+
+
+class Failing:
+    """Fails when it is told of a round."""
+
+    def __init__(self) -> None:
+        self.told: list[Event | str] = []
+
+    def handle(self, event: Event) -> None:
+        self.told.append(event)
+        if isinstance(event, RoundEvent):
+            raise ZeroDivisionError("nothing to show")
+
+    def close(self) -> None:
+        self.told.append("closed")
+
+
+def test_a_sink_that_fails_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    events: list[Event] = [EpisodeEvent(0, record(1)), RoundEvent({}), EpisodeEvent(0, record(2))]
+    failing, others = Failing(), [Failing(), Failing()]
+    sinks = Sinks([others[0], failing, others[1]])
+    for other in others:
+        other.handle = other.told.append  # type: ignore[method-assign]
+    for event in events:
+        sinks.handle(event)
+    sinks.close()
+    assert failing.told == events[:2]
+    assert [other.told for other in others] == [[*events, "closed"]] * 2
+    line = "Failing: ZeroDivisionError: nothing to show; the run goes on\n"
+    assert capsys.readouterr().err == line
 
 
 def test_announced_events_are_found_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:

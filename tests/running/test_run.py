@@ -11,9 +11,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 import torch
+from run_files import shown
 from small import REPOSITORY, SMALL, write_small
 from watching import TIMEOUT, processes_of, until
 
@@ -155,7 +157,7 @@ def interrupt_after_a_round(
     scenario = write_small(directory / "scenario", episodes=100_000)
     root = directory / "run"
     flags = ["--scenario", str(scenario), "--wandb-prefix", "p-"]
-    flags += ["--wandb-group-template", "group-{scenario}-{seed}"]
+    flags += ["--wandb-group-template", "group-{scenario}-{seed}", "--live"]
     # A shell that started pytest in the background may have left SIGINT ignored in it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     process = start(directory, root, *flags, variables={"WANDB_MODE": mode})
@@ -174,6 +176,11 @@ def interrupt_after_a_round(
     assert "run.py: interrupted; what was finished is kept\n" in err
     assert "Traceback" not in err
     assert f"Run directory   {root}\n" in err
+    report = shown(RunDir(root).report)
+    assert report["runs"][0]["state"] == "unfinished"
+    assert report["runs"][0]["rounds"]["done"] == len(complete_lines(rounds)) > 0
+    assert "not complete" in report["replaysMissing"]
+    assert f"Report          {RunDir(root).report}" in err
     assert until(lambda: not processes_of(root)), processes_of(root)
     return RunDir(root)
 
@@ -198,6 +205,11 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason=
 @needs_proc
 def test_ctrl_c_ends_everything_and_keeps_completed_rounds(tmp_path: Path) -> None:
     def ctrl_c(process: subprocess.Popen[str]) -> None:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if line.startswith("Live page"))
+        with urlopen(f"{line.split()[-1]}data", timeout=TIMEOUT) as answer:  # noqa: S310 - loopback
+            (run,) = json.load(answer)["runs"]
+        assert run["state"] == "running"
         os.killpg(process.pid, signal.SIGINT)  # a terminal signals the whole group
 
     rundir = interrupt_after_a_round(tmp_path, ctrl_c, mode="offline")
@@ -273,6 +285,9 @@ def test_a_replica_that_fails_fails_the_run_but_not_the_others(tmp_path: Path) -
     assert "not a readable safetensors file" in (rundir.logs / "replica_01.log").read_text()
     assert read_tensors(rundir.client(0) / "state.safetensors")
     assert len(rundir.episodes(0).read_text().splitlines()) == 4  # two, each evaluated once
+    (run,) = shown(rundir.report)["runs"]
+    assert run["missing"] == ["clients/01/episodes.jsonl: not there"]
+    assert run["episodes"]["done"] == [2, 0]
 
 
 # ---------------------------------------------------------------------- W&B
@@ -290,5 +305,8 @@ def test_broken_wandb_is_said_once_and_stops_nothing(tmp_path: Path) -> None:
     _, err = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, err
     warnings = [line for line in err.splitlines() if "W&B" in line]
-    assert warnings == ["W&B: OSError: no space left for W&B; training goes on without it"]
+    report = shown(RunDir(root).report)
+    assert report["runs"][0]["state"] == "complete"
+    assert "the run was short" in report["replaysMissing"]
+    assert warnings == ["W&B: OSError: no space left for W&B; the run goes on without it"]
     assert len(RunDir(root).episodes(0).read_text().splitlines()) == 4

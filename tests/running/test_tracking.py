@@ -7,15 +7,15 @@ import sys
 import threading
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from small import SMALL, merge
 
 from f110_fl.config.scenario import Scenario
-from f110_fl.reporting import tracking
+from f110_fl.reporting import background
 from f110_fl.reporting.events import EpisodeEvent, RoundEvent
-from f110_fl.reporting.tracking import WandbSink, recorded, wandb_mode
+from f110_fl.reporting.tracking import WandbSink, record_evaluation, recorded, wandb_mode
 from f110_fl.rundir import RunDir
 from f110_fl.training.records import EpisodeRecord, EpisodeResult
 
@@ -26,7 +26,16 @@ class Run:
     def __init__(self, wandb: Wandb, options: dict[str, Any]) -> None:
         self.wandb, self.options = wandb, options
         self.logged: list[dict[str, Any]] = []
+        self.id = f"id{len(wandb.runs)}"
+        self.axes: dict[str, str] = {}
+        self.artifacts: list[Any] = []
         self.finished = False
+
+    def define_metric(self, name: str, step_metric: str) -> None:
+        self.axes[name] = step_metric
+
+    def log_artifact(self, artifact: Any) -> None:
+        self.artifacts.append(artifact)
 
     def log(self, values: dict[str, Any]) -> None:
         self.wandb.fail("log")
@@ -55,6 +64,19 @@ class Wandb(ModuleType):
 
     def Settings(self, **options: Any) -> dict[str, Any]:  # noqa: N802 - as W&B names it
         return options
+
+    class Html:
+        def __init__(self, file: IO[str], inject: bool) -> None:
+            assert not inject
+            self.text = file.read()
+
+    class Artifact:
+        def __init__(self, name: str, type: str) -> None:  # noqa: A002 - as W&B names it
+            self.name, self.type = name, type
+            self.files: list[str] = []
+
+        def add_file(self, path: str) -> None:
+            self.files.append(path)
 
     def init(self, **options: Any) -> Run:
         self.fail("init")
@@ -94,7 +116,15 @@ def episode(number: int = 1) -> EpisodeRecord:
 EVENTS = (
     EpisodeEvent(1, episode()),
     EpisodeEvent(0, episode()),
-    RoundEvent({"round": 1, "seconds": 2.0, "clients": [0, 1], "metrics": {"train/x": 3.0}}),
+    RoundEvent(
+        {
+            "round": 1,
+            "seconds": 2.0,
+            "clients": [0, 1],
+            "dropped": {"2": "no answer in time"},
+            "metrics": {"train/x": 3.0},
+        }
+    ),
     EpisodeEvent(1, episode(2)),
 )
 
@@ -117,7 +147,7 @@ def test_a_run_for_each_client_and_one_for_the_server(wandb: Wandb, tmp_path: Pa
         assert run.options["dir"] == tmp_path
         assert run.options["mode"] == "offline"
         assert run.options["config"]["episodes"] == 2
-    assert wandb.threads == {"wandb"}  # never the one that watches the run
+    assert wandb.threads == {"W&B"}  # never the one that watches the run
 
 
 @pytest.mark.parametrize(("enabled", "role"), [(True, "server"), (False, "client_00")])
@@ -146,7 +176,51 @@ def test_what_is_logged(wandb: Wandb, tmp_path: Path) -> None:
         "train/car_0/laps": 0.0,
         "car_0/critic_loss": 0.25,
     }
-    assert server == [{"round": 1, "seconds": 2.0, "clients": 2, "train/x": 3.0}]
+    values = {"round": 1, "seconds": 2.0, "clients": 2, "dropped": 1, "train/x": 3.0}
+    assert server == [values]
+    axes = ["env_steps", "env_steps", "round"]
+    assert [run.axes for run in wandb.runs] == [{"*": axis} for axis in axes]
+
+
+@pytest.mark.parametrize(("enabled", "role"), [(True, "server"), (False, "client_00")])
+def test_the_report_goes_to_the_run_that_is_judged(
+    wandb: Wandb, tmp_path: Path, enabled: bool, role: str
+) -> None:
+    rundir = RunDir(tmp_path)
+    rundir.report.write_text("<p>report</p>", encoding="utf-8")
+    record(Scenario.model_validate(merge(SMALL, {"federated": {"enabled": enabled}})), tmp_path)
+    for run in wandb.runs:
+        pages = [values["report"].text for values in run.logged if "report" in values]
+        judged = run.options["name"] == role
+        assert pages == (["<p>report</p>"] if judged else [])
+        found = [(a.name, a.type, a.files) for a in run.artifacts]
+        assert found == ([(f"{run.id}-report", "report", [str(rundir.report)])] if judged else [])
+
+
+def test_an_evaluation_has_a_run_of_its_own(wandb: Wandb, tmp_path: Path) -> None:
+    replay = tmp_path / "replay.html"
+    replay.write_text("<p>replay</p>", encoding="utf-8")
+    record_evaluation(scenario(), tmp_path, {"evaluate/car_0/return": 2.0}, replay)
+    record_evaluation(scenario(), tmp_path, {"evaluate/car_0/return": 3.0}, None)
+    first, second = wandb.runs
+    assert first.options["name"] == second.options["name"] == "eval"
+    assert first.logged[0] == {"evaluate/car_0/return": 2.0}
+    assert first.logged[1]["replay"].text == "<p>replay</p>"
+    assert [artifact.files for artifact in first.artifacts] == [[str(replay)]]
+    assert second.logged == [{"evaluate/car_0/return": 3.0}]
+    assert not second.artifacts
+    assert first.finished
+    assert second.finished
+
+
+@pytest.mark.parametrize("wandb", ["init", "log", "finish"], indirect=True)
+def test_an_evaluation_goes_on_without_wandb(
+    wandb: Wandb, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record_evaluation(scenario(), tmp_path, {"x": 2.0}, None)
+    assert wandb.calls[-1] == wandb.failing
+    line = "W&B: ConnectionError: no network; the run goes on without it\n"
+    assert capsys.readouterr().err == line
 
 
 def test_templates(wandb: Wandb, tmp_path: Path) -> None:
@@ -168,7 +242,7 @@ def test_whatever_fails_is_said_once(
     assert wandb.calls.count(wandb.failing) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == "W&B: ConnectionError: no network; training goes on without it\n"
+    assert err == "W&B: ConnectionError: no network; the run goes on without it\n"
 
 
 def test_the_end_of_a_run_waits_a_bounded_time(
@@ -178,12 +252,12 @@ def test_the_end_of_a_run_waits_a_bounded_time(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     released = threading.Event()
-    monkeypatch.setattr(tracking, "CLOSE_TIMEOUT", 0.1)
+    monkeypatch.setattr(background, "CLOSE_TIMEOUT", 0.1)
     monkeypatch.setattr(wandb, "init", lambda **_: released.wait(TIMEOUT) and Run(wandb, {}))
     record(scenario(), tmp_path)
     released.set()
     for thread in threading.enumerate():
-        if thread.name == "wandb":
+        if thread.name == "W&B":
             thread.join(TIMEOUT)
     assert capsys.readouterr().err.startswith("W&B: did not finish within ")
 
@@ -226,7 +300,9 @@ def test_a_netrc_that_cannot_be_read_is_none(
 def write_events(rundir: RunDir) -> None:
     rundir.client(0).mkdir(parents=True)
     rundir.episodes(0).write_text(episode().to_json() + "\n")
-    rundir.rounds.write_text('{"round": 1, "seconds": 1, "clients": [0], "metrics": {}}\n')
+    rundir.rounds.write_text(
+        '{"round": 1, "seconds": 1, "clients": [0], "dropped": {}, "metrics": {}}\n'
+    )
 
 
 def test_recorded_follows_the_files_to_the_end(wandb: Wandb, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ class Run:
     def log(self, values):
         with open(os.environ["TOLD"], "a") as told:
             told.write(json.dumps([self.name, values]) + "\\n")
+    def define_metric(self, *_, **__): pass
     def finish(self): pass
 def init(**options): return Run(options["name"])
 """
@@ -120,7 +121,8 @@ def test_a_federation_with_all_of_it(tree: Path, tmp_path: Path) -> None:
     logged = [json.loads(line) for line in told.open()]
     by_server = [values["train/car_0/length"] for name, values in logged if name == "server"]
     assert by_server == lengths
-    assert any("train/car_0/length" in values for name, values in logged if name != "server")
+    for name in ("train/car_0/length", "evaluate/car_0/length"):
+        assert any(name in values for role, values in logged if role != "server")
 
 
 def test_the_flag_wins_over_the_variable_and_is_checked(tree: Path, tmp_path: Path) -> None:

@@ -129,6 +129,7 @@ import numpy as np
 from sim.config import EnvConfig
 from sim.layout import V
 from sim.race import Race
+from sim.tasks.decomposition import RewardTerms
 
 def race(shaping, **more):
     cars = [
@@ -144,6 +145,18 @@ def race(shaping, **more):
 def rewards(made):
     return [made.step(np.full((3, 1, 2), 0.1 * i)).rewards[:, 0].tolist() for i in range(4)]
 
+def split(made):
+    world = made.world
+    terms = RewardTerms(made.config, made.tracks, world.arrays, made.episodes, world.stack)
+    for e in range(3):
+        terms.reset(e)
+    found = []
+    for i in range(4):
+        made.step(np.full((3, 1, 2), 0.1 * i))
+        terms.step()
+        found.append(dict(zip(terms.names, terms.paid[:, :, 0].tolist())))
+    return found
+
 speed = {"term": "speed", "weight": 20.0}  # speed_max is 20 m/s
 theirs = race([{"term": "hurry"}, {"term": "time"}])
 paid = rewards(theirs)
@@ -154,6 +167,7 @@ print(json.dumps({
     "theirs": paid,
     "ours": rewards(race([speed, {"term": "time"}])),
     "unpaid": rewards(race([{"term": "hurry", "memory": False}, {"term": "time"}])),
+    "split": split(race([{"term": "hurry"}, {"term": "time"}])),
     "commands": theirs._commands[:, 1].tolist(),
     "driven": driver.driven.tolist(),
     "track": theirs.track.name,
@@ -168,6 +182,9 @@ def test_a_package_adds_a_driver_a_term_and_a_track(tmp_path: Path) -> None:
     assert np.array(told["theirs"]) == pytest.approx(np.array(told["ours"]))
     assert told["unpaid"][0] == [-0.001] * 3
     assert told["unpaid"][1:] == told["theirs"][1:]
+    split = [np.add(step["hurry"], step["time"]) for step in told["split"]]
+    np.testing.assert_allclose(split, told["theirs"], rtol=0, atol=1e-9)
+    assert [step["time"] for step in told["split"]] == [[-0.001] * 3] * 4
     assert told["commands"] == [[0.0, 1.5]] * 3
     assert told["driven"] == [4, 0, 4]
     assert told["track"] == "hall"

@@ -12,7 +12,6 @@ from f110_fl.reporting.pages.recording import (
     EpisodeReplay,
     Recording,
     ReplayRecorder,
-    Terms,
     Watchers,
 )
 from f110_fl.training.collector import Collector
@@ -59,15 +58,15 @@ def record(
     episodes: int = 4,
     name: str = "policy",
     speed: float = 0.1,
-    terms: Terms | None = None,
     max_beams: int = 108,
     max_episodes: int = 100,
+    only: int | None = None,
     also: tuple[Watcher, ...] = (),
     **changes: Any,
 ) -> tuple[Recording, Race]:
     """Records an episode in each of as many environments; others may watch."""
     race = Race(EnvConfig.model_validate(ENV | changes), num_envs=episodes)
-    recorder = ReplayRecorder(max_beams, max_episodes, terms)
+    recorder = ReplayRecorder(max_beams, max_episodes, only)
     seeds = [np.random.SeedSequence(11, spawn_key=(k,)) for k in range(episodes)]
     players = {agent: Fixed(speed) for agent in race.agents}
     for _ in Collector(race).run(seeds, players, Watchers(recorder, *also)):

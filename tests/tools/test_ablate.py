@@ -16,7 +16,7 @@ from ablate import build_parser, main
 from ablate_figure import COLOURS, Line, draw
 from ablate_plan import Arm, make_arms, make_plan, prepare, settings_of
 from ablate_report import compare, verdict
-from ablate_stats import Curve, Interval, judge, make_panel, read_curve, t_interval
+from ablate_stats import Curve, Interval, make_panel, read_curve, t_interval
 from hypothesis import given
 from hypothesis import strategies as st
 from small import REPOSITORY
@@ -24,6 +24,7 @@ from small import REPOSITORY
 from f110_fl.errors import UserError
 from f110_fl.rundir import RunDir
 from f110_fl.training.records import EpisodeRecord, EpisodeResult
+from f110_fl.training.statistics import judge
 
 LICENSE = str(REPOSITORY / "LICENSE")  # a file without markers
 Write = Callable[..., Path]
@@ -54,10 +55,10 @@ def test_95_of_100_intervals_hold_the_truth() -> None:
 
 
 def test_what_an_interval_allows_to_say() -> None:
-    assert judge(Interval(1.0, 0.1, 1.9)) == "better"
-    assert judge(Interval(-1.0, -1.9, -0.1)) == "worse"
-    assert judge(Interval(1.0, 0.0, 2.0)) == "indistinguishable"
-    assert judge(t_interval([9.0])) == "indistinguishable"
+    assert judge(0.1, 1.9) == "better"
+    assert judge(-1.9, -0.1) == "worse"
+    assert judge(0.0, 2.0) == "indistinguishable"
+    assert judge(*t_interval([9.0])[1:]) == "indistinguishable"
 
 
 def record(kind: str, episode: int, env_steps: int, value: float, outcome: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -140,6 +141,14 @@ def run(tmp_path: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+def terms(page: Path) -> list[str]:
+    """The names of the reward terms that a replay shows."""
+    found = re.search('id="data">(.*?)</script>', page.read_text(), re.DOTALL)
+    assert found
+    names: list[str] = json.loads(found[1])["recordings"][0]["terms"]
+    return names
+
+
 @pytest.mark.slow
 def test_eval_mode_reports_what_a_checkpoint_does(tmp_path: Path) -> None:
     changes = {"federated": {"root": str(tmp_path / "run")}}
@@ -160,7 +169,8 @@ def test_eval_mode_reports_what_a_checkpoint_does(tmp_path: Path) -> None:
     expected = float(np.mean([one.returns["car_0"] for one in found]))
     assert document["cars"]["car_0"]["return"]["mean"] == pytest.approx(expected)
     assert "car_0" in process.stderr
-    assert "data-ready" in (tmp_path / "run" / "replay.html").read_text()
+    ends = ("success", "crash", "truncation", "idle_limit", "idle")
+    assert terms(tmp_path / "run" / "replay.html") == [f"{end}_reward" for end in ends]
 
 
 @pytest.mark.slow

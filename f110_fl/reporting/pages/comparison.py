@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.reporting.pages.curves import numbers
-from f110_fl.training.statistics import bootstrap, paired_difference, verdict
+from f110_fl.training.statistics import bootstrap, judge, student
 
 Float = NDArray[np.float64]
 Run = Mapping[str, Any]  # a run as the report has it
@@ -304,10 +304,8 @@ def _pair(
     if not seeds:
         return None
     left, right = (np.array([own[s] for s in seeds]) for own in by_seed)
-    if key == "lap":  # less is better
-        left, right = -left, -right
-    found = paired_difference(left, right)
-    sign = -1.0 if key == "lap" else 1.0
+    sign = -1.0 if key == "lap" else 1.0  # less is better
+    found = student(sign * (left - right))
     low, high = sorted((sign * float(found.low), sign * float(found.high)))
     difference, low_, high_ = numbers([sign * float(found.value), low, high])
     return {
@@ -318,5 +316,5 @@ def _pair(
         "low": low_,
         "high": high_,
         "seeds": len(seeds),
-        "verdict": verdict(found),
+        "verdict": judge(float(found.low), float(found.high)),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,13 +15,12 @@ from sim.config import CarConfig, EnvConfig
 from sim.episodes import Outcome
 from sim.layout import FRONT, LEFT, REAR, RIGHT, YAW, X, Y
 from sim.race import Race
+from sim.tasks.decomposition import RewardTerms
 from sim.tracks.track import Track
 
 MAX_BEAMS: Final = 108  # of a scan, kept; more are thinned evenly
 MAX_EPISODES: Final = 100  # kept: about 5 MB
 PARTS: Final = {"front": FRONT, "rear": REAR, "left": LEFT, "right": RIGHT}
-
-Terms = Callable[[Race, int], Mapping[str, Mapping[str, float]]]
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class EpisodeReplay:
     states: NDArray[np.float64]  # (T + 1, C, 7) columns of `sim.layout`
     scans: NDArray[np.float32]  # (T + 1, C, B) m
     rewards: NDArray[np.float64]  # (T + 1, A) by agent; 0 at the start
-    terms: Mapping[str, NDArray[np.float64]]  # (T + 1, A) each; of what the rewards are the sum
+    terms: Mapping[str, NDArray[np.float64]]  # (T + 1, A) each; their sum is the rewards
     ends: tuple[End, ...]  # one a car
     returns: Mapping[str, float]  # by agent
     lap_times: tuple[tuple[float, ...], ...]  # s, by car
@@ -107,11 +106,11 @@ class _Frames:
     states: list[NDArray[np.float64]] = field(default_factory=list)
     scans: list[NDArray[np.float32]] = field(default_factory=list)
     rewards: list[NDArray[np.float64]] = field(default_factory=list)
-    terms: list[Mapping[str, Mapping[str, float]]] = field(default_factory=list)
+    terms: list[NDArray[np.float64]] = field(default_factory=list)  # (K, A) each
     over: list[NDArray[np.bool_]] = field(default_factory=list)  # (C,) each
     laps: list[NDArray[np.int32]] = field(default_factory=list)  # (C,) each
 
-    def keep(self, race: Race, env: int, beams: slice, terms: Terms | None) -> None:
+    def keep(self, race: Race, env: int, beams: slice, terms: RewardTerms) -> None:
         """Add a frame of what an environment shows now."""
         arrays, episodes = race.world.arrays, race.episodes
         over = arrays.crashed[env] | arrays.finished[env]
@@ -119,7 +118,7 @@ class _Frames:
         self.states.append(arrays.state[env].copy())
         self.scans.append(arrays.scan[env, :, beams].copy())
         self.rewards.append(episodes.rewards[env].copy())
-        self.terms.append(terms(race, env) if terms else {})
+        self.terms.append(terms.paid[:, env].copy())
         self.over.append(over)
         self.laps.append(arrays.laps[env].copy())
 
@@ -127,23 +126,24 @@ class _Frames:
 class ReplayRecorder:
     """Keeps what a replay shows of every episode; a `Watcher` of the collector.
 
+    It watches one race, from the first step after an episode has begun to the last.
+
     Args:
         max_beams: Beams of a scan that are kept at most; every second, third ... is if there are
             more, and none if this is 0.
         max_episodes: Episodes that a recording has at most: the first successes and the first
             failures by their numbers, half of each where there are enough.
-        terms: Gives, after each step, what each of an agent's reward terms paid in it, by the
-            names of the agent and the term; None: rewards are shown as a whole.
+        only: Number of the only episode that is kept; None: any may be.
     """
 
     def __init__(
         self,
         max_beams: int = MAX_BEAMS,
         max_episodes: int = MAX_EPISODES,
-        terms: Terms | None = None,
+        only: int | None = None,
     ) -> None:
-        self._max_beams, self._max_episodes, self._terms = max_beams, max_episodes, terms
-        self._race: Race | None = None
+        self._max_beams, self._max_episodes, self._only = max_beams, max_episodes, only
+        self._watched: tuple[Race, RewardTerms] | None = None
         self._beams = slice(0, 0)
         self._tracks: dict[int, TrackShape] = {}  # by the race's index, in the order of use
         self._open: dict[int, _Frames] = {}
@@ -152,23 +152,28 @@ class ReplayRecorder:
 
     def begin(self, race: Race, env: int) -> None:
         """Keep an episode's first frame."""
-        self._race = race
+        terms = self._terms(race)
+        terms.reset(env)
         if self._max_beams:
             self._beams = slice(None, None, -(-race.config.lidar.beams // self._max_beams))
         track = int(race.episode_track[env])
         if track not in self._tracks:
             self._tracks[track] = track_shape(race.tracks[track])
         frames = self._open[env] = _Frames(list(self._tracks).index(track))
-        frames.keep(race, env, self._beams, None)
+        frames.keep(race, env, self._beams, terms)
 
     def step(self, race: Race, envs: list[int]) -> None:
         """Keep a frame of each environment."""
+        terms = self._terms(race)
+        terms.step()
         for env in envs:
-            self._open[env].keep(race, env, self._beams, self._terms)
+            self._open[env].keep(race, env, self._beams, terms)
 
     def end(self, env: int, number: int) -> None:
         """Close an episode, whose environment still shows its end."""
-        race, frames = self._begun(), self._open.pop(env)
+        (race, terms), frames = self._begun(), self._open.pop(env)
+        if self._only is not None and number != self._only:
+            return
         done = self._done[_succeeded(race, env)]
         if len(done) == self._max_episodes:
             if not done or number > max(done):
@@ -182,7 +187,7 @@ class ReplayRecorder:
             states=np.array(frames.states),
             scans=np.array(frames.scans),
             rewards=np.array(frames.rewards),
-            terms=_by_term(frames.terms, race.agents),
+            terms=dict(zip(terms.names, np.moveaxis(np.array(frames.terms), 1, 0), strict=True)),
             ends=tuple(_end(race, env, car, over) for car in cars),
             returns={
                 name: float(race.episodes.returns[env, a]) for a, name in enumerate(race.agents)
@@ -202,7 +207,7 @@ class ReplayRecorder:
         Raises:
             ValueError: If no episode has begun.
         """
-        race = self._begun()
+        race, _ = self._begun()
         config = race.config
         return Recording(
             name=name,
@@ -225,10 +230,18 @@ class ReplayRecorder:
         done = self._done[True] | self._done[False]
         return tuple(done[number] for number in chosen)
 
-    def _begun(self) -> Race:
-        if self._race is None:
+    def _begun(self) -> tuple[Race, RewardTerms]:
+        if self._watched is None:
             raise ValueError("no episode has begun: there is nothing to replay")
-        return self._race
+        return self._watched
+
+    def _terms(self, race: Race) -> RewardTerms:
+        """Return what splits the rewards of a race, which is made when it is first seen."""
+        if self._watched is None or self._watched[0] is not race:
+            world = race.world
+            terms = RewardTerms(race.config, race.tracks, world.arrays, race.episodes, world.stack)
+            self._watched = race, terms
+        return self._watched[1]
 
 
 class Watchers:
@@ -290,17 +303,6 @@ def _lidar(config: EnvConfig, beams: slice) -> Lidar:
     half = lidar.field_of_view / 2 if lidar.beams > 1 else 0.0
     angles = np.linspace(-half, half, lidar.beams)[beams]
     return Lidar(angles=angles, mount_x=lidar.mount_x, max_range=lidar.max_range)
-
-
-def _by_term(
-    frames: list[Mapping[str, Mapping[str, float]]], agents: tuple[str, ...]
-) -> dict[str, NDArray[np.float64]]:
-    """Sort terms by their names: (T + 1, A) each, 0 where an agent has no such term."""
-    names = dict.fromkeys(name for frame in frames for own in frame.values() for name in own)
-    return {
-        name: np.array([[frame.get(a, {}).get(name, 0.0) for a in agents] for frame in frames])
-        for name in names
-    }
 
 
 def _end(race: Race, env: int, car: int, over: NDArray[np.bool_]) -> End:

@@ -21,8 +21,30 @@ from f110_fl.reporting.summary import is_complete
 from f110_fl.training.metrics import metric_name, total_name
 
 FORMAT: Final = 1  # of the data in the page; the page refuses others
-SCRIPTS: Final = (*COMMON, "report/main.js")
-STYLES: Final = ("common/base.css", "report/report.css")
+SCRIPTS: Final = (
+    *COMMON,
+    "report/numbers.js",
+    "report/scales.js",
+    "report/series.js",
+    "report/layers.js",
+    "report/tip.js",
+    "report/chart.js",
+    "report/grid.js",
+    "report/tables.js",
+    "report/model.js",
+    "report/clients.js",
+    "report/summary.js",
+    "report/curves.js",
+    "report/strip.js",
+    "report/rounds.js",
+    "report/comparison.js",
+    "report/settings.js",
+    "report/stage.js",
+    "report/machine.js",
+    "report/live.js",
+    "report/main.js",
+)
+STYLES: Final = ("common/base.css", "report/report.css", "report/charts.css")
 NO_REPLAYS: Final = Replays()
 _MEASURES: Final = {"return": "return", "success": "success-rate", "crash": "crash-rate"}
 

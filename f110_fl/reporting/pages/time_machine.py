@@ -182,7 +182,9 @@ def _joined(recordings: Sequence[Recording]) -> Recording:
     """One recording of all, whose episodes are numbered in their order."""
     first = recordings[0]
     every = max(1, math.ceil(PERIOD / first.period - 1e-9))
-    episodes = [thinned(replace(r.episodes[0], number=k), every) for k, r in enumerate(recordings)]
+    episodes = [
+        thinned(replace(r.episodes[0], number=k, terms={}), every) for k, r in enumerate(recordings)
+    ]
     return replace(first, period=every * first.period, episodes=tuple(episodes))
 
 

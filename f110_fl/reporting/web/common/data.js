@@ -172,8 +172,12 @@ class Episode {
 
 /** A policy's episodes; tracks and episodes are unpacked once, when first asked for. */
 class Recording {
-  constructor(raw) {
-    this.raw = raw;
+  /**
+   * @param {object} raw as Python wrote it
+   * @param {number} most episodes that stay unpacked
+   */
+  constructor(raw, most = 9) {
+    Object.assign(this, { raw, most });
     this.name = raw.name;
     this.tracks = new Map();
     this.unpacked = new Map();
@@ -193,7 +197,7 @@ class Recording {
     const raw = this.raw.episodes.find((each) => each.number === number);
     if (!raw) return null;
     if (!this.unpacked.has(number)) {
-      if (this.unpacked.size > 8) this.unpacked.delete(this.unpacked.keys().next().value);
+      if (this.unpacked.size >= this.most) this.unpacked.delete(this.unpacked.keys().next().value);
       this.unpacked.set(number, Episode.read(this, raw));
     }
     return this.unpacked.get(number);

@@ -29,7 +29,8 @@ class Scene {
 
   /**
    * Draws everything as it is at a time.
-   * @param {object} shown see `App.shown`
+   * @param {object} shown see `App.shown`; on a small canvas `scale` and `words` may be false:
+   *   then the scale and the legend, or the outcomes' words are left out
    */
   draw(shown) {
     const { context, view } = this;
@@ -50,6 +51,7 @@ class Scene {
     if (shown.ghost) this.drawCars(shown, shown.ghost, shown.ghostAt, true);
     this.drawCars(shown, shown.episode, shown.at, false);
     this.drawLabels();
+    if (shown.scale === false) return;
     this.drawScale();
     if (shown.trail !== "off") this.drawLegend(shown.episode.maxSpeed);
   }
@@ -260,7 +262,7 @@ class Scene {
   }
 
   /** Rings where episodes ended for cars, with the outcome; crashes faintly before already. */
-  drawEnds({ episode, at }) {
+  drawEnds({ episode, at, words }) {
     const { context, view, theme } = this;
     episode.ends.forEach((end) => {
       if (["none", "other_done"].includes(end.outcome)) return;
@@ -285,7 +287,7 @@ class Scene {
       }
       context.globalAlpha = 1;
       const parts = end.parts.length ? `: ${list(end.parts)}` : "";
-      if (over) {
+      if (over && words !== false) {
         const text = `${word}${parts}`;
         this.labels.push({ left, top, text, colour: theme[colour], aside: true });
       }

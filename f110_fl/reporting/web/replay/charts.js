@@ -15,14 +15,15 @@ function ticks(low, high) {
 /**
  * The smallest and the largest of curves, a little apart.
  * @param {object[]} curves
- * @param {boolean} spikes whether single values far off may be cut, so that the rest is seen
+ * @param {number} [spikes] single values are cut if with them the range is so many times what the
+ *   rest needs
  */
 function extent(curves, spikes) {
   const sorted = Float64Array.from(curves.flatMap(({ values }) => [...values])).sort();
   let [low, high] = [sorted[0], sorted.at(-1)];
   const cut = Math.ceil(sorted.length / 100);
   const [usual, most] = [sorted[cut], sorted.at(-1 - cut)];
-  if (spikes && high - low > 10 * (most - usual) && most > usual) {
+  if (spikes && high - low > spikes * (most - usual) && most > usual) {
     [low, high] = [usual - (most - usual) / 2, most + (most - usual) / 2];
   }
   if (low > 0 && low < 0.4 * high) low = 0;
@@ -34,13 +35,13 @@ function extent(curves, spikes) {
 class Plot {
   /**
    * @param {{title: string, unit: string, digits: number, curves: object[]}} content a curve is
-   *   {name, colour, dashed, values}, values by frame
+   *   {name, colour, dashed, values}, values by frame; with `keyed`, names are shown
    * @param {boolean} foot whether the times are written below
    * @param {(share: number) => void} seek called with the share of the episode pointed at
    */
   constructor(content, foot, seek) {
     Object.assign(this, content, { foot });
-    this.element = make("figure", foot ? "plot foot" : "plot");
+    this.element = make("figure", `plot${foot ? " foot" : ""}${this.keyed ? " keyed" : ""}`);
     const caption = make("figcaption");
     const title = make("span", "plot-title", this.title);
     title.append(this.toggle ? this.button() : make("span", "unit", this.unit));
@@ -57,8 +58,9 @@ class Plot {
         const swatch = make("i", "swatch");
         const number = make("b");
         cell.title = curve.name;
-        cell.append(swatch, number);
-        if (curve.label) cell.append(make("span", "unit", curve.label));
+        cell.append(swatch);
+        if (this.keyed) cell.append(make("span", "key-name", curve.label ?? curve.name));
+        cell.append(number);
         this.readings.append(cell);
         return { curve, swatch, number };
       });
@@ -197,14 +199,52 @@ function sums(values) {
   return values.map((value) => (sum += value));
 }
 
+/** @returns {Float64Array} numbers of one agent, by frame: 0 for a car that is none */
+function ofAgent(episode, values, car) {
+  const { agents } = episode.recording.raw;
+  const place = agents.indexOf(car);
+  if (!values || place < 0) return new Float64Array(episode.frames);
+  return episode.column(values, agents.length, place);
+}
+
+/**
+ * What the terms of an agent's reward paid, as curves: those that paid anything, in the order of
+ * the settings. If there are more than colours, those that paid least are one curve.
+ * @param {Episode[]} both the episode and perhaps the ghost's
+ * @param {number} car
+ * @param {boolean} summed
+ */
+function termCurves(both, car, summed) {
+  const names = [...new Set(both.flatMap((each) => [...each.terms.keys()]))];
+  const size = (values) => values.reduce((sum, value) => sum + Math.abs(value), 0);
+  let found = names
+    .map((name) => ({ name, paid: both.map((each) => ofAgent(each, each.terms.get(name), car)) }))
+    .map((term) => ({ ...term, size: Math.max(...term.paid.map(size)) }))
+    .filter((term) => term.size > 0);
+  if (found.length > CAR_COLOURS) {
+    const least = [...found].sort((a, b) => a.size - b.size).slice(0, found.length - CAR_COLOURS + 1);
+    found = found.filter((term) => !least.includes(term));
+    const paid = both.map((_, k) => least[0].paid[k].map((_, t) => least.reduce((sum, term) => sum + term.paid[k][t], 0)));
+    found.push({ name: least.map(({ name }) => name).join(", "), label: `${least.length} others`, paid });
+  }
+  return both.flatMap((_, k) =>
+    found.map(({ name, label, paid }, colour) => ({
+      ...{ name, label, colour, dashed: k > 0 },
+      values: summed ? sums(paid[k]) : paid[k],
+    })),
+  );
+}
+
 /**
  * What is shown of an episode, and of the ghost's.
  * @param {Episode} episode
  * @param {Episode | null} ghost
+ * @param {number} selected the car whose reward is shown term by term; the first agent's if it
+ *   is none
  * @param {boolean} summed whether rewards are summed up
  * @param {() => void} toggle changes that
  */
-function contents(episode, ghost, summed, toggle) {
+function contents(episode, ghost, selected, summed, toggle) {
   const { cars, agents } = episode.recording.raw;
   const both = [episode, ...(ghost ? [ghost] : [])];
   const curves = (indices, values) =>
@@ -218,22 +258,21 @@ function contents(episode, ghost, summed, toggle) {
     );
   const every = cars.map((_, index) => index);
   const column = (name) => (each, car) => each.column(each[name], each.cars, car);
-  const paid = (values) => (each, car) => {
-    const own = each.column(values(each), agents.length, agents.indexOf(car));
-    return summed ? sums(own) : own;
-  };
-  const how = { digits: summed ? 2 : 3, spikes: !summed, toggle, unit: summed ? "sum" : "per step" };
+  const how = { digits: summed ? 2 : 3, toggle, unit: summed ? "sum" : "per step" };
   const found = [
     { title: "Speed", unit: "m/s", digits: 2, curves: curves(every, column("speed")) },
     { title: "Steering", unit: "rad", digits: 2, curves: curves(every, column("steer")) },
   ];
   if (agents.length) {
-    const rewards = curves(agents, paid((each) => each.reward));
-    found.push({ title: "Reward", ...how, curves: rewards });
-    for (const term of episode.terms.keys()) {
-      const own = curves(agents, paid((each) => each.terms.get(term) ?? each.reward.map(() => 0)));
-      found.push({ title: `Reward: ${term}`, ...how, curves: own });
-    }
+    const paid = (each, car) => {
+      const own = ofAgent(each, each.reward, car);
+      return summed ? sums(own) : own;
+    };
+    found.push({ title: "Reward", ...how, spikes: summed ? undefined : 10, curves: curves(agents, paid) });
+    const agent = agents.includes(selected) ? selected : agents[0];
+    const terms = termCurves(both, agent, summed);
+    const whose = agents.length > 1 ? ` of ${cars[agent].name}` : "";
+    if (terms.length) found.push({ title: `Reward terms${whose}`, ...how, spikes: summed ? 3 : 10, keyed: true, curves: terms });
   }
   const hunters = every.filter((car) => cars[car].target !== null);
   if (hunters.length) {
@@ -261,10 +300,10 @@ class Charts {
     this.stale = true;
   }
 
-  /** Shows an episode and, dashed, a ghost's. */
-  show(episode, ghost) {
-    Object.assign(this, { episode, ghost });
-    const all = contents(episode, ghost, this.summed, () => this.sum());
+  /** Shows an episode and, dashed, a ghost's; of the selected car, also its reward's terms. */
+  show(episode, ghost, selected) {
+    Object.assign(this, { episode, ghost, selected });
+    const all = contents(episode, ghost, selected, this.summed, () => this.sum());
     this.plots = all.map(
       (content, k) => new Plot(content, k === all.length - 1, (share) => this.seek(share * episode.last)),
     );
@@ -276,7 +315,7 @@ class Charts {
   sum() {
     this.summed = !this.summed;
     const focused = this.parent.contains(document.activeElement);
-    this.show(this.episode, this.ghost);
+    this.show(this.episode, this.ghost, this.selected);
     if (focused) this.parent.querySelector("button").focus();
   }
 

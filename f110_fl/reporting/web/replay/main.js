@@ -66,9 +66,10 @@ class App {
     this.invalidate();
   }
 
-  /** Selects a car: its beams and its outcomes are shown. */
+  /** Selects a car: its beams, its outcomes and its reward's terms are shown. */
   select(car) {
     this.selected = car;
+    if (this.episode) this.charts.show(this.episode, this.ghost, car);
     this.refresh();
     this.list.update();
   }
@@ -116,7 +117,7 @@ class App {
     Object.assign(this, { episode, ghost, number });
     this.player.load(episode);
     this.player.seek(at);
-    this.charts.show(episode, ghost);
+    this.charts.show(episode, ghost, this.selected);
     if (moved) this.frame();
     this.refresh();
     this.list.mark();

@@ -76,7 +76,7 @@ class Cars {
         const button = make("button", "car");
         button.type = "button";
         button.setAttribute("aria-pressed", index === app.selected);
-        button.title = "Select: its beams and its outcomes are shown";
+        button.title = "Select: its beams, its outcomes and its reward's terms are shown";
         const swatch = make("i", "swatch");
         swatch.style.background = app.theme.car(index);
         const name = make("span", "name", car.name);

@@ -1,0 +1,43 @@
+"""Commands that a user can paste into the shell in which this program was started."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def command_line(words: Iterable[str | Path], root: Path | None = None) -> str:
+    """Return a command line for run.py, quoted for a POSIX shell.
+
+    It names the interpreter and the file that this process runs, and takes back the ``FED_*``
+    variables of a client that was started by hand, which such a shell exports.
+
+    Args:
+        words: Flags and their values.
+        root: ``FED_ROOT`` of the command; None: whatever it is.
+    """
+    names = sorted(name for name in os.environ if name.startswith("FED_"))
+    taken_back = names if "FED_CLIENT_ID" in names else []
+    start = [word for name in taken_back for word in ("-u", name)]
+    line = shlex.join(["env", *start]) + " " if start else ""
+    if root is not None:
+        braces = str(root).replace("{", "{{").replace("}", "}}")  # not placeholders
+        line += f"FED_ROOT={shlex.quote(braces)} "
+    return line + shlex.join([_python(), _program(), *map(str, words)])
+
+
+def _python() -> str:
+    """Return how the shell calls this interpreter: by its name, if that is the one it finds."""
+    found = shutil.which("python")
+    own = Path(sys.executable)
+    return "python" if found and Path(found).parent == own.parent else str(own)
+
+
+def _program() -> str:
+    """Return run.py as it was called."""
+    called = Path(sys.argv[0])
+    return str(called) if called.name == "run.py" else "run.py"
