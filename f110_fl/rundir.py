@@ -69,6 +69,15 @@ class RunDir:
         """Return the file of the tensors that every client starts the next round from."""
         return self.round(server_round) / "global.safetensors"
 
+    def average(self, server_round: int) -> Path:
+        """Return the file of the running average of the global models."""
+        return self.round(server_round) / "average.safetensors"
+
+    def published(self, server_round: int) -> Path:
+        """Return the file of the model that a round is judged by: its average, if there is one."""
+        average = self.average(server_round)
+        return average if average.is_file() else self.global_tensors(server_round)
+
     def client_tensors(self, server_round: int, client_id: int) -> Path:
         """Return the file of the tensors that a client sent."""
         return self.round(server_round) / f"client_{client_id:02d}.safetensors"

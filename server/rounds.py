@@ -25,14 +25,15 @@ from f110_fl.rundir import RunDir
 from f110_fl.tensors import prefixed, read_metadata, read_tensors, unprefixed, write_tensors
 from f110_fl.training.export import checkpoint_metadata
 from server.aggregation import aggregation_state, load_aggregation_state
+from server.running_average import RunningAverage
 
 
 class RoundRecorder:
     """Writes the files of rounds.
 
-    ``server.safetensors`` is the commit: the global arrays, the state of the aggregation strategy
-    and, as metadata, the round's summary. The round's line in ``rounds.jsonl`` follows; after a
-    crash in between, the line is added on the next start.
+    ``server.safetensors`` is the commit: the global arrays, the state of the aggregation strategy,
+    the running average, if there is one, and, as metadata, the round's summary. The round's line in
+    ``rounds.jsonl`` follows; after a crash in between, the line is added on the next start.
 
     Args:
         scenario: The run's scenario.
@@ -56,6 +57,8 @@ class RoundRecorder:
         self.rundir = rundir
         self.imposed = dict(imposed)
         self._tell = tell
+        decay = scenario.federated.average_decay
+        self._average = RunningAverage(decay) if decay else None
         # While one reply is written, the next is received; so at most two are in memory.
         self._writer = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
@@ -66,13 +69,23 @@ class RoundRecorder:
             self._mend_rounds(summary)
 
     def restore(self, aggregation: FedAvg, initial: ArrayRecord) -> ArrayRecord:
-        """Return the arrays to continue from, and restore the state of ``aggregation``."""
+        """Return the arrays to continue from, and restore the states of a strategy and average."""
         if not self.resumed_from:
             return initial
         tensors = read_tensors(self.rundir.server)
         state = {k: np.asarray(v) for k, v in unprefixed("rule", tensors).items()}
         load_aggregation_state(aggregation, state)
+        if self._average:
+            self._average.tensors = unprefixed("average", tensors)
         return to_arrays(unprefixed("global", tensors))
+
+    def evaluated(self, arrays: ArrayRecord) -> ArrayRecord:
+        """Return what is evaluated of the last round's global arrays: the average, if there is one.
+
+        Args:
+            arrays: The global arrays.
+        """
+        return self._average.over(arrays) if self._average else arrays
 
     def begin(self, number: int) -> None:
         """Create a round's directory, and delete what a failed attempt left in it."""
@@ -116,14 +129,20 @@ class RoundRecorder:
         """Write the round's files and commit it."""
         summary = {"round": number, "rounds": self.scenario.rounds} | summary
         tensors = to_tensors(arrays)
+        averaged: Mapping[str, torch.Tensor] = {}
+        if self._average:
+            self._average.update(number, tensors)
+            averaged = self._average.tensors
         if self.scenario.federated.checkpoint_after_sync:
             path, metadata = self.rundir.global_tensors(number), checkpoint_metadata(self.scenario)
             write_tensors(path, tensors | self.imposed, metadata, sync_name=False)
+            if averaged:
+                write_tensors(self.rundir.average(number), averaged, metadata, sync_name=False)
         details = summary | {"by_client": {f"{k:02d}": v for k, v in by_client.items()}}
         text = json.dumps(details, indent=2, sort_keys=True)
         write_atomic(self.rundir.metrics(number), text + "\n")
         kept = prefixed("rule", aggregation_state(aggregation))
-        state = prefixed("global", tensors) | kept
+        state = prefixed("global", tensors) | prefixed("average", averaged) | kept
         write_tensors(self.rundir.server, state, {"summary": json.dumps(summary)})
         append_line(self.rundir.rounds, json.dumps(summary))
         self._tell(announce.ROUND, details)

@@ -236,7 +236,8 @@ class FederatedStrategy(Strategy):
         """Evaluate the global model here if it is due; Flower's ``evaluate_fn``."""
         if self.evaluation is None:
             return None
-        return self.evaluation.on_server(self.true_round(server_round), arrays)
+        number = self.true_round(server_round)
+        return self.evaluation.on_server(number, self.recorder.evaluated(arrays))
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -253,7 +254,7 @@ class FederatedStrategy(Strategy):
         online = self.registry.online(grid)
         self._asked = tuple(client for client in self._answered if client in online)
         nodes = [online[client] for client in self._asked]
-        order = EvaluateOrder(arrays, number, *self._of_run())
+        order = EvaluateOrder(self.recorder.evaluated(arrays), number, *self._of_run())
         return self._send(MessageType.EVALUATE, order, nodes)
 
     def aggregate_evaluate(

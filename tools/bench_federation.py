@@ -66,8 +66,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--scenario",
         type=Path,
-        default=REPOSITORY / "scenarios" / "convoy_lock_td3.yaml",
-        help="scenario with the tensors (default: convoy_lock_td3)",
+        default=REPOSITORY / "scenarios" / "convoy_lock_td3_original.yaml",
+        help="scenario with the tensors (default: convoy_lock_td3_original)",
     )
     parser.add_argument("--steps", type=int, default=10, help="steps of an episode (default: 10)")
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="see run.py")

@@ -27,8 +27,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--scenario",
         type=Path,
-        default=REPOSITORY / "scenarios" / "convoy_lock_td3.yaml",
-        help="scenario (default: convoy_lock_td3)",
+        default=REPOSITORY / "scenarios" / "convoy_lock_td3_original.yaml",
+        help="scenario (default: convoy_lock_td3_original)",
     )
     parser.add_argument("--repeat", type=int, default=2, help="clients (default: 2)")
     parser.add_argument("--max-parallel", type=int, default=2, help="clients at once (default: 2)")

@@ -207,6 +207,13 @@ class FederatedConfig(Config):
     optimizer_strategy: OptimizerStrategy = Field(
         "local", description="Treatment of the optimizer moments at a sync. [-]"
     )
+    average_decay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Decay, per round, of a running average of the global model, which is what "
+        "is evaluated then; 0: none. [-]",
+    )
     agents: tuple[str, ...] = Field((), description="Learners to average; empty: all. [names]")
     evaluate_on: EvaluateOn = Field(
         "none", description="Where the global model is evaluated after a round. [-]"

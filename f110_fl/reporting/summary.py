@@ -51,7 +51,7 @@ def closing_lines(scenario: Scenario, rundir: RunDir) -> list[str]:
         rounds = completed_rounds(rundir)
         lines.append(f"Rounds          {rounds} of {scenario.rounds} completed, {rundir.rounds}")
         if rounds and scenario.federated.checkpoint_after_sync:
-            lines.append(f"Global model    {rundir.global_tensors(rounds)}")
+            lines.append(f"Global model    {rundir.published(rounds)}")
         lines += success_lines(scenario, rundir)
     else:
         done, replicas = completed_replicas(scenario, rundir), scenario.federated.clients
@@ -121,7 +121,7 @@ def best_checkpoint(scenario: Scenario, rundir: RunDir) -> Path | None:
     server has it whole; otherwise the clients' best by their own evaluations, or a client's state.
     """
     if scenario.federated.enabled:
-        last = rundir.global_tensors(completed_rounds(rundir))
+        last = rundir.published(completed_rounds(rundir))
         whole = not scenario.missing_on_server
         found = next((path for path in (rundir.best, last) if path.exists()), None)
         if whole and found is not None:

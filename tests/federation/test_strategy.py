@@ -32,6 +32,7 @@ from f110_fl.rundir import RunDir
 from f110_fl.tensors import read_tensors
 from server.registry import ClientRegistry
 from server.rounds import RoundRecorder
+from server.running_average import RunningAverage
 from server.strategy import FederatedStrategy
 
 pytestmark = pytest.mark.usefixtures("flower_task")
@@ -115,6 +116,43 @@ def test_imposed_tensors_complete_the_global_file(tmp_path: Path) -> None:
     asked = ask(server)
     average(server, [answer(asked[k], k) for k in range(3)])
     assert set(read_tensors(rundir.global_tensors(1))) == {NAME, MOMENT}
+
+
+def test_the_running_average_is_published_and_no_client_starts_from_it(tmp_path: Path) -> None:
+    server, rundir = strategy(tmp_path, average_decay=0.6), RunDir(tmp_path)
+    names = (NAME, MOMENT)
+    # The plain mean of two rounds, since 1/2 is below the decay, then 0.6 of it and 0.4 of 9.
+    for number, (value, expected) in enumerate([(1.0, 1.0), (3.0, 2.0), (9.0, 4.8)], 1):
+        asked = ask(server, number, names=names)
+        replies = [answer(asked[k], value, names=names) for k in range(3)]
+        arrays, _ = server.aggregate_train(number, replies)
+        assert arrays is not None
+        assert set(arrays[NAME].numpy().ravel()) == {value}
+        assert rundir.published(number) == rundir.average(number)
+        averaged = read_tensors(rundir.average(number))
+        assert set(averaged) == {NAME}
+        torch.testing.assert_close(averaged[NAME], torch.full(SHAPE, expected))
+        evaluated = server.recorder.evaluated(arrays)
+        np.testing.assert_array_equal(evaluated[NAME].numpy(), averaged[NAME].numpy())
+        assert set(evaluated[MOMENT].numpy().ravel()) == {value}
+        assert set(read_tensors(rundir.global_tensors(number))[NAME].ravel().tolist()) == {value}
+
+
+def test_without_a_decay_the_global_model_is_published(tmp_path: Path) -> None:
+    server, rundir = strategy(tmp_path), RunDir(tmp_path)
+    asked = ask(server)
+    arrays, _ = server.aggregate_train(1, [answer(asked[k], k) for k in range(3)])
+    assert arrays is not None
+    assert not rundir.average(1).exists()
+    assert rundir.published(1) == rundir.global_tensors(1)
+    assert server.recorder.evaluated(arrays) is arrays
+
+
+def test_of_numbers_that_are_not_real_the_last_counts() -> None:
+    average = RunningAverage(0.9)
+    for number in (1, 2):
+        average.update(number, {"a/model/normaliser/count": torch.tensor(10 * number)})
+    assert average.tensors["a/model/normaliser/count"].item() == 20
 
 
 def test_unusable_replies_cost_their_senders_the_round(tmp_path: Path) -> None:
@@ -256,17 +294,22 @@ def test_a_resumed_server_goes_on_byte_by_byte(tmp_path: Path, name: str) -> Non
 
     start = to_arrays({NAME: torch.zeros(SHAPE)})
     straight, broken = tmp_path / "straight", tmp_path / "broken"
-    rounds(strategy(straight, strategy={"name": name}), (1, 2, 3), start)
-    rounds(strategy(broken, strategy={"name": name}), (1,), start)
+    chosen: dict[str, Any] = {"strategy": {"name": name}, "average_decay": 0.6}
+    rounds(strategy(straight, **chosen), (1, 2, 3), start)
+    rounds(strategy(broken, **chosen), (1,), start)
     # The crash came after the commit and before the line was whole.
     lines = (broken / "rounds.jsonl").read_text()
     (broken / "rounds.jsonl").write_text(lines[: len(lines) // 2])
-    resumed = strategy(broken, strategy={"name": name})
+    resumed = strategy(broken, **chosen)
     assert resumed.recorder.resumed_from == 1
     rounds(resumed, (1, 2), resumed.recorder.restore(resumed.aggregation, start))
     for server_round in (1, 2, 3):
-        left, right = (RunDir(r).global_tensors(server_round) for r in (straight, broken))
-        assert left.read_bytes() == right.read_bytes()
+        runs = [RunDir(root) for root in (straight, broken)]
+        for left, right in (
+            [run.global_tensors(server_round) for run in runs],
+            [run.average(server_round) for run in runs],
+        ):
+            assert left.read_bytes() == right.read_bytes()
     numbers = [json.loads(x)["round"] for x in (broken / "rounds.jsonl").read_text().splitlines()]
     assert numbers == [1, 2, 3]
 

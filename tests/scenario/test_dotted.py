@@ -18,7 +18,7 @@ from f110_fl.loading.flags import command_line_overrides
 from f110_fl.loading.overrides import set_overrides
 from f110_fl.loading.scenarios import load_scenario
 
-CONVOY = REPOSITORY / "scenarios" / "convoy_lock_td3.yaml"
+CONVOY = REPOSITORY / "scenarios" / "convoy_lock_td3_original.yaml"
 
 
 def complaint(act: Callable[[], object]) -> str:

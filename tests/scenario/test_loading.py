@@ -16,7 +16,7 @@ from f110_fl.loading.scenarios import dump_scenario, load_scenario, parse_resolv
 from sim.config import EnvConfig, MapTrack
 
 ROOT = REPOSITORY
-REAL = ROOT / "scenarios" / "convoy_lock_td3.yaml"
+REAL = ROOT / "scenarios" / "convoy_lock_td3_original.yaml"
 BASE = "name: a\nlearners: {car_0: {algorithm: td3}, car_1: {algorithm: td3}}\n"  # two lines
 
 
@@ -38,7 +38,7 @@ def complaint(tmp_path, text, overrides=()):
 
 def test_the_real_scenario():
     scenario = load_scenario(REAL)
-    assert scenario.name == "convoy_lock_td3"
+    assert scenario.name == "convoy_lock_td3_original"
     assert scenario.learners["car_0"].replay.beta_step == 5e-6
     assert scenario.env.cars[1].vehicle == scenario.env.cars[0].vehicle
     assert scenario.env.spawn_sets[3] == ("spawn_4", "spawn_1")

@@ -267,8 +267,9 @@ def by_the_book(race: Race, actions: Iterable[np.ndarray]) -> tuple[list, list]:
     ],
 )
 def test_whole_episodes_are_paid_by_the_book(side: float, seed: int, outcome: Outcome) -> None:
-    """The shipped scenario, to the last bit; the attacker drives at the defender's side."""
-    scenario = yaml.safe_load((REPOSITORY / "scenarios" / "convoy_lock_td3.yaml").read_text())
+    """A shipped scenario, to the last bit; the attacker drives at the defender's side."""
+    file = REPOSITORY / "scenarios" / "convoy_lock_td3_original.yaml"
+    scenario = yaml.safe_load(file.read_text())
     race = Race(EnvConfig.model_validate(scenario["env"]))
     race.reset(0, seed)
     state, rng = race.world.arrays.state, np.random.default_rng(seed)

@@ -91,7 +91,7 @@ def test_wrong_flags_are_one_line(
 
 
 def test_messages_of_the_scenario_that_is_shipped_are_hardly_larger_than_its_tensors() -> None:
-    tensors = shared(load_scenario(REPOSITORY / "scenarios" / "convoy_lock_td3.yaml"))
+    tensors = shared(load_scenario(REPOSITORY / "scenarios" / "convoy_lock_td3_original.yaml"))
     content = RecordDict({ARRAYS: to_arrays(tensors)})
     sent, size = bench_federation_apps._sizes(content)
     assert size == sum(tensor.nbytes for tensor in tensors.values())

@@ -49,6 +49,7 @@ VARIED: dict[str, Any] = {
     "evaluation": {"episodes": 3},
     "federated": {
         "evaluate_on": "both",
+        "average_decay": 0.5,
         "vary": {"env.track": [{"kind": "circle"}, {"kind": "random"}]},
     },
 }
@@ -90,13 +91,13 @@ def test_who_evaluated_what(federation: RunDir) -> None:
 
 
 @pytest.mark.slow
-def test_the_server_evaluates_the_global_model(federation: RunDir) -> None:
+def test_the_server_evaluates_the_average_of_the_global_models(federation: RunDir) -> None:
     scenario = scenario_of(federation)
     evaluator = ModelEvaluator(scenario)
     for line in evaluations(federation):
         if line["on"] == "server":
             number = line["round"]
-            path = federation.global_tensors(number)
+            path = federation.average(number)
             evaluator.load(read_tensors(path) if number else initial_tensors(scenario))
             assert line["metrics"] == means("evaluate", evaluator.run(), ["car_0"])
             assert line["cars"]["car_0"]["episodes"] == 3
@@ -109,7 +110,7 @@ def test_clients_evaluate_it_where_they_drive(federation: RunDir) -> None:
     assert not last["dropped"]
     for client in (0, 1):
         evaluator = ModelEvaluator(scenario.for_client(client))
-        evaluator.load(read_tensors(federation.global_tensors(2)))
+        evaluator.load(read_tensors(federation.average(2)))
         assert last["by_client"][f"{client:02d}"] == means("evaluate", evaluator.run(), ["car_0"])
     returns = [own["evaluate/car_0/return"] for own in last["by_client"].values()]
     assert returns[0] != returns[1]

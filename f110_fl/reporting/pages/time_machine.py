@@ -130,7 +130,8 @@ def moments_of(scenario: Scenario, rundir: RunDir) -> Iterator[Moment]:
                 (k, rundir.client_tensors(number, k)) for k in range(scenario.federated.clients)
             )
             clients = (Candidate(f"client {k:02d}", file, k) for k, file in files if file.is_file())
-            yield Moment(number, f"round {number}", (Candidate("global", path, None), *clients))
+            model = Candidate("global", rundir.published(number), None)
+            yield Moment(number, f"round {number}", (model, *clients))
         if rundir.best.is_file():
             yield Moment(None, "best", (Candidate("global", rundir.best, None),))
         return
