@@ -288,6 +288,15 @@ def test_an_environment_that_cannot_be_built(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_policy_to_start_from_that_does_not_fit(tmp_path: Path) -> None:
+    text = "base: small.yaml\nmatrix:\n  learners.car_0.initial: [null, small.yaml]\n"
+    path = write(tmp_path / "in", text)
+    words = r"^initial-small.yaml: learners.car_0.initial: .*: not a readable safetensors file"
+    with pytest.raises(UserError, match=words):
+        grid(Console(quiet=True), "--grid", str(path), FED_ROOT=str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_a_resumed_grid_refuses(tmp_path: Path) -> None:
     cells = load_grid(write(tmp_path, FULL))
     (tmp_path / "grid.json").write_text(write_grid(cells))
