@@ -241,8 +241,8 @@ def line(name: str, run: Mapping[str, Any]) -> str:
     best = max(evaluation["success"] for evaluation in run["evaluations"])
     return (
         f"{name:18} seed {run['seed']}  {'reached' if run['reached'] else 'not reached':11}  "
-        f"success {run['success']:.2f}, best {best:.2f}  {run['seconds']:8.1f} s  "
-        f"{run['cpu_seconds']:8.1f} CPU s  "
+        f"success {run['success']:.2f}, best {best:.2f}  "
+        f"{run['seconds']:8.1f} s  {run['cpu_seconds']:8.1f} CPU s  "
         f"{run['steps']:10,} steps  evaluations {run['evaluation_seconds']:.1f} s"
     )
 

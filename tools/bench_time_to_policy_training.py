@@ -10,6 +10,8 @@ from itertools import count
 from time import perf_counter, process_time
 from typing import Any, Final, NamedTuple, Protocol
 
+import numpy as np
+
 from f110_fl.config.scenario import Scenario
 from f110_fl.learners.base import Policy
 from f110_fl.learners.device import choose
@@ -62,7 +64,7 @@ class _Steps:
 
 
 class Own:
-    """Our learner, as a client that is not federated trains it, in memory.
+    """Our learner, as a client that is not federated trains it, in memory and without saving.
 
     Args:
         scenario: The scenario of that client, with a single learner.
@@ -89,16 +91,23 @@ class Own:
         curriculum = Curriculum(config, self._scenario.env) if config is not None else None
         if curriculum is not None:
             curriculum.apply(race)
-        seed, stride = self._scenario.client_seed(CLIENT), self._scenario.collect.seed_stride
-        seeds = (stream(seed, Use.TRAIN_EPISODE, CLIENT, n * stride) for n in count())
-        players = {self._agent: Explorer(self._agent, self.learner)}
+        players, steps = {self._agent: Explorer(self._agent, self.learner)}, _Steps(check)
         try:
-            for ended in self._collector.run(seeds, players, _Steps(check)):
-                outcome = ended.result.outcomes[self._agent]
-                if curriculum is not None and curriculum.observe(outcome, ended.env):
-                    curriculum.apply(race)
+            for seeds in self._seeds():
+                for ended in self._collector.run(seeds, players, steps):
+                    outcome = ended.result.outcomes[self._agent]
+                    if curriculum is not None and curriculum.observe(outcome, ended.env):
+                        curriculum.apply(race)
         except _StoppedError:
             return
+
+    def _seeds(self) -> Iterator[list[np.random.SeedSequence]]:
+        """Yield the seeds of the episodes up to the next checkpoint, where run.py lets all end."""
+        scenario = self._scenario
+        seed, every = scenario.client_seed(CLIENT), scenario.checkpoint_every
+        for first in count(0, every):
+            numbers = [n * scenario.collect.seed_stride for n in range(first, first + every)]
+            yield [stream(seed, Use.TRAIN_EPISODE, CLIENT, number) for number in numbers]
 
 
 def compile_kernels(scenario: Scenario) -> None:

@@ -256,9 +256,11 @@ CURRICULUM = {
 @pytest.mark.parametrize("curriculum", [None, CURRICULUM], ids=["plain", "curriculum"])
 def test_ours_is_what_a_client_trains(tmp_path: Path, curriculum: dict[str, Any] | None) -> None:
     changes = {"curriculum": curriculum, "seed": 3, "evaluation": {"episodes": 0}}
+    changes |= {"checkpoint_every": 3, "collect": {"num_envs": 2}}
     scenario = Scenario.model_validate(merge(SMALL, changes))
     trainer = Trainer(scenario, 0, tmp_path)
-    trainer.train(3)
+    for _ in range(3):  # as run.py does, which saves in between
+        trainer.train(3)
     own = Own(scenario)
     own.run(lambda steps: steps < trainer.progress.env_steps)
     ours, theirs = tensors_of({"car_0": own.learner}), tensors_of(trainer.learners)
