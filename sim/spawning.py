@@ -122,11 +122,12 @@ class GridSpawner:
         self._shuffle, self._anywhere = spawn.shuffle, spawn.anywhere
 
     def draw(self, rng: np.random.Generator, _: int | None) -> Float:
-        """The slots, in the order of the cars or shuffled; anywhere: where the cars fit."""
-        for _ in range(_TRIES if self._anywhere else 1):
-            slots = self._slots(rng.random() * self._span if self._anywhere else 0.0)
-            poses: Float = rng.permutation(slots) if self._shuffle else slots
-            if not self._anywhere or self._free(poses):
+        """The slots, in the order of the cars or shuffled; anywhere: at a place with room."""
+        if not self._anywhere:
+            return self._ordered(rng, 0.0)
+        for _ in range(_TRIES):
+            poses = self._ordered(rng, rng.random() * self._span)
+            if self._free(poses):
                 return poses
         raise ValueError(
             f"grid spawn: no room found on {self._name} for a grid of {len(self._s)} cars anywhere"
@@ -143,8 +144,12 @@ class GridSpawner:
             yield what, self._slots(0.0)[::-1].copy()
 
     def _slots(self, forward: float) -> Float:
-        """The slots (C, 3) with the grid moved forward, m."""
+        """The slots (C, 3) of the grid, moved forward from behind the line, m."""
         return points_at(self._line, np.column_stack([self._s + forward, self._d]))
+
+    def _ordered(self, rng: np.random.Generator, forward: float) -> Float:
+        slots = self._slots(forward)
+        return rng.permutation(slots) if self._shuffle else slots
 
     def _free(self, poses: Float) -> bool:
         """Whether cars at these poses touch neither walls nor each other."""
