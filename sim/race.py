@@ -67,7 +67,7 @@ class Race:
         spawn_sets: Spawn names, one for each car, of each set that an episode can start from;
             empty for starts that have no names.
         allowed_spawn_sets: Indices of those that are drawn; see `allow_spawn_sets`.
-        difficulty: Factor of the scripted cars' speed; see `set_difficulty`.
+        difficulties: Least and largest factor of the scripted cars' speed; see `set_difficulty`.
         episodes: What `step` returns: the same arrays each time, overwritten in place.
         observation_low: (D,) float32 smallest observation.
         observation_high: (D,) float32 largest observation.
@@ -152,7 +152,7 @@ class Race:
         self._starts = Starts(config, self.tracks)
         self.spawn_sets = self._starts.sets
         self.allowed_spawn_sets = tuple(range(len(self.spawn_sets)))
-        self.difficulty = 1.0
+        self.difficulties = 1.0, 1.0
         self._check_starts()
 
     @property
@@ -205,8 +205,9 @@ class Race:
         episodes.terminated[env] = episodes.truncated[env] = episodes.over[env] = False
         episodes.outcome[env] = NONE
         episodes.steps[env] = 0
+        low, high = self.difficulties
         for driver in self._drivers:
-            driver.difficulty[env] = self.difficulty
+            driver.difficulty[env] = low if low == high else rng.uniform(low, high)
             driver.reset(env)
         for task in self._tasks:
             task.reset(env)
@@ -221,18 +222,21 @@ class Race:
                 draws = rng.uniform(low, high + (name == "steer_delay"), len(vehicles))
                 vehicles[:, COLUMNS[name]] = np.floor(draws) if name == "steer_delay" else draws
 
-    def set_difficulty(self, difficulty: float) -> None:
+    def set_difficulty(self, low: float, high: float | None = None) -> None:
         """Make the scripted cars of the episodes that begin from now on faster or slower.
 
         Args:
-            difficulty: Factor of the speed that every driver asks for; 1 at first.
+            low: Least factor of the speed that a driver asks for; 1 at first.
+            high: The largest: each driver draws its own, uniformly, in each episode; None: ``low``.
 
         Raises:
-            ValueError: If it is not positive and finite.
+            ValueError: If they are not positive and finite, or ``low`` is above ``high``.
         """
-        if not 0 < difficulty < math.inf:
-            raise ValueError(f"difficulty must be positive and finite, found {difficulty}")
-        self.difficulty = float(difficulty)
+        high = low if high is None else high
+        if not 0 < low <= high < math.inf:
+            found = f"{low}" if low == high else f"{low} to {high}"
+            raise ValueError(f"difficulty must be positive, finite and rising, found {found}")
+        self.difficulties = float(low), float(high)
 
     def allow_spawn_sets(self, spawn_sets: Sequence[int] | None) -> None:
         """Choose what the episodes that begin from now on draw their starts from.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
@@ -110,23 +111,52 @@ class GridSpawner:
                 f"centre line of {track.name} is {track.length:g} m long"
             )
         if track.closed:
-            front = _finish(track) - spawn.offset
+            front, self._span = _finish(track) - spawn.offset, track.length
         else:
             front = spawn.offset + longest / 2 + length
-        s = front - spawn.row_spacing / 2 * np.arange(count)
-        d = spawn.column_spacing / 2 * np.where(np.arange(count) % 2, -1.0, 1.0)
-        self._slots = points_at(track.line, np.column_stack([s, d]))
-        self._shuffle = spawn.shuffle
+            self._span = max(_finish(track) - longest / 2 - front, 0.0)
+        self._s = front - spawn.row_spacing / 2 * np.arange(count)
+        self._d = spawn.column_spacing / 2 * np.where(np.arange(count) % 2, -1.0, 1.0)
+        self._line, self._field, self._name = track.line, track.field, track.name
+        self._bodies = [(car.vehicle.length, car.vehicle.width) for car in config.cars]
+        self._shuffle, self._anywhere = spawn.shuffle, spawn.anywhere
 
     def draw(self, rng: np.random.Generator, _: int | None) -> Float:
-        """The slots, in the order of the cars or shuffled."""
-        return rng.permutation(self._slots) if self._shuffle else self._slots
+        """The slots, in the order of the cars or shuffled; anywhere: at a place with room."""
+        if not self._anywhere:
+            return self._ordered(rng, 0.0)
+        for _ in range(_TRIES):
+            poses = self._ordered(rng, rng.random() * self._span)
+            if self._free(poses):
+                return poses
+        raise ValueError(
+            f"grid spawn: no room found on {self._name} for a grid of {len(self._s)} cars anywhere"
+        )
 
     def trials(self) -> Iterator[tuple[str, Float]]:
-        """The grid; if it is shuffled, also in reverse order."""
-        yield f"grid of {len(self._slots)} cars", self._slots
+        """The grid; if it is shuffled, also in reverse order; anywhere: one draw."""
+        what = f"grid of {len(self._s)} cars"
+        if self._anywhere:
+            yield what, self.draw(np.random.default_rng(0), None)
+            return
+        yield what, self._slots(0.0)
         if self._shuffle:
-            yield f"grid of {len(self._slots)} cars", self._slots[::-1].copy()
+            yield what, self._slots(0.0)[::-1].copy()
+
+    def _slots(self, forward: float) -> Float:
+        """The slots (C, 3) of the grid, moved forward from behind the line, m."""
+        return points_at(self._line, np.column_stack([self._s + forward, self._d]))
+
+    def _ordered(self, rng: np.random.Generator, forward: float) -> Float:
+        slots = self._slots(forward)
+        return rng.permutation(slots) if self._shuffle else slots
+
+    def _free(self, poses: Float) -> bool:
+        """Whether cars at these poses touch neither walls nor each other."""
+        cars = list(zip(poses, self._bodies, strict=True))
+        return not any(touches_wall(self._field, pose, body) for pose, body in cars) and not any(
+            cars_touch(*one, *other) for one, other in combinations(cars, 2)
+        )
 
 
 class _Room(NamedTuple):

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, Tag, model_validator
+from pydantic import Field, Tag, field_validator, model_validator
 
 from f110_fl.config.common import by_shape
 from sim.config import Config, EnvConfig
 
 SpawnSet = Annotated[
     Annotated[int, Field(ge=0), Tag("scalar")] | Annotated[tuple[str, ...], Tag("list")],
+    by_shape("scalar", "list"),
+]
+
+Factor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Difficulty = Annotated[
+    Annotated[Factor, Tag("scalar")] | Annotated[tuple[Factor, Factor], Tag("list")],
     by_shape("scalar", "list"),
 ]
 
@@ -21,7 +27,24 @@ class StageConfig(Config):
     spawn_sets: tuple[SpawnSet, ...] = Field(
         (), description="Spawn sets to draw from, as in env.spawn_sets or by index; empty: all. [-]"
     )
-    difficulty: float = Field(1.0, gt=0, description="Factor of the scripted cars' speeds. [-]")
+    difficulty: Difficulty = Field(
+        1.0,
+        description="Factor of the scripted cars' speeds, or the least and the largest, between "
+        "which each car draws its own in each episode. [-]",
+    )
+
+    @field_validator("difficulty")
+    @classmethod
+    def _ordered(cls, found: float | tuple[float, float]) -> float | tuple[float, float]:
+        if isinstance(found, tuple) and found[0] > found[1]:
+            raise ValueError(f"the least, {found[0]:g}, is above the largest, {found[1]:g}")
+        return found
+
+    @property
+    def difficulties(self) -> tuple[float, float]:
+        """The least and the largest factor of the scripted cars' speeds."""
+        found = self.difficulty
+        return found if isinstance(found, tuple) else (found, found)
 
     def indices(self, env: EnvConfig) -> tuple[int, ...] | None:
         """Return the indices of the stage's spawn sets in the environment; None: all.

@@ -62,7 +62,7 @@ class Curriculum:
         Episodes that are under way stay as they are, and will not count.
         """
         race.allow_spawn_sets(self._spawn_sets[self.number])
-        race.set_difficulty(self.config.stages[self.number].difficulty)
+        race.set_difficulty(*self.config.stages[self.number].difficulties)
         self._old = set(np.flatnonzero(~race.episodes.over).tolist())
 
     def observe(self, outcome: str, env: int = 0) -> bool:

@@ -16,9 +16,9 @@ class NamedSpawn(Config):
 
 
 class GridSpawn(Config):
-    """Start from a grid of two staggered columns behind the finish line.
+    """Start from a grid of two staggered columns behind the finish line, or anywhere.
 
-    On an open track the grid is at the start of the centre line.
+    On an open track the grid is at the start of the centre line, or up to the finish line.
     """
 
     kind: Literal["grid"] = Field("grid", description="Selects these starts. [-]")
@@ -35,6 +35,9 @@ class GridSpawn(Config):
     )
     shuffle: bool = Field(
         False, description="Draw the cars' order each episode; otherwise the first leads. [bool]"
+    )
+    anywhere: bool = Field(
+        False, description="Draw where on the track the grid is each episode. [bool]"
     )
 
 

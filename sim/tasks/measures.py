@@ -90,3 +90,19 @@ def follow_lead(
     grown = along(length, arc_length[e, car] - arc_length[e, target] - lead[0])
     lead[0] += grown
     return grown
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def next_pass(length: float, lead: float) -> float:
+    """The lead, m, at which a car next comes up to the target from behind.
+
+    0 for a car that is behind. One that is ahead has to lap the target on a closed line, and
+    cannot come up to it on an open one: infinity.
+
+    Args:
+        length: As `along` takes it.
+        lead: As `follow_lead` updates it, m.
+    """
+    if length > 0.0:
+        return length * (math.floor(lead / length) + 1.0)
+    return 0.0 if lead < 0.0 else math.inf

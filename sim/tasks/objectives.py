@@ -24,7 +24,16 @@ from sim.config import (
 from sim.episodes import CRASH, FAILED, FINISHED, IDLE, NONE, SUCCESS, TIME_LIMIT
 from sim.layout import V
 from sim.settings import Config
-from sim.tasks.measures import Float, Lane, Step, along, follow_lead, lap_length, pressing
+from sim.tasks.measures import (
+    Float,
+    Lane,
+    Step,
+    along,
+    follow_lead,
+    lap_length,
+    next_pass,
+    pressing,
+)
 from sim.tasks.terms import Record, Situation, Term
 
 # What an objective remembers of an environment: of a lock, in steps,
@@ -34,7 +43,7 @@ _IDLE_STEPS: Final = 1  # idle in a row
 _LOST: Final = 0  # 1 once another car was first
 # of an overtake,
 _LEAD: Final = 0  # m
-_BEEN_BEHIND: Final = 1  # 1 once the lead was negative
+_TO_PASS: Final = 1  # lead at which it is level with the target that it passes next, m
 # of a pursuit.
 _HELD: Final = 0  # steps in a row
 
@@ -145,22 +154,23 @@ def race(task: Record, step: Step, lane: Lane, memory: Float, first: int, last: 
 def _start_overtake(task: Record, step: Step, lane: Lane, memory: Float, e: int) -> None:
     length = lap_length(lane.line)
     follow_lead(step.world.arc_length, length, memory[e], e, task.car, task.target)
-    memory[e, _BEEN_BEHIND] = 1.0 if memory[e, _LEAD] < 0.0 else 0.0
+    memory[e, _TO_PASS] = next_pass(length, memory[e, _LEAD])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def overtake(task: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
     """Be ``margin`` ahead of the target along the centre line, having been behind: success.
 
+    On a closed line a car that leads is also behind, by the rest of the lap: lapping counts.
     Any contact is a crash, and not a success. Nor is passing a target that has crashed a success:
     its crash ends the agent's episode (``FAILED``), unpaid.
     """
     arc_length, crashed, length = step.world.arc_length, step.world.crashed, lap_length(lane.line)
     for e in range(first, last):
         follow_lead(arc_length, length, memory[e], e, task.car, task.target)
-        if memory[e, _LEAD] < 0.0:
-            memory[e, _BEEN_BEHIND] = 1.0
-        passed = memory[e, _BEEN_BEHIND] == 1.0 and memory[e, _LEAD] >= task.margin
+        lead = memory[e, _LEAD]
+        memory[e, _TO_PASS] = min(memory[e, _TO_PASS], next_pass(length, lead))
+        passed = lead >= memory[e, _TO_PASS] + task.margin
         outcome = _unless_crashed(step.outcomes[e], passed, crashed[e, task.target])
         step.outcomes[e] = outcome
         step.rewards[e] += _end_reward(task, outcome)

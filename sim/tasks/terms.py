@@ -71,6 +71,7 @@ from sim.tasks.measures import (
     distance_between,
     follow_lead,
     lap_length,
+    next_pass,
     pressing,
 )
 from sim.tracks.centerline import point_at
@@ -346,34 +347,31 @@ def _in_steps(config: StreakTerm, situation: Situation) -> dict[str, float]:
     return {"cap": config.cap / situation.step_time}
 
 
-# Stages of passing, the second number that `overtake` remembers.
-_AHEAD, _BEHIND, _PASSED = 0.0, 1.0, 2.0
-
-
 @njit(cache=True, nogil=True, error_model="numpy")
 def _start_overtake(term: Record, step: Step, lane: Lane, memory: Float, e: int) -> None:
     length = lap_length(lane.line)
     follow_lead(step.world.arc_length, length, memory[e], e, term.car, term.target)
-    memory[e, 1] = _BEHIND if memory[e, 0] < 0.0 else _AHEAD
+    memory[e, 1] = next_pass(length, memory[e, 0])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def overtake(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
     """Pay weight * (lead after - lead before), and once ``bonus``; the lead is m along the line.
 
-    The bonus is for the first step that finds the lead at ``margin`` or more after it was
-    negative, with neither car crashed.
+    The bonus is for the first step that finds the car ``margin`` or more ahead after it was
+    behind, with neither car crashed. On a closed line a car that leads is also behind, by the
+    rest of the lap.
     """
     arc_length, crashed, length = step.world.arc_length, step.world.crashed, lap_length(lane.line)
     for e in range(first, last):
         gained = follow_lead(arc_length, length, memory[e], e, term.car, term.target)
         reward = term.weight * gained
-        if memory[e, 1] == _AHEAD and memory[e, 0] < 0.0:
-            memory[e, 1] = _BEHIND
-        clean = not (crashed[e, term.car] or crashed[e, term.target])
-        if memory[e, 1] == _BEHIND and memory[e, 0] >= term.margin and clean:
-            memory[e, 1] = _PASSED
-            reward += term.bonus
+        if memory[e, 2] == 0.0:  # not paid yet
+            memory[e, 1] = min(memory[e, 1], next_pass(length, memory[e, 0]))
+            clean = not (crashed[e, term.car] or crashed[e, term.target])
+            if memory[e, 0] >= memory[e, 1] + term.margin and clean:
+                memory[e, 2] = 1.0
+                reward += term.bonus
         step.rewards[e] += reward
 
 
@@ -406,6 +404,6 @@ TERMS: Final[Mapping[type[Config], Term]] = {
     HeadingTerm: Term(heading, per_second=True, derived=_toward),
     EscapeTerm: Term(escape, per_second=True),
     StreakTerm: Term(streak, memory=1, per_second=True, derived=_in_steps),
-    OvertakeTerm: Term(overtake, _start_overtake, memory=2, line=True),
+    OvertakeTerm: Term(overtake, _start_overtake, memory=3, line=True),
     LapTimeTerm: Term(lap_time, memory=1, line=True, finish=True),
 }

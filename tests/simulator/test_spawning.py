@@ -93,9 +93,45 @@ def test_a_shuffled_grid_gives_every_car_every_slot():
     assert len(orders) == 6
 
 
+@pytest.mark.parametrize("track", [OvalTrack(), RandomTrack(seed=5)], ids=lambda t: t.kind)
+def test_a_grid_anywhere_keeps_its_order_and_covers_the_track(track):
+    made = race(track, GridSpawn(row_spacing=6.0, column_spacing=1.0, anywhere=True), 2)
+    fronts = []
+    for seed in range(200):
+        poses = started(made, seed)
+        s, d = made.track.to_frenet(poses[:, :2]).T
+        assert (s[0] - s[1]) % made.track.length == pytest.approx(3.0, abs=1e-6)
+        assert d == pytest.approx([0.5, -0.5], abs=1e-6)
+        assert off_course(made, poses).max() < 1e-6
+        fronts.append(s[0])
+    counts, _ = np.histogram(fronts, bins=4, range=(0, made.track.length))
+    assert counts.min() > 25  # expected 50, standard deviation 6
+    again = started(made, 199)
+    assert np.array_equal(again, poses)
+
+
+def test_a_grid_anywhere_on_an_open_track_is_before_the_finish_line():
+    made = race(Line2Track(), GridSpawn(anywhere=True), 3)
+    x = np.vstack([started(made, seed)[:, X] for seed in range(200)])
+    assert x.min() >= -50.9
+    assert x.max() < 45.7
+    assert x[:, 0].max() - x[:, 0].min() > 80
+
+
+def test_a_shuffled_grid_anywhere_gives_every_car_every_slot():
+    made = race(OvalTrack(), GridSpawn(shuffle=True, anywhere=True), 2)
+    ahead = set()
+    for seed in range(40):
+        s = made.track.to_frenet(started(made, seed)[:, :2])[:, 0]
+        ahead.add((s[0] - s[1]) % made.track.length < 10.0)
+    assert ahead == {True, False}
+
+
 @pytest.mark.parametrize(
     ("track", "spawn", "cars", "message"),
     [
+        (OvalTrack(), GridSpawn(column_spacing=2.9, anywhere=True), 2, "no room found on oval"),
+        (OvalTrack(), GridSpawn(row_spacing=0.2, anywhere=True), 3, "grid of 3 cars anywhere"),
         (CircleTrack(radius=2.0), GridSpawn(), 16, r"grid of 16 cars: 16\.32 m are needed, .* 12"),
         (OvalTrack(), GridSpawn(column_spacing=2.9), 2, "car 0 .* is not in the free space"),
         (OvalTrack(), GridSpawn(row_spacing=0.2), 3, "grid of 3 cars: car 2 .* overlaps car 0"),

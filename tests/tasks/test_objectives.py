@@ -113,6 +113,31 @@ def test_who_starts_ahead_has_not_overtaken() -> None:
     assert s.step() == (4.0, SUCCESS)
 
 
+def test_lapping_the_target_overtakes_it() -> None:
+    s = behind(margin=1.5)
+    s.put(OWN, 9.0)
+    s.reset()
+    lead, length = 2.0, s.track.length
+    while lead < length - 4.0:
+        lead += 4.0
+        s.put(OWN, 7.0 + lead)
+        assert s.step() == (0.0, NONE), lead
+    s.put(OWN, 8.4)
+    assert s.step() == (0.0, NONE)  # a lap and 1.4 m ahead
+    s.put(OWN, 8.6)
+    assert s.step() == (4.0, SUCCESS)
+
+
+def test_who_leads_on_an_open_track_has_nothing_to_pass() -> None:
+    task = {"kind": "overtake", "shaping": []}
+    s = Situation(task, track={"kind": "line2"})
+    s.put(OTHER, 7.0)
+    s.put(OWN, 9.0)
+    s.reset()
+    s.put(OWN, 40.0)
+    assert s.step() == (0.0, NONE)
+
+
 def test_contact_while_passing_is_a_crash_and_a_wreck_cannot_be_passed() -> None:
     s = behind()
     s.put(OWN, 8.5)

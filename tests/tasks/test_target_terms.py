@@ -142,6 +142,20 @@ def test_overtake_knows_a_lead_over_the_seam_and_beyond_half_a_lap() -> None:
         assert s.pay() == pytest.approx(2.0 * 5.0)
 
 
+def test_overtake_gives_its_bonus_for_lapping() -> None:
+    s = passing()
+    s.put(OWN, 9.0)
+    s.reset()
+    lead, paid = 2.0, 0.0
+    while lead < s.track.length + 0.5:
+        assert paid == pytest.approx(2.0 * (lead - 2.0))
+        lead += 4.0
+        s.put(OWN, 7.0 + lead)
+        paid += s.pay()
+    assert s.track.length + 1.0 < lead
+    assert paid == pytest.approx(2.0 * (lead - 2.0) + 7.0)
+
+
 def test_overtake_gives_no_bonus_to_who_starts_ahead_or_crashes() -> None:
     s = passing()
     s.put(OWN, 9.0)

@@ -206,8 +206,39 @@ def test_a_race_refuses_what_it_cannot_do() -> None:
         with pytest.raises(ValueError, match=r"spawn sets must be in 0 ... 2, found \["):
             race.allow_spawn_sets(bad)
     for worse in (0.0, -1.0, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="difficulty must be positive and finite"):
+        with pytest.raises(ValueError, match=r"difficulty must be positive, finite .* found"):
             race.set_difficulty(worse)
+    with pytest.raises(ValueError, match=r"rising, found 0\.5 to 0\.4"):
+        race.set_difficulty(0.5, 0.4)
+
+
+def test_each_scripted_car_draws_its_difficulty_from_a_range() -> None:
+    driven = [{"name": name, "driver": {"kind": "pure_pursuit"}} for name in "ab"]
+    cars = [{"name": "car_0", "reverse": False}, *driven]
+    track, grid = {"kind": "oval"}, {"kind": "grid", "row_spacing": 40.0}
+    env = EnvConfig.model_validate(
+        {"cars": cars, "lidar": {"beams": 3}, "track": track, "spawn": grid}
+    )
+    stages = [{"difficulty": [0.4, 0.8]}, {}]
+    config = {"agent": "car_0", "window": 1, "patience": 1, "stages": stages}
+    found, race = Curriculum(CurriculumConfig.model_validate(config), env), Race(env, num_envs=2)
+    found.apply(race)
+
+    def factors(row: int, seed: int) -> list[float]:
+        race.reset(row, seed)
+        for _ in range(200):
+            race.step(np.full((2, 1, 2), -1.0))
+        speeds: list[float] = (race.world.arrays.state[row, 1:, V] / 4.0).tolist()
+        return speeds
+
+    drawn = [factors(0, seed) for seed in range(12)]
+    assert 0.4 < np.min(drawn) < 0.5
+    assert 0.7 < np.max(drawn) < 0.8
+    assert all(abs(a - b) > 1e-3 for a, b in drawn)
+    assert factors(1, 3) == drawn[3]  # the seed decides, at any position in the batch
+    assert found.observe("success")
+    found.apply(race)
+    assert factors(0, 3) == pytest.approx([1.0, 1.0], abs=1e-3)
 
 
 # Settings
@@ -227,6 +258,8 @@ def scenario(**curriculum: object) -> Scenario:
         ({"agent": "car_1"}, "curriculum.agent is 'car_1'"),
         ({"stages": [{"spawn_sets": [3]}]}, "spawn set 3 is not in env.spawn_sets: 0 to 2"),
         ({"stages": [{"spawn_sets": [["spawn_1", "spawn_3"]]}]}, "spawn_1', 'spawn_3'"),
+        ({"stages": [{"difficulty": [0.9, 0.3]}]}, "the least, 0.9, is above the largest, 0.3"),
+        ({"stages": [{"difficulty": [0.0, 0.3]}]}, "greater than 0"),
         ({"raise_above": 0.2, "lower_below": 0.3}, "lower_below, 0.3, is above raise_above, 0.2"),
         ({"stages": []}, "stages"),
     ],
