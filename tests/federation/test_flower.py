@@ -112,6 +112,7 @@ def test_flwr_run(superlink: dict[str, str], tmp_path: Path) -> None:
     resolved = json.loads(rundir.config.read_text())
     assert resolved["federated"]["clients"] == 2
     assert resolved["federated"]["optimizer_strategy"] == "average"
+    assert "<html" in (rundir.root / "report.html").read_text(encoding="utf-8")[:200]
     # The same app, asked for nonsense, says so in one line and writes nothing.
     wrong = settings | {"fed-root": str(tmp_path / "wrong"), "optimizer-strategy": "foo"}
     output = flwr_run(superlink, wrong)

@@ -7,8 +7,13 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, distribution
 from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 
 def assemble(
@@ -50,8 +55,28 @@ def json_text(data: Mapping[str, Any]) -> str:
 
 
 def asset(name: str) -> str:
-    """Read a file of a page, by its name below ``web/``."""
-    return (files("f110_fl.reporting") / "web" / name).read_text(encoding="utf-8")
+    """Read a file of a page, by its name below ``web/``.
+
+    Raises:
+        FileNotFoundError: If it is neither in this package nor in the installed one.
+    """
+    return (_web() / name).read_text(encoding="utf-8")
+
+
+def _web() -> Traversable:
+    """The pages' directory; in a Flower app's bundle, which cannot hold any, the installed one."""
+    own = files("f110_fl.reporting") / "web"
+    if own.is_dir():
+        return own
+    try:
+        installed = distribution("f110-fl")
+    except PackageNotFoundError:
+        missing = "the pages are not in a Flower app's bundle, and f110-fl is not installed"
+        raise FileNotFoundError(missing) from None
+    origin = json.loads(installed.read_text("direct_url.json") or "{}")
+    if origin.get("dir_info", {}).get("editable"):  # PEP 610
+        return Path(url2pathname(urlsplit(origin["url"]).path)) / "f110_fl" / "reporting" / "web"
+    return Path(str(installed.locate_file("f110_fl/reporting/web")))
 
 
 def _hash(text: str) -> str:
