@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# Length of `make train`, the scenario's own: two to five minutes on two cores. The learning rates
+# Length of `make train`, the scenario's own: about two minutes on two cores. The learning rates
 # fall to nothing over it, so a shorter run ends while evaluations still go up and down.
 EPISODES ?= 5400
 ROUND_INTERVAL ?= 100
@@ -20,7 +20,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist lo
 .PHONY: train check test fuzz lint types schema clean help
 
 help:
-	@echo "make train   train three federated clients on convoy_lock_td3, two to five minutes"
+	@echo "make train   train three federated clients on convoy_lock_td3, about two minutes"
 	@echo "make check   lint, types and fast tests, while you work: about a minute and a half"
 	@echo "make test    lint, types and all tests"
 	@echo "make fuzz    properties with many other examples; SEED=N draws them again"
