@@ -64,7 +64,7 @@ class OvalTrack(TrackSettings):
 
 
 class RandomTrack(TrackSettings):
-    """A smooth closed circuit, a different one for each seed."""
+    """A closed circuit, a different one for each seed."""
 
     kind: Literal["random"] = Field("random", description="Selects this track. [-]")
     seed: int = Field(
@@ -83,6 +83,10 @@ class RandomTrack(TrackSettings):
     )
     corners: int = Field(
         12, ge=3, le=60, description="Random points that the course is drawn around. [-]"
+    )
+    bends: Literal["smooth", "arcs"] = Field(
+        "smooth",
+        description="Points joined by a smooth curve, or by straights and arcs, hairpins too. [-]",
     )
     resolution: float = Field(0.05, gt=0, le=0.2, description="Edge of a grid cell. [m]")
 
