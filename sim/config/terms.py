@@ -93,6 +93,17 @@ class DistanceTerm(TermSettings):
     discount: float = Field(1.0, gt=0, le=1, description="Factor of the potential reached. [-]")
 
 
+class DisplacementTerm(TermSettings):
+    """Moving the target off the lane centre, to either side: the difference of a potential."""
+
+    term: Literal["displacement"] = Field("displacement", description="Selects this term. [-]")
+    weight: float = Field(
+        0.5, description="Reward for a metre farther off; back again, it is lost. [reward/m]"
+    )
+    target: str | None = Field(None, description=_TARGET)
+    discount: float = Field(1.0, gt=0, le=1, description="Factor of the potential reached. [-]")
+
+
 class HeadingTerm(TermSettings):
     """Cosine of the angle between the car's heading and the way to the target, or the lane."""
 
@@ -158,6 +169,7 @@ TERMS: Final = with_plugins(
         SmoothnessTerm,
         PressureTerm,
         DistanceTerm,
+        DisplacementTerm,
         HeadingTerm,
         EscapeTerm,
         StreakTerm,

@@ -44,6 +44,7 @@ from numba import njit
 
 from sim.config import EnvConfig
 from sim.config.terms import (
+    DisplacementTerm,
     DistanceTerm,
     EscapeTerm,
     HeadingTerm,
@@ -299,6 +300,26 @@ def distance(term: Record, step: Step, lane: Lane, memory: Float, first: int, la
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _start_displacement(term: Record, step: Step, lane: Lane, memory: Float, e: int) -> None:
+    memory[e, 0] = abs(step.world.lateral_offset[e, term.target])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def displacement(
+    term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int
+) -> None:
+    """Pay weight * (discount * L after - L before), L m from the lane centre to the target.
+
+    The potential is P = weight * L; see `distance`.
+    """
+    lateral_offset = step.world.lateral_offset
+    for e in range(first, last):
+        off = abs(lateral_offset[e, term.target])
+        step.rewards[e] += term.weight * (term.discount * off - memory[e, 0])
+        memory[e, 0] = off
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def heading(term: Record, step: Step, lane: Lane, memory: Float, first: int, last: int) -> None:
     """Pay weight * cos(angle from the car's heading to the target or, by ``lane``, the lane's)."""
     state, arc_length, line = step.world.state, step.world.arc_length, lane.line
@@ -401,6 +422,7 @@ TERMS: Final[Mapping[type[Config], Term]] = {
     SmoothnessTerm: Term(smoothness, _start_smoothness, memory=1),
     PressureTerm: Term(pressure, per_second=True),
     DistanceTerm: Term(distance, _start_distance, memory=1),
+    DisplacementTerm: Term(displacement, _start_displacement, memory=1, line=True),
     HeadingTerm: Term(heading, per_second=True, derived=_toward),
     EscapeTerm: Term(escape, per_second=True),
     StreakTerm: Term(streak, memory=1, per_second=True, derived=_in_steps),

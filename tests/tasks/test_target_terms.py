@@ -101,6 +101,17 @@ def test_distance_is_the_difference_of_a_potential(
         assert rewards == pytest.approx(0.0, abs=1e-9)
 
 
+def test_displacement_pays_metres_off_the_lane_centre() -> None:
+    s = shaped({"term": "displacement", "target": "other", "weight": 2.0, "discount": 0.5})
+    s.put(OTHER, 7.0, 0.25)
+    s.reset()
+    s.put(OTHER, 9.0, -0.75)  # to the other side, and along the lane
+    assert s.pay() == pytest.approx(2.0 * (0.5 * 0.75 - 0.25))
+    s.put(OWN, 6.0, 1.0)  # its own offset does not matter
+    s.put(OTHER, 9.0, 0.0)
+    assert s.pay() == pytest.approx(2.0 * (0.0 - 0.75))
+
+
 def passing(**settings: float) -> Situation:
     s = shaped({"term": "overtake", "target": "other", "weight": 2.0, "bonus": 7.0, **settings})
     s.put(OTHER, 7.0)  # own is at 5
