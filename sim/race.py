@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -44,6 +45,9 @@ class Race:
     the episode, and agents that are not done themselves are truncated (``OTHER_DONE``). With
     ``"all"`` it ends when every agent is done (every car, if there are no agents); an agent that
     is done earns nothing more, and its car is told to stand where it is, an obstacle to others.
+
+    A race can be copied and pickled, and a copy goes on with the same bytes; it needs the files
+    that its tracks and drivers came from.
 
     `step` never resets. An environment whose episode is over keeps its outcome, steps and flags
     and pays 0 until it is reset; it starts out that way. `reset` starts an episode of a given
@@ -90,6 +94,7 @@ class Race:
             raise ValueError(f"num_envs must be at least 1, found {num_envs}")
         self.config = config
         self.num_envs = num_envs
+        self._base_dir, self._num_threads = base_dir, num_threads
         self.agent_cars = config.agent_cars
         self.agents = tuple(config.cars[i].name for i in self.agent_cars)
         self._seeds = np.random.SeedSequence().spawn(num_envs)
@@ -154,6 +159,43 @@ class Race:
         self.allowed_spawn_sets = tuple(range(len(self.spawn_sets)))
         self.difficulties = 1.0, 1.0
         self._check_starts()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy is made of: compiled functions and threads are made anew."""
+        return {
+            "config": self.config,
+            "num_envs": self.num_envs,
+            # Where a copy may be unpacked, the working directory is another one.
+            "base_dir": (self._base_dir or Path()).absolute(),
+            "num_threads": self._num_threads,
+            "seeds": self._seeds,
+            "started": self._started,
+            "spawn_sets": self.allowed_spawn_sets,
+            "difficulties": self.difficulties,
+            "memory": [array.copy() for array in self._memory()],
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Become a race that goes on with the same bytes; see ``__getstate__``."""
+        names = "config", "num_envs", "base_dir", "num_threads"
+        config, num_envs, base_dir, num_threads = (state[name] for name in names)
+        Race.__init__(self, config, num_envs=num_envs, base_dir=base_dir, num_threads=num_threads)
+        self._seeds, self._started = list(state["seeds"]), list(state["started"])
+        self.allowed_spawn_sets, self.difficulties = state["spawn_sets"], state["difficulties"]
+        for own, copied in zip(self._memory(), state["memory"], strict=True):
+            own[...] = copied
+
+    def _memory(self) -> list[NDArray[Any]]:
+        """All arrays that a step or a reset leaves something in, always in the same order."""
+        return [
+            self.world.vehicles,
+            *self.world.arrays,
+            *self.episodes,
+            self._actions,
+            self._commands,
+            *(array for driver in self._drivers for array in driver.memory()),
+            *(task.memory for task in self._tasks),
+        ]
 
     @property
     def track(self) -> Track:

@@ -27,7 +27,7 @@ function with settings by name, as in this driver of another package, which its
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,6 +83,13 @@ class Driver(ABC):
     def reset(self, env: int) -> None:  # noqa: B027 - most drivers have no memory
         """Forget one environment's episode."""
 
+    def memory(self) -> list[NDArray[Any]]:
+        """All arrays that a step leaves something in: a copy of the race takes over what they hold.
+
+        A driver with a memory of its own adds it.
+        """
+        return [self.difficulty]
+
     @abstractmethod
     def command(
         self, world: WorldArrays, commands: NDArray[np.float64], first: int, last: int
@@ -127,6 +134,10 @@ class KernelDriver(Driver):
         self._kernel, self._arrays = kernel, tuple(arrays)
         self._made: tuple[Any, Any, Callable[..., Any]] | None = None
 
+    def memory(self) -> list[NDArray[Any]]:
+        """Those of its tables' arrays that may be written, beside the difficulty."""
+        return [*super().memory(), *_writable(self.tables)]
+
     def command(
         self, world: WorldArrays, commands: NDArray[np.float64], first: int, last: int
     ) -> None:
@@ -137,3 +148,12 @@ class KernelDriver(Driver):
             arguments = (self.settings, *read, *self.tables, self.difficulty, commands)
             self._made = made = world, commands, bound(self._kernel, arguments, first, last)
         made[2](first, last)
+
+
+def _writable(tables: Any) -> Iterator[NDArray[Any]]:
+    """Yield the arrays of nested tuples that are not read-only."""
+    for table in tables:
+        if isinstance(table, tuple):
+            yield from _writable(table)
+        elif isinstance(table, np.ndarray) and table.flags.writeable:
+            yield table

@@ -42,7 +42,7 @@ class Display:
         if mode is not None and mode not in RENDER_MODES:
             modes = ", ".join(repr(known) for known in RENDER_MODES)
             raise ValueError(f"render_mode must be None, {modes}, found {mode!r}")
-        self._race = race
+        self._race, self._mode, self._config = race, mode, config
         self._started = False
         self._renderer: Renderer | None = None
         self._window: Window | None = None
@@ -57,6 +57,10 @@ class Display:
             tracks = race.tracks
             where = tracks[0].name if len(tracks) == 1 else f"{len(tracks)} tracks"
             self._window = Window(f"{where}: {names}", frame_rate(race.config))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy draws and opens its window anew."""
+        return Display, (self._race, self._mode, self._config), {"_started": self._started}
 
     def update(self) -> None:
         """Take note of a reset or a step; in mode "human", show race 0."""

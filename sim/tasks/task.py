@@ -141,6 +141,11 @@ class Task:
         for e in range(E):
             self.reset(e)
 
+    @property
+    def memory(self) -> NDArray[np.float64]:
+        """What its parts remember between steps, (K, E, M)."""
+        return self._rules.memory
+
     def reset(self, env: int) -> None:
         """Begin one environment's episode, whose cars are placed."""
         lane = self._lanes[self._track[env]]
