@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
-from f110_fl.federation.messages import Identity, InvalidMessageError, identity_query
+from f110_fl.federation.messages import Identity, InvalidMessageError, brief, identity_query, shown
 from f110_fl.seeding import Use, stream
 
 log = logging.getLogger("flwr")
@@ -82,12 +82,12 @@ class ClientRegistry:
         for reply in grid.send_and_receive(queries, timeout=QUERY_TIMEOUT):
             node = reply.metadata.src_node_id
             if reply.has_error():
-                log.warning("A node failed to identify itself: %s", reply.error.reason)
+                log.warning("A node failed to identify itself: %s", brief(reply.error.reason or ""))
                 continue
             try:
                 identity = Identity.from_content(reply.content)
             except InvalidMessageError as error:
-                log.warning("A node identified itself wrongly: %s", error)
+                log.warning("A node identified itself wrongly: %s", shown(str(error)))
                 continue
             self._client_of[node] = identity.client_id
             self.total = identity.num_clients

@@ -108,6 +108,10 @@ class RoundRecorder:
         self._writing = self._writer.submit(write_tensors, path, tensors, sync_name=False)
         return stored(arrays, path)
 
+    def discard(self, number: int, client_id: int) -> None:
+        """Delete what was kept of a client, which is left out after all."""
+        self.rundir.client_tensors(number, client_id).unlink(missing_ok=True)
+
     def written(self) -> None:
         """Wait until everything kept is in its files.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -25,7 +24,9 @@ from f110_fl.federation.messages import (
     Order,
     TrainOrder,
     TrainReply,
+    brief,
     metric_record,
+    shown,
 )
 from f110_fl.loading.scenarios import dump_scenario
 from f110_fl.runs.directory import identity
@@ -35,14 +36,12 @@ from server.aggregation import make_aggregation, private
 from server.grids import Chosen
 from server.registry import ClientRegistry, sample, sample_size
 from server.rounds import RoundRecorder
-from server.validation import ENV_STEPS, read_evaluation, validate_training
+from server.validation import ENV_STEPS, outliers, read_evaluation, validate_training
 
 if TYPE_CHECKING:  # the simulator is imported when it is needed
     from server.evaluation import GlobalEvaluation
 
 log = logging.getLogger("flwr")
-
-MAX_REASON = 300  # characters kept of the reason why a client was dropped
 
 Reply = TypeVar("Reply")
 
@@ -79,6 +78,7 @@ class FederatedStrategy(Strategy):
         self._asked: tuple[int, ...] = ()
         self._answered: tuple[int, ...] = ()
         self._messages: list[Message] = []
+        self._norms: dict[int, float] = {}  # of the round's updates, by client
         self._global = ArrayRecord()
         self._started = 0.0
 
@@ -100,6 +100,7 @@ class FederatedStrategy(Strategy):
         """
         self._started = time.monotonic()
         self._global = arrays
+        self._norms.clear()
         number = self.true_round(server_round)
         online = self.registry.online(grid)
         self._asked = tuple(sample(self.scenario, online, number))
@@ -147,6 +148,11 @@ class FederatedStrategy(Strategy):
         number = self.true_round(server_round)
         accepted, dropped = self._sort_out(replies, partial(self._trained, number))
         self.recorder.written()
+        norms = {client_id: self._norms[client_id] for client_id in accepted}
+        for client_id, reason in outliers(norms, self.scenario.federated.max_update_ratio).items():
+            dropped[client_id] = reason
+            del accepted[client_id]
+            self.recorder.discard(number, client_id)
         self._answered = tuple(accepted)
         for client_id, reason in dropped.items():
             log.warning("Round %d goes on without client %d: %s", number, client_id, reason)
@@ -177,7 +183,8 @@ class FederatedStrategy(Strategy):
         episodes = self.scenario.round_episodes(number)
         max_steps = float(episodes * self.scenario.env.max_steps)
         limit = self.scenario.federated.max_update_norm
-        validate_training(reply, client_id, self._global, max_steps, limit)
+        norm = validate_training(reply, client_id, self._global, max_steps, limit)
+        self._norms[client_id] = norm
         return replace(reply, arrays=self.recorder.keep(number, client_id, reply.arrays))
 
     def _average(
@@ -214,14 +221,17 @@ class FederatedStrategy(Strategy):
             zip((m.metadata.message_id for m in self._messages), self._asked, strict=True)
         )
         for message in replies:
-            client_id = client_of[message.metadata.reply_to_message_id]
+            client_id = client_of.pop(message.metadata.reply_to_message_id, None)
+            if client_id is None:
+                log.warning("A reply to nothing that was asked, or a second one, is ignored")
+                continue
             if message.has_error():
-                dropped[client_id] = _brief(message.error.reason or "")
+                dropped[client_id] = brief(message.error.reason or "")
                 continue
             try:
                 accepted[client_id] = read(client_id, message.content)
             except InvalidMessageError as error:
-                dropped[client_id] = str(error)
+                dropped[client_id] = shown(str(error))
             else:
                 del dropped[client_id]
         return dict(sorted(accepted.items())), dropped
@@ -274,16 +284,6 @@ class FederatedStrategy(Strategy):
         number = self.true_round(server_round)
         self.evaluation.on_clients(number, averaged, by_client, dropped)
         return metric_record(averaged) if averaged else None
-
-
-def _brief(reason: str) -> str:
-    """Return the last line of a reason, which may be a coloured traceback.
-
-    Flower's clients answer with the error's class and message: ``<class '...'>:<'...'>``.
-    """
-    plain = re.sub(r"\x1b\[[0-9;]*m|^<class '[\w.]+'>:<'|'>$", "", reason.strip())
-    lines = [line.strip() for line in plain.splitlines() if line.strip(" >'\"")]
-    return lines[-1][-MAX_REASON:] if lines else "no reason given"
 
 
 def _split(arrays: ArrayRecord) -> tuple[ArrayRecord, ArrayRecord]:

@@ -197,6 +197,11 @@ class FederatedConfig(Config):
     max_update_norm: Positive | None = Field(
         None, description="Largest L2 norm of an update; null: no limit. [-]"
     )
+    max_update_ratio: Annotated[float, Field(gt=1)] | None = Field(
+        30.0,
+        description="Largest L2 norm of an update, in medians of the round's, from three clients "
+        "on; null: no limit. [-]",
+    )
     privacy: PrivacyConfig | None = Field(
         None, description="Differential privacy, whose noise is not seeded; null: none. [-]"
     )

@@ -8,6 +8,7 @@ these dataclasses is complete, has the right types, and contains only finite num
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final, Self, get_type_hints
@@ -25,9 +26,33 @@ WEIGHT: Final = "num-examples"
 
 CLIENT_ID: Final = "client-id"
 
+MAX_REASON: Final = 300  # characters kept of the reason why a client was dropped
+_LONGEST: Final = 100_000  # characters looked at
+
 
 class InvalidMessageError(ValueError):
     """A message is invalid; the text says why."""
+
+
+def brief(reason: str) -> str:
+    """Return the last line of an error from the other side, fit to be shown and kept.
+
+    It may be a coloured traceback; Flower's clients answer with the error's class and message:
+    ``<class '...'>:<'...'>``.
+    """
+    plain = re.sub(r"\x1b\[[0-9;]*m|^<class '[\w.]+'>:<'|'>$", "", reason.strip()[-_LONGEST:])
+    lines = [line.strip() for line in plain.splitlines() if line.strip(" >'\"")]
+    return shown(lines[-1][-MAX_REASON:] if lines else "no reason given")
+
+
+def shown(text: str) -> str:
+    """Return a text with words from the other side, fit to be shown and kept.
+
+    What would move a terminal's cursor, set its title or hide what is written is escaped, and what
+    is too long is cut.
+    """
+    short = text if len(text) <= MAX_REASON else text[: MAX_REASON - 3] + "..."
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in short)
 
 
 @dataclass(frozen=True)

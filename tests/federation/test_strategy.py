@@ -26,14 +26,16 @@ from strategy_cases import (
 )
 
 from f110_fl.federation.arrays import to_arrays, to_tensors
-from f110_fl.federation.messages import ARRAYS
+from f110_fl.federation.messages import ARRAYS, TrainReply
 from f110_fl.loading.scenarios import parse_resolved
 from f110_fl.rundir import RunDir
 from f110_fl.tensors import read_tensors
+from f110_fl.training.metrics import summarise
 from server.registry import ClientRegistry
 from server.rounds import RoundRecorder
 from server.running_average import RunningAverage
 from server.strategy import FederatedStrategy
+from server.validation import ENV_STEPS
 
 pytestmark = pytest.mark.usefixtures("flower_task")
 
@@ -73,6 +75,36 @@ def test_weighting(tmp_path: Path, federated: dict[str, Any], expected: float) -
     asked = ask(server)
     replies = [answer(asked[0], 1, 10), answer(asked[1], 2, 30), answer(asked[2], 6, 60)]
     np.testing.assert_allclose(average(server, replies), expected, rtol=1e-6)
+
+
+def test_a_second_reply_and_one_to_nothing_are_ignored(tmp_path: Path) -> None:
+    server = strategy(tmp_path)
+    asked = ask(server)
+    stranger = answer(asked[0], 1e6)
+    stranger.metadata.__dict__["_reply_to_message_id"] = "message-of-another-round"
+    assert stranger.metadata.reply_to_message_id == "message-of-another-round"
+    replies = [answer(asked[k], v) for k, v in ((0, 1), (0, 1e6), (1, 2), (2, 3), (1, 5))]
+    assert average(server, [stranger, *replies]) == pytest.approx(2.0)
+
+
+def test_a_poisoned_update_is_left_out_and_named(tmp_path: Path) -> None:
+    """Finite, of the right shape, and far beyond what the others send."""
+    server = strategy(tmp_path, clients=5)
+    nodes = dict(enumerate(range(5)))
+    arrays = to_arrays({NAME: torch.zeros(SHAPE)})
+    messages = list(server.configure_train(1, arrays, ConfigRecord(), FakeGrid(nodes)))
+    values = [1.0, 2.0, 3e38, 3.0, 2.0]
+    replies = []
+    for client_id, value in enumerate(values):
+        metrics = summarise((), ["car_0"]) | {ENV_STEPS: 10.0}
+        reply = TrainReply(to_arrays({NAME: torch.full(SHAPE, value)}), metrics, client_id)
+        replies.append(Message(reply.to_content(), reply_to=sent(messages[client_id])))
+    assert average(server, replies) == pytest.approx(2.0)
+    (line,) = (tmp_path / "rounds.jsonl").read_text().splitlines()
+    assert json.loads(line)["clients"] == [0, 1, 3, 4]
+    assert "times the round's median, 4" in json.loads(line)["dropped"]["2"]
+    kept = sorted(path.name for path in RunDir(tmp_path).round(1).glob("client_*"))
+    assert kept == [f"client_0{k}.safetensors" for k in (0, 1, 3, 4)]
 
 
 def test_order_of_replies_does_not_change_a_bit(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,16 @@ from f110_fl.federation.messages import (
     ARRAYS,
     CLIENT_ID,
     CONFIG,
+    MAX_REASON,
     METRICS,
     WEIGHT,
     InvalidMessageError,
     TrainReply,
+    brief,
+    shown,
 )
 from f110_fl.training.metrics import summarise
-from server.validation import validate_training
+from server.validation import outliers, validate_training
 
 A, B = "car_0/model/actor/weights.0", "car_0/model/actor/biases.0"
 STEPS = 100.0
@@ -155,3 +159,58 @@ def test_the_norm_bound_is_that_of_all_tensors_together(scale: float) -> None:
     length = scale * 2**0.5
     assert check(sent, norm=length * 1.001) is None
     assert "update norm" in str(check(sent, norm=length * 0.999))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("train/car_0/success-rate", 1.01),
+        ("train/car_0/crash-rate", -0.01),
+        ("train/car_0/success-rate", 7.0),
+        ("train/car_0/return", 1.7e308),
+        ("train/car_0/return", -1e300),
+    ],
+)
+def test_metrics_have_the_ranges_that_they_can_have(name: str, value: float) -> None:
+    assert f"metric {name!r} is {value!r}" in str(check(said=metrics(**{name: value})))
+
+
+@given(
+    st.lists(st.floats(1.0, 3.0), min_size=3, max_size=20),
+    st.lists(st.floats(31.0, 1e30), max_size=9),
+    st.randoms(),
+)
+def test_updates_many_medians_long_are_left_out(
+    honest: list[float], hostile: list[float], order: Random
+) -> None:
+    """As long as they are fewer than the others; a spread of three among these is none."""
+    hostile = hostile[: (len(honest) - 1)]
+    norms = dict(enumerate([*honest, *hostile, 0.0]))
+    shuffled = list(norms.items())
+    order.shuffle(shuffled)
+    found = outliers(dict(shuffled), 10.0)
+    assert sorted(found) == list(range(len(honest), len(honest) + len(hostile)))
+    assert outliers(norms, None) == {}
+
+
+def test_two_that_trained_tell_nothing_of_each_other() -> None:
+    assert outliers({0: 1.0, 1: 1e6, 2: 0.0, 3: 0.0}, 10.0) == {}
+
+
+@given(st.text())
+def test_what_is_shown_leaves_a_terminal_alone(text: str) -> None:
+    for word in (shown(text), brief(text)):
+        assert word.isprintable()
+        assert len(word) <= 10 * MAX_REASON
+
+
+def test_escapes_and_megabytes_are_cut() -> None:
+    title = "\x1b]0;owned\x07\x1b[2J"
+    assert "\x1b" not in brief(f"Traceback\n{title} disk full")
+    assert "disk full" in brief(f"Traceback\n{title} disk full")
+    truth = Array(np.ones((2, 3), np.float32))
+    sent = arrays()
+    sent[A] = Array(dtype=title + "x" * 5_000_000, shape=(2, 3), stype="", data=truth.data)
+    found = shown(str(check(sent)))
+    assert found.startswith(f"tensor {A!r} is \\x1b]0;owned")
+    assert len(found) < 4 * MAX_REASON
