@@ -92,10 +92,9 @@ class RandomTrack(TrackSettings):
 
     @model_validator(mode="after")
     def _room(self) -> RandomTrack:
-        if self.min_radius < self.width / 2 + 0.3:
-            raise ValueError(
-                f"min_radius must be at least {self.width / 2 + 0.3:g} m at this width"
-            )
+        least = self.width / 2 + (0.1 if self.bends == "arcs" else 0.3)  # of the inner wall
+        if self.min_radius < least:
+            raise ValueError(f"min_radius must be at least {least:g} m at this width")
         if self.length < 8 * self.min_radius:
             raise ValueError(f"length must be at least 8 min_radius, {8 * self.min_radius:g} m")
         return self

@@ -14,10 +14,10 @@ from sim.tracks.centerline import curvature
 from sim.tracks.kinds.lane import STEP, lane_track
 from sim.tracks.track import Track, TrackError, generated
 
-WALL: Final = 0.3  # m, least thickness of the walls between two parts of the lane
+WALL: Final = 0.3  # m, thickness of the walls between two parts of the lane, where bends allow it
 _SAMPLES: Final = 2048  # of a curve, before its points are set
 _SPREAD: Final = 0.45  # standard deviation of the logarithm of the corners' radii
-_BENDS: Final = (1.1, 2.5)  # least and largest radius of an arc, in smallest radii
+_BENDS: Final = (1.05, 2.5)  # least and largest radius of an arc, in smallest radii
 _ROUNDED: Final = 0.95  # most of a straight that arcs take
 _STRAIGHT: Final = 6.0  # m, length of the stretch around the finish line that is kept straight
 
@@ -153,7 +153,7 @@ def _fits(points: Float, config: RandomTrack) -> bool:
         return False
     # Up to the half circle of the smallest radius apart, a curve no sharper keeps clear of
     # itself (Schur's comparison theorem); beyond, distances have to be looked at.
-    count, apart = len(points), config.width + WALL
+    count, apart = len(points), min(config.width + WALL, 1.98 * config.min_radius)
     near = 2 * config.min_radius * math.asin(apart / (2 * config.min_radius))
     step = config.length / count
     every = max(1, int(0.5 / step))
