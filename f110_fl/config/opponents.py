@@ -30,5 +30,8 @@ class OpponentsConfig(Config):
         "those of all learners add up to at most 1, and in the rest all learn. [-]",
     )
     power: float = Field(
-        0.0, ge=0, description="Exponent of 1 - success rate in draws; 0: all are as likely. [-]"
+        0.0,
+        ge=0,
+        le=100,
+        description="Exponent of 1 - success rate in draws; 0: all are as likely. [-]",
     )

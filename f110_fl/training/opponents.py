@@ -91,16 +91,19 @@ class Pool:
         self._form = form
         self.snapshots: list[Snapshot] = []
 
-    def take(self, episode: int, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Keep what a learner is now, if it is time to, and then at most so many snapshots.
+    def due(self, episode: int) -> bool:
+        """Return whether a snapshot is to be taken before the training episode of this number."""
+        return episode % self._config.every == 0 or not self.snapshots
+
+    def add(self, episode: int, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Take a snapshot; when there are too many, the oldest goes.
 
         Args:
             episode: Training episodes begun so far.
             tensors: The learner's.
         """
-        if episode % self._config.every == 0 or not self.snapshots:
-            self.snapshots.append(Snapshot(episode, self._form, tensors))
-            del self.snapshots[: -self._config.keep]
+        self.snapshots.append(Snapshot(episode, self._form, tensors))
+        del self.snapshots[: -self._config.keep]
 
     def draw(self, rng: np.random.Generator) -> Snapshot:
         """Draw a snapshot; the rarer success against it, the likelier (``OpponentsConfig``)."""
@@ -201,7 +204,8 @@ class Opponents:
         number = self._begun
         for pools in self._pools.values():
             for other, pool in pools.items():
-                pool.take(number, self._learners[other].tensors())
+                if pool.due(number):
+                    pool.add(number, self._learners[other].tensors())
         self._matches[env] = self._draw(np.random.default_rng(self._seed(number)))
         self._begun += 1
 

@@ -71,15 +71,17 @@ def weights(value: float) -> dict[str, torch.Tensor]:
 def test_a_snapshot_is_taken_every_so_many_episodes_and_the_latest_are_kept() -> None:
     found = pool(every=10, keep=3)
     for episode in range(52):
-        found.take(episode, weights(float(episode)))
+        if found.due(episode):
+            found.add(episode, weights(float(episode)))
     assert [snapshot.episode for snapshot in found.snapshots] == [30, 40, 50]
     assert [float(snapshot.tensors["w"][0, 0]) for snapshot in found.snapshots] == [30, 40, 50]
 
 
 def test_an_empty_pool_takes_what_there_is() -> None:
     found = pool(every=10)
-    found.take(7, weights(0.0))
-    assert [snapshot.episode for snapshot in found.snapshots] == [7]
+    assert found.due(7)
+    found.add(7, weights(0.0))
+    assert not found.due(8)
 
 
 def test_the_success_rate_follows_the_latest_hundred_episodes_or_so() -> None:
@@ -99,7 +101,7 @@ def test_the_success_rate_follows_the_latest_hundred_episodes_or_so() -> None:
 def test_draws_are_proportional_to_a_power_of_the_failure_rate(power: float) -> None:
     found = pool(every=1, power=power)
     for episode in range(3):
-        found.take(episode, weights(0.0))
+        found.add(episode, weights(0.0))
     for k, snapshot in enumerate(found.snapshots):
         for _ in range(40):
             snapshot.count(won=k == 2)
@@ -115,8 +117,8 @@ def test_draws_are_proportional_to_a_power_of_the_failure_rate(power: float) -> 
 
 def test_a_pool_goes_on_from_its_state() -> None:
     found = pool(every=5, keep=2, power=1.0)
-    for episode in range(20):
-        found.take(episode, weights(float(episode)))
+    for episode in range(0, 20, 5):
+        found.add(episode, weights(float(episode)))
         found.snapshots[-1].count(won=episode % 3 == 0)
     other = pool(every=5, keep=2, power=1.0)
     other.load_state(found.state())
