@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Let policies of one car meet policies of another and scripted drivers, all with all.
 
-Prints a table of how many of the greedy episodes, on the same seeds everywhere, ended with
-an outcome for the one car: a row for each of its policies, a column for each opponent.
+Prints a table of how many of the greedy episodes, on the same seeds everywhere, ended with some
+outcomes for the one car: a row for each of its policies, a column for each opponent.
 """
 
 from __future__ import annotations
@@ -50,7 +50,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--episodes", default="40", metavar="N", help="of each pair (default: 40)")
     parser.add_argument(
-        "--outcome", default="success", metavar="NAME", help="what is counted (default: success)"
+        "--outcomes",
+        nargs="+",
+        default=["success"],
+        metavar="NAME",
+        help="what is counted, such as success crash (default: success)",
     )
     return parser
 
@@ -79,22 +83,26 @@ def _play(arguments: argparse.Namespace) -> None:
 
     episodes = bounded("--episodes", arguments.episodes, 1)
     outcomes = [outcome.name.lower() for outcome in Outcome if outcome]
-    if arguments.outcome not in outcomes:
-        raise UserError(f"--outcome={arguments.outcome!r}: allowed: {', '.join(outcomes)}")
+    for name in arguments.outcomes:
+        if name not in outcomes:
+            raise UserError(f"--outcomes={name!r}: allowed: {', '.join(outcomes)}")
     scenario = load_scenario(arguments.scenario)
     evaluators = []
     for who in arguments.opponents:
         own = versus(scenario, arguments.agent, arguments.other, who, episodes)
         check_environment(own)
         evaluators.append((own, ModelEvaluator(own)))
-    print(f"| {arguments.outcome} of {episodes} |", *(f"{w} |" for w in arguments.opponents))  # noqa: T201
+    print(
+        f"| {', '.join(arguments.outcomes)} of {episodes} |",
+        *(f"{w} |" for w in arguments.opponents),
+    )  # noqa: T201
     print("|---" * (1 + len(evaluators)) + "|")  # noqa: T201
     for policy in arguments.policies:
         row = [str(policy)]
         for own, evaluator in evaluators:
             load_checkpoint(evaluator.learners, own, policy)
             ended = [result.outcomes[arguments.agent] for result in evaluator.run()]
-            row.append(str(ended.count(arguments.outcome)))
+            row.append(", ".join(str(ended.count(name)) for name in arguments.outcomes))
         print("|", *(f"{cell} |" for cell in row), flush=True)  # noqa: T201
 
 
