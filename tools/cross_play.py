@@ -92,10 +92,8 @@ def _play(arguments: argparse.Namespace) -> None:
         own = versus(scenario, arguments.agent, arguments.other, who, episodes)
         check_environment(own)
         evaluators.append((own, ModelEvaluator(own)))
-    print(
-        f"| {', '.join(arguments.outcomes)} of {episodes} |",
-        *(f"{w} |" for w in arguments.opponents),
-    )  # noqa: T201
+    heads = [f"{', '.join(arguments.outcomes)} of {episodes}", *arguments.opponents]
+    print("|", *(f"{head} |" for head in heads))  # noqa: T201
     print("|---" * (1 + len(evaluators)) + "|")  # noqa: T201
     for policy in arguments.policies:
         row = [str(policy)]
