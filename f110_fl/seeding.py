@@ -16,6 +16,7 @@ class Use(IntEnum):
     EVALUATION_EPISODE = 3
     SAMPLING = 4
     VARIATION = 5
+    OPPONENTS = 6
 
 
 def stream(seed: int, use: Use, *key: int) -> np.random.SeedSequence:

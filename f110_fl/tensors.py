@@ -164,7 +164,7 @@ class TensorName:
 
     Attributes:
         kind: ``model``: a parameter of a network; ``optimizer``: an optimizer's state of a
-            parameter; ``local``: other state of a learner, which is never sent.
+            parameter; ``local``, ``opponents``: other state, which is never sent.
         network: The network; the optimizer of the network ``actor`` is called ``actor``.
         parameter: PyTorch's name, such as ``weights.0``.
         slot: The part of an optimizer's state, such as ``exp_avg``; else empty.

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import BaseModel, Discriminator, Field
 
+from f110_fl.config.opponents import OpponentsConfig
 from sim.settings import Config, FilePath
 
 SHAPES: Final[dict[type, str]] = {list: "list", tuple: "list", dict: "mapping"}
@@ -34,6 +35,9 @@ class AlgorithmConfig(Config):
     )
     normalise_observations: bool = Field(
         False, description="Scale observations to mean 0, variance 1, by running statistics. [bool]"
+    )
+    opponents: OpponentsConfig | None = Field(
+        None, description="Earlier selves of the other learners, to be met; null: none. [-]"
     )
 
     @property

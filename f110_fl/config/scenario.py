@@ -6,6 +6,7 @@ one from YAML, and applies ``FED_*`` variables and command-line flags over it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
@@ -132,6 +133,7 @@ class Scenario(Config):
     @model_validator(mode="after")
     def _rules(self, info: ValidationInfo) -> Scenario:
         self._check_agents()
+        self._check_opponents()
         self._check_seeds()
         if self.federated.evaluate_on != "none":
             self._check_evaluable()
@@ -158,6 +160,20 @@ class Scenario(Config):
                 )
             for stage in self.curriculum.stages:
                 stage.indices(self.env)
+
+    def _check_opponents(self) -> None:
+        """Refuse to meet snapshots of nobody, or in more episodes than there are."""
+        fractions = {
+            f"learners.{agent}.opponents": learner.opponents.fraction
+            for agent, learner in self.learners.items()
+            if learner.opponents is not None
+        }
+        if fractions and len(self.learners) == 1:
+            raise ValueError(f"{next(iter(fractions))}: there is no other learner to meet")
+        total = math.fsum(fractions.values())
+        if total > 1.0:
+            names = " and ".join(f"{name}.fraction" for name in fractions)
+            raise ValueError(f"{names} add up to {total:g}; allowed: at most 1")
 
     def _check_seeds(self) -> None:
         clients = self.federated.clients

@@ -72,6 +72,11 @@ class Transitions(NamedTuple):
     terminated: NDArray[np.bool_]  # (M,) the task ended: what follows is worth 0
     truncated: NDArray[np.bool_]  # (M,) cut off: the value of what follows is estimated; never both
 
+    def rows(self, chosen: NDArray[np.bool_]) -> Transitions:
+        """Return copies of some of the M rows, those where ``chosen`` (M,) is true."""
+        parts: tuple[Any, ...] = self
+        return Transitions(*(part[chosen] for part in parts))
+
 
 class Policy(Protocol):
     """Acts deterministically, without learning, in a batch of environments of its own."""

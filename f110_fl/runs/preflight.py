@@ -30,6 +30,7 @@ def check(plan: RunPlan) -> None:
     check_encoders(plan.scenario)
     check_environment(plan.scenario)
     if plan.mode == "train":
+        check_opponents(plan.scenario)
         check_initial(plan.scenario, plan.rundir)
 
 
@@ -100,6 +101,18 @@ def check_encoders(scenario: Scenario) -> None:
             make_encoder(config.encoder, observation_parts(scenario.env), torch.Generator())
         except UserError as error:
             raise UserError(f"learners.{agent}: {error}") from error
+
+
+def check_opponents(scenario: Scenario) -> None:
+    """Check that earlier selves can be kept of the learners that others are to meet.
+
+    Raises:
+        UserError: If a learner's policy is of a kind that cannot.
+    """
+    if any(config.opponents for config in scenario.learners.values()):
+        from f110_fl.training import opponents  # PyTorch takes a second to import
+
+        opponents.check_opponents(scenario)
 
 
 def check_initial(scenario: Scenario, rundir: RunDir) -> None:

@@ -65,11 +65,12 @@ class Curriculum:
         race.set_difficulty(*self.config.stages[self.number].difficulties)
         self._old = set(np.flatnonzero(~race.episodes.over).tolist())
 
-    def observe(self, outcome: str, env: int = 0) -> bool:
+    def observe(self, outcome: str | None, env: int = 0) -> bool:
         """Count a training episode that has ended.
 
         Args:
-            outcome: The agent's outcome as in episode records, such as "success".
+            outcome: The agent's outcome as in episode records, such as "success"; None: its learner
+                did not drive, and the episode does not count.
             env: Index of the environment that it ran in.
 
         Returns:
@@ -77,6 +78,8 @@ class Curriculum:
         """
         if env in self._old:
             self._old.remove(env)
+            return False
+        if outcome is None:
             return False
         self._outcomes.append(outcome == _SUCCESS)
         rate = self.success_rate

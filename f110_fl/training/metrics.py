@@ -38,9 +38,12 @@ def total_name(kind: EpisodeKind, what: Literal["episodes", "env-steps", "second
 
 
 def mean(measure: str, episodes: Iterable[EpisodeResult], agents: Iterable[str]) -> float:
-    """Return the mean of a measure over episodes and agents; 0 over none."""
+    """Return the mean of a measure over episodes and agents; 0 over none.
+
+    An agent's episodes are those in which its learner drove, not a snapshot.
+    """
     of, agents = MEASURES[measure], list(agents)
-    values = [of(episode, agent) for episode in episodes for agent in agents]
+    values = [of(e, agent) for e in episodes for agent in agents if agent not in e.snapshots]
     return float(np.mean(values)) if values else 0.0
 
 
@@ -81,6 +84,7 @@ def episode_values(record: EpisodeRecord) -> dict[str, float]:
     return {
         metric_name(record.kind, agent, measure.removesuffix("-rate")): of(record.result, agent)
         for agent in record.result.returns
+        if agent not in record.result.snapshots
         for measure, of in MEASURES.items()
     }
 

@@ -20,6 +20,8 @@ class EpisodeResult:
     lap_times: dict[str, list[float]] = field(default_factory=dict)  # by car, s
     # How much of `seconds` went into acting, stepping and learning; the idle share of the batch.
     collect: dict[str, float] = field(default_factory=dict)
+    # Cars that a snapshot drove, not their learner: training episodes begun before it was taken.
+    snapshots: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

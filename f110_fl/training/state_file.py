@@ -85,8 +85,8 @@ def write_state(
 
     Args:
         path: The file; what is there is replaced.
-        tensors: Those of all agents: ``AGENT/model/...``, ``AGENT/optimizer/...`` and
-            ``AGENT/local/...``.
+        tensors: Those of all agents: ``AGENT/model/...``, ``AGENT/optimizer/...``,
+            ``AGENT/local/...``, and ``AGENT/opponents/...`` of those that meet earlier selves.
         progress: How far the client is.
         scenario: Scenario of the run.
         observation_size: D, of every agent.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -20,11 +21,12 @@ from f110_fl.seeding import Use, stream
 from f110_fl.tensors import owned, prefixed, read_tensors, unprefixed
 from f110_fl.training.agents import make_learners, replay_path, tensors_of
 from f110_fl.training.checkpoint import load_initial, started_on_clients
-from f110_fl.training.collector import Collector, EndedEpisode, Explorer
+from f110_fl.training.collector import Collector, EndedEpisode, Explorer, Player
 from f110_fl.training.curriculum import Curriculum
 from f110_fl.training.evaluation import Evaluator, ModelEvaluator
 from f110_fl.training.export import write_models
 from f110_fl.training.metrics import score
+from f110_fl.training.opponents import Opponents
 from f110_fl.training.records import EpisodeKind, EpisodeRecord, EpisodeResult
 from f110_fl.training.state_file import (
     Progress,
@@ -62,6 +64,9 @@ class Trainer:
             self._curriculum = Curriculum(scenario.curriculum, self.own.env)
         seed = partial(stream, self.seed, Use.LEARNER, client_id)
         self.learners = make_learners(scenario, race, seed, directory, scenario.device)
+        self._opponents: Opponents | None = None
+        if any(config.opponents for config in scenario.learners.values()):
+            self._opponents = Opponents(scenario, self.learners, race.num_envs)
         if not self._state_path.exists():
             load_initial(self.learners, scenario, started_on_clients(scenario))
         self.reload()
@@ -87,6 +92,8 @@ class Trainer:
         for agent, learner in self.learners.items():
             learner.write_journal()
             tensors |= prefixed(f"{agent}/local", learner.local_state())
+        if self._opponents is not None:
+            tensors |= self._opponents.state()
         write_state(self._state_path, tensors, self.progress, self.own, self._observation_size)
         for learner in self.learners.values():
             learner.apply_journal()
@@ -135,6 +142,8 @@ class Trainer:
         for agent, learner in self.learners.items():
             learner.load_tensors(owned(tensors, agent, "model", "optimizer"))
             learner.load_local_state(unprefixed(f"{agent}/local", tensors))
+        if self._opponents is not None:
+            self._opponents.load_state(tensors)
         self._signature = self._signature_on_disk()
 
     def _signature_on_disk(self) -> tuple[int, int, int] | None:
@@ -190,9 +199,13 @@ class Trainer:
         """
         records: list[EpisodeRecord] = []
         evaluation = self.scenario.evaluation
-        players = {agent: Explorer(agent, own) for agent, own in self.learners.items()}
+        players: dict[str, Player] = {a: Explorer(a, own) for a, own in self.learners.items()}
+        opponents = self._opponents
+        if opponents is not None:
+            seed = partial(stream, self.seed, Use.OPPONENTS, self.client_id)
+            players = opponents.start(self.progress.episodes, seed, players)
         with self._episodes_path.open("a", encoding="utf-8", buffering=1) as log:
-            for ended in self._collector.run(self._seeds(episodes), players):
+            for ended in self._collector.run(self._seeds(episodes), players, opponents):
                 new = [self._trained(ended)]
                 if evaluation.episodes and self.progress.episodes % evaluation.every == 0:
                     new += self._evaluate()
@@ -208,17 +221,22 @@ class Trainer:
 
     def _trained(self, ended: EndedEpisode) -> EpisodeRecord:
         """Count a training episode."""
+        result = ended.result
+        if self._opponents is not None:
+            snapshots = self._opponents.count(ended.env, result.outcomes)
+            result = replace(result, snapshots=snapshots)
         self.progress.episodes += 1
-        self.progress.env_steps += ended.result.steps
+        self.progress.env_steps += result.steps
         losses: dict[str, float] = {}
         for agent, learner in self.learners.items():
             losses |= prefixed(agent, learner.pop_metrics())
         curriculum = self._curriculum
         if curriculum is not None:
-            outcome = ended.result.outcomes[curriculum.config.agent]
+            agent = curriculum.config.agent
+            outcome = None if agent in result.snapshots else result.outcomes[agent]
             if curriculum.observe(outcome, ended.env):
                 curriculum.apply(self._collector.race)
-        return self._record("train", ended.result, losses)
+        return self._record("train", result, losses)
 
     def _evaluate(self) -> list[EpisodeRecord]:
         """Evaluate the greedy policies, and keep the models if they are the best so far."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from run_files import episode, write_run
 
 from f110_fl.reporting.pages.curves import BINS, evaluation_curves, numbers, training_curves
-from f110_fl.reporting.pages.history import read_history
+from f110_fl.reporting.pages.history import Episodes, read_history
 
 
 def test_numbers_are_rounded_and_absent_ones_are_none() -> None:
@@ -50,6 +51,29 @@ def test_a_point_is_what_its_episodes_were(curves: list[dict[str, Any]], client:
         assert curve["steps"][k] == records[-1].env_steps
         assert own["lap"][k] in (10.0, None)
         first = last
+
+
+def test_a_curve_is_made_of_the_episodes_that_the_learner_drove(tmp_path: Path) -> None:
+    rundir = write_run(tmp_path / "run", episodes=60, clients=1)
+    history = read_history(rundir)
+    own = [episode(0, n) for n in range(1, 61) if n % 3 and n > 10]
+    found = Episodes()
+    for n in range(1, 61):
+        record = episode(0, n)
+        if n <= 10 or n % 3 == 0:
+            result = replace(record.result, snapshots={"car_0": 0})
+            record = replace(record, result=result)
+        found.add(record)
+    history.training[0] = found
+    curve = training_curves(history)[0]["agents"]["car_0"]
+    assert curve["return"][0] is None  # nothing but snapshots
+    for name, shares in curve["outcomes"].items():
+        count = sum(record.result.outcomes["car_0"] == name for record in own)
+        assert (count > 0) == any(shares)
+    present = [
+        sum(part) for part in zip(*curve["outcomes"].values(), strict=True) if None not in part
+    ]
+    assert present == pytest.approx([1.0] * len(present), abs=1e-3)
 
 
 def test_the_mean_lies_between_the_clients(curves: list[dict[str, Any]]) -> None:

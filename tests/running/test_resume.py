@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small import REPOSITORY, merge, write_small
+from small import REPOSITORY, SMALL, merge, write_small
 from watching import TIMEOUT, processes_of, until, wait_for
 
 from f110_fl.rundir import RunDir
+from f110_fl.tensors import read_tensors
 from run import main
 
 CLOCKED = ("seconds", "collect")  # what an episode's record says of wall-clock time
@@ -62,7 +63,9 @@ def assert_same(left: RunDir, right: RunDir, rounds: int) -> None:
             a, b = (r.round(server_round) / f"{name}.safetensors" for r in (left, right))
             assert a.read_bytes() == b.read_bytes(), (server_round, name)
     for client_id in (0, 1):
-        for name in ("state.safetensors", "car_0.replay", "best.safetensors"):
+        replays = {path.name for path in left.client(client_id).glob("*.replay")}
+        assert "car_0.replay" in replays
+        for name in ("state.safetensors", "best.safetensors", *sorted(replays)):
             a, b = (r.client(client_id) / name for r in (left, right))
             assert a.read_bytes() == b.read_bytes(), (client_id, name)
         outcomes = [
@@ -98,6 +101,34 @@ def test_killed_and_resumed(tmp_path: Path, enabled: bool) -> None:
     if enabled:
         numbers = [json.loads(line)["round"] for line in killed.rounds.read_text().splitlines()]
         assert numbers == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("enabled", [True, False])
+def test_killed_and_resumed_with_earlier_selves_as_opponents(tmp_path: Path, enabled: bool) -> None:
+    """Pools, their success rates and what is drawn by them go on, too."""
+    opponents = {"every": 1, "keep": 2, "fraction": 0.4, "power": 1.0}
+    learner = {**SMALL["learners"]["car_0"], "opponents": opponents}
+    evader = {"name": "car_1", "reverse": False, "task": {"kind": "evade", "target": "car_0"}}
+    scenario = write(
+        tmp_path,
+        env={"cars": [SMALL["env"]["cars"][0], evader]},
+        learners={"car_0": learner, "car_1": learner},
+        federated={"enabled": enabled, "optimizer_strategy": "average"},
+        checkpoint_every=1,
+    )
+    straight, killed = RunDir(tmp_path / "straight"), RunDir(tmp_path / "killed")
+    finish(start("--scenario", scenario, "--repeat", "2", root=straight.root))
+    process = start("--scenario", scenario, "--repeat", "2", root=killed.root)
+    kill_after(process, killed.root, 8, delay=0.0)
+    if enabled:  # replicas wait for their predecessors to end
+        wait_for(lambda: not processes_of(killed.root), "the killed run's children end")
+    finish(start("--resume", str(killed.root)))
+    assert_same(straight, killed, rounds=6 if enabled else 0)
+    kept = read_tensors(killed.state(0))
+    assert kept["car_0/opponents/car_1/episode"].tolist() == [4, 5]
+    lines = [json.loads(line) for line in killed.episodes(0).read_text().splitlines()]
+    assert any(line["snapshots"] for line in lines if line["kind"] == "train")
 
 
 @pytest.mark.slow

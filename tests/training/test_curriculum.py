@@ -51,6 +51,14 @@ def observe(found: Curriculum, outcomes: str) -> list[int]:
     return stages
 
 
+def test_an_episode_that_the_learner_did_not_drive_does_not_count() -> None:
+    found = curriculum(window=2, patience=1)
+    observe(found, "s")
+    assert not found.observe(None)
+    assert found.success_rate is None
+    assert found.observe("success")
+
+
 def test_it_rises_once_the_rate_has_been_high_with_patience() -> None:
     found = curriculum()
     assert found.success_rate is None

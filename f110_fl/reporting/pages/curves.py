@@ -89,8 +89,9 @@ def _curve(history: History, client: int, edges: NDArray[np.int64]) -> dict[str,
     agents = {}
     for agent in history.scenario.learners:
         returns = episodes.column(f"return/{agent}")
+        absent = np.isnan(returns)  # a snapshot drove
         outcomes = {
-            name: mean(np.nan_to_num(episodes.column(f"outcome/{agent}/{name}")))
+            name: mean(np.where(absent, np.nan, episodes.column(f"outcome/{agent}/{name}") == 1.0))
             for name in sorted(episodes.names(f"outcome/{agent}/"))
         }
         agents[agent] = {
@@ -134,8 +135,9 @@ def _averager(bins: NDArray[np.int64], size: int) -> Callable[[Float], Float]:
 
 def _quantile(values: Float, bins: NDArray[np.int64], size: int, share: float) -> Float:
     found = np.full(size, np.nan)
-    for k in np.unique(bins):
-        found[k] = np.nanquantile(values[bins == k], share)
+    known = np.isfinite(values)
+    for k in np.unique(bins[known]):
+        found[k] = np.quantile(values[known & (bins == k)], share)
     return found
 
 

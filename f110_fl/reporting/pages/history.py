@@ -73,9 +73,11 @@ def _columns_of(record: EpisodeRecord) -> Iterator[tuple[str, float]]:
     yield "seconds", result.seconds
     yield "stage", record.stage
     for agent, value in result.returns.items():
-        yield f"return/{agent}", value
+        if agent not in result.snapshots:
+            yield f"return/{agent}", value
     for car, outcome in result.outcomes.items():
-        yield f"outcome/{car}/{outcome}", 1.0
+        if car not in result.snapshots:
+            yield f"outcome/{car}/{outcome}", 1.0
     for car, laps in result.lap_times.items():
         if laps:
             yield f"lap/{car}", sum(laps) / len(laps)
