@@ -18,8 +18,8 @@ def check(plan: RunPlan) -> None:
     """Check the run's directory, device, environments, what it starts from and is recorded with.
 
     Raises:
-        UserError: If the directory is used, the device, TensorBoard, an encoder or an environment
-            is not available, or a policy to start from does not fit.
+        UserError: If the directory is used, the device, TensorBoard, an encoder, a mirror or an
+            environment is not available, or a policy to start from does not fit.
     """
     if plan.hosts and not plan.resumed:
         check_unused(plan.rundir.root)
@@ -27,7 +27,7 @@ def check(plan: RunPlan) -> None:
         check_installed()
     if plan.mode == "train":
         check_device(plan.scenario)
-    check_encoders(plan.scenario)
+    check_learners(plan.scenario)
     check_environment(plan.scenario)
     if plan.mode == "train":
         check_initial(plan.scenario, plan.rundir)
@@ -81,13 +81,14 @@ def check_device(scenario: Scenario) -> None:
         choose(scenario.device)
 
 
-def check_encoders(scenario: Scenario) -> None:
-    """Build the learners' encoders once: settings do not tell what they need to observe.
+def check_learners(scenario: Scenario) -> None:
+    """Check what learners need to observe, which settings do not tell: encoders, mirrors.
 
     Raises:
-        UserError: If one cannot be built.
-        PluginError: If another package's cannot be imported.
+        UserError: If an encoder cannot be built, or a world to mirror is not symmetric.
+        PluginError: If another package's encoder cannot be imported.
     """
+    check_mirrors(scenario)
     for agent, config in scenario.learners.items():
         if not isinstance(config, OffPolicyConfig) or config.encoder is None:
             continue
@@ -100,6 +101,30 @@ def check_encoders(scenario: Scenario) -> None:
             make_encoder(config.encoder, observation_parts(scenario.env), torch.Generator())
         except UserError as error:
             raise UserError(f"learners.{agent}: {error}") from error
+
+
+def check_mirrors(scenario: Scenario) -> None:
+    """Find what exchanges left and right in what learners observe, for those that want it.
+
+    Raises:
+        UserError: If a track is not symmetric and a learner would notice.
+    """
+    learners = scenario.learners
+    wanted = [a for a, c in learners.items() if isinstance(c, OffPolicyConfig) and c.mirror]
+    if not wanted:
+        return
+    from f110_fl.training.agents import mirror_of  # PyTorch takes a second to import
+    from sim.tracks.factory import make_tracks
+
+    clients = range(scenario.federated.clients) if scenario.federated.vary else ()
+    configs = [own.env.track for own in (scenario, *map(scenario.for_client, clients))]
+    for config in configs:
+        try:
+            tracks = make_tracks(config)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        for agent in wanted:
+            mirror_of(scenario, agent, tracks)
 
 
 def check_initial(scenario: Scenario, rundir: RunDir) -> None:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from f110_fl.config.learners import OffPolicyConfig
 from f110_fl.config.scenario import Scenario
+from f110_fl.errors import UserError
 from f110_fl.learners.base import Learner, LearnerSetup
 from f110_fl.learners.device import Device, choose
 from f110_fl.learners.factory import make_learner
 from f110_fl.seeding import Use, stream
 from f110_fl.training.checkpoint import load_initial
 from sim.layout import COMMAND_SIZE
-from sim.observation import observation_parts
+from sim.observation import Mirror, observation_mirror, observation_parts
 from sim.race import Race
+from sim.tracks.track import Track
 
 
 def make_learners(
@@ -37,7 +40,7 @@ def make_learners(
         device: Device that they learn on.
 
     Raises:
-        UserError: If this machine has no such device.
+        UserError: If this machine has no such device, or a learner's ``mirror`` is not possible.
     """
     chosen = choose(device)
     learners: dict[str, Learner] = {}
@@ -50,9 +53,30 @@ def make_learners(
             replay_path=directory and replay_path(directory, agent),
             device=chosen,
             observation=observation_parts(scenario.env),
+            mirror=mirror_of(scenario, agent, race.tracks),
         )
         learners[agent] = make_learner(config, setup)
     return learners
+
+
+def mirror_of(scenario: Scenario, agent: str, tracks: Sequence[Track]) -> Mirror | None:
+    """Return what mirrors the observations that an agent learns from; None if it does not.
+
+    Args:
+        scenario: The scenario.
+        agent: The agent.
+        tracks: The tracks that it learns on.
+
+    Raises:
+        UserError: If a track is not symmetric and the agent would notice.
+    """
+    config = scenario.learners[agent]
+    if not isinstance(config, OffPolicyConfig) or not config.mirror:
+        return None
+    try:
+        return observation_mirror(scenario.env, tracks)
+    except ValueError as error:
+        raise UserError(f"learners.{agent}.mirror: {error}") from error
 
 
 def replay_path(directory: Path, agent: str) -> Path:
