@@ -208,12 +208,11 @@ def is_symmetric(track: Track) -> bool:
     return bool((np.abs(offsets) < track.resolution / 2).all())
 
 
-def observation_mirror(config: EnvConfig, tracks: Sequence[Track]) -> Mirror:
-    """Return what mirrors the observations of an environment.
+def check_mirrored(config: EnvConfig, tracks: Sequence[Track]) -> None:
+    """Check that an agent cannot tell the mirrored world from one that it drives in.
 
     Driving in a mirrored world is as driving in this one, with left and right exchanged. Without
-    ``pose`` a car cannot tell that world from another track; with it, the world must be its own
-    image.
+    ``pose`` that world is just another track; with it, it must be the same track.
 
     Args:
         config: The environment.
@@ -222,14 +221,17 @@ def observation_mirror(config: EnvConfig, tracks: Sequence[Track]) -> Mirror:
     Raises:
         ValueError: If ``pose`` is observed and a track is not symmetric.
     """
-    if "pose" in config.observation:
-        for track in tracks:
-            if not is_symmetric(track):
-                raise ValueError(
-                    f"track {track.name} is not symmetric about y in the middle of its box, where "
-                    "pose shows which side a car is on; allowed: an observation without pose, or "
-                    "a straight track along x, such as line2"
-                )
+    wrong = [track.name for track in tracks if not is_symmetric(track)]
+    if wrong and "pose" in config.observation:
+        raise ValueError(
+            f"with pose in the observation, track {wrong[0]} must be its own image in a mirror "
+            "along x in the middle of its box; allowed: an observation without pose, or a "
+            "straight track along x, such as line2"
+        )
+
+
+def observation_mirror(config: EnvConfig) -> Mirror:
+    """Return what maps an environment's observations to those in the mirrored world."""
     mirrors = [PARTS[part].mirror(size) for part, size in observation_parts(config)]
     starts = np.cumsum([0, *(len(mirror.order) for mirror in mirrors[:-1])])
     return Mirror(

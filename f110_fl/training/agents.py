@@ -18,7 +18,7 @@ from f110_fl.learners.factory import make_learner
 from f110_fl.seeding import Use, stream
 from f110_fl.training.checkpoint import load_initial
 from sim.layout import COMMAND_SIZE
-from sim.observation import Mirror, observation_mirror, observation_parts
+from sim.observation import Mirror, check_mirrored, observation_mirror, observation_parts
 from sim.race import Race
 from sim.tracks.track import Track
 
@@ -74,9 +74,10 @@ def mirror_of(scenario: Scenario, agent: str, tracks: Sequence[Track]) -> Mirror
     if not isinstance(config, OffPolicyConfig) or not config.mirror:
         return None
     try:
-        return observation_mirror(scenario.env, tracks)
+        check_mirrored(scenario.env, tracks)
     except ValueError as error:
         raise UserError(f"learners.{agent}.mirror: {error}") from error
+    return observation_mirror(scenario.env)
 
 
 def replay_path(directory: Path, agent: str) -> Path:
