@@ -27,9 +27,10 @@ def check(plan: RunPlan) -> None:
         check_installed()
     if plan.mode == "train":
         check_device(plan.scenario)
-    check_learners(plan.scenario)
+    check_encoders(plan.scenario)
     check_environment(plan.scenario)
     if plan.mode == "train":
+        check_mirrors(plan.scenario)
         check_initial(plan.scenario, plan.rundir)
 
 
@@ -81,14 +82,13 @@ def check_device(scenario: Scenario) -> None:
         choose(scenario.device)
 
 
-def check_learners(scenario: Scenario) -> None:
-    """Check what learners need to observe, which settings do not tell: encoders, mirrors.
+def check_encoders(scenario: Scenario) -> None:
+    """Build the learners' encoders once: settings do not tell what they need to observe.
 
     Raises:
-        UserError: If an encoder cannot be built, or a world to mirror is not symmetric.
-        PluginError: If another package's encoder cannot be imported.
+        UserError: If one cannot be built.
+        PluginError: If another package's cannot be imported.
     """
-    check_mirrors(scenario)
     for agent, config in scenario.learners.items():
         if not isinstance(config, OffPolicyConfig) or config.encoder is None:
             continue
@@ -104,27 +104,19 @@ def check_learners(scenario: Scenario) -> None:
 
 
 def check_mirrors(scenario: Scenario) -> None:
-    """Find what exchanges left and right in what learners observe, for those that want it.
+    """Check that learners may mirror what happens on every client's tracks, if they want to.
 
     Raises:
         UserError: If a track is not symmetric and a learner would notice.
     """
-    learners = scenario.learners
-    wanted = [a for a, c in learners.items() if isinstance(c, OffPolicyConfig) and c.mirror]
-    if not wanted:
+    if not any(isinstance(c, OffPolicyConfig) and c.mirror for c in scenario.learners.values()):
         return
-    from f110_fl.training.agents import mirror_of  # PyTorch takes a second to import
+    from f110_fl.training import agents  # PyTorch takes a second to import
     from sim.tracks.factory import make_tracks
 
     clients = range(scenario.federated.clients) if scenario.federated.vary else ()
-    configs = [own.env.track for own in (scenario, *map(scenario.for_client, clients))]
-    for config in configs:
-        try:
-            tracks = make_tracks(config)
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        for agent in wanted:
-            mirror_of(scenario, agent, tracks)
+    for own in (scenario, *map(scenario.for_client, clients)):
+        agents.check_mirrors(scenario, make_tracks(own.env.track))
 
 
 def check_initial(scenario: Scenario, rundir: RunDir) -> None:

@@ -75,8 +75,9 @@ def _check_environments(grid: Grid) -> None:
     checked: set[str] = set()
     for cell in grid.cells:
         try:
-            preflight.check_learners(cell.scenario)
+            preflight.check_encoders(cell.scenario)
             preflight.check_environment(cell.scenario, checked)
+            preflight.check_mirrors(cell.scenario)
             preflight.check_initial(cell.scenario, RunDir(grid.root / cell.name))
         except UserError as error:
             raise UserError(f"{cell.name}: {error}") from None

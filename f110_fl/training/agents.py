@@ -18,7 +18,7 @@ from f110_fl.learners.factory import make_learner
 from f110_fl.seeding import Use, stream
 from f110_fl.training.checkpoint import load_initial
 from sim.layout import COMMAND_SIZE
-from sim.observation import Mirror, check_mirrored, observation_mirror, observation_parts
+from sim.observation import check_mirrored, observation_mirror, observation_parts
 from sim.race import Race
 from sim.tracks.track import Track
 
@@ -40,7 +40,7 @@ def make_learners(
         device: Device that they learn on.
 
     Raises:
-        UserError: If this machine has no such device, or a learner's ``mirror`` is not possible.
+        UserError: If this machine has no such device.
     """
     chosen = choose(device)
     learners: dict[str, Learner] = {}
@@ -53,31 +53,28 @@ def make_learners(
             replay_path=directory and replay_path(directory, agent),
             device=chosen,
             observation=observation_parts(scenario.env),
-            mirror=mirror_of(scenario, agent, race.tracks),
+            mirror=observation_mirror(scenario.env),
         )
         learners[agent] = make_learner(config, setup)
     return learners
 
 
-def mirror_of(scenario: Scenario, agent: str, tracks: Sequence[Track]) -> Mirror | None:
-    """Return what mirrors the observations that an agent learns from; None if it does not.
+def check_mirrors(scenario: Scenario, tracks: Sequence[Track]) -> None:
+    """Check that learners may mirror what happens on tracks, if they want to.
 
     Args:
         scenario: The scenario.
-        agent: The agent.
-        tracks: The tracks that it learns on.
+        tracks: The tracks that they learn on.
 
     Raises:
-        UserError: If a track is not symmetric and the agent would notice.
+        UserError: If a track is not symmetric and a learner would notice.
     """
-    config = scenario.learners[agent]
-    if not isinstance(config, OffPolicyConfig) or not config.mirror:
-        return None
-    try:
-        check_mirrored(scenario.env, tracks)
-    except ValueError as error:
-        raise UserError(f"learners.{agent}.mirror: {error}") from error
-    return observation_mirror(scenario.env)
+    for agent, config in scenario.learners.items():
+        if isinstance(config, OffPolicyConfig) and config.mirror:
+            try:
+                check_mirrored(scenario.env, tracks)
+            except ValueError as error:
+                raise UserError(f"learners.{agent}.mirror: {error}") from error
 
 
 def replay_path(directory: Path, agent: str) -> Path:

@@ -25,7 +25,7 @@ from f110_fl.learners.networks.encoder import ConvEncoder, columns, make_encoder
 from f110_fl.learners.off_policy.learner import OffPolicyLearner
 from f110_fl.learners.off_policy.replay import Batch
 from f110_fl.loading.scenarios import load_scenario
-from f110_fl.runs.preflight import check_learners
+from f110_fl.runs.preflight import check_encoders
 from f110_fl.tensors import TensorName, write_tensors
 from f110_fl.training.export import checkpoint_metadata
 from sim.policy import PolicyError, load_policy
@@ -228,7 +228,7 @@ def test_what_cannot_be_is_one_line(
     write_scenario: Callable[..., Path], changes: dict[str, Any], line: str
 ) -> None:
     with pytest.raises(UserError) as caught:
-        check_learners(load_scenario(write_scenario(**changes)))
+        check_encoders(load_scenario(write_scenario(**changes)))
     assert str(caught.value).endswith(line)
 
 

@@ -18,7 +18,7 @@ from f110_fl.errors import UserError
 from f110_fl.learners.base import LearnerSetup
 from f110_fl.learners.factory import make_learner
 from f110_fl.loading.scenarios import load_scenario
-from f110_fl.runs.preflight import check_learners
+from f110_fl.runs.preflight import check_mirrors
 from sim.layout import COMMAND_SIGNS, YAW
 from sim.observation import observation_mirror
 from sim.race import Race
@@ -117,10 +117,10 @@ def test_a_track_that_is_not_its_own_image_is_refused_in_one_line(
 ) -> None:
     scenario = load_scenario(write_scenario(**MIRRORED, env=env))
     if not line:
-        check_learners(scenario)
+        check_mirrors(scenario)
         return
     with pytest.raises(UserError) as caught:
-        check_learners(scenario)
+        check_mirrors(scenario)
     assert str(caught.value) == line
 
 
