@@ -23,6 +23,7 @@ from f110_fl.learners.off_policy.replay import Batch, ReplayBuffer
 from f110_fl.learners.optimizer import Adam, flushed_denormals
 from f110_fl.learners.state import layer_names, named_tensors
 from sim.layout import COMMAND_SIGNS
+from sim.observation import Mirror
 from sim.policy import PolicyFormat
 
 
@@ -53,8 +54,7 @@ class OffPolicyLearner(BaseLearner):
         if config.mirror:
             if setup.mirror is None:
                 raise ValueError("mirror: it is not known how these observations are mirrored")
-            order, signs = setup.mirror
-            self._mirror = torch.from_numpy(order), torch.from_numpy(signs)
+            self._mirror = _row_mirror(setup.mirror, stored_size)
         self._optimizers: dict[str, Adam] = {}
         self._targets: list[Tensor] = []
         self._targeted: list[Tensor] = []
@@ -145,10 +145,11 @@ class OffPolicyLearner(BaseLearner):
         if self._mirror is None:
             return
         order, signs = self._mirror
-        chosen = torch.from_numpy(self._rng.random(len(batch.rows)) < 0.5)
-        for part in (batch.observation, batch.next_observation):
-            part[chosen] = part[chosen][:, order].mul_(signs)
-        batch.action[chosen] = self._mirrored(batch.action[chosen])
+        chosen = torch.from_numpy(np.flatnonzero(self._rng.random(len(batch.rows)) < 0.5))
+        rows = batch.rows.index_select(0, chosen).index_select(1, order).mul_(signs)
+        actions = rows[:, batch.observation.shape[1] :][:, : batch.action.shape[1]]
+        actions.copy_(self._mirrored(actions))
+        batch.rows.index_copy_(0, chosen, rows)
 
     def _normal(self, *shape: int) -> Tensor:
         """Draw standard normal numbers."""
@@ -189,6 +190,16 @@ class OffPolicyLearner(BaseLearner):
 
     def _generators(self) -> dict[str, np.random.Generator | torch.Generator]:
         return {"rng": self._rng, "generator": self._generator}
+
+
+def _row_mirror(mirror: Mirror, stored_size: int) -> tuple[Tensor, Tensor]:
+    """Return order and signs (2 D + A + 2,) that mirror a row's observations, and nothing else."""
+    size = len(mirror.order)
+    between = np.arange(stored_size + 2)  # action, reward and discount
+    following = size + len(between)
+    order = np.concatenate([mirror.order, size + between, following + mirror.order])
+    signs = np.concatenate([mirror.signs, np.ones(len(between), np.float32), mirror.signs])
+    return torch.from_numpy(order), torch.from_numpy(signs)
 
 
 class GreedyPolicy:
