@@ -18,6 +18,7 @@ STATE_SIZE: Final = 7
 TARGET_STEER: Final = 0  # steering angle, rad, or steering rate, rad/s
 TARGET_SPEED: Final = 1  # speed, m/s, or acceleration, m/s^2
 COMMAND_SIZE: Final = 2
+COMMAND_SIGNS: Final = (-1.0, 1.0)  # of a command, and of an action, seen in a mirror
 
 # Parts of a car that touch something: bits of `WorldArrays.contact_parts`.
 FRONT: Final = 1

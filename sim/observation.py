@@ -35,17 +35,37 @@ class Seen(NamedTuple):
     boxes: Float
 
 
+class Mirror(NamedTuple):
+    """Exchanges left and right: what is at i becomes ``signs[i]`` times what is at ``order[i]``.
+
+    Twice, it changes nothing.
+    """
+
+    order: NDArray[np.int64]  # (D,)
+    signs: NDArray[np.float32]  # (D,) 1 or -1
+
+    def __call__(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what cars with observations (..., D) would see in the mirrored world."""
+        mirrored: NDArray[np.float32] = observations[..., self.order] * self.signs
+        return mirrored
+
+
 class _Part(NamedTuple):
     """A part of an observation.
 
     Its kernel is called as ``write(part, world, observations, first, last)`` for each car that
     observes, and writes ``size`` numbers, from ``observations[e, part.row, part.at]`` on, of the
     environments ``first`` to ``last - 1``; ``part`` is from `_settings`.
+
+    In a mirrored world it shows ``mirror(size)`` of what it shows in this one. The mirror stands
+    along x in the middle of the track's box: a car's y, yaw, steering, yaw rate and slip change
+    their sign, the first beam becomes the last.
     """
 
     size: Callable[[EnvConfig], int]
     low: float  # smallest value; the largest is 1
     write: Kernel
+    mirror: Callable[[int], Mirror]
 
 
 def _settings(config: EnvConfig, car: int, row: int, at: int) -> Settings:
@@ -113,12 +133,21 @@ def _others(part: Any, world: Seen, observations: Observations, first: int, last
             at += 4
 
 
+def _reversed(size: int) -> Mirror:
+    return Mirror(np.arange(size)[::-1], np.ones(size, np.float32))
+
+
+def _signed(*signs: int) -> Callable[[int], Mirror]:
+    """Return the mirror of numbers that stay in place; the signs are repeated."""
+    return lambda size: Mirror(np.arange(size), np.resize(signs, size).astype(np.float32))
+
+
 # The parts that `sim.config.env.ObservationPart` names; `sim.envs` tells what their numbers mean.
 PARTS: Final[dict[ObservationPart, _Part]] = {
-    "lidar": _Part(lambda env: env.lidar.beams, 0.0, _lidar),
-    "pose": _Part(lambda _: 4, -1.0, _pose),
-    "motion": _Part(lambda _: 4, -1.0, _motion),
-    "others": _Part(lambda env: 4 * (len(env.cars) - 1), -1.0, _others),
+    "lidar": _Part(lambda env: env.lidar.beams, 0.0, _lidar, _reversed),
+    "pose": _Part(lambda _: 4, -1.0, _pose, _signed(1, -1, -1, 1)),
+    "motion": _Part(lambda _: 4, -1.0, _motion, _signed(1, -1, -1, -1)),
+    "others": _Part(lambda env: 4 * (len(env.cars) - 1), -1.0, _others, _signed(1, -1, -1, 1)),
 }
 
 
@@ -165,6 +194,50 @@ def observation_parts(
         parts: What is observed; None: the environment's setting.
     """
     return tuple((part, PARTS[part].size(config)) for part in parts or config.observation)
+
+
+def is_symmetric(track: Track) -> bool:
+    """Return whether a track is its own image in a mirror along x in the middle of its box.
+
+    So must be its walls and, in its direction, the centre line.
+    """
+    if math.sin(track.origin[2]) != 0.0 or not np.array_equal(track.distance, track.distance[::-1]):
+        return False
+    low, high = free_box(track)
+    offsets = track.centerline[:, 1] - (low[1] + high[1]) / 2
+    return bool((np.abs(offsets) < track.resolution / 2).all())
+
+
+def check_mirrored(config: EnvConfig, tracks: Sequence[Track]) -> None:
+    """Check that an agent cannot tell the mirrored world from one that it drives in.
+
+    Driving in a mirrored world is as driving in this one, with left and right exchanged. Without
+    ``pose`` that world is just another track; with it, it must be the same track.
+
+    Args:
+        config: The environment.
+        tracks: The tracks it drives on.
+
+    Raises:
+        ValueError: If ``pose`` is observed and a track is not symmetric.
+    """
+    wrong = [track.name for track in tracks if not is_symmetric(track)]
+    if wrong and "pose" in config.observation:
+        raise ValueError(
+            f"with pose in the observation, track {wrong[0]} must be its own image in a mirror "
+            "along x in the middle of its box; allowed: an observation without pose, or a "
+            "straight track along x, such as line2"
+        )
+
+
+def observation_mirror(config: EnvConfig) -> Mirror:
+    """Return what maps an environment's observations to those in the mirrored world."""
+    mirrors = [PARTS[part].mirror(size) for part, size in observation_parts(config)]
+    starts = np.cumsum([0, *(len(mirror.order) for mirror in mirrors[:-1])])
+    return Mirror(
+        np.concatenate([at + mirror.order for at, mirror in zip(starts, mirrors, strict=True)]),
+        np.concatenate([mirror.signs for mirror in mirrors]),
+    )
 
 
 class Observer:

@@ -53,7 +53,7 @@ from f110_fl.learners.base import LearningError, Policy
 from f110_fl.learners.device import choose
 from f110_fl.loading.overrides import set_overrides
 from f110_fl.loading.scenarios import load_scenario
-from f110_fl.runs.preflight import check_encoders, check_environment
+from f110_fl.runs.preflight import check_encoders, check_environment, check_mirrors
 from f110_fl.training.evaluation import Evaluator
 from f110_fl.training.metrics import mean
 
@@ -165,6 +165,7 @@ def read_scenario(arguments: argparse.Namespace) -> Scenario:
     choose(scenario.device)
     check_encoders(scenario)
     check_environment(scenario)
+    check_mirrors(scenario)
     if arguments.peer:
         check_peer(scenario)
     return scenario

@@ -131,6 +131,10 @@ class OffPolicyConfig(AlgorithmConfig):
     )
     optimizer: OptimizerConfig = Field(OptimizerConfig(), description="Optimizer of networks. [-]")
     replay: ReplayConfig = Field(ReplayConfig(), description="Replay buffer. [-]")
+    mirror: bool = Field(
+        False,
+        description="Exchange left and right in every other transition drawn, at random. [bool]",
+    )
 
     @property
     def hidden_widths(self) -> tuple[int, ...]:
@@ -145,6 +149,9 @@ class TD3Config(OffPolicyConfig):
     algorithm: Literal["td3"] = Field("td3", description="Selects this learner. [-]")
     actor_learning_rate: Positive = Field(3e-4, description="Learning rate of the actor. [-]")
     critic_learning_rate: Positive = Field(3e-4, description="Learning rate of the critics. [-]")
+    layer_norm: bool = Field(
+        False, description="Normalise the critics' hidden layers before ReLU. [bool]"
+    )
     tau: Fraction = Field(0.005, description="Step of the target networks; CleanRL's tau. [-]")
     policy_noise: float = Field(
         0.2, ge=0, description="Standard deviation of target policy smoothing. [action]"
@@ -176,6 +183,9 @@ class SACConfig(OffPolicyConfig):
     algorithm: Literal["sac"] = Field("sac", description="Selects this learner. [-]")
     actor_learning_rate: Positive = Field(3e-4, description="Learning rate of the actor. [-]")
     critic_learning_rate: Positive = Field(3e-4, description="Learning rate of the critics. [-]")
+    layer_norm: bool = Field(
+        False, description="Normalise the critics' hidden layers before ReLU. [bool]"
+    )
     tau: Fraction = Field(0.005, description="Step of the target critics; CleanRL's tau. [-]")
     temperature: TemperatureConfig = Field(TemperatureConfig(), description="Entropy bonus. [-]")
 
@@ -240,6 +250,15 @@ class DQNConfig(OffPolicyConfig):
     target: Annotated[SoftTarget | HardTarget, Field(discriminator="kind")] = Field(
         HardTarget(), description="How the target network follows. [-]"
     )
+
+    @model_validator(mode="after")
+    def _symmetric(self) -> DQNConfig:
+        steering = self.actions.steering
+        if self.mirror and steering != tuple(-level for level in reversed(steering)):
+            raise ValueError(
+                f"mirror: actions.steering {list(steering)} lacks the opposite of a level"
+            )
+        return self
 
 
 class LstmConfig(Config):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from f110_fl.config.common import AlgorithmConfig
 from sim.config import ObservationPart
+from sim.observation import Mirror
 from sim.policy import PolicyFormat
 
 Array = NDArray[np.float32]
@@ -39,6 +40,7 @@ class LearnerSetup:
         device: Device of networks, moments and batches.
         observation: Names and sizes of the parts of an observation, in order, which encoders
             need; empty if they are not known.
+        mirror: Exchanges left and right in an observation; None if that is not possible or known.
     """
 
     observation_size: int
@@ -48,6 +50,7 @@ class LearnerSetup:
     replay_path: Path | None = None
     device: torch.device = CPU
     observation: ObservationParts = ()
+    mirror: Mirror | None = None
 
     def streams(self, count: int) -> list[np.random.SeedSequence]:
         """Return the roots of ``count`` independent random streams, the same at every call."""

@@ -18,8 +18,8 @@ def check(plan: RunPlan) -> None:
     """Check the run's directory, device, environments, what it starts from and is recorded with.
 
     Raises:
-        UserError: If the directory is used, the device, TensorBoard, an encoder or an environment
-            is not available, or a policy to start from does not fit.
+        UserError: If the directory is used, the device, TensorBoard, an encoder, a mirror or an
+            environment is not available, or a policy to start from does not fit.
     """
     if plan.hosts and not plan.resumed:
         check_unused(plan.rundir.root, evaluation=plan.mode == "eval")
@@ -31,6 +31,7 @@ def check(plan: RunPlan) -> None:
     check_environment(plan.scenario)
     if plan.mode == "train":
         check_opponents(plan.scenario)
+        check_mirrors(plan.scenario)
         check_initial(plan.scenario, plan.rundir)
 
 
@@ -113,6 +114,22 @@ def check_opponents(scenario: Scenario) -> None:
         from f110_fl.training import opponents  # PyTorch takes a second to import
 
         opponents.check_opponents(scenario)
+
+
+def check_mirrors(scenario: Scenario) -> None:
+    """Check that learners may mirror what happens on every client's tracks, if they want to.
+
+    Raises:
+        UserError: If a track is not symmetric and a learner would notice.
+    """
+    if not any(isinstance(c, OffPolicyConfig) and c.mirror for c in scenario.learners.values()):
+        return
+    from f110_fl.training import agents  # PyTorch takes a second to import
+    from sim.tracks.factory import make_tracks
+
+    clients = range(scenario.federated.clients) if scenario.federated.vary else ()
+    for own in (scenario, *map(scenario.for_client, clients)):
+        agents.check_mirrors(scenario, make_tracks(own.env.track))
 
 
 def check_initial(scenario: Scenario, rundir: RunDir) -> None:

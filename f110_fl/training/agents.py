@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from f110_fl.config.learners import OffPolicyConfig
 from f110_fl.config.scenario import Scenario
+from f110_fl.errors import UserError
 from f110_fl.learners.base import Learner, LearnerSetup
 from f110_fl.learners.device import Device, choose
 from f110_fl.learners.factory import make_learner
 from f110_fl.seeding import Use, stream
 from f110_fl.training.checkpoint import load_initial
 from sim.layout import COMMAND_SIZE
-from sim.observation import observation_parts
+from sim.observation import check_mirrored, observation_mirror, observation_parts
 from sim.race import Race
+from sim.tracks.track import Track
 
 
 def make_learners(
@@ -50,9 +53,28 @@ def make_learners(
             replay_path=directory and replay_path(directory, agent),
             device=chosen,
             observation=observation_parts(scenario.env),
+            mirror=observation_mirror(scenario.env),
         )
         learners[agent] = make_learner(config, setup)
     return learners
+
+
+def check_mirrors(scenario: Scenario, tracks: Sequence[Track]) -> None:
+    """Check that learners may mirror what happens on tracks, if they want to.
+
+    Args:
+        scenario: The scenario.
+        tracks: The tracks that they learn on.
+
+    Raises:
+        UserError: If a track is not symmetric and a learner would notice.
+    """
+    for agent, config in scenario.learners.items():
+        if isinstance(config, OffPolicyConfig) and config.mirror:
+            try:
+                check_mirrored(scenario.env, tracks)
+            except ValueError as error:
+                raise UserError(f"learners.{agent}.mirror: {error}") from error
 
 
 def replay_path(directory: Path, agent: str) -> Path:

@@ -19,7 +19,7 @@ from f110_fl.files import count_lines
 from f110_fl.rundir import BEST, EPISODES, STATE
 from f110_fl.seeding import Use, stream
 from f110_fl.tensors import owned, prefixed, read_tensors, unprefixed
-from f110_fl.training.agents import make_learners, replay_path, tensors_of
+from f110_fl.training.agents import check_mirrors, make_learners, replay_path, tensors_of
 from f110_fl.training.checkpoint import load_initial, started_on_clients
 from f110_fl.training.collector import Collector, EndedEpisode, Explorer, Player
 from f110_fl.training.curriculum import Curriculum
@@ -58,6 +58,7 @@ class Trainer:
         race = Race(self.own.env, num_envs=scenario.collect.num_envs, num_threads=scenario.threads)
         self._observation_size = len(race.observation_low)
         check_state(self._state_path, scenario, self._observation_size)
+        check_mirrors(scenario, race.tracks)
         self._collector = Collector(race, scenario.collect.prefetch)
         self._curriculum: Curriculum | None = None
         if scenario.curriculum is not None:

@@ -133,7 +133,7 @@ class World:
             raise ValueError(f"env {env}: must be 0 to {num_envs - 1}")
         if not 0 <= track < len(self.tracks):
             raise ValueError(f"track must be in 0 ... {len(self.tracks) - 1}, found {track}")
-        poses = np.array(poses, dtype=np.float64)
+        poses = np.array(poses, dtype=np.float64, order="C")
         if poses.shape != (num_cars, 3):
             raise ValueError(f"poses have shape {poses.shape}; {(num_cars, 3)} is needed")
         key = np.uint64(noise_key & 0xFFFF_FFFF_FFFF_FFFF)

@@ -12,7 +12,20 @@ import numpy as np
 import ppo_cases
 import pytest
 import torch
-from learner_cases import CONV, DQN, NOISY, OBSERVATION, SAC, TD3, A, D, assert_equal, copies, make
+from learner_cases import (
+    CONV,
+    DQN,
+    MIRROR,
+    NOISY,
+    OBSERVATION,
+    SAC,
+    TD3,
+    A,
+    D,
+    assert_equal,
+    copies,
+    make,
+)
 from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_file
 from small import SMALL
@@ -37,6 +50,7 @@ CASES: dict[str, dict[str, Any]] = {
     "dqn": DQN | NORMALISING | {"n_step": 3},
     "noisy": NOISY,
     "conv": TD3 | CONV,
+    "means": SAC | NORMALISING | {"mirror": True, "layer_norm": True},
     "ppo": PPO,
     "lstm": PPO | NORMALISING | {"lstm": {"units": 8, "sequence": 4}},
 }
@@ -46,7 +60,10 @@ on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUD
 
 def build(case: str, device: torch.device, seed: int = 3, **setup: Any) -> Learner:
     config = TypeAdapter(LearnerConfig).validate_python(CASES[case])
-    sequence, own = np.random.SeedSequence(seed), {"observation": OBSERVATION} | setup
+    sequence, own = (
+        np.random.SeedSequence(seed),
+        {"observation": OBSERVATION, "mirror": MIRROR} | setup,
+    )
     return make_learner(config, LearnerSetup(D, A, sequence, ppo_cases.N, device=device, **own))
 
 

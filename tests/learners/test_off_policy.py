@@ -44,6 +44,15 @@ for name in tuple(CASES):  # and all with an encoder
     CASES[f"{name}_conv"] = CASES[name] | CONV
     for table in (NETWORKS, TRAINED, VALUE):
         table[f"{name}_conv"] = table[name]
+MEANS = {
+    "td3": {"mirror": True, "layer_norm": True},
+    "sac": {"mirror": True, "layer_norm": True},
+    "dqn": {"mirror": True},
+}
+for name, means in MEANS.items():
+    CASES[f"{name}_means"] = CASES[name] | means
+    for table in (NETWORKS, TRAINED, VALUE):
+        table[f"{name}_means"] = table[name]
 every = pytest.mark.parametrize("case", CASES)
 
 
@@ -235,7 +244,8 @@ def test_a_resumed_learner_goes_on_byte_by_byte(tmp_path, case, count):
 
 @every
 def test_batches_are_normalised_by_the_statistics_of_the_moment(case):
-    learner = make(CASES[case], num_envs=4, warmup_steps=10**6, **normalising())
+    options = normalising(mirror=False)  # tests/training/test_mirrored.py has what is mirrored
+    learner = make(CASES[case], num_envs=4, warmup_steps=10**6, **options)
     rng, seen, rewards = np.random.default_rng(0), [], []
     ends = np.ones(4, dtype=bool)  # so that returns are rewards
     for _ in range(50):

@@ -32,10 +32,13 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("automatic", [True, False])
-@pytest.mark.parametrize("optimizer", [{}, {"kind": "adamw", "max_grad_norm": 0.5}])
-def test_updates_match_a_plain_implementation(monkeypatch, automatic, optimizer):
+@pytest.mark.parametrize(
+    ("optimizer", "layer_norm"), [({}, False), ({"kind": "adamw", "max_grad_norm": 0.5}, True)]
+)
+def test_updates_match_a_plain_implementation(monkeypatch, automatic, optimizer, layer_norm):
     temperature = {"initial": 0.3, "automatic": automatic, "learning_rate": 0.01}
     options = {"temperature": temperature, "optimizer": optimizer, "n_step": 2}
+    options["layer_norm"] = layer_norm
     learner, batches, priorities = filled(monkeypatch, SAC, **options)
     reference = SACReference(learner.config, copies(learner))
     rng, generator = np.random.default_rng(6), torch.Generator()

@@ -33,11 +33,19 @@ ADAMW = {"kind": "adamw", "weight_decay": 3.0, "schedule": {"kind": "cosine", "u
 
 
 @pytest.mark.parametrize(
-    ("delay", "optimizer", "n_step"),
-    [(1, {}, 1), (2, {}, 1), (3, {}, 1), (2, {}, 3), (2, DECAYED, 1), (2, ADAMW, 1)],
+    ("delay", "options"),
+    [
+        (1, {}),
+        (2, {}),
+        (3, {}),
+        (2, {"n_step": 3}),
+        (2, {"optimizer": DECAYED}),
+        (2, {"optimizer": ADAMW}),
+        (1, {"layer_norm": True}),
+    ],
 )
-def test_updates_match_a_plain_implementation(monkeypatch, delay, optimizer, n_step):
-    options = {"policy_delay": delay, "optimizer": optimizer, "n_step": n_step}
+def test_updates_match_a_plain_implementation(monkeypatch, delay, options):
+    options = {"policy_delay": delay} | options
     learner, batches, priorities = filled(monkeypatch, TD3, **options)
     near_bounds = torch.tensor([1.2, -1.5])  # so that the smoothed actions reach -1 and 1
     learner.load_tensors({"model/actor_target/biases.2": near_bounds})

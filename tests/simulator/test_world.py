@@ -57,6 +57,14 @@ def test_placing_puts_cars_at_rest_and_senses():
     assert arrays.noise_key[0] == 5
 
 
+def test_the_order_of_the_poses_memory_does_not_matter():
+    poses = np.array([(0.0, MIDDLE, -0.1), (3.0, -1.0, 0.2)])
+    one, other = world(cars=2), world(cars=2)
+    one.place(0, poses, 0)
+    other.place(0, np.asfortranarray(poses), 0)
+    assert np.array_equal(other.arrays.state, one.arrays.state)
+
+
 def test_placing_again_forgets_everything():
     made = place(world(), (0.0, MIDDLE, 0.0))
     before = [array.copy() for array in made.arrays]

@@ -13,9 +13,11 @@ from f110_fl.config.learners import LearnerConfig
 from f110_fl.learners.base import CPU, Learner, LearnerSetup, ObservationParts, Transitions
 from f110_fl.learners.factory import make_learner
 from f110_fl.learners.off_policy.learner import OffPolicyLearner
+from sim.observation import Mirror
 
 D, A = 5, 2
 OBSERVATION: ObservationParts = (("others", 1), ("lidar", 4))
+MIRROR = Mirror(np.array([0, 4, 3, 2, 1]), np.array([-1, 1, 1, 1, 1], np.float32))
 CONV = {"encoder": {"kind": "conv", "channels": [3, 4], "kernels": [2, 2], "strides": [1, 1]}}
 SHARED = {
     "hidden": (16, 12),
@@ -55,7 +57,7 @@ def make(
 ) -> OffPolicyLearner:
     config = TypeAdapter(LearnerConfig).validate_python(settings | changes)
     sequence = np.random.SeedSequence(seed)
-    setup = LearnerSetup(D, A, sequence, num_envs, path, device, OBSERVATION)
+    setup = LearnerSetup(D, A, sequence, num_envs, path, device, OBSERVATION, MIRROR)
     learner = make_learner(config, setup)
     assert isinstance(learner, OffPolicyLearner)
     return learner

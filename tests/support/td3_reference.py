@@ -37,8 +37,13 @@ class Networks:
 
     def critic(self, net: str, k: int, x: torch.Tensor) -> torch.Tensor:
         *hidden, (weight, bias) = self.layers(net)
-        for w, b in hidden:
-            x = torch.relu(x @ w[k] + b[k])
+        for i, (w, b) in enumerate(hidden):
+            x = x @ w[k] + b[k]
+            if f"{net}/gains.{i}" in self.nets:  # equation 4 of Ba et al. 2016
+                mean, variance = x.mean(1, keepdim=True), x.var(1, keepdim=True, correction=0)
+                gain, offset = (self.nets[f"{net}/{part}.{i}"][k] for part in ("gains", "offsets"))
+                x = gain * (x - mean) / torch.sqrt(variance + 1e-5) + offset
+            x = torch.relu(x)
         return (x @ weight[k] + bias[k])[:, 0]
 
     def attach(self) -> None:

@@ -184,6 +184,8 @@ class TwinCritic(Encoded):
         hidden: Widths of the hidden layers.
         generator: Draws the initial weights.
         encoder: See `Encoded`.
+        layer_norm: Whether each hidden layer is normalised before its ReLU (Ba et al. 2016,
+            equation 4), as in DroQ's critics (Hiraoka et al. 2022).
     """
 
     def __init__(
@@ -193,6 +195,8 @@ class TwinCritic(Encoded):
         hidden: Sequence[int],
         generator: torch.Generator,
         encoder: Encoder | None = None,
+        *,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__(observation_size, encoder)
         self._columns = observation_size, action_size
@@ -201,20 +205,33 @@ class TwinCritic(Encoded):
         self.weights = draw_parameters([(2, m, n) for m, n in sizes], fan_ins, generator)
         self.biases = draw_parameters([(2, 1, n) for _, n in sizes], fan_ins, generator)
         self._layers = tuple(zip(self.weights, self.biases, strict=True))
+        self._norms: tuple[tuple[nn.Parameter, nn.Parameter] | None, ...] = (None,) * len(hidden)
+        if layer_norm:
+            self.gains = nn.ParameterList(torch.ones(2, 1, width) for width in hidden)
+            self.offsets = nn.ParameterList(torch.zeros(2, 1, width) for width in hidden)
+            self._norms = tuple(zip(self.gains, self.offsets, strict=True))
 
     def forward(self, observation_action: Tensor) -> Tensor:
         """Map observations with actions (B, D + A) to both critics' values (2, B)."""
         x = self._inputs(observation_action).expand(2, -1, -1)
-        for weight, bias in self._layers[:-1]:
-            x = torch.baddbmm(bias, x, weight).relu_()
+        for (weight, bias), norm in zip(self._layers[:-1], self._norms, strict=True):
+            x = torch.baddbmm(bias, x, weight)
+            if norm is not None:
+                gain, offset = norm
+                x = torch.addcmul(offset, F.layer_norm(x, x.shape[-1:]), gain)
+            x = x.relu_()
         weight, bias = self._layers[-1]
         return torch.baddbmm(bias, x, weight).squeeze(-1)
 
     def first(self, observation_action: Tensor) -> Tensor:
         """Map observations with actions (B, D + A) to the first critic's values (B,)."""
         x = self._inputs(observation_action)
-        for weight, bias in self._layers[:-1]:
-            x = torch.addmm(bias[0], x, weight[0]).relu_()
+        for (weight, bias), norm in zip(self._layers[:-1], self._norms, strict=True):
+            x = torch.addmm(bias[0], x, weight[0])
+            if norm is not None:
+                gain, offset = norm
+                x = torch.addcmul(offset[0], F.layer_norm(x, x.shape[-1:]), gain[0])
+            x = x.relu_()
         weight, bias = self._layers[-1]
         return torch.addmm(bias[0], x, weight[0]).squeeze(-1)
 

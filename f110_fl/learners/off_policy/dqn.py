@@ -24,6 +24,7 @@ from f110_fl.learners.off_policy.learner import OffPolicyLearner, relu_policy
 from f110_fl.learners.off_policy.recorded import make_pass
 from f110_fl.learners.off_policy.replay import Batch
 from f110_fl.learners.optimizer import Adam
+from sim.layout import COMMAND_SIGNS
 from sim.policy import PolicyFormat
 
 
@@ -62,6 +63,8 @@ class DQN(OffPolicyLearner):
         self._register({"q": self.q, "q_target": self.q_target}, {"q": self.optimizer})
         self._table = to_device(self.actions, setup.device)
         self._pass = make_pass(setup.device)
+        if config.mirror:
+            self._mirror_table = torch.from_numpy(self._mirror_numbers())
 
     @staticmethod
     def policy_format(config: DQNConfig, observation: ObservationParts) -> PolicyFormat | None:
@@ -108,6 +111,13 @@ class DQN(OffPolicyLearner):
             raise ValueError(f"action {wrong} is not one that DQN chooses from")
         numbers: Array = equal.argmax(1).astype(np.float32)[:, None]
         return numbers
+
+    def _mirror_numbers(self) -> Array:
+        """Return the number of each action's mirror image: (K, 1)."""
+        return self._stored(self.actions * np.array(COMMAND_SIGNS, np.float32))
+
+    def _mirrored(self, stored: Tensor) -> Tensor:
+        return self._mirror_table[stored[:, 0].long()]
 
     def _learn(self, batch: Batch) -> None:
         """Regress the values of the actions taken on the targets; renew the priorities."""

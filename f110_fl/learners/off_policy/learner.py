@@ -22,6 +22,8 @@ from f110_fl.learners.off_policy.n_step import NStep
 from f110_fl.learners.off_policy.replay import Batch, ReplayBuffer
 from f110_fl.learners.optimizer import Adam, flushed_denormals
 from f110_fl.learners.state import layer_names, named_tensors
+from sim.layout import COMMAND_SIGNS
+from sim.observation import Mirror
 from sim.policy import PolicyFormat
 
 
@@ -48,6 +50,11 @@ class OffPolicyLearner(BaseLearner):
             config.replay, size, stored_size, np.random.default_rng(replay), setup.replay_path
         )
         self._n_step = NStep(config.n_step, config.discount, setup.num_envs, size, stored_size)
+        self._mirror: tuple[Tensor, Tensor] | None = None
+        if config.mirror:
+            if setup.mirror is None:
+                raise ValueError("mirror: it is not known how these observations are mirrored")
+            self._mirror = _row_mirror(setup.mirror, stored_size)
         self._optimizers: dict[str, Adam] = {}
         self._targets: list[Tensor] = []
         self._targeted: list[Tensor] = []
@@ -96,6 +103,10 @@ class OffPolicyLearner(BaseLearner):
         """Return what the replay buffer keeps of actions (M, A)."""
         return actions
 
+    def _mirrored(self, stored: Tensor) -> Tensor:
+        """Exchange left and right in what the replay buffer keeps of actions (M, stored size)."""
+        return stored * torch.tensor(COMMAND_SIGNS)
+
     def _present(self) -> dict[str, float]:
         """Return metrics that are reported as they are now, beside the means."""
         return {"beta": self.replay.beta}
@@ -125,8 +136,20 @@ class OffPolicyLearner(BaseLearner):
     def _sample(self) -> Batch:
         """Draw a batch. The buffer keeps what was observed: it is normalised as it is drawn."""
         batch = self.replay.sample(self.config.batch_size)
+        self._mirror_some(batch)
         self.normaliser.normalise(batch.reward, batch.observation, batch.next_observation)
         return batch.to(self._device)
+
+    def _mirror_some(self, batch: Batch) -> None:
+        """Exchange left and right in half of the transitions, if that is wanted."""
+        if self._mirror is None:
+            return
+        order, signs = self._mirror
+        chosen = torch.from_numpy(np.flatnonzero(self._rng.random(len(batch.rows)) < 0.5))
+        rows = batch.rows.index_select(0, chosen).index_select(1, order).mul_(signs)
+        actions = rows[:, batch.observation.shape[1] :][:, : batch.action.shape[1]]
+        actions.copy_(self._mirrored(actions))
+        batch.rows.index_copy_(0, chosen, rows)
 
     def _normal(self, *shape: int) -> Tensor:
         """Draw standard normal numbers."""
@@ -167,6 +190,16 @@ class OffPolicyLearner(BaseLearner):
 
     def _generators(self) -> dict[str, np.random.Generator | torch.Generator]:
         return {"rng": self._rng, "generator": self._generator}
+
+
+def _row_mirror(mirror: Mirror, stored_size: int) -> tuple[Tensor, Tensor]:
+    """Return order and signs (2 D + A + 2,) that mirror a row's observations, and nothing else."""
+    size = len(mirror.order)
+    between = np.arange(stored_size + 2)  # action, reward and discount
+    following = size + len(between)
+    order = np.concatenate([mirror.order, size + between, following + mirror.order])
+    signs = np.concatenate([mirror.signs, np.ones(len(between), np.float32), mirror.signs])
+    return torch.from_numpy(order), torch.from_numpy(signs)
 
 
 class GreedyPolicy:

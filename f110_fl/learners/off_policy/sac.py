@@ -52,7 +52,9 @@ class SAC(OffPolicyLearner):
         sizes, generator = (setup.observation_size, setup.action_size), self._generator
         encoder = partial(make_encoder, config.encoder, setup.observation, generator)
         self.actor = SquashedActor(*sizes, config.hidden, generator, encoder()).to(setup.device)
-        self.critic = TwinCritic(*sizes, config.hidden, generator, encoder()).to(setup.device)
+        self.critic = TwinCritic(
+            *sizes, config.hidden, generator, encoder(), layer_norm=config.layer_norm
+        ).to(setup.device)
         self.critic_target = deepcopy(self.critic).requires_grad_(False)
         self.temperature = Temperature(config.temperature.initial).to(setup.device)
         self.actor_optimizer = Adam([self.actor], config.actor_learning_rate, config.optimizer)

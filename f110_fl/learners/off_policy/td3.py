@@ -39,7 +39,9 @@ class TD3(OffPolicyLearner):
         sizes, generator = (setup.observation_size, setup.action_size), self._generator
         encoder = partial(make_encoder, config.encoder, setup.observation, generator)
         self.actor = Actor(*sizes, config.hidden, generator, encoder()).to(setup.device)
-        self.critic = TwinCritic(*sizes, config.hidden, generator, encoder()).to(setup.device)
+        self.critic = TwinCritic(
+            *sizes, config.hidden, generator, encoder(), layer_norm=config.layer_norm
+        ).to(setup.device)
         self.actor_target = deepcopy(self.actor).requires_grad_(False)
         self.critic_target = deepcopy(self.critic).requires_grad_(False)
         self.actor_optimizer = Adam([self.actor], config.actor_learning_rate, config.optimizer)
