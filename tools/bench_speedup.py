@@ -7,12 +7,13 @@ in at least ``--threshold`` of their episodes, or after ``--rounds``. The first 
 counts.
 
 Time is simulated: what the run would take if every client had a core of its own. That is a client's
-environment steps so far, times the run's median of the seconds that a step takes with the updates
-that belong to it, plus the rounds so far, times the median of what a round takes beside training
-and evaluating. Clients train one after the other here, so that they do not share a core, and
-medians leave out what other programs disturbed. One client is a learner on its own, and N that
-never talk are no faster than one; one learner that sees all samples of N clients takes N times as
-long for them, or more samples an update, which ``--set`` can say:
+environment steps so far, times the seconds that a step takes with the updates that belong to it,
+plus the rounds so far, times what a round takes beside training and evaluating. Clients train one
+after the other here, so that they do not share a core. Of the runs' medians, the least counts, of a
+step's time of all runs and of a round's of those with as many clients: what other programs
+disturbed is longer. One client is a learner on its own, and N that never talk are no faster than
+one; one learner that sees all samples of N clients takes N times as long for them, or more samples
+an update, which ``--set`` can say:
 
     bench_speedup.py --scenario S --clients 1 --set collect.num_envs=128 …
 
@@ -39,7 +40,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from f110_fl.config.keys import parse_key
+from f110_fl.config.keys import overlaps, parse_key
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
 from f110_fl.files import write_atomic
@@ -103,6 +104,9 @@ def read_scenarios(arguments: argparse.Namespace) -> dict[tuple[int, int], Scena
                 "wandb.enabled": False,
             }
             layers = [Override("bench_speedup.py", parse_key(k) or (), v) for k, v in own.items()]
+            for other in chosen:
+                if any(overlaps(other.path, layer.path) for layer in layers):
+                    raise UserError(f"{other.source}: the tool sets that itself; leave it out")
             scenario = load_scenario(arguments.scenario, [*chosen, *layers])
             if len(scenario.learners) != 1:
                 names = ", ".join(scenario.learners) or "none"
@@ -158,14 +162,12 @@ class Progress:
         """Return what the run took; ``rounds`` is their number if it did not get there."""
         pace, rest = map(statistics.median, (self._pace, self._rest))
         number = self.arrived or rounds
-        steps = sum(self._steps[:number])
         return {
             "reached": self.arrived is not None,
             "rounds": number,
-            "steps": round(steps),  # of each client
+            "steps": round(sum(self._steps[:number])),  # of each client
             "step_us": round(pace * 1e6, 1),
-            "overhead_s": round(rest, 3),
-            "seconds": round(steps * pace + number * rest, 2),
+            "overhead_s": round(rest, 4),
             "success": self.rates,
         }
 
@@ -225,9 +227,14 @@ def summarise(runs: Mapping[int, Sequence[Result]]) -> Iterator[tuple[int, Resul
 
     The speed-up is of seconds, seed by seed, so that its interval is one of pairs.
     """
-    base = np.array([run["seconds"] for run in runs[min(runs)]])
+    pace = min(run["step_us"] for own in runs.values() for run in own) * 1e-6
+    times = {}
     for clients, own in runs.items():
-        seconds = np.array([run["seconds"] for run in own])
+        rest = min(run["overhead_s"] for run in own)
+        times[clients] = np.array([run["steps"] * pace + run["rounds"] * rest for run in own])
+    base = times[min(runs)]
+    for clients, own in runs.items():
+        seconds = times[clients]
         yield (
             clients,
             {
