@@ -116,13 +116,15 @@ def test_an_oval_is_two_straights_and_two_half_circles(straight, radius, width):
     width=st.floats(1.0, 4.0),
     radius=st.floats(0, 1),
     corners=st.integers(3, 24),
+    bends=st.sampled_from(["smooth", "arcs"]),
 )
-def test_random_circuits_keep_to_their_bounds(seed, length, width, radius, corners):
-    smallest = width / 2 + 0.3
+def test_random_circuits_keep_to_their_bounds(seed, length, width, radius, corners, bends):
+    smallest = width / 2 + (0.3 if bends == "smooth" else 0.1)
     config = RandomTrack(
         seed=seed,
         length=length,
         width=width,
+        bends=bends,
         min_radius=smallest + radius * max(0, length / 8 - smallest) * 0.99,
         corners=corners,
         resolution=0.1,
@@ -137,7 +139,31 @@ def test_random_circuits_keep_to_their_bounds(seed, length, width, radius, corne
     distances = np.hypot(*(line[:, None] - line[None]).transpose(2, 0, 1))
     index = np.abs(np.subtract.outer(np.arange(count), np.arange(count)))
     along = length / count * np.minimum(index, count - index)
-    assert distances[along > math.pi * config.min_radius].min(initial=99) > width + WALL
+    apart = min(width + WALL, 1.98 * config.min_radius)
+    assert distances[along > math.pi * config.min_radius].min(initial=99) > apart
+
+
+def test_circuits_of_arcs_have_straights_chicanes_and_hairpins():
+    """On straights the line does not bend; in a hairpin it turns by more than 120 degrees."""
+    tracks = [
+        make_track(
+            RandomTrack(seed=seed, bends="arcs", length=100, width=1.6, min_radius=0.9, corners=12)
+        )
+        for seed in range(12)
+    ]
+    hairpins, sharpest = 0, []
+    for track in tracks:
+        bend = track.curvature
+        straight = np.abs(bend) < 0.02
+        assert straight.mean() > 0.3
+        sharpest.append(np.abs(bend).max())
+        step = track.length / len(bend)
+        for corner in np.split(bend, np.flatnonzero(np.diff(straight))):
+            hairpins += abs(corner.sum() * step) > np.radians(120)
+        assert (bend > 0.3).any()
+        assert (bend < -0.3).any()
+    assert hairpins >= 6
+    assert max(sharpest) > 1 / 1.1
 
 
 def test_random_circuits_differ_by_seed_and_repeat():
@@ -161,6 +187,7 @@ def test_random_circuits_run_both_ways_and_bend_both_ways():
         (lambda: OvalTrack(radius=1, width=2), "width must be at most 1.6 m"),
         (lambda: OvalTrack(straight=0), "straight"),
         (lambda: RandomTrack(width=6), "min_radius must be at least 3.3 m"),
+        (lambda: RandomTrack(width=6, bends="arcs"), "min_radius must be at least 3.1 m"),
         (lambda: RandomTrack(length=20), "length must be at least 8 min_radius, 24 m"),
         (lambda: RandomTrack(seed=-1), "seed"),
         (lambda: CenterlineTrack(file="x", scale=0), "scale"),
