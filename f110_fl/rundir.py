@@ -20,7 +20,6 @@ class RunDir:
         server_lock: Locked by the process that the ServerApp runs in.
         identity: The run's unique name, for clients that keep their state elsewhere.
         rounds: One JSON line for each completed round.
-        evaluation: The report of an evaluation that was asked for by itself.
         evaluations: One JSON line for each evaluation of the global model.
         starts: One JSON line for each start of the run: when, by which command, on what.
         report: The page that shows what the run left.
@@ -39,7 +38,6 @@ class RunDir:
         self.server_lock = root / "server.lock"
         self.identity = root / "identity"
         self.rounds = root / "rounds.jsonl"
-        self.evaluation = root / "evaluation.json"
         self.evaluations = root / "evaluations.jsonl"
         self.starts = root / "starts.jsonl"
         self.best = root / BEST

@@ -13,7 +13,7 @@ from f110_fl.errors import UserError
 from f110_fl.loading.flags import environment_overrides, run_config_overrides, setting_of
 from f110_fl.loading.scenarios import load_scenario, parse_resolved
 from f110_fl.rundir import RunDir
-from f110_fl.runs.directory import check_unused, claim_root
+from f110_fl.runs.directory import check_unused, run_root
 from f110_fl.runs.resume import resumed_scenario
 
 log = logging.getLogger("flwr")
@@ -46,7 +46,7 @@ def resolve(run_config: Mapping[str, Any], clients: int) -> tuple[Scenario, RunD
             f"FED_TOTAL_CLIENTS asks for {scenario.federated.clients} clients, "
             f"but Flower's federation has {clients}"
         )
-    rundir = RunDir(claim_root(scenario.federated.root, scenario.name))
+    rundir = RunDir(run_root(scenario))
     check_unused(rundir.root)
     log.info("Run directory: %s", rundir.root)
     return scenario, rundir
@@ -61,7 +61,7 @@ def resolve_submitted(run_config: Mapping[str, Any]) -> tuple[Scenario, RunDir, 
     root = str(run_config["submitted-resume"])
     if not root:
         scenario = parse_resolved(str(run_config["submitted"]), "the submitted scenario")
-        rundir = RunDir(claim_root(scenario.federated.root, scenario.name))
+        rundir = RunDir(run_root(scenario))
         check_unused(rundir.root)
         return scenario, rundir, False
     rundir = RunDir(Path(root).absolute())

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from itertools import count
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from f110_fl.config.scenario import Scenario
@@ -22,62 +20,22 @@ LOCK_POLL = 0.1  # s between two polls of a directory's lock
 END_GRACE = 3.0  # s that a run has to end after its sweep was killed
 
 
-def claim_root(template: str, name: str) -> Path:
-    """Return the absolute path of a new run's directory, which no other run has.
-
-    With ``{time}`` in it, to the second, the directory is made at once: who comes second in a
-    second gets another, numbered. It disappears with this process if it is still empty then.
-
-    Args:
-        template: ``federated.root``, with ``{name}`` and ``{time}`` to fill in.
-        name: The name to fill in.
-
-    Raises:
-        UserError: If the directory cannot be made.
-    """
-    now = time.strftime("%Y%m%d-%H%M%S")
-    for number in count(1):
-        words = {"name": name, "time": now if number == 1 else f"{now}-{number}"}
-        try:
-            root = Path(template.format_map(words)).expanduser().absolute()
-            if "{time}" in template:
-                root.mkdir(parents=True)
-                atexit.register(_remove_if_empty, root)
-        except FileExistsError:
-            continue
-        except (OSError, RuntimeError) as error:  # there may be no home
-            raise UserError(f"{template}: cannot be made: {error}; see FED_ROOT") from None
-        return root
-    raise AssertionError
+def run_root(scenario: Scenario) -> Path:
+    """Return the absolute path of the run's directory, with the placeholders filled in."""
+    words = {"name": scenario.name, "time": time.strftime("%Y%m%d-%H%M%S")}
+    return Path(scenario.federated.root.format_map(words)).absolute()
 
 
-def _remove_if_empty(root: Path) -> None:
-    with suppress(OSError):
-        root.rmdir()
-
-
-def check_unused(root: Path, *, evaluation: bool = False) -> None:
-    """Refuse a directory in which new files would mix with others or replace them.
-
-    Args:
-        root: The directory.
-        evaluation: Whether they are an evaluation's, which a run's directory may hold one of.
+def check_unused(root: Path) -> None:
+    """Refuse a directory in which a new run's files would mix with others.
 
     Raises:
-        UserError: If ``root`` already holds a run, or an evaluation, or is a file.
+        UserError: If ``root`` already holds a run, or is a file.
     """
-    rundir = RunDir(root)
-    what, file = ("an evaluation", rundir.evaluation) if evaluation else ("a run", rundir.config)
-    try:
-        root.stat()
-        if not root.is_dir():
-            raise UserError(f"{root} is not a directory; choose another with FED_ROOT")
-        if file.exists():
-            raise UserError(f"{root} already holds {what}; choose another directory with FED_ROOT")
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise UserError(f"{root}: cannot be looked into: {error.strerror}") from None
+    if root.exists() and not root.is_dir():
+        raise UserError(f"{root} is not a directory; choose another with FED_ROOT")
+    if RunDir(root).config.exists():
+        raise UserError(f"{root} already holds a run; choose another directory with FED_ROOT")
 
 
 @contextmanager

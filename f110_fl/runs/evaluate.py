@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+REPORT = "evaluation.json"
 TRAJECTORIES = "trajectories.npz"
 REPLAY = "replay.html"
 
@@ -65,9 +66,9 @@ def evaluate(plan: RunPlan, console: Console) -> int:
         "checkpoint": None if checkpoint is None else str(checkpoint),
         "cars": found,
     }
-    write_atomic(plan.rundir.evaluation, json.dumps(document, indent=2) + "\n")
+    write_atomic(root / REPORT, json.dumps(document, indent=2) + "\n")
     console.print(evaluation_table(found))
-    console.out(f"Report          {plan.rundir.evaluation}", highlight=False)
+    console.out(f"Report          {root / REPORT}", highlight=False)
     console.out(f"Trajectories    {root / TRAJECTORIES}", highlight=False)
     name = scenario.name if checkpoint is None else f"{checkpoint.parent.name}/{checkpoint.stem}"
     if shown:

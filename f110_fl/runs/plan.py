@@ -5,19 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, TypedDict
 
-from f110_fl.config.keys import join
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
 from f110_fl.loading.flags import client_id, outside_overrides
-from f110_fl.loading.overrides import Override
 from f110_fl.loading.scenarios import load_scenario
 from f110_fl.loading.texts import bounded
 from f110_fl.rundir import RunDir
-from f110_fl.runs.directory import claim_root
+from f110_fl.runs.directory import run_root
 from f110_fl.runs.pictures import NO_PICTURES, Pictures, resolve_pictures
 from f110_fl.runs.resume import resumed_scenario
 from f110_fl.training.shipped import shipped_path
@@ -74,8 +72,6 @@ def resolve_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> R
     overrides = outside_overrides(arguments, environ)
     scenario = load_scenario(Path(arguments.scenario), overrides)
     if arguments.mode == "eval":
-        overrides += _evaluated(scenario, overrides)
-        scenario = load_scenario(Path(arguments.scenario), overrides)
         return _resolve_evaluation(arguments, scenario)
     if not scenario.learners:
         raise UserError(f"{arguments.scenario}: nothing learns; allowed: --mode eval")
@@ -86,7 +82,7 @@ def resolve_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> R
     engine = resolve_engine(arguments.engine, scenario)
     return RunPlan(
         scenario,
-        _new_directory(scenario),
+        RunDir(run_root(scenario)),
         # A client that is started by hand connects to the host's SuperLink.
         engine="deployment" if own_id is not None else engine,
         max_parallel=resolve_parallel(arguments.max_parallel, scenario, engine),
@@ -102,7 +98,7 @@ def _resolve_evaluation(arguments: argparse.Namespace, scenario: Scenario) -> Ru
         raise UserError("--mode eval: evaluation.episodes is 0; set it, or --eval-episodes")
     return RunPlan(
         scenario,
-        _new_directory(scenario),
+        RunDir(run_root(scenario)),
         mode="eval",
         checkpoint=_resolve_checkpoint(arguments, scenario),
         shipped=arguments.checkpoint is None,
@@ -110,28 +106,6 @@ def _resolve_evaluation(arguments: argparse.Namespace, scenario: Scenario) -> Ru
         wandb=arguments.wandb,
         **_pages(arguments),
     )
-
-
-def _new_directory(scenario: Scenario) -> RunDir:
-    return RunDir(claim_root(scenario.federated.root, scenario.name))
-
-
-def _evaluated(scenario: Scenario, overrides: Sequence[Override]) -> list[Override]:
-    """Return what else an evaluation is asked for by the track that it is asked for.
-
-    Raises:
-        UserError: If only a part of a track is asked for, of the one that nobody drives on.
-    """
-    own, asked = ("evaluation", "track"), ("env", "track")
-    if scenario.evaluation.track is None or any(o.path[:2] == own for o in overrides):
-        return []
-    for override in overrides:
-        if override.path[:2] == asked and override.path != asked:
-            rest = join((*own, *override.path[2:]))
-            raise UserError(
-                f"{override.name}: --mode eval drives on evaluation.track; allowed: --set {rest}=…"
-            )
-    return [replace(o, path=own, value=None) for o in overrides if o.path == asked]
 
 
 def _resolve_checkpoint(arguments: argparse.Namespace, scenario: Scenario) -> Path | None:

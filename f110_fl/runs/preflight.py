@@ -22,7 +22,7 @@ def check(plan: RunPlan) -> None:
             environment is not available, or a policy to start from does not fit.
     """
     if plan.hosts and not plan.resumed:
-        check_unused(plan.rundir.root, evaluation=plan.mode == "eval")
+        check_unused(plan.rundir.root)
     if plan.tensorboard:
         check_installed()
     if plan.mode == "train":

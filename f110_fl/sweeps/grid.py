@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -21,7 +22,6 @@ from f110_fl.loading.document import Document, parse_yaml, read_yaml
 from f110_fl.loading.overrides import Override
 from f110_fl.loading.scenarios import resolve_scenario
 from f110_fl.loading.texts import literal
-from f110_fl.runs.directory import claim_root
 
 KEYS: Final = ("base", "matrix", "runs")
 ROOT: Final = ("federated", "root")
@@ -90,7 +90,8 @@ def load_grid(path: Path, outside: Sequence[Override] = ()) -> Grid:
             reader.refuse((), f"two runs are called {name!r}; give the runs names")
         scenarios[name] = scenario
         cells.append(Cell(name, {join(o.path): o.value for o in chosen}, scenario))
-    root = claim_root(cells[0].scenario.federated.root, path.stem)
+    words = {"name": path.stem, "time": time.strftime("%Y%m%d-%H%M%S")}
+    root = Path(cells[0].scenario.federated.root.format_map(words)).absolute()
     return Grid(path.stem, root, tuple(_placed(cell, path.stem, root) for cell in cells))
 
 

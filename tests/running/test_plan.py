@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
-import time
 from pathlib import Path
-from subprocess import PIPE
 
 import pytest
-from small import REPOSITORY, SMALL, merge
+from small import SMALL, merge
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
 from f110_fl.rundir import RunDir
 from f110_fl.runs import preflight
-from f110_fl.runs.plan import RunPlan, resolve_engine, resolve_parallel, resolve_plan
-from run import build_parser
+from f110_fl.runs.plan import RunPlan, resolve_engine, resolve_parallel
 from sim.config import EnvConfig
 from sim.race import Race
 
@@ -78,97 +72,3 @@ def test_an_environment_is_built_once_for_all_scenarios(monkeypatch: pytest.Monk
     for scenario in (FEDERATED, varied, ALONE):
         preflight.check_environment(scenario, checked)
     assert built == [40, 30, 20]
-
-
-def plan(*words: str, **variables: str) -> RunPlan:
-    return resolve_plan(build_parser().parse_args([*map(str, words)]), variables)
-
-
-@pytest.fixture
-def held_out(tmp_path: Path) -> Path:
-    """A scenario whose evaluations drive on a track of their own."""
-    drivers = [{"name": "car_0", "driver": {"kind": "pure_pursuit", "speed": 2.0}}]
-    tracks = {
-        "env": {"track": {"kind": "oval"}, "cars": drivers},
-        "learners": {},
-        "evaluation": {"episodes": 1, "track": {"kind": "random", "seed": 9}},
-    }
-    path = tmp_path / "held_out.yaml"
-    path.write_text(json.dumps(SMALL | tracks | {"name": "held_out"}))
-    return path
-
-
-@pytest.mark.parametrize(
-    ("asked", "driven"),
-    [
-        ([], "random"),
-        (["--map", "circle"], "circle"),
-        (["--set", "env.track={kind: circle}"], "circle"),
-        (["--set", "evaluation.track={kind: circle}"], "circle"),
-        (["--set", "evaluation.track={kind: circle}", "env.track.radius=5"], "circle"),
-        (["--set", "evaluation.track=null"], "oval"),
-    ],
-)
-def test_an_evaluation_drives_on_the_track_that_is_asked_for(
-    held_out: Path, tmp_path: Path, asked: list[str], driven: str
-) -> None:
-    words = ["--scenario", held_out, "--mode", "eval", *asked]
-    found = plan(*words, FED_ROOT=str(tmp_path / "out"))
-    assert found.scenario.evaluation_env.track.kind == driven
-
-
-def test_a_part_of_a_track_that_nobody_drives_on_is_refused(held_out: Path) -> None:
-    words = ["--scenario", held_out, "--mode", "eval", "--set", "env.track.radius=5"]
-    with pytest.raises(UserError, match=r"allowed: --set evaluation\.track\.radius=…"):
-        plan(*words)
-
-
-def test_runs_of_the_same_second_have_directories_of_their_own(
-    held_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(time, "strftime", lambda _: "20260101-000000")
-    words = ["--scenario", held_out, "--mode", "eval"]
-    root = str(tmp_path / "{name}" / "{time}")
-    names = [plan(*words, FED_ROOT=root).rundir.root.name for _ in range(3)]
-    assert names == ["20260101-000000", "20260101-000000-2", "20260101-000000-3"]
-
-
-def test_evaluations_at_the_same_moment_all_leave_their_report(
-    held_out: Path, tmp_path: Path
-) -> None:
-    """Processes, which a barrier lets go together; a refused one leaves no directory."""
-    words = [sys.executable, str(REPOSITORY / "run.py"), "--mode", "eval", "--scenario"]
-    environ = os.environ | {"FED_ROOT": str(tmp_path / "out" / "{time}"), "WANDB_MODE": "disabled"}
-    started = [
-        subprocess.Popen([*words, str(path)], env=environ, stdout=PIPE, stderr=PIPE)
-        for path in [held_out] * 3
-    ]
-    assert [process.wait(120) for process in started] == [0, 0, 0]
-    assert len(list((tmp_path / "out").glob("*/evaluation.json"))) == 3
-    used = sorted((tmp_path / "out").iterdir())
-    again = environ | {"FED_ROOT": str(used[0])}
-    second = subprocess.run([*words, str(held_out)], env=again, capture_output=True, check=False)
-    assert second.returncode == 2
-    assert b"already holds an evaluation" in second.stderr
-    broken = environ | {"FED_ROOT": str(tmp_path / "more" / "{time}")}
-    refused = [*words, str(held_out), "--set", "evaluation.track.width=50"]
-    assert subprocess.run(refused, env=broken, capture_output=True, check=False).returncode == 2
-    assert not list((tmp_path / "more").glob("*"))
-
-
-@pytest.mark.parametrize("name", ["x" * 300, "file/below"])
-def test_a_root_that_cannot_be_is_refused_in_one_line(
-    held_out: Path, tmp_path: Path, name: str
-) -> None:
-    (tmp_path / "file").write_text("")
-    for root in (tmp_path / name, tmp_path / name / "{time}"):
-        with pytest.raises(UserError, match="cannot be"):
-            preflight.check(plan("--scenario", held_out, "--mode", "eval", FED_ROOT=str(root)))
-
-
-def test_a_home_is_filled_in(
-    held_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    found = plan("--scenario", held_out, "--mode", "eval", FED_ROOT="~/runs")
-    assert found.rundir.root == tmp_path / "runs"
