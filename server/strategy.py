@@ -31,7 +31,7 @@ from f110_fl.federation.messages import (
 from f110_fl.loading.scenarios import dump_scenario
 from f110_fl.runs.directory import identity
 from f110_fl.tensors import TensorName
-from f110_fl.training.metrics import evaluation_names, measured, summarise
+from f110_fl.training.metrics import evaluation_names, summarise
 from server.aggregation import make_aggregation, private
 from server.grids import Chosen
 from server.registry import ClientRegistry, sample, sample_size
@@ -162,9 +162,6 @@ class FederatedStrategy(Strategy):
                 f"round {number}: {len(accepted)} usable replies, {least} are needed: {dropped}"
             )
         arrays, metrics = self._average(number, accepted)
-        of_round = {
-            name: float(value) for name, value in metrics.items() if not isinstance(value, list)
-        }
         self.recorder.complete(
             number,
             arrays,
@@ -174,9 +171,9 @@ class FederatedStrategy(Strategy):
                 "clients": list(accepted),
                 "asked": list(self._asked),
                 "dropped": {str(k): v for k, v in dropped.items()},
-                "metrics": measured(of_round),
+                "metrics": dict(metrics),
             },
-            {client_id: measured(reply.values) for client_id, reply in accepted.items()},
+            {client_id: reply.values for client_id, reply in accepted.items()},
         )
         return arrays, metrics
 

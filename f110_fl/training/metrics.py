@@ -53,24 +53,13 @@ def means(
     """Return the number of episodes and each agent's means; only ``agents`` decide the names.
 
     Flower averages metrics only if every reply has the same names. Where no evaluation took place,
-    the means are therefore 0, and so is the number of episodes; see `measured`.
+    the means are therefore 0, and so is the number of episodes.
     """
     found = {total_name(kind, "episodes"): float(len(episodes))}
     for agent in agents:
         for measure in MEASURES:
             found[metric_name(kind, agent, measure)] = mean(measure, episodes, [agent])
     return found
-
-
-def measured(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return metrics without those of no episodes: what was not measured is absent, not 0.
-
-    Args:
-        metrics: Of `summarise`, or averages of such metrics.
-    """
-    kinds: tuple[EpisodeKind, ...] = ("train", "evaluate")
-    empty = tuple(f"{kind}/" for kind in kinds if not metrics.get(total_name(kind, "episodes")))
-    return {name: value for name, value in metrics.items() if not name.startswith(empty)}
 
 
 def evaluation_names(agents: Iterable[str]) -> list[str]:
