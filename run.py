@@ -75,7 +75,7 @@ def _client_app() -> ClientApp:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0 done, 1 the run failed, 2 wrong input, 130 interrupted."""
-    from f110_fl.errors import UserError
+    from f110_fl.errors import UserError, system_error
     from f110_fl.runs import interrupt
     from sim.plugins import PluginError
 
@@ -86,6 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, PluginError) as error:
         print(f"run.py: {error}", file=sys.stderr)  # noqa: T201
         return 2
+    except OSError as error:  # such as a full disk
+        print(f"run.py: {system_error(error)}", file=sys.stderr)  # noqa: T201
+        return 1
     except KeyboardInterrupt:
         print("run.py: interrupted; what was finished is kept", file=sys.stderr)  # noqa: T201
         return INTERRUPTED
@@ -104,7 +107,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from f110_fl.runs import preflight
-    from f110_fl.runs.plan import resolve_plan
+    from f110_fl.runs.plan import own_directory, resolve_plan
     from f110_fl.runs.startup import without_collections
     from f110_fl.sweeps import runner
 
@@ -118,11 +121,12 @@ def _run(arguments: argparse.Namespace) -> int:
     with without_collections():
         plan = resolve_plan(arguments, os.environ)
         preflight.check(plan)
-    if plan.mode == "eval":
-        from f110_fl.runs.evaluate import evaluate
+    with own_directory(plan) as own:
+        if own.mode == "eval":
+            from f110_fl.runs.evaluate import evaluate
 
-        return evaluate(plan, console)
-    return _train(plan, console)
+            return evaluate(own, console)
+        return _train(own, console)
 
 
 def _train(plan: RunPlan, console: Console) -> int:

@@ -142,4 +142,4 @@ def _evaluation(scenario: Scenario, rundir: RunDir, checkpoint: Path) -> str:
     words += ["--checkpoint", checkpoint]
     if not scenario.evaluation.episodes:
         words += ["--eval-episodes", "20"]
-    return command_line(words, rundir.root / "evaluation")
+    return command_line(words, rundir.root / "evaluation", timed=True)

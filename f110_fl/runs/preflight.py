@@ -10,7 +10,7 @@ from f110_fl.errors import UserError
 from f110_fl.reporting.tensorboard import check_installed
 from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import check_unused
-from f110_fl.runs.plan import RunPlan
+from f110_fl.runs.plan import REPORT, RunPlan
 from f110_fl.runs.startup import KERNEL_CACHE
 
 
@@ -21,8 +21,8 @@ def check(plan: RunPlan) -> None:
         UserError: If the directory is used, the device, TensorBoard, an encoder or an environment
             is not available, or a policy to start from does not fit.
     """
-    if plan.hosts and not plan.resumed:
-        check_unused(plan.rundir.root)
+    if plan.hosts and not plan.resumed and "{time}" not in plan.scenario.federated.root:
+        check_unused(plan.rundir.root, *([REPORT] if plan.mode == "eval" else []))
     if plan.tensorboard:
         check_installed()
     if plan.mode == "train":

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -55,9 +55,22 @@ def run_sweep(
     if arguments.tensorboard:
         check_installed()
     _check_environments(grid)
+    with _own(grid, resumed=arguments.grid is None) as own:
+        return _run_all(own, arguments, console, target, parallel)
+
+
+def _run_all(
+    grid: Grid,
+    arguments: argparse.Namespace,
+    console: Console,
+    target: CellTarget,
+    parallel: int,
+) -> int:
+    """Run what is not complete of a grid, in a directory that no other process uses."""
     rundir = RunDir(grid.root)
     with directory.lock_directory(grid.root):
         if arguments.grid is not None:
+            _check_unused(grid)  # again: another process may have begun and ended since
             _prepare(grid)
         starters = []
         share = max(1, (os.cpu_count() or 1) // parallel)
@@ -68,6 +81,22 @@ def run_sweep(
                     starters.append(partial(session.start_cell, cell.name, target, words))
             session.run_all(starters, parallel)
     return 0 if all(result.status == "done" for result in table.results.values()) else 1
+
+
+@contextmanager
+def _own(grid: Grid, *, resumed: bool) -> Iterator[Grid]:
+    """Give a new grid, whose directory is named by the time, one that no other process has."""
+    if resumed:
+        yield grid
+        return
+    with directory.claimed(grid.root, grid.template) as root:
+        yield grid.at(root)
+
+
+def _check_unused(grid: Grid) -> None:
+    directory.check_unused(grid.root)
+    if (grid.root / GRID).exists():
+        raise UserError(f"{grid.root} already holds a grid; choose another with FED_ROOT")
 
 
 def _check_environments(grid: Grid) -> None:
@@ -90,9 +119,8 @@ def is_sweep(directory: str | None) -> bool:
 
 def _new(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Grid:
     grid = load_grid(Path(arguments.grid), outside_overrides(arguments, environ))
-    directory.check_unused(grid.root)
-    if (grid.root / GRID).exists():
-        raise UserError(f"{grid.root} already holds a grid; choose another with FED_ROOT")
+    if "{time}" not in grid.template:
+        _check_unused(grid)
     return grid
 
 

@@ -16,7 +16,7 @@ from f110_fl.runs.plan import RunPlan, resolve_engine, resolve_parallel
 from sim.config import EnvConfig
 from sim.race import Race
 
-FEDERATED = Scenario.model_validate(merge(SMALL, {"federated": {"clients": 3}}))
+FEDERATED = Scenario.model_validate(merge(SMALL, {"federated": {"clients": 3, "root": "r"}}))
 ALONE = Scenario.model_validate(merge(SMALL, {"federated": {"enabled": False, "clients": 3}}))
 
 

@@ -199,6 +199,10 @@ def test_eval_mode_without_learners(tmp_path: Path) -> None:
     document = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert document["cars"]["car_0"]["laps"] == 2
     assert document["cars"]["car_0"]["outcomes"]["crash"]["count"] == 0
+    again = run(tmp_path, "--scenario", "s.yaml", "--mode", "eval")  # would overwrite it
+    used = f"{tmp_path / 'run'} already holds evaluation.json; choose another with FED_ROOT"
+    assert (again.returncode, again.stderr) == (2, f"run.py: {used}\n")
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text()) == document
 
 
 def test_a_checkpoint_that_does_not_fit(tmp_path: Path) -> None:
