@@ -121,6 +121,8 @@ def _run(arguments: argparse.Namespace) -> int:
     with without_collections():
         plan = resolve_plan(arguments, os.environ)
         preflight.check(plan)
+    for line in preflight.futile(plan.scenario) if plan.mode == "train" else ():
+        console.out(f"run.py: warning: {line}", highlight=False)
     with own_directory(plan) as own:
         if own.mode == "eval":
             from f110_fl.runs.evaluate import evaluate

@@ -13,6 +13,7 @@ from f110_fl.files import complete_lines
 from f110_fl.reporting.commands import command_line
 from f110_fl.rundir import BEST, RunDir
 from f110_fl.tensors import read_metadata
+from f110_fl.training.metrics import UPDATES, metric_name
 from f110_fl.training.state_file import saved_progress
 
 
@@ -56,6 +57,7 @@ def closing_lines(scenario: Scenario, rundir: RunDir) -> list[str]:
     else:
         done, replicas = completed_replicas(scenario, rundir), scenario.federated.clients
         lines.append(f"Replicas        {done} of {replicas} completed")
+    lines += idle_lines(scenario, rundir)
     lines.append(f"Clients' state  {rundir.clients}")
     lines.append(f"Logs            {rundir.logs}")
     if rundir.report.exists():
@@ -92,6 +94,25 @@ def success_lines(scenario: Scenario, rundir: RunDir) -> list[str]:
             last = f"{words} in {episodes} greedy episodes, round {number}"
             lines.append(f"Success         {agent} {last}; best {best[1]}, round {best[3]}")
     return lines
+
+
+def idle_lines(scenario: Scenario, rundir: RunDir) -> list[str]:
+    """Return a line a learner that has done no update in the whole run, so that it is as before."""
+    if scenario.federated.enabled:
+        rounds = [line.get("metrics", {}) for line in complete_lines(rundir.rounds)]
+        agents, what = scenario.federated_agents, f"{len(rounds)} rounds"
+        counts = [{a: m.get(metric_name("train", a, UPDATES)) for a in agents} for m in rounds]
+    else:
+        logs = [rundir.episodes(k) for k in range(scenario.federated.clients)]
+        lines = [line for log in logs for line in complete_lines(log)]
+        trained = [line for line in lines if line.get("kind") == "train"]
+        agents, what = tuple(scenario.learners), f"{len(trained)} episodes"
+        counts = [dict(line.get("updates") or {}) for line in trained]
+    return [
+        f"Never updated   {agent}: no update in {what}; see rollout_steps, warmup_steps"
+        for agent in agents
+        if counts and all(count.get(agent) == 0 for count in counts)
+    ]
 
 
 def offline_lines(root: Path) -> list[str]:

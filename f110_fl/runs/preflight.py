@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from f110_fl.config.learners import OffPolicyConfig
+from f110_fl.config.learners import OffPolicyConfig, PPOConfig
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
 from f110_fl.reporting.tensorboard import check_installed
@@ -67,6 +67,38 @@ def check_environment(scenario: Scenario, checked: set[str] | None = None) -> No
                 race.reset(0, 0)
                 race.step(np.zeros((1, len(race.agents), COMMAND_SIZE), np.float32))
             checked.add(text)
+
+
+def futile(scenario: Scenario) -> list[str]:
+    """Return a line for each learner whose settings let it do no update in the whole run.
+
+    Episodes may end before ``env.max_steps``: a learner that is not named here may still do none.
+    """
+    envs = min(scenario.collect.num_envs, scenario.collect.prefetch or scenario.collect.num_envs)
+    clients = range(scenario.federated.clients) if scenario.federated.vary else (0,)
+    longest = max(scenario.for_client(client).env.max_steps for client in clients)
+    steps = scenario.episodes * longest
+    # Graham (1966): how long a list of jobs keeps some of ``envs`` machines busy, at most.
+    calls = max(scenario.rounds, -(-scenario.episodes // scenario.checkpoint_every))
+    rows = (steps + (envs - 1) * longest * calls) // envs
+    episodes = f"{scenario.episodes} episodes of at most {longest} steps"
+    lines = []
+    for agent, config in scenario.learners.items():
+        key = f"learners.{agent}"
+        if (
+            isinstance(config, OffPolicyConfig)
+            and steps < config.warmup_steps + config.update_every
+        ):
+            lines.append(
+                f"{agent} will not learn: {key}.warmup_steps {config.warmup_steps} and "
+                f"update_every {config.update_every} are not reached by {episodes}"
+            )
+        if isinstance(config, PPOConfig) and rows < config.rollout_steps:
+            lines.append(
+                f"{agent} will not learn: {key}.rollout_steps {config.rollout_steps} are not "
+                f"reached by {episodes}, {envs} at a time"
+            )
+    return lines
 
 
 def check_device(scenario: Scenario) -> None:

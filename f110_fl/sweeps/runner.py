@@ -55,6 +55,9 @@ def run_sweep(
     if arguments.tensorboard:
         check_installed()
     _check_environments(grid)
+    for cell in grid.cells:
+        for line in preflight.futile(cell.scenario):
+            console.out(f"run.py: warning: {cell.name}: {line}", highlight=False)
     with _own(grid, resumed=arguments.grid is None) as own:
         return _run_all(own, arguments, console, target, parallel)
 

@@ -26,6 +26,8 @@ MEASURES: Final[Mapping[str, Callable[[EpisodeResult, str], float]]] = {
     "laps": lambda episode, agent: float(len(episode.lap_times.get(agent, ()))),
 }
 
+UPDATES: Final = "updates"  # a learner's in a round, all together
+
 
 def metric_name(kind: EpisodeKind, agent: str, measure: str) -> str:
     """Return the name of a mean in the metrics of a round or an evaluation."""
@@ -59,6 +61,18 @@ def means(
     return found
 
 
+def measured(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return metrics without an evaluation's means over no episodes, which messages have as 0."""
+    if metrics.get(total_name("evaluate", "episodes")) != 0:
+        return dict(metrics)
+    return {name: value for name, value in metrics.items() if not is_evaluated(name)}
+
+
+def is_evaluated(name: str) -> bool:
+    """Return whether a metric is a mean over the episodes of an evaluation."""
+    return name.startswith("evaluate/") and name.count("/") > 1
+
+
 def evaluation_names(agents: Iterable[str]) -> list[str]:
     """Return the names of the metrics of an evaluation of the global model."""
     return list(means("evaluate", (), agents))
@@ -73,6 +87,9 @@ def summarise(records: Iterable[EpisodeRecord], agents: Sequence[str]) -> dict[s
         found |= means(kind, episodes, agents)
         found[total_name(kind, "env-steps")] = float(sum(episode.steps for episode in episodes))
         found[total_name(kind, "seconds")] = float(sum(episode.seconds for episode in episodes))
+    for agent in agents:
+        updates = sum(record.updates.get(agent, 0) for record in records)
+        found[metric_name("train", agent, UPDATES)] = float(updates)
     return found
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -192,8 +193,10 @@ class Trainer:
         evaluation = self.scenario.evaluation
         players = {agent: Explorer(agent, own) for agent, own in self.learners.items()}
         with self._episodes_path.open("a", encoding="utf-8", buffering=1) as log:
+            done = self._updates()
             for ended in self._collector.run(self._seeds(episodes), players):
-                new = [self._trained(ended)]
+                before, done = done, self._updates()
+                new = [self._trained(ended, {a: done[a] - before[a] for a in done})]
                 if evaluation.episodes and self.progress.episodes % evaluation.every == 0:
                     new += self._evaluate()
                 for record in new:
@@ -206,8 +209,11 @@ class Trainer:
         for number in range(first, first + episodes):
             yield stream(self.seed, Use.TRAIN_EPISODE, self.client_id, number * stride)
 
-    def _trained(self, ended: EndedEpisode) -> EpisodeRecord:
-        """Count a training episode."""
+    def _updates(self) -> dict[str, int]:
+        return {agent: learner.updates for agent, learner in self.learners.items()}
+
+    def _trained(self, ended: EndedEpisode, updates: dict[str, int]) -> EpisodeRecord:
+        """Count a training episode, during which the learners did so many updates."""
         self.progress.episodes += 1
         self.progress.env_steps += ended.result.steps
         losses: dict[str, float] = {}
@@ -218,7 +224,7 @@ class Trainer:
             outcome = ended.result.outcomes[curriculum.config.agent]
             if curriculum.observe(outcome, ended.env):
                 curriculum.apply(self._collector.race)
-        return self._record("train", ended.result, losses)
+        return replace(self._record("train", ended.result, losses), updates=updates)
 
     def _evaluate(self) -> list[EpisodeRecord]:
         """Evaluate the greedy policies, and keep the models if they are the best so far."""
