@@ -49,10 +49,10 @@ def simulate(root: Path, max_parallel: int) -> None:
     """Run the federation in ``root`` with virtual clients on this machine."""
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     from f110_fl.engines import simulation
-    from f110_fl.loading.scenarios import parse_resolved
+    from f110_fl.loading.scenarios import read_resolved
     from f110_fl.rundir import RunDir
 
-    scenario = parse_resolved(RunDir(root).config.read_text(encoding="utf-8"))
+    scenario = read_resolved(RunDir(root).config)
     clients = scenario.federated.clients
     preload = ("clients.preloaded",)
     simulation.simulate(partial(_server_app, root), _client_app, clients, max_parallel, preload)
@@ -77,8 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0 done, 1 the run failed, 2 wrong input, 130 interrupted."""
     from f110_fl.errors import UserError, system_error
     from f110_fl.runs import interrupt
+    from f110_fl.runs.startup import open_standard_streams
     from sim.plugins import PluginError
 
+    open_standard_streams()
     try:
         arguments = build_parser().parse_args(argv)
         interrupt.install()
@@ -150,7 +152,11 @@ def _train(plan: RunPlan, console: Console) -> int:
             with Session(rundir, sinks, scenario.federated.clients) as session:
                 status = _run_clients(session, plan)
         finally:  # also of an interrupted run
-            for line in closing_lines(scenario, rundir):
+            try:
+                lines = closing_lines(scenario, rundir)
+            except Exception as error:  # what only shows a run must not end it
+                lines = [f"run.py: files of {rundir.root}: {type(error).__name__}: {error}"]
+            for line in lines:
                 console.out(line, highlight=False)
     if status:
         for failure in session.failures:

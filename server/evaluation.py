@@ -39,8 +39,12 @@ class GlobalEvaluation:
         self.rundir = rundir
         self._tell = tell
         self._evaluator: ModelEvaluator | None = None
-        lines = [x for x in complete_lines(rundir.evaluations) if x["round"] <= completed]
-        self._done = {line["round"] for line in lines if line["on"] == "server"}
+        lines = [
+            line
+            for line in complete_lines(rundir.evaluations)
+            if isinstance(line.get("round"), int) and line["round"] <= completed
+        ]
+        self._done = {line["round"] for line in lines if line.get("on") == "server"}
         if rundir.evaluations.exists():
             write_atomic(rundir.evaluations, "".join(json.dumps(x) + "\n" for x in lines))
         self._best: tuple[float, ...] = ()

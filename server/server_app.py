@@ -22,7 +22,7 @@ with announce.failure_announced():  # plugins are imported with the settings: on
     from f110_fl.config.scenario import Scenario
     from f110_fl.federation import sharing
     from f110_fl.federation.arrays import to_arrays
-    from f110_fl.loading.scenarios import dump_scenario, parse_resolved
+    from f110_fl.loading.scenarios import dump_scenario, read_resolved
     from f110_fl.reporting.pages.finish import reported
     from f110_fl.reporting.summary import completed_rounds
     from f110_fl.reporting.tracking import recorded
@@ -114,7 +114,7 @@ def run_prepared(grid: Grid, root: Path, tell: Tell = silent) -> None:
     # A killed run's server lives until it notices; two must not write here. The lock ends with this
     # process, in whatever way, by which a deployment's host notices the end.
     with locked(rundir.server_lock, wait=True):
-        scenario = parse_resolved(rundir.config.read_text(encoding="utf-8"))
+        scenario = read_resolved(rundir.config)
         federated = scenario.federated
         registry = ClientRegistry()
         registry.wait(grid, federated.clients, federated.min_clients, federated.connect_timeout)

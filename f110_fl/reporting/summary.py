@@ -26,8 +26,8 @@ def is_complete(scenario: Scenario, rundir: RunDir) -> bool:
 
 def completed_rounds(rundir: RunDir) -> int:
     """Return the number of the last completed round, 0 before the first."""
-    rounds = [line["round"] for line in complete_lines(rundir.rounds) if "round" in line]
-    return int(rounds[-1]) if rounds else 0
+    rounds = [line.get("round") for line in complete_lines(rundir.rounds)]
+    return max((number for number in rounds if isinstance(number, int)), default=0)
 
 
 def completed_replicas(scenario: Scenario, rundir: RunDir) -> int:

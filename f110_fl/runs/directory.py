@@ -25,7 +25,7 @@ END_GRACE = 3.0  # s that a run has to end after its sweep was killed
 def run_root(scenario: Scenario) -> Path:
     """Return the absolute path of the run's directory, with the placeholders filled in."""
     words = {"name": scenario.name, "time": time.strftime("%Y%m%d-%H%M%S")}
-    return Path(scenario.federated.root.format_map(words)).absolute()
+    return Path(scenario.federated.root.format_map(words)).expanduser().absolute()
 
 
 @contextmanager

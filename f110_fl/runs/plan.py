@@ -84,6 +84,11 @@ def resolve_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> R
     if own_id is not None:
         _check_by_hand(scenario, own_id)
     engine = resolve_engine(arguments.engine, scenario)
+    by_flower = own_id is not None or engine == "deployment"
+    if by_flower and "'" in str(run_root(scenario)):
+        raise UserError(
+            f"FED_ROOT={scenario.federated.root!r}: Flower accepts no path with a quotation mark"
+        )
     return RunPlan(
         scenario,
         RunDir(run_root(scenario)),

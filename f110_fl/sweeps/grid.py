@@ -100,7 +100,7 @@ def load_grid(path: Path, outside: Sequence[Override] = ()) -> Grid:
         cells.append(Cell(name, {join(o.path): o.value for o in chosen}, scenario))
     words = {"name": path.stem, "time": time.strftime("%Y%m%d-%H%M%S")}
     template = cells[0].scenario.federated.root
-    root = Path(template.format_map(words)).absolute()
+    root = Path(template.format_map(words)).expanduser().absolute()
     placed = tuple(_placed(cell, path.stem, root) for cell in cells)
     return Grid(path.stem, root, placed, template)
 

@@ -16,9 +16,9 @@ from rich.live import Live
 from rich.table import Table
 
 from f110_fl.errors import UserError
-from f110_fl.files import write_atomic
+from f110_fl.files import is_file, write_atomic
 from f110_fl.loading.flags import outside_overrides
-from f110_fl.loading.scenarios import dump_scenario, parse_resolved
+from f110_fl.loading.scenarios import dump_scenario, read_resolved
 from f110_fl.reporting.commands import command_line
 from f110_fl.reporting.summary import is_complete
 from f110_fl.reporting.tensorboard import check_installed
@@ -117,7 +117,7 @@ def _check_environments(grid: Grid) -> None:
 
 def is_sweep(directory: str | None) -> bool:
     """Return whether a directory contains a grid."""
-    return directory is not None and (Path(directory) / GRID).is_file()
+    return directory is not None and is_file(Path(directory) / GRID)
 
 
 def _new(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Grid:
@@ -134,9 +134,9 @@ def _resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Grid:
     cells = []
     for run, settings in runs.items():
         config = RunDir(root / run).config
-        if not config.is_file():
+        if not is_file(config):
             raise UserError(f"{config}: no such file, although {root / GRID} has this run")
-        scenario = parse_resolved(config.read_text(encoding="utf-8"), str(config))
+        scenario = read_resolved(config)
         cells.append(Cell(run, settings, scenario))
     return Grid(name, root, tuple(cells))
 
