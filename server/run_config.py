@@ -14,6 +14,7 @@ from f110_fl.loading.overrides import refuse_varied
 from f110_fl.loading.scenarios import load_scenario, parse_resolved
 from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import check_unused, run_root
+from f110_fl.runs.inputs import check_inputs
 from f110_fl.runs.resume import resumed_scenario
 
 APP_DIRECTORY: Final = Path(__file__).resolve().parents[1]
@@ -67,4 +68,6 @@ def resolve_submitted(run_config: Mapping[str, Any]) -> tuple[Scenario, RunDir, 
     rundir = RunDir(Path(root).absolute())
     episodes = str(run_config["submitted-episodes"])
     overrides = [setting_of("episodes").override(episodes, "--episodes")] if episodes else []
-    return resumed_scenario(rundir, overrides), rundir, True
+    scenario = resumed_scenario(rundir, overrides)
+    check_inputs(rundir)
+    return scenario, rundir, True

@@ -117,6 +117,8 @@ SETTINGS: Final = (
             modes=frozenset({Mode.GRID})),
     Setting(flag="--resume", metavar="RUN_DIR", modes=RESUMED,
             about="continue a run exactly, perhaps with more --episodes, or continue a grid"),
+    Setting(flag="--changed-files", switch=True, modes=RESUMED - LINKED, needs="--resume RUN_DIR",
+            about="go on although files that the run depends on changed"),
     Setting(flag="--mode", choices=("train", "eval"), modes=frozenset({Mode.EVALUATE}),
             about="train, or run and report evaluation.episodes greedy episodes (default: train)"),
     Setting(flag="--checkpoint", metavar="FILE", modes=frozenset({Mode.EVALUATE}),

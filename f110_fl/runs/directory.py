@@ -15,6 +15,7 @@ from f110_fl.errors import UserError
 from f110_fl.files import is_locked, locked, write_atomic
 from f110_fl.loading.scenarios import dump_scenario
 from f110_fl.rundir import LOCK, RunDir
+from f110_fl.runs.inputs import record_inputs
 from f110_fl.runs.machine import record_start
 from f110_fl.training.state_file import trim_episodes
 
@@ -148,6 +149,7 @@ def prepare_directory(
 def _write_start(scenario: Scenario, rundir: RunDir, *, resumed: bool) -> None:
     """Write the scenario and the start of this process's run; trim a resumed run's logs."""
     write_atomic(rundir.config, dump_scenario(scenario))
+    record_inputs(scenario, rundir)
     record_start(rundir, resumed=resumed)
     for client_id in range(scenario.federated.clients if resumed else 0):
         directory = rundir.client(client_id)

@@ -18,6 +18,7 @@ from f110_fl.loading.scenarios import load_scenario
 from f110_fl.loading.texts import bounded
 from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import claimed, run_root
+from f110_fl.runs.inputs import check_inputs
 from f110_fl.runs.pictures import NO_PICTURES, Pictures, resolve_pictures
 from f110_fl.runs.resume import resumed_scenario
 from f110_fl.training.shipped import shipped_path
@@ -182,6 +183,8 @@ def _resolve_resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) 
     """Return the plan of a resumed run; only its length may change."""
     rundir = RunDir(Path(arguments.resume).absolute())
     scenario = resumed_scenario(rundir, outside_overrides(arguments, environ))
+    if not arguments.changed_files:
+        check_inputs(rundir)
     engine = resolve_engine(arguments.engine, scenario)
     parallel = resolve_parallel(arguments.max_parallel, scenario, engine)
     return RunPlan(

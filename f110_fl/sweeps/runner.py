@@ -24,6 +24,7 @@ from f110_fl.reporting.summary import is_complete
 from f110_fl.reporting.tensorboard import check_installed
 from f110_fl.rundir import RunDir
 from f110_fl.runs import directory, preflight
+from f110_fl.runs.inputs import check_inputs
 from f110_fl.runs.plan import parallel_number, resolve_engine
 from f110_fl.runs.session import Session
 from f110_fl.sweeps.grid import GRID, Cell, Grid, load_grid, read_grid, write_grid
@@ -138,6 +139,8 @@ def _resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Grid:
             raise UserError(f"{config}: no such file, although {root / GRID} has this run")
         scenario = read_resolved(config)
         cells.append(Cell(run, settings, scenario))
+        if not arguments.changed_files and not is_complete(scenario, RunDir(root / run)):
+            check_inputs(RunDir(root / run))
     return Grid(name, root, tuple(cells))
 
 
@@ -153,6 +156,8 @@ def _prepare(grid: Grid) -> None:
 def _command(cell: Cell, root: Path, arguments: argparse.Namespace, share: int) -> list[str]:
     """Return the command line of a run; a new one is resumed before its first round."""
     words = ["--resume", str(root / cell.name), "--engine", arguments.engine]
+    if arguments.changed_files:
+        words.append("--changed-files")
     if arguments.tensorboard:
         words.append("--tensorboard")
     # Deployed clients all run at once.
