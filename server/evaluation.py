@@ -18,7 +18,7 @@ from f110_fl.rundir import RunDir
 from f110_fl.tensors import read_metadata
 from f110_fl.training.evaluation import ModelEvaluator
 from f110_fl.training.export import write_models
-from f110_fl.training.metrics import means, report, score
+from f110_fl.training.metrics import improved, means, report, score
 
 
 class GlobalEvaluation:
@@ -66,13 +66,19 @@ class GlobalEvaluation:
         episodes = self._evaluator.run()
         learners = self._evaluator.learners
         found = score(episodes, learners, self.scenario.evaluation.best)
-        if not self._best or found > self._best:
-            self._best = found
-            metadata = {"round": str(number), "score": json.dumps(found)}
+        choice = improved(found, self._best)
+        if choice.kept:
+            self._best = choice.score
+            metadata = {
+                "round": str(number),
+                "score": json.dumps(choice.score),
+                "why": choice.why,
+            }
             write_models(self.rundir.best, learners, self.scenario, metadata)
         values = means("evaluate", episodes, learners)
         cars = report(episodes, [car.name for car in self.scenario.env.cars])
-        self._record({"round": number, "on": "server", "metrics": values, "cars": cars})
+        line = {"round": number, "on": "server", "metrics": values, "cars": cars}
+        self._record(line | {"best": {"kept": choice.kept, "why": choice.why}})
         return metric_record(values)
 
     def on_clients(

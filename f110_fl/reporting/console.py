@@ -149,7 +149,10 @@ class ConsoleSink:
             crash = _mean(metrics, "evaluate", agent, "crash-rate", ".0%")
             return f"{words}  crash {crash}"
 
-        return self._by_car(start, of_car)
+        best, end = found.get("best"), ""
+        if best:
+            end = f"{'kept as the best' if best['kept'] else 'not the best'}: {best['why']}"
+        return self._by_car(start, of_car, end)
 
     def _by_car(self, start: str, of_car: Callable[[str], str], end: str = "") -> list[str]:
         """Return a line about the averaged learner or, of several, a further line about each."""

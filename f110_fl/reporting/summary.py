@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from contextlib import suppress
+from functools import reduce
 from pathlib import Path
 
 from f110_fl.config.scenario import Scenario
@@ -13,7 +14,7 @@ from f110_fl.files import complete_lines
 from f110_fl.reporting.commands import command_line
 from f110_fl.rundir import BEST, RunDir
 from f110_fl.tensors import read_metadata
-from f110_fl.training.metrics import UPDATES, metric_name
+from f110_fl.training.metrics import UPDATES, improved, metric_name
 from f110_fl.training.state_file import saved_progress
 
 
@@ -148,12 +149,12 @@ def best_checkpoint(scenario: Scenario, rundir: RunDir) -> Path | None:
         if whole and found is not None:
             return found
     clients = range(scenario.federated.clients)
-    scores = {}
+    scores: dict[Path, tuple[float, ...]] = {}
     for path in (rundir.client(k) / BEST for k in clients):
         with suppress(UserError, KeyError, ValueError):
-            scores[path] = json.loads(read_metadata(path)["score"])
+            scores[path] = tuple(json.loads(read_metadata(path)["score"]))
     if scores:
-        return max(scores, key=lambda path: scores[path])
+        return reduce(lambda a, b: b if improved(scores[b], scores[a]).kept else a, scores)
     return next((path for path in map(rundir.state, clients) if path.exists()), None)
 
 

@@ -25,7 +25,7 @@ from f110_fl.training.collector import Collector, EndedEpisode, Explorer
 from f110_fl.training.curriculum import Curriculum
 from f110_fl.training.evaluation import Evaluator, ModelEvaluator
 from f110_fl.training.export import write_models
-from f110_fl.training.metrics import score
+from f110_fl.training.metrics import improved, score
 from f110_fl.training.records import EpisodeKind, EpisodeRecord, EpisodeResult
 from f110_fl.training.state_file import (
     Progress,
@@ -231,9 +231,14 @@ class Trainer:
         players = {agent: learner.policy for agent, learner in self.learners.items()}
         episodes = self._evaluator.run(players)
         found = score(episodes, self.learners, self.scenario.evaluation.best)
-        if not self.progress.best or found > self.progress.best:
-            self.progress.best = found
-            metadata = {"episodes": str(self.progress.episodes), "score": json.dumps(found)}
+        choice = improved(found, self.progress.best)
+        if choice.kept:
+            self.progress.best = choice.score
+            metadata = {
+                "episodes": str(self.progress.episodes),
+                "score": json.dumps(choice.score),
+                "why": choice.why,
+            }
             write_models(self.directory / BEST, self.learners, self.own, metadata)
         return [self._record("evaluate", result) for result in episodes]
 
