@@ -49,10 +49,10 @@ def simulate(root: Path, max_parallel: int) -> None:
     """Run the federation in ``root`` with virtual clients on this machine."""
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     from f110_fl.engines import simulation
-    from f110_fl.loading.scenarios import parse_resolved
+    from f110_fl.loading.scenarios import read_resolved
     from f110_fl.rundir import RunDir
 
-    scenario = parse_resolved(RunDir(root).config.read_text(encoding="utf-8"))
+    scenario = read_resolved(RunDir(root).config)
     clients = scenario.federated.clients
     preload = ("clients.preloaded",)
     simulation.simulate(partial(_server_app, root), _client_app, clients, max_parallel, preload)
@@ -75,10 +75,12 @@ def _client_app() -> ClientApp:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0 done, 1 the run failed, 2 wrong input, 130 interrupted."""
-    from f110_fl.errors import UserError
+    from f110_fl.errors import UserError, system_error
     from f110_fl.runs import interrupt
+    from f110_fl.runs.startup import open_standard_streams
     from sim.plugins import PluginError
 
+    open_standard_streams()
     try:
         arguments = build_parser().parse_args(argv)
         interrupt.install()
@@ -86,6 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, PluginError) as error:
         print(f"run.py: {error}", file=sys.stderr)  # noqa: T201
         return 2
+    except OSError as error:  # such as a full disk
+        print(f"run.py: {system_error(error)}", file=sys.stderr)  # noqa: T201
+        return 1
     except KeyboardInterrupt:
         print("run.py: interrupted; what was finished is kept", file=sys.stderr)  # noqa: T201
         return INTERRUPTED
@@ -104,7 +109,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from f110_fl.runs import preflight
-    from f110_fl.runs.plan import resolve_plan
+    from f110_fl.runs.plan import own_directory, resolve_plan
     from f110_fl.runs.startup import without_collections
     from f110_fl.sweeps import runner
 
@@ -118,11 +123,14 @@ def _run(arguments: argparse.Namespace) -> int:
     with without_collections():
         plan = resolve_plan(arguments, os.environ)
         preflight.check(plan)
-    if plan.mode == "eval":
-        from f110_fl.runs.evaluate import evaluate
+    for line in preflight.futile(plan.scenario) if plan.mode == "train" else ():
+        console.out(f"run.py: warning: {line}", highlight=False)
+    with own_directory(plan) as own:
+        if own.mode == "eval":
+            from f110_fl.runs.evaluate import evaluate
 
-        return evaluate(plan, console)
-    return _train(plan, console)
+            return evaluate(own, console)
+        return _train(own, console)
 
 
 def _train(plan: RunPlan, console: Console) -> int:
@@ -144,7 +152,11 @@ def _train(plan: RunPlan, console: Console) -> int:
             with Session(rundir, sinks, scenario.federated.clients) as session:
                 status = _run_clients(session, plan)
         finally:  # also of an interrupted run
-            for line in closing_lines(scenario, rundir):
+            try:
+                lines = closing_lines(scenario, rundir)
+            except Exception as error:  # what only shows a run must not end it
+                lines = [f"run.py: files of {rundir.root}: {type(error).__name__}: {error}"]
+            for line in lines:
                 console.out(line, highlight=False)
     if status:
         for failure in session.failures:

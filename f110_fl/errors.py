@@ -13,6 +13,12 @@ class UserError(ValueError):
         super().__init__(" ".join(line.strip() for line in message.splitlines()))
 
 
+def system_error(error: OSError) -> str:
+    """Return what the operating system refused, and for which file, in one line."""
+    files = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return ": ".join([*files, error.strerror or str(error) or type(error).__name__])
+
+
 def did_you_mean(word: str, choices: Iterable[str], cutoff: float = 0.6) -> str:
     """Return ``" (did you mean 'x'?)"`` with the choice nearest to ``word``.
 

@@ -110,6 +110,14 @@ def is_locked(path: Path) -> bool:
         return True
 
 
+def is_file(path: Path) -> bool:
+    """Return whether there is such a file, whatever the name; one that cannot be seen is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # such as a name too long, or a NUL in it
+        return False
+
+
 def count_lines(path: Path) -> int:
     """Return the number of complete lines in a file, 0 if it does not exist."""
     return path.read_bytes().count(b"\n") if path.exists() else 0

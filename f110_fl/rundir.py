@@ -21,6 +21,7 @@ class RunDir:
         identity: The run's unique name, for clients that keep their state elsewhere.
         rounds: One JSON line for each completed round.
         evaluations: One JSON line for each evaluation of the global model.
+        inputs: SHA-256 of the files that the run depends on, by their paths.
         starts: One JSON line for each start of the run: when, by which command, on what.
         report: The page that shows what the run left.
         best: The global model of the server's best evaluation.
@@ -39,6 +40,7 @@ class RunDir:
         self.identity = root / "identity"
         self.rounds = root / "rounds.jsonl"
         self.evaluations = root / "evaluations.jsonl"
+        self.inputs = root / "inputs.json"
         self.starts = root / "starts.jsonl"
         self.best = root / BEST
         self.server = root / "server.safetensors"

@@ -18,7 +18,7 @@ from f110_fl.rundir import RunDir
 from f110_fl.tensors import read_metadata
 from f110_fl.training.evaluation import ModelEvaluator
 from f110_fl.training.export import write_models
-from f110_fl.training.metrics import means, report, score
+from f110_fl.training.metrics import improved, means, report, score
 
 
 class GlobalEvaluation:
@@ -39,8 +39,12 @@ class GlobalEvaluation:
         self.rundir = rundir
         self._tell = tell
         self._evaluator: ModelEvaluator | None = None
-        lines = [x for x in complete_lines(rundir.evaluations) if x["round"] <= completed]
-        self._done = {line["round"] for line in lines if line["on"] == "server"}
+        lines = [
+            line
+            for line in complete_lines(rundir.evaluations)
+            if isinstance(line.get("round"), int) and line["round"] <= completed
+        ]
+        self._done = {line["round"] for line in lines if line.get("on") == "server"}
         if rundir.evaluations.exists():
             write_atomic(rundir.evaluations, "".join(json.dumps(x) + "\n" for x in lines))
         self._best: tuple[float, ...] = ()
@@ -62,13 +66,19 @@ class GlobalEvaluation:
         episodes = self._evaluator.run()
         learners = self._evaluator.learners
         found = score(episodes, learners, self.scenario.evaluation.best)
-        if not self._best or found > self._best:
-            self._best = found
-            metadata = {"round": str(number), "score": json.dumps(found)}
+        choice = improved(found, self._best)
+        if choice.kept:
+            self._best = choice.score
+            metadata = {
+                "round": str(number),
+                "score": json.dumps(choice.score),
+                "why": choice.why,
+            }
             write_models(self.rundir.best, learners, self.scenario, metadata)
         values = means("evaluate", episodes, learners)
         cars = report(episodes, [car.name for car in self.scenario.env.cars])
-        self._record({"round": number, "on": "server", "metrics": values, "cars": cars})
+        line = {"round": number, "on": "server", "metrics": values, "cars": cars}
+        self._record(line | {"best": {"kept": choice.kept, "why": choice.why}})
         return metric_record(values)
 
     def on_clients(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any, Final
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
 from f110_fl.loading.flags import environment_overrides, run_config_overrides, setting_of
+from f110_fl.loading.overrides import refuse_varied
 from f110_fl.loading.scenarios import load_scenario, parse_resolved
 from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import check_unused, run_root
+from f110_fl.runs.inputs import check_inputs
 from f110_fl.runs.resume import resumed_scenario
-
-log = logging.getLogger("flwr")
 
 APP_DIRECTORY: Final = Path(__file__).resolve().parents[1]
 
@@ -41,14 +40,15 @@ def resolve(run_config: Mapping[str, Any], clients: int) -> tuple[Scenario, RunD
     ]
     # A scenario's file is absolute, or relative to the app's own directory.
     scenario = load_scenario(APP_DIRECTORY / str(run_config["scenario"]), overrides)
+    refuse_varied(overrides, scenario)
     if scenario.federated.clients != clients:
         raise UserError(
             f"FED_TOTAL_CLIENTS asks for {scenario.federated.clients} clients, "
             f"but Flower's federation has {clients}"
         )
     rundir = RunDir(run_root(scenario))
-    check_unused(rundir.root)
-    log.info("Run directory: %s", rundir.root)
+    if "{time}" not in scenario.federated.root:
+        check_unused(rundir.root)
     return scenario, rundir
 
 
@@ -62,9 +62,12 @@ def resolve_submitted(run_config: Mapping[str, Any]) -> tuple[Scenario, RunDir, 
     if not root:
         scenario = parse_resolved(str(run_config["submitted"]), "the submitted scenario")
         rundir = RunDir(run_root(scenario))
-        check_unused(rundir.root)
+        if "{time}" not in scenario.federated.root:
+            check_unused(rundir.root)
         return scenario, rundir, False
     rundir = RunDir(Path(root).absolute())
     episodes = str(run_config["submitted-episodes"])
     overrides = [setting_of("episodes").override(episodes, "--episodes")] if episodes else []
-    return resumed_scenario(rundir, overrides), rundir, True
+    scenario = resumed_scenario(rundir, overrides)
+    check_inputs(rundir)
+    return scenario, rundir, True

@@ -22,11 +22,11 @@ with announce.failure_announced():  # plugins are imported with the settings: on
     from f110_fl.config.scenario import Scenario
     from f110_fl.federation import sharing
     from f110_fl.federation.arrays import to_arrays
-    from f110_fl.loading.scenarios import dump_scenario, parse_resolved
+    from f110_fl.loading.scenarios import dump_scenario, read_resolved
     from f110_fl.reporting.pages.finish import reported
     from f110_fl.reporting.summary import completed_rounds
     from f110_fl.reporting.tracking import recorded
-    from f110_fl.runs.directory import prepare_directory
+    from f110_fl.runs.directory import claimed, prepare_directory
     from f110_fl.runs.preflight import check_environment, check_initial
     from f110_fl.tensors import TensorName
     from server.grids import Streaming
@@ -59,9 +59,12 @@ def main(grid: Grid, context: Context) -> None:
     except UserError as error:
         log.error("%s", error)  # noqa: TRY400 - a user's mistake needs no traceback
         raise
-    own = prepare_directory(scenario, rundir)
-    with own, recorded(scenario, rundir), reported(scenario, rundir, log.warning):
-        serve(grid, scenario, rundir, registry)
+    with claimed(rundir.root, scenario.federated.root) as root:
+        rundir = RunDir(root)
+        log.info("Run directory: %s", root)
+        own = prepare_directory(scenario, rundir)
+        with own, recorded(scenario, rundir), reported(scenario, rundir, log.warning):
+            serve(grid, scenario, rundir, registry)
 
 
 def run_submitted(grid: Grid, run_config: Mapping[str, Any]) -> None:
@@ -75,12 +78,19 @@ def run_submitted(grid: Grid, run_config: Mapping[str, Any]) -> None:
         scenario, rundir, resumed = resolve_submitted(run_config)
         check_environment(scenario)
         check_initial(scenario, rundir)
-        own = prepare_directory(scenario, rundir, resumed=resumed)
-        with own, recorded(scenario, rundir), reported(scenario, rundir, log.warning):
-            started = {"root": str(rundir.root), "rounds": completed_rounds(rundir)}
-            started["scenario"] = dump_scenario(scenario)
-            announce.announce(announce.STARTED, started)
-            run_prepared(Streaming(grid), rundir.root, announce.announce)
+        template = "" if resumed else scenario.federated.root
+        with claimed(rundir.root, template) as root:
+            _run_submitted(grid, scenario, RunDir(root), resumed=resumed)
+
+
+def _run_submitted(grid: Grid, scenario: Scenario, rundir: RunDir, *, resumed: bool) -> None:
+    """Run in a directory that no other run has; see `run_submitted`."""
+    own = prepare_directory(scenario, rundir, resumed=resumed)
+    with own, recorded(scenario, rundir), reported(scenario, rundir, log.warning):
+        started = {"root": str(rundir.root), "rounds": completed_rounds(rundir)}
+        started["scenario"] = dump_scenario(scenario)
+        announce.announce(announce.STARTED, started)
+        run_prepared(Streaming(grid), rundir.root, announce.announce)
 
 
 def prepared(root: Path) -> ServerApp:
@@ -104,7 +114,7 @@ def run_prepared(grid: Grid, root: Path, tell: Tell = silent) -> None:
     # A killed run's server lives until it notices; two must not write here. The lock ends with this
     # process, in whatever way, by which a deployment's host notices the end.
     with locked(rundir.server_lock, wait=True):
-        scenario = parse_resolved(rundir.config.read_text(encoding="utf-8"))
+        scenario = read_resolved(rundir.config)
         federated = scenario.federated
         registry = ClientRegistry()
         registry.wait(grid, federated.clients, federated.min_clients, federated.connect_timeout)

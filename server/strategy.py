@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
@@ -31,7 +31,7 @@ from f110_fl.federation.messages import (
 from f110_fl.loading.scenarios import dump_scenario
 from f110_fl.runs.directory import identity
 from f110_fl.tensors import TensorName
-from f110_fl.training.metrics import evaluation_names, summarise
+from f110_fl.training.metrics import evaluation_names, is_evaluated, measured, summarise, total_name
 from server.aggregation import make_aggregation, private
 from server.grids import Chosen
 from server.registry import ClientRegistry, sample, sample_size
@@ -171,9 +171,9 @@ class FederatedStrategy(Strategy):
                 "clients": list(accepted),
                 "asked": list(self._asked),
                 "dropped": {str(k): v for k, v in dropped.items()},
-                "metrics": dict(metrics),
+                "metrics": self._measured(metrics, accepted),
             },
-            {client_id: reply.values for client_id, reply in accepted.items()},
+            {client_id: measured(reply.values) for client_id, reply in accepted.items()},
         )
         return arrays, metrics
 
@@ -204,6 +204,19 @@ class FederatedStrategy(Strategy):
             raise RuntimeError(f"round {number}: too few replies for the strategy")
         arrays = ArrayRecord({**arrays, **weighted_mean(moments, WEIGHT)})
         return cast_like(arrays, self._global), averaged
+
+    def _measured(
+        self, averaged: Mapping[str, Any], accepted: Mapping[int, TrainReply]
+    ) -> dict[str, float]:
+        """Return the averages, those of evaluations over the clients that evaluated only."""
+        weights = {client: self._weight(client, reply) for client, reply in accepted.items()}
+        count = total_name("evaluate", "episodes")
+        evaluated = sum(w for client, w in weights.items() if accepted[client].metrics[count])
+        share = evaluated / sum(weights.values())
+        return {
+            name: value / share if is_evaluated(name) else value
+            for name, value in measured(averaged).items()
+        }
 
     def _sort_out(
         self, replies: Iterable[Message], read: Callable[[int, RecordDict], Reply]
@@ -276,11 +289,12 @@ class FederatedStrategy(Strategy):
             return None
         names = evaluation_names(self.scenario.federated_agents)
         accepted, dropped = self._sort_out(replies, lambda _, found: read_evaluation(found, names))
-        by_client = {client: reply.metrics for client, reply in accepted.items()}
-        averaged = {
-            name: sum(metrics[name] for metrics in by_client.values()) / len(by_client)
-            for name in (names if by_client else ())
+        by_client = {client: measured(reply.metrics) for client, reply in accepted.items()}
+        found = {
+            name: [metrics[name] for metrics in by_client.values() if name in metrics]
+            for name in names
         }
+        averaged = {name: sum(values) / len(values) for name, values in found.items() if values}
         number = self.true_round(server_round)
         self.evaluation.on_clients(number, averaged, by_client, dropped)
         return metric_record(averaged) if averaged else None

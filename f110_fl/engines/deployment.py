@@ -28,7 +28,7 @@ from f110_fl.engines.flower_programs import (
 from f110_fl.engines.superlink import SuperLink
 from f110_fl.errors import UserError
 from f110_fl.files import is_locked, write_atomic
-from f110_fl.loading.scenarios import parse_resolved
+from f110_fl.loading.scenarios import read_resolved
 from f110_fl.reporting.announce import FAILED, announced
 from f110_fl.reporting.summary import completed_rounds
 from f110_fl.rundir import RunDir
@@ -110,7 +110,7 @@ def join(session: Session, scenario: Scenario, client_id: int) -> int:
             f"FED_CLIENT_ID={client_id}: client 0, which hosts the federation in "
             f"{rundir.root}, did not appear within {timeout:g} s"
         )
-    _compare(scenario, parse_resolved(rundir.config.read_text(encoding="utf-8")), client_id)
+    _compare(scenario, read_resolved(rundir.config), client_id)
     credentials = Credentials(rundir.flower / "keys")
     link = SuperLink(meeting.read_text(encoding="utf-8"), credentials.ca)
     with lock_directory(rundir.client(client_id), "is this client"):

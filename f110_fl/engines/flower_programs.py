@@ -21,6 +21,9 @@ APP: Final = Path(__file__).resolve().parents[2]  # the app that `flwr run` subm
 CONNECTION: Final = "federation"  # name of the SuperLink in Flower's configuration
 
 
+LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+
+
 def environment(home: Path | None = None) -> dict[str, str]:
     """Return this process's environment with the variables that Flower's programs need.
 
@@ -39,6 +42,9 @@ def environment(home: Path | None = None) -> dict[str, str]:
         # Flower starts its own programs by name.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
     }
+    for name in ("no_proxy", "NO_PROXY"):  # what is on this machine is not asked of a proxy
+        others = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+        variables[name] = ",".join([*([others] if others else []), *LOOPBACK])
     return variables if home is None else variables | {"FLWR_HOME": str(home)}
 
 

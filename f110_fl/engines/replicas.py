@@ -8,7 +8,7 @@ from pathlib import Path
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
 from f110_fl.files import locked
-from f110_fl.loading.scenarios import parse_resolved
+from f110_fl.loading.scenarios import read_resolved
 from f110_fl.rundir import LOCK, RunDir
 from f110_fl.runs.session import Session
 from f110_fl.training.state_file import last_good
@@ -35,7 +35,7 @@ def run_replica(root: Path, client_id: int) -> None:
             last good checkpoint and, if learning diverged, the agent, the step and the tensor.
     """
     rundir = RunDir(root)
-    scenario = parse_resolved(rundir.config.read_text(encoding="utf-8"))
+    scenario = read_resolved(rundir.config)
     directory = rundir.client(client_id)
     directory.mkdir(parents=True, exist_ok=True)
     # The replica of a killed run lives until it notices; two must not write here.

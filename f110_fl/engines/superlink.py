@@ -140,4 +140,4 @@ def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host.lower().removesuffix(".") in ("localhost", "ip6-localhost", "ip6-loopback")

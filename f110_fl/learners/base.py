@@ -124,6 +124,8 @@ class Learner(Protocol):
     left alone. Several learners live in one process and are called in turn.
     """
 
+    updates: int  # done so far, those before a restart included
+
     def __init__(self, config: Any, setup: LearnerSetup) -> None: ...
 
     @property

@@ -25,6 +25,9 @@ BOOLEANS: Final = {
 }
 
 
+MOST_VALUES: Final = 100_000  # of a file; aliases in aliases would make a short one endless
+
+
 class Mark(NamedTuple):
     """A position in a file, counted from 1."""
 
@@ -126,11 +129,15 @@ class _Builder:
     def __init__(self, name: str) -> None:
         self.name = name
         self.marks: dict[KeyPath, Mark] = {}
+        self._built = 0
         self._open: list[yaml.Node] = []  # the nodes being built, outermost first
 
     def build(self, node: yaml.Node, path: KeyPath) -> object:
         """Return the value of ``node``, whose keys are ``path``."""
         self.marks.setdefault(path, _mark(node))
+        self._built += 1
+        if self._built > MOST_VALUES:
+            raise self._error(node, path, f"more than {MOST_VALUES} values; aliases multiply them")
         with self._entered(node, path):
             if isinstance(node, yaml.ScalarNode):
                 return self._scalar(node, path)

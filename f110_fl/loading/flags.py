@@ -41,6 +41,7 @@ NEW: Final = frozenset({Mode.TRAIN, Mode.EVALUATE, Mode.GRID, Mode.SUPERLINK})
 RESUMED: Final = frozenset({Mode.RESUME, Mode.RESUME_GRID, Mode.RESUME_SUPERLINK})
 LINKED: Final = frozenset({Mode.SUPERLINK, Mode.RESUME_SUPERLINK})
 LOCAL: Final = frozenset({Mode.TRAIN, Mode.GRID, Mode.RESUME, Mode.RESUME_GRID})
+TRAINING: Final = (NEW | RESUMED) - {Mode.EVALUATE}
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,9 @@ class Setting:
     flag: str = ""
     run_config: str = ""  # key in [tool.flwr.app.config] of pyproject.toml
     modes: frozenset[Mode] = NEW
+    flag_modes: frozenset[Mode] = (
+        NEW | RESUMED
+    )  # of these, the flag's: it is never left lying about
     needs: str = ""  # the flag without which it has no meaning
     read: Callable[[str], object] | None = None  # None: by the key's type
     form: str = ""  # the form of the text, where it differs from the key's type
@@ -113,6 +117,8 @@ SETTINGS: Final = (
             modes=frozenset({Mode.GRID})),
     Setting(flag="--resume", metavar="RUN_DIR", modes=RESUMED,
             about="continue a run exactly, perhaps with more --episodes, or continue a grid"),
+    Setting(flag="--changed-files", switch=True, modes=RESUMED - LINKED, needs="--resume RUN_DIR",
+            about="go on although files that the run depends on changed"),
     Setting(flag="--mode", choices=("train", "eval"), modes=frozenset({Mode.EVALUATE}),
             about="train, or run and report evaluation.episodes greedy episodes (default: train)"),
     Setting(flag="--checkpoint", metavar="FILE", modes=frozenset({Mode.EVALUATE}),
@@ -150,12 +156,12 @@ SETTINGS: Final = (
     Setting(variable="WANDB_MODE", choices=("online", "offline", "disabled", "shared"),
             modes=NEW | RESUMED),
     # Keys of the scenario: key, variable, flag, key of the run config.
-    Setting("federated.clients", "FED_TOTAL_CLIENTS", "--repeat"),
+    Setting("federated.clients", "FED_TOTAL_CLIENTS", "--repeat", flag_modes=TRAINING),
     Setting("episodes", "", "--episodes", "episodes",
-            modes=NEW | {Mode.RESUME, Mode.RESUME_SUPERLINK}),
+            modes=NEW | {Mode.RESUME, Mode.RESUME_SUPERLINK}, flag_modes=TRAINING),
     Setting("evaluation.episodes", "", "--eval-episodes", "eval-episodes"),
     Setting("env.track", "", "--map", read=texts.track, form=texts.TRACKS, metavar="NAME_OR_FILE"),
-    Setting("seed", "RUN_SEED", "", "seed"),
+    Setting("seed", "RUN_SEED", "--seed", "seed"),
     Setting("federated.enabled", "FED_ENABLED"),
     Setting("federated.root", "FED_ROOT", "", "fed-root"),
     Setting("federated.round_interval", "FED_ROUND_INTERVAL", "", "round-interval"),
@@ -169,9 +175,10 @@ SETTINGS: Final = (
             form="equal, env_steps, or weights, which FED_WEIGHTS or the scenario lists"),
     Setting("federated.weighting", "FED_WEIGHTS", "", "weights", read=texts.weights,
             form="numbers above 0, as id:weight,... or weight,..."),
-    Setting("collect.num_envs", "COLLECT_WORKERS", "--collect-workers"),
-    Setting("collect.prefetch", "COLLECT_PREFETCH", "--collect-prefetch"),
-    Setting("collect.seed_stride", "COLLECT_SEED_STRIDE", "--collect-seed-stride"),
+    Setting("collect.num_envs", "COLLECT_WORKERS", "--collect-workers", flag_modes=TRAINING),
+    Setting("collect.prefetch", "COLLECT_PREFETCH", "--collect-prefetch", flag_modes=TRAINING),
+    Setting("collect.seed_stride", "COLLECT_SEED_STRIDE", "--collect-seed-stride",
+            flag_modes=TRAINING),
     Setting("wandb.group_template", "WANDB_RUN_GROUP", read=texts.literal),
     Setting("wandb.name_template", "WANDB_NAME", read=texts.literal),
     Setting("wandb.group_template", "", "--wandb-group-template"),
@@ -181,7 +188,8 @@ SETTINGS: Final = (
     Setting(flag="--set", several=True, metavar="KEY=VALUE",
             about="settings by dotted key with values in YAML: learners.car_0.discount=0.98"),
     Setting("seed", "", "--auto-seed", read=lambda _: texts.counted_seed, switch=True,
-            empty_ok=True, about="give every client a seed of its own, by its index"),
+            empty_ok=True, flag_modes=TRAINING,
+            about="give every client a seed of its own, by its index"),
     Setting("seed.base", "", "--seed-base", needs="--auto-seed"),
     Setting("seed.step", "", "--seed-step", needs="--auto-seed"),
 )
@@ -230,8 +238,12 @@ def outside_overrides(
     mode = _mode(arguments, of_grid=of_grid)
     for setting in SETTINGS:
         value, text = _value(setting, arguments), environ.get(setting.variable)
-        for name, given in ((setting.flag, value), (setting.variable, text)):
-            if mode not in setting.modes and given not in (None, False, "", *setting.choices[:1]):
+        spellings = (
+            (setting.flag, value, setting.modes & setting.flag_modes),
+            (setting.variable, text, setting.modes),
+        )
+        for name, given, modes in spellings:
+            if mode not in modes and given not in (None, False, "", *setting.choices[:1]):
                 shown = name if given is True else f"{name}={given!r}"
                 reason = f"needs {setting.needs}" if setting.needs else mode.value
                 raise UserError(f"{shown}: {reason}")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from f110_fl.config.keys import KeyPath, join, laid, overlaps, parse_key
 from f110_fl.errors import UserError
 from f110_fl.loading.document import parse_yaml
+
+if TYPE_CHECKING:
+    from f110_fl.config.scenario import Scenario
 
 EXAMPLE: Final = "learners.car_0.discount=0.98"
 Change: TypeAlias = Callable[[object], object]
@@ -47,6 +50,22 @@ def refuse_contradictions(overrides: Iterable[Override], others: Sequence[Overri
             if override.contradicts(other):
                 raise UserError(f"{override.name}: contradicts {other.name}; leave one out")
         earlier.append(override)
+
+
+def refuse_varied(overrides: Iterable[Override], scenario: Scenario) -> None:
+    """Refuse settings of which no client would take notice, as each has its own.
+
+    Raises:
+        UserError: If ``federated.vary`` replaces what one of the overrides sets.
+    """
+    varied = {key: parse_key(key) or () for key in scenario.federated.vary}
+    for override in overrides:
+        for key, path in varied.items():
+            if override.path[: len(path)] == path:
+                raise UserError(
+                    f"{override.name}: without effect: federated.vary gives every client its own "
+                    f"{key}; leave it out, or change federated.vary"
+                )
 
 
 def lay_over(

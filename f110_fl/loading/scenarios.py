@@ -54,7 +54,9 @@ def resolve_scenario(document: Document, path: Path, overrides: Iterable[Overrid
     version = document.data.get("format")
     if version is not None and version != FORMAT:
         raise UserError(_other_format(f"{path}:{document.mark(('format',)).line}", version))
-    own = {key: value for key, value in document.data.items() if key != "format"}
+    # Keys x-... are the file's own, for YAML's anchors.
+    others = ("format", *(key for key in document.data if key.startswith("x-")))
+    own = {key: value for key, value in document.data.items() if key not in others}
     data, taken = lay_over(own, overrides)
     try:
         return Scenario.model_validate(data, strict=True, context=path.parent)
@@ -66,6 +68,15 @@ def dump_scenario(scenario: Scenario) -> str:
     """Return every setting of a scenario, defaults included, as JSON text."""
     data = {"format": FORMAT, **scenario.model_dump(mode="json")}
     return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+
+def read_resolved(path: Path) -> Scenario:
+    """Return the scenario in a run's ``config.json``.
+
+    Raises:
+        UserError: If the file cannot be read, or is no scenario of this format, in one line.
+    """
+    return parse_resolved(read_yaml(path, "a run's config.json"), str(path))
 
 
 def parse_resolved(text: str, name: str = "config.json") -> Scenario:

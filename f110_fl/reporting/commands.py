@@ -10,7 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def command_line(words: Iterable[str | Path], root: Path | None = None) -> str:
+def command_line(
+    words: Iterable[str | Path], root: Path | None = None, *, timed: bool = False
+) -> str:
     """Return a command line for run.py, quoted for a POSIX shell.
 
     It names the interpreter and the file that this process runs, and takes back the ``FED_*``
@@ -19,6 +21,7 @@ def command_line(words: Iterable[str | Path], root: Path | None = None) -> str:
     Args:
         words: Flags and their values.
         root: ``FED_ROOT`` of the command; None: whatever it is.
+        timed: Whether the time is added to the root, so that the command can be given again.
     """
     names = sorted(name for name in os.environ if name.startswith("FED_"))
     taken_back = names if "FED_CLIENT_ID" in names else []
@@ -26,6 +29,7 @@ def command_line(words: Iterable[str | Path], root: Path | None = None) -> str:
     line = shlex.join(["env", *start]) + " " if start else ""
     if root is not None:
         braces = str(root).replace("{", "{{").replace("}", "}}")  # not placeholders
+        braces += "-{time}" if timed else ""
         line += f"FED_ROOT={shlex.quote(braces)} "
     return line + shlex.join([_python(), _program(), *map(str, words)])
 

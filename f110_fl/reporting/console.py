@@ -17,7 +17,7 @@ from rich.text import Text
 from f110_fl.config.scenario import Scenario
 from f110_fl.reporting.events import EpisodeEvent, EvaluationEvent, Event, RoundEvent
 from f110_fl.reporting.pace import Pace
-from f110_fl.training.metrics import metric_name, summarise, total_name
+from f110_fl.training.metrics import UPDATES, metric_name, summarise, total_name
 from f110_fl.training.records import EpisodeKind, EpisodeRecord
 
 WINDOW = 20  # number of latest episodes in the rates
@@ -125,6 +125,7 @@ class ConsoleSink:
         def of_car(agent: str) -> str:
             words = f"success {_mean(metrics, 'train', agent, 'success-rate', '.0%')}"
             words += f"  return {_mean(metrics, 'train', agent, 'return', '.1f')}"
+            words += f"  updates {_mean(metrics, 'train', agent, UPDATES, '.0f')}"
             if evaluated:
                 rate = _mean(metrics, "evaluate", agent, "success-rate", ".0%")
                 words += f"  evaluated success {rate}"
@@ -148,7 +149,10 @@ class ConsoleSink:
             crash = _mean(metrics, "evaluate", agent, "crash-rate", ".0%")
             return f"{words}  crash {crash}"
 
-        return self._by_car(start, of_car)
+        best, end = found.get("best"), ""
+        if best:
+            end = f"{'kept as the best' if best['kept'] else 'not the best'}: {best['why']}"
+        return self._by_car(start, of_car, end)
 
     def _by_car(self, start: str, of_car: Callable[[str], str], end: str = "") -> list[str]:
         """Return a line about the averaged learner or, of several, a further line about each."""

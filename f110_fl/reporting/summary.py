@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from contextlib import suppress
+from functools import reduce
 from pathlib import Path
 
 from f110_fl.config.scenario import Scenario
@@ -13,6 +14,7 @@ from f110_fl.files import complete_lines
 from f110_fl.reporting.commands import command_line
 from f110_fl.rundir import BEST, RunDir
 from f110_fl.tensors import read_metadata
+from f110_fl.training.metrics import UPDATES, improved, metric_name
 from f110_fl.training.state_file import saved_progress
 
 
@@ -25,8 +27,8 @@ def is_complete(scenario: Scenario, rundir: RunDir) -> bool:
 
 def completed_rounds(rundir: RunDir) -> int:
     """Return the number of the last completed round, 0 before the first."""
-    rounds = [line["round"] for line in complete_lines(rundir.rounds) if "round" in line]
-    return int(rounds[-1]) if rounds else 0
+    rounds = [line.get("round") for line in complete_lines(rundir.rounds)]
+    return max((number for number in rounds if isinstance(number, int)), default=0)
 
 
 def completed_replicas(scenario: Scenario, rundir: RunDir) -> int:
@@ -56,6 +58,7 @@ def closing_lines(scenario: Scenario, rundir: RunDir) -> list[str]:
     else:
         done, replicas = completed_replicas(scenario, rundir), scenario.federated.clients
         lines.append(f"Replicas        {done} of {replicas} completed")
+    lines += idle_lines(scenario, rundir)
     lines.append(f"Clients' state  {rundir.clients}")
     lines.append(f"Logs            {rundir.logs}")
     if rundir.report.exists():
@@ -94,6 +97,25 @@ def success_lines(scenario: Scenario, rundir: RunDir) -> list[str]:
     return lines
 
 
+def idle_lines(scenario: Scenario, rundir: RunDir) -> list[str]:
+    """Return a line a learner that has done no update in the whole run, so that it is as before."""
+    if scenario.federated.enabled:
+        rounds = [line.get("metrics", {}) for line in complete_lines(rundir.rounds)]
+        agents, what = scenario.federated_agents, f"{len(rounds)} rounds"
+        counts = [{a: m.get(metric_name("train", a, UPDATES)) for a in agents} for m in rounds]
+    else:
+        logs = [rundir.episodes(k) for k in range(scenario.federated.clients)]
+        lines = [line for log in logs for line in complete_lines(log)]
+        trained = [line for line in lines if line.get("kind") == "train"]
+        agents, what = tuple(scenario.learners), f"{len(trained)} episodes"
+        counts = [dict(line.get("updates") or {}) for line in trained]
+    return [
+        f"Never updated   {agent}: no update in {what}; see rollout_steps, warmup_steps"
+        for agent in agents
+        if counts and all(count.get(agent) == 0 for count in counts)
+    ]
+
+
 def offline_lines(root: Path) -> list[str]:
     """Return how to send to W&B what it recorded offline; nothing if there is none."""
     folder = root / "wandb"
@@ -127,12 +149,12 @@ def best_checkpoint(scenario: Scenario, rundir: RunDir) -> Path | None:
         if whole and found is not None:
             return found
     clients = range(scenario.federated.clients)
-    scores = {}
+    scores: dict[Path, tuple[float, ...]] = {}
     for path in (rundir.client(k) / BEST for k in clients):
         with suppress(UserError, KeyError, ValueError):
-            scores[path] = json.loads(read_metadata(path)["score"])
+            scores[path] = tuple(json.loads(read_metadata(path)["score"]))
     if scores:
-        return max(scores, key=lambda path: scores[path])
+        return reduce(lambda a, b: b if improved(scores[b], scores[a]).kept else a, scores)
     return next((path for path in map(rundir.state, clients) if path.exists()), None)
 
 
@@ -142,4 +164,4 @@ def _evaluation(scenario: Scenario, rundir: RunDir, checkpoint: Path) -> str:
     words += ["--checkpoint", checkpoint]
     if not scenario.evaluation.episodes:
         words += ["--eval-episodes", "20"]
-    return command_line(words, rundir.root / "evaluation")
+    return command_line(words, rundir.root / "evaluation", timed=True)

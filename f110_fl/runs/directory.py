@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
+import stat
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 from f110_fl.config.scenario import Scenario
@@ -13,6 +15,7 @@ from f110_fl.errors import UserError
 from f110_fl.files import is_locked, locked, write_atomic
 from f110_fl.loading.scenarios import dump_scenario
 from f110_fl.rundir import LOCK, RunDir
+from f110_fl.runs.inputs import record_inputs
 from f110_fl.runs.machine import record_start
 from f110_fl.training.state_file import trim_episodes
 
@@ -23,19 +26,70 @@ END_GRACE = 3.0  # s that a run has to end after its sweep was killed
 def run_root(scenario: Scenario) -> Path:
     """Return the absolute path of the run's directory, with the placeholders filled in."""
     words = {"name": scenario.name, "time": time.strftime("%Y%m%d-%H%M%S")}
-    return Path(scenario.federated.root.format_map(words)).absolute()
+    return Path(scenario.federated.root.format_map(words)).expanduser().absolute()
 
 
-def check_unused(root: Path) -> None:
-    """Refuse a directory in which a new run's files would mix with others.
+@contextmanager
+def claimed(root: Path, template: str) -> Iterator[Path]:
+    """Create the directory of a new run, if its name contains the time, for this process alone.
+
+    Whatever started in the same second has another name, with a number. A directory that is still
+    empty at the end is removed. One whose name is given (``FED_ROOT``) is left to `check_unused`.
+
+    Args:
+        root: The directory that the template names.
+        template: ``federated.root``.
+
+    Yields:
+        The directory.
 
     Raises:
-        UserError: If ``root`` already holds a run, or is a file.
+        UserError: If it cannot be created.
     """
-    if root.exists() and not root.is_dir():
-        raise UserError(f"{root} is not a directory; choose another with FED_ROOT")
-    if RunDir(root).config.exists():
-        raise UserError(f"{root} already holds a run; choose another directory with FED_ROOT")
+    if "{time}" not in template:
+        yield root
+        return
+    for number in count(2):
+        try:
+            root.mkdir(parents=True)
+            break
+        except FileExistsError:
+            root = root.with_name(f"{root.name.removesuffix(f'-{number - 1}')}-{number}")
+        except OSError as error:
+            raise _unwritable(root, error) from error
+    try:
+        yield root
+    finally:
+        with suppress(OSError):
+            root.rmdir()
+
+
+def check_unused(root: Path, *others: str) -> None:
+    """Refuse a directory in which a new run's files would mix with others.
+
+    Args:
+        root: The directory, which need not exist.
+        others: Names of files that it must not contain, besides a run's ``config.json``.
+
+    Raises:
+        UserError: If ``root`` already holds a run or such a file, or is no directory that can be
+            looked into.
+    """
+    try:
+        with suppress(FileNotFoundError):
+            if not stat.S_ISDIR(root.stat().st_mode):
+                raise UserError(f"{root} is not a directory; choose another with FED_ROOT")
+        for name, kind in ((RunDir(root).config.name, "a run"), *((n, n) for n in others)):
+            with suppress(FileNotFoundError):
+                (root / name).stat()
+                raise UserError(f"{root} already holds {kind}; choose another with FED_ROOT")
+    except OSError as error:
+        raise UserError(f"{root}: cannot be used: {error.strerror}") from error
+
+
+def _unwritable(directory: Path, error: OSError) -> UserError:
+    """Return the error about a directory that cannot be written."""
+    return UserError(f"{directory}: cannot be written: {error.strerror or error}")
 
 
 @contextmanager
@@ -52,22 +106,21 @@ def lock_directory(
         patience: Longest wait for another process that has locked it, s.
 
     Raises:
-        UserError: If the directory cannot be written, also while it is locked, or another process
-            has locked it.
+        UserError: If the directory cannot be written, or another process has locked it. What goes
+            wrong while it is locked keeps its own error.
     """
     deadline = time.monotonic() + patience
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        while time.monotonic() < deadline and is_locked(directory / LOCK):
-            time.sleep(LOCK_POLL)
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(locked(directory / LOCK, wait=False))
-            except BlockingIOError:
-                raise UserError(f"{directory}: another process {owner}") from None
-            yield
-    except OSError as error:
-        raise UserError(f"{directory}: cannot be written: {error}") from error
+    with ExitStack() as stack:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            while time.monotonic() < deadline and is_locked(directory / LOCK):
+                time.sleep(LOCK_POLL)
+            stack.enter_context(locked(directory / LOCK, wait=False))
+        except BlockingIOError:
+            raise UserError(f"{directory}: another process {owner}") from None
+        except OSError as error:
+            raise _unwritable(directory, error) from error
+        yield
 
 
 @contextmanager
@@ -84,15 +137,26 @@ def prepare_directory(
     """
     # A run of a killed sweep lives, and locks its directory, until it notices.
     with lock_directory(rundir.root, patience=END_GRACE if resumed else 0.0):
-        write_atomic(rundir.config, dump_scenario(scenario))
-        record_start(rundir, resumed=resumed)
-        for client_id in range(scenario.federated.clients if resumed else 0):
-            directory = rundir.client(client_id)
-            if directory.is_dir():
-                # A killed run's replica lives until it notices, and still writes.
-                with locked(directory / LOCK, wait=True):
-                    trim_episodes(directory)
+        if not resumed:
+            check_unused(rundir.root)  # again: another run may have begun and ended since
+        try:
+            _write_start(scenario, rundir, resumed=resumed)
+        except OSError as error:
+            raise _unwritable(rundir.root, error) from error
         yield
+
+
+def _write_start(scenario: Scenario, rundir: RunDir, *, resumed: bool) -> None:
+    """Write the scenario and the start of this process's run; trim a resumed run's logs."""
+    write_atomic(rundir.config, dump_scenario(scenario))
+    record_inputs(scenario, rundir)
+    record_start(rundir, resumed=resumed)
+    for client_id in range(scenario.federated.clients if resumed else 0):
+        directory = rundir.client(client_id)
+        if directory.is_dir():
+            # A killed run's replica lives until it notices, and still writes.
+            with locked(directory / LOCK, wait=True):
+                trim_episodes(directory)
 
 
 def identity(rundir: RunDir) -> str:

@@ -11,8 +11,9 @@ from f110_fl.reporting.console import evaluation_table
 from f110_fl.reporting.summary import offline_lines
 from f110_fl.reporting.tracking import record_evaluation, wandb_mode
 from f110_fl.reporting.values import report_values
+from f110_fl.runs.directory import check_unused, lock_directory
 from f110_fl.runs.pictures import draw_pictures
-from f110_fl.runs.plan import REPLAYED, RunPlan
+from f110_fl.runs.plan import REPLAYED, REPORT, RunPlan
 from f110_fl.tensors import read_metadata
 from f110_fl.training.checkpoint import load_checkpoint
 from f110_fl.training.shipped import origin_of
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-REPORT = "evaluation.json"
 TRAJECTORIES = "trajectories.npz"
 REPLAY = "replay.html"
 
@@ -35,8 +35,17 @@ def evaluate(plan: RunPlan, console: Console) -> int:
         The exit status, 0.
 
     Raises:
-        UserError: If the checkpoint does not fit the scenario.
+        UserError: If the checkpoint does not fit the scenario, or another evaluation has the
+            directory.
     """
+    root = plan.rundir.root
+    with lock_directory(root, "is evaluating into it"):
+        check_unused(root, REPORT)  # again: another evaluation may have begun and ended since
+        return _evaluate(plan, console)
+
+
+def _evaluate(plan: RunPlan, console: Console) -> int:
+    """Evaluate into a directory that is this process's own; see `evaluate`."""
     from f110_fl.reporting.pages.recording import ReplayRecorder, Watchers
     from f110_fl.reporting.pages.replay import write_replay
     from f110_fl.training.evaluation import ModelEvaluator
@@ -58,7 +67,6 @@ def evaluate(plan: RunPlan, console: Console) -> int:
     watchers += [drawn] if plan.pictures.wanted else []
     episodes = evaluator.run(Watchers(*watchers))
     found = report(episodes, [car.name for car in scenario.env.cars])
-    root.mkdir(parents=True, exist_ok=True)
     recorder.save(root / TRAJECTORIES, evaluator.race)
     document = {
         "scenario": scenario.name,

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, TypedDict
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
 from f110_fl.loading.flags import client_id, outside_overrides
+from f110_fl.loading.overrides import Override, refuse_varied
 from f110_fl.loading.scenarios import load_scenario
 from f110_fl.loading.texts import bounded
 from f110_fl.rundir import RunDir
-from f110_fl.runs.directory import run_root
+from f110_fl.runs.directory import claimed, run_root
+from f110_fl.runs.inputs import check_inputs
 from f110_fl.runs.pictures import NO_PICTURES, Pictures, resolve_pictures
 from f110_fl.runs.resume import resumed_scenario
 from f110_fl.training.shipped import shipped_path
@@ -24,6 +27,7 @@ from sim.settings import find_file
 Engine: TypeAlias = Literal["replicas", "simulation", "deployment"]
 
 
+REPORT: Final = "evaluation.json"
 REPLAYED: Final = 20  # episodes of an evaluation
 MAX_PORT: Final = 2**16 - 1
 
@@ -72,7 +76,8 @@ def resolve_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> R
     overrides = outside_overrides(arguments, environ)
     scenario = load_scenario(Path(arguments.scenario), overrides)
     if arguments.mode == "eval":
-        return _resolve_evaluation(arguments, scenario)
+        return _resolve_evaluation(arguments, _on_asked_track(scenario, overrides))
+    refuse_varied(overrides, scenario)
     if not scenario.learners:
         raise UserError(f"{arguments.scenario}: nothing learns; allowed: --mode eval")
     clients = scenario.federated.clients
@@ -80,6 +85,11 @@ def resolve_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> R
     if own_id is not None:
         _check_by_hand(scenario, own_id)
     engine = resolve_engine(arguments.engine, scenario)
+    by_flower = own_id is not None or engine == "deployment"
+    if by_flower and "'" in str(run_root(scenario)):
+        raise UserError(
+            f"FED_ROOT={scenario.federated.root!r}: Flower accepts no path with a quotation mark"
+        )
     return RunPlan(
         scenario,
         RunDir(run_root(scenario)),
@@ -90,6 +100,20 @@ def resolve_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> R
         tensorboard=arguments.tensorboard,
         **_pages(arguments),
     )
+
+
+def _on_asked_track(scenario: Scenario, overrides: Sequence[Override]) -> Scenario:
+    """Return the scenario, evaluated on the track that was asked for, whatever the file says.
+
+    ``env.track`` from outside names the track of this evaluation, unless ``evaluation.track`` is
+    from outside, too.
+    """
+    asked = {override.path[:2] for override in overrides}
+    own = scenario.evaluation
+    whole = any(("evaluation", "track")[: len(path)] == path for path in asked)
+    if ("env", "track") not in asked or whole or own.track is None:
+        return scenario
+    return scenario.model_copy(update={"evaluation": own.model_copy(update={"track": None})})
 
 
 def _resolve_evaluation(arguments: argparse.Namespace, scenario: Scenario) -> RunPlan:
@@ -159,6 +183,8 @@ def _resolve_resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) 
     """Return the plan of a resumed run; only its length may change."""
     rundir = RunDir(Path(arguments.resume).absolute())
     scenario = resumed_scenario(rundir, outside_overrides(arguments, environ))
+    if not arguments.changed_files:
+        check_inputs(rundir)
     engine = resolve_engine(arguments.engine, scenario)
     parallel = resolve_parallel(arguments.max_parallel, scenario, engine)
     return RunPlan(
@@ -170,6 +196,20 @@ def _resolve_resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) 
         tensorboard=arguments.tensorboard,
         **_pages(arguments),
     )
+
+
+@contextmanager
+def own_directory(plan: RunPlan) -> Iterator[RunPlan]:
+    """Give a new run, whose directory is named by the time, one that no other process has.
+
+    Raises:
+        UserError: If it cannot be created; see `claimed`.
+    """
+    if plan.resumed or not plan.hosts:
+        yield plan
+        return
+    with claimed(plan.rundir.root, plan.scenario.federated.root) as root:
+        yield replace(plan, rundir=RunDir(root))
 
 
 def resolve_engine(name: str, scenario: Scenario) -> Engine:

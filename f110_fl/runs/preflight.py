@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 
-from f110_fl.config.learners import OffPolicyConfig
+from f110_fl.config.learners import OffPolicyConfig, PPOConfig
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
 from f110_fl.reporting.tensorboard import check_installed
 from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import check_unused
-from f110_fl.runs.plan import RunPlan
+from f110_fl.runs.plan import REPORT, RunPlan
 from f110_fl.runs.startup import KERNEL_CACHE
 
 
@@ -21,8 +21,8 @@ def check(plan: RunPlan) -> None:
         UserError: If the directory is used, the device, TensorBoard, an encoder, a mirror or an
             environment is not available, or a policy to start from does not fit.
     """
-    if plan.hosts and not plan.resumed:
-        check_unused(plan.rundir.root)
+    if plan.hosts and not plan.resumed and "{time}" not in plan.scenario.federated.root:
+        check_unused(plan.rundir.root, *([REPORT] if plan.mode == "eval" else []))
     if plan.tensorboard:
         check_installed()
     if plan.mode == "train":
@@ -69,6 +69,38 @@ def check_environment(scenario: Scenario, checked: set[str] | None = None) -> No
                 race.reset(0, 0)
                 race.step(np.zeros((1, len(race.agents), COMMAND_SIZE), np.float32))
             checked.add(text)
+
+
+def futile(scenario: Scenario) -> list[str]:
+    """Return a line for each learner whose settings let it do no update in the whole run.
+
+    Episodes may end before ``env.max_steps``: a learner that is not named here may still do none.
+    """
+    envs = min(scenario.collect.num_envs, scenario.collect.prefetch or scenario.collect.num_envs)
+    clients = range(scenario.federated.clients) if scenario.federated.vary else (0,)
+    longest = max(scenario.for_client(client).env.max_steps for client in clients)
+    steps = scenario.episodes * longest
+    # Graham (1966): how long a list of jobs keeps some of ``envs`` machines busy, at most.
+    calls = max(scenario.rounds, -(-scenario.episodes // scenario.checkpoint_every))
+    rows = (steps + (envs - 1) * longest * calls) // envs
+    episodes = f"{scenario.episodes} episodes of at most {longest} steps"
+    lines = []
+    for agent, config in scenario.learners.items():
+        key = f"learners.{agent}"
+        if (
+            isinstance(config, OffPolicyConfig)
+            and steps < config.warmup_steps + config.update_every
+        ):
+            lines.append(
+                f"{agent} will not learn: {key}.warmup_steps {config.warmup_steps} and "
+                f"update_every {config.update_every} are not reached by {episodes}"
+            )
+        if isinstance(config, PPOConfig) and rows < config.rollout_steps:
+            lines.append(
+                f"{agent} will not learn: {key}.rollout_steps {config.rollout_steps} are not "
+                f"reached by {episodes}, {envs} at a time"
+            )
+    return lines
 
 
 def check_device(scenario: Scenario) -> None:

@@ -143,8 +143,8 @@ def _child(
     os.setsid()  # Ctrl-C reaches only the parent, which then ends this group
     if log is not None:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.dup2(descriptor, sys.stdout.fileno())
-        os.dup2(descriptor, sys.stderr.fileno())
+        for stream in (1, 2):  # the parent's may be closed; then Python has no sys.stdout
+            os.dup2(descriptor, stream)
     end_with_parent()
     try:
         target(*args)

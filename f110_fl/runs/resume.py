@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
+from f110_fl.files import is_file
 from f110_fl.loading.overrides import Override
-from f110_fl.loading.scenarios import parse_resolved
+from f110_fl.loading.scenarios import read_resolved
 from f110_fl.reporting.summary import can_extend, completed_rounds
 from f110_fl.rundir import RunDir
 
@@ -18,9 +19,9 @@ def resumed_scenario(rundir: RunDir, overrides: Sequence[Override]) -> Scenario:
     Raises:
         UserError: If the directory contains no run of this version, or the run cannot be extended.
     """
-    if not rundir.config.is_file():
+    if not is_file(rundir.config):
         raise UserError(f"--resume={str(rundir.root)!r}: no run there (no config.json)")
-    scenario = parse_resolved(rundir.config.read_text(encoding="utf-8"), str(rundir.config))
+    scenario = read_resolved(rundir.config)
     for override in overrides:
         scenario = _extended(scenario, rundir, override)
     return scenario

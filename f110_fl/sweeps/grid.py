@@ -10,7 +10,7 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
@@ -19,7 +19,7 @@ from f110_fl.config.keys import KeyPath, join, parse_key
 from f110_fl.config.scenario import Scenario, WandbConfig
 from f110_fl.errors import UserError, did_you_mean, show
 from f110_fl.loading.document import Document, parse_yaml, read_yaml
-from f110_fl.loading.overrides import Override
+from f110_fl.loading.overrides import Override, refuse_varied
 from f110_fl.loading.scenarios import resolve_scenario
 from f110_fl.loading.texts import literal
 
@@ -49,6 +49,12 @@ class Grid:
     name: str
     root: Path
     cells: tuple[Cell, ...]
+    template: str = ""  # that its root was made from
+
+    def at(self, root: Path) -> Grid:
+        """Return the grid with its runs in another directory."""
+        cells = tuple(_moved(cell, root) for cell in self.cells)
+        return replace(self, root=root, cells=cells)
 
 
 class _Run(NamedTuple):
@@ -83,7 +89,9 @@ def load_grid(path: Path, outside: Sequence[Override] = ()) -> Grid:
     scenarios: dict[str, Scenario] = {}
     for run, options in product(runs or [_Run("", [])], product(*matrix)):
         chosen = [*run.overrides, *options]
-        scenario = resolve_scenario(base, scenario_file, [*own, *chosen, *outside])
+        overrides = [*own, *chosen, *outside]
+        scenario = resolve_scenario(base, scenario_file, overrides)
+        refuse_varied(overrides, scenario)
         name = run.name or _name(run.overrides, len(cells))
         name = "_".join(part for part in (name, _name(options, len(cells))) if part)
         if name in scenarios:
@@ -91,8 +99,10 @@ def load_grid(path: Path, outside: Sequence[Override] = ()) -> Grid:
         scenarios[name] = scenario
         cells.append(Cell(name, {join(o.path): o.value for o in chosen}, scenario))
     words = {"name": path.stem, "time": time.strftime("%Y%m%d-%H%M%S")}
-    root = Path(cells[0].scenario.federated.root.format_map(words)).absolute()
-    return Grid(path.stem, root, tuple(_placed(cell, path.stem, root) for cell in cells))
+    template = cells[0].scenario.federated.root
+    root = Path(template.format_map(words)).expanduser().absolute()
+    placed = tuple(_placed(cell, path.stem, root) for cell in cells)
+    return Grid(path.stem, root, placed, template)
 
 
 def write_grid(grid: Grid) -> str:
@@ -135,11 +145,15 @@ def _placed(cell: Cell, group: str, root: Path) -> Cell:
     wandb: dict[str, Any] = {"prefix": f"{scenario.wandb.prefix}{cell.name}-"}
     if scenario.wandb.group_template == WandbConfig.model_fields["group_template"].default:
         wandb["group_template"] = literal(group)
-    changes = {
-        "federated": scenario.federated.model_copy(update={"root": literal(str(root / cell.name))}),
-        "wandb": scenario.wandb.model_copy(update=wandb),
-    }
-    return Cell(cell.name, cell.settings, scenario.model_copy(update=changes))
+    recorded = scenario.wandb.model_copy(update=wandb)
+    return _moved(replace(cell, scenario=scenario.model_copy(update={"wandb": recorded})), root)
+
+
+def _moved(cell: Cell, root: Path) -> Cell:
+    """Return a cell whose run is in a grid's directory."""
+    own = {"root": literal(str(root / cell.name))}
+    federated = cell.scenario.federated.model_copy(update=own)
+    return replace(cell, scenario=cell.scenario.model_copy(update={"federated": federated}))
 
 
 class _Reader:

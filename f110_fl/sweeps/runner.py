@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -16,14 +16,15 @@ from rich.live import Live
 from rich.table import Table
 
 from f110_fl.errors import UserError
-from f110_fl.files import write_atomic
+from f110_fl.files import is_file, write_atomic
 from f110_fl.loading.flags import outside_overrides
-from f110_fl.loading.scenarios import dump_scenario, parse_resolved
+from f110_fl.loading.scenarios import dump_scenario, read_resolved
 from f110_fl.reporting.commands import command_line
 from f110_fl.reporting.summary import is_complete
 from f110_fl.reporting.tensorboard import check_installed
 from f110_fl.rundir import RunDir
 from f110_fl.runs import directory, preflight
+from f110_fl.runs.inputs import check_inputs
 from f110_fl.runs.plan import parallel_number, resolve_engine
 from f110_fl.runs.session import Session
 from f110_fl.sweeps.grid import GRID, Cell, Grid, load_grid, read_grid, write_grid
@@ -55,9 +56,25 @@ def run_sweep(
     if arguments.tensorboard:
         check_installed()
     _check_environments(grid)
+    for cell in grid.cells:
+        for line in preflight.futile(cell.scenario):
+            console.out(f"run.py: warning: {cell.name}: {line}", highlight=False)
+    with _own(grid, resumed=arguments.grid is None) as own:
+        return _run_all(own, arguments, console, target, parallel)
+
+
+def _run_all(
+    grid: Grid,
+    arguments: argparse.Namespace,
+    console: Console,
+    target: CellTarget,
+    parallel: int,
+) -> int:
+    """Run what is not complete of a grid, in a directory that no other process uses."""
     rundir = RunDir(grid.root)
     with directory.lock_directory(grid.root):
         if arguments.grid is not None:
+            _check_unused(grid)  # again: another process may have begun and ended since
             _prepare(grid)
         starters = []
         share = max(1, (os.cpu_count() or 1) // parallel)
@@ -68,6 +85,22 @@ def run_sweep(
                     starters.append(partial(session.start_cell, cell.name, target, words))
             session.run_all(starters, parallel)
     return 0 if all(result.status == "done" for result in table.results.values()) else 1
+
+
+@contextmanager
+def _own(grid: Grid, *, resumed: bool) -> Iterator[Grid]:
+    """Give a new grid, whose directory is named by the time, one that no other process has."""
+    if resumed:
+        yield grid
+        return
+    with directory.claimed(grid.root, grid.template) as root:
+        yield grid.at(root)
+
+
+def _check_unused(grid: Grid) -> None:
+    directory.check_unused(grid.root)
+    if (grid.root / GRID).exists():
+        raise UserError(f"{grid.root} already holds a grid; choose another with FED_ROOT")
 
 
 def _check_environments(grid: Grid) -> None:
@@ -86,14 +119,13 @@ def _check_environments(grid: Grid) -> None:
 
 def is_sweep(directory: str | None) -> bool:
     """Return whether a directory contains a grid."""
-    return directory is not None and (Path(directory) / GRID).is_file()
+    return directory is not None and is_file(Path(directory) / GRID)
 
 
 def _new(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Grid:
     grid = load_grid(Path(arguments.grid), outside_overrides(arguments, environ))
-    directory.check_unused(grid.root)
-    if (grid.root / GRID).exists():
-        raise UserError(f"{grid.root} already holds a grid; choose another with FED_ROOT")
+    if "{time}" not in grid.template:
+        _check_unused(grid)
     return grid
 
 
@@ -104,10 +136,12 @@ def _resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Grid:
     cells = []
     for run, settings in runs.items():
         config = RunDir(root / run).config
-        if not config.is_file():
+        if not is_file(config):
             raise UserError(f"{config}: no such file, although {root / GRID} has this run")
-        scenario = parse_resolved(config.read_text(encoding="utf-8"), str(config))
+        scenario = read_resolved(config)
         cells.append(Cell(run, settings, scenario))
+        if not arguments.changed_files and not is_complete(scenario, RunDir(root / run)):
+            check_inputs(RunDir(root / run))
     return Grid(name, root, tuple(cells))
 
 
@@ -123,6 +157,8 @@ def _prepare(grid: Grid) -> None:
 def _command(cell: Cell, root: Path, arguments: argparse.Namespace, share: int) -> list[str]:
     """Return the command line of a run; a new one is resumed before its first round."""
     words = ["--resume", str(root / cell.name), "--engine", arguments.engine]
+    if arguments.changed_files:
+        words.append("--changed-files")
     if arguments.tensorboard:
         words.append("--tensorboard")
     # Deployed clients all run at once.

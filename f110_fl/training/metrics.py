@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,9 @@ MEASURES: Final[Mapping[str, Callable[[EpisodeResult, str], float]]] = {
     "crash-rate": lambda episode, agent: float(episode.outcomes[agent] == "crash"),
     "laps": lambda episode, agent: float(len(episode.lap_times.get(agent, ()))),
 }
+
+LAP_SCORE: Final = 4  # length of a score by lap time
+UPDATES: Final = "updates"  # a learner's in a round, all together
 
 
 def metric_name(kind: EpisodeKind, agent: str, measure: str) -> str:
@@ -62,6 +65,18 @@ def means(
     return found
 
 
+def measured(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return metrics without an evaluation's means over no episodes, which messages have as 0."""
+    if metrics.get(total_name("evaluate", "episodes")) != 0:
+        return dict(metrics)
+    return {name: value for name, value in metrics.items() if not is_evaluated(name)}
+
+
+def is_evaluated(name: str) -> bool:
+    """Return whether a metric is a mean over the episodes of an evaluation."""
+    return name.startswith("evaluate/") and name.count("/") > 1
+
+
 def evaluation_names(agents: Iterable[str]) -> list[str]:
     """Return the names of the metrics of an evaluation of the global model."""
     return list(means("evaluate", (), agents))
@@ -76,6 +91,9 @@ def summarise(records: Iterable[EpisodeRecord], agents: Sequence[str]) -> dict[s
         found |= means(kind, episodes, agents)
         found[total_name(kind, "env-steps")] = float(sum(episode.steps for episode in episodes))
         found[total_name(kind, "seconds")] = float(sum(episode.seconds for episode in episodes))
+    for agent in agents:
+        updates = sum(record.updates.get(agent, 0) for record in records)
+        found[metric_name("train", agent, UPDATES)] = float(updates)
     return found
 
 
@@ -92,10 +110,12 @@ def episode_values(record: EpisodeRecord) -> dict[str, float]:
 def score(
     episodes: Sequence[EpisodeResult], agents: Iterable[str], metric: Metric
 ) -> tuple[float, ...]:
-    """Return a score by which evaluations are compared: greater is better.
+    """Return a score by which `improved` compares evaluations.
 
-    The metric comes first, the mean return second. ``lap_time`` counts only if every episode has
-    a lap; otherwise the share of those that have one counts, and is below any lap time.
+    Returns:
+        The metric, then the mean return. For ``lap_time``: the share of episodes with a lap, the
+        lower end of its 95 % interval, the negative mean lap time in s (0 without laps), the mean
+        return.
     """
     agents = list(agents)
     returns = mean("return", episodes, agents)
@@ -104,10 +124,48 @@ def score(
     if metric == "success_rate":
         return mean("success-rate", episodes, agents), returns
     laps = [episode.lap_times.get(a, []) for episode in episodes for a in agents]
-    completed = float(np.mean([bool(times) for times in laps]))
-    if completed < 1.0:
-        return completed - 1.0, returns
-    return 0.0, -float(np.mean([time for times in laps for time in times])), returns
+    completed, times = sum(map(bool, laps)), [time for own in laps for time in own]
+    low, _ = wilson_interval(completed, len(laps))
+    return completed / len(laps), low, -float(np.mean(times)) if times else 0.0, returns
+
+
+class Choice(NamedTuple):
+    """Whether an evaluation is the best so far, and why."""
+
+    kept: bool
+    score: tuple[float, ...]  # of the best so far, this one included
+    why: str
+
+
+def improved(found: tuple[float, ...], best: tuple[float, ...]) -> Choice:
+    """Compare an evaluation's score with the best so far.
+
+    Success rates and returns: the greater is better. Lap times: a policy that completes laps in a
+    share of the episodes below the best one's 95 % interval is worse; if the best one's share is
+    below this one's interval, this is better; otherwise the shorter mean lap time is. A chosen
+    policy keeps the higher lower end of the two, so that shares do not fall step by step.
+
+    Args:
+        found: The evaluation's score.
+        best: That of the best so far; (): there is none.
+    """
+    if len(found) != len(best):  # the first, or one of another version of this program
+        return Choice(True, found, "the first")
+    if len(found) < LAP_SCORE:
+        kept = found > best
+        words = "above" if kept else "not above"
+        return Choice(kept, max(found, best), f"{found[0]:.3g}, {words} {best[0]:.3g}")
+    share, low, lap, _ = found
+    before, floor, faster, _ = best
+    laps = f"laps in {share:.0%} of the episodes"
+    if share < floor:
+        return Choice(False, best, f"{laps}, below {floor:.0%}")
+    chosen = (share, max(low, floor), *found[2:])
+    if before < low:
+        return Choice(True, chosen, f"{laps}, before in {before:.0%}")
+    kept = found[2:] > best[2:]
+    words = f"{laps}, at least {floor:.0%}; {-lap:.2f} s a lap, before {-faster:.2f} s"
+    return Choice(kept, chosen if kept else best, words)
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:

@@ -37,6 +37,7 @@ class EpisodeRecord:
     env_steps: int  # training actions taken by then
     result: EpisodeResult
     losses: dict[str, float] = field(default_factory=dict)  # since the last training episode
+    updates: dict[str, int] = field(default_factory=dict)  # by learner, counted like the losses
     stage: int = 0  # the curriculum's, when the episode ended
 
     def to_json(self) -> str:

@@ -25,7 +25,7 @@ from f110_fl.training.collector import Collector, EndedEpisode, Explorer, Player
 from f110_fl.training.curriculum import Curriculum
 from f110_fl.training.evaluation import Evaluator, ModelEvaluator
 from f110_fl.training.export import write_models
-from f110_fl.training.metrics import score
+from f110_fl.training.metrics import improved, score
 from f110_fl.training.opponents import Opponents
 from f110_fl.training.records import EpisodeKind, EpisodeRecord, EpisodeResult
 from f110_fl.training.state_file import (
@@ -206,8 +206,10 @@ class Trainer:
             seed = partial(stream, self.seed, Use.OPPONENTS, self.client_id)
             players = opponents.start(self.progress.episodes, seed, players)
         with self._episodes_path.open("a", encoding="utf-8", buffering=1) as log:
+            done = self._updates()
             for ended in self._collector.run(self._seeds(episodes), players, opponents):
-                new = [self._trained(ended)]
+                before, done = done, self._updates()
+                new = [self._trained(ended, {a: done[a] - before[a] for a in done})]
                 if evaluation.episodes and self.progress.episodes % evaluation.every == 0:
                     new += self._evaluate()
                 for record in new:
@@ -220,8 +222,11 @@ class Trainer:
         for number in range(first, first + episodes):
             yield stream(self.seed, Use.TRAIN_EPISODE, self.client_id, number * stride)
 
-    def _trained(self, ended: EndedEpisode) -> EpisodeRecord:
-        """Count a training episode."""
+    def _updates(self) -> dict[str, int]:
+        return {agent: learner.updates for agent, learner in self.learners.items()}
+
+    def _trained(self, ended: EndedEpisode, updates: dict[str, int]) -> EpisodeRecord:
+        """Count a training episode, during which the learners did so many updates."""
         result = ended.result
         if self._opponents is not None:
             snapshots = self._opponents.count(ended.env, result.outcomes)
@@ -237,16 +242,21 @@ class Trainer:
             outcome = None if agent in result.snapshots else result.outcomes[agent]
             if curriculum.observe(outcome, ended.env):
                 curriculum.apply(self._collector.race)
-        return self._record("train", result, losses)
+        return replace(self._record("train", result, losses), updates=updates)
 
     def _evaluate(self) -> list[EpisodeRecord]:
         """Evaluate the greedy policies, and keep the models if they are the best so far."""
         players = {agent: learner.policy for agent, learner in self.learners.items()}
         episodes = self._evaluator.run(players)
         found = score(episodes, self.learners, self.scenario.evaluation.best)
-        if not self.progress.best or found > self.progress.best:
-            self.progress.best = found
-            metadata = {"episodes": str(self.progress.episodes), "score": json.dumps(found)}
+        choice = improved(found, self.progress.best)
+        if choice.kept:
+            self.progress.best = choice.score
+            metadata = {
+                "episodes": str(self.progress.episodes),
+                "score": json.dumps(choice.score),
+                "why": choice.why,
+            }
             write_models(self.directory / BEST, self.learners, self.own, metadata)
         return [self._record("evaluate", result) for result in episodes]
 

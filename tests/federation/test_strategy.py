@@ -380,3 +380,30 @@ def test_arrays_survive_the_wire() -> None:
     back = to_tensors(record)
     assert set(back) == set(tensors)
     assert all(torch.equal(back[name], tensors[name]) for name in tensors)
+
+
+def test_an_average_is_of_the_clients_that_evaluated(tmp_path: Path) -> None:
+    server = strategy(tmp_path)
+    name, count = "evaluate/car_0/return", "evaluate/episodes"
+
+    def recorded(number: int, episodes: tuple[float, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+        replies = []
+        messages = sorted(ask(server, number).items())
+        for (_, message), evaluated in zip(messages, episodes, strict=True):
+            reply = answer(message, 1.0)
+            reply.content.metric_records["metrics"][count] = evaluated
+            reply.content.metric_records["metrics"][name] = 8.0 * bool(evaluated)
+            replies.append(reply)
+        average(server, replies)
+        line = json.loads(RunDir(tmp_path).rounds.read_text().splitlines()[-1])
+        return line["metrics"], json.loads(RunDir(tmp_path).metrics(number).read_text())
+
+    clients = len(ask(server, 1))
+    metrics, _ = recorded(1, (0.0,) * clients)
+    assert name not in metrics  # absent is not zero
+    assert metrics[count] == 0
+    assert "train/car_0/return" in metrics
+    metrics, details = recorded(1, (5.0, *(0.0,) * (clients - 1)))
+    assert metrics[name] == pytest.approx(8.0)
+    assert name in details["by_client"]["00"]
+    assert name not in details["by_client"]["01"]

@@ -63,7 +63,7 @@ EVENTS = (
 
 def test_without_a_terminal_a_line_a_round_and_a_last_table() -> None:
     first, headline, header, zero, one = show(scenario(), *EVENTS).splitlines()
-    assert first == "round 1/2  2/2 clients  success 50%  return 25.0  1.2 s"
+    assert first == "round 1/2  2/2 clients  success 50%  return 25.0  updates 0  1.2 s"
     assert re.fullmatch(r"small  round 1/2  2/4 episodes  0:0\d elapsed  ETA 0:0\d *", headline)
     assert header.split() == [
         *("client", "episodes", "success", "return", "crash", "steps/s", "evaluated")
@@ -92,7 +92,9 @@ def test_with_a_terminal_the_table_is_drawn_in_place() -> None:
     assert "\x1b[?25l" in output  # the cursor is hidden while the table lives,
     assert output.rindex("\x1b[?25h") > output.rindex("\x1b[?25l")  # and shown after it
     lines = ESCAPE.sub("", output).replace("\r", "\n").splitlines()
-    assert "round 1/2  2/2 clients  success 50%  return 25.0  1.2 s" in [x.strip() for x in lines]
+    assert "round 1/2  2/2 clients  success 50%  return 25.0  updates 0  1.2 s" in [
+        x.strip() for x in lines
+    ]
     assert [line.split() for line in lines][-2:] == [
         ["00", "2/2", "50%", "25.0", "50%", "200", "100%"],
         ["01", "0/2", "-", "-", "-", "-", "-"],
@@ -131,8 +133,8 @@ def test_a_round_says_something_of_every_averaged_car() -> None:
     output = show(scenario(**TWO), round_event("car_0", "car_1"))
     assert output.splitlines() == [
         "round 1/2  2/2 clients  1.2 s",
-        "  car_0  success 50%  return 25.0",
-        "  car_1  success 100%  return 1.0",
+        "  car_0  success 50%  return 25.0  updates 0",
+        "  car_1  success 100%  return 1.0  updates 0",
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small import SMALL, merge
@@ -16,7 +17,7 @@ from f110_fl.runs.plan import RunPlan, resolve_engine, resolve_parallel
 from sim.config import EnvConfig
 from sim.race import Race
 
-FEDERATED = Scenario.model_validate(merge(SMALL, {"federated": {"clients": 3}}))
+FEDERATED = Scenario.model_validate(merge(SMALL, {"federated": {"clients": 3, "root": "r"}}))
 ALONE = Scenario.model_validate(merge(SMALL, {"federated": {"enabled": False, "clients": 3}}))
 
 
@@ -56,6 +57,29 @@ def test_a_used_directory_is_for_runs_that_go_on(tmp_path: Path) -> None:
     preflight.check(RunPlan(FEDERATED, rundir, client_id=1))
     with pytest.raises(UserError, match="already holds a run"):
         preflight.check(RunPlan(FEDERATED, rundir))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, ""),
+        ({"learners": {"car_0": {"warmup_steps": 80}}}, "warmup_steps 80 and update_every 1"),
+        ({"learners": {"car_0": {"warmup_steps": 79}}}, ""),
+        ({"env": {"max_steps": 10}}, "2 episodes of at most 10 steps"),
+        ({"env": {"max_steps": 10}, "federated": {"vary": {"env.max_steps": [10, 40]}}}, ""),
+    ],
+)
+def test_a_learner_that_cannot_update_is_named(changes: dict[str, Any], words: str) -> None:
+    found = preflight.futile(Scenario.model_validate(merge(SMALL, changes)))
+    assert [words in line for line in found] == [True] * bool(words)
+
+
+@pytest.mark.parametrize(("steps", "envs", "lines"), [(81, 1, 1), (80, 1, 0), (61, 2, 1)])
+def test_a_rollout_that_never_fills_is_named(steps: int, envs: int, lines: int) -> None:
+    ppo = {"algorithm": "ppo", "rollout_steps": steps}
+    small = {**SMALL, "learners": {"car_0": ppo}, "collect": {"num_envs": envs}}
+    federated = {"federated": {"round_interval": 2}}
+    assert len(preflight.futile(Scenario.model_validate(merge(small, federated)))) == lines
 
 
 def test_an_environment_is_built_once_for_all_scenarios(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,7 @@ GOOD = {
     "FED_WEIGHTS": ("2:3,0:1,1:2", (1.0, 2.0, 3.0)),
     "--map": ("circle", CircleTrack()),
     "--auto-seed": (None, SeedSteps(base=0, shared=0)),
+    "--seed": ("7", 7),
     "RUN_SEED": ("9223372036854775807", 2**63 - 1),
     "WANDB_RUN_GROUP": ("mine {x}", "mine {{x}}"),
     "WANDB_NAME": ("run {", "run {{"),

@@ -21,7 +21,7 @@ from f110_fl.errors import UserError
 from f110_fl.tensors import read_tensors
 from f110_fl.training.checkpoint import load_models
 from f110_fl.training.evaluation import Evaluator
-from f110_fl.training.metrics import report, score, wilson_interval
+from f110_fl.training.metrics import improved, report, score, wilson_interval
 from f110_fl.training.records import EpisodeRecord, EpisodeResult
 from f110_fl.training.trainer import Trainer
 from f110_fl.training.trajectories import Recorder
@@ -55,10 +55,48 @@ def test_better_is_greater() -> None:
     assert score(good, ["a"], "success_rate") == (1.0, 2.0)
     assert score(half, ["a"], "success_rate") == (0.5, 9.0)
     assert score(half, ["a"], "return") == (9.0,)
-    assert score(good, ["a"], "lap_time") == (0.0, -10.0, 2.0)
-    assert score(good, ["a"], "lap_time") > score(half, ["a"], "lap_time")
-    slower = [episode("success", 99.0, [12.0])]
-    assert score(good, ["a"], "lap_time") > score(slower, ["a"], "lap_time")
+    low, _ = wilson_interval(2, 2)
+    assert score(good, ["a"], "lap_time") == (1.0, low, -10.0, 2.0)
+    assert improved((0.5, 1.0), (0.5, 0.0)).kept
+    assert improved((3.0,), ()).kept
+    choice = improved((2.0,), (3.0,))
+    assert (choice.kept, choice.score) == (False, (3.0,))
+
+
+def laps(completed: int, seconds: float, trials: int = 40) -> tuple[float, ...]:
+    """The score by lap time of an evaluation that completes a lap in so many episodes."""
+    own = [episode("success", 1.0, [seconds])] * completed
+    return score(own + [episode("crash", 0.0, [])] * (trials - completed), ["a"], "lap_time")
+
+
+@pytest.mark.parametrize(
+    ("found", "best", "kept"),
+    [
+        (laps(39, 8.0), laps(40, 9.0), True),  # one crash more, and faster
+        (laps(39, 9.5), laps(40, 9.0), False),
+        (laps(30, 5.0), laps(40, 9.0), False),  # faster, but it crashes
+        (laps(40, 9.0), laps(30, 5.0), True),
+        (laps(1, 9.0), laps(0, 0.0), True),
+        (laps(0, 0.0), laps(1, 9.0), False),
+        (laps(40, 9.0), (0.0, -8.0, 1.0), True),  # of another version of this program
+    ],
+)
+def test_of_policies_that_complete_as_much_the_faster_is_best(
+    found: tuple[float, ...], best: tuple[float, ...], kept: bool
+) -> None:
+    choice = improved(found, best)
+    assert choice.kept == kept
+    assert choice.why
+
+
+def test_shares_do_not_fall_step_by_step() -> None:
+    best: tuple[float, ...] = ()
+    shares = []
+    for step, completed in enumerate(range(40, 20, -2)):
+        best = improved(laps(completed, 9.0 - 0.1 * step), best).score
+        shares.append(best[0])
+    assert min(shares) >= wilson_interval(40, 40)[0]
+    assert shares[1] < shares[0]
 
 
 def test_a_report_by_hand() -> None:
@@ -199,6 +237,10 @@ def test_eval_mode_without_learners(tmp_path: Path) -> None:
     document = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert document["cars"]["car_0"]["laps"] == 2
     assert document["cars"]["car_0"]["outcomes"]["crash"]["count"] == 0
+    again = run(tmp_path, "--scenario", "s.yaml", "--mode", "eval")  # would overwrite it
+    used = f"{tmp_path / 'run'} already holds evaluation.json; choose another with FED_ROOT"
+    assert (again.returncode, again.stderr) == (2, f"run.py: {used}\n")
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text()) == document
 
 
 def test_a_checkpoint_that_does_not_fit(tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ def test_a_rounds_metrics_by_hand() -> None:
             "train/car_0/return": 5.0,  # (60 - 10 - 25 - 5) / 4
             "train/car_0/success-rate": 0.25,
             "train/car_0/crash-rate": 0.5,
+            "train/car_0/updates": 0.0,
             "train/car_0/laps": 1.0,  # (0 + 1 + 1 + 2) / 4
             "evaluate/episodes": 1.0,
             "evaluate/env-steps": 5.0,

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
-from f110_fl.files import json_objects
-from f110_fl.loading.scenarios import parse_resolved
+from f110_fl.files import is_file, json_objects
+from f110_fl.loading.scenarios import read_resolved
 from f110_fl.reporting.events import EpisodeEvent, Event, RoundEvent
 from f110_fl.rundir import EPISODES, RunDir
 from f110_fl.training.records import EpisodeRecord
@@ -173,13 +173,9 @@ def read_history(rundir: RunDir) -> History:
     Raises:
         UserError: If it holds no run whose scenario can be read.
     """
-    if not rundir.config.is_file():
+    if not is_file(rundir.config):
         raise UserError(f"{rundir.root}: no run there (no config.json)")
-    try:
-        text = rundir.config.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{rundir.config}: cannot be read: {error}") from None
-    history = History(rundir, parse_resolved(text, str(rundir.config)))
+    history = History(rundir, read_resolved(rundir.config))
     for client_id in history.clients:
         for line in _objects(history, rundir.episodes(client_id)):
             _take_episode(history, client_id, line)
