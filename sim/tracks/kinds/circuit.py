@@ -96,7 +96,8 @@ def _arcs(
     for even in np.linspace(0.0, 1.0, 41):
         own = (1 - even) * angles + even * regular
         corners = radii ** (1 - even) * np.exp(1j * own)
-        sizes = (1 - even) * bends + even * length  # at last, as large as they can be
+        late = max(0.0, 2 * even - 1)
+        sizes = (1 - late) * bends + late * length  # at last, as large as they can be
         for _ in range(8):  # arcs keep their size while the polygon is scaled
             curve = _rounded(corners, sizes)
             corners = corners * length / np.abs(np.diff(curve, append=curve[:1])).sum()
