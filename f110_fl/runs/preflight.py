@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from f110_fl.config.learners import OffPolicyConfig
 from f110_fl.config.scenario import Scenario
@@ -60,13 +63,28 @@ def check_environment(scenario: Scenario, checked: set[str] | None = None) -> No
             if text in checked:
                 continue
             try:
-                race = Race(env)
+                with _told():
+                    race = Race(env)
             except ValueError as error:
                 raise UserError(str(error)) from error
             if env is scenario.env:
                 race.reset(0, 0)
                 race.step(np.zeros((1, len(race.agents), COMMAND_SIZE), np.float32))
             checked.add(text)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Print what the simulator tells about how it reads maps and lines."""
+    logger = logging.getLogger("sim.tracks")
+    handler, level = logging.StreamHandler(), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def check_device(scenario: Scenario) -> None:
