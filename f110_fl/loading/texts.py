@@ -121,4 +121,4 @@ def track(text: str) -> dict[str, str]:
     file = find_file(text, Path.cwd())
     if file is None:
         raise ValueError(f"no such track or file{did_you_mean(text, _READY)}")
-    return {"kind": "centerline" if file.suffix == ".csv" else "map", "file": str(file)}
+    return {"kind": "centerline" if file.suffix.lower() == ".csv" else "map", "file": str(file)}

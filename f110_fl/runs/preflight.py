@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from f110_fl.config.learners import OffPolicyConfig, PPOConfig
 from f110_fl.config.scenario import Scenario
@@ -62,7 +65,8 @@ def check_environment(scenario: Scenario, checked: set[str] | None = None) -> No
             if text in checked:
                 continue
             try:
-                race = Race(env)
+                with _told():
+                    race = Race(env)
             except ValueError as error:
                 raise UserError(str(error)) from error
             if env is scenario.env:
@@ -101,6 +105,20 @@ def futile(scenario: Scenario) -> list[str]:
                 f"reached by {episodes}, {envs} at a time"
             )
     return lines
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Print what the simulator tells about how it reads maps and lines."""
+    logger = logging.getLogger("sim.tracks")
+    handler, level = logging.StreamHandler(), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def check_device(scenario: Scenario) -> None:

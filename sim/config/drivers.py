@@ -56,7 +56,13 @@ class LineDriverConfig(RacingDriverConfig):
     raceline: Annotated[str, FilePath("a CSV file")] | None = Field(
         None,
         description="CSV file of the line to follow, relative to the scenario that names it; "
-        "null: the track's centre line. [path]",
+        "null: the track's raceline or, without one, its centre line. [path]",
+    )
+    speed_factor: float | None = Field(
+        1.0,
+        gt=0,
+        description="Factor of the speeds in the racing line's file; null, or a file without: "
+        "speed and acceleration decide. [-]",
     )
     speed: float = Field(4.0, gt=0, description="Fastest speed. [m/s]")
 

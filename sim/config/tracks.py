@@ -45,6 +45,19 @@ class MapTrack(TrackSettings):
     file: Annotated[str, FilePath("a map's YAML file")] = Field(
         description="The map's YAML file, relative to the scenario that names it. [path]"
     )
+    centerline: Annotated[str, FilePath("a centre line's CSV file")] | None = Field(
+        None,
+        description="CSV file of the centre line, relative to the scenario that names it; null: "
+        "the one beside the map, if any. [path]",
+    )
+    raceline: Annotated[str, FilePath("a racing line's CSV file")] | None = Field(
+        None,
+        description="CSV file of a racing line, relative to the scenario that names it, which "
+        "pure_pursuit and stanley follow instead of the centre line. [path]",
+    )
+    reverse: bool = Field(
+        False, description="Whether the lines are driven from their last point to their first. [-]"
+    )
 
 
 class OvalTrack(TrackSettings):

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from sim.config.drivers import LineDriverConfig
 from sim.drivers.base import KernelDriver, Seat
 from sim.native import Kernel, Settings
-from sim.tracks.centerline import Centerline, curvature, points_at, polyline
-from sim.tracks.lanefile import read_lane
+from sim.tracks.centerline import START, Centerline, curvature, points_at, polyline
+from sim.tracks.lanefile import read_raceline
 from sim.tracks.stack import LineStack, line_of, stack_lines
 
 _STEP: Final = 0.25  # m, between the entries of a table at most
@@ -42,7 +42,10 @@ def route_on(routes: Routes, track: int) -> tuple[Centerline, NDArray[np.float64
 
 
 class LineDriver(KernelDriver):
-    """Drives along a line on each track, at the speed that the line's bends allow.
+    """Drives along a line on each track, at its speeds, or at those that its bends allow.
+
+    The line is the driver's raceline, otherwise those of the tracks if all have one, otherwise
+    their centre lines.
 
     Args:
         config: The driver.
@@ -59,37 +62,70 @@ class LineDriver(KernelDriver):
     def __init__(
         self, config: LineDriverConfig, seat: Seat, kernel: Kernel, settings: Settings
     ) -> None:
-        lines = read_lines(seat, config.raceline)
-        speeds = [speed_profile(line, config.speed, config.acceleration) for line in lines]
+        routes = _racelines(seat, config.raceline) or [(line, None) for line in read_lines(seat)]
+        factor = config.speed_factor
+        speeds = [
+            speed_profile(line, config.speed, config.acceleration)
+            if factor is None or own is None
+            else factor * along(line, own)
+            for line, own in routes
+        ]
+        lines = [line for line, _ in routes]
         super().__init__(seat, kernel, ["state", "track"], settings, make_routes(lines, speeds))
 
 
-def read_lines(seat: Seat, raceline: str | None = None) -> list[Centerline]:
-    """Return the line that a driver follows on each track.
-
-    Args:
-        seat: Where it sits.
-        raceline: CSV file; None: the tracks' centre lines.
+def read_lines(seat: Seat) -> list[Centerline]:
+    """Return the centre line of each track.
 
     Raises:
-        ValueError: If there is neither a centre line nor a raceline, or several tracks with one.
-        TrackError: If the raceline's file is wrong.
+        ValueError: If there is a track without one.
     """
     driver = seat.env.cars[seat.car].driver
-    who = f"{driver.kind if driver else 'the driver'} of {seat.name!r}"
-    if raceline is not None:
-        if len(seat.tracks) > 1:
-            raise ValueError(
-                f"{who} has a raceline, which is that of one track, but there are "
-                f"{len(seat.tracks)}; without it, it follows their centre lines"
-            )
-        lane = read_lane(seat.base_dir / raceline)
-        return [polyline(lane.points, lane.closed)]
     for track in seat.tracks:
         if not track.length > 0:
             needed = "a raceline" if hasattr(driver, "raceline") else "a centre line"
-            raise ValueError(f"{who} needs {needed}: {track.name} has no centre line")
+            raise ValueError(
+                f"{driver.kind if driver else 'the driver'} of {seat.name!r} needs {needed}: "
+                f"{track.name} has no centre line"
+            )
     return [track.line for track in seat.tracks]
+
+
+def _racelines(
+    seat: Seat, raceline: str | None
+) -> list[tuple[Centerline, NDArray[np.float64] | None]]:
+    """Racing lines, one a track, with speeds, m/s at their points; none if there are none."""
+    if raceline is None:
+        found = [(track.raceline, track.raceline_speeds) for track in seat.tracks]
+        kept = [(polyline(line, seat.tracks[0].closed), v) for line, v in found if line is not None]
+        return kept if len(kept) == len(found) else []
+    if len(seat.tracks) > 1:
+        driver = seat.env.cars[seat.car].driver
+        raise ValueError(
+            f"{driver.kind if driver else 'the driver'} of {seat.name!r} has a raceline, which is "
+            f"that of one track, but there are {len(seat.tracks)}; without it, it follows their "
+            "centre lines"
+        )
+    lane = read_raceline(seat.base_dir / raceline)
+    return [(polyline(lane.points, lane.closed), lane.speeds)]
+
+
+def along(line: Centerline, speeds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Put speeds that are known at a line's points into a table as that of `speed_profile`.
+
+    Args:
+        line: The line.
+        speeds: (N,) m/s at its points.
+
+    Returns:
+        (M,) m/s, M from `table_size`.
+    """
+    count = table_size(line)
+    s = line.length / count * (np.arange(count) + 0.5)
+    known = np.append(line.segments[:, START], [] if line.closed else [line.length])
+    period = line.length if line.closed else None
+    table: NDArray[np.float64] = np.interp(s, known, speeds, period=period)
+    return table
 
 
 def table_size(line: Centerline) -> int:

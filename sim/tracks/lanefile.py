@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -10,15 +11,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from sim.tracks.columns import Columns, Row, read_rows, recognise
 from sim.tracks.track import TrackError
 
-# Names of columns, as F1TENTH's and TUM's files have them, less a "_m" at the end.
-_NAMES: Final = (
-    ("x",),
-    ("y",),
-    ("w_tr_right", "w_right", "width_right"),
-    ("w_tr_left", "w_left", "width_left"),
-)
+_LOG: Final = logging.getLogger(__name__)
+_FARTHEST: Final = 1e9  # m; any number, but none that overflows
 _SHARPEST: Final = math.radians(150)  # turn at a point; beyond, the line leads back over itself
 
 
@@ -28,80 +25,117 @@ class Lane(NamedTuple):
     points: NDArray[np.float64]  # (N, 2) m, in driving direction, no two in a row the same
     widths: NDArray[np.float64] | None  # (N, 2) m, left and right; None if the file has none
     closed: bool  # the last point leads back to the first
+    speeds: NDArray[np.float64] | None = None  # (N,) m/s, above 0; None if the file has none
+
+    def reversed(self) -> Lane:
+        """The line driven the other way; a closed one still begins at its first point."""
+        turn = np.arange(len(self.points))[::-1]
+        turn = np.roll(turn, 1) if self.closed else turn
+        widths = None if self.widths is None else self.widths[turn][:, ::-1]
+        speeds = None if self.speeds is None else self.speeds[turn]
+        return Lane(self.points[turn], widths, self.closed, speeds)
 
 
 def read_lane(path: Path) -> Lane:
     """Read a line of x, y and perhaps the widths to its right and left, all in m.
 
-    Columns are separated by ``,`` or ``;``. ``#`` starts a comment. A comment or a first line
-    that names columns x (or x_m) and y decides which they are; otherwise they are x, y and, if
-    there are four, w_right and w_left, TUM's order. The line is closed if its ends are not
-    farther apart than three times its usual step.
+    A comment or a first line that names columns x (or x_m) and y decides which they are;
+    otherwise see `sim.tracks.columns.recognise`. The line is closed if its ends are not farther
+    apart than three times its usual step.
 
     Raises:
         TrackError: If the file cannot be read, has a line without numbers, fewer than three
-            different points, a width that is not positive, or if the line crosses itself or
-            turns back at a point.
+            different points, a width that is not positive, columns that cannot be told, or if the
+            line crosses itself or turns back at a point.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise TrackError(f"{path}: {' '.join(str(error).split())}; a CSV file is needed") from error
-    rows: list[tuple[float, ...]] = []
-    columns: list[int] | None = None
-    header = True  # the first line may name the columns
-    for number, text in enumerate(lines, start=1):
-        fields = [field.strip() for field in text.replace(";", ",").split(",")]
-        if not any(fields):
-            continue
-        if not rows and (fields[0].startswith("#") or (header and fields[0][:1].isalpha())):
-            columns = _named_columns(fields) or columns
-            header = header and fields[0].startswith("#")
-            continue
-        if fields[0].startswith("#"):
-            continue
-        if columns is None:
-            columns = [0, 1, 2, 3] if len(fields) >= 4 else [0, 1]
-        row = _numbers(path, number, text, fields, columns)
-        header = False
-        if not rows or math.dist(rows[-1][:2], row[:2]) > 1e-9:
-            rows.append(row)
-    if len({row[:2] for row in rows}) < 3:
-        count = len({row[:2] for row in rows})
+    return _read(path, widths=True)
+
+
+def read_raceline(path: Path) -> Lane:
+    """Read a line of x, y and perhaps the speeds, m/s, along it; as `read_lane`, without widths.
+
+    Speeds that are not above 0 everywhere, at which a car would stop, are left out.
+
+    Raises:
+        TrackError: As `read_lane`.
+    """
+    return _read(path, widths=False)
+
+
+def _read(path: Path, *, widths: bool) -> Lane:
+    rows, columns = read_rows(path)
+    if columns is None:
+        table = _all_numbers(path, rows)
+        columns, names = recognise(path, table) if len(table) >= 3 else (Columns(0, 1), "x, y")
+        if table.shape[1] != 2:
+            _LOG.info("%s: no line names its columns; read as %s", path, names)
+    sides = columns.widths if widths else None
+    used = [columns.x, columns.y, *(sides or ())]
+    found: list[tuple[float, ...]] = []
+    kept: list[Row] = []
+    for row in rows:
+        values = _numbers(path, row, used)
+        if not found or math.dist(found[-1][:2], values[:2]) > 1e-9:
+            found.append(values)
+            kept.append(row)
+    count = len({values[:2] for values in found})
+    if count < 3:
         raise TrackError(f"{path}: {count} different points; at least 3 are needed")
-    table = np.array(rows)
-    points = table[:, :2]
+    points = np.array(found)[:, :2]
     spacing = np.hypot(*np.diff(points, axis=0).T)
     gap = math.dist(points[0], points[-1])
     closed = bool(gap <= 3 * np.median(spacing) and gap < spacing.sum() / 2)
-    if gap <= 1e-9:
-        table = table[:-1]
-    lane = Lane(table[:, :2].copy(), table[:, [3, 2]] if table.shape[1] > 2 else None, closed)
+    last = -1 if gap <= 1e-9 else None
+    speeds = None
+    if columns.speed is not None and not widths:
+        speeds = _speeds(path, kept[:last], columns.speed)
+    aside = np.array(found)[:last, [3, 2]] if sides else None
+    lane = Lane(points[:last].copy(), aside, closed, speeds)
     _check_course(path, lane)
     return lane
 
 
-def _named_columns(fields: list[str]) -> list[int] | None:
-    names = [field.lstrip("# ").lower().removesuffix("_m") for field in fields]
-    found = [next((names.index(n) for n in known if n in names), -1) for known in _NAMES]
-    if found[0] < 0 or found[1] < 0:
-        return None
-    return found if min(found) >= 0 else found[:2]
+def _all_numbers(path: Path, rows: list[Row]) -> NDArray[np.float64]:
+    """(N, K) numbers of all columns, less empty ones at the end and rows that repeat."""
+    count = max((len(row.fields) for row in rows), default=0)
+    while count and not any("".join(row.fields[count - 1 : count]) for row in rows):
+        count -= 1
+    table = np.array([_numbers(path, row, list(range(count)), every=True) for row in rows])
+    if len(table) < 2:
+        return table.reshape(len(rows), count)
+    changed = (np.diff(table, axis=0) != 0).any(axis=1)
+    return np.vstack([table[:1], table[1:][changed]])
 
 
-def _numbers(
-    path: Path, number: int, text: str, fields: list[str], columns: list[int]
-) -> tuple[float, ...]:
+def _speeds(path: Path, rows: list[Row], column: int) -> NDArray[np.float64] | None:
+    values = []
+    for row in rows:
+        field = row.fields[column] if column < len(row.fields) else ""
+        try:
+            values.append(float(field))
+        except ValueError:
+            values.append(math.nan)
+        if not 0 < values[-1] < math.inf:
+            told = "%s: its speeds are not used: line %d has %r, which is not above 0 m/s"
+            _LOG.info(told, path, row.number, field)
+            return None
+    return np.array(values)
+
+
+def _numbers(path: Path, row: Row, columns: list[int], *, every: bool = False) -> tuple[float, ...]:
     try:
-        row = tuple(float(fields[column]) for column in columns)
+        values = tuple(float(row.fields[column]) for column in columns)
     except (ValueError, IndexError):
-        row = (math.nan,)
-    if not all(map(math.isfinite, row)):
-        words = "x, y" if len(columns) == 2 else "x, y, w_right, w_left"
-        raise TrackError(f"{path}: line {number}: {text!r}; {words!r} in metres is needed")
-    if min(row[2:], default=1.0) <= 0:
-        raise TrackError(f"{path}: line {number}: {text!r}; widths must be above 0 m")
-    return row
+        values = (math.nan,)
+    where = f"{path}: line {row.number}: {row.text!r}"
+    if not all(abs(value) <= _FARTHEST for value in values):
+        words = {2: "'x, y' in metres is", 4: "'x, y, w_right, w_left' in metres is"}
+        raise TrackError(
+            f"{where}; {words.get(len(columns), f'{len(columns)} numbers are')} needed"
+        )
+    if not every and min(values[2:], default=1.0) <= 0:
+        raise TrackError(f"{where}; widths must be above 0 m")
+    return values
 
 
 def _check_course(path: Path, lane: Lane) -> None:

@@ -59,6 +59,9 @@ class Track:
         finish_line: Its left end and its right end seen in driving direction, or None.
         stated_widths: (N, 2) m, free width left and right of the centre line's points as the
             track's source states it; None where it does not.
+        raceline: (M, 2) m, in driving direction, of a line that is faster than the centre line;
+            open or closed as that is; None if the track has none.
+        raceline_speeds: (M,) m/s at its points; None if they are not known.
     """
 
     name: str
@@ -70,6 +73,8 @@ class Track:
     spawns: Mapping[str, Pose]
     finish_line: Line | None
     stated_widths: NDArray[np.float64] | None = None
+    raceline: NDArray[np.float64] | None = None
+    raceline_speeds: NDArray[np.float64] | None = None
 
     @classmethod
     def from_occupancy(

@@ -21,6 +21,7 @@ from sim.config import (
     PurePursuitConfig,
     RandomTrack,
     SecondaryViconConfig,
+    StanleyConfig,
     VehicleConfig,
 )
 from sim.drivers.factory import make_driver
@@ -254,3 +255,38 @@ def test_pure_pursuit_needs_a_line(tmp_path: Path):
     )
     with pytest.raises(ValueError, match=r"'car_0' needs a raceline: .*no centre line"):
         race(MapTrack(file="room.yaml"), PurePursuitConfig(), base_dir=tmp_path)
+
+
+# Racing lines with speeds
+
+
+def raceline(directory: Path, radius: float = 10.0, rows: int = 200) -> Path:
+    """A file as TUM's optimiser writes, without a header, on which 2 to 3 m/s are driven."""
+    angle = np.linspace(0, 2 * np.pi, rows, endpoint=False)
+    speed = 2.5 + 0.5 * np.sin(angle)
+    none = np.zeros(rows)
+    columns = [radius * angle, radius * np.cos(angle), radius * np.sin(angle), angle, none + 0.1]
+    np.savetxt(directory / "fast.csv", np.column_stack([*columns, speed, none]), delimiter=",")
+    return directory / "fast.csv"
+
+
+@pytest.mark.parametrize("kind", [PurePursuitConfig, StanleyConfig])
+@pytest.mark.parametrize(
+    ("factor", "expected"), [(1.0, 3.0), (0.5, 1.5), (None, 2.2)], ids=["file", "half", "own"]
+)
+def test_line_followers_drive_the_files_speeds(tmp_path, kind, factor, expected):
+    driver = kind(raceline=str(raceline(tmp_path)), speed=2.2, speed_factor=factor)
+    made = race(CircleTrack(), driver)
+    made.world.place(0, np.array([[0.0, 10.0, np.pi]]), 0)  # a quarter round, where it is fastest
+    assert command(made)[1] == pytest.approx(expected, rel=1e-3)
+    made.world.place(0, np.array([[0.0, -10.0, 0.0]]), 0)
+    slowest = 2.2 if factor is None else 2.0 * factor
+    assert command(made)[1] == pytest.approx(slowest, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", [PurePursuitConfig, StanleyConfig])
+def test_line_followers_use_their_own_speeds_without_the_files(tmp_path, kind):
+    rows = np.loadtxt(raceline(tmp_path), delimiter=",")[:, 1:3]
+    np.savetxt(tmp_path / "fast.csv", rows, delimiter=";")
+    made = race(CircleTrack(), kind(raceline=str(tmp_path / "fast.csv"), speed=2.2))
+    assert command(made)[1] == pytest.approx(2.2)

@@ -192,7 +192,7 @@ def test_map_formats_and_negation(write_map, suffix, negate):
 def test_an_occupancy_of_free_thresh_is_not_free(write_map, negate):
     """To the last bit, as in map_server: 51 of 255 is 0.2."""
     image = room()
-    image[3, 3:5] = 204, 205  # occupancies of 0.2 and less
+    image[3, 3:5] = 204, 206  # occupancies of 0.2 and less
     pixels = 255 - image if negate else image
     track = load(write_map(pixels, negate=negate, free_thresh=0.2))
     assert free_area(track) == pytest.approx((6 * 10 - 1) * 0.25)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+import math
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 from scipy.ndimage import binary_dilation
 
 from sim.config import Config, MapTrack
 from sim.tracks.gates import gate_across
-from sim.tracks.lanefile import Lane, read_lane
+from sim.tracks.lanefile import Lane, read_lane, read_raceline
 from sim.tracks.track import Pose, Track, TrackError, staggered_spawns
 
+_LOG: Final = logging.getLogger(__name__)
+_IMAGES: Final = (".png", ".pgm")
 UNKNOWN: Final = 205  # grey level that map_saver writes for unknown cells
 
 Point = tuple[float, float]
@@ -55,38 +59,75 @@ class RosMap(Config):
     negate: Annotated[int, Field(ge=0, le=1)] = 0
     occupied_thresh: float = Field(0.65, ge=0, le=1)
     free_thresh: float = Field(0.196, ge=0, le=1)
+    mode: Literal["trinary", "scale", "raw"] = "trinary"
     annotations: Annotations = Annotations()
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RosMap:
+        if self.free_thresh >= self.occupied_thresh:
+            raise ValueError(
+                f"free_thresh {self.free_thresh:g} must be below occupied_thresh "
+                f"{self.occupied_thresh:g}"
+            )
+        return self
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses keys that come twice, of which YAML would keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"key {key!r} comes twice", problem_mark=node.start_mark
+                )
+        return super().construct_mapping(node, deep)
 
 
 def map_track(config: MapTrack, base_dir: Path) -> Track:
-    """Load a ROS map, and the centre line in ``<stem>_centerline.csv`` next to it, if any.
+    """Load a ROS map and its lines.
+
+    The centre line is in the file that the settings name, otherwise beside the map:
+    ``NAME_centerline.csv`` for ``NAME.yaml`` or ``NAME_map.yaml``, or ``centerline.csv`` if there
+    is one map.
 
     A cell is free if its occupancy p is below ``free_thresh``, where p = (255 - v) / 255 for
     a pixel's mean v of red, green and blue, or v / 255 if ``negate`` is set (map_server's
-    rule). Unknown and transparent pixels and everything outside the image are walls.
+    rule); in ``mode: raw``, p = v / 100, and v above 100 is unknown. Unknown and transparent
+    pixels and everything outside the image are walls. So is, in ``mode: trinary``, map_saver's
+    code for unknown, v = 205, which the 0.25 that ROS 2's writes as ``free_thresh`` would free.
 
     One exception: resampled images blur a wall's edge, and the rule above would thicken every
     wall by its blur. A pixel between the thresholds that touches both a free and an occupied
-    pixel therefore goes by p < 0.5, unless it has map_saver's code for unknown, v = 205.
+    pixel therefore goes by p < 0.5, unless it is unknown.
     Along such edges this is the rule of f1tenth_gym v1.0.0, which takes v > 128 as free
     everywhere, and unknown space with it.
 
     Without annotated spawn points, spawns stand along the centre line. A closed one without an
-    annotated finish line has it across its first point.
+    annotated finish line has it across its first point. A reversed one has the same finish line,
+    and annotated spawns turned round.
 
     Args:
-        config: Names the map's YAML file.
-        base_dir: Directory that the file is relative to.
+        config: Names the map's YAML file, and perhaps its lines'.
+        base_dir: Directory that the files are relative to.
 
     Raises:
         TrackError: If a file is missing or wrong.
     """
     path = base_dir / config.file
     settings = _read_settings(path)
-    free = _read_image(path.parent / settings.image, settings)
+    free = _read_image(_image_file(path, settings.image), settings)
+    lane_file = base_dir / config.centerline if config.centerline else _lane_beside(path)
+    lane = read_lane(lane_file) if lane_file else Lane(np.empty((0, 2)), None, False)
+    raceline = read_raceline(base_dir / config.raceline) if config.raceline else None
+    spawns = {spawn.name: spawn.pose for spawn in settings.annotations.spawn_points}
     line = settings.annotations.finish_line
-    lane_file = path.with_name(f"{path.stem}_centerline.csv")
-    lane = read_lane(lane_file) if lane_file.exists() else Lane(np.empty((0, 2)), None, False)
+    if config.reverse:
+        if not lane.closed:
+            raise TrackError(f"{path}: reverse needs a closed centre line")
+        lane, raceline = lane.reversed(), raceline and raceline.reversed()
+        spawns = {name: (x, y, yaw + math.pi) for name, (x, y, yaw) in spawns.items()}
     track = Track.from_occupancy(
         str(path),
         free,
@@ -95,7 +136,7 @@ def map_track(config: MapTrack, base_dir: Path) -> Track:
         centerline=lane.points,
         closed=lane.closed,
         stated_widths=lane.widths,
-        spawns={spawn.name: spawn.pose for spawn in settings.annotations.spawn_points},
+        spawns=spawns,
         finish_line=(line.start, line.end) if line else None,
     )
     part = _inside(track)
@@ -104,6 +145,11 @@ def map_track(config: MapTrack, base_dir: Path) -> Track:
         centerline=track.centerline[part],
         stated_widths=None if lane.widths is None else lane.widths[part],
     )
+    if raceline:
+        _check_raceline(track, raceline, str(config.raceline))
+        track = dataclasses.replace(
+            track, raceline=raceline.points, raceline_speeds=raceline.speeds
+        )
     if track.closed and not line:
         track = dataclasses.replace(track, finish_line=gate_across(track, 0.0))
     if track.spawns or not len(track.centerline):
@@ -111,10 +157,58 @@ def map_track(config: MapTrack, base_dir: Path) -> Track:
     return dataclasses.replace(track, spawns=_default_spawns(track))
 
 
+def _image_file(path: Path, name: str) -> Path:
+    """The image that a map names, or that of the same name and the other format."""
+    image = path.parent / name
+    if not image.is_file():
+        others = (image.with_suffix(suffix) for suffix in _IMAGES if image.name.strip("."))
+        for other in others:
+            if other.is_file():
+                _LOG.info("%s: %s is not there; read %s", path, image.name, other.name)
+                return other
+    return image
+
+
+def _lane_beside(path: Path) -> Path | None:
+    """The file of a map's centre line; None, which is told, without one."""
+    there = sorted(path.parent.iterdir())
+    names = [path.stem, path.stem.removesuffix("_map")]
+    wanted = [f"{name}_centerline.csv" for name in dict.fromkeys(names)]
+    if sum(file.suffix.lower() in (".yaml", ".yml") for file in there) == 1:
+        wanted.append("centerline.csv")
+    for name in wanted:
+        for file in there:
+            if file.name.lower() == name.lower() and file.is_file():
+                return file
+    found = [file.name for file in there if file.suffix.lower() == ".csv"][:8]
+    told = "%s: no centre line: looked for %s; CSV files there: %s; track.centerline names another"
+    _LOG.info(told, path, ", ".join(wanted), ", ".join(found) or "none")
+    return None
+
+
+def _check_raceline(track: Track, lane: Lane, name: str) -> None:
+    """Refuse a racing line that is not one of this track, or is driven the other way."""
+    if not len(track.centerline):
+        return
+    if lane.closed != track.closed:
+        words = ("closed", "open") if lane.closed else ("open", "closed")
+        raise TrackError(f"{name}: is {words[0]}, but the centre line of {track.name} {words[1]}")
+    inside = track.wall_distance(lane.points) > 0
+    if not inside.all():
+        x, y = lane.points[int(np.argmin(inside))]
+        raise TrackError(f"{name}: leaves the free space of {track.name} at ({x:g}, {y:g}) m")
+    s = track.to_frenet(lane.points)[:, 0]
+    ahead = np.diff(s)
+    if track.closed:
+        ahead = (ahead + track.length / 2) % track.length - track.length / 2
+    if ahead.sum() < 0:
+        raise TrackError(f"{name}: runs against the centre line of {track.name}")
+
+
 def _read_settings(path: Path) -> RosMap:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        data = _Loader(path.read_text(encoding="utf-8-sig")).get_single_data()
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise TrackError(f"{path}: {_one_line(error)}; a ROS map's YAML file is needed") from error
     if not isinstance(data, dict):
         raise TrackError(f"{path}: not a ROS map: keys image, resolution, origin are needed")
@@ -142,21 +236,39 @@ def _read_image(path: Path, settings: RosMap) -> NDArray[np.bool_]:
         raise TrackError(f"{path}: {_one_line(error)}; a PNG or PGM image is needed") from error
     full = 65535 if deep else 255
     shade = pixels.astype(np.float64) if deep else pixels[..., :3].mean(axis=-1)  # of full
-    # In double precision and in this order, as map_server: 204 of 255 is 0.2, not a bit less.
-    occupancy = (shade if settings.negate else full - shade) / full
+    occupancy, unknown = _occupancy(shade, full, settings)
     free = occupancy < settings.free_thresh
+    shut = np.count_nonzero(free & unknown)
+    if shut:
+        told = "%s: %d pixels of grey %d, unknown space, are walls, though free_thresh frees them"
+        _LOG.info(told, path, shut, UNKNOWN)
+    free &= ~unknown
     touches = np.ones((3, 3), dtype=np.bool_)
     edge = binary_dilation(free, touches)
     edge &= binary_dilation(occupancy > settings.occupied_thresh, touches)
-    free |= edge & (occupancy < 0.5) & (np.abs(shade / full * 255 - UNKNOWN) > 0.5)
+    free |= edge & (occupancy < 0.5) & ~unknown
     if not deep:
         free &= pixels[..., 3] == 255
     if not free.any():
         raise TrackError(
             f"{path}: no free space: no pixel's occupancy is below "
-            f"free_thresh {settings.free_thresh:g}; check free_thresh and negate"
+            f"free_thresh {settings.free_thresh:g}; check free_thresh, negate and mode"
         )
     return np.ascontiguousarray(free[::-1])
+
+
+def _occupancy(
+    shade: NDArray[np.float64], full: int, settings: RosMap
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """(H, W) occupancy from 0 to 1, and whether it is unknown."""
+    value = shade / full * 255
+    if settings.mode == "raw":
+        return value / 100, value > 100.5
+    # In double precision and in this order, as map_server: 204 of 255 is 0.2, not a bit less.
+    occupancy = (shade if settings.negate else full - shade) / full
+    if settings.mode == "scale" or settings.negate:
+        return occupancy, np.zeros(shade.shape, np.bool_)
+    return occupancy, np.abs(value - UNKNOWN) <= 0.5
 
 
 def _inside(track: Track) -> slice:
