@@ -5,7 +5,8 @@ For each seed: the honest federation, then the same with the last client answeri
 with random weights: of the right names, shapes and types, finite, of the given length, with
 plausible metrics. The final global model then drives greedily on fixed seeds. All federations run
 in one Flower simulation, with the product's server and clients; the hostile client is defined here.
-``bounded`` is ``fedavg`` with the default bound on updates, ``max_update_ratio``; the others have none.
+``bounded`` is ``fedavg`` with the default bound on updates, ``max_update_ratio``; the others have
+none.
 
 The table, or with ``--json`` a JSON array, goes to standard output, Flower's log to standard error.
 """
