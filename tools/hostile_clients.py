@@ -5,6 +5,8 @@ For each seed: the honest federation, then the same with the last client answeri
 with random weights: of the right names, shapes and types, finite, of the given length, with
 plausible metrics. The final global model then drives greedily on fixed seeds. All federations run
 in one Flower simulation, with the product's server and clients; the hostile client is defined here.
+``bounded`` is ``fedavg`` with the default bound on updates, ``max_update_ratio``; the others have
+none.
 
 The table, or with ``--json`` a JSON array, goes to standard output, Flower's log to standard error.
 """
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
     from flwr.serverapp import Grid, ServerApp
 
 HONEST: Final = "honest"  # the federation without a hostile client, averaged
-STRATEGIES: Final = ("fedavg", "fedmedian", "fedtrimmedavg", "krum")
+BOUNDED: Final = "bounded"  # averaged, but updates are bounded, as they are by default
+STRATEGIES: Final = ("fedavg", BOUNDED, "fedmedian", "fedtrimmedavg", "krum")
 AGENT: Final = "car_0"
 EVALUATION_EPISODES: Final = 40
 # 15 s on an oval, 10 commands a second, 4 m/s at most: the return is a tenth of the metres
@@ -105,8 +108,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def scenario(federation: str, seed: int, clients: int, rounds: int) -> Scenario:
     """Return the scenario of a federation, ``HONEST`` or one of ``STRATEGIES``."""
-    name = "fedavg" if federation == HONEST else federation
-    federated = {"clients": clients, "round_interval": INTERVAL, "strategy": {"name": name}}
+    federated: dict[str, Any] = {"clients": clients, "round_interval": INTERVAL}
+    if federation not in (HONEST, BOUNDED):
+        federated |= {"strategy": {"name": federation}, "max_update_ratio": None}
     settings = {"seed": seed, "episodes": rounds * INTERVAL, "federated": federated}
     return Scenario.model_validate(TASK | settings)
 

@@ -84,9 +84,8 @@ def test_a_policy_of_a_run_is_evaluated_raced_against_and_trained_further(tmp_pa
     origin = origin_of(read_metadata(path))
     assert origin is not None
 
-    fixed = "--set", "federated.root=eval"
-    flags = "--scenario", "small.yaml", "--mode", "eval", *fixed, "--eval-episodes", "4"
-    shown = run(tmp_path, *flags)
+    flags = "--scenario", "small.yaml", "--mode", "eval", "--eval-episodes", "4", "--set"
+    shown = run(tmp_path, *flags, "federated.root=eval")
     assert shown.returncode == 0, shown.stderr
     policy = f"Policy          {path}  (it comes with the scenario)"
     for line in (policy, *origin.lines()):
@@ -94,14 +93,15 @@ def test_a_policy_of_a_run_is_evaluated_raced_against_and_trained_further(tmp_pa
     report = json.loads((tmp_path / "eval" / "evaluation.json").read_text())
     assert report["checkpoint"] == str(path)
     assert report["cars"]["car_0"] == origin.evaluation["cars"]["car_0"]
-    named = run(tmp_path, *flags, "--checkpoint", best)
+    named = run(tmp_path, *flags, "federated.root=named", "--checkpoint", best)
+    assert named.returncode == 0, named.stderr
     assert "it comes with the scenario" not in named.stderr
-    misfit = run(tmp_path, *flags, "--set", "env.lidar.beams=9")
+    misfit = run(tmp_path, *flags, "federated.root=misfit", "env.lidar.beams=9")
     assert misfit.returncode == 2
     assert misfit.stderr.startswith(f"run.py: {path}: another model of 'car_0' than the scenario's")
     assert misfit.stderr.count("\n") == 1
 
-    both = run(tmp_path, *flags, "--set", f"env.cars[1].driver={FROZEN}")
+    both = run(tmp_path, *flags, "federated.root=both", f"env.cars[1].driver={FROZEN}")
     assert both.returncode == 0, both.stderr
 
     further = "--set", "learners.car_0.initial=policies/small.safetensors"
