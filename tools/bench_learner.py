@@ -34,7 +34,7 @@ from f110_fl.config.common import AlgorithmConfig
 from f110_fl.config.learners import LearnerConfig
 from f110_fl.errors import UserError
 from f110_fl.learners.base import Learner, LearnerSetup, ObservationParts, Transitions
-from f110_fl.learners.device import choose
+from f110_fl.learners.device import choose, use_threads
 from f110_fl.learners.factory import make_learner
 from sim.config import CarConfig, EnvConfig, LidarConfig, SecondaryViconConfig
 from sim.envs import F110VectorEnv
@@ -216,7 +216,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     if arguments.env and arguments.algo != "ppo":
         raise InputError(f"--env: is for --algo ppo, found {arguments.algo}")
     sizes = parse_sizes(arguments)
-    torch.set_num_threads(arguments.threads)
+    use_threads(arguments.threads)
     try:
         device = choose(arguments.device)
         own = own_loop(sizes, device) if arguments.env else None

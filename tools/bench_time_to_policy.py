@@ -50,7 +50,7 @@ from bench_time_to_policy_training import (
 from f110_fl.config.scenario import MAX_SEED, Scenario
 from f110_fl.errors import UserError
 from f110_fl.learners.base import LearningError, Policy
-from f110_fl.learners.device import choose
+from f110_fl.learners.device import choose, use_threads
 from f110_fl.loading.overrides import set_overrides
 from f110_fl.loading.scenarios import load_scenario
 from f110_fl.runs.preflight import check_encoders, check_environment, check_mirrors
@@ -197,7 +197,7 @@ def measure(arguments: argparse.Namespace) -> Result:
     every, cpu = parse_interval(arguments.every), arguments.clock == "cpu"
     goal = Goal(arguments.threshold, every, arguments.limit, cpu=cpu)
     scenario = read_scenario(arguments)
-    torch.set_num_threads(scenario.threads)
+    use_threads(scenario.threads)
     evaluator = Evaluator(scenario.for_client(CLIENT), arguments.episodes)
     (agent,) = scenario.learners
 

@@ -6,7 +6,8 @@ always drawn on the CPU, so that a seed means the same on every device.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import os
+from typing import Any, Final, Literal
 
 import torch
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from torch import Tensor
 from f110_fl.errors import UserError
 
 Device = Literal["cpu", "cuda", "auto"]
+_REPRODUCIBLE: Final = {"MKL_CBWR": "AUTO,STRICT"}
 
 
 def choose(device: Device) -> torch.device:
@@ -33,6 +35,19 @@ def choose(device: Device) -> torch.device:
             "allowed: 'cpu', 'auto'"
         )
     return torch.device("cuda" if available else "cpu")
+
+
+def use_threads(count: int) -> None:
+    """Let PyTorch compute with ``count`` threads, two or more of which give the same bytes.
+
+    Products of matrices would otherwise be summed in an order that depends on the number
+    (oneMKL's conditional numerical reproducibility, strict mode). It is in time before the
+    process's first product. One thread is left as it is, unless the environment says otherwise.
+    """
+    if count > 1:
+        for name, value in _REPRODUCIBLE.items():
+            os.environ.setdefault(name, value)
+    torch.set_num_threads(count)
 
 
 # PPO's small steps move a dozen arrays, so asking PyTorch to move what is already in place would

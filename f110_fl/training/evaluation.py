@@ -10,6 +10,7 @@ import torch
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.learners.base import Policy
+from f110_fl.learners.device import use_threads
 from f110_fl.seeding import Use, stream
 from f110_fl.tensors import owned
 from f110_fl.training.agents import make_learners
@@ -75,7 +76,7 @@ class ModelEvaluator:
     """
 
     def __init__(self, scenario: Scenario, evaluator: Evaluator | None = None) -> None:
-        torch.set_num_threads(scenario.threads)
+        use_threads(scenario.threads)
         self._evaluator = evaluator or Evaluator(scenario, scenario.evaluation.episodes)
         self.race = self._evaluator.race
         seed = partial(stream, scenario.shared_seed, Use.MODEL)

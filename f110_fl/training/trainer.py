@@ -16,6 +16,7 @@ import torch
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.files import count_lines
+from f110_fl.learners.device import use_threads
 from f110_fl.rundir import BEST, EPISODES, STATE
 from f110_fl.seeding import Use, stream
 from f110_fl.tensors import owned, prefixed, read_tensors, unprefixed
@@ -50,7 +51,7 @@ class Trainer:
     """
 
     def __init__(self, scenario: Scenario, client_id: int, directory: Path) -> None:
-        torch.set_num_threads(scenario.threads)
+        use_threads(scenario.threads)
         directory.mkdir(parents=True, exist_ok=True)
         self.scenario = scenario
         self.own = scenario.for_client(client_id)
