@@ -31,8 +31,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench_time_to_policy_training import (

@@ -111,7 +111,9 @@ class Scenario(Config):
         0, description="Root of all random streams: a number, one per client, or base and step. [-]"
     )
     episodes: int = Field(5000, ge=1, description="Training episodes per client. [episodes]")
-    threads: int = Field(1, ge=1, le=256, description="Threads of a client's simulator and of PyTorch. [threads]")
+    threads: int = Field(
+        1, ge=1, le=256, description="Threads of a client's simulator and of PyTorch. [threads]"
+    )
     device: Literal["cpu", "cuda", "auto"] = Field(
         "cpu", description="Device of the networks; auto: a GPU if there is one. [-]"
     )

@@ -33,9 +33,14 @@ class Override:
         return f"{self.source}={self.text!r}" if self.text else self.source
 
     def contradicts(self, other: Override) -> bool:
-        """Return whether one of the two would undo the other; a `Change` never does."""
-        changes = callable(self.value) or callable(other.value)
-        return not changes and overlaps(self.path, other.path)
+        """Return whether this one, which comes later, and the other would undo one another.
+
+        A `Change` never does, nor what is added to a mapping: a map's racing line to ``--map``.
+        """
+        if callable(self.value) or callable(other.value) or not overlaps(self.path, other.path):
+            return False
+        below = self.path[len(other.path) :]
+        return not below or not isinstance(other.value, dict) or below[0] in other.value
 
 
 def refuse_contradictions(overrides: Iterable[Override], others: Sequence[Override] = ()) -> None:

@@ -17,6 +17,7 @@ from f110_fl.errors import UserError
 from f110_fl.loading.flags import command_line_overrides
 from f110_fl.loading.overrides import set_overrides
 from f110_fl.loading.scenarios import load_scenario
+from sim.config import OvalTrack
 
 CONVOY = REPOSITORY / "scenarios" / "convoy_lock_td3_original.yaml"
 
@@ -84,6 +85,14 @@ def test_set_contradicts_no_other_flag() -> None:
     assert line == "--set episodes='4': contradicts --episodes='3'; leave one out"
     line = complaint(lambda: set_overrides(["env.track={kind: oval}", "env.track.kind=line2"], []))
     assert "contradicts --set env.track='{kind: oval}'" in line
+    line = complaint(lambda: set_overrides(["env.track.radius=3", "env.track={kind: oval}"], []))
+    assert "contradicts --set env.track.radius='3'" in line
+
+
+def test_set_adds_to_a_mapping_that_came_before() -> None:
+    oval = load_scenario(CONVOY, set_overrides(["env.track={kind: oval}", "env.track.radius=5"]))
+    assert isinstance(oval.env.track, OvalTrack)
+    assert oval.env.track.radius == 5
 
 
 def test_set_means_what_a_variable_means(tmp_path: Path) -> None:
