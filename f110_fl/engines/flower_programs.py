@@ -14,7 +14,7 @@ from typing import Final
 from f110_fl.engines.superlink import SuperLink
 from f110_fl.errors import UserError
 from f110_fl.files import write_atomic
-from f110_fl.runs.processes import adopt_orphans, end_orphans
+from f110_fl.runs.processes import adopt_orphans, end_descendants
 from f110_fl.runs.startup import KERNEL_CACHE
 
 APP: Final = Path(__file__).resolve().parents[2]  # the app that `flwr run` submits
@@ -128,7 +128,7 @@ def run_program(command: Sequence[str], variables: Mapping[str, str]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: None)
     adopt_orphans()
     status = subprocess.call(command, env=variables, stdin=subprocess.DEVNULL)  # noqa: S603
-    end_orphans()
+    end_descendants()
     sys.exit(status)
 
 

@@ -87,7 +87,7 @@ class Children:
 
 
 def end_with_parent() -> None:
-    """Kill this process when its parent ends, and the process group if it leads one.
+    """Kill this process when its parent ends; if it leads a process group, also what it started.
 
     Must be called in a process that `multiprocessing` started. It shares a pipe with its parent; a
     thread waits for the other end to close, which happens in whatever way the parent ends. The
@@ -102,6 +102,7 @@ def _follow_parent() -> None:
     if parent is not None:
         parent.join()
         if os.getpgrp() == os.getpid():
+            end_descendants()  # first: once this process has ended, nobody knows them
             os.killpg(0, signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -115,16 +116,26 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def end_orphans() -> None:
-    """Kill this process's remaining children, and the orphans that they leave."""
-    children = Path(f"/proc/self/task/{threading.get_native_id()}/children")
-    try:
-        while numbers := children.read_text().split():
-            for number in numbers:
-                os.kill(int(number), signal.SIGKILL)
-                os.waitpid(int(number), 0)
-    except (FileNotFoundError, ChildProcessError, ProcessLookupError):
-        return  # not Linux, or the last child has just ended
+def end_descendants() -> None:
+    """Kill this process's children and, if it adopts orphans, all that descends from it.
+
+    What is killed leaves its own children to this process, until there are none.
+    """
+    while numbers := _children():
+        for number in numbers:
+            with suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+            with suppress(ChildProcessError):  # another thread has waited for it
+                os.waitpid(number, 0)
+
+
+def _children() -> list[int]:
+    """Return the ids of this process's children, whichever thread's; none where it is not Linux."""
+    found: list[int] = []
+    for children in Path("/proc/self/task").glob("*/children"):
+        with suppress(FileNotFoundError):  # the thread has just ended
+            found += map(int, children.read_text().split())
+    return found
 
 
 def _signal_group(child: BaseProcess, number: int) -> None:

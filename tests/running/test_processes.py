@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -224,3 +225,27 @@ def test_a_program_takes_with_it_what_it_detached(tmp_path: Path) -> None:
     child.join(60)
     assert child.exitcode == 0
     assert not Path("/proc", note.read_text()).exists()
+
+
+KEEPS_RUNNING = DETACHED + "import time; time.sleep(600)"
+KILLED = """
+import os, sys
+from f110_fl.engines.flower_programs import run_program
+from f110_fl.runs.processes import Children
+command = [sys.executable, "-c", sys.argv[1], sys.argv[2]]
+Children().start(run_program, (command, dict(os.environ))).join()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process adopt orphans")
+def test_what_a_program_detached_ends_with_a_run_that_is_killed(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    command = [sys.executable, "-c", KILLED, KEEPS_RUNNING, str(note)]
+    run = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": PYTHONPATH})
+    try:
+        assert until(lambda: note.exists() and note.read_text() != "", run)
+        sleeper = os.pidfd_open(int(note.read_text()))
+    finally:
+        run.kill()  # alone, as the kernel does when memory runs out
+        run.wait()
+    assert select.select([sleeper], [], [], TIMEOUT)[0], "it lives on"
