@@ -43,6 +43,7 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the app as ``flwr run`` asks; see ``[tool.flwr.app.config]`` in pyproject.toml."""
+    announce.begin()
     prepared_root = str(context.run_config["prepared-root"])
     if prepared_root:
         with announce.failure_announced():

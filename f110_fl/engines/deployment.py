@@ -29,7 +29,7 @@ from f110_fl.engines.superlink import SuperLink
 from f110_fl.errors import UserError
 from f110_fl.files import is_locked, write_atomic
 from f110_fl.loading.scenarios import read_resolved
-from f110_fl.reporting.announce import FAILED, announced
+from f110_fl.reporting.announce import FAILED, Announcements
 from f110_fl.reporting.summary import completed_rounds
 from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import lock_directory
@@ -145,7 +145,8 @@ class ServerWatch:
 def _failure(log: Path, start: int) -> str:
     """Return the last failure that the log reports from byte ``start`` on, "" if none."""
     text = log.read_bytes()[start:].decode(errors="replace")
-    events = [event for line in text.splitlines() if (event := announced(line))]
+    announcements = Announcements()
+    events = [event for line in text.splitlines() if (event := announcements.read(line))]
     return next((str(e["message"]) for e in reversed(events) if e["event"] == FAILED), "")
 
 

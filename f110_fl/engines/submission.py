@@ -73,6 +73,7 @@ class _Submission:
         self._environment = connected(directory / "flower", link)
         self._log = directory / "run.log"
         self._read = 0
+        self._announcements = announce.Announcements()
         self._sink: ConsoleSink | None = None
         self._scenario: Scenario | None = None  # once the run has begun
         self._root = ""
@@ -113,7 +114,7 @@ class _Submission:
         whole = data[: data.rfind(b"\n") + 1]
         self._read += len(whole)
         for line in whole.decode(errors="replace").splitlines():
-            event = announce.announced(line)
+            event = self._announcements.read(line)
             if event is not None:
                 self._take(event)
 

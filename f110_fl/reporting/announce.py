@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
@@ -11,7 +12,8 @@ from f110_fl.errors import UserError
 from f110_fl.files import json_objects
 from sim.plugins import PluginError
 
-MARK: Final = "f110-fl-event "  # the start of an event's line
+MARK: Final = "f110-fl-event "  # the start of an event's line; a key and the event follow
+_KEY: Final = secrets.token_hex(16)  # this server's, which no client learns
 
 STARTED: Final = "started"  # root, scenario (JSON), rounds: number completed before
 ROUND: Final = "round"  # the round's metrics.json
@@ -26,9 +28,14 @@ def silent(_kind: str, _values: dict[str, Any]) -> None:
     """Ignore an event."""
 
 
+def begin() -> None:
+    """Print this server's key, before anything that a client has sent can be in the log."""
+    print(f"{MARK}{_KEY}", flush=True)  # noqa: T201
+
+
 def announce(kind: str, values: dict[str, Any]) -> None:
     """Print an event as one line."""
-    print(f"{MARK}{json.dumps({'event': kind} | values)}", flush=True)  # noqa: T201
+    print(f"{MARK}{_KEY} {json.dumps({'event': kind} | values)}", flush=True)  # noqa: T201
 
 
 @contextmanager
@@ -43,7 +50,21 @@ def failure_announced() -> Iterator[None]:
         raise
 
 
-def announced(line: str) -> dict[str, Any] | None:
-    """Return the event in a line of a log, None for any other line."""
-    events = json_objects(line.split(MARK, 1)[1:])
-    return events[0] if events and "event" in events[0] else None
+class Announcements:
+    """Finds a server's events in its log, in which there are texts of clients as well.
+
+    The first key in the log is the server's; what comes with another, or elsewhere than at the
+    start of a line, is not the server's word.
+    """
+
+    def __init__(self) -> None:
+        self._key = ""
+
+    def read(self, line: str) -> dict[str, Any] | None:
+        """Return the event in the log's next line, None for any other line."""
+        if not line.startswith(MARK):
+            return None
+        key, _, text = line.removeprefix(MARK).partition(" ")
+        self._key = self._key or key
+        events = json_objects([text]) if key == self._key else []
+        return events[0] if events and "event" in events[0] else None

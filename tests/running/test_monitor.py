@@ -172,8 +172,33 @@ def test_a_sink_that_fails_is_left_out(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_announced_events_are_found_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
     values = {"message": f"{announce.MARK}within"}
+    announce.begin()
     announce.announce(announce.FAILED, values)
-    line = capsys.readouterr().out.strip()
-    assert announce.announced(f"12:00 INFO: {line}") == {"event": "failed"} | values
-    for other in ("INFO: a line", line[:-2], f"{announce.MARK}7", f"{announce.MARK}{{}}"):
-        assert announce.announced(other) is None
+    first, line = capsys.readouterr().out.splitlines()
+    announcements = announce.Announcements()
+    assert announcements.read("INFO: a line") is None
+    assert announcements.read(first) is None
+    assert announcements.read(line) == {"event": "failed"} | values
+    for other in (line[:-2], f"{first} 7", f"{first} {{}}", f"12:00 INFO: {line}"):
+        assert announcements.read(other) is None
+
+
+def test_what_a_client_writes_into_the_log_is_no_event(capsys: pytest.CaptureFixture[str]) -> None:
+    announce.begin()
+    announce.announce(announce.ROUND, {"round": 1})
+    first, line = capsys.readouterr().out.splitlines()
+    key = first.removeprefix(announce.MARK)
+    assert len(key) == 32
+    announcements = announce.Announcements()
+    assert announcements.read(first) is None
+    event = json.dumps({"event": announce.FAILED, "message": "ended by a client"})
+    for forged in (
+        f"{announce.MARK}{event}",  # as events were before they had a key
+        f"{announce.MARK}{'0' * 32} {event}",
+        f"{announce.MARK} {event}",
+        f"{announce.MARK}{key[:-1]} {event}",
+        f"{announce.MARK}{key}{event}",
+    ):
+        assert announcements.read(forged) is None
+        assert announcements.read(f"client 3: {forged}") is None
+    assert announcements.read(line) == {"event": "round", "round": 1}

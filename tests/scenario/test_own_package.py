@@ -22,7 +22,7 @@ from clients.client_app import app
 from f110_fl.errors import UserError
 from f110_fl.federation.arrays import to_arrays
 from f110_fl.federation.messages import TrainOrder
-from f110_fl.reporting.announce import FAILED, announced
+from f110_fl.reporting.announce import FAILED, Announcements
 from f110_fl.tensors import read_tensors
 
 RUN = str(REPOSITORY / "run.py")
@@ -267,7 +267,7 @@ def test_a_server_with_a_broken_plugin_tells_who_submits(site: Path, tmp_path: P
     old, new, line = BROKEN["taken"]
     server = ("-c", "import server.server_app")
     result = run(broken(site, tmp_path / "site", old, new), tmp_path, *server)
-    event = announced(result.stdout)
+    event = Announcements().read(result.stdout)
     assert event is not None
     assert event["event"] == FAILED
     assert line in event["message"]
