@@ -3,6 +3,11 @@
 
 from __future__ import annotations
 
+from f110_fl.runs import interrupt
+
+if __name__ == "__main__":
+    interrupt.end_at_once()  # until there is something to tidy up
+
 import argparse
 import os
 import sys
@@ -21,8 +26,6 @@ if TYPE_CHECKING:
     from f110_fl.reporting.pages.live import LivePage
     from f110_fl.runs.plan import RunPlan
     from f110_fl.runs.session import Session
-
-INTERRUPTED = 130  # exit status
 
 
 class _Parser(argparse.ArgumentParser):
@@ -75,25 +78,33 @@ def _client_app() -> ClientApp:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0 done, 1 the run failed, 2 wrong input, 130 interrupted."""
+    try:
+        return _answered(argv)
+    except KeyboardInterrupt:
+        interrupt.handled()
+    except Exception:
+        interrupt.handled()
+        if not interrupt.asked():
+            raise
+    print(interrupt.TOLD, file=sys.stderr)  # noqa: T201
+    return interrupt.INTERRUPTED
+
+
+def _answered(argv: Sequence[str] | None) -> int:
+    """Run, and answer wrong input and the system's errors with one line."""
     from f110_fl.errors import UserError, system_error
-    from f110_fl.runs import interrupt
     from f110_fl.runs.startup import open_standard_streams
     from sim.plugins import PluginError
 
     open_standard_streams()
     try:
-        arguments = build_parser().parse_args(argv)
-        interrupt.install()
-        return _run(arguments)
+        return _run(build_parser().parse_args(argv))
     except (UserError, PluginError) as error:
         print(f"run.py: {error}", file=sys.stderr)  # noqa: T201
         return 2
     except OSError as error:  # such as a full disk
         print(f"run.py: {system_error(error)}", file=sys.stderr)  # noqa: T201
         return 1
-    except KeyboardInterrupt:
-        print("run.py: interrupted; what was finished is kept", file=sys.stderr)  # noqa: T201
-        return INTERRUPTED
 
 
 def run_cell(words: Sequence[str]) -> None:
@@ -117,14 +128,17 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.superlink is not None:
         from f110_fl.engines.submission import submit
 
+        interrupt.install()
         return submit(arguments, os.environ, console)
     if arguments.grid is not None or runner.is_sweep(arguments.resume):
+        interrupt.install()
         return runner.run_sweep(arguments, os.environ, console, run_cell)
     with without_collections():
         plan = resolve_plan(arguments, os.environ)
         preflight.check(plan)
     for line in preflight.futile(plan.scenario) if plan.mode == "train" else ():
         console.out(f"run.py: warning: {line}", highlight=False)
+    interrupt.install()
     with own_directory(plan) as own:
         if own.mode == "eval":
             from f110_fl.runs.evaluate import evaluate

@@ -56,7 +56,9 @@ class EvaluationConfig(Config):
     """Greedy episodes between training episodes, on seeds of their own."""
 
     every: int = Field(10, ge=1, description="Training episodes between evaluations. [episodes]")
-    episodes: int = Field(5, ge=0, description="Episodes of an evaluation; 0: none. [episodes]")
+    episodes: int = Field(
+        5, ge=0, le=100_000, description="Episodes of an evaluation; 0: none. [episodes]"
+    )
     track: TrackConfig | None = Field(
         None, description="Track of evaluations; null: that of training. [-]"
     )
