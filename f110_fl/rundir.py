@@ -30,7 +30,6 @@ class RunDir:
         logs: Directory of the processes' logs.
         flower: Directory of Flower's own files.
         tensorboard: Directory of TensorBoard's files, if they were asked for.
-        nodes: A deployed run's clients by the ids of Flower's nodes.
         superlink: A deployed run's SuperLink, HOST:PORT, for as long as the run lasts.
     """
 
@@ -48,7 +47,6 @@ class RunDir:
         self.clients = root / "clients"
         self.logs = root / "logs"
         self.flower = root / "flower"
-        self.nodes = self.flower / "nodes.json"
         self.report = root / "report.html"
         self.tensorboard = root / "tensorboard"
         self.superlink = root / "superlink"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import statistics
 import time
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -16,11 +14,6 @@ from f110_fl.engines.flower_internals import Run
 POLL_SHARE: Final = 0.02  # interval between polls for replies, as a part of the wait so far
 POLL_RANGE: Final = (0.005, 1.0)  # s, bounds of the interval
 AT_ONCE: Final = 32  # largest number of replies fetched together
-PATIENCE: Final = 10.0  # without a timeout: longest wait over the median reply's
-LEAST_PATIENCE: Final = 600.0  # s
-FIRST_PATIENCE: Final = 86_400.0  # s, until half of the replies have come
-
-log = logging.getLogger("flwr")
 
 
 class WrappedGrid(Grid):
@@ -93,44 +86,21 @@ class Streaming(WrappedGrid):
 
         Args:
             messages: What to send.
-            timeout: Longest wait, s; None: until all have replied or, once half have, ten times
-                as long as the median of theirs, but at least ten minutes; a day until then.
+            timeout: Longest wait, s; None: until all have replied.
         """
         begin = time.monotonic()
         return self._replies({i for i in self.push_messages(messages) if i}, begin, timeout)
 
     def _replies(self, waiting: set[str], begin: float, timeout: float | None) -> Iterator[Message]:
         least, most = POLL_RANGE
-        asked = len(waiting)
-        times: list[float] = []  # s from the sending to each reply
         while waiting:
-            elapsed = time.monotonic() - begin
-            longest = _patience(times, asked) if timeout is None else timeout
-            over = elapsed >= longest
+            over = timeout is not None and time.monotonic() - begin >= timeout
             some = sorted(waiting)
             for first in range(0, len(some), AT_ONCE):
                 for reply in self.pull_messages(some[first : first + AT_ONCE]):
                     waiting.discard(reply.metadata.reply_to_message_id)
-                    times.append(elapsed)
                     yield reply
-            if over and waiting:
-                log.warning(
-                    "No longer waiting for %d of %d replies, after %.0f s; %s",
-                    len(waiting),
-                    asked,
-                    elapsed,
-                    f"half of the others came within {statistics.median(times or [0.0]):.0f} s"
-                    if timeout is None
-                    else f"federated.timeout is {timeout:g} s",
-                )
             if over:
                 return
             if waiting:
                 time.sleep(min(max(POLL_SHARE * (time.monotonic() - begin), least), most))
-
-
-def _patience(times: list[float], asked: int) -> float:
-    """Return how long to wait for all replies, s."""
-    if 2 * len(times) < asked:
-        return FIRST_PATIENCE
-    return max(PATIENCE * statistics.median(times), LEAST_PATIENCE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 import numpy as np
 from flwr.app import Message, MessageType
@@ -13,8 +13,6 @@ from flwr.serverapp import Grid
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
 from f110_fl.federation.messages import Identity, InvalidMessageError, brief, identity_query, shown
-from f110_fl.reporting import announce
-from f110_fl.reporting.announce import Tell, silent
 from f110_fl.seeding import Use, stream
 
 log = logging.getLogger("flwr")
@@ -24,24 +22,11 @@ QUERY_TIMEOUT = 30.0  # s that a node has to identify itself
 
 
 class ClientRegistry:
-    """Client ids of Flower's nodes; node ids are random, without keys they change at a return.
+    """Client ids of Flower's nodes; node ids are random and change when a node returns."""
 
-    Args:
-        bound: Client ids by node id, if nodes have keys: then a node is who its key belongs to,
-            and one that says something else, or is not among them, is left out.
-        tell: Called with ``announce.NOTE`` and why, of every node that is left out.
-
-    Attributes:
-        total: Number of clients: of the bound ones, or as the first node reports it.
-    """
-
-    def __init__(self, bound: Mapping[int, int] | None = None, tell: Tell = silent) -> None:
-        self._tell = tell
-        self.total = None if bound is None else len(bound)
-        self._bound = bound
-        self._client_of: dict[int, int] = {}  # every node that takes part, or did
-        self._left_out: dict[int, str] = {}  # why, of every other node that has answered
-        self._failed: dict[int, str] = {}  # of nodes that are asked again
+    def __init__(self) -> None:
+        self.total: int | None = None  # as the nodes report it (``num-partitions``)
+        self._client_of: dict[int, int] = {}  # every node that has ever answered
 
     def online(self, grid: Grid) -> dict[int, int]:
         """Return the ids of the connected nodes, by client id.
@@ -49,14 +34,7 @@ class ClientRegistry:
         A client that reconnects as another node replaces its former node.
         """
         nodes = list(grid.get_node_ids())
-        answered = self._client_of.keys() | self._left_out.keys()
-        new = [node for node in nodes if node not in answered]
-        if self._bound is not None:
-            for node in new:
-                if node not in self._bound:
-                    self._leave_out(node, "its key is no client's")
-            new = [node for node in new if node in self._bound]
-        self._ask(grid, new)
+        self._ask(grid, [node for node in nodes if node not in self._client_of])
         present = set(nodes)
         return {client: node for node, client in self._client_of.items() if node in present}
 
@@ -70,13 +48,18 @@ class ClientRegistry:
             timeout: Longest wait, s.
 
         Raises:
-            UserError: If fewer than ``least`` clients are connected when the wait ends.
+            UserError: If fewer than ``least`` clients are connected when the wait ends, or clients
+                were started for a federation of another size.
         """
         deadline = time.monotonic() + timeout
-        self.total = total or self.total
         while True:
             present = self.online(grid)
-            total = self.total
+            if total and self.total and total != self.total:
+                raise UserError(
+                    f"the run is for {total} clients, but clients were started with "
+                    f"--total-clients {self.total}"
+                )
+            total = total or self.total
             missing = sorted(set(range(total or 1)) - set(present))
             if total is not None and not missing:
                 return
@@ -85,11 +68,7 @@ class ClientRegistry:
             log.info("Waiting for clients %s", missing)
             time.sleep(POLL_INTERVAL)
         if total is None or total - len(missing) < least:
-            failed = (f"node {node} failed: {reason}" for node, reason in self._failed.items())
-            reasons = "; ".join(["", *[*self._left_out.values(), *failed][:5]])
-            raise UserError(
-                f"clients {missing} of {total} did not connect within {timeout:g} s{reasons}"
-            )
+            raise UserError(f"clients {missing} of {total} did not connect within {timeout:g} s")
         log.warning("Starting without clients %s, which did not connect", missing)
 
     def _ask(self, grid: Grid, nodes: list[int]) -> None:
@@ -102,39 +81,16 @@ class ClientRegistry:
         ]
         for reply in grid.send_and_receive(queries, timeout=QUERY_TIMEOUT):
             node = reply.metadata.src_node_id
-            if node not in nodes or node in self._client_of or node in self._left_out:
-                continue  # nobody asked it
             if reply.has_error():
-                reason = brief(reply.error.reason or "no reason given")
-                if self._failed.get(node) != reason:
-                    log.warning("Node %s failed to identify itself: %s", node, reason)
-                self._failed[node] = reason
+                log.warning("A node failed to identify itself: %s", brief(reply.error.reason or ""))
                 continue
             try:
-                self._take(node, Identity.from_content(reply.content))
+                identity = Identity.from_content(reply.content)
             except InvalidMessageError as error:
-                self._leave_out(node, shown(str(error)))
-
-    def _leave_out(self, node: int, reason: str) -> None:
-        self._left_out[node] = f"node {node} is left out: {reason}"
-        log.warning("%s", self._left_out[node].capitalize())
-        self._tell(announce.NOTE, {"message": self._left_out[node].capitalize()})
-
-    def _take(self, node: int, identity: Identity) -> None:
-        """Count a node among the clients, if it is who it says.
-
-        Raises:
-            InvalidMessageError: If not.
-        """
-        said = f"client {identity.client_id} of {identity.num_clients}"
-        if self._bound is not None and identity.client_id != self._bound[node]:
-            raise InvalidMessageError(
-                f"it says it is {said}, but its key is that of client {self._bound[node]}"
-            )
-        if self.total is not None and identity.num_clients != self.total:
-            raise InvalidMessageError(f"it says it is {said}, but the run is for {self.total}")
-        self._client_of[node] = identity.client_id
-        self.total = identity.num_clients
+                log.warning("A node identified itself wrongly: %s", shown(str(error)))
+                continue
+            self._client_of[node] = identity.client_id
+            self.total = identity.num_clients
 
 
 def sample_size(scenario: Scenario) -> int:

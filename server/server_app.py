@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from flwr.app import Context
@@ -21,7 +20,6 @@ from f110_fl.rundir import RunDir
 with announce.failure_announced():  # plugins are imported with the settings: one may be broken
     from f110_fl.config.federated import FederatedConfig
     from f110_fl.config.scenario import Scenario
-    from f110_fl.engines.nodes import VARIABLE, read_nodes
     from f110_fl.federation import sharing
     from f110_fl.federation.arrays import to_arrays
     from f110_fl.loading.scenarios import dump_scenario, read_resolved
@@ -54,9 +52,8 @@ def main(grid: Grid, context: Context) -> None:
     if context.run_config["submitted"] or context.run_config["submitted-resume"]:
         run_submitted(grid, context.run_config)
         return
-    grid, defaults = Streaming(grid), FederatedConfig()
+    grid, registry, defaults = Streaming(grid), ClientRegistry(), FederatedConfig()
     try:
-        registry = ClientRegistry(bound_nodes())
         registry.wait(grid, None, defaults.min_clients, defaults.connect_timeout)
         scenario, rundir = resolve(context.run_config, registry.total or 1)
         check_initial(scenario, rundir)
@@ -97,18 +94,6 @@ def _run_submitted(grid: Grid, scenario: Scenario, rundir: RunDir, *, resumed: b
         run_prepared(Streaming(grid), rundir.root, announce.announce)
 
 
-def bound_nodes(rundir: RunDir | None = None) -> dict[int, int] | None:
-    """Return the client ids of nodes with keys: a deployed run's, or the SuperLink's; or None.
-
-    Raises:
-        UserError: If their file is wrong.
-    """
-    if rundir is not None and rundir.nodes.exists():
-        return read_nodes(rundir.nodes)
-    path = os.environ.get(VARIABLE, "")
-    return read_nodes(Path(path)) if path else None
-
-
 def prepared(root: Path) -> ServerApp:
     """Return a ServerApp for a run whose directory already contains its ``config.json``."""
     prepared_app = ServerApp()
@@ -132,7 +117,7 @@ def run_prepared(grid: Grid, root: Path, tell: Tell = silent) -> None:
     with locked(rundir.server_lock, wait=True):
         scenario = read_resolved(rundir.config)
         federated = scenario.federated
-        registry = ClientRegistry(bound_nodes(rundir), tell)
+        registry = ClientRegistry()
         registry.wait(grid, federated.clients, federated.min_clients, federated.connect_timeout)
         serve(grid, scenario, rundir, registry, tell)
 
@@ -167,6 +152,6 @@ def serve(
         grid=grid,
         initial_arrays=arrays,
         num_rounds=max(scenario.rounds - recorder.resumed_from, 0),
-        timeout=cast("float", federated.timeout),  # which Flower only hands on to the grid
+        timeout=federated.timeout,
         evaluate_fn=strategy.evaluate_on_server if federated.evaluated_on_server else None,
     )

@@ -229,11 +229,7 @@ class FederatedConfig(Config):
     checkpoint_after_sync: bool = Field(
         True, description="Whether to write the tensors of every round. [bool]"
     )
-    timeout: Positive | None = Field(
-        None,
-        description="Longest wait for the replies of a round; null: once half have come, ten times "
-        "the median of these, at least 600 s. [s]",
-    )
+    timeout: Positive = Field(86_400.0, description="Longest wait for the replies of a round. [s]")
     connect_timeout: Positive = Field(
         300.0, description="Longest wait for all clients at the start. [s]"
     )

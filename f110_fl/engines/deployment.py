@@ -7,7 +7,8 @@ client, which shares ``FED_ROOT`` with the host. Both use the loopback interface
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import subprocess
+from collections.abc import Iterable, Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Final
@@ -24,7 +25,6 @@ from f110_fl.engines.flower_programs import (
     run_program,
     supernode_command,
 )
-from f110_fl.engines.nodes import register, write_nodes
 from f110_fl.engines.superlink import SuperLink
 from f110_fl.errors import UserError
 from f110_fl.files import is_locked, write_atomic
@@ -66,11 +66,8 @@ def host(session: Session, scenario: Scenario, clients: Iterable[int], app: Path
     session.pause(timeout, done=link.answers)
     if not link.answers():
         raise UserError(f"Flower's SuperLink did not start (exit {superlink.exitcode}); see logs/")
-    everybody = range(scenario.federated.clients)
-    nodes = {
-        register(credentials.client_public_key(i), CONNECTION, environment): i for i in everybody
-    }
-    write_nodes(rundir.nodes, nodes)
+    for client_id in range(scenario.federated.clients):
+        _register(credentials.client_public_key(client_id), environment)
     try:
         write_atomic(rundir.superlink, link.address)
         for client_id in clients:
@@ -165,6 +162,16 @@ def _start_client(
     command = supernode_command(link, key, node_config, max_wait=max_wait)
     environment = _connected(session.rundir, link)
     return session.start(f"supernode_{client_id:02d}", run_program, command, environment)
+
+
+def _register(public_key: Path, environment: Mapping[str, str]) -> None:
+    """Make a client's key known to the SuperLink."""
+    command = [program("flwr"), "supernode", "register", str(public_key), CONNECTION]
+    result = subprocess.run(  # noqa: S603
+        command, env=environment, capture_output=True, text=True, check=False
+    )
+    if result.returncode:
+        raise UserError(f"{public_key.name} cannot be registered: {result.stdout}{result.stderr}")
 
 
 def _compare(own: Scenario, hosts: Scenario, client_id: int) -> None:

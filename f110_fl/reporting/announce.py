@@ -18,7 +18,6 @@ _KEY: Final = secrets.token_hex(16)  # this server's, which no client learns
 STARTED: Final = "started"  # root, scenario (JSON), rounds: number completed before
 ROUND: Final = "round"  # the round's metrics.json
 EVALUATION: Final = "evaluation"  # a line of evaluations.jsonl
-NOTE: Final = "note"  # message
 FAILED: Final = "failed"  # message
 
 
