@@ -7,33 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from annotated_types import Le, Lt
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationInfo
 from pydantic_core import CoreSchema, core_schema
-
-LARGEST: Final = 1e9  # of numbers that state no bound: steps, rewards, metres
-_NUMBERS: Final = (int, float, int | None, float | None)
-LONGEST: Final = 4096  # characters: Linux's longest path
 
 
 class Config(BaseModel):
     """Base of every settings model: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @field_validator("*", mode="after")
-    @classmethod
-    def _of_a_sane_size(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse what no field means that states no bound of its own."""
-        field = cls.model_fields[info.field_name or ""]
-        bounded = any(isinstance(bound, Le | Lt) for bound in field.metadata)
-        if field.annotation in _NUMBERS and not bounded and abs(value or 0) > LARGEST:
-            raise ValueError(f"found {value:g}; allowed: a number of at most {LARGEST:g}")
-        if isinstance(value, str) and len(value) > LONGEST:
-            raise ValueError(f"found {len(value)} characters; allowed: at most {LONGEST}")
-        return value
 
 
 def numbers(config: Config) -> dict[str, float]:

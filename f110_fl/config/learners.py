@@ -11,7 +11,7 @@ from f110_fl.config.common import AlgorithmConfig, Fraction, Positive
 from sim.plugins import union, with_plugins
 from sim.settings import Config
 
-Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=16_384)], ...], Field(min_length=1)]
+Widths = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 Levels = Annotated[tuple[Annotated[float, Field(ge=-1, le=1)], ...], Field(min_length=1)]
 
 
@@ -121,9 +121,7 @@ class OffPolicyConfig(AlgorithmConfig):
     n_step: int = Field(
         1, ge=1, le=100, description="Rewards summed before the value estimate. [steps]"
     )
-    batch_size: int = Field(
-        256, ge=1, le=1_000_000, description="Transitions of an update. [transitions]"
-    )
+    batch_size: int = Field(256, ge=1, description="Transitions of an update. [transitions]")
     warmup_steps: int = Field(
         25_000, ge=0, description="Random steps before updates; CleanRL's learning_starts. [steps]"
     )

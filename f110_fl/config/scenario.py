@@ -56,9 +56,7 @@ class EvaluationConfig(Config):
     """Greedy episodes between training episodes, on seeds of their own."""
 
     every: int = Field(10, ge=1, description="Training episodes between evaluations. [episodes]")
-    episodes: int = Field(
-        5, ge=0, le=100_000, description="Episodes of an evaluation; 0: none. [episodes]"
-    )
+    episodes: int = Field(5, ge=0, description="Episodes of an evaluation; 0: none. [episodes]")
     track: TrackConfig | None = Field(
         None, description="Track of evaluations; null: that of training. [-]"
     )
@@ -113,9 +111,7 @@ class Scenario(Config):
         0, description="Root of all random streams: a number, one per client, or base and step. [-]"
     )
     episodes: int = Field(5000, ge=1, description="Training episodes per client. [episodes]")
-    threads: int = Field(
-        1, ge=1, le=256, description="Threads of a client's simulator and of PyTorch. [threads]"
-    )
+    threads: int = Field(1, ge=1, le=256, description="PyTorch threads per client. [threads]")
     device: Literal["cpu", "cuda", "auto"] = Field(
         "cpu", description="Device of the networks; auto: a GPU if there is one. [-]"
     )
