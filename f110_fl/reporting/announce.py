@@ -11,7 +11,9 @@ from f110_fl.errors import UserError
 from f110_fl.files import json_objects
 from sim.plugins import PluginError
 
-MARK: Final = "f110-fl-event "  # the start of an event's line
+# The start of an event's line. The control character is in no text that came from a client, since
+# `messages.shown` escapes it, nor in JSON: so only the server itself can write an event.
+MARK: Final = "\x02f110-fl-event "
 
 STARTED: Final = "started"  # root, scenario (JSON), rounds: number completed before
 ROUND: Final = "round"  # the round's metrics.json
