@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Any, Final
 
-from flwr.app import Message, RecordDict
+from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
+from httpx import HTTPError
 
-from f110_fl.engines.flower_internals import Run
+from f110_fl.engines.flower_internals import ErrorCode, Run
+from f110_fl.federation.patience import Patience
 
 POLL_SHARE: Final = 0.02  # interval between polls for replies, as a part of the wait so far
 POLL_RANGE: Final = (0.005, 1.0)  # s, bounds of the interval
-AT_ONCE: Final = 32  # largest number of replies fetched together
 
 
 class WrappedGrid(Grid):
@@ -25,6 +26,11 @@ class WrappedGrid(Grid):
     def get_node_ids(self) -> Iterable[int]:
         """See Flower."""
         return self._grid.get_node_ids()
+
+    def get_nodes(self) -> Iterable[Any]:
+        """Return what Flower knows of the nodes; nothing where it keeps no list."""
+        get_nodes = getattr(self._grid, "get_nodes", None)
+        return () if get_nodes is None else get_nodes()
 
     def set_run(self, run: Run) -> None:
         """See Flower."""
@@ -86,21 +92,39 @@ class Streaming(WrappedGrid):
 
         Args:
             messages: What to send.
-            timeout: Longest wait, s; None: until all have replied.
+            timeout: Longest wait, s; None: see `f110_fl.federation.patience`.
         """
-        begin = time.monotonic()
-        return self._replies({i for i in self.push_messages(messages) if i}, begin, timeout)
+        messages = list(messages)
+        ids = list(self.push_messages(messages))
+        waiting = {i: message for i, message in zip(ids, messages, strict=False) if i}
+        return self._replies(waiting, Patience(len(waiting), timeout))
 
-    def _replies(self, waiting: set[str], begin: float, timeout: float | None) -> Iterator[Message]:
+    def _replies(self, waiting: dict[str, Message], patience: Patience) -> Iterator[Message]:
         least, most = POLL_RANGE
         while waiting:
-            over = timeout is not None and time.monotonic() - begin >= timeout
-            some = sorted(waiting)
-            for first in range(0, len(some), AT_ONCE):
-                for reply in self.pull_messages(some[first : first + AT_ONCE]):
-                    waiting.discard(reply.metadata.reply_to_message_id)
+            over = patience.left() <= 0
+            for number in sorted(waiting):
+                for reply in self._pull(number, waiting[number]):
+                    del waiting[number]
+                    patience.count()
                     yield reply
-            if over:
+                    break
+            if over and waiting:
+                patience.tell(len(waiting))
                 return
             if waiting:
-                time.sleep(min(max(POLL_SHARE * (time.monotonic() - begin), least), most))
+                time.sleep(min(max(POLL_SHARE * patience.waited(), least), most))
+
+    def _pull(self, number: str, asked: Message) -> list[Message]:
+        """Return the reply to one message, if it is there.
+
+        Flower rebuilds a reply from what the client sent, and raises if that is no message. Replies
+        are fetched one by one, so that others are not lost with it.
+        """
+        try:
+            return list(self.pull_messages([number]))
+        except (OSError, RuntimeError, HTTPError):  # of the connection
+            raise
+        except Exception as error:  # of any kind: the bytes are the client's
+            reason = f"its reply is no message: {type(error).__name__}: {error}"
+            return [Message(Error(ErrorCode.MESSAGE_UNAVAILABLE, reason), reply_to=asked)]

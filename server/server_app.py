@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from flwr.app import Context
@@ -20,6 +21,7 @@ from f110_fl.rundir import RunDir
 with announce.failure_announced():  # plugins are imported with the settings: one may be broken
     from f110_fl.config.federated import FederatedConfig
     from f110_fl.config.scenario import Scenario
+    from f110_fl.engines.credentials import public_keys
     from f110_fl.federation import sharing
     from f110_fl.federation.arrays import to_arrays
     from f110_fl.loading.scenarios import dump_scenario, read_resolved
@@ -37,6 +39,8 @@ with announce.failure_announced():  # plugins are imported with the settings: on
 
 log = logging.getLogger("flwr")
 
+CLIENT_KEYS: Final = "FED_CLIENT_KEYS"  # variable: directory of the clients' public keys
+
 app = ServerApp()
 
 
@@ -52,8 +56,9 @@ def main(grid: Grid, context: Context) -> None:
     if context.run_config["submitted"] or context.run_config["submitted-resume"]:
         run_submitted(grid, context.run_config)
         return
-    grid, registry, defaults = Streaming(grid), ClientRegistry(), FederatedConfig()
+    grid, defaults = Streaming(grid), FederatedConfig()
     try:
+        registry = ClientRegistry(known_keys())
         registry.wait(grid, None, defaults.min_clients, defaults.connect_timeout)
         scenario, rundir = resolve(context.run_config, registry.total or 1)
         check_initial(scenario, rundir)
@@ -117,9 +122,25 @@ def run_prepared(grid: Grid, root: Path, tell: Tell = silent) -> None:
     with locked(rundir.server_lock, wait=True):
         scenario = read_resolved(rundir.config)
         federated = scenario.federated
-        registry = ClientRegistry()
+        registry = ClientRegistry(known_keys(rundir))
         registry.wait(grid, federated.clients, federated.min_clients, federated.connect_timeout)
         serve(grid, scenario, rundir, registry, tell)
+
+
+def known_keys(rundir: RunDir | None = None) -> dict[bytes, int] | None:
+    """Return the client id of each public key that the server knows; None: it knows no keys.
+
+    They are those in ``CLIENT_KEYS``, which whoever starts the SuperLink sets, or else those that
+    ``run.py --engine deployment`` made for this run.
+
+    Raises:
+        UserError: If the directory does not hold the clients' public keys.
+    """
+    directory = os.environ.get(CLIENT_KEYS)
+    if directory:
+        return public_keys(Path(directory))
+    made = None if rundir is None else rundir.flower / "keys"
+    return public_keys(made) if made is not None and made.is_dir() else None
 
 
 def serve(
@@ -152,6 +173,6 @@ def serve(
         grid=grid,
         initial_arrays=arrays,
         num_rounds=max(scenario.rounds - recorder.resumed_from, 0),
-        timeout=federated.timeout,
+        timeout=federated.timeout,  # type: ignore[arg-type]  # grids know what None means
         evaluate_fn=strategy.evaluate_on_server if federated.evaluated_on_server else None,
     )

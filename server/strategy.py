@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,12 +36,23 @@ from server.aggregation import make_aggregation, private
 from server.grids import Chosen
 from server.registry import ClientRegistry, sample, sample_size
 from server.rounds import RoundRecorder
-from server.validation import ENV_STEPS, outliers, read_evaluation, validate_training
+from server.validation import (
+    ENV_STEPS,
+    MOMENTS,
+    NETWORKS,
+    NORMALISERS,
+    Limits,
+    outliers,
+    read_evaluation,
+    validate_training,
+)
 
 if TYPE_CHECKING:  # the simulator is imported when it is needed
     from server.evaluation import GlobalEvaluation
 
 log = logging.getLogger("flwr")
+
+MOST_TOLD = 5  # reasons in the line that ends a run; all are in the log
 
 Reply = TypeVar("Reply")
 
@@ -78,7 +89,7 @@ class FederatedStrategy(Strategy):
         self._asked: tuple[int, ...] = ()
         self._answered: tuple[int, ...] = ()
         self._messages: list[Message] = []
-        self._norms: dict[int, float] = {}  # of the round's updates, by client
+        self._norms: dict[int, dict[str, float]] = {}  # of the round's updates, by client
         self._global = ArrayRecord()
         self._started = 0.0
 
@@ -148,8 +159,7 @@ class FederatedStrategy(Strategy):
         number = self.true_round(server_round)
         accepted, dropped = self._sort_out(replies, partial(self._trained, number))
         self.recorder.written()
-        norms = {client_id: self._norms[client_id] for client_id in accepted}
-        for client_id, reason in outliers(norms, self.scenario.federated.max_update_ratio).items():
+        for client_id, reason in self._outlying(accepted).items():
             dropped[client_id] = reason
             del accepted[client_id]
             self.recorder.discard(number, client_id)
@@ -159,7 +169,8 @@ class FederatedStrategy(Strategy):
         least = self.scenario.federated.min_clients
         if len(accepted) < least:
             raise RuntimeError(
-                f"round {number}: {len(accepted)} usable replies, {least} are needed: {dropped}"
+                f"round {number}: {len(accepted)} usable replies, {least} are needed: "
+                f"{_some(dropped)}"
             )
         arrays, metrics = self._average(number, accepted)
         self.recorder.complete(
@@ -177,14 +188,26 @@ class FederatedStrategy(Strategy):
         )
         return arrays, metrics
 
+    def _outlying(self, accepted: Collection[int]) -> dict[int, str]:
+        """Return the clients whose updates are far longer than the others', with the reason."""
+        ratio, found = self.scenario.federated.max_update_ratio, dict[int, str]()
+        for group, what in ((MOMENTS, "moments'"), (NORMALISERS, "normaliser's"), (NETWORKS, "")):
+            norms = {client_id: self._norms[client_id][group] for client_id in accepted}
+            found |= outliers(norms, ratio, f"{what} update".strip())
+        return found
+
     def _trained(self, number: int, client_id: int, content: RecordDict) -> TrainReply:
         """Return a usable reply; its arrays take no memory until they are averaged."""
         reply = TrainReply.from_content(content, self._training_names)
-        episodes = self.scenario.round_episodes(number)
-        max_steps = float(episodes * self.scenario.env.max_steps)
-        limit = self.scenario.federated.max_update_norm
-        norm = validate_training(reply, client_id, self._global, max_steps, limit)
-        self._norms[client_id] = norm
+        episodes, federated = self.scenario.round_episodes(number), self.scenario.federated
+        limits = Limits(
+            float(episodes),
+            float(episodes * self.scenario.env.max_steps),
+            federated.max_update_norm,
+            federated.max_update_ratio,
+            need_steps=federated.weighting == "env_steps",
+        )
+        self._norms[client_id] = validate_training(reply, client_id, self._global, limits)
         return replace(reply, arrays=self.recorder.keep(number, client_id, reply.arrays))
 
     def _average(
@@ -238,13 +261,17 @@ class FederatedStrategy(Strategy):
             if client_id is None:
                 log.warning("A reply to nothing that was asked, or a second one, is ignored")
                 continue
-            if message.has_error():
-                dropped[client_id] = brief(message.error.reason or "")
-                continue
             try:
+                if message.has_error():
+                    dropped[client_id] = brief(message.error.reason or "")
+                    continue
                 accepted[client_id] = read(client_id, message.content)
             except InvalidMessageError as error:
                 dropped[client_id] = shown(str(error))
+            except OSError:  # of this machine's disk, which is no fault of the client's
+                raise
+            except Exception as error:  # whatever else a reply may be, it must not end the run
+                dropped[client_id] = shown(f"it cannot be read: {type(error).__name__}: {error}")
             else:
                 del dropped[client_id]
         return dict(sorted(accepted.items())), dropped
@@ -298,6 +325,13 @@ class FederatedStrategy(Strategy):
         number = self.true_round(server_round)
         self.evaluation.on_clients(number, averaged, by_client, dropped)
         return metric_record(averaged) if averaged else None
+
+
+def _some(dropped: Mapping[int, str]) -> str:
+    """Return the first few reasons, in one line."""
+    told = [f"client {client_id}: {reason}" for client_id, reason in sorted(dropped.items())]
+    rest = len(told) - MOST_TOLD
+    return "; ".join(told[:MOST_TOLD]) + (f"; and {rest} more" if rest > 0 else "")
 
 
 def _split(arrays: ArrayRecord) -> tuple[ArrayRecord, ArrayRecord]:

@@ -8,62 +8,98 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 import numpy as np
-from flwr.app import ArrayRecord, RecordDict
+from flwr.app import Array, ArrayRecord, RecordDict
+from numpy.typing import NDArray
 
 from f110_fl.federation.arrays import value
 from f110_fl.federation.messages import WEIGHT, EvaluateReply, InvalidMessageError, TrainReply
+from f110_fl.tensors import TensorName
 from f110_fl.training.metrics import total_name
 
 ENV_STEPS = total_name("train", "env-steps")
-# Metrics that are never negative.
+EPISODES = total_name("train", "episodes")
+# Metrics that are whole and never negative.
 _COUNTS = (
-    total_name("train", "episodes"),
+    EPISODES,
     ENV_STEPS,
     total_name("evaluate", "episodes"),
     total_name("evaluate", "env-steps"),
 )
 _LARGEST = 1e12  # of any metric: sums and averages of such numbers stay finite and exact enough
+# Largest absolute value in a network or a normaliser's mean, and of what has its unit squared.
+# What learns stays far below; the squares and sums of such numbers are far from float32's end.
+_LARGEST_VALUE = 1e6
+_LARGEST_SQUARE = _LARGEST_VALUE**2
+_NEVER_NEGATIVE = ("/seconds", "/laps", "/updates")
+_PER_STEP = 10  # observations counted in a step, generously
+_MOST_UPDATES = 1e9  # of an optimizer, as it counts them itself
+_SQUARES = ("variance", "exp_avg_sq")
+_COUNTED = ("count", "step")
+
+NETWORKS, NORMALISERS, MOMENTS = _GROUPS = ("networks", "normalisers", "moments")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a round allows.
+
+    Attributes:
+        episodes: Training episodes.
+        max_steps: Largest number of training actions in them.
+        max_update_norm: Largest L2 distance of all tensors from the global ones; None: any.
+        max_update_ratio: Largest L2 distance of the networks from the global ones, in norms of
+            these (at least 1); None: any.
+        need_steps: Whether a client's steps are its weight, of which there must be some.
+    """
+
+    episodes: float
+    max_steps: float
+    max_update_norm: float | None = None
+    max_update_ratio: float | None = None
+    need_steps: bool = False
 
 
 def validate_training(
-    reply: TrainReply,
-    client_id: int,
-    expected: ArrayRecord,
-    max_steps: float,
-    max_update_norm: float | None,
-) -> float:
+    reply: TrainReply, client_id: int, expected: ArrayRecord, limits: Limits
+) -> dict[str, float]:
     """Refuse a reply that cannot be averaged.
 
     Args:
         reply: The reply.
         client_id: The client that was asked.
         expected: The global arrays, with the required names, shapes and types.
-        max_steps: Largest number of training actions in the round's episodes.
-        max_update_norm: Largest L2 distance of all tensors from ``expected``; None: any.
+        limits: What the round allows.
 
     Returns:
-        That distance.
+        L2 distances from ``expected`` of the networks, the normalisers and the moments, those of
+        squares (variances, second moments) by their roots; counts are left out.
 
     Raises:
         InvalidMessageError: With the reason, in words.
     """
     if reply.client_id != client_id:
         raise InvalidMessageError(f"it says that it is client {reply.client_id}")
-    for name in _COUNTS:
-        if reply.metrics[name] < 0:
-            raise InvalidMessageError(f"metric {name!r} is {reply.metrics[name]!r}")
-    if not 0 < reply.weight <= max_steps:
+    if not 0 < reply.weight <= limits.max_steps:
         raise InvalidMessageError(f"metric {WEIGHT!r} is {reply.weight!r}")
-    steps = reply.metrics[ENV_STEPS]
-    if steps > max_steps:
-        raise InvalidMessageError(f"{steps!r} steps, where the round allows {max_steps:g}")
+    steps, episodes = reply.metrics[ENV_STEPS], reply.metrics[EPISODES]
+    if steps > limits.max_steps:
+        raise InvalidMessageError(f"{steps!r} steps, where the round allows {limits.max_steps:g}")
+    if episodes > limits.episodes:
+        raise InvalidMessageError(
+            f"{episodes!r} episodes, where the round allows {limits.episodes:g}"
+        )
+    if limits.need_steps and not steps:
+        raise InvalidMessageError("no steps, by which it would be weighted")
     _check_ranges(reply.metrics)
-    return _validate_arrays(reply.arrays, expected, max_update_norm)
+    return _validate_arrays(reply.arrays, expected, limits)
 
 
-def outliers(norms: Mapping[int, float], max_ratio: float | None) -> dict[int, str]:
+def outliers(
+    norms: Mapping[int, float], max_ratio: float | None, what: str = "update"
+) -> dict[int, str]:
     """Return the clients whose updates are far longer than the others', with the reason.
 
     Clipping to the median of what clients send is Andrew et al. 2021 (arXiv 1905.03871); an update
@@ -73,6 +109,7 @@ def outliers(norms: Mapping[int, float], max_ratio: float | None) -> dict[int, s
     Args:
         norms: L2 norms of the updates, by client.
         max_ratio: Largest norm, in medians of those that are not 0, if there are three; None: any.
+        what: Whose norms they are, for the reason.
     """
     lengths = sorted(norm for norm in norms.values() if norm > 0)
     if max_ratio is None or len(lengths) < 3:
@@ -80,7 +117,7 @@ def outliers(norms: Mapping[int, float], max_ratio: float | None) -> dict[int, s
     # The lower of two middle ones: half of the clients may be hostile, not one more.
     median = lengths[(len(lengths) - 1) // 2]
     return {
-        client_id: f"update norm {norm:.6g} exceeds {max_ratio:g} times the round's median, "
+        client_id: f"{what} norm {norm:.6g} exceeds {max_ratio:g} times the round's median, "
         f"{median:.6g}"
         for client_id, norm in norms.items()
         if norm > max_ratio * median
@@ -99,37 +136,91 @@ def read_evaluation(content: RecordDict, names: Collection[str]) -> EvaluateRepl
 
 
 def _check_ranges(metrics: Mapping[str, float]) -> None:
-    """Refuse rates that are none, and numbers that no episode can give."""
+    """Refuse rates that are none, counts that are not whole, and numbers no episode can give."""
     for name, found in metrics.items():
-        possible = 0 <= found <= 1 if name.endswith("-rate") else abs(found) <= _LARGEST
+        if name.endswith("-rate"):
+            possible = 0 <= found <= 1
+        else:
+            low = 0.0 if name in _COUNTS or name.endswith(_NEVER_NEGATIVE) else -_LARGEST
+            possible = low <= found <= _LARGEST and (name not in _COUNTS or found == int(found))
         if not possible:
             raise InvalidMessageError(f"metric {name!r} is {found!r}")
 
 
 def _validate_arrays(
-    arrays: ArrayRecord, expected: ArrayRecord, max_update_norm: float | None
-) -> float:
-    """Return the distance from ``expected``."""
+    arrays: ArrayRecord, expected: ArrayRecord, limits: Limits
+) -> dict[str, float]:
+    """Return the distances from ``expected``; see `validate_training`."""
     differing = sorted(set(arrays) ^ set(expected))
     if differing:
         raise InvalidMessageError(f"tensor {differing[0]!r} is missing or was not asked for")
-    squares = 0.0
+    squares = dict.fromkeys(_GROUPS, 0.0)
+    total = reference = 0.0
     for name, wanted in expected.items():
-        array = arrays[name]
-        # Compared before the data is read, so that a false header causes no allocation.
-        if tuple(array.shape) != tuple(wanted.shape) or array.dtype != wanted.dtype:
-            raise InvalidMessageError(f"tensor {name!r} is {array.dtype}{list(array.shape)}")
-        try:
-            found = value(array)
-        except ValueError:
-            raise InvalidMessageError(f"tensor {name!r} cannot be read") from None
-        if found.shape != tuple(wanted.shape) or found.dtype != wanted.dtype:
-            raise InvalidMessageError(f"tensor {name!r} is {found.dtype}{list(found.shape)}")
-        if not np.isfinite(found).all():
-            raise InvalidMessageError(f"tensor {name!r} is not finite")
-        difference = found.astype(np.float64) - value(wanted)
-        squares += float(np.vdot(difference, difference))
-    norm = math.sqrt(squares)
-    if max_update_norm is not None and norm > max_update_norm:
-        raise InvalidMessageError(f"update norm {norm:.6g} exceeds {max_update_norm:g}")
-    return norm
+        found, before = _read(name, arrays[name], wanted), value(wanted).astype(np.float64)
+        parsed = TensorName.parse(name)
+        part = parsed.slot or parsed.parameter
+        _check_values(name, found, before, limits)
+        difference = found - before
+        total += float(np.vdot(difference, difference))
+        group = _group(parsed)
+        if part in _COUNTED and group != NETWORKS:
+            continue
+        if part in _SQUARES and group != NETWORKS:
+            difference = np.sqrt(found) - np.sqrt(before)
+        squares[group] += float(np.vdot(difference, difference))
+        if group == NETWORKS:
+            reference += float(np.vdot(before, before))
+    norm, networks = math.sqrt(total), math.sqrt(squares[NETWORKS])
+    if limits.max_update_norm is not None and norm > limits.max_update_norm:
+        raise InvalidMessageError(f"update norm {norm:.6g} exceeds {limits.max_update_norm:g}")
+    own = max(math.sqrt(reference), 1.0)
+    if limits.max_update_ratio is not None and networks > limits.max_update_ratio * own:
+        raise InvalidMessageError(
+            f"update norm {networks:.6g} exceeds {limits.max_update_ratio:g} times the global "
+            f"model's, {own:.6g}"
+        )
+    return {group: math.sqrt(square) for group, square in squares.items()}
+
+
+def _read(name: str, array: Array, wanted: Array) -> NDArray[np.float64]:
+    """Return the values of an array of the same shape and type as the wanted one."""
+    # Compared before the data is read, so that a false header causes no allocation.
+    if tuple(array.shape) != tuple(wanted.shape) or array.dtype != wanted.dtype:
+        raise InvalidMessageError(f"tensor {name!r} is {array.dtype}{list(array.shape)}")
+    try:
+        found = value(array)
+    except ValueError:
+        raise InvalidMessageError(f"tensor {name!r} cannot be read") from None
+    if found.shape != tuple(wanted.shape) or found.dtype != wanted.dtype:
+        raise InvalidMessageError(f"tensor {name!r} is {found.dtype}{list(found.shape)}")
+    if not np.isfinite(found).all():
+        raise InvalidMessageError(f"tensor {name!r} is not finite")
+    return found.astype(np.float64)
+
+
+def _group(name: TensorName) -> str:
+    if name.kind == "optimizer":
+        return MOMENTS
+    return NORMALISERS if name.network.endswith("normaliser") else NETWORKS
+
+
+def _check_values(
+    name: str, found: NDArray[np.float64], before: NDArray[np.float64], limits: Limits
+) -> None:
+    """Refuse finite values that learning cannot give."""
+    parsed = TensorName.parse(name)
+    part, low, high = parsed.slot or parsed.parameter, -_LARGEST_VALUE, _LARGEST_VALUE
+    group = _group(parsed)
+    if group != NETWORKS and part in _SQUARES:
+        low, high = 0.0, _LARGEST_SQUARE
+    elif group == NORMALISERS and part in _COUNTED:
+        # Each step adds its observation, and episodes their first ones; float32 rounds.
+        low, high = 0.0, 1.001 * float(before.max(initial=0.0)) + _PER_STEP * limits.max_steps
+    elif group == MOMENTS and part in _COUNTED:
+        low, high = 0.0, _MOST_UPDATES
+    if found.size and not (low <= found.min() and found.max() <= high):
+        worst = found.min() if found.min() < low else found.max()
+        raise InvalidMessageError(
+            f"tensor {name!r} holds {worst:.6g}; allowed: {low:g} to {high:g}"
+        )

@@ -229,7 +229,11 @@ class FederatedConfig(Config):
     checkpoint_after_sync: bool = Field(
         True, description="Whether to write the tensors of every round. [bool]"
     )
-    timeout: Positive = Field(86_400.0, description="Longest wait for the replies of a round. [s]")
+    timeout: Positive | None = Field(
+        None,
+        description="Longest wait for the replies of a round; null: ten times as long as half of "
+        "the clients took, at least 600, at most 86400. [s]",
+    )
     connect_timeout: Positive = Field(
         300.0, description="Longest wait for all clients at the start. [s]"
     )

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from f110_fl.engines.flower_internals import key_bytes
 from f110_fl.errors import UserError
 from f110_fl.files import write_atomic
 
@@ -110,6 +111,31 @@ def make_credentials(directory: Path, hosts: Sequence[str], clients: int) -> Cre
     write_atomic(made.ca, root.public_bytes(pem))
     write_atomic(made.certificate, leaf.public_bytes(pem))  # last: it says that all is complete
     return made
+
+
+def public_keys(directory: Path) -> dict[bytes, int]:
+    """Return the client id of each public key in a directory, ``client_NN.pub``.
+
+    Returns:
+        Client ids by key, in the form of `f110_fl.engines.flower_internals.key_bytes`.
+
+    Raises:
+        UserError: If there is none, one cannot be read, or two clients have the same.
+    """
+    found: dict[bytes, int] = {}
+    for path in sorted(directory.glob("client_*.pub")):
+        number = path.stem.removeprefix("client_")
+        if not number.isdecimal():
+            continue
+        try:
+            key = key_bytes(serialization.load_ssh_public_key(path.read_bytes()))
+        except (OSError, ValueError, UnsupportedAlgorithm) as error:
+            raise UserError(f"{path}: not an OpenSSH public key: {error}") from None
+        if found.setdefault(key, int(number)) != int(number):
+            raise UserError(f"{path}: client {found[key]} has the same key")
+    if not found:
+        raise UserError(f"{directory}: holds no public key of a client, client_NN.pub")
+    return found
 
 
 def check_client_key(path: Path) -> None:

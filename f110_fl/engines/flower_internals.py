@@ -8,13 +8,21 @@ version of Flower has changed.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_public_key,
+)
 from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.common.constant import NUM_PARTITIONS_KEY as NUM_PARTITIONS_KEY
 from flwr.common.constant import PARTITION_ID_KEY as PARTITION_ID_KEY
 from flwr.common.constant import SUPERLINK_NODE_ID as SUPERLINK_NODE_ID
 from flwr.common.constant import ErrorCode as ErrorCode
+from flwr.serverapp import Grid
 from flwr.supercore.run import Run as Run
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -34,6 +42,25 @@ def task_identity(run_id: int, node_id: int, task_id: int = 1) -> Iterator[None]
 def set_message_id(message: Message, message_id: str) -> None:
     """Give a message the id that its reply refers to, as Flower's grids do on sending."""
     message.metadata.__dict__["_message_id"] = message_id
+
+
+def node_keys(grid: Grid) -> dict[int, bytes]:
+    """Return the public key by which the SuperLink knows each connected node, as `key_bytes`.
+
+    A grid without a SuperLink has none. With ``--enable-supernode-auth``, every request of a node
+    is signed with its key, and a node's id belongs to one key.
+    """
+    get_nodes = getattr(grid, "get_nodes", None)
+    found: dict[int, bytes] = {}
+    for node in () if get_nodes is None else get_nodes():
+        with suppress(ValueError, UnsupportedAlgorithm):  # not a key: whoever registered it erred
+            found[node.node_id] = key_bytes(load_pem_public_key(node.public_key))
+    return found
+
+
+def key_bytes(key: PublicKeyTypes) -> bytes:
+    """Return a public key in the one form by which keys are compared (DER)."""
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def weighted_mean(contents: list[RecordDict], weight: str) -> ArrayRecord:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from f110_fl.engines.flower_internals import (
     task_identity,
 )
 from f110_fl.engines.workers import MakeClientApp, Worker
+from f110_fl.federation.patience import Patience
 
 log = logging.getLogger("flwr")
 
@@ -188,22 +188,23 @@ class LocalGrid(Grid):
 
         Args:
             messages: What to send.
-            timeout: Longest wait, s; None: until all have answered. Messages that no worker has
-                begun by then are withdrawn, and late replies are discarded.
+            timeout: Longest wait, s; None: see `f110_fl.federation.patience`. Messages that no
+                worker has begun by then are withdrawn, and late replies are discarded.
 
         Raises:
             WorkerError: If no workers are left.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
         batch = _Batch()
-        return self._replies(len(self._push(messages, batch)), batch, deadline)
+        count = len(self._push(messages, batch))
+        return self._replies(count, batch, Patience(count, timeout))
 
-    def _replies(self, count: int, batch: _Batch, deadline: float | None) -> Iterator[Message]:
-        for _ in range(count):
-            left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+    def _replies(self, count: int, batch: _Batch, patience: Patience) -> Iterator[Message]:
+        for number in range(count):
             try:
-                reply = batch.replies.get(timeout=left)
+                reply = batch.replies.get(timeout=max(patience.left(), 0.0))
+                patience.count()
             except Empty:
+                patience.tell(count - number)
                 with self._changed:
                     self._orders = [order for order in self._orders if order.batch is not batch]
                 return

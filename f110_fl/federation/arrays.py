@@ -41,9 +41,12 @@ def value(array: Array) -> NDArray[Any]:
         ValueError: If its bytes are not a valid array without Python objects.
     """
     try:
-        return _view(array.data) if array.data[: len(_PLAIN)] == _PLAIN else array.numpy()
+        found = _view(array.data) if array.data[: len(_PLAIN)] == _PLAIN else array.numpy()
     except Exception as error:  # of several kinds: a header is parsed as Python source
         raise ValueError(f"not an array: {error}") from error
+    if not isinstance(found, np.ndarray):  # bytes of a zip are read as an archive of arrays
+        raise ValueError(f"not an array: {type(found).__name__}")  # noqa: TRY004 - as documented
+    return found
 
 
 def _view(data: bytes) -> NDArray[Any]:

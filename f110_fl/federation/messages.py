@@ -7,8 +7,8 @@ these dataclasses is complete, has the right types, and contains only finite num
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final, Self, get_type_hints
@@ -48,11 +48,15 @@ def brief(reason: str) -> str:
 def shown(text: str) -> str:
     """Return a text with words from the other side, fit to be shown and kept.
 
-    What would move a terminal's cursor, set its title or hide what is written is escaped, and what
-    is too long is cut.
+    What would move a terminal's cursor, set its title, hide what is written or be taken for an
+    event (`f110_fl.reporting.announce`) is escaped, and what is too long is cut.
+
+    Returns:
+        At most ``MAX_REASON`` printable characters.
     """
-    short = text if len(text) <= MAX_REASON else text[: MAX_REASON - 3] + "..."
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in short)
+    start = text[: MAX_REASON + 1]
+    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in start)
+    return plain if len(plain) <= MAX_REASON else plain[: MAX_REASON - 3] + "..."
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,7 @@ class TrainReply:
         _check_records(content, ARRAYS, METRICS)
         values = _numbers(content.metric_records[METRICS], {*names, CLIENT_ID, WEIGHT})
         client_id, weight = values.pop(CLIENT_ID), values.pop(WEIGHT)
-        if not isinstance(client_id, int):
+        if type(client_id) is not int:
             raise InvalidMessageError(f"metric {CLIENT_ID!r} is {client_id!r}")
         return cls(content.array_records[ARRAYS], values, client_id, weight)
 
@@ -253,12 +257,13 @@ def _read_settings(record: Mapping[str, object], kind: type[Order | Identity]) -
     return {name: record[key] for name, (key, _) in settings.items()}
 
 
-def _numbers(record: Mapping[str, object], names: Collection[str]) -> dict[str, float]:
+def _numbers(record: Mapping[str, Any], names: Collection[str]) -> dict[str, float]:
     """Return the values of a metric record, in its order, which must be finite numbers."""
     _check_keys(record, names, "metric")
     numbers: dict[str, float] = {}
     for name, value in record.items():
-        if not isinstance(value, int | float) or not math.isfinite(value):
+        # A bool is no number here, and an int may be too large for a float.
+        if type(value) not in (int, float) or not abs(value) <= sys.float_info.max:
             raise InvalidMessageError(f"metric {name!r} is {value!r:.100}")
         numbers[name] = value
     return numbers

@@ -22,7 +22,7 @@ REASONS = {
     2: "is not finite",
     3: "float32[3, 1, 4]",
     4: "is missing or was not asked for",
-    5: "update norm 1e+30 exceeds 1000",
+    5: "update norm 100000 exceeds 1000",
     6: "1e+300 steps, where the round allows",
     7: "metric 'num-examples' is -1.0",
     8: "the client's disk is full",
