@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationInfo
 from pydantic_core import CoreSchema, core_schema
+
+if TYPE_CHECKING:
+    import yaml
 
 
 class Config(BaseModel):
@@ -64,3 +67,28 @@ def find_file(name: str, folder: Path) -> Path | None:
         return file if file.is_file() else None
     except (OSError, ValueError, RuntimeError):  # too long, a NUL in it, links in a circle
         return None
+
+
+def expanded_size(node: yaml.Node) -> int:
+    """Return how many values a composed YAML node has when each alias is written out.
+
+    Nine levels of nine aliases each, a few hundred bytes, are 4e8 values. Takes time in
+    proportion to the file. A node that contains itself counts once.
+    """
+    sizes: dict[int, int] = {}
+    pending: list[tuple[yaml.Node, bool]] = [(node, False)]
+    while pending:  # depth first, without recursion
+        found, is_done = pending.pop()
+        value = found.value
+        parts: list[yaml.Node] = []
+        if isinstance(value, list):
+            parts = [
+                p for entry in value for p in (entry if isinstance(entry, tuple) else (entry,))
+            ]
+        if is_done:
+            sizes[id(found)] = 1 + sum(sizes[id(part)] for part in parts)
+        elif id(found) not in sizes:
+            sizes[id(found)] = 1
+            pending.append((found, True))
+            pending += [(part, False) for part in parts]
+    return sizes[id(node)]

@@ -12,7 +12,7 @@ from f110_fl.config.opponents import OpponentsConfig
 from sim.settings import Config, FilePath
 
 SHAPES: Final[dict[type, str]] = {list: "list", tuple: "list", dict: "mapping"}
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, le=1e9)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 

@@ -14,7 +14,7 @@ SpawnSet = Annotated[
     by_shape("scalar", "list"),
 ]
 
-Factor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Factor = Annotated[float, Field(gt=0, le=1e3, allow_inf_nan=False)]
 Difficulty = Annotated[
     Annotated[Factor, Tag("scalar")] | Annotated[tuple[Factor, Factor], Tag("list")],
     by_shape("scalar", "list"),
@@ -71,7 +71,10 @@ class CurriculumConfig(Config):
 
     agent: str = Field(description="Agent whose success rate decides the stage. [name]")
     window: int = Field(
-        50, ge=1, description="Number of latest episodes in the success rate. [episodes]"
+        50,
+        ge=1,
+        le=1_000_000_000,
+        description="Number of latest episodes in the success rate. [episodes]",
     )
     raise_above: float = Field(
         0.7, ge=0, lt=1, description="Success rate above which the next stage begins. [-]"
@@ -80,7 +83,10 @@ class CurriculumConfig(Config):
         0.2, ge=0, le=1, description="Success rate below which the previous stage returns. [-]"
     )
     patience: int = Field(
-        10, ge=1, description="Successive episodes with such a rate before a change. [episodes]"
+        10,
+        ge=1,
+        le=1_000_000_000,
+        description="Successive episodes with such a rate before a change. [episodes]",
     )
     stages: tuple[StageConfig, ...] = Field(
         min_length=1, description="The stages, easiest first. [-]"

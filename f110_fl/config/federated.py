@@ -81,7 +81,7 @@ class FedTrimmedAvgConfig(Config):
 
 class _ByzantineConfig(Config):
     malicious: int = Field(
-        1, ge=0, description="Number of malicious clients to tolerate. [clients]"
+        1, ge=0, le=10_000, description="Number of malicious clients to tolerate. [clients]"
     )
 
 
@@ -95,7 +95,7 @@ class MultiKrumConfig(_ByzantineConfig):
     """The mean of the updates nearest to the others (Blanchard et al. 2017)."""
 
     name: Literal["multikrum"] = Field("multikrum", description="Selects this strategy. [-]")
-    selected: int = Field(2, ge=1, description="Number of updates averaged. [clients]")
+    selected: int = Field(2, ge=1, le=10_000, description="Number of updates averaged. [clients]")
 
 
 class BulyanConfig(_ByzantineConfig):
@@ -185,7 +185,9 @@ class FederatedConfig(Config):
         description="Settings that differ between clients, by dotted key under env or evaluation: "
         "a list with one value per client, or a range to draw from. [-]",
     )
-    round_interval: int = Field(50, ge=1, description="Episodes per client and round. [episodes]")
+    round_interval: int = Field(
+        50, ge=1, le=1_000_000_000, description="Episodes per client and round. [episodes]"
+    )
     strategy: StrategyConfig = Field(FedAvgConfig(), description="Aggregation strategy. [-]")
     fraction: float = Field(
         1.0,
@@ -193,7 +195,9 @@ class FederatedConfig(Config):
         le=1,
         description="Fraction of the clients sampled per round, at least min_clients. [-]",
     )
-    min_clients: int = Field(1, ge=1, description="Usable replies needed per round. [clients]")
+    min_clients: int = Field(
+        1, ge=1, le=10_000, description="Usable replies needed per round. [clients]"
+    )
     max_update_norm: Positive | None = Field(
         None, description="Largest L2 norm of an update; null: no limit. [-]"
     )
@@ -224,7 +228,10 @@ class FederatedConfig(Config):
         "none", description="Where the global model is evaluated after a round. [-]"
     )
     evaluate_every: int = Field(
-        1, ge=1, description="Rounds between evaluations of the global model. [rounds]"
+        1,
+        ge=1,
+        le=1_000_000_000,
+        description="Rounds between evaluations of the global model. [rounds]",
     )
     checkpoint_after_sync: bool = Field(
         True, description="Whether to write the tensors of every round. [bool]"

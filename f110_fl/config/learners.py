@@ -11,26 +11,36 @@ from f110_fl.config.common import AlgorithmConfig, Fraction, Positive
 from sim.plugins import union, with_plugins
 from sim.settings import Config
 
-Widths = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
-Levels = Annotated[tuple[Annotated[float, Field(ge=-1, le=1)], ...], Field(min_length=1)]
+Widths = Annotated[  # two layers of the widest are 1 GB of weights
+    tuple[Annotated[int, Field(ge=1, le=16_384)], ...], Field(min_length=1, max_length=16)
+]
+Levels = Annotated[
+    tuple[Annotated[float, Field(ge=-1, le=1)], ...], Field(min_length=1, max_length=1000)
+]
 
 
 class ReplayConfig(Config):
     """Experience replay; ``alpha`` 0 samples uniformly (Schaul et al. 2016)."""
 
-    capacity: int = Field(1_000_000, ge=1, description="Number of transitions kept. [transitions]")
+    capacity: int = Field(
+        1_000_000, ge=1, le=100_000_000, description="Number of transitions kept. [transitions]"
+    )
     alpha: Fraction = Field(0.0, description="Exponent of the priorities. [-]")
     beta: Fraction = Field(0.4, description="First exponent of the importance weights. [-]")
-    beta_step: float = Field(0.0, ge=0, description="Rise of beta at an environment step. [1/step]")
+    beta_step: float = Field(
+        0.0, ge=0, le=1, description="Rise of beta at an environment step. [1/step]"
+    )
     epsilon: Positive = Field(1e-6, description="Number added to every absolute TD error. [reward]")
 
 
 class ExplorationConfig(Config):
     """Gaussian action noise, falling linearly."""
 
-    start: float = Field(0.1, ge=0, description="Standard deviation at step 0. [action]")
-    end: float = Field(0.1, ge=0, description="Standard deviation at the end. [action]")
-    steps: int = Field(1, ge=1, description="Environment steps from start to end. [steps]")
+    start: float = Field(0.1, ge=0, le=10, description="Standard deviation at step 0. [action]")
+    end: float = Field(0.1, ge=0, le=10, description="Standard deviation at the end. [action]")
+    steps: int = Field(
+        1, ge=1, le=1_000_000_000, description="Environment steps from start to end. [steps]"
+    )
 
 
 class ConstantSchedule(Config):
@@ -43,23 +53,29 @@ class LinearSchedule(Config):
     """The learning rate changes linearly, then stays."""
 
     kind: Literal["linear"] = Field("linear", description="Selects this schedule. [-]")
-    updates: int = Field(ge=1, description="Updates from the first rate to the last. [updates]")
-    end: float = Field(0.0, ge=0, description="Last rate, as a part of the first. [-]")
+    updates: int = Field(
+        ge=1, le=1_000_000_000, description="Updates from the first rate to the last. [updates]"
+    )
+    end: float = Field(0.0, ge=0, le=1e6, description="Last rate, as a part of the first. [-]")
 
 
 class CosineSchedule(Config):
     """The learning rate follows half a cosine, then stays (Loshchilov and Hutter 2017)."""
 
     kind: Literal["cosine"] = Field("cosine", description="Selects this schedule. [-]")
-    updates: int = Field(ge=1, description="Updates from the first rate to the last. [updates]")
-    end: float = Field(0.0, ge=0, description="Last rate, as a part of the first. [-]")
+    updates: int = Field(
+        ge=1, le=1_000_000_000, description="Updates from the first rate to the last. [updates]"
+    )
+    end: float = Field(0.0, ge=0, le=1e6, description="Last rate, as a part of the first. [-]")
 
 
 class StepSchedule(Config):
     """The learning rate is multiplied by a factor again and again."""
 
     kind: Literal["step"] = Field("step", description="Selects this schedule. [-]")
-    updates: int = Field(ge=1, description="Updates between two multiplications. [updates]")
+    updates: int = Field(
+        ge=1, le=1_000_000_000, description="Updates between two multiplications. [updates]"
+    )
     factor: Fraction = Field(0.5, description="Factor of the rate. [-]")
 
 
@@ -75,7 +91,7 @@ class OptimizerConfig(Config):
     kind: Literal["adam", "adamw"] = Field(
         "adam", description="Optimizer; AdamW decays weights apart from the gradient. [-]"
     )
-    weight_decay: float = Field(0.0, ge=0, description="Weight of the L2 penalty. [-]")
+    weight_decay: float = Field(0.0, ge=0, le=1e6, description="Weight of the L2 penalty. [-]")
     max_grad_norm: Positive | None = Field(
         None, description="Largest L2 norm of a network's gradient; null: any. [-]"
     )
@@ -121,11 +137,18 @@ class OffPolicyConfig(AlgorithmConfig):
     n_step: int = Field(
         1, ge=1, le=100, description="Rewards summed before the value estimate. [steps]"
     )
-    batch_size: int = Field(256, ge=1, description="Transitions of an update. [transitions]")
-    warmup_steps: int = Field(
-        25_000, ge=0, description="Random steps before updates; CleanRL's learning_starts. [steps]"
+    batch_size: int = Field(
+        256, ge=1, le=1_000_000, description="Transitions of an update. [transitions]"
     )
-    update_every: int = Field(1, ge=1, description="Environment steps between updates. [steps]")
+    warmup_steps: int = Field(
+        25_000,
+        ge=0,
+        le=1_000_000_000,
+        description="Random steps before updates; CleanRL's learning_starts. [steps]",
+    )
+    update_every: int = Field(
+        1, ge=1, le=1_000_000_000, description="Environment steps between updates. [steps]"
+    )
     normalise_rewards: bool = Field(
         False, description="Divide rewards by the running deviation of the return. [bool]"
     )
@@ -154,12 +177,15 @@ class TD3Config(OffPolicyConfig):
     )
     tau: Fraction = Field(0.005, description="Step of the target networks; CleanRL's tau. [-]")
     policy_noise: float = Field(
-        0.2, ge=0, description="Standard deviation of target policy smoothing. [action]"
+        0.2, ge=0, le=10, description="Standard deviation of target policy smoothing. [action]"
     )
-    noise_clip: float = Field(0.5, ge=0, description="Bound of the target policy's noise. [action]")
+    noise_clip: float = Field(
+        0.5, ge=0, le=10, description="Bound of the target policy's noise. [action]"
+    )
     policy_delay: int = Field(
         2,
         ge=1,
+        le=1_000_000_000,
         description="Critic updates per actor update; CleanRL's policy_frequency. [updates]",
     )
     exploration: ExplorationConfig = Field(ExplorationConfig(), description="Noise on actions. [-]")
@@ -172,7 +198,10 @@ class TemperatureConfig(Config):
     automatic: bool = Field(True, description="Learn the temperature, or keep it. [bool]")
     learning_rate: Positive = Field(3e-4, description="Learning rate of its logarithm. [-]")
     target_entropy: float | None = Field(
-        None, description="Entropy aimed at; null: minus the number of actions. [nat]"
+        None,
+        ge=-1e6,
+        le=1e6,
+        description="Entropy aimed at; null: minus the number of actions. [nat]",
     )
 
 
@@ -210,7 +239,9 @@ class EpsilonGreedy(Config):
     kind: Literal["epsilon"] = Field("epsilon", description="Selects this exploration. [-]")
     start: Fraction = Field(1.0, description="Probability at step 0. [-]")
     end: Fraction = Field(0.05, description="Probability at the end. [-]")
-    steps: int = Field(100_000, ge=1, description="Environment steps from start to end. [steps]")
+    steps: int = Field(
+        100_000, ge=1, le=1_000_000_000, description="Environment steps from start to end. [steps]"
+    )
 
 
 class NoisyNets(Config):
@@ -231,7 +262,9 @@ class HardTarget(Config):
     """The target network is a copy, renewed at intervals."""
 
     kind: Literal["hard"] = Field("hard", description="Selects this rule. [-]")
-    updates: int = Field(1000, ge=1, description="Updates between copies. [updates]")
+    updates: int = Field(
+        1000, ge=1, le=1_000_000_000, description="Updates between copies. [updates]"
+    )
 
 
 class DQNConfig(OffPolicyConfig):
@@ -264,9 +297,12 @@ class DQNConfig(OffPolicyConfig):
 class LstmConfig(Config):
     """A memory before the hidden layers of actor and critic, one each."""
 
-    units: int = Field(128, ge=1, description="Width of the memory. [units]")
+    units: int = Field(128, ge=1, le=16_384, description="Width of the memory. [units]")
     sequence: int = Field(
-        16, ge=1, description="Steps that gradients flow back; it divides rollout_steps. [steps]"
+        16,
+        ge=1,
+        le=1_000_000,
+        description="Steps that gradients flow back; it divides rollout_steps. [steps]",
     )
 
 
@@ -291,10 +327,12 @@ class PPOConfig(AlgorithmConfig):
         ConstantSchedule(), description="Learning rate over the updates, one a rollout. [-]"
     )
     rollout_steps: int = Field(
-        2048, ge=1, description="Steps of each environment between updates. [steps]"
+        2048, ge=1, le=1_000_000, description="Steps of each environment between updates. [steps]"
     )
-    epochs: int = Field(10, ge=1, description="Passes over a rollout. [passes]")
-    minibatches: int = Field(32, ge=1, description="Gradient steps of a pass. [steps]")
+    epochs: int = Field(10, ge=1, le=10_000, description="Passes over a rollout. [passes]")
+    minibatches: int = Field(
+        32, ge=1, le=1_000_000, description="Gradient steps of a pass. [steps]"
+    )
     discount: Fraction = Field(0.99, description="Discount factor; CleanRL's gamma. [-]")
     gae_lambda: Fraction = Field(0.95, description="Lambda: 0 is least variance, 1 least bias. [-]")
     normalise_advantages: bool = Field(
@@ -307,7 +345,7 @@ class PPOConfig(AlgorithmConfig):
     value_clip: Positive | None = Field(
         None, description="Bound of a value's change in an update; null: none. [reward]"
     )
-    entropy_coefficient: float = Field(0.0, ge=0, description="Weight of the entropy. [-]")
+    entropy_coefficient: float = Field(0.0, ge=0, le=1e6, description="Weight of the entropy. [-]")
     value_coefficient: Positive = Field(0.5, description="Weight of the value loss. [-]")
     max_grad_norm: Positive = Field(0.5, description="Largest L2 norm of the gradient. [-]")
     target_kl: Positive | None = Field(

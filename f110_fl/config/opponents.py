@@ -19,9 +19,12 @@ class OpponentsConfig(Config):
     every: int = Field(
         200,
         ge=1,
+        le=1_000_000_000,
         description="Training episodes from a snapshot of the others to the next. [episodes]",
     )
-    keep: int = Field(10, ge=1, description="Most snapshots kept: the latest. [snapshots]")
+    keep: int = Field(
+        10, ge=1, le=10_000, description="Most snapshots kept: the latest. [snapshots]"
+    )
     fraction: float = Field(
         0.25,
         gt=0,

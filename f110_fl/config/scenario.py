@@ -45,7 +45,10 @@ class CollectConfig(Config):
         1, ge=1, le=4096, description="Number of environments stepped together. [environments]"
     )
     prefetch: int | None = Field(
-        None, ge=1, description="Most episodes under way; null: num_envs. [episodes]"
+        None,
+        ge=1,
+        le=1_000_000_000,
+        description="Most episodes under way; null: num_envs. [episodes]",
     )
     seed_stride: int = Field(
         1, ge=1, lt=2**31, description="Step from an episode's seed to the next. [-]"
@@ -55,8 +58,12 @@ class CollectConfig(Config):
 class EvaluationConfig(Config):
     """Greedy episodes between training episodes, on seeds of their own."""
 
-    every: int = Field(10, ge=1, description="Training episodes between evaluations. [episodes]")
-    episodes: int = Field(5, ge=0, description="Episodes of an evaluation; 0: none. [episodes]")
+    every: int = Field(
+        10, ge=1, le=1_000_000_000, description="Training episodes between evaluations. [episodes]"
+    )
+    episodes: int = Field(
+        5, ge=0, le=1_000_000_000, description="Episodes of an evaluation; 0: none. [episodes]"
+    )
     track: TrackConfig | None = Field(
         None, description="Track of evaluations; null: that of training. [-]"
     )
@@ -99,6 +106,7 @@ class Scenario(Config):
 
     name: str = Field(
         min_length=1,
+        max_length=100,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
         description="Name of the scenario. [name]",
     )
@@ -110,7 +118,9 @@ class Scenario(Config):
     ] = Field(
         0, description="Root of all random streams: a number, one per client, or base and step. [-]"
     )
-    episodes: int = Field(5000, ge=1, description="Training episodes per client. [episodes]")
+    episodes: int = Field(
+        5000, ge=1, le=1_000_000_000, description="Training episodes per client. [episodes]"
+    )
     threads: int = Field(1, ge=1, le=256, description="PyTorch threads per client. [threads]")
     device: Literal["cpu", "cuda", "auto"] = Field(
         "cpu", description="Device of the networks; auto: a GPU if there is one. [-]"
@@ -125,7 +135,10 @@ class Scenario(Config):
         None, description="Curriculum of the training episodes; null: none. [-]"
     )
     checkpoint_every: int = Field(
-        50, ge=1, description="Episodes between an unfederated replica's checkpoints. [episodes]"
+        50,
+        ge=1,
+        le=1_000_000_000,
+        description="Episodes between an unfederated replica's checkpoints. [episodes]",
     )
     federated: FederatedConfig = Field(FederatedConfig(), description="Federation. [-]")
     wandb: WandbConfig = Field(WandbConfig(), description="Weights & Biases. [-]")

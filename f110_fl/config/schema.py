@@ -27,6 +27,7 @@ def schema_text() -> str:
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **Scenario.model_json_schema(),
+        "patternProperties": {"^x-": {"description": "The file's own, for YAML's anchors."}},
     }
     return json.dumps(schema, indent=2) + "\n"
 

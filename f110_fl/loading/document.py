@@ -17,6 +17,7 @@ import yaml
 
 from f110_fl.config.keys import KeyPath, join
 from f110_fl.errors import UserError
+from sim.settings import expanded_size
 
 _TAG: Final = "tag:yaml.org,2002:"
 BOOLEANS: Final = {
@@ -106,7 +107,7 @@ def parse_yaml(text: str, name: str) -> Document:
     try:
         root = yaml.compose(text, Loader=_Loader)
         builder = _Builder(name)
-        data = None if root is None else builder.build(root, ())
+        data = None if root is None else builder.build_all(root)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = ", ".join(part for part in (error.context, error.problem) if part)
@@ -129,15 +130,17 @@ class _Builder:
     def __init__(self, name: str) -> None:
         self.name = name
         self.marks: dict[KeyPath, Mark] = {}
-        self._built = 0
         self._open: list[yaml.Node] = []  # the nodes being built, outermost first
+
+    def build_all(self, root: yaml.Node) -> object:
+        """Return the value of a whole document, unless its aliases would make it endless."""
+        if expanded_size(root) > MOST_VALUES:
+            raise self._error(root, (), f"more than {MOST_VALUES} values; aliases multiply them")
+        return self.build(root, ())
 
     def build(self, node: yaml.Node, path: KeyPath) -> object:
         """Return the value of ``node``, whose keys are ``path``."""
         self.marks.setdefault(path, _mark(node))
-        self._built += 1
-        if self._built > MOST_VALUES:
-            raise self._error(node, path, f"more than {MOST_VALUES} values; aliases multiply them")
         with self._entered(node, path):
             if isinstance(node, yaml.ScalarNode):
                 return self._scalar(node, path)

@@ -24,29 +24,36 @@ class SecondaryViconConfig(DriverSettings):
         "secondary_vicon", description="Selects this driver. [-]"
     )
     target: str = Field("car_0", description="The car to turn away from. [name]")
-    speed: float = Field(0.8, description="Speed to hold. [m/s]")
-    avoid_distance: float = Field(1.0, ge=0, description="It turns away within this distance. [m]")
+    speed: float = Field(0.8, ge=-1e3, le=1e3, description="Speed to hold. [m/s]")
+    avoid_distance: float = Field(
+        1.0, ge=0, le=1e4, description="It turns away within this distance. [m]"
+    )
     avoid_gain: float = Field(
         1.5,
         ge=0,
+        le=1e6,
         description="Steering angle over the angle to the way straight away from the target. [-]",
     )
     recover_offset: float = Field(
         0.55,
         ge=0,
+        le=1e4,
         description="Offset from the lane centre beyond which it turns back, at half speed. [m]",
     )
     stop_offset: float = Field(
-        1.2, ge=0, description="Offset from the lane centre beyond which it stops. [m]"
+        1.2, ge=0, le=1e4, description="Offset from the lane centre beyond which it stops. [m]"
     )
 
 
 class RacingDriverConfig(DriverSettings):
     """What drivers that drive as fast as bends allow have in common."""
 
-    speed: float = Field(3.0, gt=0, description="Fastest speed. [m/s]")
+    speed: float = Field(3.0, gt=0, le=1e3, description="Fastest speed. [m/s]")
     acceleration: float = Field(
-        4.0, gt=0, description="Largest acceleration, sideways in bends and of the brakes. [m/s^2]"
+        4.0,
+        gt=0,
+        le=1e4,
+        description="Largest acceleration, sideways in bends and of the brakes. [m/s^2]",
     )
 
 
@@ -61,20 +68,21 @@ class LineDriverConfig(RacingDriverConfig):
     speed_factor: float | None = Field(
         1.0,
         gt=0,
+        le=1e6,
         description="Factor of the speeds in the racing line's file; null, or a file without: "
         "speed and acceleration decide. [-]",
     )
-    speed: float = Field(4.0, gt=0, description="Fastest speed. [m/s]")
+    speed: float = Field(4.0, gt=0, le=1e3, description="Fastest speed. [m/s]")
 
 
 class LookaheadConfig(Config):
     """What drivers that steer for a point on the line have in common."""
 
     lookahead: float = Field(
-        0.6, gt=0, description="Distance along the line to the point to steer for. [m]"
+        0.6, gt=0, le=1e4, description="Distance along the line to the point to steer for. [m]"
     )
     lookahead_time: float = Field(
-        0.2, ge=0, description="Lookahead added for each m/s of speed. [s]"
+        0.2, ge=0, le=1e6, description="Lookahead added for each m/s of speed. [s]"
     )
 
 
@@ -82,9 +90,14 @@ class GapDriverConfig(RacingDriverConfig):
     """What drivers that steer for gaps in their scan have in common."""
 
     margin: float = Field(
-        0.15, ge=0, description="Distance kept from obstacles, beyond half the car's width. [m]"
+        0.15,
+        ge=0,
+        le=1e4,
+        description="Distance kept from obstacles, beyond half the car's width. [m]",
     )
-    horizon: float = Field(10.0, gt=0, description="Distance that farther readings count as. [m]")
+    horizon: float = Field(
+        10.0, gt=0, le=1e4, description="Distance that farther readings count as. [m]"
+    )
     field_of_view: float = Field(
         3.141592653589793,
         gt=0,
@@ -104,13 +117,16 @@ class StanleyConfig(LineDriverConfig):
 
     kind: Literal["stanley"] = Field("stanley", description="Selects this driver. [-]")
     gain: float = Field(
-        3.0, ge=0, description="Rate at which the front axle approaches the line. [1/s]"
+        3.0, ge=0, le=1e4, description="Rate at which the front axle approaches the line. [1/s]"
     )
     softening: float = Field(
-        1.0, ge=0, description="Speed added, so that a slow car does not overreact. [m/s]"
+        1.0, ge=0, le=1e3, description="Speed added, so that a slow car does not overreact. [m/s]"
     )
     yaw_damping: float = Field(
-        0.05, ge=0, description="Steering against yaw rates that differ from the line's. [s]"
+        0.05,
+        ge=0,
+        le=1e6,
+        description="Steering against yaw rates that differ from the line's. [s]",
     )
 
 
@@ -120,7 +136,7 @@ class BlockerConfig(LookaheadConfig, RacingDriverConfig):
     kind: Literal["blocker"] = Field("blocker", description="Selects this driver. [-]")
     target: str = Field("car_0", description="The car to stay in front of. [name]")
     distance: float = Field(
-        8.0, ge=0, description="Block a target at most this far behind along the line. [m]"
+        8.0, ge=0, le=1e4, description="Block a target at most this far behind along the line. [m]"
     )
     shift: float = Field(
         0.3, gt=0, le=1, description="Move over by at most this for each metre forwards. [m/m]"
@@ -128,6 +144,7 @@ class BlockerConfig(LookaheadConfig, RacingDriverConfig):
     margin: float = Field(
         0.2,
         ge=0,
+        le=1e4,
         description="Distance kept from the lane's edges, beyond half the car's width. [m]",
     )
 
@@ -141,6 +158,7 @@ class FollowTheGapConfig(GapDriverConfig):
     disparity: float = Field(
         0.3,
         gt=0,
+        le=1e4,
         description="Difference of neighbouring readings beyond which there is an edge. [m]",
     )
 
@@ -156,6 +174,7 @@ class GapPreviewConfig(GapDriverConfig):
     continuity: float = Field(
         0.05,
         ge=0,
+        le=1e4,
         description="Mean clearance, at most 1, worth a radian of change of heading. [1/rad]",
     )
 
@@ -167,9 +186,11 @@ class RandomDriverConfig(DriverSettings):
     steer: float = Field(
         0.5, ge=0, le=1, description="Largest steering angle, as a fraction of the car's limit. [-]"
     )
-    speed_min: float = Field(0.5, description="Smallest speed drawn. [m/s]")
-    speed: float = Field(2.0, description="Largest speed drawn. [m/s]")
-    interval: float = Field(0.5, gt=0, description="Time from one random value to the next. [s]")
+    speed_min: float = Field(0.5, ge=-1e3, le=1e3, description="Smallest speed drawn. [m/s]")
+    speed: float = Field(2.0, ge=-1e3, le=1e3, description="Largest speed drawn. [m/s]")
+    interval: float = Field(
+        0.5, gt=0, le=1e6, description="Time from one random value to the next. [s]"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> RandomDriverConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,7 +18,10 @@ class CarConfig(Config):
     """A car, what drives it, and what it is rewarded for."""
 
     name: str = Field(
-        min_length=1, pattern=r"^[A-Za-z][A-Za-z0-9_]*$", description="Name of the agent. [name]"
+        min_length=1,
+        max_length=64,
+        pattern=r"^[A-Za-z][A-Za-z0-9_]*$",
+        description="Name of the agent. [name]",
     )
     vehicle: VehicleConfig = Field(VehicleConfig(), description="Body and motor of the car. [-]")
     driver: DriverConfig | None = Field(
@@ -32,6 +35,7 @@ class CarConfig(Config):
     )
 
 
+SpawnName = Annotated[str, Field(max_length=100)]
 ObservationPart = Literal["lidar", "pose", "motion", "others"]
 
 
@@ -56,7 +60,10 @@ class EnvConfig(Config):
         1, ge=1, le=100, description="Integration steps for each action. [steps]"
     )
     max_steps: int = Field(
-        2500, ge=1, description="Actions after which an episode is truncated. [steps]"
+        2500,
+        ge=1,
+        le=1_000_000_000,
+        description="Actions after which an episode is truncated. [steps]",
     )
     laps: int = Field(
         1, ge=1, le=1000, description="Laps until a car has finished; 1 on an open track. [laps]"
@@ -65,14 +72,16 @@ class EnvConfig(Config):
         "any", description="End the episode when any car is done, or when all are. [-]"
     )
     spawn: SpawnConfig = Field(NamedSpawn(), description="Where cars start. [-]")
-    spawn_sets: tuple[tuple[str, ...], ...] = Field(
+    spawn_sets: tuple[tuple[SpawnName, ...], ...] = Field(
         (),
+        max_length=10_000,
         description="Sets of spawn names, one for each car, of which each episode draws one; "
         "empty: the track's spawns in order. [names]",
     )
     observation: tuple[ObservationPart, ...] = Field(
         ("lidar", "pose", "others"),
         min_length=1,
+        max_length=100,
         description="Parts of the observation, in order. [-]",
     )
 

@@ -25,12 +25,16 @@ class GridSpawn(Config):
     row_spacing: float = Field(
         2.0,
         gt=0,
+        le=1e4,
         description="Distance between cars of a column; the other column is half way. [m]",
     )
-    column_spacing: float = Field(0.8, ge=0, description="Distance between the columns. [m]")
+    column_spacing: float = Field(
+        0.8, ge=0, le=1e4, description="Distance between the columns. [m]"
+    )
     offset: float = Field(
         1.0,
         ge=0,
+        le=1e4,
         description="From the finish line to the first car; open: from the start to the last. [m]",
     )
     shuffle: bool = Field(
@@ -45,8 +49,8 @@ class RandomSpawn(Config):
     """Start anywhere on the track."""
 
     kind: Literal["random"] = Field("random", description="Selects these starts. [-]")
-    gap: float = Field(0.5, ge=0, description="Least free space between cars. [m]")
-    wall_gap: float = Field(0.1, ge=0, description="Least free space to walls. [m]")
+    gap: float = Field(0.5, ge=0, le=1e4, description="Least free space between cars. [m]")
+    wall_gap: float = Field(0.1, ge=0, le=1e4, description="Least free space to walls. [m]")
     heading_noise: float = Field(
         0.1,
         ge=0,

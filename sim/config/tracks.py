@@ -28,7 +28,7 @@ class CircleTrack(TrackSettings):
 
     kind: Literal["circle"] = Field("circle", description="Selects this track. [-]")
     radius: float = Field(10.0, gt=1, le=500, description="Radius of the centre line. [m]")
-    width: float = Field(3.0, gt=0.5, description="Distance between the walls. [m]")
+    width: float = Field(3.0, gt=0.5, le=1e4, description="Distance between the walls. [m]")
     resolution: float = Field(0.05, gt=0, le=0.5, description="Edge of a grid cell. [m]")
 
     @model_validator(mode="after")
@@ -66,7 +66,7 @@ class OvalTrack(TrackSettings):
     kind: Literal["oval"] = Field("oval", description="Selects this track. [-]")
     straight: float = Field(20.0, gt=0, le=1000, description="Length of each straight. [m]")
     radius: float = Field(6.0, gt=0.5, le=500, description="Radius of the bends' centre line. [m]")
-    width: float = Field(3.0, gt=0.5, description="Distance between the walls. [m]")
+    width: float = Field(3.0, gt=0.5, le=1e4, description="Distance between the walls. [m]")
     resolution: float = Field(0.05, gt=0, le=0.2, description="Edge of a grid cell. [m]")
 
     @model_validator(mode="after")
@@ -81,7 +81,7 @@ class RandomTrack(TrackSettings):
 
     kind: Literal["random"] = Field("random", description="Selects this track. [-]")
     seed: int = Field(
-        0, ge=0, description="Seed that decides the course, with the other settings. [-]"
+        0, ge=0, lt=2**62, description="Seed that decides the course, with the other settings. [-]"
     )
     count: int = Field(
         1,
@@ -92,7 +92,7 @@ class RandomTrack(TrackSettings):
     length: float = Field(80.0, ge=10, le=1000, description="Length of the centre line. [m]")
     width: float = Field(3.0, ge=0.8, le=20, description="Distance between the walls. [m]")
     min_radius: float = Field(
-        3.0, gt=0.5, description="Smallest radius of the centre line's bends. [m]"
+        3.0, gt=0.5, le=1e4, description="Smallest radius of the centre line's bends. [m]"
     )
     corners: int = Field(
         12, ge=3, le=60, description="Random points that the course is drawn around. [-]"

@@ -12,34 +12,44 @@ from sim.settings import Config
 class VehicleConfig(Config):
     """One car. The defaults are f1tenth_gym v1.0.0's identified 1:10 car."""
 
-    friction: float = Field(1.0489, gt=0, description="Tyre-road friction coefficient mu. [-]")
+    friction: float = Field(
+        1.0489, gt=0, le=1e6, description="Tyre-road friction coefficient mu. [-]"
+    )
     stiffness_front: float = Field(
-        4.718, gt=0, description="Front cornering stiffness C_Sf. [1/rad]"
+        4.718, gt=0, le=1e4, description="Front cornering stiffness C_Sf. [1/rad]"
     )
     stiffness_rear: float = Field(
-        5.4562, gt=0, description="Rear cornering stiffness C_Sr. [1/rad]"
+        5.4562, gt=0, le=1e4, description="Rear cornering stiffness C_Sr. [1/rad]"
     )
-    front_axle: float = Field(0.15875, gt=0, description="Centre of gravity to front axle, lf. [m]")
-    rear_axle: float = Field(0.17145, gt=0, description="Centre of gravity to rear axle, lr. [m]")
-    cg_height: float = Field(0.074, ge=0, description="Height of the centre of gravity, h. [m]")
-    mass: float = Field(3.74, gt=0, description="Mass m. [kg]")
-    yaw_inertia: float = Field(0.04712, gt=0, description="Yaw moment of inertia I_z. [kg m^2]")
+    front_axle: float = Field(
+        0.15875, gt=0, le=1e4, description="Centre of gravity to front axle, lf. [m]"
+    )
+    rear_axle: float = Field(
+        0.17145, gt=0, le=1e4, description="Centre of gravity to rear axle, lr. [m]"
+    )
+    cg_height: float = Field(
+        0.074, ge=0, le=1e4, description="Height of the centre of gravity, h. [m]"
+    )
+    mass: float = Field(3.74, gt=0, le=1e4, description="Mass m. [kg]")
+    yaw_inertia: float = Field(
+        0.04712, gt=0, le=1e5, description="Yaw moment of inertia I_z. [kg m^2]"
+    )
     steer_max: float = Field(
         0.4189, gt=0, lt=1.5, description="Largest steering angle to either side. [rad]"
     )
     steer_rate_max: float = Field(
-        3.2, gt=0, description="Largest steering rate to either side. [rad/s]"
+        3.2, gt=0, le=1e3, description="Largest steering rate to either side. [rad/s]"
     )
     switch_speed: float = Field(
-        7.319, gt=0, description="Speed above which motor power limits acceleration. [m/s]"
+        7.319, gt=0, le=1e3, description="Speed above which motor power limits acceleration. [m/s]"
     )
     acceleration_max: float = Field(
-        9.51, gt=0, description="Largest acceleration and deceleration. [m/s^2]"
+        9.51, gt=0, le=1e4, description="Largest acceleration and deceleration. [m/s^2]"
     )
-    speed_min: float = Field(-5.0, lt=0, description="Fastest reverse speed. [m/s]")
-    speed_max: float = Field(20.0, gt=0, description="Fastest forward speed. [m/s]")
-    length: float = Field(0.58, gt=0, description="Length of the body's rectangle. [m]")
-    width: float = Field(0.31, gt=0, description="Width of the body's rectangle. [m]")
+    speed_min: float = Field(-5.0, lt=0, ge=-1e3, description="Fastest reverse speed. [m/s]")
+    speed_max: float = Field(20.0, gt=0, le=1e3, description="Fastest forward speed. [m/s]")
+    length: float = Field(0.58, gt=0, le=1e4, description="Length of the body's rectangle. [m]")
+    width: float = Field(0.31, gt=0, le=1e4, description="Width of the body's rectangle. [m]")
     model: Literal["single_track", "kinematic"] = Field(
         "single_track",
         description="single_track: with tyre forces from 0.5 m/s up; kinematic: without slipping "
@@ -65,12 +75,16 @@ class LidarConfig(Config):
     field_of_view: float = Field(
         4.7, gt=0, le=6.283185307179586, description="Angle from first to last beam. [rad]"
     )
-    max_range: float = Field(30.0, gt=0, description="Reading when nothing is hit. [m]")
-    noise_std: float = Field(0.01, ge=0, description="Standard deviation of the range noise. [m]")
+    max_range: float = Field(30.0, gt=0, le=1e4, description="Reading when nothing is hit. [m]")
+    noise_std: float = Field(
+        0.01, ge=0, le=1e4, description="Standard deviation of the range noise. [m]"
+    )
     dropout: float = Field(
         0.0, ge=0, le=1, description="Probability that a beam returns nothing. [-]"
     )
-    mount_x: float = Field(0.0, description="Sensor position ahead of the centre of gravity. [m]")
+    mount_x: float = Field(
+        0.0, ge=-1e4, le=1e4, description="Sensor position ahead of the centre of gravity. [m]"
+    )
 
 
 Range = tuple[float, float]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -16,15 +18,21 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from scipy.ndimage import binary_dilation
 
 from sim.config import Config, MapTrack
+from sim.settings import expanded_size
 from sim.tracks.gates import gate_across
 from sim.tracks.lanefile import Lane, read_lane, read_raceline
-from sim.tracks.track import Pose, Track, TrackError, staggered_spawns
+from sim.tracks.track import MAX_CELLS, Pose, Track, TrackError, staggered_spawns
 
 _LOG: Final = logging.getLogger(__name__)
 _IMAGES: Final = (".png", ".pgm")
+_WHITE_16: Final = 2**16 - 1
+_MOST_BYTES: Final = 1_000_000  # of a map's YAML file, and values in it: real ones have a dozen
+_MOST_VALUES: Final = 10_000
+_SHOWN: Final = 100  # letters of a wrong value
 UNKNOWN: Final = 205  # grey level that map_saver writes for unknown cells
 
-Point = tuple[float, float]
+Coordinate = Annotated[float, Field(ge=-1e9, le=1e9)]  # m
+Point = tuple[Coordinate, Coordinate]
 
 
 class FinishLine(Config):
@@ -37,8 +45,8 @@ class FinishLine(Config):
 class SpawnPoint(Config):
     """A named pose: x m, y m, yaw rad."""
 
-    name: str = Field(min_length=1)
-    pose: Pose
+    name: str = Field(min_length=1, max_length=100)
+    pose: tuple[Coordinate, Coordinate, Coordinate]
 
 
 class Annotations(Config):
@@ -54,8 +62,8 @@ class RosMap(Config):
     model_config = ConfigDict(extra="ignore")
 
     image: str = Field(min_length=1)
-    resolution: float = Field(gt=0)
-    origin: Pose
+    resolution: float = Field(gt=1e-6, le=1e3)
+    origin: tuple[Coordinate, Coordinate, Coordinate]
     negate: Annotated[int, Field(ge=0, le=1)] = 0
     occupied_thresh: float = Field(0.65, ge=0, le=1)
     free_thresh: float = Field(0.196, ge=0, le=1)
@@ -73,15 +81,28 @@ class RosMap(Config):
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses keys that come twice, of which YAML would keep the last."""
+    """Refuses aliases that make a short file endless, and keys that come twice.
+
+    Of the latter, YAML would keep the last.
+    """
+
+    def get_single_node(self) -> yaml.Node | None:
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None and expanded_size(node) > _MOST_VALUES:
+            raise yaml.constructor.ConstructorError(
+                problem=f"more than {_MOST_VALUES} values; aliases multiply them",
+                problem_mark=node.start_mark,
+            )
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key in keys:
-            if keys.count(key) > 1:
+        seen = set[str]()
+        for key in [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]:
+            if key in seen:
                 raise yaml.constructor.ConstructorError(
-                    problem=f"key {key!r} comes twice", problem_mark=node.start_mark
+                    problem=f"key {_short(key)} comes twice", problem_mark=node.start_mark
                 )
+            seen.add(key)
         return super().construct_mapping(node, deep)
 
 
@@ -207,7 +228,7 @@ def _check_raceline(track: Track, lane: Lane, name: str) -> None:
 
 def _read_settings(path: Path) -> RosMap:
     try:
-        data = _Loader(path.read_text(encoding="utf-8-sig")).get_single_data()
+        data = _Loader(_text(path)).get_single_data()
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise TrackError(f"{path}: {_one_line(error)}; a ROS map's YAML file is needed") from error
     if not isinstance(data, dict):
@@ -217,38 +238,53 @@ def _read_settings(path: Path) -> RosMap:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        found = "" if first["type"] == "missing" else f", found {first['input']!r}"
-        raise TrackError(f"{path}: {where}: {_one_line(first['msg'])}{found}") from error
-    names = [spawn.name for spawn in settings.annotations.spawn_points]
-    for name in names:
-        if names.count(name) > 1:
-            raise TrackError(f"{path}: annotations.spawn_points: two are named {name!r}")
+        found = "" if first["type"] == "missing" else f", found {_short(first['input'])}"
+        raise TrackError(
+            f"{path}: {_short(where, str)}: {_one_line(first['msg'])}{found}"
+        ) from error
+    names = set[str]()
+    for spawn in settings.annotations.spawn_points:
+        if spawn.name in names:
+            raise TrackError(f"{path}: annotations.spawn_points: two are named {spawn.name!r}")
+        names.add(spawn.name)
     return settings
+
+
+def _text(path: Path) -> str:
+    """The text of a map's YAML file, unless it is too long for one.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is too long, or not UTF-8.
+    """
+    with path.open("rb") as file:
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise ValueError(f"more than {_MOST_BYTES} bytes")
+    return content.decode("utf-8-sig")
 
 
 def _read_image(path: Path, settings: RosMap) -> NDArray[np.bool_]:
     """(H, W) free cells, lowest row first."""
-    try:
-        with Image.open(path) as image:
-            deep = image.mode.startswith("I")  # 16 bits, which a conversion would clip
-            pixels = np.asarray(image if deep else image.convert("RGBA"))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise TrackError(f"{path}: {_one_line(error)}; a PNG or PGM image is needed") from error
-    full = 65535 if deep else 255
-    shade = pixels.astype(np.float64) if deep else pixels[..., :3].mean(axis=-1)  # of full
-    occupancy, unknown = _occupancy(shade, full, settings)
-    free = occupancy < settings.free_thresh
-    shut = np.count_nonzero(free & unknown)
+    with warnings.catch_warnings():  # Pillow's, of images that are refused here
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        levels, full, opaque = _read_pixels(path)
+    occupancy, unknown = _occupancy(np.arange(full + 1, dtype=np.float64), full, settings)
+    low = occupancy < settings.free_thresh
+    free = (low & ~unknown)[levels]
+    shut = np.count_nonzero((low & unknown)[levels]) if (low & unknown).any() else 0
     if shut:
         told = "%s: %d pixels of grey %d, unknown space, are walls, though free_thresh frees them"
         _LOG.info(told, path, shut, UNKNOWN)
-    free &= ~unknown
-    touches = np.ones((3, 3), dtype=np.bool_)
-    edge = binary_dilation(free, touches)
-    edge &= binary_dilation(occupancy > settings.occupied_thresh, touches)
-    free |= edge & (occupancy < 0.5) & ~unknown
-    if not deep:
-        free &= pixels[..., 3] == 255
+    between = (occupancy <= settings.occupied_thresh) & (occupancy < 0.5) & ~unknown & ~low
+    edge = between[levels]
+    if edge.any():
+        touches = np.ones((3, 3), dtype=np.bool_)
+        edge &= binary_dilation(free, touches)
+        edge &= binary_dilation((occupancy > settings.occupied_thresh)[levels], touches)
+        free |= edge
+    if opaque is not None:
+        free &= opaque
     if not free.any():
         raise TrackError(
             f"{path}: no free space: no pixel's occupancy is below "
@@ -257,10 +293,43 @@ def _read_image(path: Path, settings: RosMap) -> NDArray[np.bool_]:
     return np.ascontiguousarray(free[::-1])
 
 
+def _read_pixels(path: Path) -> tuple[NDArray[np.uint16], int, NDArray[np.bool_] | None]:
+    """(H, W) levels of grey, the level of white, and (H, W) which are opaque; None: all.
+
+    Of a colour, the level is the sum of red, green and blue.
+    """
+    try:
+        with Image.open(path) as image:
+            _check_size(path, *image.size)
+            if image.mode.startswith("I"):  # 16 bits, which a conversion would clip
+                deep = np.asarray(image)
+                return np.clip(deep, 0, _WHITE_16).astype(np.uint16), _WHITE_16, None
+            if image.mode in ("1", "L") and "transparency" not in image.info:
+                return np.asarray(image.convert("L")).astype(np.uint16), 255, None
+            pixels = np.asarray(image.convert("RGBA"))
+    except TrackError:
+        raise
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise TrackError(f"{path}: {_one_line(error)}; a PNG or PGM image is needed") from error
+    level = pixels[..., 0].astype(np.uint16)
+    level += pixels[..., 1]
+    level += pixels[..., 2]
+    return level, 3 * 255, pixels[..., 3] == 255
+
+
+def _check_size(path: Path, width: int, height: int) -> None:
+    """Refuse an image before it is decoded, which takes time and memory."""
+    if width * height > MAX_CELLS:
+        raise TrackError(
+            f"{path}: {width} x {height} pixels; at most {MAX_CELLS} are allowed: crop it, or "
+            "halve it and double resolution"
+        )
+
+
 def _occupancy(
     shade: NDArray[np.float64], full: int, settings: RosMap
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """(H, W) occupancy from 0 to 1, and whether it is unknown."""
+    """(N,) occupancy from 0 to 1 of levels of grey, and whether it is unknown."""
     value = shade / full * 255
     if settings.mode == "raw":
         return value / 100, value > 100.5
@@ -299,3 +368,9 @@ def _default_spawns(track: Track) -> dict[str, Pose]:
 
 def _one_line(error: object) -> str:
     return " ".join(str(error).split())
+
+
+def _short(value: object, shown: Callable[[object], str] = repr) -> str:
+    """Show a value, at most `_SHOWN` letters of it."""
+    text = shown(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
