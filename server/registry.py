@@ -15,6 +15,8 @@ from f110_fl.config.scenario import Scenario
 from f110_fl.engines.flower_internals import node_keys
 from f110_fl.errors import UserError
 from f110_fl.federation.messages import Identity, brief, identity_query, shown
+from f110_fl.reporting import announce
+from f110_fl.reporting.announce import Tell, silent
 from f110_fl.seeding import Use, stream
 
 log = logging.getLogger("flwr")
@@ -34,9 +36,11 @@ class ClientRegistry:
         keys: Client id of each public key, see `f110_fl.engines.credentials.public_keys`. With
             them, only a node that holds a client's key is that client, whatever others say. None:
             a client is who it says it is, and of two the later counts.
+        tell: Called with ``announce.NOTE`` and why a node is left out.
     """
 
-    def __init__(self, keys: Mapping[bytes, int] | None = None) -> None:
+    def __init__(self, keys: Mapping[bytes, int] | None = None, tell: Tell = silent) -> None:
+        self._tell = tell
         self.total: int | None = None  # of the run; if not known, as most nodes report it
         self._keys = keys
         self._identity: dict[int, Identity] = {}  # of every node that has ever answered
@@ -120,6 +124,7 @@ class ClientRegistry:
         if self._left_out.get(node) != reason:
             self._left_out[node] = reason
             log.warning("%s is left out: %s", _node(node), reason)
+            self._tell(announce.NOTE, {"message": f"{_node(node)} is left out: {reason}"})
 
     def _ask(self, grid: Grid, nodes: Collection[int]) -> None:
         """Ask nodes for the client ids with which they were started.

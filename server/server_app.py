@@ -122,7 +122,7 @@ def run_prepared(grid: Grid, root: Path, tell: Tell = silent) -> None:
     with locked(rundir.server_lock, wait=True):
         scenario = read_resolved(rundir.config)
         federated = scenario.federated
-        registry = ClientRegistry(known_keys(rundir))
+        registry = ClientRegistry(known_keys(rundir), tell)
         registry.wait(grid, federated.clients, federated.min_clients, federated.connect_timeout)
         serve(grid, scenario, rundir, registry, tell)
 

@@ -135,6 +135,8 @@ class _Submission:
             self._sink.handle(RoundEvent(event))
         elif kind == announce.EVALUATION and self._sink is not None:
             self._sink.handle(EvaluationEvent(event))
+        elif kind == announce.NOTE:
+            self._console.out(event["message"], highlight=False)
         elif kind == announce.FAILED:
             self._failure = event["message"]
 

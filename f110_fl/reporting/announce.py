@@ -12,12 +12,15 @@ from f110_fl.errors import UserError
 from f110_fl.files import json_objects
 from sim.plugins import PluginError
 
-MARK: Final = "f110-fl-event "  # the start of an event's line; a key and the event follow
+# The start of an event's line, which a key and the event follow. The control character is in no
+# text that came from a client, since `messages.shown` escapes it, nor in JSON.
+MARK: Final = "\x02f110-fl-event "
 _KEY: Final = secrets.token_hex(16)  # this server's, which no client learns
 
 STARTED: Final = "started"  # root, scenario (JSON), rounds: number completed before
 ROUND: Final = "round"  # the round's metrics.json
 EVALUATION: Final = "evaluation"  # a line of evaluations.jsonl
+NOTE: Final = "note"  # message
 FAILED: Final = "failed"  # message
 
 

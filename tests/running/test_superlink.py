@@ -32,16 +32,15 @@ class Federation:
         self.keys = make_credentials(directory / "keys", (LOOPBACK,), 2)
         self.link = SuperLink(f"{LOOPBACK}:{free_port()}", self.keys.ca)
         self.environment = connected(directory / "home", self.link)
+        self.environment["FED_CLIENT_KEYS"] = str(self.keys.directory)
         self.superlink = self.start_superlink()
         for client_id in range(2):
-            register = ["supernode", "register", str(self.keys.client_public_key(client_id))]
-            subprocess.run(
-                [program("flwr"), *register, CONNECTION],
-                env=self.environment,
-                check=True,
-                capture_output=True,
-            )
+            self.register(self.keys.client_public_key(client_id))
         self.clients = [self.start_client(client_id) for client_id in range(2)]
+
+    def register(self, key: Path) -> None:
+        command = [program("flwr"), "supernode", "register", str(key), CONNECTION]
+        subprocess.run(command, env=self.environment, check=True, capture_output=True)
 
     def start_superlink(self) -> subprocess.Popen[bytes]:
         command = [program("flower-superlink"), "--enable-supernode-auth", "--host", LOOPBACK]
@@ -193,6 +192,29 @@ def test_plain_text_is_for_loopback(host: str) -> None:
 def test_plain_text_is_for_nothing_else(host: str) -> None:
     with pytest.raises(UserError, match="loopback only"):
         resolve_superlink(f"{host}:9092", None, insecure=True)
+
+
+@pytest.mark.slow
+def test_a_registered_stranger_is_named_and_left_out(
+    federation: Federation, tmp_path: Path
+) -> None:
+    """Flower lets whoever reaches its port register a key. It makes nobody a client."""
+    strangers = make_credentials(tmp_path / "strangers", (LOOPBACK,), 1)
+    federation.register(strangers.client_public_key(0))
+    stranger = federation.start_client(0, "stranger", key=strangers.client_key(0))
+    try:
+        wait_for(lambda: "SuperNode ID" in federation.log("stranger"), "it is connected")
+        root = RunDir(tmp_path / "run")
+        scenario = write_small(tmp_path, episodes=2)
+        run = federation.submit("--scenario", str(scenario), FED_ROOT=str(root.root))
+        errors = run.communicate(timeout=TIMEOUT)[1]
+        assert run.returncode == 0, errors
+    finally:
+        stranger.terminate()
+        stranger.wait(TIMEOUT)
+    assert [line["clients"] for line in rounds(root)] == [[0, 1]] * 2
+    assert not (federation.directory / "state_stranger" / "clients").exists()
+    assert "is left out: it says that it is client 0, but has the key of none\n" in errors
 
 
 @pytest.mark.slow
