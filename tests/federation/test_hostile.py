@@ -1,4 +1,4 @@
-"""Hundreds of hostile replies: each is dropped and named, and the model is as if it had not come."""
+"""Hostile replies: each is dropped and named, and the model is as if it had not come."""
 
 from __future__ import annotations
 
