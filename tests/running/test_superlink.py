@@ -32,16 +32,19 @@ class Federation:
         self.keys = make_credentials(directory / "keys", (LOOPBACK,), 2)
         self.link = SuperLink(f"{LOOPBACK}:{free_port()}", self.keys.ca)
         self.environment = connected(directory / "home", self.link)
+        self.environment["FED_CLIENT_KEYS"] = str(self.keys.directory)
         self.superlink = self.start_superlink()
         for client_id in range(2):
-            register = ["supernode", "register", str(self.keys.client_public_key(client_id))]
-            subprocess.run(
-                [program("flwr"), *register, CONNECTION],
-                env=self.environment,
-                check=True,
-                capture_output=True,
-            )
+            self.register(self.keys.client_public_key(client_id))
         self.clients = [self.start_client(client_id) for client_id in range(2)]
+
+    def register(self, public_key: Path) -> None:
+        subprocess.run(
+            [program("flwr"), "supernode", "register", str(public_key), CONNECTION],
+            env=self.environment,
+            check=True,
+            capture_output=True,
+        )
 
     def start_superlink(self) -> subprocess.Popen[bytes]:
         command = [program("flower-superlink"), "--enable-supernode-auth", "--host", LOOPBACK]
@@ -53,11 +56,22 @@ class Federation:
         return process
 
     def start_client(
-        self, client_id: int, name: str = "", *, key: Path | None = None, ca: Path | None = None
+        self,
+        client_id: int,
+        name: str = "",
+        *,
+        key: Path | None = None,
+        ca: Path | None = None,
+        total: int = 2,
     ) -> subprocess.Popen[bytes]:
         name = name or f"client_{client_id}"
         command = [sys.executable, "-m", "clients.process", "--client-id", str(client_id)]
-        command += ["--total-clients", "2", "--fed-root", str(self.directory / f"state_{name}")]
+        command += [
+            "--total-clients",
+            str(total),
+            "--fed-root",
+            str(self.directory / f"state_{name}"),
+        ]
         command += ["--superlink", self.link.address]
         command += ["--root-certificates", str(ca or self.keys.ca)]
         command += ["--key", str(key or self.keys.client_key(client_id))]
@@ -142,6 +156,30 @@ def test_strangers_are_refused(federation: Federation, tmp_path: Path) -> None:
     assert run.returncode == 2
     assert "its certificate is refused" in errors
     assert len(errors.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_who_has_no_clients_key_is_no_client(federation: Federation, tmp_path: Path) -> None:
+    """Registered keys of strangers: one says that it is client 0, one that there are nine."""
+    strangers = make_credentials(tmp_path / "strangers", (LOOPBACK,), 2)
+    said = {"false": (0, 2), "ninth": (5, 9)}
+    processes = []
+    for index, (name, (client_id, total)) in enumerate(said.items()):
+        federation.register(strangers.client_public_key(index))
+        key = strangers.client_key(index)
+        processes.append(federation.start_client(client_id, name, key=key, total=total))
+    for name in said:
+        wait_for(lambda name=name: "SuperNode ID" in federation.log(name), "it is connected")
+    run = federation.submit("--scenario", str(write_small(tmp_path)), FED_ROOT=str(tmp_path / "r"))
+    errors = run.communicate(timeout=TIMEOUT)[1]
+    for process in processes:
+        process.terminate()
+        process.wait(TIMEOUT)
+    assert run.returncode == 0, errors
+    assert [line["clients"] for line in rounds(RunDir(tmp_path / "r"))] == [[0, 1], [0, 1]]
+    for line in rounds(RunDir(tmp_path / "r")):
+        assert line["dropped"] == {}
+    assert not (federation.directory / "state_false" / "r").exists()
 
 
 @pytest.mark.parametrize(
