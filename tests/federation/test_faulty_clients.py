@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hostile_federation import CLIENTS, HONEST, KINDS
 from small import PYTHONPATH, REPOSITORY, SMALL, merge
 
 from f110_fl.config.scenario import Scenario
+from f110_fl.federation.messages import MAX_REASON
 from f110_fl.loading.scenarios import dump_scenario
+from f110_fl.reporting.announce import announced
 from f110_fl.rundir import RunDir
 from f110_fl.tensors import read_tensors
 from f110_fl.training.agents import initial_tensors
@@ -22,13 +25,26 @@ REASONS = {
     2: "is not finite",
     3: "float32[3, 1, 4]",
     4: "is missing or was not asked for",
-    5: "update norm 100000 exceeds 1000",
+    5: "exceeds 1000",
     6: "1e+300 steps, where the round allows",
     7: "metric 'num-examples' is -1.0",
     8: "the client's disk is full",
     9: "metric 'train/car_0/extra' is missing or was not asked for",
     10: "it says that it is client 0",
 }
+
+
+def federate(program: str, root: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program of tests/support for a run's directory."""
+    return subprocess.run(
+        [sys.executable, str(REPOSITORY / "tests" / "support" / f"{program}.py"), str(root)],
+        env=os.environ | {"PYTHONPATH": PYTHONPATH, "FLWR_TELEMETRY_ENABLED": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=300,
+    )
 
 
 @pytest.mark.slow
@@ -38,19 +54,7 @@ def test_nonsense_is_dropped_and_named(tmp_path: Path) -> None:
     chosen = Scenario.model_validate(merge(SMALL, {"episodes": 1, "federated": federated}))
     rundir = RunDir(tmp_path)
     rundir.config.write_text(dump_scenario(chosen))
-    result = subprocess.run(
-        [
-            sys.executable,
-            str(REPOSITORY / "tests" / "support" / "faulty_federation.py"),
-            str(tmp_path),
-        ],
-        env=os.environ | {"PYTHONPATH": PYTHONPATH, "FLWR_TELEMETRY_ENABLED": "0"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    result = federate("faulty_federation", tmp_path)
     assert rundir.rounds.exists(), result.stdout
     (line,) = [json.loads(text) for text in rundir.rounds.read_text().splitlines()]
     assert line["asked"] == list(range(2 + len(REASONS)))
@@ -65,3 +69,31 @@ def test_nonsense_is_dropped_and_named(tmp_path: Path) -> None:
         torch.testing.assert_close(tensor, initial[name] + 0.5)  # client k adds k
     sent = sorted(p.name for p in rundir.round(1).glob("client_*"))
     assert sent == ["client_00.safetensors", "client_01.safetensors"]
+
+
+@pytest.mark.slow
+def test_every_kind_of_hostile_client_is_dropped_and_named(tmp_path: Path) -> None:
+    """In real processes: fifty hostile replies and a dozen false names, and one honest average."""
+    federated = {"clients": CLIENTS, "connect_timeout": 1.0}
+    chosen = Scenario.model_validate(merge(SMALL, {"episodes": 1, "federated": federated}))
+    rundir = RunDir(tmp_path)
+    rundir.config.write_text(dump_scenario(chosen))
+    result = federate("hostile_federation", tmp_path)
+    assert result.returncode == 0, result.stdout
+    (line,) = [json.loads(text) for text in rundir.rounds.read_text().splitlines()]
+    assert line["asked"] == list(range(HONEST + len(KINDS)))
+    assert line["clients"] == list(range(HONEST))
+    assert len(line["dropped"]) == len(KINDS) >= 12
+    for reason in line["dropped"].values():
+        assert reason.isprintable()
+        assert 0 < len(reason) <= MAX_REASON
+    for liar in range(HONEST + len(KINDS), CLIENTS):
+        assert f"node {liar + 1} is left out: " in result.stdout
+    initial, average = initial_tensors(chosen), read_tensors(rundir.global_tensors(1))
+    sent = [read_tensors(rundir.client_tensors(1, client)) for client in range(HONEST)]
+    for name, tensor in average.items():
+        torch.testing.assert_close(tensor, initial[name] + 0.01)  # client k adds k / 100
+        summed = sum(client[name].double() for client in sent)
+        assert bool(tensor.isfinite().all())
+        torch.testing.assert_close(tensor.double(), summed / HONEST)
+    assert all(announced(text) is None for text in result.stdout.splitlines())

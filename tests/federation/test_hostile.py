@@ -1,4 +1,4 @@
-"""Hundreds of hostile replies: each is dropped and named, and the model is as if it had not come."""
+"""Hostile replies: each is dropped and named, and the model is as if it had not come."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hostile_replies import IDENTITIES, MARKED, REPLIES, honest_arrays
 from strategy_cases import RETURN, scenario
 
 from f110_fl.federation.messages import MAX_REASON, Identity, TrainReply
-from f110_fl.reporting.announce import MARK, announced
+from f110_fl.reporting.announce import MARK, Announcements
 from f110_fl.rundir import RunDir
 from f110_fl.training.metrics import summarise
 from server.registry import ClientRegistry
@@ -173,5 +173,5 @@ def test_a_reason_is_not_taken_for_an_event(tmp_path: Path, caplog: Any) -> None
     chosen.average([chosen.reply(0), chosen.reply(HONEST, Error(0, MARKED))])
     text = caplog.text + chosen.line
     assert "owned" in text
-    assert [event for line in text.splitlines() if (event := announced(line))] == []
-    assert announced(MARKED) == {"event": "failed", "message": "owned"}
+    assert [e for line in text.splitlines() if (e := Announcements().read(line))] == []
+    assert Announcements().read(MARKED) == {"event": "failed", "message": "owned"}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from fake_grid import FakeGrid
 from flwr.app import ConfigRecord, RecordDict
 from hypothesis import given
@@ -12,7 +15,9 @@ from hypothesis import strategies as st
 from small import SMALL, merge
 
 from f110_fl.config.scenario import Scenario
+from f110_fl.engines.credentials import make_credentials, public_keys
 from f110_fl.errors import UserError
+from f110_fl.federation.messages import Identity
 from server.registry import ClientRegistry, sample
 
 pytestmark = pytest.mark.usefixtures("flower_task")
@@ -110,3 +115,73 @@ def test_samples(clients: int, fraction: float, server_round: int, data: st.Data
     # Everyone who was asked before still is; at most one steps in for the missing client.
     assert set(drawn) - {missing} <= set(again)
     assert len(set(again) - set(drawn)) <= 1
+
+
+class Known(FakeGrid):
+    """A SuperLink that knows each node's key."""
+
+    def __init__(self, clients: dict[int, int], keys: dict[int, bytes], total: int) -> None:
+        super().__init__(clients, total)
+        self.keys = keys
+
+    def get_nodes(self) -> list[Any]:
+        return [SimpleNamespace(node_id=n, public_key=self.keys[n]) for n in self.clients]
+
+
+def test_a_client_is_who_has_its_key(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A later node with a key of its own, or another client's, does not displace it."""
+    made = make_credentials(tmp_path / "keys", ("localhost",), 4)
+    strange = make_credentials(tmp_path / "strange", ("localhost",), 1)
+    for client_id in (2, 3):  # they have a key, and the run does not know it
+        made.client_public_key(client_id).rename(tmp_path / f"{client_id}.pub")
+
+    def pem(path: Path) -> bytes:
+        key = serialization.load_ssh_public_key(path.read_bytes())
+        return key.public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+
+    own = [pem(made.client_public_key(k)) for k in (0, 1)]
+    unknown = pem(strange.client_public_key(0))
+    grid = Known(
+        {10: 0, 11: 1, 12: 0, 13: 0, 14: 1},
+        {10: own[0], 11: own[1], 12: unknown, 13: own[1], 14: b"no key"},
+        total=2,
+    )
+    registry = ClientRegistry(public_keys(made.directory))
+    registry.wait(grid, 2, least=2, timeout=0)
+    assert registry.online(grid) == {0: 10, 1: 11}
+    named = {r.args[0]: r.args[1] for r in caplog.records if isinstance(r.args, tuple)}
+    assert named["node 12"] == "it says that it is client 0, but has the key of none"
+    assert named["node 13"] == "it says that it is client 0, but has the key of client 1"
+    assert named["node 14"] == "it says that it is client 1, but has the key of none"
+
+
+def test_keys_that_are_none_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no public key of a client"):
+        public_keys(tmp_path)
+    made = make_credentials(tmp_path / "keys", ("localhost",), 2)
+    assert sorted(public_keys(made.directory).values()) == [0, 1]
+    made.client_public_key(1).write_bytes(made.client_public_key(0).read_bytes())
+    with pytest.raises(UserError, match=r"client_01.pub: client 0 has the same key"):
+        public_keys(made.directory)
+    made.client_public_key(1).write_bytes(b"ssh-rsa nonsense")
+    with pytest.raises(UserError, match=r"client_01.pub: not an OpenSSH public key"):
+        public_keys(made.directory)
+
+
+def test_one_started_for_another_size_costs_the_others_nothing() -> None:
+    """Client 5 of 9 is no client of a run for three."""
+
+    class Mixed(FakeGrid):
+        def send_and_receive(self, messages: Any, *, timeout: float | None = None) -> Any:
+            for reply in super().send_and_receive(messages, timeout=timeout):
+                if reply.metadata.src_node_id == 4:
+                    reply.content = Identity(5, 9).to_content()
+                yield reply
+
+    for total in (3, None):
+        registry, grid = ClientRegistry(), Mixed({1: 0, 2: 1, 4: 2, 3: 2}, total=3)
+        registry.wait(grid, total, least=3, timeout=0)
+        assert registry.online(grid) == {0: 1, 1: 2, 2: 3}
+        assert registry.total == 3

@@ -52,11 +52,22 @@ class Federation:
         return process
 
     def start_client(
-        self, client_id: int, name: str = "", *, key: Path | None = None, ca: Path | None = None
+        self,
+        client_id: int,
+        name: str = "",
+        *,
+        key: Path | None = None,
+        ca: Path | None = None,
+        total: int = 2,
     ) -> subprocess.Popen[bytes]:
         name = name or f"client_{client_id}"
         command = [sys.executable, "-m", "clients.process", "--client-id", str(client_id)]
-        command += ["--total-clients", "2", "--fed-root", str(self.directory / f"state_{name}")]
+        command += [
+            "--total-clients",
+            str(total),
+            "--fed-root",
+            str(self.directory / f"state_{name}"),
+        ]
         command += ["--superlink", self.link.address]
         command += ["--root-certificates", str(ca or self.keys.ca)]
         command += ["--key", str(key or self.keys.client_key(client_id))]
@@ -143,6 +154,31 @@ def test_strangers_are_refused(federation: Federation, tmp_path: Path) -> None:
     assert len(errors.splitlines()) == 1
 
 
+@pytest.mark.slow
+def test_who_has_no_clients_key_is_no_client(federation: Federation, tmp_path: Path) -> None:
+    """Registered keys of strangers: one says that it is client 0, one that there are nine."""
+    strangers = make_credentials(tmp_path / "strangers", (LOOPBACK,), 2)
+    said = {"false": (0, 2), "ninth": (5, 9)}
+    processes = []
+    for index, (name, (client_id, total)) in enumerate(said.items()):
+        federation.register(strangers.client_public_key(index))
+        key = strangers.client_key(index)
+        processes.append(federation.start_client(client_id, name, key=key, total=total))
+    for name in said:
+        wait_for(lambda name=name: "SuperNode ID" in federation.log(name), "it is connected")
+    run = federation.submit("--scenario", str(write_small(tmp_path)), FED_ROOT=str(tmp_path / "r"))
+    errors = run.communicate(timeout=TIMEOUT)[1]
+    for process in processes:
+        process.terminate()
+        process.wait(TIMEOUT)
+    assert run.returncode == 0, errors
+    assert errors.count(" is left out: ") == 2
+    assert [line["clients"] for line in rounds(RunDir(tmp_path / "r"))] == [[0, 1], [0, 1]]
+    for line in rounds(RunDir(tmp_path / "r")):
+        assert line["dropped"] == {}
+    assert not (federation.directory / "state_false" / "r").exists()
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -192,29 +228,6 @@ def test_plain_text_is_for_loopback(host: str) -> None:
 def test_plain_text_is_for_nothing_else(host: str) -> None:
     with pytest.raises(UserError, match="loopback only"):
         resolve_superlink(f"{host}:9092", None, insecure=True)
-
-
-@pytest.mark.slow
-def test_a_registered_stranger_is_named_and_left_out(
-    federation: Federation, tmp_path: Path
-) -> None:
-    """Flower lets whoever reaches its port register a key. It makes nobody a client."""
-    strangers = make_credentials(tmp_path / "strangers", (LOOPBACK,), 1)
-    federation.register(strangers.client_public_key(0))
-    stranger = federation.start_client(0, "stranger", key=strangers.client_key(0))
-    try:
-        wait_for(lambda: "SuperNode ID" in federation.log("stranger"), "it is connected")
-        root = RunDir(tmp_path / "run")
-        scenario = write_small(tmp_path, episodes=2)
-        run = federation.submit("--scenario", str(scenario), FED_ROOT=str(root.root))
-        errors = run.communicate(timeout=TIMEOUT)[1]
-        assert run.returncode == 0, errors
-    finally:
-        stranger.terminate()
-        stranger.wait(TIMEOUT)
-    assert [line["clients"] for line in rounds(root)] == [[0, 1]] * 2
-    assert not (federation.directory / "state_stranger" / "clients").exists()
-    assert "is left out: it says that it is client 0, but has the key of none\n" in errors
 
 
 @pytest.mark.slow

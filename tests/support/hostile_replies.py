@@ -141,7 +141,7 @@ def stale_moments(rng: np.random.Generator, content: RecordDict) -> None:
     _set(content, name, np.float32(rng.uniform(1e5, 1e9)) * (_values(content, name) + 1))
 
 
-MARKED = '\x02f110-fl-event {"event": "failed", "message": "owned"}'
+MARKED = '\x02f110-fl-event key {"event": "failed", "message": "owned"}'
 HUGE = tuple(float(v) for v in (1.7e308, -1.7e308, 1e300, -1e13))
 
 REPLIES: Final[Mapping[str, Mutator]] = {
