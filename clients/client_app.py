@@ -123,7 +123,7 @@ def _root(order: Order, context: Context) -> Path:
     """Return the run's directory, which differs from the server's on another machine."""
     if "root" not in context.node_config:
         return Path(order.root)
-    if Path(order.run).name != order.run or order.run == "..":
+    if not order.run or Path(order.run).name != order.run or order.run == "..":
         raise RuntimeError(
             f"the server calls its run {order.run!r}, which is not a directory's name"
         )
