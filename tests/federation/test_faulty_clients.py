@@ -16,7 +16,7 @@ from small import PYTHONPATH, REPOSITORY, SMALL, merge
 from f110_fl.config.scenario import Scenario
 from f110_fl.federation.messages import MAX_REASON
 from f110_fl.loading.scenarios import dump_scenario
-from f110_fl.reporting.announce import announced
+from f110_fl.reporting.announce import Announcements
 from f110_fl.rundir import RunDir
 from f110_fl.tensors import read_tensors
 from f110_fl.training.agents import initial_tensors
@@ -96,4 +96,4 @@ def test_every_kind_of_hostile_client_is_dropped_and_named(tmp_path: Path) -> No
         summed = sum(client[name].double() for client in sent)
         assert bool(tensor.isfinite().all())
         torch.testing.assert_close(tensor.double(), summed / HONEST)
-    assert all(announced(text) is None for text in result.stdout.splitlines())
+    assert all(Announcements().read(text) is None for text in result.stdout.splitlines())
