@@ -93,11 +93,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _answered(argv: Sequence[str] | None) -> int:
     """Run, and answer wrong input and the system's errors with one line."""
     from f110_fl.errors import UserError, system_error
-    from f110_fl.runs.startup import open_standard_streams
+    from f110_fl.runs.startup import check_working_directory, open_standard_streams
     from sim.plugins import PluginError
 
     open_standard_streams()
     try:
+        check_working_directory()
         return _run(build_parser().parse_args(argv))
     except (UserError, PluginError) as error:
         print(f"run.py: {error}", file=sys.stderr)  # noqa: T201

@@ -18,11 +18,17 @@ from pathlib import Path
 from typing import Final
 
 from f110_fl.engines.credentials import check_client_key
-from f110_fl.engines.flower_programs import environment, run_program, supernode_command
+from f110_fl.engines.flower_programs import (
+    check_port,
+    environment,
+    run_program,
+    supernode_command,
+)
 from f110_fl.engines.superlink import SuperLink, needed_file, resolve_superlink
-from f110_fl.errors import UserError
+from f110_fl.errors import UserError, system_error
 from f110_fl.runs.processes import Children
 from f110_fl.runs.session import POLL_INTERVAL
+from f110_fl.runs.startup import check_working_directory
 from sim.plugins import PluginError
 
 RETRY_INTERVAL: Final = 5.0  # s from a SuperNode's end to its next start
@@ -108,9 +114,10 @@ def command(client: Client) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run until SIGTERM or Ctrl-C and return 0; return 2 for wrong input."""
+    """Run until SIGTERM or Ctrl-C and return 0; return 2 for wrong input, 1 if the system fails."""
     arguments = build_parser().parse_args(argv)
     try:
+        check_working_directory()
         client = resolve(arguments, os.environ)
         from f110_fl.runs.directory import lock_directory
 
@@ -119,9 +126,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, PluginError) as error:
         print(f"clients.process: {error}", file=sys.stderr)  # noqa: T201
         return 2
+    except OSError as error:  # such as a full disk
+        print(f"clients.process: {system_error(error)}", file=sys.stderr)  # noqa: T201
+        return 1
 
 
 def _run(client: Client) -> int:
+    if client.port is not None:
+        check_port(client.port)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())

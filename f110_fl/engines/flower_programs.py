@@ -132,6 +132,20 @@ def run_program(command: Sequence[str], variables: Mapping[str, str]) -> None:
     sys.exit(status)
 
 
+def check_port(port: int) -> None:
+    """Refuse a port of the loopback interface on which another program listens.
+
+    Raises:
+        UserError: If one does, or the system does not let this process have it.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise UserError(f"--port={port}: {error.strerror}; choose another") from None
+
+
 def free_port() -> int:
     """Return a port of the loopback interface on which nothing listens."""
     with socket.socket() as probe:

@@ -6,10 +6,11 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from multiprocessing import forkserver
+from multiprocessing import forkserver, util
 from multiprocessing.connection import Connection
 from typing import Final
 
@@ -19,6 +20,7 @@ from flwr.clientapp import ClientApp
 from f110_fl.engines.flower_internals import NUM_PARTITIONS_KEY, PARTITION_ID_KEY, ErrorCode
 from f110_fl.runs.processes import end_with_parent
 
+LONGEST_DIRECTORY: Final = 70  # bytes; a socket's path has at most 103 (macOS) or 107 (Linux)
 STOP_GRACE: Final = 5.0  # s that a worker has to end after its pipe is closed
 
 MakeClientApp = Callable[[], ClientApp]
@@ -33,6 +35,7 @@ def prepare(preload: Sequence[str]) -> None:
     Args:
         preload: Modules that it imports, so that its workers need not.
     """
+    _shorten_sockets()
     multiprocessing.set_forkserver_preload(list(preload))
     own = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
     before = {name: os.environ.get(name) for name in own}
@@ -45,6 +48,20 @@ def prepare(preload: Sequence[str]) -> None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def _shorten_sockets() -> None:
+    """Let multiprocessing have its sockets where their paths are short enough for the system.
+
+    It makes them below the directory of temporary files, which may be anywhere, once a process.
+    """
+    before = tempfile.tempdir
+    if len(os.fsencode(tempfile.gettempdir())) > LONGEST_DIRECTORY:
+        tempfile.tempdir = "/tmp"  # noqa: S108 - a directory of its own is made there
+    try:
+        util.get_temp_dir()
+    finally:
+        tempfile.tempdir = before
 
 
 class WorkerError(RuntimeError):

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from f110_fl.errors import UserError
+
 
 @contextmanager
 def without_collections() -> Iterator[None]:
@@ -43,6 +45,18 @@ def open_standard_streams() -> None:
 
 # Makes numba, which reads it at import, keep kernels where every copy of the same sources finds
 # them: this project's and those that Flower installs.
+def check_working_directory() -> None:
+    """Refuse to start in a directory that was deleted: children could not.
+
+    Raises:
+        UserError: If it was.
+    """
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UserError("the working directory was deleted; change to one that is there") from None
+
+
 KERNEL_CACHE: Final = {
     "NUMBA_CACHE_LOCATOR_CLASSES": (
         "f110_fl.runs.kernel_cache.SourcesLocator, InTreeCacheLocator, UserWideCacheLocator"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from run_files import write_run
 from small import REPOSITORY, write_small
 
 import run
+from clients import process
 from f110_fl.engines.flower_programs import environment
 from f110_fl.engines.superlink import resolve_superlink
 from f110_fl.errors import UserError
@@ -136,3 +138,55 @@ def test_children_live_although_standard_output_is_closed(tmp_path: Path) -> Non
     subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, check=True)
     assert (tmp_path / "status").read_text() == "0"
     assert "hello" in (tmp_path / "child.log").read_text()
+
+
+CLIENT = "--client-id 0 --total-clients 2 --superlink 127.0.0.1:9 --insecure".split()
+
+
+@pytest.mark.parametrize("program", ["run.py", "clients.process"])
+def test_a_working_directory_that_is_gone(program: str, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    words = {
+        "run.py": [str(REPOSITORY / "run.py"), "--scenario", str(write_small(tmp_path))],
+        "clients.process": ["-m", "clients.process", *CLIENT],
+    }[program]
+    result = subprocess.run(
+        ["/bin/sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh", sys.executable, *words],
+        cwd=gone,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert result.returncode == 2
+    reason = "the working directory was deleted; change to one that is there"
+    assert result.stderr == f"{program}: {reason}\n"
+
+
+def test_a_port_that_another_program_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+    X        assert process.main(words) == 2
+    error = capsys.readouterr().err
+    assert error == f"clients.process: --port={port}: Address already in use; choose another\n"
+
+
+@pytest.mark.slow
+def test_a_long_directory_of_temporary_files(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    result = subprocess.run(
+        [sys.executable, REPOSITORY / "run.py", "--scenario", write_small(tmp_path)],
+        env=os.environ | {"TMPDIR": str(long), "FED_ROOT": str(tmp_path / "run")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
