@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from f110_fl.errors import UserError
@@ -52,7 +53,7 @@ def check_working_directory() -> None:
         UserError: If it was.
     """
     try:
-        os.getcwd()
+        Path.cwd()
     except FileNotFoundError:
         raise UserError("the working directory was deleted; change to one that is there") from None
 

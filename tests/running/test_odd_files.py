@@ -140,7 +140,7 @@ def test_children_live_although_standard_output_is_closed(tmp_path: Path) -> Non
     assert "hello" in (tmp_path / "child.log").read_text()
 
 
-CLIENT = "--client-id 0 --total-clients 2 --superlink 127.0.0.1:9 --insecure".split()
+CLIENT = ["--client-id", "0", "--total-clients", "2", "--superlink", "127.0.0.1:9", "--insecure"]
 
 
 @pytest.mark.parametrize("program", ["run.py", "clients.process"])
@@ -172,7 +172,8 @@ def test_a_port_that_another_program_has(
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-    X        assert process.main(words) == 2
+        words = [*CLIENT, "--fed-root", str(tmp_path / "state"), "--port", str(port)]
+        assert process.main(words) == 2
     error = capsys.readouterr().err
     assert error == f"clients.process: --port={port}: Address already in use; choose another\n"
 
