@@ -152,9 +152,10 @@ def test_a_client_is_who_has_its_key(tmp_path: Path, caplog: pytest.LogCaptureFi
     registry.wait(grid, 2, least=2, timeout=0)
     assert registry.online(grid) == {0: 10, 1: 11}
     named = {r.args[0]: r.args[1] for r in caplog.records if isinstance(r.args, tuple)}
-    assert named["node 12"] == "it says that it is client 0, but has the key of none"
+    assert named["node 12"] == "its key is none of a client's"
     assert named["node 13"] == "it says that it is client 0, but has the key of client 1"
-    assert named["node 14"] == "it says that it is client 1, but has the key of none"
+    assert named["node 14"] == "its key is none of a client's"
+    assert grid.queries == 3  # strangers are not asked at all
 
 
 def test_keys_that_are_none_are_named(tmp_path: Path) -> None:
