@@ -129,8 +129,9 @@ def run_prepared(grid: Grid, root: Path, tell: Tell = silent) -> None:
 def known_keys(grid: Grid, rundir: RunDir | None = None) -> dict[bytes, int] | None:
     """Return the client id of each public key that the server knows; None: it knows no keys.
 
-    Virtual clients have none, in a run that was deployed before, too. Others' are those in ``CLIENT_KEYS``, which whoever starts the SuperLink sets, or else those that
-    ``run.py --engine deployment`` made for this run.
+    Virtual clients have none, in a run that was deployed before, too. Others' are those in
+    ``CLIENT_KEYS``, which whoever starts the SuperLink sets, or else those that ``run.py --engine
+    deployment`` made for this run.
 
     Raises:
         UserError: If the directory does not hold the clients' public keys.
