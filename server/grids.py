@@ -28,9 +28,8 @@ class WrappedGrid(Grid):
         return self._grid.get_node_ids()
 
     def get_nodes(self) -> Iterable[Any]:
-        """Return what Flower knows of the nodes; nothing where it keeps no list."""
-        get_nodes = getattr(self._grid, "get_nodes", None)
-        return () if get_nodes is None else get_nodes()
+        """See Flower."""
+        return self._grid.get_nodes()
 
     def set_run(self, run: Run) -> None:
         """See Flower."""

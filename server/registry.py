@@ -54,8 +54,13 @@ class ClientRegistry:
         with its key or with the size of the federation is named once, and left out.
         """
         nodes = list(grid.get_node_ids())
-        self._ask(grid, nodes)
         held = node_keys(grid) if self._keys is not None else {}
+        if self._keys is not None:
+            strangers = [node for node in nodes if held.get(node) not in self._keys]
+            for node in strangers:  # they are not even asked
+                self._leave_out(node, "its key is none of a client's")
+            nodes = [node for node in nodes if node not in set(strangers)]
+        self._ask(grid, nodes)
         here = set(nodes)
         present = {node: said for node, said in self._identity.items() if node in here}
         total = self.total or _most_frequent(found.num_clients for found in present.values())
@@ -113,9 +118,7 @@ class ClientRegistry:
             )
         if self._keys is None:
             return ""
-        owner = None if key is None else self._keys.get(key)
-        if owner is None:
-            return f"it says that it is client {said.client_id}, but has the key of none"
+        owner = self._keys[key] if key is not None else None
         if owner != said.client_id:
             return f"it says that it is client {said.client_id}, but has the key of client {owner}"
         return ""

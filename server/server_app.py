@@ -58,7 +58,7 @@ def main(grid: Grid, context: Context) -> None:
         return
     grid, defaults = Streaming(grid), FederatedConfig()
     try:
-        registry = ClientRegistry(known_keys())
+        registry = ClientRegistry(known_keys(grid))
         registry.wait(grid, None, defaults.min_clients, defaults.connect_timeout)
         scenario, rundir = resolve(context.run_config, registry.total or 1)
         check_initial(scenario, rundir)
@@ -122,20 +122,23 @@ def run_prepared(grid: Grid, root: Path, tell: Tell = silent) -> None:
     with locked(rundir.server_lock, wait=True):
         scenario = read_resolved(rundir.config)
         federated = scenario.federated
-        registry = ClientRegistry(known_keys(rundir), tell)
+        registry = ClientRegistry(known_keys(grid, rundir), tell)
         registry.wait(grid, federated.clients, federated.min_clients, federated.connect_timeout)
         serve(grid, scenario, rundir, registry, tell)
 
 
-def known_keys(rundir: RunDir | None = None) -> dict[bytes, int] | None:
+def known_keys(grid: Grid, rundir: RunDir | None = None) -> dict[bytes, int] | None:
     """Return the client id of each public key that the server knows; None: it knows no keys.
 
-    They are those in ``CLIENT_KEYS``, which whoever starts the SuperLink sets, or else those that
-    ``run.py --engine deployment`` made for this run.
+    Virtual clients have none, in a run that was deployed before, too. Others' are those in
+    ``CLIENT_KEYS``, which whoever starts the SuperLink sets, or else those that ``run.py --engine
+    deployment`` made for this run.
 
     Raises:
         UserError: If the directory does not hold the clients' public keys.
     """
+    if type(grid).get_nodes is Grid.get_nodes:  # ids are all it has
+        return None
     directory = os.environ.get(CLIENT_KEYS)
     if directory:
         return public_keys(Path(directory))

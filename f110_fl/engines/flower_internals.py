@@ -50,9 +50,8 @@ def node_keys(grid: Grid) -> dict[int, bytes]:
     A grid without a SuperLink has none. With ``--enable-supernode-auth``, every request of a node
     is signed with its key, and a node's id belongs to one key.
     """
-    get_nodes = getattr(grid, "get_nodes", None)
     found: dict[int, bytes] = {}
-    for node in () if get_nodes is None else get_nodes():
+    for node in grid.get_nodes():
         with suppress(ValueError, UnsupportedAlgorithm):  # not a key: whoever registered it erred
             found[node.node_id] = key_bytes(load_pem_public_key(node.public_key))
     return found

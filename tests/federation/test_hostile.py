@@ -14,10 +14,17 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDic
 from hostile_replies import IDENTITIES, MARKED, REPLIES, honest_arrays
 from strategy_cases import RETURN, scenario
 
-from f110_fl.federation.messages import MAX_REASON, Identity, TrainReply
-from f110_fl.reporting.announce import MARK, Announcements
+from f110_fl.federation.messages import (
+    MAX_REASON,
+    METRICS,
+    EvaluateReply,
+    Identity,
+    TrainReply,
+)
+from f110_fl.reporting.announce import MARK, Announcements, silent
 from f110_fl.rundir import RunDir
-from f110_fl.training.metrics import summarise
+from f110_fl.training.metrics import evaluation_names, summarise
+from server.evaluation import GlobalEvaluation
 from server.registry import ClientRegistry
 from server.rounds import RoundRecorder
 from server.strategy import FederatedStrategy
@@ -159,6 +166,55 @@ def test_a_hostile_identity_changes_nothing(kind: str, caplog: pytest.LogCapture
         assert named.isprintable()
         assert len(named) < 2 * MAX_REASON
         assert any("node 67 is left out" in r.getMessage() for r in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("evaluate/car_0/success-rate", 7.0),
+        ("evaluate/car_0/crash-rate", -1e300),
+        ("evaluate/car_0/return", 1.7e308),
+        ("evaluate/car_0/return", float("nan")),
+        ("evaluate/car_0/return", [1.0]),
+        ("evaluate/car_0/laps", -1.0),
+        ("evaluate/episodes", 0.5),
+        ("evaluate/episodes", -1.0),
+        ("evaluate/extra\x1b[2J", 1.0),
+        ("evaluate/car_0/return", None),
+    ],
+)
+def test_a_hostile_evaluation_is_left_out(tmp_path: Path, name: str, value: Any) -> None:
+    root = tmp_path / "run"
+    root.mkdir()
+    chosen, rundir = scenario(clients=2, evaluate_on="clients"), RunDir(root)
+    evaluation = GlobalEvaluation(chosen, rundir, 0, silent)
+    recorder = RoundRecorder(chosen, rundir, imposed={})
+    server = FederatedStrategy(chosen, ClientRegistry(), recorder, evaluation)
+    grid, start = FakeGrid({100: 0, 101: 1}), record(honest_arrays(np.random.default_rng(0), 0.0))
+    trained = [sent(m) for m in server.configure_train(1, start, ConfigRecord(), grid)]
+    metrics = summarise((), ["car_0"])
+    arrays, _ = server.aggregate_train(
+        1,
+        [
+            Message(TrainReply(start, metrics, client).to_content(), reply_to=asked)
+            for client, asked in enumerate(trained)
+        ],
+    )
+    assert arrays is not None
+    asked = [sent(m) for m in server.configure_evaluate(1, arrays, ConfigRecord(), grid)]
+    said = dict.fromkeys(evaluation_names(["car_0"]), 0.0) | {"evaluate/episodes": 1.0}
+    honest, hostile = (EvaluateReply(said).to_content() for _ in range(2))
+    if value is None:
+        del hostile.metric_records[METRICS][name]
+    else:
+        hostile.metric_records[METRICS][name] = value
+    replies = [Message(c, reply_to=m) for c, m in zip((honest, hostile), asked, strict=True)]
+    server.aggregate_evaluate(1, replies)
+    (line,) = [json.loads(text) for text in rundir.evaluations.read_text().splitlines()]
+    assert line["by_client"] == {"00": said}
+    assert line["metrics"] == said
+    assert list(line["dropped"]) == ["1"]
+    assert line["dropped"]["1"].isprintable()
 
 
 def test_most_nodes_say_how_many_there_are() -> None:

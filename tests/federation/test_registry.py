@@ -18,7 +18,9 @@ from f110_fl.config.scenario import Scenario
 from f110_fl.engines.credentials import make_credentials, public_keys
 from f110_fl.errors import UserError
 from f110_fl.federation.messages import Identity
+from f110_fl.rundir import RunDir
 from server.registry import ClientRegistry, sample
+from server.server_app import CLIENT_KEYS, known_keys
 
 pytestmark = pytest.mark.usefixtures("flower_task")
 
@@ -152,9 +154,10 @@ def test_a_client_is_who_has_its_key(tmp_path: Path, caplog: pytest.LogCaptureFi
     registry.wait(grid, 2, least=2, timeout=0)
     assert registry.online(grid) == {0: 10, 1: 11}
     named = {r.args[0]: r.args[1] for r in caplog.records if isinstance(r.args, tuple)}
-    assert named["node 12"] == "it says that it is client 0, but has the key of none"
+    assert named["node 12"] == "its key is none of a client's"
     assert named["node 13"] == "it says that it is client 0, but has the key of client 1"
-    assert named["node 14"] == "it says that it is client 1, but has the key of none"
+    assert named["node 14"] == "its key is none of a client's"
+    assert grid.queries == 3  # strangers are not asked at all
 
 
 def test_keys_that_are_none_are_named(tmp_path: Path) -> None:
@@ -185,3 +188,17 @@ def test_one_started_for_another_size_costs_the_others_nothing() -> None:
         registry.wait(grid, total, least=3, timeout=0)
         assert registry.online(grid) == {0: 1, 1: 2, 2: 3}
         assert registry.total == 3
+
+
+def test_virtual_clients_have_no_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deployed run leaves keys in its directory; simulated, it goes on without them."""
+    rundir = RunDir(tmp_path)
+    made = make_credentials(rundir.flower / "keys", ("localhost",), 2)
+    virtual, deployed = FakeGrid({1: 0, 2: 1}), Known({}, {}, total=2)
+    assert known_keys(virtual, rundir) is None
+    assert known_keys(deployed, rundir) == public_keys(made.directory)
+    assert known_keys(deployed, RunDir(tmp_path / "other")) is None
+    one = make_credentials(tmp_path / "one", ("localhost",), 1)
+    monkeypatch.setenv(CLIENT_KEYS, str(one.directory))
+    assert known_keys(deployed, rundir) == public_keys(one.directory)
+    assert known_keys(virtual, rundir) is None
