@@ -288,7 +288,7 @@ def warm(folder: Path, kind: str) -> Path:
     multiprocessing.get_context = lambda _=None: fork  # type: ignore[assignment]
     check_environment(Scenario.model_validate(TINY))
     if kind == "scenarios":
-        run._train = accept
+        run._train = accept  # type: ignore[assignment]
     if kind != "runs":
         return folder
     settings = TINY | {"federated": TINY["federated"] | {"root": str(folder / "finished")}}

@@ -18,13 +18,13 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from scipy.ndimage import binary_dilation
 
 from sim.config import Config, MapTrack
+from sim.config.tracks import IMAGES, LONE_LINE
 from sim.settings import expanded_size
 from sim.tracks.gates import gate_across
 from sim.tracks.lanefile import Lane, read_lane, read_raceline
 from sim.tracks.track import MAX_CELLS, Pose, Track, TrackError, staggered_spawns
 
 _LOG: Final = logging.getLogger(__name__)
-_IMAGES: Final = (".png", ".pgm")
 _WHITE_16: Final = 2**16 - 1
 _MOST_BYTES: Final = 1_000_000  # of a map's YAML file, and values in it: real ones have a dozen
 _MOST_VALUES: Final = 10_000
@@ -182,7 +182,7 @@ def _image_file(path: Path, name: str) -> Path:
     """The image that a map names, or that of the same name and the other format."""
     image = path.parent / name
     if not image.is_file():
-        others = (image.with_suffix(suffix) for suffix in _IMAGES if image.name.strip("."))
+        others = (image.with_suffix(suffix) for suffix in IMAGES if image.name.strip("."))
         for other in others:
             if other.is_file():
                 _LOG.info("%s: %s is not there; read %s", path, image.name, other.name)
@@ -196,7 +196,7 @@ def _lane_beside(path: Path) -> Path | None:
     names = [path.stem, path.stem.removesuffix("_map")]
     wanted = [f"{name}_centerline.csv" for name in dict.fromkeys(names)]
     if sum(file.suffix.lower() in (".yaml", ".yml") for file in there) == 1:
-        wanted.append("centerline.csv")
+        wanted.append(LONE_LINE)
     for name in wanted:
         for file in there:
             if file.name.lower() == name.lower() and file.is_file():
