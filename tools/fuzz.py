@@ -48,7 +48,7 @@ from f110_fl.runs.plan import RunPlan
 from f110_fl.runs.startup import KERNEL_CACHE
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
-PATIENCE: Final = 12  # wall-clock seconds for each second of processor time: others work, too
+PATIENCE: Final = 6  # wall-clock seconds for each second of processor time: others work, too
 MEMORY: Final = 6 * 2**30  # bytes of data of a mutant
 TINY: Final[dict[str, Any]] = {
     "name": "tiny",

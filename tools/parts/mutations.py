@@ -136,8 +136,13 @@ def mutate_image(path: Path, rng: Rng) -> None:
         path.write_bytes(pick(rng, (b"P5\n", b"P2\n", b"P6\n")) + size + b"\n255\n" + bytes(100))
     elif kind == "other":
         path.unlink()
-        makers: tuple[Callable[[], None], ...] = (path.mkdir, lambda: path.symlink_to(path))
-        pick(rng, (*makers, lambda: os.mkfifo(path), lambda: None))()
+        makers: dict[str, Callable[[], None]] = {
+            "folder": path.mkdir,
+            "circle": lambda: path.symlink_to(path),
+            "pipe": lambda: os.mkfifo(path),
+            "nothing": lambda: None,
+        }
+        makers[pick(rng, tuple(makers))]()
     elif kind == "animated":
         Image.fromarray(grey).save(path, "GIF", save_all=True)
     else:

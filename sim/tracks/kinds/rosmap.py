@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import stat
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -299,6 +300,7 @@ def _read_pixels(path: Path) -> tuple[NDArray[np.uint16], int, NDArray[np.bool_]
     Of a colour, the level is the sum of red, green and blue.
     """
     try:
+        _check_file(path)
         with Image.open(path) as image:
             _check_size(path, *image.size)
             if image.mode.startswith("I"):  # 16 bits, which a conversion would clip
@@ -315,6 +317,12 @@ def _read_pixels(path: Path) -> tuple[NDArray[np.uint16], int, NDArray[np.bool_]
     level += pixels[..., 1]
     level += pixels[..., 2]
     return level, 3 * 255, pixels[..., 3] == 255
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what is no file, such as a pipe, which would be waited for."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise TrackError(f"{path}: not a file; a PNG or PGM image is needed")
 
 
 def _check_size(path: Path, width: int, height: int) -> None:
