@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from flwr.clientapp import ClientApp
@@ -28,18 +28,12 @@ if TYPE_CHECKING:
     from f110_fl.runs.session import Session
 
 
-class _Parser(argparse.ArgumentParser):
-    """Reports a mistake in one line, as the rest of the program does."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see --help\n")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line."""
+    from f110_fl.commandline import OneLineParser
     from f110_fl.loading.flags import add_arguments
 
-    parser = _Parser(
+    parser = OneLineParser(
         prog="run.py",
         description=__doc__,
         epilog="Command-line flags win over FED_* variables, which win over the scenario.",
@@ -120,12 +114,15 @@ def run_cell(words: Sequence[str]) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from f110_fl.loading.flags import idle_variables
     from f110_fl.runs import preflight
     from f110_fl.runs.plan import own_directory, resolve_plan
-    from f110_fl.runs.startup import without_collections
+    from f110_fl.runs.startup import ensure_kernel_cache, without_collections
     from f110_fl.sweeps import runner
 
     console = Console(stderr=True)
+    for line in ensure_kernel_cache():
+        console.out(f"run.py: warning: {line}", highlight=False)
     if arguments.superlink is not None:
         from f110_fl.engines.submission import submit
 
@@ -137,7 +134,8 @@ def _run(arguments: argparse.Namespace) -> int:
     with without_collections():
         plan = resolve_plan(arguments, os.environ)
         preflight.check(plan)
-    for line in preflight.futile(plan.scenario) if plan.mode == "train" else ():
+    evaluates = plan.mode == "eval"
+    for line in idle_variables(os.environ) if evaluates else preflight.futile(plan.scenario):
         console.out(f"run.py: warning: {line}", highlight=False)
     interrupt.install()
     with own_directory(plan) as own:

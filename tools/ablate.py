@@ -24,12 +24,13 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ablate_plan import STRATEGIES, make_plan, prepare
 
+from f110_fl.commandline import OneLineParser
 from f110_fl.errors import UserError
 from f110_fl.loading.flags import VARIABLES
 from f110_fl.reporting.summary import is_complete
@@ -39,14 +40,9 @@ from f110_fl.sweeps.grid import Grid
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see --help\n")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    parser = _Parser(
+    parser = OneLineParser(
         prog="ablate.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument

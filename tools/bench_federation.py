@@ -34,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from process_memory import Sampler
 
+from f110_fl.commandline import OneLineParser
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
 from f110_fl.loading.overrides import set_overrides
@@ -54,7 +55,7 @@ RATIOS: Final = ("round_overhead_s", "bytes_per_client", "bytes_to_client", "ser
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="bench_federation.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

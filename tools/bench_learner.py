@@ -30,6 +30,7 @@ from pydantic import TypeAdapter, ValidationError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from f110_fl.commandline import OneLineParser
 from f110_fl.config.common import AlgorithmConfig
 from f110_fl.config.learners import LearnerConfig
 from f110_fl.errors import UserError
@@ -62,7 +63,7 @@ class Sizes(NamedTuple):
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="bench_learner.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -27,6 +27,7 @@ from pydantic import ValidationError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from f110_fl.commandline import OneLineParser
 from sim.config import (
     CarConfig,
     CircleTrack,
@@ -52,7 +53,7 @@ class InputError(ValueError):
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="bench_sim.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -40,6 +40,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from f110_fl.commandline import OneLineParser
 from f110_fl.config.keys import overlaps, parse_key
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
@@ -56,7 +57,7 @@ Result = dict[str, Any]
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="bench_speedup.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

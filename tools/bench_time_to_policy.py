@@ -45,6 +45,7 @@ from bench_time_to_policy_training import (
     time_to_policy,
 )
 
+from f110_fl.commandline import OneLineParser
 from f110_fl.config.scenario import MAX_SEED, Scenario
 from f110_fl.errors import UserError
 from f110_fl.learners.base import LearningError, Policy
@@ -61,7 +62,7 @@ PACKAGES: Final = ("torch", "numpy", "numba", "gymnasium")
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="bench_time_to_policy.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -29,6 +29,7 @@ from pydantic import ValidationError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from f110_fl.commandline import OneLineParser
 from sim.config import LidarConfig, MapTrack, VehicleConfig
 from sim.layout import COMMAND_SIZE, STATE_SIZE, YAW
 from sim.physics.dynamics import advance
@@ -69,7 +70,7 @@ class InputError(ValueError):
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    parser = argparse.ArgumentParser(prog="compare_reference.py", description=__doc__)
+    parser = OneLineParser(prog="compare_reference.py", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("file", type=Path, help="recording, .npz")
     parser.add_argument("--map", type=Path, help="ROS map the scans were recorded on, .yaml")

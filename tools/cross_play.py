@@ -11,24 +11,20 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from f110_fl.commandline import OneLineParser
 from f110_fl.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from f110_fl.config.scenario import Scenario
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see --help\n")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    parser = _Parser(prog="cross_play.py", description=__doc__)
+    parser = OneLineParser(prog="cross_play.py", description=__doc__)
     parser.add_argument("--scenario", type=Path, required=True, metavar="FILE", help="YAML")
     parser.add_argument("--agent", default="car_0", metavar="CAR", help="default: car_0")
     parser.add_argument("--other", default="car_1", metavar="CAR", help="default: car_1")

@@ -18,12 +18,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from f110_fl.commandline import OneLineParser
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    parser = argparse.ArgumentParser(prog="federated_smoke.py", description=__doc__)
+    parser = OneLineParser(prog="federated_smoke.py", description=__doc__)
     parser.add_argument(
         "--scenario",
         type=Path,

@@ -48,7 +48,7 @@ from f110_fl.runs.plan import RunPlan
 from f110_fl.runs.startup import KERNEL_CACHE
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
-PATIENCE: Final = 12  # wall-clock seconds for each second of processor time: others work, too
+PATIENCE: Final = 6  # wall-clock seconds for each second of processor time: others work, too
 MEMORY: Final = 6 * 2**30  # bytes of data of a mutant
 TINY: Final[dict[str, Any]] = {
     "name": "tiny",
@@ -133,7 +133,7 @@ def line_mutant(folder: Path, _: Path, rng: Rng) -> Mutant:
 
 def _driven(folder: Path, track: dict[str, str]) -> Mutant:
     env = TINY["env"] | {"track": track, "max_steps": 10}
-    env["cars"] = [TINY["env"]["cars"][0] | {"driver": {"kind": "pure_pursuit"}}]
+    env["cars"] = [{"name": "car_0", "driver": {"kind": "pure_pursuit"}}]
     settings = {"name": "driven", "env": env, "evaluation": {"episodes": 1}}
     (folder / "s.yaml").write_text(yaml.safe_dump(settings | {"federated": {"root": "out"}}))
     return Mutant(["--scenario", "s.yaml", "--mode", "eval", "--replay", "0"], track["kind"])
@@ -280,15 +280,20 @@ def warm(folder: Path, kind: str) -> Path:
     import f110_fl.reporting.pages.finish
     import f110_fl.runs.evaluate
     import f110_fl.training.trainer  # noqa: F401
-    from f110_fl.config.scenario import Scenario
+    from f110_fl.loading.scenarios import load_scenario
     from f110_fl.runs.preflight import check_environment
 
     torch.set_num_threads(1)
     fork = multiprocessing.get_context("fork")  # a run's own processes are warm, too
     multiprocessing.get_context = lambda _=None: fork  # type: ignore[assignment]
-    check_environment(Scenario.model_validate(TINY))
+    files = sorted((REPOSITORY / "scenarios").glob("*.yaml"))
+    if kind in ("maps", "lines"):
+        mutations.write_ring(folder)
+        files = [folder / _driven(folder, {"kind": "map", "file": "ring.yaml"}).words[1]]
+    for file in files if kind != "runs" else ():  # kernels are compiled here, once
+        check_environment(load_scenario(file))
     if kind == "scenarios":
-        run._train = accept
+        run._train = accept  # type: ignore[assignment]
     if kind != "runs":
         return folder
     settings = TINY | {"federated": TINY["federated"] | {"root": str(folder / "finished")}}

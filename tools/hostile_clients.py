@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from f110_fl.commandline import OneLineParser
 from f110_fl.config.scenario import Scenario
 from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import prepare_directory
@@ -86,7 +87,7 @@ INTERVAL: Final = 32  # episodes a round
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="hostile_clients.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -13,21 +13,16 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from f110_fl.commandline import OneLineParser
 from f110_fl.errors import UserError
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see --help\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    parser = _Parser(prog="ship_policy.py", description=__doc__)
+    parser = OneLineParser(prog="ship_policy.py", description=__doc__)
     parser.add_argument(
         "checkpoint",
         type=Path,

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from f110_fl.commandline import OneLineParser
 from f110_fl.config.learners import DQNConfig, LearnerConfig, PPOConfig, SACConfig, TD3Config
 from f110_fl.learners.base import Learner, LearnerSetup, Transitions
 from f110_fl.learners.factory import make_learner
@@ -102,7 +103,7 @@ NUM_ENVS: Final = {"td3": 1, "sac": 1, "dqn": 1, "ppo": 8}
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="verify_learning.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -31,6 +31,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from f110_fl.commandline import OneLineParser
 from f110_fl.reporting.summary import completed_rounds
 from f110_fl.rundir import RunDir
 from f110_fl.tensors import read_tensors
@@ -79,7 +80,7 @@ TASK: Final[dict[str, Any]] = {
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="verify_resume.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -150,8 +150,8 @@ PrivacyConfig = Annotated[CentralPrivacyConfig | LocalPrivacyConfig, Field(discr
 class RangeConfig(Config):
     """A number that each client draws for itself."""
 
-    low: int | float = Field(description="Smallest number drawn. [of the key]")
-    high: int | float = Field(description="Largest number drawn. [of the key]")
+    low: int | float = Field(ge=-1e18, le=1e18, description="Smallest number drawn. [of the key]")
+    high: int | float = Field(ge=-1e18, le=1e18, description="Largest number drawn. [of the key]")
 
     @model_validator(mode="after")
     def _order(self) -> RangeConfig:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from f110_fl.commandline import OneLineParser
 from f110_fl.errors import UserError
 from f110_fl.files import write_atomic
 from sim.plugins import PluginError
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
         The exit status.
     """
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m f110_fl.config.schema",
         description="Write the JSON schema of scenarios, for editors.",
     )

@@ -166,7 +166,10 @@ def _words(option: Any, found: tuple[Any, ...]) -> str:
 
 
 def _number(value: float) -> str:
-    return "2^63" if value == 2**63 else str(value)
+    if value in (2**62, 2**63):
+        return "2^62" if value == 2**62 else "2^63"
+    whole = isinstance(value, float) and value.is_integer() and abs(value) >= 100
+    return str(int(value) if whole else value)
 
 
 def _bounds(constraints: tuple[Any, ...]) -> str:

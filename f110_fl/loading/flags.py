@@ -250,6 +250,21 @@ def outside_overrides(
     return [*environment_overrides(environ), *command_line_overrides(arguments)]
 
 
+def idle_variables(environ: Mapping[str, str]) -> list[str]:
+    """Return a line for each ``FED_*`` variable that is set and does nothing in an evaluation.
+
+    They are checked all the same, and not refused, since they may be set for other runs, too.
+    """
+    used = ("federated.root",)
+    return [
+        f"{setting.variable}={environ[setting.variable]!r}: without effect with --mode eval"
+        for setting in SETTINGS
+        if setting.variable.startswith("FED_")
+        and setting.variable in environ
+        and setting.key not in used
+    ]
+
+
 def _mode(arguments: argparse.Namespace, *, of_grid: bool) -> Mode:
     resumed = arguments.resume is not None
     if arguments.superlink is not None:

@@ -18,6 +18,7 @@ from f110_fl.errors import UserError
 from f110_fl.files import is_file, write_atomic
 from f110_fl.loading.document import parse_yaml, read_yaml
 from f110_fl.rundir import RunDir
+from sim.config.tracks import IMAGES, LONE_LINE
 
 STARTED_FROM: Final = "initial"
 
@@ -88,15 +89,22 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _of_map(path: Path) -> Iterator[Path]:
-    """Yield a map's image, and the lines beside it that carry its name."""
-    with suppress(UserError):
+    """Yield a map's image, and the lines beside it that may be the map's.
+
+    What would be read if one of them came or went is `sim.tracks.kinds.rosmap`'s rule; here it is
+    enough that every file that is read is among them.
+    """
+    with suppress(UserError, OSError, ValueError):
         data = parse_yaml(read_yaml(path), str(path)).data
         image = data.get("image") if isinstance(data, dict) else None
-        if isinstance(image, str) and is_file(path.parent / image):
-            yield path.parent / image
-    yield from path.parent.glob(f"{_literal(path.stem.removesuffix('_map'))}*.csv")
-
-
-def _literal(name: str) -> str:
-    """Return a pattern that only this name matches."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+        if isinstance(image, str):
+            named = path.parent / image
+            others = [named.with_suffix(suffix) for suffix in IMAGES if named.name.strip(".")]
+            yield from filter(is_file, [named, *others])
+    with suppress(OSError):
+        stem = path.stem.removesuffix("_map").lower()
+        for file in sorted(path.parent.iterdir()):
+            name = file.name.lower()
+            mine = name.startswith(stem) or name == LONE_LINE
+            if mine and name.endswith(".csv") and is_file(file):
+                yield file

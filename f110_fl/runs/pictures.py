@@ -91,6 +91,8 @@ def _file(flag: str, text: str | None, suffixes: Sequence[str]) -> Path | None:
         raise UserError(f"{flag}={text!r}: allowed: a file {' or '.join(suffixes)}")
     if path.is_dir():
         raise UserError(f"{flag}={text!r}: is a directory; allowed: a file")
+    if os.path.lexists(path):
+        raise UserError(f"{flag}={text!r}: is there already; remove it, or choose another name")
     if not path.parent.is_dir():
         raise UserError(f"{flag}={text!r}: no such directory: {path.parent}")
     if not os.access(path.parent, os.W_OK | os.X_OK):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -44,8 +47,6 @@ def open_standard_streams() -> None:
             setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
 
 
-# Makes numba, which reads it at import, keep kernels where every copy of the same sources finds
-# them: this project's and those that Flower installs.
 def check_working_directory() -> None:
     """Refuse to start in a directory that was deleted: children could not.
 
@@ -58,8 +59,57 @@ def check_working_directory() -> None:
         raise UserError("the working directory was deleted; change to one that is there") from None
 
 
+# Makes numba, which reads it at import, keep kernels where every copy of the same sources finds
+# them: this project's and those that Flower installs.
 KERNEL_CACHE: Final = {
     "NUMBA_CACHE_LOCATOR_CLASSES": (
         "f110_fl.runs.kernel_cache.SourcesLocator, InTreeCacheLocator, UserWideCacheLocator"
     )
 }
+
+
+def ensure_kernel_cache() -> list[str]:
+    """Where nothing can be kept on disk, let this process and its children keep kernels for now.
+
+    Numba refuses to import a kernel that it is to keep, but cannot. Kernels are then in a temporary
+    directory, which is removed when this process ends.
+
+    Returns:
+        A line about that; none where kernels can be kept.
+
+    Raises:
+        UserError: If there is no temporary directory either.
+    """
+    own = os.environ.get("NUMBA_CACHE_DIR")
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    kept = Path(own) if own else Path(home)
+    if _writable(kept) or (not own and _writable(Path(__file__).parent / "__pycache__")):
+        return []
+    try:
+        folder = tempfile.mkdtemp(prefix="f110-fl-kernels-")
+    except OSError as error:
+        raise UserError(
+            f"compiled kernels can be kept neither in {kept} nor in a temporary directory "
+            f"({error.strerror}); set NUMBA_CACHE_DIR"
+        ) from None
+    os.environ["NUMBA_CACHE_DIR"] = folder
+    owner = os.getpid()  # children, which may be forks, leave it alone
+
+    def remove() -> None:
+        if os.getpid() == owner:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    return [
+        f"kernels are compiled anew, as {kept} cannot be written; NUMBA_CACHE_DIR names "
+        "another directory for them"
+    ]
+
+
+def _writable(folder: Path) -> bool:
+    """Return whether a file can be written into a folder, which is created if it is missing."""
+    with suppress(OSError, ValueError):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    return False

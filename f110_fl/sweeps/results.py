@@ -82,10 +82,14 @@ class Result:
     failure: str = ""
 
     def measure(self, progress: RunProgress) -> None:
-        """Update the result from the run's files."""
-        progress.poll()
-        self.episodes = progress.episodes
-        self.success_rate, self.return_ = progress.last_evaluation()
+        """Update the result from the run's files; if they are damaged, it says so and stays."""
+        try:
+            progress.poll()
+            self.episodes = progress.episodes
+            self.success_rate, self.return_ = progress.last_evaluation()
+        except Exception as error:  # one run's files must not end the table of all
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            self.failure = self.failure or f"its files cannot be read: {reason}"
 
 
 def write_results(root: Path, name: str, results: list[Result]) -> None:

@@ -6,7 +6,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -202,7 +202,9 @@ class _Table:
         seconds = earlier_seconds(grid.root)
         for cell in grid.cells:
             root = grid.root / cell.name
-            status = "done" if is_complete(cell.scenario, RunDir(root)) else "waiting"
+            status = "waiting"
+            with suppress(OSError):  # what cannot be read is told by the run itself
+                status = "done" if is_complete(cell.scenario, RunDir(root)) else "waiting"
             self.results[cell.name] = Result(cell.name, cell.settings, str(root), status)
             self.results[cell.name].seconds = seconds.get(cell.name, 0.0)
             self._read_afresh(cell.name)
@@ -301,7 +303,8 @@ class _Table:
 
 def _last_words(log: Path) -> str:
     """Return the reason that the run gave for its failure, "" if none."""
-    with log.open(encoding="utf-8", errors="replace") as file:
+    lines: list[str] = []
+    with suppress(OSError), log.open(encoding="utf-8", errors="replace") as file:
         lines = [line.removeprefix("run.py: ").strip() for line in file if line[:8] == "run.py: "]
     causes = [line for line in lines[-8:] if not line.startswith("the run failed")]
     return causes[-1] if causes else ""

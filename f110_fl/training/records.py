@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 EpisodeKind = Literal["train", "evaluate"]
+# Of a line's values; its file may be torn, or of another version.
+_TYPES: Final[dict[type, tuple[str, ...]]] = {
+    str: ("kind",),
+    int: ("round", "episode", "env_steps", "steps"),
+    dict: ("returns", "outcomes"),
+}
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,16 @@ class EpisodeRecord:
 
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> EpisodeRecord:
-        """Return the record whose line holds these values."""
+        """Return the record whose line holds these values.
+
+        Raises:
+            TypeError: If they are not an episode's: some are missing, unknown or of another type.
+        """
         others = dict(values)
+        for kind, needed in _TYPES.items():
+            for name in needed:
+                if not isinstance(others.get(name), kind):
+                    raise TypeError(f"{name} is not of type {kind.__name__}")
         names = [own.name for own in fields(EpisodeResult) if own.name in values]
         result = EpisodeResult(**{name: others.pop(name) for name in names})
         return cls(result=result, **others)

@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 from sim.plugins import union, with_plugins
 from sim.settings import Config, FilePath
 
+IMAGES: Final = (".png", ".pgm")  # of maps: one stands in for the other
+LONE_LINE: Final = "centerline.csv"  # of a folder's only map
+
 
 class TrackSettings(Config):
     """What the built-in tracks have in common."""

@@ -272,6 +272,10 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
     "no format": (["--video", ""], "--video='': allowed: a file .webp or .gif or .mp4"),
     "still": (["--still", "a.jpg"], "--still='a.jpg': allowed: a file .png"),
     "directory": (["--still", "no/a.png"], "--still='no/a.png': no such directory: no"),
+    "there already": (
+        ["--still", "old.png"],
+        "--still='old.png': is there already; remove it, or choose another name",
+    ),
     "a directory": (["--video", "d.gif"], "--video='d.gif': is a directory; allowed: a file"),
     "alone": (["--video-episode", "1"], "--video-episode='1': needs --video FILE or --still FILE"),
     "episode": (
@@ -285,6 +289,7 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
 def test_wrong_input_is_one_line_before_anything_runs(tmp_path: Path, name: str) -> None:
     flags, line = REFUSALS[name]
     (tmp_path / "d.gif").mkdir()
+    (tmp_path / "old.png").write_text("")
     process = run(tmp_path, *scripted(tmp_path), *flags)
     assert (process.returncode, process.stderr) == (2, f"run.py: {line}\n")
     assert not (tmp_path / "run").exists()

@@ -223,6 +223,28 @@ def test_results_are_of_the_last_evaluation(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- running
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"kind": "train", "round": 1, "episode": "x", "env_steps": 1, "steps": 1}',
+        '{"kind": "evaluate", "round": 1, "episode": 1, "env_steps": 1, "steps": 1, "seconds": 1, '
+        '"returns": {"car_0": [1]}, "outcomes": {"car_0": "success"}}',
+        '{"kind": "evaluate", "round": 1, "episode": 1, "env_steps": 1, "steps": 1, "seconds": 1, '
+        '"returns": {"car_0": 1}, "outcomes": {}}',
+        "\0" * 40,
+    ],
+)
+def test_damaged_files_of_one_run_end_no_table(tmp_path: Path, line: str) -> None:
+    rundir = RunDir(tmp_path)
+    rundir.client(0).mkdir(parents=True)
+    good = episode("train", 3, "success", 1.0).to_json()
+    rundir.episodes(0).write_text(f"{good}\n{line}\n{good}\n")
+    result = Result("a", {}, str(tmp_path))
+    result.measure(RunProgress(rundir, 1))
+    assert result.episodes == 3
+    write_results(tmp_path, "grid", [result])
+
+
 @pytest.fixture(autouse=True)
 def own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     """What run.py sets for its children must not reach other tests."""

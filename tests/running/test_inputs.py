@@ -62,6 +62,24 @@ def test_a_file_that_changed_is_named(tmp_path: Path, name: str) -> None:
     resolve_plan(parse(words), {})  # the change was accepted, and is known from now on
 
 
+@pytest.mark.parametrize("name", ["ring.pgm", "centerline.csv", "RING_raceline.CSV"])
+def test_what_stands_in_for_a_maps_files_is_known_too(tmp_path: Path, name: str) -> None:
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    (maps / "ring.yaml").write_text("image: ring.png\nresolution: 0.05\norigin: [0, 0, 0]\n")
+    (maps / name).write_text("0,0,1,1\n")
+    track = {"kind": "map", "file": "maps/ring.yaml"}
+    root = str(tmp_path / "run")
+    file = write_small(tmp_path, env={"track": track, "spawn_sets": []}, federated={"root": root})
+    with prepare_directory(load_scenario(file), RunDir(tmp_path / "run")):
+        pass
+    words = ["--resume", root]
+    resolve_plan(run.build_parser().parse_args(words), {})
+    (maps / name).write_text("0,0,2,2\n")
+    with pytest.raises(UserError, match=rf"{name}: changed since the run began"):
+        resolve_plan(run.build_parser().parse_args(words), {})
+
+
 def test_other_files_may_change(tmp_path: Path) -> None:
     _, rundir = begun(tmp_path)
     (tmp_path / "maps" / "other.png").write_text("new")

@@ -62,20 +62,23 @@ def test_a_scenario_states_only_what_differs(tmp_path):
         ),
         (  # a wrong type
             "episodes: '3'\n",
-            "s.yaml:3: episodes: found '3' (text); allowed: a whole number from 1 [episodes]",
+            "s.yaml:3: episodes: found '3' (text); "
+            "allowed: a whole number from 1 to 1000000000 [episodes]",
         ),
         (
             "episodes: yes\n",
             "s.yaml:3: episodes: found true (boolean); "
-            "allowed: a whole number from 1 [episodes]",
+            "allowed: a whole number from 1 to 1000000000 [episodes]",
         ),
         (
             "episodes: 3.0\n",
-            "s.yaml:3: episodes: found 3.0 (number); allowed: a whole number from 1 [episodes]",
+            "s.yaml:3: episodes: found 3.0 (number); "
+            "allowed: a whole number from 1 to 1000000000 [episodes]",
         ),
         (  # a YAML 1.1 octal is no number
             "episodes: 010\n",
-            "s.yaml:3: episodes: found '010' (text); allowed: a whole number from 1 [episodes]",
+            "s.yaml:3: episodes: found '010' (text); "
+            "allowed: a whole number from 1 to 1000000000 [episodes]",
         ),
         (
             "env:\n  physics_step: true\n",
@@ -92,7 +95,8 @@ def test_a_scenario_states_only_what_differs(tmp_path):
         ),
         (
             "env:\n  spawn_sets:\n    - [a, b]\n    - [c, 4]\n",
-            "s.yaml:6: env.spawn_sets[1][1]: found 4 (whole number); allowed: text [names]",
+            "s.yaml:6: env.spawn_sets[1][1]: found 4 (whole number); "
+            "allowed: text no longer than 100 [names]",
         ),
         (  # out of range
             "threads: 0\n",
@@ -197,7 +201,8 @@ def test_a_scenario_states_only_what_differs(tmp_path):
         (
             "env:\n  cars:\n    - reverse: false\n    - name: car_1\n",
             "s.yaml:5: env.cars[0].name: is missing; "
-            "allowed: text not empty and matching ^[A-Za-z][A-Za-z0-9_]*$ [name]",
+            "allowed: text not empty and no longer than 64 and "
+            "matching ^[A-Za-z][A-Za-z0-9_]*$ [name]",
         ),
         (  # rules between keys
             "env:\n  track: {kind: circle, width: 30}\n",
@@ -285,7 +290,7 @@ def test_a_mistake_behind_an_alias_counts_once(tmp_path):
     message = complaint(tmp_path, text)
     assert message == (
         "s.yaml:5: env.cars[0].vehicle.mass: found -1 (whole number); "
-        "allowed: a number above 0 [kg]"
+        "allowed: a number above 0 and at most 10000 [kg]"
     )
 
 
@@ -394,7 +399,7 @@ def scenarios(draw):
     def some(**choices):
         return st.fixed_dictionaries({}, optional=choices)
 
-    positive = st.floats(1e-300, 1e300)
+    positive = st.floats(1e-300, 1e4)
     tracks = st.one_of(
         st.just({"kind": "line2"}),
         st.fixed_dictionaries({"kind": st.just("circle"), "radius": st.floats(2, 500)}),
@@ -416,7 +421,9 @@ def scenarios(draw):
             "vehicle": {"mass": draw(positive)},
         },
     )
-    learner = some(hidden=st.lists(st.integers(1, 9), min_size=1).map(tuple), tau=st.floats(0, 1))
+    learner = some(
+        hidden=st.lists(st.integers(1, 9), min_size=1, max_size=16).map(tuple), tau=st.floats(0, 1)
+    )
     return Scenario.model_validate(
         {
             "name": "a",

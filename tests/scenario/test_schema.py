@@ -72,5 +72,6 @@ def test_the_schema_refuses_what_the_models_refuse():
     check = jsonschema.Draft202012Validator(json.loads(schema_text()))
     good = {"name": "a", "learners": {"car_0": {"algorithm": "td3"}}}
     assert check.is_valid(good)
+    assert check.is_valid({**good, "x-mine": [1]})  # the file's own, as for the loader
     for bad in ({"seed": -1}, {"epochs": 3}, {"env": {"track": {"kind": "ellipse"}}}):
         assert not check.is_valid({**good, **bad})

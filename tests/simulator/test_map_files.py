@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from properties import examples
+from scipy import ndimage
 
 from sim.config import CarConfig, EnvConfig, LidarConfig, MapTrack, PurePursuitConfig
 from sim.race import Race
 from sim.tracks.factory import make_track
 from sim.tracks.gates import make_gates
+from sim.tracks.kinds.rosmap import RosMap, _read_image
 from sim.tracks.track import Track, TrackError
 
 FREE, UNKNOWN, WALL = 254, 205, 0
@@ -277,3 +281,75 @@ def test_whatever_a_map_says_it_is_read_or_refused(tmp_path_factory, changes, cu
     except TrackError as error:
         assert "\n" not in str(error)  # noqa: PT017
         assert str(directory) in str(error)  # noqa: PT017
+
+
+# What would take forever
+
+
+def bomb(last: str) -> str:
+    """YAML of nine levels, of nine aliases each, and a key that uses the last."""
+    levels = [f"x{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 9)]
+    return "\n".join(["x0: &l0 [1]", *levels, last, ""])
+
+
+@pytest.mark.parametrize("last", ["origin: *l8", "annotations: *l8", "other: *l8"])
+def test_aliases_of_aliases_are_refused(tmp_path, last):
+    (tmp_path / "a.yaml").write_text(f"{bomb(last)}image: a.png\nresolution: 0.1\n")
+    with pytest.raises(TrackError, match="more than 10000 values; aliases multiply them") as caught:
+        make_track(MapTrack(file=str(tmp_path / "a.yaml")))
+    assert len(str(caught.value)) < 500
+
+
+def test_merged_aliases_are_refused(tmp_path):
+    levels = [f"x{n}: &l{n} {{<<: [{', '.join([f'*l{n - 1}'] * 9)}]}}" for n in range(1, 9)]
+    (tmp_path / "a.yaml").write_text("\n".join(["x0: &l0 {a: 1}", *levels, ""]))
+    with pytest.raises(TrackError, match="aliases multiply them"):
+        make_track(MapTrack(file=str(tmp_path / "a.yaml")))
+
+
+def test_a_long_file_and_a_long_value_are_refused_in_short(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(f"image: {'x' * 2_000_000}\n")
+    with pytest.raises(TrackError, match="more than 1000000 bytes"):
+        make_track(MapTrack(file=str(path)))
+    path.write_text(f"image: a.png\nresolution: {'x' * 900_000}\norigin: [0, 0, 0]\n")
+    with pytest.raises(TrackError, match="resolution") as caught:
+        make_track(MapTrack(file=str(path)))
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("size", ["8000 8000", "100000 100000", "36000001 1"])
+def test_an_image_is_refused_by_its_header(tmp_path, size):
+    file = write_map(tmp_path)
+    (tmp_path / "Ring.png").write_bytes(f"P5\n{size}\n255\n".encode())  # and not a pixel
+    with pytest.raises(TrackError, match=r"pixels; at most 36000000 are allowed|could be decom"):
+        make_track(MapTrack(file=file))
+
+
+def test_a_pipe_is_no_image(tmp_path):
+    file = write_map(tmp_path)
+    (tmp_path / "Ring.png").unlink()
+    os.mkfifo(tmp_path / "Ring.png")
+    with pytest.raises(TrackError, match="not a file; a PNG or PGM image is needed"):
+        make_track(MapTrack(file=file))
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["L", "RGB", "RGBA", "P", "1", "LA", "I;16"]))
+@examples(20)
+def test_pixels_are_free_by_map_servers_rule(seed, mode):
+    rng = np.random.default_rng(seed)
+    grey = rng.choice(np.array([0, 50, 127, 128, 166, 204, 205, 206, 254], np.uint8), (12, 12))
+    image = Image.fromarray(grey).convert(mode if mode != "I;16" else "L")
+    if mode == "I;16":
+        image = Image.fromarray(grey.astype(np.uint16) * 257)
+    settings = RosMap(image="x", resolution=0.1, origin=(0.0, 0.0, 0.0))
+    with tempfile.TemporaryDirectory() as folder:
+        image.save(Path(folder) / "a.tiff")
+        found = _read_image(Path(folder) / "a.tiff", settings)
+    level = np.array(image.convert("L") if mode != "I;16" else Image.fromarray(grey)).astype(float)
+    occupancy = (255 - level) / 255
+    free = (occupancy < 0.196) & (level != UNKNOWN)
+    around = ndimage.binary_dilation(free, np.ones((3, 3)))
+    around &= ndimage.binary_dilation(occupancy > 0.65, np.ones((3, 3)))
+    free |= around & (occupancy < 0.5) & (level != UNKNOWN)
+    assert (found == free[::-1]).all()

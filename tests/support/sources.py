@@ -12,7 +12,7 @@ from typing import NamedTuple
 from small import REPOSITORY
 
 PACKAGES = ("sim", "f110_fl", "clients", "server")
-PROGRAMS = [REPOSITORY / "run.py", *sorted((REPOSITORY / "tools").glob("*.py"))]
+PROGRAMS = [REPOSITORY / "run.py", *sorted((REPOSITORY / "tools").rglob("*.py"))]
 SOURCES = [*(p for name in PACKAGES for p in sorted((REPOSITORY / name).rglob("*.py"))), *PROGRAMS]
 
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.\w+)+(:\w+)?")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeVar
 
 import numpy as np
 import yaml
 from PIL import Image
 
 Rng = np.random.Generator
+T = TypeVar("T")
 
 # What stands in place of a value: as YAML text.
 VALUES: Final = (
@@ -34,7 +35,7 @@ MERGE_BOMB: Final = "\n".join(
 )
 
 
-def pick(rng: Rng, values: Any) -> Any:
+def pick(rng: Rng, values: Sequence[T]) -> T:
     """Draw one of some values."""
     return values[int(rng.integers(len(values)))]
 
@@ -122,8 +123,8 @@ def mutate_image(path: Path, rng: Rng) -> None:
     kinds = ("torn", "torn", "mode", "mode", "deep", "size", "all", "header", "other", "animated")
     kind = pick(rng, kinds)
     if kind == "mode":
-        image = Image.fromarray(grey).convert(pick(rng, ("1", "P", "RGB", "RGBA", "LA", "CMYK")))
-        image.save(path, pick(rng, ("TIFF", "PNG")) if image.mode != "CMYK" else "TIFF")
+        other = Image.fromarray(grey).convert(pick(rng, ("1", "P", "RGB", "RGBA", "LA", "CMYK")))
+        other.save(path, pick(rng, ("TIFF", "PNG")) if other.mode != "CMYK" else "TIFF")
     elif kind == "deep":
         Image.fromarray(grey.astype(np.uint16) * 257).save(path)
     elif kind == "size":
@@ -135,7 +136,13 @@ def mutate_image(path: Path, rng: Rng) -> None:
         path.write_bytes(pick(rng, (b"P5\n", b"P2\n", b"P6\n")) + size + b"\n255\n" + bytes(100))
     elif kind == "other":
         path.unlink()
-        pick(rng, (path.mkdir, lambda: path.symlink_to(path), lambda: os.mkfifo(path), lambda: 0))()
+        makers: dict[str, Callable[[], None]] = {
+            "folder": path.mkdir,
+            "circle": lambda: path.symlink_to(path),
+            "pipe": lambda: os.mkfifo(path),
+            "nothing": lambda: None,
+        }
+        makers[pick(rng, tuple(makers))]()
     elif kind == "animated":
         Image.fromarray(grey).save(path, "GIF", save_all=True)
     else:
@@ -163,7 +170,7 @@ def mutate_run(root: Path, rng: Rng) -> str:
         "gone": path.unlink,
         "swapped": lambda: shutil.copyfile(other, path) if other != path else None,
         "wrong": lambda: path.write_bytes(pick(rng, wrong)),
-        "folder": lambda: (path.unlink(), path.mkdir()),
+        "folder": lambda: _make_folder(path),
         "closed": lambda: path.chmod(0),
         "keys": lambda: path.write_bytes(_other_keys(path.read_bytes(), rng)),
         "longer": lambda: path.write_bytes(
@@ -174,6 +181,11 @@ def mutate_run(root: Path, rng: Rng) -> str:
     how = pick(rng, tuple(damages))
     damages[how]()
     return f"{path.relative_to(root)} {how}"
+
+
+def _make_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
 
 
 def _other_keys(data: bytes, rng: Rng) -> bytes:

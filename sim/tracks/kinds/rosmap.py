@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import stat
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -18,13 +19,13 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from scipy.ndimage import binary_dilation
 
 from sim.config import Config, MapTrack
+from sim.config.tracks import IMAGES, LONE_LINE
 from sim.settings import expanded_size
 from sim.tracks.gates import gate_across
 from sim.tracks.lanefile import Lane, read_lane, read_raceline
 from sim.tracks.track import MAX_CELLS, Pose, Track, TrackError, staggered_spawns
 
 _LOG: Final = logging.getLogger(__name__)
-_IMAGES: Final = (".png", ".pgm")
 _WHITE_16: Final = 2**16 - 1
 _MOST_BYTES: Final = 1_000_000  # of a map's YAML file, and values in it: real ones have a dozen
 _MOST_VALUES: Final = 10_000
@@ -182,7 +183,7 @@ def _image_file(path: Path, name: str) -> Path:
     """The image that a map names, or that of the same name and the other format."""
     image = path.parent / name
     if not image.is_file():
-        others = (image.with_suffix(suffix) for suffix in _IMAGES if image.name.strip("."))
+        others = (image.with_suffix(suffix) for suffix in IMAGES if image.name.strip("."))
         for other in others:
             if other.is_file():
                 _LOG.info("%s: %s is not there; read %s", path, image.name, other.name)
@@ -196,7 +197,7 @@ def _lane_beside(path: Path) -> Path | None:
     names = [path.stem, path.stem.removesuffix("_map")]
     wanted = [f"{name}_centerline.csv" for name in dict.fromkeys(names)]
     if sum(file.suffix.lower() in (".yaml", ".yml") for file in there) == 1:
-        wanted.append("centerline.csv")
+        wanted.append(LONE_LINE)
     for name in wanted:
         for file in there:
             if file.name.lower() == name.lower() and file.is_file():
@@ -299,6 +300,7 @@ def _read_pixels(path: Path) -> tuple[NDArray[np.uint16], int, NDArray[np.bool_]
     Of a colour, the level is the sum of red, green and blue.
     """
     try:
+        _check_file(path)
         with Image.open(path) as image:
             _check_size(path, *image.size)
             if image.mode.startswith("I"):  # 16 bits, which a conversion would clip
@@ -315,6 +317,12 @@ def _read_pixels(path: Path) -> tuple[NDArray[np.uint16], int, NDArray[np.bool_]
     level += pixels[..., 1]
     level += pixels[..., 2]
     return level, 3 * 255, pixels[..., 3] == 255
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what is no file, such as a pipe, which would be waited for."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise TrackError(f"{path}: not a file; a PNG or PGM image is needed")
 
 
 def _check_size(path: Path, width: int, height: int) -> None:
