@@ -20,7 +20,8 @@ from f110_fl.runs.startup import KERNEL_CACHE
 # Who may import whom: a module what stands in the rows below its own, and what belongs to the same
 # entry, in which there are no circles either.
 ORDER: tuple[tuple[str, ...], ...] = (
-    ("run", "tools"),
+    ("tools",),
+    ("run",),
     ("clients", "server"),
     ("f110_fl.engines", "f110_fl.sweeps"),
     ("f110_fl.runs",),

@@ -26,6 +26,7 @@ VALUES: Final = (
     *("!!python/object:os.system x", "*nobody", "&a [*a]", "{<<: 3}", "'" + "x" * 1_000_000 + "'"),
     *("[" * 2000, "{a: " * 900, "[" + "0, " * 20_000 + "0]"),
 )
+NUMBER: Final = r"(?<=: )-?[0-9]+(\.[0-9]+)?(e-?[0-9]+)?(?=[,}\s]|$)"
 BOMB: Final = "\n".join(
     f"x-{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9) if n else '1'}]" for n in range(9)
 )
@@ -44,7 +45,12 @@ def mutate_text(text: str, rng: Rng) -> bytes:
     """Change a YAML file: a value, a line, an indent, a key, or bytes."""
     lines = text.splitlines() or [""]
     at = int(rng.integers(len(lines)))
-    kind = pick(rng, ("value",) * 8 + ("line", "key", "indent", "bytes", "cut", "bomb", "anchor"))
+    kind = pick(
+        rng,
+        ("value",) * 8
+        + ("number",) * 8
+        + ("line", "key", "indent", "bytes", "cut", "bomb", "anchor"),
+    )
     if kind == "value":
         found = [n for n, line in enumerate(lines) if re.search(r":\s+\S", line)]
         at = pick(rng, found) if found else at
@@ -52,6 +58,15 @@ def mutate_text(text: str, rng: Rng) -> bytes:
         if spots:
             spot = pick(rng, spots)
             lines[at] = lines[at][: spot.start()] + pick(rng, VALUES) + lines[at][spot.end() :]
+    elif kind == "number":
+        found = [n for n, line in enumerate(lines) if re.search(NUMBER, line)]
+        at = pick(rng, found) if found else at
+        spots = list(re.finditer(NUMBER, lines[at]))
+        if spots:
+            spot = pick(rng, spots)
+            scaled = float(spot[0]) * 10.0 ** int(rng.integers(-6, 7)) * pick(rng, (1, 1, 3, -1))
+            other = repr(scaled) if re.search("[.e]", spot[0]) else str(int(scaled))
+            lines[at] = lines[at][: spot.start()] + other + lines[at][spot.end() :]
     elif kind == "line":
         change = pick(rng, ("twice", "away", "swap"))
         if change == "twice":
