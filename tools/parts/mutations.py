@@ -59,14 +59,15 @@ def mutate_text(text: str, rng: Rng) -> bytes:
             spot = pick(rng, spots)
             lines[at] = lines[at][: spot.start()] + pick(rng, VALUES) + lines[at][spot.end() :]
     elif kind == "number":
-        found = [n for n, line in enumerate(lines) if re.search(NUMBER, line)]
-        at = pick(rng, found) if found else at
-        spots = list(re.finditer(NUMBER, lines[at]))
-        if spots:
-            spot = pick(rng, spots)
-            scaled = float(spot[0]) * 10.0 ** int(rng.integers(-6, 7)) * pick(rng, (1, 1, 3, -1))
-            other = repr(scaled) if re.search("[.e]", spot[0]) else str(int(scaled))
-            lines[at] = lines[at][: spot.start()] + other + lines[at][spot.end() :]
+        numbered = [n for n, line in enumerate(lines) if re.search(NUMBER, line)]
+        at = pick(rng, numbered) if numbered else at
+        places = list(re.finditer(NUMBER, lines[at]))
+        if places:
+            place = pick(rng, places)
+            power = int(rng.integers(-6, 7))
+            scaled = float(place[0]) * 10.0**power * pick(rng, (1, 1, 3, -1))
+            other = repr(scaled) if re.search("[.e]", place[0]) else str(int(scaled))
+            lines[at] = lines[at][: place.start()] + other + lines[at][place.end() :]
     elif kind == "line":
         change = pick(rng, ("twice", "away", "swap"))
         if change == "twice":
