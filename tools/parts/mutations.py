@@ -66,8 +66,8 @@ def mutate_text(text: str, rng: Rng) -> bytes:
             place = pick(rng, places)
             power = int(rng.integers(-6, 7))
             scaled = float(place[0]) * 10.0**power * pick(rng, (1, 1, 3, -1))
-            other = repr(scaled) if re.search("[.e]", place[0]) else str(int(scaled))
-            lines[at] = lines[at][: place.start()] + other + lines[at][place.end() :]
+            new = repr(scaled) if re.search("[.e]", place[0]) else str(int(scaled))
+            lines[at] = lines[at][: place.start()] + new + lines[at][place.end() :]
     elif kind == "line":
         change = pick(rng, ("twice", "away", "swap"))
         if change == "twice":
