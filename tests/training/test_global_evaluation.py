@@ -197,7 +197,7 @@ def test_what_is_not_shared_is_filled_in_by_the_client(tmp_path: Path) -> None:
     ],
 )
 def test_unusable_answers_are_told_apart(changes: dict[str, Any], reason: str) -> None:
-    values: dict[str, Any] = dict.fromkeys(evaluation_names(["car_0"]), 0.5)
+    values: dict[str, Any] = dict.fromkeys(evaluation_names(["car_0"]), 1.0)
     check(RecordDict({METRICS: MetricRecord(values)}))
     with pytest.raises(InvalidMessageError, match=reason):
         check(RecordDict({METRICS: MetricRecord(values | changes)}))
