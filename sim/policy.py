@@ -1,9 +1,10 @@
 """Trained policies in files, and how they act, whatever algorithm trained them.
 
-A policy is a multilayer perceptron from an observation to an action in [-1, 1]^2. Its file is a
-safetensors file, which may hold much else: networks and optimizers of several agents, each
-tensor named ``AGENT/NAME``. The metadata entry ``policy``, a JSON object with a `PolicyFormat` for
-each agent, says which of them are a policy's::
+A policy is a multilayer perceptron from an observation to an action in [-1, 1]^2, which may stand
+on a memory or on convolutions of the scan. Its file is a safetensors file, which may hold much
+else: networks and optimizers of several agents, each tensor named ``AGENT/NAME``. The metadata
+entry ``policy``, a JSON object with a `PolicyFormat` for each agent, says which of them are a
+policy's::
 
     {"car_0": {"layers": [["model/actor/weights.0", "model/actor/biases.0"],
                           ["model/actor/weights.1", "model/actor/biases.1"]],
@@ -43,6 +44,32 @@ class PolicyError(ValueError):
     """A policy's file cannot be used; one line says which, what is wrong and what is allowed."""
 
 
+class ConvFormat(Config):
+    """Convolutions along the scan, each with ReLU, then the rest of the observation."""
+
+    layers: tuple[tuple[str, str], ...] = Field(
+        min_length=1, description="Filters (outputs, inputs, width) and biases (outputs,). [names]"
+    )
+    strides: tuple[int, ...] = Field(description="Steps of each layer's filters. [beams]")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ConvFormat:
+        if len(self.strides) != len(self.layers) or min(self.strides) < 1:
+            raise ValueError("strides must be one a layer, at least 1")
+        return self
+
+
+class MemoryFormat(Config):
+    """A layer of LSTM units, whose outputs are the first layer's inputs.
+
+    Rows of its parameters are those of the gates i, f, o and of g, in this order.
+    """
+
+    input: str = Field(description="Weights of the observation, (4 units, D). [name]")
+    hidden: str = Field(description="Weights of the last outputs, (4 units, units). [name]")
+    bias: str = Field(description="(4 units,). [name]")
+
+
 class PolicyFormat(Config):
     """Which tensors make up an agent's policy, and how. Names are those after ``AGENT/``."""
 
@@ -72,6 +99,8 @@ class PolicyFormat(Config):
     limit: float | None = Field(
         None, gt=0, description="What is left is clipped to [-limit, limit]. [-]"
     )
+    encoder: ConvFormat | None = Field(None, description="Before the first layer. [-]")
+    memory: MemoryFormat | None = Field(None, description="Before the first layer. [-]")
 
     @model_validator(mode="after")
     def _consistent(self) -> PolicyFormat:
@@ -81,13 +110,22 @@ class PolicyFormat(Config):
             raise ValueError("actions must be in [-1, 1]")
         if self.duelling and (self.output != "argmax" or len(self.layers) < 2):
             raise ValueError("duelling needs argmax and a hidden layer")
+        if self.encoder is not None and self.memory is not None:
+            raise ValueError("encoder and memory exclude each other")
         return self
+
+    @property
+    def drives(self) -> bool:
+        """Whether scripted cars can drive by it: the simulator runs layers alone."""
+        return self.encoder is None and self.memory is None
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of its tensors."""
+        layers = [*self.layers, *(self.encoder.layers if self.encoder else ())]
+        memory = [self.memory.input, self.memory.hidden, self.memory.bias] if self.memory else []
         normaliser = [name for name in (self.mean, self.variance) if name is not None]
-        return (*(name for layer in self.layers for name in layer), *normaliser)
+        return (*(name for layer in layers for name in layer), *memory, *normaliser)
 
 
 class Policy(NamedTuple):
@@ -128,8 +166,10 @@ def make_policy(form: PolicyFormat, tensors: Mapping[str, ArrayLike]) -> Policy:
 
     Raises:
         PolicyError: If one is missing, has a shape that does not fit, or holds a number that is
-            not finite.
+            not finite, or if scripted cars cannot drive by it.
     """
+    if not form.drives:
+        raise PolicyError("no scripted car drives by a network with a memory or an encoder")
     found: dict[str, Array] = {}
     for name in form.names:
         if name not in tensors:
@@ -212,10 +252,7 @@ def _format_of(agent: str, metadata: Mapping[str, str]) -> PolicyFormat:
     forms = policy_formats(metadata)
     if agent not in forms:
         known = ", ".join(map(repr, forms)) or "none"
-        raise PolicyError(
-            "the file has no policy of it, as there is none of a network with a memory or an "
-            f"encoder; it has those of: {known}"
-        )
+        raise PolicyError(f"the file has no policy of it; it has those of: {known}")
     return forms[agent]
 
 

@@ -106,7 +106,8 @@ def _ship(arguments: argparse.Namespace) -> None:
     size = out.stat().st_size
     for line in (f"Policy          {out}  ({size / 1000:.1f} kB)", *origin.lines()):
         print(line)  # noqa: T201
-    undescribed = [agent for agent in scenario.learners if policy_format(agent, scenario) is None]
+    forms = {agent: policy_format(agent, scenario) for agent in scenario.learners}
+    undescribed = [agent for agent, form in forms.items() if form is None or not form.drives]
     if undescribed:  # with a memory or an encoder
         print(f"But             no scripted car can drive by it: {', '.join(undescribed)}")  # noqa: T201
 

@@ -141,8 +141,8 @@ class Learner(Protocol):
             observation: Names and sizes of the parts of an observation, in order.
 
         Returns:
-            The format with which scripted cars drive as ``policy`` does; None if a format cannot
-            describe it, as for a policy with a memory or an encoder.
+            The format with which scripted cars drive, and exported files act, as ``policy`` does;
+            None if a format cannot describe it, as for an encoder of another package.
         """
 
     def act(self, observations: Array, envs: NDArray[np.int64]) -> Array:

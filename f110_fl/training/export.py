@@ -16,7 +16,7 @@ from sim.policy import policy_metadata
 def checkpoint_metadata(scenario: Scenario) -> dict[str, str]:
     """Return the metadata that make a file of all learners' tensors one of policies.
 
-    Agents whose policy the format cannot describe, with a memory or an encoder, are left out.
+    Agents whose policy no format describes, with an encoder of another package, are left out.
     """
     forms = {agent: policy_format(agent, scenario) for agent in scenario.learners}
     return policy_metadata({agent: form for agent, form in forms.items() if form is not None})

@@ -321,7 +321,7 @@ def check_opponents(scenario: Scenario) -> None:
 def _format(scenario: Scenario, agent: str, other: str) -> PolicyFormat:
     """Return the format of the snapshots of ``other`` that ``agent`` meets."""
     form = policy_format(other, scenario)
-    if form is None:
+    if form is None or not form.drives:
         raise UserError(
             f"learners.{agent}.opponents: no snapshots can be kept of {other!r}, whose network has "
             "a memory or an encoder; allowed: neither of them"

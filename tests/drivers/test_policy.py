@@ -141,10 +141,15 @@ def test_a_learners_format_says_what_its_policy_does(config):
     assert np.array_equal(policy.act(rows), before)  # a copy
 
 
-def test_a_policy_that_remembers_is_no_policy_of_layers(write_scenario):
+def test_no_car_drives_by_a_policy_that_remembers(write_scenario, tmp_path: Path):
     learners = {"car_0": PPOConfig(lstm=LstmConfig())}
     scenario = load_scenario(write_scenario()).model_copy(update={"learners": learners})
-    assert checkpoint_metadata(scenario) == {"policy": "{}"}
+    metadata = checkpoint_metadata(scenario)
+    assert json.loads(metadata["policy"])["car_0"]["memory"]["hidden"] == "model/actor/lstm.hidden"
+    path = tmp_path / "p.safetensors"
+    save_file({"car_0/w": np.zeros(1)}, path, metadata)
+    with pytest.raises(PolicyError, match="no scripted car drives by a network with a memory"):
+        load_policy(path, "car_0")
 
 
 # Files
@@ -194,8 +199,7 @@ def test_files_that_are_no_policys(tmp_path: Path):
     save_file({"a/w": np.zeros(1)}, path)
     assert complaint(path) == f"{path}: 'a': the file's metadata has no entry 'policy'"
     save_file({"a/w": np.zeros(1)}, path, {"policy": "{}"})
-    assert "'a': the file has no policy of it, as " in complaint(path)
-    assert complaint(path).endswith("; it has those of: none")
+    assert complaint(path).endswith("'a': the file has no policy of it; it has those of: none")
     save_policy(path, {"b": random_policy([3, 2])})
     assert complaint(path).endswith("it has those of: 'b'")
     save_file({"a/w": np.zeros(1)}, path, {"policy": '{"a": {"layers": []}}'})

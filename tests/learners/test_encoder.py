@@ -188,15 +188,15 @@ def test_a_personal_head_is_the_output_layer_however_deep_the_encoder() -> None:
     }
 
 
-def test_a_policy_with_an_encoder_is_no_policy_of_layers(tmp_path: Path) -> None:
+def test_no_car_drives_by_a_policy_with_an_encoder(tmp_path: Path) -> None:
     changes = merge(
         SMALL, {"learners": {"car_0": {"encoder": {"kind": "conv", "kernels": [3, 2]}}}}
     )
     scenario = Scenario.model_validate(changes)
     metadata = checkpoint_metadata(scenario)
-    assert json.loads(metadata["policy"]) == {}
+    assert json.loads(metadata["policy"])["car_0"]["encoder"]["strides"] == [2, 2]
     write_tensors(tmp_path / "file", {"car_0/w": torch.zeros(1)}, metadata)
-    with pytest.raises(PolicyError, match=r"'car_0': the file has no policy of it, .* an encoder"):
+    with pytest.raises(PolicyError, match=r"'car_0': no scripted car drives by .* an encoder"):
         load_policy(tmp_path / "file", "car_0")
 
 

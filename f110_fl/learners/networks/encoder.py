@@ -58,6 +58,7 @@ from f110_fl.learners.base import ObservationParts
 from f110_fl.learners.networks.actor_critic import Encoder, draw_parameters
 from sim.config import ObservationPart
 from sim.plugins import PluginError, implementation
+from sim.policy import ConvFormat
 from sim.settings import Config
 
 
@@ -147,6 +148,13 @@ class ConvEncoder(Encoder):
         for weight, bias, stride in zip(self.weights, self.biases, self._strides, strict=True):
             x = F.conv1d(x, weight, bias, stride).relu_()
         return torch.cat((x.flatten(1), observation[:, :start], observation[:, stop:]), 1)
+
+
+def conv_format(network: str, config: ConvConfig) -> ConvFormat:
+    """Return the format of a network's `ConvEncoder`."""
+    names = [f"model/{network}/encoder.{part}" for part in ("weights", "biases")]
+    layers = tuple((f"{names[0]}.{i}", f"{names[1]}.{i}") for i in range(len(config.channels)))
+    return ConvFormat(layers=layers, strides=config.strides)
 
 
 # What makes the encoder of each kind of settings.

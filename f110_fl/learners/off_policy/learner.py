@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from f110_fl.config.learners import OffPolicyConfig
+from f110_fl.config.learners import ConvConfig, OffPolicyConfig
 from f110_fl.learners.base import Array, LearnerSetup, ObservationParts, Transitions
 from f110_fl.learners.common import BaseLearner, Part
 from f110_fl.learners.device import to_array
+from f110_fl.learners.networks.encoder import conv_format
 from f110_fl.learners.normaliser import Normaliser, format_entries
 from f110_fl.learners.off_policy.n_step import NStep
 from f110_fl.learners.off_policy.replay import Batch, ReplayBuffer
@@ -232,7 +233,9 @@ class GreedyPolicy:
 def relu_policy(
     network: str, config: OffPolicyConfig, observation: ObservationParts, **output: Any
 ) -> PolicyFormat | None:
-    """Return the format of a network with ReLU hidden layers as a policy, None with an encoder.
+    """Return the format of a network with ReLU hidden layers as a policy.
+
+    None with an encoder of another package, which no format describes.
 
     Args:
         network: Name of the network.
@@ -240,9 +243,13 @@ def relu_policy(
         observation: See ``Learner.policy_format``.
         **output: Entries of the `PolicyFormat` for what comes after the last layer.
     """
+    encoder = None
     if config.encoder is not None:
-        return None
+        if not isinstance(config.encoder, ConvConfig):
+            return None
+        encoder = conv_format(network, config.encoder)
     return PolicyFormat(
+        encoder=encoder,
         layers=layer_names(network, config.hidden),
         activation="relu",
         observation=observation,

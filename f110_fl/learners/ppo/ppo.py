@@ -26,7 +26,7 @@ from f110_fl.learners.ppo.loss import LOG_SQRT_2_PI, Losses, Samples, Surrogate,
 from f110_fl.learners.ppo.recurrent import Recurrent, RecurrentMean
 from f110_fl.learners.ppo.rollout import Rollout, generalised_advantages
 from f110_fl.learners.state import layer_names, named_tensors
-from sim.policy import PolicyFormat
+from sim.policy import MemoryFormat, PolicyFormat
 
 Int = NDArray[np.int64]
 
@@ -72,10 +72,10 @@ class PPO(BaseLearner):
 
     @staticmethod
     def policy_format(config: PPOConfig, observation: ObservationParts) -> PolicyFormat | None:
-        """Name the actor's layers, or None if it remembers; see ``Learner.policy_format``."""
-        if config.lstm is not None:
-            return None
+        """Name the actor's layers and memory; see ``Learner.policy_format``."""
+        names = {part: f"model/actor/lstm.{part}" for part in ("input", "hidden", "bias")}
         return PolicyFormat(
+            memory=None if config.lstm is None else MemoryFormat(**names),
             layers=layer_names("actor", config.actor_hidden),
             activation=config.activation,
             output="clip",

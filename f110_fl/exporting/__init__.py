@@ -1,0 +1,1 @@
+"""Trained policies as files for other programs, and the proof that they act alike."""
