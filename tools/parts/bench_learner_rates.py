@@ -159,9 +159,9 @@ def parse_sizes(arguments: argparse.Namespace) -> Sizes:
     return Sizes(arguments.observation, hidden, batch, arguments.encoder)
 
 
-def _device(name: str) -> torch.device:
+def _device(arguments: argparse.Namespace) -> torch.device:
     try:
-        return choose(name)
+        return choose(arguments.device)
     except UserError as error:
         raise UserError(f"--{error}") from None
 
@@ -179,7 +179,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     sizes = parse_sizes(arguments)
     use_threads(arguments.threads)
     try:
-        device = _device(arguments.device)
+        device = _device(arguments)
         own = own_loop(sizes, device) if arguments.env else None
         updates = [own or own_update(arguments.algo, sizes, device)]
         if arguments.peer:
