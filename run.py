@@ -86,20 +86,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _answered(argv: Sequence[str] | None) -> int:
     """Run, and answer wrong input and the system's errors with one line."""
-    from f110_fl.errors import UserError, system_error
+    from f110_fl.commandline import answered
     from f110_fl.runs.startup import check_working_directory, open_standard_streams
-    from sim.plugins import PluginError
 
-    open_standard_streams()
-    try:
+    def work() -> int:
         check_working_directory()
         return _run(build_parser().parse_args(argv))
-    except (UserError, PluginError) as error:
-        print(f"run.py: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    except OSError as error:  # such as a full disk
-        print(f"run.py: {system_error(error)}", file=sys.stderr)  # noqa: T201
-        return 1
+
+    open_standard_streams()
+    return answered("run.py", work)
 
 
 def run_cell(words: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from f110_fl.commandline import OneLineParser, program
 from f110_fl.engines.credentials import check_client_key
 from f110_fl.engines.flower_programs import (
     check_port,
@@ -25,11 +26,10 @@ from f110_fl.engines.flower_programs import (
     supernode_command,
 )
 from f110_fl.engines.superlink import SuperLink, needed_file, resolve_superlink
-from f110_fl.errors import UserError, system_error
+from f110_fl.errors import UserError
 from f110_fl.runs.processes import Children
 from f110_fl.runs.session import POLL_INTERVAL
 from f110_fl.runs.startup import check_working_directory
-from sim.plugins import PluginError
 
 RETRY_INTERVAL: Final = 5.0  # s from a SuperNode's end to its next start
 
@@ -54,7 +54,7 @@ class Client:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    parser = argparse.ArgumentParser(prog="python -m clients.process", description=__doc__)
+    parser = OneLineParser(prog="python -m clients.process", description=__doc__)
     parser.add_argument("--client-id", help="zero-based index (or FED_CLIENT_ID)")
     parser.add_argument("--total-clients", help="number of clients (or FED_TOTAL_CLIENTS)")
     parser.add_argument("--fed-root", help="directory of this client's state (or FED_ROOT)")
@@ -116,19 +116,16 @@ def command(client: Client) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or Ctrl-C and return 0; return 2 for wrong input, 1 if the system fails."""
     arguments = build_parser().parse_args(argv)
-    try:
+
+    def work() -> int:
         check_working_directory()
         client = resolve(arguments, os.environ)
         from f110_fl.runs.directory import lock_directory
 
         with lock_directory(client.directory, "is this client"):
             return _run(client)
-    except (UserError, PluginError) as error:
-        print(f"clients.process: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    except OSError as error:  # such as a full disk
-        print(f"clients.process: {system_error(error)}", file=sys.stderr)  # noqa: T201
-        return 1
+
+    return program("clients.process", work)
 
 
 def _run(client: Client) -> int:

@@ -7,17 +7,46 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import ValidationError
+
+from f110_fl.config.federated import FederatedConfig
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
+from f110_fl.loading.document import parse_yaml, read_yaml
 from f110_fl.loading.flags import environment_overrides, run_config_overrides, setting_of
-from f110_fl.loading.overrides import refuse_varied
-from f110_fl.loading.scenarios import load_scenario, parse_resolved
+from f110_fl.loading.overrides import lay_over, refuse_varied
+from f110_fl.loading.scenarios import load_scenario, parse_resolved, resolve_scenario
 from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import check_unused, run_root
 from f110_fl.runs.inputs import check_inputs
 from f110_fl.runs.resume import resumed_scenario
 
 APP_DIRECTORY: Final = Path(__file__).resolve().parents[1]
+MAX_CLIENTS: Final = 10_000
+
+
+def patience(run_config: Mapping[str, Any]) -> tuple[int, float]:
+    """Return the fewest clients to start with, and the longest wait for all of them, s.
+
+    They count before it is known how many clients there are, and so whether the scenario is valid.
+
+    Raises:
+        UserError: If the scenario cannot be read, or one of these two is wrong.
+    """
+    path = APP_DIRECTORY / str(run_config["scenario"])
+    document = parse_yaml(read_yaml(path), str(path))
+    overrides = [*environment_overrides(os.environ), *run_config_overrides(run_config)]
+    settings: Any = {}
+    if isinstance(document.data, dict):
+        settings = lay_over(document.data, overrides)[0].get("federated")
+    known = settings if isinstance(settings, dict) else {}
+    own = {name: known[name] for name in ("min_clients", "connect_timeout") if name in known}
+    try:
+        found = FederatedConfig.model_validate({"clients": MAX_CLIENTS} | own, strict=True)
+    except ValidationError:
+        resolve_scenario(document, path, overrides)  # says what is wrong
+        raise
+    return found.min_clients, found.connect_timeout
 
 
 def resolve(run_config: Mapping[str, Any], clients: int) -> tuple[Scenario, RunDir]:

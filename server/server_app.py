@@ -19,7 +19,6 @@ from f110_fl.reporting.announce import Tell, silent
 from f110_fl.rundir import RunDir
 
 with announce.failure_announced():  # plugins are imported with the settings: one may be broken
-    from f110_fl.config.federated import FederatedConfig
     from f110_fl.config.scenario import Scenario
     from f110_fl.engines.credentials import public_keys
     from f110_fl.federation import sharing
@@ -34,7 +33,7 @@ with announce.failure_announced():  # plugins are imported with the settings: on
     from server.grids import Streaming
     from server.registry import ClientRegistry
     from server.rounds import RoundRecorder
-    from server.run_config import resolve, resolve_submitted
+    from server.run_config import patience, resolve, resolve_submitted
     from server.strategy import FederatedStrategy
 
 log = logging.getLogger("flwr")
@@ -56,10 +55,10 @@ def main(grid: Grid, context: Context) -> None:
     if context.run_config["submitted"] or context.run_config["submitted-resume"]:
         run_submitted(grid, context.run_config)
         return
-    grid, defaults = Streaming(grid), FederatedConfig()
+    grid = Streaming(grid)
     try:
         registry = ClientRegistry(known_keys(grid))
-        registry.wait(grid, None, defaults.min_clients, defaults.connect_timeout)
+        registry.wait(grid, None, *patience(context.run_config))
         scenario, rundir = resolve(context.run_config, registry.total or 1)
         check_initial(scenario, rundir)
     except UserError as error:

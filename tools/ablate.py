@@ -28,9 +28,9 @@ from typing import Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ablate_plan import STRATEGIES, make_plan, prepare
+from parts.ablate_plan import STRATEGIES, make_plan, prepare
 
-from f110_fl.commandline import OneLineParser
+from f110_fl.commandline import OneLineParser, program
 from f110_fl.errors import UserError
 from f110_fl.loading.flags import VARIABLES
 from f110_fl.reporting.summary import is_complete
@@ -99,14 +99,15 @@ def check_plots() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0 done, 1 runs failed, 2 wrong input, 130 interrupted."""
     arguments = build_parser().parse_args(argv)
-    try:
+
+    def work() -> int:
         grid = make_plan(arguments)
         if arguments.dry_run:
             runs = {cell.name: cell.settings for cell in grid.cells}
             print(json.dumps({"out": str(grid.root), "runs": runs}, indent=2))  # noqa: T201
             return 0
         check_plots()  # before all the runs
-        from ablate_report import place_in, write_report
+        from parts.ablate_report import place_in, write_report
 
         if arguments.doc is not None:
             place_in(arguments.doc, grid.cells[0].scenario.name)
@@ -117,13 +118,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             if status not in (0, 1):
                 return status
         print(write_report(grid, arguments))  # noqa: T201
-    except UserError as error:
-        print(f"ablate.py: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    except KeyboardInterrupt:
-        print("ablate.py: interrupted; what was finished is kept", file=sys.stderr)  # noqa: T201
-        return 130
-    return status
+        return status
+
+    return program("ablate.py", work, "interrupted; what was finished is kept")
 
 
 if __name__ == "__main__":

@@ -32,9 +32,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from process_memory import Sampler
+from parts.process_memory import Sampler
 
-from f110_fl.commandline import OneLineParser
+from f110_fl.commandline import OneLineParser, program
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
 from f110_fl.loading.overrides import set_overrides
@@ -109,7 +109,7 @@ def simulate_own(root: Path, clients: int, parallel: int) -> None:
     """Simulate our app, as run.py does, in a process of its own."""
     from functools import partial
 
-    from bench_federation_apps import own_server
+    from parts.bench_federation_apps import own_server
 
     from f110_fl.engines.simulation import simulate
 
@@ -125,8 +125,8 @@ def plain_client() -> ClientApp:
 
 def simulate_bare(root: Path, clients: int, parallel: int) -> None:
     """Run the bare app in Flower's own simulation, in a process of its own."""
-    from bench_federation_apps import bare_client, bare_server
     from flwr.simulation import run_simulation
+    from parts.bench_federation_apps import bare_client, bare_server
 
     run_simulation(
         server_app=bare_server(root),
@@ -152,7 +152,7 @@ def bundle(folder: Path, *, own: bool) -> Path:
         (app / f"bench_{kind}.py").write_text(line, encoding="utf-8")
     text = text.replace("fab-include = [", 'fab-include = ["bench_*.py",')
     (app / "pyproject.toml").write_text(text, encoding="utf-8")
-    for name in ("LICENSE", "README.md", "tools/bench_federation_apps.py"):
+    for name in ("LICENSE", "README.md", "tools/parts/bench_federation_apps.py"):
         shutil.copy(REPOSITORY / name, app)
     for name in ("f110_fl", "sim", "clients", "server", "scenarios"):
         ignored = shutil.ignore_patterns("__pycache__")
@@ -166,7 +166,7 @@ def run_once(arguments: argparse.Namespace, scenario: Scenario, root: Path, *, o
     Raises:
         UserError: If the run fails.
     """
-    from bench_federation_apps import FOUND, PLAN, STARTS
+    from parts.bench_federation_apps import FOUND, PLAN, STARTS
 
     rundir = RunDir(root)
     with ExitStack() as stack:
@@ -275,14 +275,14 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Result:
 def main(argv: Sequence[str] | None = None) -> int:
     """Return 0, or 2 if the measurement cannot be run."""
     arguments = build_parser().parse_args(argv)
-    try:
+
+    def work() -> int:
         with tempfile.TemporaryDirectory(prefix="bench-federation-") as folder:
             result = measure(arguments, Path(folder))
-    except UserError as error:
-        print(f"bench_federation.py: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    print(json.dumps(result, indent=None if arguments.json else 2))  # noqa: T201
-    return 0
+        print(json.dumps(result, indent=None if arguments.json else 2))  # noqa: T201
+        return 0
+
+    return program("bench_federation.py", work)
 
 
 if __name__ == "__main__":

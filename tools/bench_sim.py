@@ -27,7 +27,8 @@ from pydantic import ValidationError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from f110_fl.commandline import OneLineParser
+from f110_fl.commandline import OneLineParser, program
+from f110_fl.errors import UserError
 from sim.config import (
     CarConfig,
     CircleTrack,
@@ -45,10 +46,6 @@ ACTIONS: Final = 256  # drawn before the clock starts, and used repeatedly
 PEER_BEAMS: Final = 1080  # fixed in f1tenth_gym
 
 Step = Callable[[int], None]  # one step of every environment, with the i-th actions
-
-
-class InputError(ValueError):
-    """The measurement is not possible; the text says why in one line."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -76,10 +73,10 @@ def make_config(cars: int, beams: int, track: str, tracks: int = 1) -> EnvConfig
     """Return the environment that is timed: every car is an agent, and the noise is on.
 
     Raises:
-        InputError: If the environment is invalid.
+        UserError: If the environment is invalid.
     """
     if tracks != 1 and track != "random":
-        raise InputError(f"--tracks {tracks}: several are of --map random, found --map {track}")
+        raise UserError(f"--tracks {tracks}: several are of --map random, found --map {track}")
     try:
         kinds = {
             "line2": Line2Track(),
@@ -94,7 +91,7 @@ def make_config(cars: int, beams: int, track: str, tracks: int = 1) -> EnvConfig
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise InputError(f"{where}: {first['msg']}, found {first['input']!r}") from error
+        raise UserError(f"{where}: {first['msg']}, found {first['input']!r}") from error
 
 
 def race_step(race: Race) -> Step:
@@ -159,16 +156,16 @@ def peer_step(track: Track, poses: np.ndarray[Any, np.dtype[np.float64]]) -> Ste
     """Return a step of f1tenth_gym v1.0.0 on the same walls, from the same poses.
 
     Raises:
-        InputError: If f1tenth_gym cannot be imported, or the track has no centre line, which
+        UserError: If f1tenth_gym cannot be imported, or the track has no centre line, which
             it needs.
     """
     try:
         env_class = importlib.import_module("f1tenth_gym.envs").F110Env
         tracks = importlib.import_module("f1tenth_gym.envs.track.track")
     except (ImportError, AttributeError) as error:
-        raise InputError(f"--peer: f1tenth_gym v1.0.0 cannot be imported: {error}") from error
+        raise UserError(f"--peer: f1tenth_gym v1.0.0 cannot be imported: {error}") from error
     if not len(track.centerline):
-        raise InputError("--peer: f1tenth_gym needs a track with a centre line")
+        raise UserError("--peer: f1tenth_gym needs a track with a centre line")
     line = np.vstack([track.centerline, track.centerline[: int(track.closed)]])
     # Its spline needs more than two points.
     fine = np.linspace(0, len(line) - 1, max(len(line), 10))
@@ -207,27 +204,27 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     """Return the figures by name.
 
     Raises:
-        InputError: If the measurement is not possible.
+        UserError: If the measurement is not possible.
     """
     if arguments.seconds <= 0 or arguments.repeats < 1:
-        raise InputError("--seconds and --repeats must be positive")
+        raise UserError("--seconds and --repeats must be positive")
     if arguments.peer and arguments.tracks != 1:
-        raise InputError("--peer: f1tenth_gym has one track")
+        raise UserError("--peer: f1tenth_gym has one track")
     config = make_config(arguments.cars, arguments.beams, arguments.map, arguments.tracks)
     try:
         race = Race(config, num_envs=arguments.envs, num_threads=arguments.threads)
     except (TrackError, ValueError) as error:
-        raise InputError(str(error)) from error
+        raise UserError(str(error)) from error
     if arguments.interface == "parallel":
         if arguments.envs != 1 or arguments.threads != 1:
-            raise InputError("--interface parallel: has one environment and one thread")
+            raise UserError("--interface parallel: has one environment and one thread")
         own = parallel_step(config)
     else:
         own = race_step(race) if arguments.interface == "race" else world_step(race)
     steps = [own]
     if arguments.peer:
         if arguments.beams != PEER_BEAMS:
-            raise InputError(f"--peer: f1tenth_gym has {PEER_BEAMS} beams; found {arguments.beams}")
+            raise UserError(f"--peer: f1tenth_gym has {PEER_BEAMS} beams; found {arguments.beams}")
         spawns = [race.track.spawns[name] for name in race.spawn_sets[0]]
         steps.append(peer_step(race.track, np.array(spawns)))
     for step in steps:  # compile, and warm caches
@@ -254,17 +251,14 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Return 0, or 2 if the measurement is not possible."""
     arguments = build_parser().parse_args(argv)
-    try:
+
+    def work() -> int:
         result = measure(arguments)
-    except InputError as error:
-        print(f"bench_sim.py: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    if arguments.json:
-        print(json.dumps(result))  # noqa: T201
-    else:
-        for name, value in result.items():
-            print(f"{name:22} {value:14,.2f}")  # noqa: T201
-    return 0
+        lines = [f"{name:22} {value:14,.2f}" for name, value in result.items()]
+        print(json.dumps(result) if arguments.json else "\n".join(lines))  # noqa: T201
+        return 0
+
+    return program("bench_sim.py", work)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from f110_fl.commandline import OneLineParser
+from f110_fl.commandline import OneLineParser, program
 from f110_fl.config.keys import overlaps, parse_key
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
@@ -104,7 +104,11 @@ def read_scenarios(arguments: argparse.Namespace) -> dict[tuple[int, int], Scena
                 "federated.root": str(root).replace("{", "{{").replace("}", "}}"),
                 "wandb.enabled": False,
             }
-            layers = [Override("bench_speedup.py", parse_key(k) or (), v) for k, v in own.items()]
+            flags = {"seed": f"--seeds={seed}", "federated.clients": f"--clients={clients}"}
+            layers = [
+                Override(flags.get(key, "bench_speedup.py"), parse_key(key) or (), value)
+                for key, value in own.items()
+            ]
             for other in chosen:
                 if any(overlaps(other.path, layer.path) for layer in layers):
                     raise UserError(f"{other.source}: the tool sets that itself; leave it out")
@@ -268,31 +272,28 @@ def table(result: Result) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Return 0, 2 if the measurement is not possible, or 130 if interrupted."""
     arguments = build_parser().parse_args(argv)
-    runs: dict[int, list[Result]] = {}
-    try:
+
+    def work() -> int:
+        runs: dict[int, list[Result]] = {}
         scenarios = read_scenarios(arguments)
         for (clients, seed), scenario in scenarios.items():
             found = {"seed": seed} | run(scenario, arguments)
             runs.setdefault(clients, []).append(found)
             said = {key: value for key, value in found.items() if key != "success"}
             print(clients, "clients:", said, file=sys.stderr, flush=True)  # noqa: T201
-    except UserError as error:
-        print(f"bench_speedup.py: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    except KeyboardInterrupt:
-        print("bench_speedup.py: interrupted; what was finished is kept", file=sys.stderr)  # noqa: T201
-        return 130
-    result: Result = {
-        "scenario": next(iter(scenarios.values())).name,
-        "threshold": arguments.threshold,
-        "sustain": arguments.sustain,
-        "episodes": arguments.episodes,
-        "limit_rounds": arguments.rounds,
-        "runs": runs,
-        "summary": dict(summarise(runs)),
-    }
-    print(json.dumps(result) if arguments.json else table(result))  # noqa: T201
-    return 0
+        result: Result = {
+            "scenario": next(iter(scenarios.values())).name,
+            "threshold": arguments.threshold,
+            "sustain": arguments.sustain,
+            "episodes": arguments.episodes,
+            "limit_rounds": arguments.rounds,
+            "runs": runs,
+            "summary": dict(summarise(runs)),
+        }
+        print(json.dumps(result) if arguments.json else table(result))  # noqa: T201
+        return 0
+
+    return program("bench_speedup.py", work, "interrupted; what was finished is kept")
 
 
 if __name__ == "__main__":

@@ -29,33 +29,23 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench_time_to_policy_training import (
-    CLIENT,
-    OURS,
-    PEERS,
-    Goal,
-    Interval,
-    Result,
-    compile_kernels,
-    make_training,
-    time_to_policy,
-)
-
-from f110_fl.commandline import OneLineParser
+from f110_fl.commandline import OneLineParser, program
 from f110_fl.config.scenario import MAX_SEED, Scenario
 from f110_fl.errors import UserError
-from f110_fl.learners.base import LearningError, Policy
-from f110_fl.learners.device import choose, use_threads
 from f110_fl.loading.overrides import set_overrides
 from f110_fl.loading.scenarios import load_scenario
 from f110_fl.runs.preflight import check_encoders, check_environment, check_mirrors
-from f110_fl.training.evaluation import Evaluator
-from f110_fl.training.metrics import mean
 
+if TYPE_CHECKING:  # torch, which --help does without
+    from parts.bench_time_to_policy_training import Interval
+
+    from f110_fl.learners.base import Policy
+
+Result = dict[str, Any]
 MEASURES: Final = ("seconds", "cpu_seconds", "steps")
 PACKAGES: Final = ("torch", "numpy", "numba", "gymnasium")
 
@@ -95,6 +85,8 @@ def parse_interval(text: str) -> Interval:
     Raises:
         UserError: If it is neither, or not positive.
     """
+    from parts.bench_time_to_policy_training import Interval
+
     found = re.fullmatch(r"(\d+(?:\.\d+)?)s|(\d+)", text)
     interval = found and Interval(float(found[1] or found[2]), found[1] is not None)
     if not interval or interval.length <= 0:
@@ -148,6 +140,8 @@ def read_scenario(arguments: argparse.Namespace) -> Scenario:
     Raises:
         UserError: If the flags or the scenario are wrong, or Stable-Baselines3 is missing.
     """
+    from f110_fl.learners.device import choose
+
     for name in ("episodes", "limit"):
         if not 0 < getattr(arguments, name) < math.inf:
             raise UserError(f"--{name} must be positive, found {getattr(arguments, name)}")
@@ -177,7 +171,7 @@ def check_peer(scenario: Scenario) -> list[str]:
         UserError: If it cannot be imported, or has no such algorithm.
     """
     try:
-        peer = import_module("stable_baselines_peer")
+        peer = import_module("parts.stable_baselines_peer")
     except ImportError as error:
         raise UserError(f"--peer: Stable-Baselines3 cannot be imported: {error}") from error
     ((agent, config),) = scenario.learners.items()
@@ -193,6 +187,20 @@ def measure(arguments: argparse.Namespace) -> Result:
         UserError: If something is wrong with the flags or the scenario.
         LearningError: If our learner diverges.
     """
+    from parts.bench_time_to_policy_training import (
+        CLIENT,
+        OURS,
+        PEERS,
+        Goal,
+        compile_kernels,
+        make_training,
+        time_to_policy,
+    )
+
+    from f110_fl.learners.device import use_threads
+    from f110_fl.training.evaluation import Evaluator
+    from f110_fl.training.metrics import mean
+
     every, cpu = parse_interval(arguments.every), arguments.clock == "cpu"
     goal = Goal(arguments.threshold, every, arguments.limit, cpu=cpu)
     scenario = read_scenario(arguments)
@@ -249,6 +257,8 @@ def line(name: str, run: Mapping[str, Any]) -> str:
 
 def table(result: Result) -> str:
     """Return the summary as text: medians, ranges in brackets."""
+    from parts.bench_time_to_policy_training import OURS
+
     rows = [f"{result['scenario']}, success of at least {result['threshold']}"]
     for name, found in result["summary"].items():
         row = f"{name:18} {found['reached']} of {found['runs']}"
@@ -271,13 +281,18 @@ def table(result: Result) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Return 0, or 2 if the measurement is not possible."""
     arguments = build_parser().parse_args(argv)
-    try:
-        result = measure(arguments)
-    except (UserError, LearningError) as error:
-        print(f"bench_time_to_policy.py: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    print(json.dumps(result) if arguments.json else table(result))  # noqa: T201
-    return 0
+
+    def work() -> int:
+        from f110_fl.learners.base import LearningError
+
+        try:
+            result = measure(arguments)
+        except LearningError as error:
+            raise UserError(str(error)) from error
+        print(json.dumps(result) if arguments.json else table(result))  # noqa: T201
+        return 0
+
+    return program("bench_time_to_policy.py", work)
 
 
 if __name__ == "__main__":

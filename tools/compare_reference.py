@@ -29,7 +29,8 @@ from pydantic import ValidationError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from f110_fl.commandline import OneLineParser
+from f110_fl.commandline import OneLineParser, program
+from f110_fl.errors import UserError
 from sim.config import LidarConfig, MapTrack, VehicleConfig
 from sim.layout import COMMAND_SIZE, STATE_SIZE, YAW
 from sim.physics.dynamics import advance
@@ -64,10 +65,6 @@ MIRRORED: Final = {"s_min": "s_max", "sv_min": "sv_max"}
 OPTIONAL: Final = ("length", "width")  # of no effect on a trajectory
 
 
-class InputError(ValueError):
-    """The recording or the map cannot be used; the text says why in one line."""
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line."""
     parser = OneLineParser(prog="compare_reference.py", description=__doc__)
@@ -81,36 +78,36 @@ def read_recording(path: Path) -> dict[str, NDArray[Any]]:
     """Return every array of a recording.
 
     Raises:
-        InputError: If the file cannot be read.
+        UserError: If the file cannot be read.
     """
     if not path.is_file():
-        raise InputError("there is no such file")
+        raise UserError("there is no such file")
     if not zipfile.is_zipfile(path):
-        raise InputError("not an .npz recording")
+        raise UserError("not an .npz recording")
     try:
         with np.load(path) as data:
             return {name: data[name] for name in data.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"not a readable .npz recording: {reason}") from error
+        raise UserError(f"not a readable .npz recording: {reason}") from error
 
 
 def take(data: dict[str, NDArray[Any]], name: str, shape: tuple[int, ...]) -> Float:
     """Return an array as float64; -1 in ``shape`` leaves an extent open.
 
     Raises:
-        InputError: If it is missing, has another shape, or contains anything but finite numbers.
+        UserError: If it is missing, has another shape, or contains anything but finite numbers.
     """
     if name not in data:
-        raise InputError(f"{name} is missing")
+        raise UserError(f"{name} is missing")
     array = data[name]
     shown = "(" + ", ".join("any" if extent < 0 else str(extent) for extent in shape) + ")"
     if array.ndim != len(shape) or any(
         wanted not in (-1, found) for wanted, found in zip(shape, array.shape, strict=True)
     ):
-        raise InputError(f"{name} has shape {array.shape}; {shown} is needed")
+        raise UserError(f"{name} has shape {array.shape}; {shown} is needed")
     if array.dtype.kind not in "iuf" or not np.isfinite(array).all():
-        raise InputError(f"{name} must hold finite numbers")
+        raise UserError(f"{name} must hold finite numbers")
     return array.astype(np.float64)
 
 
@@ -118,22 +115,22 @@ def vehicle_of(data: dict[str, NDArray[Any]]) -> VehicleConfig:
     """Return the recorded car.
 
     Raises:
-        InputError: If its parameters are missing or impossible.
+        UserError: If its parameters are missing or impossible.
     """
     if "params_json" not in data:
-        raise InputError("params_json is missing")
+        raise UserError("params_json is missing")
     try:
         values = json.loads(str(data["params_json"]))
     except json.JSONDecodeError as error:
-        raise InputError(f"params_json is not JSON: {error}") from error
+        raise UserError(f"params_json is not JSON: {error}") from error
     if not isinstance(values, dict):
-        raise InputError("params_json must be a JSON object")
+        raise UserError("params_json must be a JSON object")
     for name in PARAMETERS:
         if name not in values and name not in OPTIONAL:
-            raise InputError(f"params_json: {name} is missing")
+            raise UserError(f"params_json: {name} is missing")
     for low, high in MIRRORED.items():
         if low in values and values[low] != -values[high]:
-            raise InputError(f"params_json: {low} must be -{high}, found {values[low]!r}")
+            raise UserError(f"params_json: {low} must be -{high}, found {values[low]!r}")
     unused = values.keys() - PARAMETERS.keys() - MIRRORED.keys()
     if unused:
         print(f"params_json: not used: {', '.join(sorted(unused))}", file=sys.stderr)  # noqa: T201
@@ -143,7 +140,7 @@ def vehicle_of(data: dict[str, NDArray[Any]]) -> VehicleConfig:
     except ValidationError as error:
         first = error.errors()[0]
         theirs = {ours: name for name, ours in PARAMETERS.items()}[str(first["loc"][0])]
-        raise InputError(
+        raise UserError(
             f"params_json: {theirs}: {first['msg']}, found {first['input']!r}"
         ) from error
 
@@ -152,13 +149,13 @@ def compare_trajectories(data: dict[str, NDArray[Any]]) -> dict[str, dict[str, f
     """Return the largest error of any state component of each trajectory, in its SI unit.
 
     Raises:
-        InputError: If the recording is not as described at the top.
+        UserError: If the recording is not as described at the top.
     """
     config = vehicle_of(data)
     vehicle = vehicle_vector(config)
     dt = float(take(data, "dt", ()))
     if dt <= 0.0:
-        raise InputError(f"dt must be positive, found {dt:g}")
+        raise UserError(f"dt must be positive, found {dt:g}")
     result = {}
     for name in sorted({key.rpartition("/")[0] for key in data if "/" in key}):
         actions = take(data, f"{name}/actions", (-1, COMMAND_SIZE))
@@ -178,14 +175,14 @@ def compare_scans(data: dict[str, NDArray[Any]], map_file: Path | None) -> dict[
     """Return the median and the 95th percentile of the beams' errors, m.
 
     Raises:
-        InputError: If the recording is not as described at the top, or the map cannot be used.
+        UserError: If the recording is not as described at the top, or the map cannot be used.
     """
     if map_file is None:
-        raise InputError("the recording holds scans: --map must name the map they were made on")
+        raise UserError("the recording holds scans: --map must name the map they were made on")
     poses = take(data, "poses", (-1, 3))
     recorded = take(data, "scans", (len(poses), -1))
     if not recorded.size:
-        raise InputError("scans are empty")
+        raise UserError("scans are empty")
     try:
         config = LidarConfig(
             beams=recorded.shape[1],
@@ -195,9 +192,9 @@ def compare_scans(data: dict[str, NDArray[Any]], map_file: Path | None) -> dict[
         track = make_track(MapTrack(file=map_file.name), map_file.parent)
     except ValidationError as error:
         first = error.errors()[0]
-        raise InputError(f"{first['loc'][0]}: {first['msg']}, found {first['input']!r}") from error
+        raise UserError(f"{first['loc'][0]}: {first['msg']}, found {first['input']!r}") from error
     except TrackError as error:
-        raise InputError(str(error)) from error
+        raise UserError(str(error)) from error
     grid, beams, scratch = track.field, make_beams(config), make_scratch(config.beams)
     scan = np.empty(config.beams, dtype=np.float32)
     errors = np.empty(recorded.shape)
@@ -215,7 +212,7 @@ def compare(data: dict[str, NDArray[Any]], map_file: Path | None) -> dict[str, A
     """Return the JSON object.
 
     Raises:
-        InputError: If the recording contains neither trajectories nor scans, or either is invalid.
+        UserError: If the recording contains neither trajectories nor scans, or either is invalid.
     """
     result: dict[str, Any] = {}
     if any("/" in name for name in data):
@@ -223,21 +220,20 @@ def compare(data: dict[str, NDArray[Any]], map_file: Path | None) -> dict[str, A
     if "scans" in data or "poses" in data:
         result |= compare_scans(data, map_file)
     if not result:
-        raise InputError("neither trajectories (NAME/actions, NAME/states) nor scans and poses")
+        raise UserError("neither trajectories (NAME/actions, NAME/states) nor scans and poses")
     return result
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return 0, or 2 for bad input."""
     arguments = build_parser().parse_args(argv)
-    try:
+
+    def work() -> int:
         data = read_recording(arguments.file)
-        result = compare(data, arguments.map)
-    except InputError as error:
-        print(f"{arguments.file}: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    print(json.dumps(result, indent=2))  # noqa: T201
-    return 0
+        print(json.dumps(compare(data, arguments.map), indent=2))  # noqa: T201
+        return 0
+
+    return program(str(arguments.file), work)
 
 
 if __name__ == "__main__":

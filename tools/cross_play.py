@@ -10,12 +10,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from f110_fl.commandline import OneLineParser
+from f110_fl.commandline import OneLineParser, program
 from f110_fl.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -57,19 +58,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0 done, 2 wrong input."""
-    from sim.plugins import PluginError
-
     arguments = build_parser().parse_args(argv)
-    try:
-        _play(arguments)
-    except (UserError, PluginError) as error:
-        print(f"cross_play.py: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    return 0
+    return program("cross_play.py", partial(_play, arguments))
 
 
-def _play(arguments: argparse.Namespace) -> None:
-    """Run all pairs' episodes and print the table, a line as soon as it is known."""
+def _play(arguments: argparse.Namespace) -> int:
+    """Run all pairs' episodes and print the table, a line at once; return the exit status, 0."""
     from f110_fl.loading.scenarios import load_scenario
     from f110_fl.loading.texts import bounded
     from f110_fl.runs.preflight import check_environment
@@ -98,6 +92,7 @@ def _play(arguments: argparse.Namespace) -> None:
             ended = [result.outcomes[arguments.agent] for result in evaluator.run()]
             row.append(", ".join(str(ended.count(name)) for name in arguments.outcomes))
         print("|", *(f"{cell} |" for cell in row), flush=True)  # noqa: T201
+    return 0
 
 
 def versus(scenario: Scenario, agent: str, other: str, who: str, episodes: int) -> Scenario:

@@ -18,15 +18,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from f110_fl.commandline import OneLineParser
+from f110_fl.commandline import OneLineParser, program
 from f110_fl.errors import UserError
-from f110_fl.runs.startup import KERNEL_CACHE  # noqa: F401 - before numba is imported
-from sim.plugins import PluginError
 
 if TYPE_CHECKING:
     from f110_fl.config.scenario import Scenario
@@ -63,11 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Export a policy and, if asked to, prove it; return the exit status."""
     arguments = build_parser().parse_args(argv)
-    try:
-        return _export(arguments)
-    except (UserError, PluginError) as error:
-        print(f"export_policy.py: {error}", file=sys.stderr)  # noqa: T201
-        return 2
+    return program("export_policy.py", partial(_export, arguments))
 
 
 def _export(arguments: argparse.Namespace) -> int:

@@ -15,12 +15,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from f110_fl.commandline import OneLineParser
+from f110_fl.commandline import OneLineParser, program
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -113,9 +114,8 @@ def report(root: Path, rounds: int, clients: int) -> tuple[dict[str, Any], bool]
     return result, complete
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Return 0 if every round completed with every client, 2 for wrong input, else 1."""
-    arguments = build_parser().parse_args(argv)
+def smoke(arguments: argparse.Namespace) -> int:
+    """Run the federation, and print the JSON object; return the exit status."""
     words, overrides = command(arguments), env_overrides(arguments)
     if arguments.dry_run:
         shown = {"dry_run": True, "command": words, "env_overrides": overrides}
@@ -130,9 +130,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     result, complete = report(root, arguments.episodes, arguments.repeat)
     print(json.dumps(result, indent=2))  # noqa: T201
-    if process.returncode:
-        return process.returncode
-    return 0 if complete else 1
+    return process.returncode or (0 if complete else 1)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return 0 if every round completed with every client, 2 for wrong input, else 1."""
+    arguments = build_parser().parse_args(argv)
+    return program("federated_smoke.py", partial(smoke, arguments))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -41,7 +42,7 @@ from parts import mutations
 from parts.mutations import Rng
 
 import run
-from f110_fl.commandline import OneLineParser
+from f110_fl.commandline import OneLineParser, program
 from f110_fl.errors import UserError
 from f110_fl.loading.texts import bounded
 from f110_fl.runs.plan import RunPlan
@@ -327,13 +328,13 @@ def try_all(kind: str, count: int, first: int, limit: int) -> list[tuple[int, st
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0 no faults, 1 faults, 2 wrong input."""
     arguments = build_parser().parse_args(argv)
+    return program("fuzz.py", partial(_fuzz, arguments))
+
+
+def _fuzz(arguments: argparse.Namespace) -> int:
     kind = arguments.kind
-    try:
-        count, first = bounded("--count", arguments.count, 1), bounded("--seed", arguments.seed, 0)
-        found = try_all(kind, count, first, bounded("--limit", arguments.limit, 1))
-    except UserError as error:
-        print(f"fuzz.py: {error}", file=sys.stderr)  # noqa: T201
-        return 2
+    count, first = bounded("--count", arguments.count, 1), bounded("--seed", arguments.seed, 0)
+    found = try_all(kind, count, first, bounded("--limit", arguments.limit, 1))
     counts = Counter(outcome.kind for _, _, outcome in found)
     faults = [
         {"seed": seed, "what": what, "why": outcome.why}

@@ -22,10 +22,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from pydantic import ValidationError
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from f110_fl.commandline import OneLineParser
+from f110_fl.commandline import OneLineParser, program
 from f110_fl.config.scenario import Scenario
+from f110_fl.errors import UserError
 from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import prepare_directory
 from f110_fl.runs.preflight import check_environment
@@ -108,12 +111,21 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def scenario(federation: str, seed: int, clients: int, rounds: int) -> Scenario:
-    """Return the scenario of a federation, ``HONEST`` or one of ``STRATEGIES``."""
+    """Return the scenario of a federation, ``HONEST`` or one of ``STRATEGIES``.
+
+    Raises:
+        UserError: If there cannot be so many clients or rounds, or such a seed.
+    """
     federated: dict[str, Any] = {"clients": clients, "round_interval": INTERVAL}
     if federation not in (HONEST, BOUNDED):
         federated |= {"strategy": {"name": federation}, "max_update_ratio": None}
     settings = {"seed": seed, "episodes": rounds * INTERVAL, "federated": federated}
-    return Scenario.model_validate(TASK | settings)
+    try:
+        return Scenario.model_validate(TASK | settings)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or federation
+        raise UserError(f"{where}: {first['msg']}, found {first['input']!r}") from None
 
 
 def hostile_app(norm: float) -> ClientApp:
@@ -193,11 +205,17 @@ def drive(chosen: Scenario, rundir: RunDir) -> tuple[float, float]:
 
 
 def compare(arguments: argparse.Namespace, directory: Path) -> list[dict[str, Any]]:
-    """Return a row for each seed and federation, after running them all."""
+    """Return a row for each seed and federation, after running them all.
+
+    Raises:
+        UserError: If a flag is wrong.
+    """
     from functools import partial
 
     from f110_fl.engines.simulation import simulate
 
+    if arguments.max_parallel < 1:
+        raise UserError("--max-parallel must be positive")
     runs = {
         (seed, federation): (
             scenario(federation, seed, arguments.clients, arguments.rounds),
@@ -232,14 +250,18 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit status, 0."""
+    """Return the exit status: 0 done, 2 wrong input."""
     arguments = build_parser().parse_args(argv)
     os.environ.update(KERNEL_CACHE)
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-    with tempfile.TemporaryDirectory(prefix="hostile_clients-") as directory:
-        rows = compare(arguments, Path(directory))
-    print(json.dumps(rows) if arguments.json else table(rows))  # noqa: T201
-    return 0
+
+    def work() -> int:
+        with tempfile.TemporaryDirectory(prefix="hostile_clients-") as directory:
+            rows = compare(arguments, Path(directory))
+        print(json.dumps(rows) if arguments.json else table(rows))  # noqa: T201
+        return 0
+
+    return program("hostile_clients.py", work)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from f110_fl.commandline import OneLineParser
+from f110_fl.commandline import OneLineParser, program
 from f110_fl.errors import UserError
 
 
@@ -42,13 +42,12 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0 done, 2 wrong input."""
     arguments = build_parser().parse_args(argv)
-    try:
-        path = _write(arguments.runs, arguments.out, arguments.replay)
-    except UserError as error:
-        print(f"report.py: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    print(path)  # noqa: T201
-    return 0
+
+    def work() -> int:
+        print(_write(arguments.runs, arguments.out, arguments.replay))  # noqa: T201
+        return 0
+
+    return program("report.py", work)
 
 
 def _write(directories: Sequence[Path], out: Path | None, rounds: int) -> Path:

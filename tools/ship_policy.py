@@ -11,12 +11,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from f110_fl.commandline import OneLineParser
+from f110_fl.commandline import OneLineParser, program
 from f110_fl.errors import UserError
 
 
@@ -55,19 +56,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0 done, 2 wrong input."""
-    from sim.plugins import PluginError
-
     arguments = build_parser().parse_args(argv)
-    try:
-        _ship(arguments)
-    except (UserError, PluginError) as error:
-        print(f"ship_policy.py: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    return 0
+    return program("ship_policy.py", partial(_ship, arguments))
 
 
-def _ship(arguments: argparse.Namespace) -> None:
-    """Evaluate the checkpoint, write the policy, and print what it reaches."""
+def _ship(arguments: argparse.Namespace) -> int:
+    """Evaluate the checkpoint, write the policy, print what it reaches; return the status, 0."""
     from rich.console import Console
 
     from f110_fl.loading.scenarios import load_scenario
@@ -110,6 +104,7 @@ def _ship(arguments: argparse.Namespace) -> None:
     undescribed = [agent for agent, form in forms.items() if form is None or not form.drives]
     if undescribed:  # with a memory or an encoder
         print(f"But             no scripted car can drive by it: {', '.join(undescribed)}")  # noqa: T201
+    return 0
 
 
 def _make_folder(folder: Path) -> None:

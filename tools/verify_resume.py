@@ -31,7 +31,9 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from f110_fl.commandline import OneLineParser
+from f110_fl.commandline import OneLineParser, program
+from f110_fl.errors import UserError
+from f110_fl.loading.scenarios import load_scenario
 from f110_fl.reporting.summary import completed_rounds
 from f110_fl.rundir import RunDir
 from f110_fl.tensors import read_tensors
@@ -302,13 +304,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0 if all are equal, else 1, with the runs' directory kept."""
     arguments = build_parser().parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    directory = Path(tempfile.mkdtemp(prefix="verify_resume-"))
-    good = verify(arguments, directory)
-    if good:
-        shutil.rmtree(directory)
-    else:
-        print(f"the runs are kept in {directory}")  # noqa: T201
-    return 0 if good else 1
+
+    def work() -> int:
+        if arguments.kills < 1 or arguments.seed < 0:
+            raise UserError("--kills must be positive, --seed not negative")
+        if arguments.scenario is not None:
+            load_scenario(arguments.scenario)  # tells mistakes, which are in a file otherwise
+        directory = Path(tempfile.mkdtemp(prefix="verify_resume-"))
+        good = verify(arguments, directory)
+        if good:
+            shutil.rmtree(directory)
+        else:
+            print(f"the runs are kept in {directory}")  # noqa: T201
+        return 0 if good else 1
+
+    return program("verify_resume.py", work)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from f110_fl.commandline import OneLineParser
+from f110_fl.commandline import OneLineParser, program
 from f110_fl.errors import UserError
 from f110_fl.files import write_atomic
-from sim.plugins import PluginError
 
 DEFAULT_FILE: Final = Path("scenarios/schema.json")
 
@@ -32,7 +31,7 @@ def schema_text() -> str:
     return json.dumps(schema, indent=2) + "\n"
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Write the schema.
 
     Returns:
@@ -45,17 +44,17 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "file", nargs="?", type=Path, default=DEFAULT_FILE, help=f"default: {DEFAULT_FILE}"
     )
-    file: Path = parser.parse_args(arguments).file
-    try:
-        write_atomic(file, schema_text())
-    except OSError as error:
-        raise UserError(f"{file}: cannot be written: {error.strerror}") from None
-    return 0
+    file: Path = parser.parse_args(argv).file
+
+    def work() -> int:
+        try:
+            write_atomic(file, schema_text())
+        except OSError as error:
+            raise UserError(f"{file}: cannot be written: {error.strerror}") from None
+        return 0
+
+    return program("f110_fl.config.schema", work)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except (UserError, PluginError) as error:
-        print(f"f110_fl.config.schema: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(2)
+    sys.exit(main())

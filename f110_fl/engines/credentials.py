@@ -6,9 +6,9 @@ makes them for a lasting federation.
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import ipaddress
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +19,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from f110_fl.commandline import OneLineParser, program
 from f110_fl.engines.flower_internals import key_bytes
 from f110_fl.errors import UserError
 from f110_fl.files import write_atomic
+from f110_fl.loading.texts import bounded
 
 LIFETIME = datetime.timedelta(days=365)
+MAX_COMMON_NAME = 64  # characters, X.509; who connects looks at the alternative names
 PRIVATE = 0o600  # mode of a file that only its owner can read
 
 
@@ -60,7 +63,11 @@ def make_credentials(directory: Path, hosts: Sequence[str], clients: int) -> Cre
         directory: Where the files go; created if missing, accessible to its owner only.
         hosts: Names and addresses by which clients reach the SuperLink.
         clients: Number of client keys.
+
+    Raises:
+        UserError: If a host cannot be one.
     """
+    alternatives = _alternatives(hosts)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     made = Credentials(directory)
     for client_id in range(clients):
@@ -95,8 +102,8 @@ def make_credentials(directory: Path, hosts: Sequence[str], clients: int) -> Cre
         .sign(authority, hashes.SHA384())
     )
     leaf = (
-        builder(name(hosts[0]), server)
-        .add_extension(x509.SubjectAlternativeName(_alternatives(hosts)), critical=False)
+        builder(name(hosts[0][:MAX_COMMON_NAME]), server)
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
         .add_extension(
@@ -172,6 +179,9 @@ def _alternatives(hosts: Sequence[str]) -> list[x509.GeneralName]:
         try:
             names.append(x509.IPAddress(ipaddress.ip_address(host)))
         except ValueError:
+            if not re.fullmatch(r"[A-Za-z0-9*._-]{1,253}", host):
+                allowed = "a host's name in ASCII, or an IP address"
+                raise UserError(f"--host={host!r}: allowed: {allowed}") from None
             names.append(x509.DNSName(host))
     return names
 
@@ -191,10 +201,8 @@ def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make credentials in a directory and print whose each file is; return 0."""
-    parser = argparse.ArgumentParser(
-        prog="python -m f110_fl.engines.credentials", description=__doc__
-    )
+    """Make credentials in a directory and print whose each file is; return the exit status."""
+    parser = OneLineParser(prog="python -m f110_fl.engines.credentials", description=__doc__)
     parser.add_argument(
         "directory", type=Path, help="directory of the files; existing ones are kept"
     )
@@ -204,15 +212,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         required=True,
         help="name or address of the SuperLink; repeatable",
     )
-    parser.add_argument("--clients", type=int, required=True, help="number of client keys")
+    parser.add_argument("--clients", required=True, help="number of client keys")
     arguments = parser.parse_args(argv)
-    made = make_credentials(arguments.directory, arguments.host, arguments.clients)
-    lines = [f"for everybody    {made.ca}", f"for the server   {made.certificate} {made.key}"]
-    for client_id in range(arguments.clients):
-        key, public = made.client_key(client_id), made.client_public_key(client_id)
-        lines.append(f"for client {client_id:<5} {key} (to register: {public})")
-    print("\n".join(lines))  # noqa: T201
-    return 0
+
+    def work() -> int:
+        clients = bounded("--clients", arguments.clients, 1, 10_000)
+        made = make_credentials(arguments.directory, arguments.host, clients)
+        lines = [f"for everybody    {made.ca}", f"for the server   {made.certificate} {made.key}"]
+        for client_id in range(clients):
+            key, public = made.client_key(client_id), made.client_public_key(client_id)
+            lines.append(f"for client {client_id:<5} {key} (to register: {public})")
+        print("\n".join(lines))  # noqa: T201
+        return 0
+
+    return program("f110_fl.engines.credentials", work)
 
 
 if __name__ == "__main__":

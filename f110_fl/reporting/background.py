@@ -34,6 +34,7 @@ class BackgroundSink(ABC):
         self._charts = Charts(scenario)
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=self.name, daemon=True)
+        self._given_up = False
         self._thread.start()
 
     def handle(self, event: Event) -> None:
@@ -45,7 +46,8 @@ class BackgroundSink(ABC):
         self._events.put(None)
         self._thread.join(CLOSE_TIMEOUT)
         if self._thread.is_alive():
-            warn(self.name, f"did not finish within {CLOSE_TIMEOUT:.0f} s")
+            self._given_up = True
+            warn(self.name, f"did not finish within {CLOSE_TIMEOUT:.0f} s", self.rest())
 
     def _work(self) -> None:
         try:
@@ -55,7 +57,8 @@ class BackgroundSink(ABC):
                     self.record(point)
             self.finish()
         except Exception as error:  # a library may raise anything, and must not stop training
-            warn(self.name, f"{type(error).__name__}: {error}")
+            if not self._given_up:  # then the user knows
+                warn(self.name, first_line(error))
 
     @abstractmethod
     def record(self, point: Point) -> None:
@@ -65,7 +68,21 @@ class BackgroundSink(ABC):
     def finish(self) -> None:
         """Write what is left; called on the sink's thread after the last point."""
 
+    def rest(self) -> str:
+        """Return what a user can do about what was not recorded in time, for the end of a line."""
+        return ""
 
-def warn(name: str, reason: str) -> None:
+
+def first_line(error: Exception) -> str:
+    """Return a library's error in one line."""
+    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+
+
+def tell(name: str, text: str) -> None:
+    """Say something about a library."""
+    print(f"{name}: {text}", file=sys.stderr)  # noqa: T201
+
+
+def warn(name: str, reason: str, rest: str = "") -> None:
     """Say that a library failed."""
-    print(f"{name}: {reason}; the run goes on without it", file=sys.stderr)  # noqa: T201
+    tell(name, f"{reason}; the run goes on without it{rest}")

@@ -1,11 +1,12 @@
 """Weights & Biases: one run for each client and one for the server, in one group.
 
-A failure of W&B is said once and ends nothing.
+A failure of W&B is said once and ends nothing. What its server does not take is recorded offline.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -14,12 +15,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from f110_fl.config.scenario import Scenario
-from f110_fl.reporting.background import BackgroundSink, warn
+from f110_fl.reporting.background import BackgroundSink, first_line, tell, warn
 from f110_fl.reporting.events import Monitor
 from f110_fl.reporting.values import SERVER, Point, client_role
 from f110_fl.rundir import RunDir
 
 FOLLOW_INTERVAL = 1.0  # s between two polls of the run's files
+INIT_TIMEOUT = 10.0  # s that W&B's server may take to answer
+OLD_MODES = {"dryrun": "offline", "run": "online"}  # W&B's names of them before
 
 
 class WandbSink(BackgroundSink):
@@ -33,13 +36,12 @@ class WandbSink(BackgroundSink):
     name: ClassVar[str] = "W&B"
 
     def __init__(self, scenario: Scenario, rundir: RunDir) -> None:
-        self._scenario = scenario
         self._rundir = rundir
         # A sweep's agent gives this process one run, for the role that the sweep compares.
         swept = "WANDB_SWEEP_ID" in os.environ
         self._judged = SERVER if scenario.federated.enabled else client_role(0)
         self._only = self._judged if swept else None
-        self._time = time.strftime("%Y%m%d-%H%M%S")
+        self._starter = _Starter(scenario, rundir.root)
         self._runs: dict[str, Any] = {}
         super().__init__(scenario)
 
@@ -48,7 +50,7 @@ class WandbSink(BackgroundSink):
         if self._only not in (None, point.role):
             return
         if point.role not in self._runs:
-            run = _start(self._scenario, self._rundir.root, point.role, self._time)
+            run = self._starter.start(point.role)
             run.define_metric("*", step_metric=point.axis)
             self._runs[point.role] = run
         self._runs[point.role].log(point.values)
@@ -59,6 +61,11 @@ class WandbSink(BackgroundSink):
             _log_page(self._runs[self._judged], self._rundir.report, "report")
         for run in self._runs.values():
             run.finish()
+
+    def rest(self) -> str:
+        """Return how to send what is in W&B's files."""
+        folders = [shlex.quote(str(Path(run.dir).parent)) for run in self._runs.values()]
+        return f"; later: wandb sync {' '.join(folders)}" if folders else ""
 
 
 def record_evaluation(
@@ -73,44 +80,61 @@ def record_evaluation(
         replay: Its page, which becomes a panel and an artifact; None: there is none.
     """
     try:
-        run = _start(scenario, root, "eval", time.strftime("%Y%m%d-%H%M%S"))
+        run = _Starter(scenario, root).start("eval")
         run.log(dict(values))
         if replay is not None:
             _log_page(run, replay, "replay")
         run.finish()
     except Exception as error:  # W&B may raise anything
-        warn(WandbSink.name, f"{type(error).__name__}: {error}")
+        warn(WandbSink.name, first_line(error))
 
 
-def _start(scenario: Scenario, root: Path, role: str, begun: str) -> Any:
-    """Return a new W&B run.
+class _Starter:
+    """Starts W&B runs of one time, and from the first that its server does not take on, offline.
 
     Args:
-        scenario: The scenario, which names the run and is its config.
+        scenario: The scenario, which names the runs and is their config.
         root: Directory that W&B writes into.
-        role: For the name.
-        begun: The time for the name.
     """
-    import wandb
 
-    settings = scenario.wandb
-    words = {
-        "scenario": scenario.name,
-        "seed": scenario.shared_seed,
-        "time": begun,
-        "prefix": settings.prefix,
-        "role": role,
-    }
-    return wandb.init(
-        project=settings.project,
-        group=settings.group_template.format_map(words),
-        name=settings.name_template.format_map(words),
-        config=scenario.model_dump(mode="json"),
-        dir=root,
-        mode=wandb_mode(),
-        reinit="create_new",
-        settings=wandb.Settings(silent=True, console="off"),
-    )
+    def __init__(self, scenario: Scenario, root: Path) -> None:
+        self._scenario = scenario
+        self._root = root
+        self._mode = wandb_mode()
+        self._begun = time.strftime("%Y%m%d-%H%M%S")
+
+    def start(self, role: str) -> Any:
+        """Return a new W&B run with this role in its name."""
+        if self._mode != "online":
+            return self._init(role)
+        try:
+            return self._init(role)
+        except Exception as error:  # no network, another key: W&B may raise anything
+            tell(WandbSink.name, f"{first_line(error)}; recorded offline instead")
+            self._mode = "offline"
+            return self._init(role)
+
+    def _init(self, role: str) -> Any:
+        import wandb
+
+        settings = self._scenario.wandb
+        words = {
+            "scenario": self._scenario.name,
+            "seed": self._scenario.shared_seed,
+            "time": self._begun,
+            "prefix": settings.prefix,
+            "role": role,
+        }
+        return wandb.init(
+            project=settings.project,
+            group=settings.group_template.format_map(words),
+            name=settings.name_template.format_map(words),
+            config=self._scenario.model_dump(mode="json"),
+            dir=self._root,
+            mode=self._mode,
+            reinit="create_new",
+            settings=wandb.Settings(silent=True, console="off", init_timeout=INIT_TIMEOUT),
+        )
 
 
 def _log_page(run: Any, path: Path, kind: str) -> None:
@@ -134,7 +158,7 @@ def wandb_mode() -> Any:
     """Return ``WANDB_MODE`` if set; otherwise online with an API key, offline without."""
     mode = os.environ.get("WANDB_MODE")
     if mode:
-        return mode
+        return OLD_MODES.get(mode, mode)
     has_key = bool(os.environ.get("WANDB_API_KEY")) or "wandb" in _netrc()
     return "online" if has_key else "offline"
 

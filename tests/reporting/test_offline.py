@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from small import REPOSITORY, write_small
+from small import PYTHONPATH, REPOSITORY, write_small
 from wandb_file import artifacts, history, offline_runs, pages
 from watching import TIMEOUT
 
@@ -87,3 +88,40 @@ def test_an_evaluation_with_its_replay(tmp_path: Path, asked: bool) -> None:
         assert values[f"evaluate/car_0/outcome/{outcome}"] == rate["rate"]
     assert pages(own, root) == {"replay": (root / "replay.html").read_bytes()}
     assert artifacts(own) == [("replay", ["replay.html"])]
+
+
+WITHOUT_NETWORK = """
+import sys
+from pathlib import Path
+from f110_fl.config.scenario import Scenario
+from f110_fl.reporting import tracking
+from f110_fl.reporting.summary import offline_lines
+from small import SMALL
+tracking.INIT_TIMEOUT = 1.0
+root = Path(sys.argv[1])
+tracking.record_evaluation(Scenario.model_validate(SMALL), root, {"evaluate/x": 2.0}, None)
+print(*offline_lines(root))
+"""
+
+
+def test_with_a_key_but_no_network_it_is_recorded_offline(tmp_path: Path) -> None:
+    with socket.socket() as taken:  # bound, but nobody listens: connections are refused
+        taken.bind(("127.0.0.1", 0))
+        places = {f"WANDB_{name}_DIR": str(tmp_path) for name in ("DATA", "CACHE", "CONFIG")}
+        places["WANDB_BASE_URL"] = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        variables = {k: v for k, v in os.environ.items() if k != "WANDB_MODE"}
+        result = subprocess.run(
+            [sys.executable, "-c", WITHOUT_NETWORK, str(tmp_path)],
+            env=variables | places | {"WANDB_API_KEY": "0" * 40, "PYTHONPATH": PYTHONPATH},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=TIMEOUT,
+        )
+    assert result.returncode == 0, result.stderr
+    (line,) = (line for line in result.stderr.splitlines() if line.startswith("W&B: "))
+    assert "connection refused" in line
+    assert line.endswith("; recorded offline instead")
+    assert history(offline_runs(tmp_path)["eval"]) == [{"evaluate/x": 2.0}]
+    pattern = result.stdout.split()[-1]
+    assert len(list(tmp_path.glob(pattern.removeprefix(f"{tmp_path}/")))) == 1

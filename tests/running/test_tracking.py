@@ -27,6 +27,7 @@ class Run:
         self.wandb, self.options = wandb, options
         self.logged: list[dict[str, Any]] = []
         self.id = f"id{len(wandb.runs)}"
+        self.dir = f"/runs/wandb/run-{self.id}/files"
         self.axes: dict[str, str] = {}
         self.artifacts: list[Any] = []
         self.finished = False
@@ -80,6 +81,7 @@ class Wandb(ModuleType):
 
     def init(self, **options: Any) -> Run:
         self.fail("init")
+        self.fail(options["mode"])
         self.runs.append(Run(self, options))
         return self.runs[-1]
 
@@ -245,6 +247,46 @@ def test_whatever_fails_is_said_once(
     assert err == "W&B: ConnectionError: no network; the run goes on without it\n"
 
 
+@pytest.mark.parametrize("wandb", ["online"], indirect=True)
+def test_what_the_server_does_not_take_is_recorded_offline(
+    wandb: Wandb,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "x")
+    record(scenario(), tmp_path)
+    assert wandb.calls[:3] == ["init", "online", "init"]
+    assert wandb.calls.count("online") == 1  # each try takes a while
+    assert [run.options["name"] for run in wandb.runs] == ["client_01", "client_00", "server"]
+    assert {run.options["mode"] for run in wandb.runs} == {"offline"}
+    assert all(run.logged and run.finished for run in wandb.runs)
+    line = "W&B: ConnectionError: no network; recorded offline instead\n"
+    assert capsys.readouterr().err == line
+
+
+def test_what_is_not_sent_in_time_can_be_sent_later(
+    wandb: Wandb,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    released = threading.Event()
+    monkeypatch.setattr(background, "CLOSE_TIMEOUT", 0.1)
+    monkeypatch.setattr(Run, "finish", lambda _: released.wait(TIMEOUT) and wandb.fail("finish"))
+    wandb.failing = "finish"
+    record(scenario(), tmp_path)
+    released.set()
+    for thread in threading.enumerate():
+        if thread.name == "W&B":
+            thread.join(TIMEOUT)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(
+        "without it; later: wandb sync "
+        + " ".join(f"/runs/wandb/run-id{number}" for number in range(3))
+    )
+
+
 def test_the_end_of_a_run_waits_a_bounded_time(
     wandb: Wandb,
     tmp_path: Path,
@@ -271,6 +313,8 @@ def test_the_end_of_a_run_waits_a_bounded_time(
         ("", "x", None, "online"),
         ("offline", "x", "machine api.wandb.ai login user password x", "offline"),
         ("disabled", "x", None, "disabled"),
+        ("dryrun", "x", None, "offline"),
+        ("run", "", None, "online"),
         ("online", "", None, "online"),
     ],
 )

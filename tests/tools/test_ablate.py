@@ -13,12 +13,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from ablate import build_parser, main
-from ablate_figure import COLOURS, Line, draw
-from ablate_plan import Arm, make_arms, make_plan, prepare, settings_of
-from ablate_report import compare, verdict
-from ablate_stats import Curve, Interval, make_panel, read_curve, t_interval
 from hypothesis import given
 from hypothesis import strategies as st
+from parts.ablate_figure import COLOURS, Line, draw
+from parts.ablate_plan import Arm, make_arms, make_plan, prepare, settings_of
+from parts.ablate_report import compare, verdict
+from parts.ablate_stats import Curve, Interval, make_panel, read_curve, t_interval
 from small import REPOSITORY
 
 from f110_fl.errors import UserError

@@ -25,8 +25,7 @@ from f110_fl.training.agents import initial_tensors
 
 sys.path.insert(0, str(REPOSITORY / "tools"))
 import bench_federation
-import bench_federation_apps
-import process_memory
+from parts import bench_federation_apps, process_memory
 
 TIMEOUT = 600.0  # s; far more than anything here takes on an idle machine
 

@@ -19,8 +19,8 @@ from f110_fl.training.trainer import Trainer
 
 sys.path.insert(0, str(REPOSITORY / "tools"))
 import bench_time_to_policy as bench
-import bench_time_to_policy_training as timed
-from bench_time_to_policy_training import Check, Goal, Interval, Own, time_to_policy
+import parts.bench_time_to_policy_training as timed
+from parts.bench_time_to_policy_training import Check, Goal, Interval, Own, time_to_policy
 
 FLAGS = ["--episodes", "3", "--every", "60", "--json"]
 NEEDS_PEER = pytest.mark.skipif(
@@ -141,7 +141,7 @@ def test_without_the_peer_there_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
     write_scenario: Callable[..., Path],
 ) -> None:
-    for name in ("stable_baselines_peer", "stable_baselines_settings"):
+    for name in ("parts.stable_baselines_peer", "parts.stable_baselines_settings"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "stable_baselines3", None)
     flags = ["--scenario", str(write_scenario()), "--threshold", "0", "--peer"]

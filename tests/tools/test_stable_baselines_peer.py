@@ -19,9 +19,9 @@ from sim.envs import F110VectorEnv
 
 pytest.importorskip("stable_baselines3", reason="stable_baselines3 is not installed")
 sys.path.insert(0, str(REPOSITORY / "tools"))
-from bench_time_to_policy_training import Own
-from stable_baselines_peer import Peer, PeerPolicy, RacingVecEnv
-from stable_baselines_settings import HORIZON, FallingNoise, action_grid, peer_settings
+from parts.bench_time_to_policy_training import Own
+from parts.stable_baselines_peer import Peer, PeerPolicy, RacingVecEnv
+from parts.stable_baselines_settings import HORIZON, FallingNoise, action_grid, peer_settings
 
 ENV = Scenario.model_validate(
     merge(SMALL, {"env": {"physics_steps_per_action": 10, "max_steps": 12}})

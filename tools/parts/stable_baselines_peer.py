@@ -14,16 +14,16 @@ from gymnasium.spaces import Discrete
 from numpy.typing import NDArray
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
-from stable_baselines_settings import (
+
+from f110_fl.config.common import AlgorithmConfig
+from f110_fl.config.learners import DQNConfig, PPOConfig, SACConfig, TD3Config
+from parts.stable_baselines_settings import (
     HORIZON,
     Array,
     action_grid,
     default_settings,
     peer_settings,
 )
-
-from f110_fl.config.common import AlgorithmConfig
-from f110_fl.config.learners import DQNConfig, PPOConfig, SACConfig, TD3Config
 from sim.envs import F110VectorEnv
 
 ALGORITHMS: Final[Mapping[type[AlgorithmConfig], Any]] = {

@@ -10,10 +10,10 @@ import gymnasium
 import numpy as np
 import torch
 from stable_baselines3.common.vec_env import DummyVecEnv
-from stable_baselines_peer import RacingVecEnv, make_model
-from stable_baselines_settings import Array, action_grid, peer_settings
 
 from f110_fl.config.learners import OffPolicyConfig, PPOConfig
+from parts.stable_baselines_peer import RacingVecEnv, make_model
+from parts.stable_baselines_settings import Array, action_grid, peer_settings
 from sim.envs import F110VectorEnv
 
 Update = Callable[[], float]

@@ -126,7 +126,7 @@ def make_training(name: str, scenario: Scenario, seed: int) -> Training:
     """
     if name == OURS:
         return Own(scenario)
-    peer = import_module("stable_baselines_peer")
+    peer = import_module("parts.stable_baselines_peer")
     env = F110VectorEnv(scenario.env, scenario.collect.num_envs, num_threads=scenario.threads)
     (config,) = scenario.learners.values()
     device = choose(scenario.device).type
