@@ -426,7 +426,7 @@ def test_help_shows_every_flag_and_imports_nothing_heavy():
     found = subprocess.run(run, capture_output=True, text=True, check=True, cwd=ROOT)
     for setting in SETTINGS:
         assert setting.flag in found.stdout
-    assert "number of clients (federated.clients)" in found.stdout
+    assert "(federated.clients; FED_TOTAL_CLIENTS)" in " ".join(found.stdout.split())
 
 
 MISPLACED = {
