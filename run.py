@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line."""
     from f110_fl.commandline import OneLineParser, listed
-    from f110_fl.loading.flags import add_arguments, variables_alone
+    from f110_fl.loading.arguments import add_arguments, variables_alone
 
     parser = OneLineParser(
         prog="run.py",

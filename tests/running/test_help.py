@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from f110_fl.loading.flags import SETTINGS, Setting, explained
+from f110_fl.loading.arguments import explained
+from f110_fl.loading.flags import SETTINGS, Setting
 from run import build_parser
 
 
@@ -27,8 +28,8 @@ def test_every_flag_and_every_variable_is_explained(monkeypatch: pytest.MonkeyPa
     [
         (
             "--repeat",
-            "number of clients, or of replicas if the scenario is not federated: a whole number from "
-            "1 to 10000 (federated.clients; FED_TOTAL_CLIENTS)",
+            "number of clients, or of replicas if the scenario is not federated: a whole number "
+            "from 1 to 10000 (federated.clients; FED_TOTAL_CLIENTS)",
         ),
         ("--seed", "seed of all randomness: a whole number from 0 and below 2^63 (seed; RUN_SEED)"),
         (
