@@ -30,13 +30,14 @@ if TYPE_CHECKING:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    from f110_fl.commandline import OneLineParser
-    from f110_fl.loading.flags import add_arguments
+    from f110_fl.commandline import OneLineParser, listed
+    from f110_fl.loading.arguments import add_arguments, variables_alone
 
     parser = OneLineParser(
         prog="run.py",
         description=__doc__,
-        epilog="Command-line flags win over FED_* variables, which win over the scenario.",
+        epilog=f"variables without a flag:\n{listed(variables_alone())}\n\nA flag wins over a "
+        "variable, and a variable over the scenario.",
     )
     add_arguments(parser)
     return parser

@@ -7,6 +7,7 @@ equals the state in the directory.
 
 from __future__ import annotations
 
+import time
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -141,6 +142,9 @@ def _train(trainer: Trainer, order: TrainOrder) -> list[EpisodeRecord]:
         names = sharing.zeroed_names(tensors, trainer.scenario)
         trainer.load_shared({n: tensors[n].new_zeros(tensors[n].shape) for n in names})
     trainer.set_proximal(order.proximal_mu)
+    from f110_fl.reporting.learning import say, told_episodes
+
+    begun = time.monotonic()
     try:
         records = trainer.train(order.episodes)
         trainer.progress.round = order.server_round
@@ -148,6 +152,10 @@ def _train(trainer: Trainer, order: TrainOrder) -> list[EpisodeRecord]:
     except LearningError as error:  # the server logs the message
         reason = f"learning diverged: {error}; {last_good(trainer.directory)}"
         raise LearningError(reason) from error
+    start = f"client {trainer.client_id}  round {order.server_round}/{trainer.scenario.rounds}  "
+    start += f"{trainer.progress.episodes}/{trainer.scenario.episodes} episodes"
+    start += f"  {time.monotonic() - begun:.1f} s"
+    say(told_episodes(start, records, trainer.scenario.learners))
     return records
 
 

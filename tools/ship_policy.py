@@ -66,7 +66,7 @@ def _ship(arguments: argparse.Namespace) -> int:
 
     from f110_fl.loading.scenarios import load_scenario
     from f110_fl.loading.texts import bounded
-    from f110_fl.reporting.console import evaluation_table
+    from f110_fl.reporting.console import evaluation_table, print_table
     from f110_fl.runs.preflight import check_environment
     from f110_fl.training.checkpoint import load_checkpoint, policy_format
     from f110_fl.training.evaluation import ModelEvaluator
@@ -96,7 +96,7 @@ def _ship(arguments: argparse.Namespace) -> int:
     if arguments.out is None:
         _make_folder(out.parent)
     write_shipped(out, evaluator.learners, scenario, origin)
-    Console().print(evaluation_table(found))
+    print_table(Console(), evaluation_table(found))
     size = out.stat().st_size
     for line in (f"Policy          {out}  ({size / 1000:.1f} kB)", *origin.lines()):
         print(line)  # noqa: T201

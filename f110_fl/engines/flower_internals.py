@@ -7,6 +7,7 @@ version of Flower has changed.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -22,9 +23,16 @@ from flwr.common.constant import NUM_PARTITIONS_KEY as NUM_PARTITIONS_KEY
 from flwr.common.constant import PARTITION_ID_KEY as PARTITION_ID_KEY
 from flwr.common.constant import SUPERLINK_NODE_ID as SUPERLINK_NODE_ID
 from flwr.common.constant import ErrorCode as ErrorCode
+from flwr.common.logger import update_console_handler
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run as Run
 from flwr.supercore.task_identity import TaskIdentity
+
+
+def plain_log() -> None:
+    """Let Flower log without colours in this process, unless it is on a terminal."""
+    if not sys.stderr.isatty():
+        update_console_handler(colored=False)
 
 
 @contextmanager

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from f110_fl.engines.superlink import SuperLink
 from f110_fl.errors import UserError
@@ -20,6 +22,9 @@ from f110_fl.runs.startup import KERNEL_CACHE
 APP: Final = Path(__file__).resolve().parents[2]  # the app that `flwr run` submits
 CONNECTION: Final = "federation"  # name of the SuperLink in Flower's configuration
 
+
+OUTPUT_GRACE: Final = 5.0  # s from the end of a program to that of its output
+ESCAPE: Final = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")  # colours, and other control of a terminal
 
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
@@ -123,13 +128,33 @@ def _quoted(text: str) -> str:
 
 
 def run_program(command: Sequence[str], variables: Mapping[str, str]) -> None:
-    """Run a program in this process's group, end all it started, and exit with its status."""
+    """Run a program in this process's group, end all it started, and exit with its status.
+
+    Its output is this process's, without colours if that is not a terminal.
+    """
     # Ignored, so that whoever ends the group waits for the program to tidy up.
     signal.signal(signal.SIGTERM, lambda *_: None)
     adopt_orphans()
-    status = subprocess.call(command, env=variables, stdin=subprocess.DEVNULL)  # noqa: S603
-    end_descendants()
+    output: dict[str, int] = {}
+    if not os.isatty(1):
+        output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    child = subprocess.Popen(  # noqa: S603
+        command, env=variables, stdin=subprocess.DEVNULL, **output
+    )
+    pump = threading.Thread(target=_pass_on, args=(child.stdout,), daemon=True)
+    pump.start()
+    status = child.wait()
+    end_descendants()  # the others that write
+    pump.join(OUTPUT_GRACE)
     sys.exit(status)
+
+
+def _pass_on(lines: IO[bytes] | None) -> None:
+    """Write a program's output to this process's, line by line, without escape sequences."""
+    for line in lines or ():
+        text = ESCAPE.sub(b"", line)
+        while text:
+            text = text[os.write(1, text) :]
 
 
 def check_port(port: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
 from f110_fl.files import locked
 from f110_fl.loading.scenarios import read_resolved
+from f110_fl.reporting.learning import say, told_episodes
 from f110_fl.rundir import LOCK, RunDir
 from f110_fl.runs.session import Session
 from f110_fl.training.state_file import last_good
@@ -28,7 +30,7 @@ def run_replica(root: Path, client_id: int) -> None:
     """Train replica ``client_id`` of the run in ``root`` to the scenario's last episode.
 
     Its state is saved at every multiple of ``checkpoint_every`` episodes and at the end; training
-    continues from the saved state.
+    continues from the saved state. What each of these parts was like is printed.
 
     Raises:
         UserError: If learning diverges or the state cannot be written. The message names the
@@ -53,8 +55,12 @@ def _train(scenario: Scenario, client_id: int, directory: Path) -> None:
         trainer = Trainer(scenario, client_id, directory)
         interval = scenario.checkpoint_every
         while (done := trainer.progress.episodes) < scenario.episodes:
-            trainer.train(min(interval - done % interval, scenario.episodes - done))
+            begun = time.monotonic()
+            records = trainer.train(min(interval - done % interval, scenario.episodes - done))
             trainer.save()
+            start = f"{trainer.progress.episodes}/{scenario.episodes} episodes"
+            start += f"  {time.monotonic() - begun:.1f} s"
+            say(told_episodes(start, records, scenario.learners))
     except LearningError as error:
         raise UserError(f"learning diverged: {error}; {last_good(directory)}") from error
     except (OSError, SafetensorError) as error:

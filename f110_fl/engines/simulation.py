@@ -25,6 +25,7 @@ from f110_fl.engines.flower_internals import (
     SUPERLINK_NODE_ID,
     ErrorCode,
     Run,
+    plain_log,
     set_message_id,
     task_identity,
 )
@@ -58,6 +59,7 @@ def simulate(
         WorkerError: If a worker cannot start.
         Exception: What the ServerApp raises.
     """
+    plain_log()
     with (
         task_identity(RUN_ID, SUPERLINK_NODE_ID),
         LocalGrid(client_app, clients, max_parallel, preload) as grid,

@@ -88,6 +88,8 @@ class _Submission:
         try:
             while child.is_alive():
                 self._follow()
+                if self._sink is not None:
+                    self._sink.tick()
                 child.join(POLL_INTERVAL)
             self._follow()
             ended = True

@@ -17,7 +17,12 @@ from typing import Final
 from flwr.app import Context, Error, Message, RecordDict, UserConfig
 from flwr.clientapp import ClientApp
 
-from f110_fl.engines.flower_internals import NUM_PARTITIONS_KEY, PARTITION_ID_KEY, ErrorCode
+from f110_fl.engines.flower_internals import (
+    NUM_PARTITIONS_KEY,
+    PARTITION_ID_KEY,
+    ErrorCode,
+    plain_log,
+)
 from f110_fl.runs.processes import end_with_parent
 
 LONGEST_DIRECTORY: Final = 70  # bytes; a socket's path has at most 103 (macOS) or 107 (Linux)
@@ -127,6 +132,7 @@ def _work(pipe: Connection, make_app: MakeClientApp, clients: int) -> None:
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C is for the parent, which then closes the pipe
     end_with_parent()
+    plain_log()
     app = make_app()
     contexts: dict[int, Context] = {}
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):

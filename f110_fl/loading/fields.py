@@ -37,7 +37,7 @@ class Field(NamedTuple):
     def phrase(self) -> str:
         """Its description, in lower case as in a sentence; names such as W&B stay unchanged."""
         text = self.description
-        return text[:1].lower() + text[1:] if text[1:2].islower() else text
+        return text[:1].lower() + text[1:] if text.split(" ")[0][1:].islower() else text
 
     @property
     def first(self) -> Field:

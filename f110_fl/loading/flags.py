@@ -112,86 +112,115 @@ def _fits(target: Field, value: object) -> bool:
 # fmt: off
 SETTINGS: Final = (
     # Settings of run.py itself.
-    Setting(flag="--scenario", about="scenario, YAML", metavar="FILE", modes=NEW - {Mode.GRID}),
-    Setting(flag="--grid", about="many runs, YAML: base, matrix, runs", metavar="FILE",
-            modes=frozenset({Mode.GRID})),
+    Setting(flag="--scenario", metavar="FILE", modes=NEW - {Mode.GRID},
+            about="what to train or evaluate: a scenario, YAML, or a run's config.json"),
+    Setting(flag="--grid", metavar="FILE", modes=frozenset({Mode.GRID}),
+            about="train many runs and compare them: YAML with base, matrix, runs"),
     Setting(flag="--resume", metavar="RUN_DIR", modes=RESUMED,
             about="continue a run exactly, perhaps with more --episodes, or continue a grid"),
     Setting(flag="--changed-files", switch=True, modes=RESUMED - LINKED, needs="--resume RUN_DIR",
-            about="go on although files that the run depends on changed"),
+            about="with --resume: go on although files that the run depends on changed"),
     Setting(flag="--mode", choices=("train", "eval"), modes=frozenset({Mode.EVALUATE}),
-            about="train, or run and report evaluation.episodes greedy episodes (default: train)"),
+            about="train, or evaluate: drive evaluation.episodes episodes without exploration and "
+            "report on them (default: train)"),
     Setting(flag="--checkpoint", metavar="FILE", modes=frozenset({Mode.EVALUATE}),
             needs="--mode eval", about="models to evaluate: best, state or global.safetensors "
             "(default: those in policies/ beside the scenario)"),
     Setting(flag="--replay", metavar="N",
             modes=frozenset({Mode.EVALUATE, Mode.TRAIN, Mode.RESUME}),
-            about="--mode eval: episodes in replay.html; training: rounds whose policies drive in "
-            "report.html; 0: none (default: 20; 10, none in a run of less than half a minute)"),
+            about="with --mode eval: number of episodes in replay.html (default: 20); in training: "
+            "number of rounds whose policies drive in report.html (default: 10, none in a run of "
+            "less than half a minute); 0: none"),
     Setting(flag="--live", metavar="PORT", optional=True,
             modes=frozenset({Mode.TRAIN, Mode.RESUME}),
-            about="serve the report while it trains, on loopback (default port: any free one)"),
+            about="serve the report on loopback while it trains; PORT: from 0 to 65535 (default: "
+            "any free one)"),
     Setting(flag="--video", metavar="FILE", modes=frozenset({Mode.EVALUATE}), needs="--mode eval",
-            about="animation of an episode: .webp, .gif or .mp4, which needs f110-fl[video]"),
+            about="write an animation of an episode: .webp, .gif or .mp4, which needs "
+            "f110-fl[video]"),
     Setting(flag="--still", metavar="FILE", modes=frozenset({Mode.EVALUATE}), needs="--mode eval",
-            about="picture of an episode for papers: .png"),
+            about="write a picture of an episode for papers: .png"),
     Setting(flag="--video-episode", metavar="N", modes=frozenset({Mode.EVALUATE}),
             needs="--mode eval",
-            about="which episode these show, from 0 (default: the first success, or the first)"),
+            about="which episode --video and --still show, from 0 (default: the first success, or "
+            "the first)"),
     Setting(flag="--wandb", switch=True, modes=frozenset({Mode.EVALUATE}), needs="--mode eval",
             about="record the evaluation and its replay with W&B, which training does by itself"),
     Setting(flag="--tensorboard", switch=True, modes=LOCAL,
             about="also write event files for TensorBoard into the run's directory"),
     Setting(flag="--max-parallel", metavar="N", modes=LOCAL,
-            about="clients, replicas or runs of a grid at the same time (default: cores)"),
+            about="number of clients, replicas or runs of a grid at work at the same time, from 1 "
+            "(default: the number of cores)"),
     Setting(flag="--engine", choices=("simulation", "deployment"), modes=LOCAL,
-            about="one simulation, or a process per client, with TLS (default: simulation)"),
+            about="how clients run: all in one simulation, or each as a process of its own that "
+            "connects with TLS (default: simulation)"),
     Setting(flag="--superlink", metavar="HOST:PORT", modes=LINKED,
             about="run on the clients connected to this SuperLink, where the files stay"),
     Setting(flag="--root-certificates", metavar="FILE", modes=LINKED, needs="--superlink HOST:PORT",
             about="certificate of the SuperLink's authority, PEM"),
     Setting(flag="--insecure", switch=True, modes=LINKED, needs="--superlink HOST:PORT",
             about="connect to the SuperLink without TLS; loopback only"),
-    Setting(variable="FED_CLIENT_ID", modes=frozenset({Mode.TRAIN})),
+    Setting(variable="FED_CLIENT_ID", modes=frozenset({Mode.TRAIN}),
+            about="this process is one client, which was started by hand: its index, from 0 to "
+            "clients - 1"),
     Setting(variable="WANDB_MODE", choices=("online", "offline", "disabled", "shared"),
-            modes=NEW | RESUMED),
+            modes=NEW | RESUMED,
+            about="how W&B records: online, offline, disabled or shared"),
     # Keys of the scenario: key, variable, flag, key of the run config.
-    Setting("federated.clients", "FED_TOTAL_CLIENTS", "--repeat", flag_modes=TRAINING),
+    Setting("federated.clients", "FED_TOTAL_CLIENTS", "--repeat", flag_modes=TRAINING,
+            about="number of clients, or of replicas if the scenario is not federated"),
     Setting("episodes", "", "--episodes", "episodes",
             modes=NEW | {Mode.RESUME, Mode.RESUME_SUPERLINK}, flag_modes=TRAINING),
-    Setting("evaluation.episodes", "", "--eval-episodes", "eval-episodes"),
+    Setting("evaluation.episodes", "", "--eval-episodes", "eval-episodes",
+            about="episodes of each evaluation, none with 0"),
     Setting("env.track", "", "--map", read=texts.track, form=texts.TRACKS, metavar="NAME_OR_FILE"),
-    Setting("seed", "RUN_SEED", "--seed", "seed"),
-    Setting("federated.enabled", "FED_ENABLED"),
+    Setting("seed", "RUN_SEED", "--seed", "seed", about="seed of all randomness"),
+    Setting("federated.enabled", "FED_ENABLED",
+            about="whether clients are averaged; otherwise they are independent replicas"),
     Setting("federated.root", "FED_ROOT", "", "fed-root"),
-    Setting("federated.round_interval", "FED_ROUND_INTERVAL", "", "round-interval"),
-    Setting("federated.optimizer_strategy", "FED_OPTIMIZER_STRATEGY", "", "optimizer-strategy"),
+    Setting("federated.round_interval", "FED_ROUND_INTERVAL", "", "round-interval",
+            about="episodes that each client trains between two averages"),
+    Setting("federated.optimizer_strategy", "FED_OPTIMIZER_STRATEGY", "", "optimizer-strategy",
+            about="what becomes of the optimizers' moments when models are averaged"),
     Setting("federated.checkpoint_after_sync", "FED_CHECKPOINT_AFTER_SYNC", "",
             "checkpoint-after-sync"),
-    Setting("federated.timeout", "FED_TIMEOUT", "", "timeout"),
+    Setting("federated.timeout", "FED_TIMEOUT", "", "timeout",
+            about="longest wait for the replies of a round"),
     Setting("federated.agents", "FED_AGENTS", "", "agents",
-            read=texts.names, form="learners' names, separated by commas"),
+            read=texts.names, form="learners' names, separated by commas",
+            about="learners that are averaged"),
     Setting("federated.weighting", "FED_AVG_MODE", "", "weighting", read=texts.weighting,
-            form="equal, env_steps, or weights, which FED_WEIGHTS or the scenario lists"),
+            form="equal, env_steps, or weights, which FED_WEIGHTS or the scenario lists",
+            about="what clients count in averages"),
     Setting("federated.weighting", "FED_WEIGHTS", "", "weights", read=texts.weights,
-            form="numbers above 0, as id:weight,... or weight,..."),
-    Setting("collect.num_envs", "COLLECT_WORKERS", "--collect-workers", flag_modes=TRAINING),
-    Setting("collect.prefetch", "COLLECT_PREFETCH", "--collect-prefetch", flag_modes=TRAINING),
+            form="numbers above 0, as id:weight,... or weight,...",
+            about="what each client counts in averages"),
+    Setting("collect.num_envs", "COLLECT_WORKERS", "--collect-workers", flag_modes=TRAINING,
+            about="number of environments that a client steps together"),
+    Setting("collect.prefetch", "COLLECT_PREFETCH", "--collect-prefetch", flag_modes=TRAINING,
+            about="largest number of episodes under way in a client"),
     Setting("collect.seed_stride", "COLLECT_SEED_STRIDE", "--collect-seed-stride",
             flag_modes=TRAINING),
-    Setting("wandb.group_template", "WANDB_RUN_GROUP", read=texts.literal),
-    Setting("wandb.name_template", "WANDB_NAME", read=texts.literal),
-    Setting("wandb.group_template", "", "--wandb-group-template"),
-    Setting("wandb.name_template", "", "--wandb-name-template"),
-    Setting("wandb.prefix", "", "--wandb-prefix", "wandb-prefix", empty_ok=True),
+    Setting("wandb.group_template", "WANDB_RUN_GROUP", read=texts.literal,
+            about="W&B group, as it stands"),
+    Setting("wandb.name_template", "WANDB_NAME", read=texts.literal,
+            about="name of the W&B run, as it stands"),
+    Setting("wandb.group_template", "", "--wandb-group-template", metavar="TEXT"),
+    Setting("wandb.name_template", "", "--wandb-name-template", metavar="TEXT",
+            about="name of the W&B run; fills in what the group does, and {role} (server, "
+            "client_00)"),
+    Setting("wandb.prefix", "", "--wandb-prefix", "wandb-prefix", empty_ok=True, metavar="TEXT"),
     # Over all of the above.
     Setting(flag="--set", several=True, metavar="KEY=VALUE",
-            about="settings by dotted key with values in YAML: learners.car_0.discount=0.98"),
+            about="any setting of the scenario, by dotted key with its value in YAML: "
+            "learners.car_0.discount=0.98"),
     Setting("seed", "", "--auto-seed", read=lambda _: texts.counted_seed, switch=True,
             empty_ok=True, flag_modes=TRAINING,
             about="give every client a seed of its own, by its index"),
-    Setting("seed.base", "", "--seed-base", needs="--auto-seed"),
-    Setting("seed.step", "", "--seed-step", needs="--auto-seed"),
+    Setting("seed.base", "", "--seed-base", needs="--auto-seed",
+            about="seed of client 0, with --auto-seed"),
+    Setting("seed.step", "", "--seed-step", needs="--auto-seed",
+            about="step from one client's seed to the next, with --auto-seed"),
 )
 # fmt: on
 
@@ -202,26 +231,6 @@ VARIABLES: Final = tuple(s.variable for s in SETTINGS if s.variable and s.key)
 def setting_of(key: str) -> Setting:
     """Return the first setting of a key of the scenario."""
     return next(setting for setting in SETTINGS if setting.key == key)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add all flags of the table; their values are plain texts."""
-    for setting in SETTINGS:
-        about = setting.about or f"{setting.target.phrase} ({setting.key})"
-        options: dict[str, Any] = {"help": f"{about}: {setting.form}" if setting.form else about}
-        if setting.switch:
-            options["action"] = "store_true"
-        elif setting.choices:
-            options |= {"choices": setting.choices, "default": setting.choices[0]}
-        else:
-            number = setting.target.first.annotation is int
-            options["metavar"] = setting.metavar or ("N" if number else "VALUE")
-        if setting.optional:
-            options |= {"nargs": "?", "const": ""}
-        if setting.several:
-            options |= {"nargs": "+", "action": "extend"}
-        if setting.flag:
-            parser.add_argument(setting.flag, **options)
 
 
 def outside_overrides(

@@ -23,12 +23,21 @@ from f110_fl.loading.overrides import Override, lay_over
 FORMAT: Final = 2  # of resolved scenarios; increased whenever a key changes its name or meaning
 
 
-def load_scenario(path: Path, overrides: Iterable[Override] = ()) -> Scenario:
-    """Read, override and validate a scenario.
+def load_scenario(path: Path | str, overrides: Iterable[Override] = ()) -> Scenario:
+    """Read, override and validate a scenario; run.py begins with this, and so can any program.
 
-    Validation is strict: ``"3"``, ``3.0`` and ``true`` are not whole numbers. Files of tracks,
-    racing lines and policies are relative to the scenario's folder in YAML, and absolute in the
-    result.
+    The result is frozen and has every setting, defaults included: ``scenario.env`` is what
+    `sim.envs` builds environments from, ``scenario.learners["car_0"].discount`` what a learner
+    learns with. `run.py --set KEY=VALUE` is ``set_overrides(["KEY=VALUE"])`` here::
+
+        from f110_fl.loading.overrides import set_overrides
+
+        scenario = load_scenario("scenarios/gaplock_ppo.yaml", set_overrides(["env.max_steps=60"]))
+
+    ``FED_*`` variables are laid over nothing here: `f110_fl.loading.flags.environment_overrides`
+    reads them. Validation is strict: ``"3"``, ``3.0`` and ``true`` are not whole numbers. Files of
+    tracks, racing lines and policies are relative to the scenario's folder in YAML, and absolute in
+    the result, which can be used from any working directory.
 
     Args:
         path: The YAML file, or the ``config.json`` of a run.
@@ -41,6 +50,7 @@ def load_scenario(path: Path, overrides: Iterable[Override] = ()) -> Scenario:
     Raises:
         UserError: For anything wrong with the file or the overrides, in one line.
     """
+    path = Path(path)
     return resolve_scenario(parse_yaml(read_yaml(path), str(path)), path, overrides)
 
 

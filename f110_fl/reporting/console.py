@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -16,11 +17,20 @@ from rich.text import Text
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.reporting.events import EpisodeEvent, EvaluationEvent, Event, RoundEvent
+from f110_fl.reporting.learning import (
+    WIDTH,
+    agents_lines,
+    learning_words,
+    lines_by_agent,
+    rate_words,
+    update_words,
+)
 from f110_fl.reporting.pace import Pace
 from f110_fl.training.metrics import UPDATES, metric_name, summarise, total_name
 from f110_fl.training.records import EpisodeKind, EpisodeRecord
 
 WINDOW = 20  # number of latest episodes in the rates
+SILENCE: Final = 30.0  # s without a line, after which one tells how far the run is
 
 # Columns of training episodes: title, measure (of `metrics.MEASURES`), how it is written.
 MEASURED: Final = (
@@ -40,12 +50,32 @@ class _Row:
     recent: deque[EpisodeRecord] = field(default_factory=lambda: deque(maxlen=WINDOW))
     evaluations: deque[EpisodeRecord] = field(default_factory=lambda: deque(maxlen=WINDOW))
     last: Metrics = field(default_factory=dict)  # the last round's, of a client elsewhere
+    updates: Counter[str] = field(default_factory=Counter)  # by learner, in all episodes
+    counted: int = 0  # episodes whose updates are counted
+
+    def take(self, record: EpisodeRecord) -> None:
+        """Take the next episode."""
+        if record.kind == "evaluate":
+            self.evaluations.append(record)
+            return
+        self.episodes = record.episode
+        self.recent.append(record)
+        if record.episode > self.counted:  # a resumed client repeats what it had not saved
+            self.counted = record.episode
+            self.updates.update(record.updates)
+
+    def forget(self, saved: int) -> None:
+        """Leave out the episodes that a resumed client is going to repeat."""
+        self.episodes = min(self.episodes, saved)
+        kept = [record for record in self.recent if record.episode <= saved]
+        self.recent = deque(kept, maxlen=WINDOW)
 
 
 class ConsoleSink:
-    """Shows a live table or, without a terminal, a line per round.
+    """Shows a live table or, without a terminal, lines: per round, and when there was none.
 
-    The table has a row for each client and learning car.
+    The table has a row for each client and learning car, and below it what is known of each
+    learner: updates, lap times, losses.
 
     Args:
         scenario: The run's scenario.
@@ -59,6 +89,7 @@ class ConsoleSink:
         self._pace = pace or Pace(scenario)
         self._rows = [_Row(episodes) for episodes in self._pace.earlier]
         self._rounds = 0
+        self._said = self._pace.elapsed()  # when the last line was
         self._live = Live(
             get_renderable=self._render,
             console=console,
@@ -68,6 +99,19 @@ class ConsoleSink:
         )
         if console.is_terminal:
             self._live.start()
+
+    def begin(self) -> None:
+        """Take what was told so far for what earlier sessions left, and a resumed one begins with.
+
+        What they had not saved is not there any more.
+        """
+        for row, saved in zip(self._rows, self._pace.earlier, strict=True):
+            row.forget(saved)
+
+    def tick(self) -> None:
+        """Without a terminal, say how far the run is if nothing was said for `SILENCE`."""
+        if not self._console.is_terminal and self._pace.elapsed() - self._said >= SILENCE:
+            self._say(self._progress_lines())
 
     def handle(self, event: Event) -> None:
         """Take the next event."""
@@ -82,7 +126,7 @@ class ConsoleSink:
                 row = self._rows[int(client_id)]
                 row.episodes += int(metrics[total_name("train", "episodes")])
                 row.last = metrics
-            self._say(self._round_lines(event))
+            self._say(self._round_lines(event) + self._learning_lines())
         self._say(self._pace.warning(self._done))
 
     def close(self) -> None:
@@ -93,17 +137,13 @@ class ConsoleSink:
             self._console.print(self._render())
 
     def _take(self, event: EpisodeEvent) -> None:
-        row, record = self._rows[event.client_id], event.record
-        self._pace.count(record)
-        if record.kind == "train":
-            row.episodes = record.episode
-            row.recent.append(record)
-        else:
-            row.evaluations.append(record)
+        self._pace.count(event.record)
+        self._rows[event.client_id].take(event.record)
 
     def _say(self, lines: Iterable[str]) -> None:
         for line in lines:
             self._console.out(line, highlight=False)
+            self._said = self._pace.elapsed()
 
     @property
     def _done(self) -> int:
@@ -154,6 +194,31 @@ class ConsoleSink:
             end = f"{'kept as the best' if best['kept'] else 'not the best'}: {best['why']}"
         return self._by_car(start, of_car, end)
 
+    def _progress_lines(self) -> list[str]:
+        """Return how far the run is, and what the latest episodes of all clients tell."""
+        recent = self._recent()
+        evaluated = [record for row in self._rows for record in row.evaluations]
+        words = [
+            (agent, [*rate_words([*recent, *evaluated], agent), *self._learned(recent, agent)])
+            for agent in self._scenario.learners
+        ]
+        return lines_by_agent("  ".join(self._heading()), words)
+
+    def _learning_lines(self) -> list[str]:
+        """Return a line for each learner of whose learning the latest episodes tell something."""
+        recent = self._recent()
+        return agents_lines([(a, learning_words(recent, a)) for a in self._scenario.learners])
+
+    def _recent(self) -> list[EpisodeRecord]:
+        """Return the latest training episodes of all clients."""
+        return [record for row in self._rows for record in row.recent]
+
+    def _learned(self, recent: list[EpisodeRecord], agent: str) -> list[str]:
+        """Return a learner's updates in all clients, and what their latest episodes tell."""
+        counts = [row.updates[agent] for row in self._rows if agent in row.updates]
+        updates = update_words(sum(counts) if counts else None)
+        return updates + learning_words(recent, agent)
+
     def _by_car(self, start: str, of_car: Callable[[str], str], end: str = "") -> list[str]:
         """Return a line about the averaged learner or, of several, a further line about each."""
         agents = self._scenario.federated_agents
@@ -182,6 +247,9 @@ class ConsoleSink:
         if self._console.is_terminal:
             bar = ProgressBar(total=self._pace.total, completed=self._done)
             parts.insert(1, Padding(bar, 0))  # which ends the bar's line: a bar alone does not
+        recent = self._recent()
+        learned = [(agent, self._learned(recent, agent)) for agent in agents]
+        parts += map(Text, agents_lines(learned, min(WIDTH, self._console.width)))
         return Group(*parts)
 
     def _metrics(self, row: _Row) -> Metrics:
@@ -189,9 +257,21 @@ class ConsoleSink:
         records = [*row.recent, *row.evaluations]
         if row.last or not records:
             return row.last
-        return summarise(records, list(self._scenario.learners))
+        agents = list(self._scenario.learners)
+        found = summarise(records, agents)
+        for agent in agents:  # a mean over no episodes is 0, but was not measured
+            if not any(agent not in record.result.snapshots for record in row.recent):
+                trained = metric_name("train", agent, "")
+                found = {name: v for name, v in found.items() if not name.startswith(trained)}
+        if not row.recent:
+            del found[total_name("train", "env-steps")]
+        return found
 
     def _headline(self) -> Text:
+        return Text.assemble((self._scenario.name, "bold"), "  ", "  ".join(self._heading()))
+
+    def _heading(self) -> list[str]:
+        """Return how far the run is, in words."""
         done = self._done
         remaining = self._pace.remaining(done)
         eta = "-" if remaining is None else _clock(remaining)
@@ -199,25 +279,37 @@ class ConsoleSink:
         words = [f"{done}/{self._pace.total} episodes", f"{elapsed} elapsed", f"ETA {eta}"]
         if self._scenario.federated.enabled:
             words.insert(0, f"round {self._rounds}/{self._scenario.rounds}")
-        return Text.assemble((self._scenario.name, "bold"), "  ", "  ".join(words))
+        return words
 
 
 def _cells(metrics: Metrics, agent: str, *, speed: bool) -> list[str]:
     """Return a car's cells: what is measured, the client's speed if wanted, and evaluations."""
     cells = [_mean(metrics, "train", agent, measure, form) for _, measure, form in MEASURED]
-    steps = metrics.get(total_name("train", "env-steps"))
-    if steps is None:
-        return [*cells, "-" if speed else "", "-"]
-    seconds = max(metrics[total_name("train", "seconds")], 1e-9)
-    evaluated = bool(metrics[total_name("evaluate", "episodes")])
+    steps, shown = metrics.get(total_name("train", "env-steps")), "-" if speed else ""
+    if steps is not None and speed:
+        shown = f"{steps / max(metrics[total_name('train', 'seconds')], 1e-9):,.0f}"
+    evaluated = bool(metrics.get(total_name("evaluate", "episodes")))
     rate = _mean(metrics, "evaluate", agent, "success-rate", ".0%") if evaluated else "-"
-    return [*cells, f"{steps / seconds:,.0f}" if speed else "", rate]
+    return [*cells, shown, rate]
 
 
 def _mean(metrics: Metrics, kind: EpisodeKind, agent: str, measure: str, form: str) -> str:
     """Return a mean as it is written; "-" if it is not known, as of a car that is not averaged."""
     value = metrics.get(metric_name(kind, agent, measure))
     return "-" if value is None else format(value, form)
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table with every cell whole: lines may be longer than the console is wide."""
+    console.print(whole(console, table), crop=False)
+
+
+def whole(console: Console, table: Table) -> Table:
+    """Give a table the width that its cells need; a live display crops it at the right."""
+    options = console.options.update(width=10_000)
+    table.width = None
+    table.width = Measurement.get(console, options, table).maximum
+    return table
 
 
 def evaluation_table(found: Mapping[str, Any]) -> Table:
@@ -229,7 +321,8 @@ def evaluation_table(found: Mapping[str, Any]) -> Table:
     table = Table(
         box=None, pad_edge=False, collapse_padding=True, caption=caption, caption_justify="left"
     )
-    for name in ("car", "episodes", "success", "crash", "return", "laps", "lap, s"):
+    titles = ("car", "episodes", "success", "crash", "time limit", "return", "laps", "lap, s")
+    for name in titles:
         table.add_column(name, justify="right", no_wrap=True)
     for car, entry in found.items():
         success = "success" if "return" in entry else "finished"
@@ -239,11 +332,15 @@ def evaluation_table(found: Mapping[str, Any]) -> Table:
             car,
             str(entry["episodes"]),
             *(f"{r['rate']:.1%} [{100 * r['low']:.0f}, {100 * r['high']:.0f}]" for r in rates),
+            f"{entry['outcomes'].get('time_limit', _NEVER)['rate']:.1%}",
             f"{returns['mean']:.1f} ± {returns['sd']:.1f}" if returns else "-",
             str(entry["laps"]),
             f"{laps['mean']:.2f} ± {laps['sd']:.2f}" if laps else "-",
         )
     return table
+
+
+_NEVER: Final = {"rate": 0.0}  # of an outcome that no episode had, which a report leaves out
 
 
 def _clock(seconds: float) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from f110_fl.files import json_objects
 from f110_fl.rundir import RunDir
@@ -53,6 +53,17 @@ class Sink(Protocol):
         """Finish, after the last event."""
 
 
+@runtime_checkable
+class SessionSink(Protocol):
+    """A sink that follows not only a run, but one session of it: see `Sink` for the rest."""
+
+    def begin(self) -> None:
+        """Take the events so far for those that earlier sessions left."""
+
+    def tick(self) -> None:
+        """Do what is due; called every moment, whether anything happened or not."""
+
+
 class Sinks:
     """Several sinks as one.
 
@@ -66,6 +77,14 @@ class Sinks:
     def handle(self, event: Event) -> None:
         """Tell every sink."""
         self._each(lambda sink: sink.handle(event))
+
+    def begin(self) -> None:
+        """Tell the sinks of a session that it begins."""
+        self._each(lambda sink: sink.begin() if isinstance(sink, SessionSink) else None)
+
+    def tick(self) -> None:
+        """Let the sinks of a session do what is due."""
+        self._each(lambda sink: sink.tick() if isinstance(sink, SessionSink) else None)
 
     def close(self) -> None:
         """Close every sink, in their order."""

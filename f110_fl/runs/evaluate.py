@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from f110_fl.files import write_atomic
-from f110_fl.reporting.console import evaluation_table
+from f110_fl.reporting.console import evaluation_table, print_table
 from f110_fl.reporting.summary import offline_lines
 from f110_fl.reporting.tracking import record_evaluation, wandb_mode
 from f110_fl.reporting.values import report_values
@@ -75,7 +75,7 @@ def _evaluate(plan: RunPlan, console: Console) -> int:
         "cars": found,
     }
     write_atomic(root / REPORT, json.dumps(document, indent=2) + "\n")
-    console.print(evaluation_table(found))
+    print_table(console, evaluation_table(found))
     console.out(f"Report          {root / REPORT}", highlight=False)
     console.out(f"Trajectories    {root / TRAJECTORIES}", highlight=False)
     name = scenario.name if checkpoint is None else f"{checkpoint.parent.name}/{checkpoint.stem}"

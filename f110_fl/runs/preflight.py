@@ -54,6 +54,7 @@ def check_environment(scenario: Scenario, checked: set[str] | None = None) -> No
     import numpy as np
 
     os.environ.update(KERNEL_CACHE)  # for the children, too
+    from f110_fl.runs.compiling import compiling_told
     from sim.layout import COMMAND_SIZE
     from sim.race import Race
 
@@ -65,13 +66,14 @@ def check_environment(scenario: Scenario, checked: set[str] | None = None) -> No
             if text in checked:
                 continue
             try:
-                with _told():
+                with _told(), compiling_told():
                     race = Race(env)
             except ValueError as error:
                 raise UserError(str(error)) from error
             if env is scenario.env:
-                race.reset(0, 0)
-                race.step(np.zeros((1, len(race.agents), COMMAND_SIZE), np.float32))
+                with compiling_told():
+                    race.reset(0, 0)
+                    race.step(np.zeros((1, len(race.agents), COMMAND_SIZE), np.float32))
             checked.add(text)
 
 

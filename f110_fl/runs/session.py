@@ -37,11 +37,13 @@ class Session:
         self._children = Children(generations)
 
     def __enter__(self) -> Self:
+        self.forward()  # what earlier sessions left
+        self._sinks.begin()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._children.stop()
-        self.forward()
+        self._monitor.tell(self._sinks)
         self._sinks.close()
 
     def start(self, name: str, target: Callable[..., None], *arguments: Any) -> BaseProcess:
@@ -51,6 +53,7 @@ class Session:
     def forward(self) -> None:
         """Pass what happened since the last call to the sinks."""
         self._monitor.tell(self._sinks)
+        self._sinks.tick()
 
     def wait(self, child: BaseProcess, done: Callable[[], bool] = lambda: False) -> int | None:
         """Wait for a child, or until ``done()``; return its exit status, None if it still runs."""

@@ -20,6 +20,7 @@ from f110_fl.files import is_file, write_atomic
 from f110_fl.loading.flags import outside_overrides
 from f110_fl.loading.scenarios import dump_scenario, read_resolved
 from f110_fl.reporting.commands import command_line
+from f110_fl.reporting.console import print_table, whole
 from f110_fl.reporting.summary import is_complete
 from f110_fl.reporting.tensorboard import check_installed
 from f110_fl.rundir import RunDir
@@ -245,7 +246,7 @@ class _Table:
         if self._console.is_terminal:
             self._live.stop()
         self._write()
-        self._console.print(self.render())
+        print_table(self._console, self.render())
         root = self._grid.root
         lines = [
             f"Directories     {root / '<run>'}",
@@ -276,12 +277,12 @@ class _Table:
     def render(self) -> Table:
         """Return the table."""
         table = Table(box=None, pad_edge=False, title=self._grid.name, title_justify="left")
-        table.add_column("run", overflow="fold")  # also the name of its directory
-        table.add_column("status")
+        table.add_column("run", no_wrap=True)  # also the name of its directory
+        table.add_column("status", no_wrap=True)
         agents = dict.fromkeys(a for cell in self._grid.cells for a in cell.scenario.learners)
         columns = [f"{agent} {what}" for agent in agents for what in ("success", "return")]
         for name in ("episodes", *columns, "seconds"):
-            table.add_column(name, justify="right")
+            table.add_column(name, justify="right", no_wrap=True)
         for name, result in self.results.items():
             begun = self._begun.get(name)
             seconds = result.seconds + (time.monotonic() - begun if begun else 0.0)
@@ -298,7 +299,7 @@ class _Table:
                 f"{seconds:.1f}",
                 style=STYLES.get(result.status),
             )
-        return table
+        return whole(self._console, table)
 
 
 def _last_words(log: Path) -> str:

@@ -11,11 +11,11 @@ from small import REPOSITORY
 
 from f110_fl.config.scenario import SeedSteps
 from f110_fl.errors import UserError
+from f110_fl.loading.arguments import add_arguments
 from f110_fl.loading.flags import (
     SETTINGS,
     VARIABLES,
     Mode,
-    add_arguments,
     client_id,
     command_line_overrides,
     environment_overrides,
@@ -418,7 +418,7 @@ def test_any_environment_loads_or_is_one_line(tmp_path_factory, environ):
 
 def test_help_shows_every_flag_and_imports_nothing_heavy():
     code = (
-        "import argparse, sys; from f110_fl.loading.flags import add_arguments;"
+        "import argparse, sys; from f110_fl.loading.arguments import add_arguments;"
         "p = argparse.ArgumentParser(); add_arguments(p); print(p.format_help());"
         "assert not {'torch', 'numba', 'numpy', 'flwr'} & set(sys.modules)"
     )
@@ -426,7 +426,7 @@ def test_help_shows_every_flag_and_imports_nothing_heavy():
     found = subprocess.run(run, capture_output=True, text=True, check=True, cwd=ROOT)
     for setting in SETTINGS:
         assert setting.flag in found.stdout
-    assert "number of clients (federated.clients)" in found.stdout
+    assert "(federated.clients; FED_TOTAL_CLIENTS)" in " ".join(found.stdout.split())
 
 
 MISPLACED = {
