@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from parts.drivers import read_driver
+from parts.reading import read_driver, read_track
 
 from f110_fl.commandline import OneLineParser
 from f110_fl.errors import UserError
@@ -42,7 +42,10 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the command line."""
     parser = OneLineParser(prog="bench_laps.py", description=__doc__)
     parser.add_argument(
-        "--map", required=True, metavar="NAME_OR_FILE", help="a track, as run.py's --map"
+        "--map",
+        required=True,
+        metavar="TRACK",
+        help="as run.py's --map, or a track as in scenarios: '{kind: random, seed: 3}'",
     )
     parser.add_argument(
         "--raceline", metavar="CSV", help="line that the driver follows, if it does one"
@@ -104,10 +107,7 @@ def make_scenario(arguments: argparse.Namespace) -> Scenario:
         "evaluation": {"episodes": texts.bounded("--laps", arguments.laps, 1)},
     }
     driver = read_driver(arguments.driver, arguments.agent, "--driver")
-    try:
-        track = texts.track(arguments.map)
-    except ValueError as error:
-        raise UserError(f"--map={arguments.map!r}: {error}; allowed: {texts.TRACKS}") from None
+    track = read_track(arguments.map, "--map")
     of_driver = ("env", "cars", 0, "driver")
     overrides = [
         Override("--map", ("env", "track"), track, arguments.map),

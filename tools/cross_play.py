@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from parts.drivers import read_driver
+from parts.reading import read_driver
 
 from f110_fl.commandline import OneLineParser
 from f110_fl.errors import UserError, did_you_mean

@@ -1,4 +1,4 @@
-"""Drivers as command lines name them."""
+"""Tracks and drivers as command lines name them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,29 @@ from pathlib import Path
 from typing import Any
 
 from f110_fl.errors import UserError
+from f110_fl.loading import texts
 from f110_fl.loading.document import parse_yaml
+
+
+def read_track(text: str, flag: str) -> dict[str, Any]:
+    """Return a track's settings.
+
+    Args:
+        text: A kind of track, a map's YAML file, a centre line's CSV file, or a track in YAML.
+        flag: Where it is from, for messages.
+
+    Raises:
+        UserError: If it is none of these.
+    """
+    if text.lstrip().startswith("{"):
+        found = parse_yaml(text, f"{flag}={text!r}").data
+        if isinstance(found, dict):
+            return found
+    try:
+        return dict(texts.track(text))
+    except ValueError as error:
+        allowed = f"{texts.TRACKS}, or a track as in scenarios"
+        raise UserError(f"{flag}={text!r}: {error}; allowed: {allowed}") from None
 
 
 def read_driver(who: str, agent: str, flag: str) -> dict[str, Any]:
