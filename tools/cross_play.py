@@ -12,9 +12,11 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from parts.reading import read_driver
 
 from f110_fl.commandline import OneLineParser, program
 from f110_fl.errors import UserError, did_you_mean
@@ -121,7 +123,7 @@ def versus(scenario: Scenario, agent: str, other: str, who: str, episodes: int) 
     env = scenario.env.model_dump()
     for car in env["cars"]:
         if car["name"] == other:
-            car |= {"driver": _driver(who, other), "task": None}
+            car |= {"driver": read_driver(who, other, "--opponents"), "task": None}
     learner = scenario.learners[agent].model_dump() | {"opponents": None, "initial": None}
     evaluation = scenario.evaluation.model_dump() | {"episodes": episodes}
     settings = {"env": env, "learners": {agent: learner}, "evaluation": evaluation}
@@ -134,20 +136,6 @@ def versus(scenario: Scenario, agent: str, other: str, who: str, episodes: int) 
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise UserError(f"against {who!r}: {first['msg']}") from None
-
-
-def _driver(who: str, other: str) -> dict[str, Any]:
-    """Return a driver's settings: those of a checkpoint, of a kind alone, or as given."""
-    from f110_fl.loading.document import parse_yaml
-
-    if Path(who).is_file():
-        return {"kind": "frozen_policy", "checkpoint": who, "agent": other}
-    found = parse_yaml(who, f"--opponents={who!r}").data
-    if isinstance(found, str):
-        return {"kind": found}
-    if isinstance(found, dict):
-        return found
-    raise UserError(f"--opponents={who!r}: allowed: a checkpoint, or a driver as in scenarios")
 
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ from sim.config import BlockerConfig
 from sim.drivers.base import KernelDriver, Seat
 from sim.drivers.line import (
     Routes,
+    driven_speeds,
     entry_at,
     make_routes,
     read_lines,
     route_on,
-    speed_profile,
     table_size,
     wrapped,
 )
@@ -103,7 +103,7 @@ class Blocker(KernelDriver):
         lines = read_lines(seat)
         rooms = [_room(track, vehicle.width / 2, config.margin) for track in seat.tracks]
         speeds = [
-            speed_profile(line, config.speed, config.acceleration, aside=room.max(axis=1))
+            driven_speeds(line, config.speed, config.acceleration, aside=room.max(axis=1))
             for line, room in zip(lines, rooms, strict=True)
         ]
         settings = record(

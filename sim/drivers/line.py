@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numba import njit
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from sim.config.drivers import LineDriverConfig
@@ -15,6 +16,7 @@ from sim.drivers.base import KernelDriver, Seat
 from sim.native import Kernel, Settings
 from sim.tracks.centerline import START, Centerline, curvature, points_at, polyline
 from sim.tracks.lanefile import read_raceline
+from sim.tracks.speeds import Limits, speed_profile
 from sim.tracks.stack import LineStack, line_of, stack_lines
 
 _STEP: Final = 0.25  # m, between the entries of a table at most
@@ -25,7 +27,7 @@ class Routes(NamedTuple):
     """Lines to follow, one a track, and how fast they can be driven; for kernels."""
 
     lines: LineStack
-    speeds: NDArray[np.float64]  # (all lines' entries,) m/s, from `speed_profile`
+    speeds: NDArray[np.float64]  # (all lines' entries,) m/s, from `driven_speeds` or a file
     starts: NDArray[np.int64]  # (T + 1,) where a line's entries begin
 
 
@@ -65,7 +67,7 @@ class LineDriver(KernelDriver):
         routes = _racelines(seat, config.raceline) or [(line, None) for line in read_lines(seat)]
         factor = config.speed_factor
         speeds = [
-            speed_profile(line, config.speed, config.acceleration)
+            driven_speeds(line, config.speed, config.acceleration)
             if factor is None or own is None
             else factor * along(line, own)
             for line, own in routes
@@ -111,7 +113,7 @@ def _racelines(
 
 
 def along(line: Centerline, speeds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Put speeds that are known at a line's points into a table as that of `speed_profile`.
+    """Put speeds that are known at a line's points into a table as that of `driven_speeds`.
 
     Args:
         line: The line.
@@ -147,7 +149,7 @@ def wrapped(value: float, period: float) -> float:
     return value - period * round(value / period)
 
 
-def speed_profile(
+def driven_speeds(
     line: Centerline, fastest: float, acceleration: float, aside: NDArray[np.float64] | float = 0.0
 ) -> NDArray[np.float64]:
     """Speeds at which a line can be driven, at places 0.25 m or a little less apart.
@@ -165,22 +167,23 @@ def speed_profile(
     Returns:
         (N,) m/s, N from `table_size`.
     """
-    count = table_size(line)
-    step = line.length / count
-    s = step * np.arange(-2 * _CHORD, count + 2 * _CHORD)
-    points = points_at(line, np.column_stack([s, np.zeros(len(s))]))[:, :2]
-    bend = np.zeros(count + 2 * _CHORD)
-    for i in range(_CHORD):  # over chords, so that noise of the points counts less
-        bend[i::_CHORD] = np.abs(curvature(points[i::_CHORD], closed=False))[1:-1]
-    # A bend counts from where its first chord begins.
-    bend = np.lib.stride_tricks.sliding_window_view(bend, 2 * _CHORD + 1).max(axis=1)
+    limits = Limits(acceleration, braking=acceleration, fastest=fastest, exponent=math.inf)
+    bend = bends(line)
     bend = bend / np.maximum(1.0 - bend * aside, 0.1)
-    speeds: NDArray[np.float64] = np.minimum(
-        fastest, np.sqrt(acceleration / np.maximum(bend, 1e-9))
-    )
-    for _ in range(2):  # twice round a closed line
-        for i in range(count - 1, -1, -1):
-            if i + 1 < count or line.closed:
-                after = speeds[(i + 1) % count]
-                speeds[i] = min(speeds[i], math.sqrt(after**2 + 2 * acceleration * step))
-    return speeds
+    return speed_profile(bend, line.length / len(bend), limits, closed=line.closed)
+
+
+def bends(line: Centerline) -> NDArray[np.float64]:
+    """Curvature of a line at places 0.25 m or a little less apart, (N,) 1/m, N from `table_size`.
+
+    Without its sign, and as large as anywhere within half a metre.
+    """
+    count = table_size(line)
+    s = line.length / count * np.arange(-2 * _CHORD, count + 2 * _CHORD)
+    points = points_at(line, np.column_stack([s, np.zeros(len(s))]))[:, :2]
+    found = np.zeros(count + 2 * _CHORD)
+    for i in range(_CHORD):  # over chords, so that noise of the points counts less
+        found[i::_CHORD] = np.abs(curvature(points[i::_CHORD], closed=False))[1:-1]
+    # A bend counts from where its first chord begins.
+    widest: NDArray[np.float64] = sliding_window_view(found, 2 * _CHORD + 1).max(axis=1)
+    return widest

@@ -25,7 +25,7 @@ from sim.config import (
     VehicleConfig,
 )
 from sim.drivers.factory import make_driver
-from sim.drivers.line import speed_profile
+from sim.drivers.line import driven_speeds
 from sim.layout import V, X, Y
 from sim.race import Race
 from sim.tracks.centerline import polyline
@@ -99,7 +99,7 @@ def test_pure_pursuit_keeps_to_the_steering_limit_and_runs_on_past_an_open_end()
 
 def test_speeds_follow_from_curvature_and_braking():
     track = make_track(OvalTrack(straight=40.0, radius=5.0))
-    speeds = speed_profile(track.line, 12.0, 4.0)
+    speeds = driven_speeds(track.line, 12.0, 4.0)
     s = np.arange(len(speeds)) * track.length / len(speeds)
     assert speeds.max() == pytest.approx(12.0, abs=0.5)
     bends = [(21, 20 + 5 * math.pi - 1), (61 + 5 * math.pi, 60 + 10 * math.pi - 1)]
@@ -117,7 +117,7 @@ def test_speeds_follow_from_curvature_and_braking():
 
 def test_speeds_on_a_straight_line_are_the_fastest():
     line = polyline(np.array([[0.0, 0.0], [3.0, 0.0], [9.1, 0.0]]), closed=False)
-    assert speed_profile(line, 5.0, 4.0).tolist() == [5.0] * 37
+    assert driven_speeds(line, 5.0, 4.0).tolist() == [5.0] * 37
 
 
 @pytest.mark.parametrize(
