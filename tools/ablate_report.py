@@ -26,12 +26,12 @@ from ablate_stats import (
 )
 
 from f110_fl.errors import UserError
+from f110_fl.evaluation.statistics import Judgement, judge
 from f110_fl.files import write_atomic
 from f110_fl.reporting.summary import is_complete
 from f110_fl.rundir import RunDir
 from f110_fl.sweeps.grid import Cell, Grid
 from f110_fl.tensors import read_tensors, unprefixed
-from f110_fl.training.statistics import Judgement, judge
 
 SCORES: Final[dict[str, Callable[[Panel, str], Float]]] = {
     "at equal steps": Panel.end,
