@@ -53,8 +53,8 @@ def play_league(
 ) -> list[Game]:
     """Play what is missing of a league's games, and return all.
 
-    The games stream to ``games.jsonl`` in an order that depends on the league alone; ``league.json``
-    has its rules. More entries and more seeds may join later.
+    The games stream to ``games.jsonl`` in an order that depends on the league alone;
+    ``league.json`` has its rules. More entries and more seeds may join later.
 
     Args:
         league: The league.
@@ -64,7 +64,8 @@ def play_league(
         say: Takes a line whenever a pair has met.
 
     Raises:
-        UserError: If the folder has another league's games, or another process plays there.
+        UserError: If the folder has another league's games, another process plays there, or a
+            game cannot be played.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,6 +74,8 @@ def play_league(
             return _play(league, names, folder, threads, say)
     except BlockingIOError:
         raise UserError(f"{folder}: another process plays in it") from None
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"--out={str(folder)!r}: is no directory") from None
 
 
 def _play(
@@ -85,7 +88,11 @@ def _play(
     starts = [Start(track, seed) for track in league.tracks for seed in range(league.seeds)]
     for number, (first, second) in enumerate(pairs, 1):
         missing = [start for start in starts if (first, second, *start) not in known]
-        for game in play(league, first, second, missing, threads) if missing else ():
+        try:
+            games = play(league, first, second, missing, threads) if missing else []
+        except (ValueError, FloatingPointError) as error:  # no room for a grid
+            raise UserError(f"{first} against {second}: {error}") from None
+        for game in games:
             append_line(path, _line(game))
             known[_key(game)] = game
         own = [known[first, second, *start] for start in starts]

@@ -166,9 +166,9 @@ class Equilibrium(NamedTuple):
 
 
 def nash_average(share: Float) -> Equilibrium:
-    """Return the equilibrium of the largest entropy (Balduzzi et al. 2018, "Re-evaluating evaluation").
+    """Return the equilibrium of the largest entropy (Balduzzi et al. 2018).
 
-    Copies of an entry change no other's score, nor do many weak entries that one beats, both of
+    Their "Re-evaluating evaluation" (NeurIPS 2018) calls it the Nash average. Copies of an entry change no other's score, nor do many weak entries that one beats, both of
     which move ratings.
 
     Args:
