@@ -17,6 +17,8 @@ class Use(IntEnum):
     SAMPLING = 4
     VARIATION = 5
     OPPONENTS = 6
+    LEAGUE_GAME = 7
+    LEAGUE_SAMPLES = 8
 
 
 def stream(seed: int, use: Use, *key: int) -> np.random.SeedSequence:

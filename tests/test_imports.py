@@ -27,7 +27,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("f110_fl.runs",),
     ("f110_fl.exporting", "f110_fl.reporting"),
     ("f110_fl.training",),
-    ("f110_fl.learners", "f110_fl.loading", "f110_fl.federation"),
+    ("f110_fl.evaluation", "f110_fl.federation", "f110_fl.learners", "f110_fl.loading"),
     ("f110_fl.config", "f110_fl.robot", "f110_fl.tensors"),
     ("f110_fl.commandline",),
     ("f110_fl.errors", "f110_fl.files", "f110_fl.rundir", "f110_fl.seeding"),

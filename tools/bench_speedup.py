@@ -44,12 +44,12 @@ from f110_fl.commandline import OneLineParser, program
 from f110_fl.config.keys import overlaps, parse_key
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
+from f110_fl.evaluation.statistics import Float, bootstrap
 from f110_fl.files import write_atomic
 from f110_fl.loading.overrides import Override, set_overrides
 from f110_fl.loading.scenarios import dump_scenario, load_scenario, parse_resolved
 from f110_fl.reporting.events import EvaluationEvent, Monitor, RoundEvent
 from f110_fl.rundir import RunDir
-from f110_fl.training.statistics import Float, bootstrap
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
 Result = dict[str, Any]

@@ -1,4 +1,4 @@
-"""Explains in one line what is wrong with a scenario, where, and what is allowed."""
+"""Explains in one line what is wrong with a scenario or a league, where, and what is allowed."""
 
 from __future__ import annotations
 
@@ -38,12 +38,24 @@ class _Problem(NamedTuple):
 
 
 def explain(
-    error: ValidationError, file: Path, document: Document, overrides: Sequence[Override]
+    error: ValidationError,
+    file: Path,
+    document: Document,
+    overrides: Sequence[Override],
+    model: type[BaseModel] = Scenario,
 ) -> str:
-    """Return the line that tells the user about the first of a scenario's mistakes."""
+    """Return the line that tells the user about the first of a file's mistakes.
+
+    Args:
+        error: All of them.
+        file: The file.
+        document: What is in it.
+        overrides: Settings that were laid over it.
+        model: What it was read as.
+    """
     found: dict[object, tuple[tuple[int, int], _Problem]] = {}
     for details in _causes(error):
-        problem = _problem(details)
+        problem = _problem(details, model)
         order = _order(problem, document, overrides)
         # A mistake behind an alias is one mistake, however often the alias is used.
         key = (order, details["type"], problem.path[-1:], str(details.get("ctx")))
@@ -77,13 +89,13 @@ def _causes(error: ValidationError) -> list[ErrorDetails]:
     ]
 
 
-def _problem(error: ErrorDetails) -> _Problem:
+def _problem(error: ErrorDetails, model: type[BaseModel] = Scenario) -> _Problem:
     """Return an error with its keys, its parent and its field.
 
     Pydantic puts the tag of a union's chosen member between the keys; it is removed here.
     """
     path: KeyPath = ()
-    parent = field = Field(Scenario)
+    parent = field = Field(model)
     for key in error["loc"]:
         models: tuple[type[BaseModel], ...] = field.models if len(field.models) > 1 else ()
         chosen = [model for model in models if tag_of(model)[1] == key]

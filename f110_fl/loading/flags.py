@@ -144,6 +144,9 @@ SETTINGS: Final = (
             needs="--mode eval",
             about="which episode --video and --still show, from 0 (default: the first success, or "
             "the first)"),
+    Setting(flag="--until", metavar="HALF", modes=frozenset({Mode.EVALUATE}), needs="--mode eval",
+            about="evaluate only until the 95 %% interval of the rate of success (of finishing, "
+            "where nothing learns) is within plus or minus this, at most evaluation.episodes"),
     Setting(flag="--wandb", switch=True, modes=frozenset({Mode.EVALUATE}), needs="--mode eval",
             about="record the evaluation and its replay with W&B, which training does by itself"),
     Setting(flag="--tensorboard", switch=True, modes=LOCAL,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from f110_fl.evaluation.statistics import Sequential, run_until, trials_needed
 from f110_fl.files import write_atomic
 from f110_fl.reporting.console import evaluation_table, print_table
 from f110_fl.reporting.summary import offline_lines
@@ -21,6 +23,10 @@ from f110_fl.training.shipped import origin_of
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from f110_fl.config.scenario import Scenario
+    from f110_fl.training.evaluation import ModelEvaluator
+    from f110_fl.training.records import EpisodeResult
+    from f110_fl.training.trajectories import Watcher
 
 TRAJECTORIES = "trajectories.npz"
 REPLAY = "replay.html"
@@ -50,7 +56,7 @@ def _evaluate(plan: RunPlan, console: Console) -> int:
     from f110_fl.reporting.pages.replay import write_replay
     from f110_fl.training.evaluation import ModelEvaluator
     from f110_fl.training.metrics import means, report
-    from f110_fl.training.trajectories import Recorder, Watcher
+    from f110_fl.training.trajectories import Recorder
 
     scenario, root, checkpoint = plan.scenario, plan.rundir.root, plan.checkpoint
     evaluator = ModelEvaluator(scenario)
@@ -65,7 +71,7 @@ def _evaluate(plan: RunPlan, console: Console) -> int:
     watchers: list[Watcher] = [recorder]
     watchers += [replay] if shown else []
     watchers += [drawn] if plan.pictures.wanted else []
-    episodes = evaluator.run(Watchers(*watchers))
+    episodes, stopped = _run(evaluator, plan, Watchers(*watchers))
     found = report(episodes, [car.name for car in scenario.env.cars])
     recorder.save(root / TRAJECTORIES, evaluator.race)
     document = {
@@ -74,6 +80,9 @@ def _evaluate(plan: RunPlan, console: Console) -> int:
         "checkpoint": None if checkpoint is None else str(checkpoint),
         "cars": found,
     }
+    if plan.until is not None:
+        document["until"] = {"asked": plan.until, **stopped._asdict()}
+        console.out(_told(stopped, plan, episodes), highlight=False)
     write_atomic(root / REPORT, json.dumps(document, indent=2) + "\n")
     print_table(console, evaluation_table(found))
     console.out(f"Report          {root / REPORT}", highlight=False)
@@ -92,6 +101,43 @@ def _evaluate(plan: RunPlan, console: Console) -> int:
         for line in offline_lines(root):
             console.out(line, highlight=False)
     return 0
+
+
+def _run(
+    evaluator: ModelEvaluator, plan: RunPlan, watcher: Watcher
+) -> tuple[list[EpisodeResult], Sequential]:
+    """Return the episodes, all or as many as ``plan.until`` needs, and how they ended."""
+    from f110_fl.training.evaluation import MAX_BATCH
+
+    episodes: list[EpisodeResult] = []
+    most = plan.scenario.evaluation.episodes
+
+    def run(first: int, last: int) -> dict[str, int]:
+        found = evaluator.run(watcher, slice(first, last))
+        episodes.extend(found)
+        return _successes(found, plan.scenario)
+
+    half, batch = (0.0, most) if plan.until is None else (plan.until, MAX_BATCH)
+    return episodes, run_until(half, most, batch, run)
+
+
+def _successes(episodes: Sequence[EpisodeResult], scenario: Scenario) -> dict[str, int]:
+    """Return how many episodes each learner has succeeded in, or each car has finished."""
+    cars, outcome = tuple(scenario.learners), "success"
+    if not cars:
+        cars, outcome = tuple(car.name for car in scenario.env.cars), "finished"
+    return {car: sum(e.outcomes[car] == outcome for e in episodes) for car in cars}
+
+
+def _told(stopped: Sequential, plan: RunPlan, episodes: Sequence[EpisodeResult]) -> str:
+    """Return how many episodes were needed, or would be."""
+    what = "success" if plan.scenario.learners else "finishing"
+    words = f"Episodes        {stopped.trials}: {what} within ±{stopped.half_width:.2%}"
+    if stopped.enough or plan.until is None:
+        return words
+    counts = _successes(episodes, plan.scenario).values()
+    needed = max(trials_needed(count / stopped.trials, plan.until) for count in counts)
+    return f"{words}; for ±{plan.until:.2%} about --eval-episodes {needed}"
 
 
 def _introduce(checkpoint: Path, console: Console) -> None:

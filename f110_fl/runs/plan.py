@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, TypedDict
@@ -15,7 +15,7 @@ from f110_fl.errors import UserError
 from f110_fl.loading.flags import client_id, outside_overrides
 from f110_fl.loading.overrides import Override, refuse_varied
 from f110_fl.loading.scenarios import load_scenario
-from f110_fl.loading.texts import bounded
+from f110_fl.loading.texts import bounded, decimal
 from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import claimed, run_root
 from f110_fl.runs.inputs import check_inputs
@@ -48,6 +48,7 @@ class RunPlan:
     replay: int | None = None  # episodes, or rounds, that the page replays; None: the default
     live: int | None = None  # TCP port of the live page, 0 for any; None: there is none
     pictures: Pictures = NO_PICTURES  # of an evaluation
+    until: float | None = None  # half width of rates at which an evaluation ends; None: never
     wandb: bool = False  # whether to record an evaluation with W&B
     tensorboard: bool = False  # whether to write TensorBoard's files
 
@@ -127,9 +128,24 @@ def _resolve_evaluation(arguments: argparse.Namespace, scenario: Scenario) -> Ru
         checkpoint=_resolve_checkpoint(arguments, scenario),
         shipped=arguments.checkpoint is None,
         pictures=resolve_pictures(arguments, scenario.evaluation.episodes),
+        until=_resolve_until(arguments),
         wandb=arguments.wandb,
         **_pages(arguments),
     )
+
+
+def _resolve_until(arguments: argparse.Namespace) -> float | None:
+    """Return the half width of rates at which an evaluation ends; None: it never ends early."""
+    text = arguments.until
+    if text is None:
+        return None
+    if arguments.video_episode is not None:
+        raise UserError(f"--video-episode={arguments.video_episode!r}: not with --until")
+    with suppress(ValueError):
+        half = decimal(text)
+        if 0 < half < 1:
+            return half
+    raise UserError(f"--until={text!r}: allowed: a number above 0, below 1, such as 0.02")
 
 
 def _resolve_checkpoint(arguments: argparse.Namespace, scenario: Scenario) -> Path | None:

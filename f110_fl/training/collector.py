@@ -93,7 +93,7 @@ class Timings:
 class EndedEpisode(NamedTuple):
     """An episode that has just ended, in an environment that still shows its end."""
 
-    number: int  # index of its seed
+    number: int  # that of its seed
     env: int
     result: EpisodeResult
 
@@ -124,6 +124,7 @@ class Collector:
         seeds: Iterable[np.random.SeedSequence],
         players: Mapping[str, Player],
         watcher: Watcher | None = None,
+        first: int = 0,
     ) -> Iterator[EndedEpisode]:
         """Run one episode per seed, and yield each as it ends, before another takes its place.
 
@@ -131,9 +132,10 @@ class Collector:
             seeds: Seeds of the episodes.
             players: One per agent.
             watcher: Looks on: at every beginning, step and end.
+            first: Number of the first seed's episode.
         """
         race, running = self.race, self._running
-        waiting = enumerate(seeds)
+        waiting = enumerate(seeds, first)
         numbers: dict[int, int] = {}
         running[:] = False
         self._start(waiting, numbers, range(self._used), players, watcher)

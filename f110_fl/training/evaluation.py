@@ -48,18 +48,21 @@ class Evaluator:
         self,
         make_policy: Mapping[str, Callable[[int], Policy]],
         watcher: Watcher | None = None,
+        part: slice = slice(None),
     ) -> list[EpisodeResult]:
         """Run every episode once.
 
         Args:
             make_policy: By agent, makes its policy for a number of environments.
             watcher: Told of every beginning, step and end.
+            part: Which episodes, if not all; each is the same whichever others are run.
 
         Returns:
             The episodes, in the order of their seeds.
         """
         players = {a: Greedy(make(self.race.num_envs)) for a, make in make_policy.items()}
-        ended = self._collector.run(self._seeds, players, watcher)
+        first, _, _ = part.indices(len(self._seeds))
+        ended = self._collector.run(self._seeds[part], players, watcher, first)
         return [result for _, _, result in sorted(ended, key=itemgetter(0))]
 
 
@@ -91,7 +94,7 @@ class ModelEvaluator:
         for agent, learner in self.learners.items():
             learner.load_tensors(owned(tensors, agent, "model"))
 
-    def run(self, watcher: Watcher | None = None) -> list[EpisodeResult]:
+    def run(self, watcher: Watcher | None = None, part: slice = slice(None)) -> list[EpisodeResult]:
         """Run every episode once, greedily; see `Evaluator.run`."""
         policies = {agent: learner.policy for agent, learner in self.learners.items()}
-        return self._evaluator.run(policies, watcher)
+        return self._evaluator.run(policies, watcher, part)

@@ -5,18 +5,16 @@ Nothing else computes them. The console and what charts them (`reporting.values`
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import numpy as np
 
+from f110_fl.evaluation.statistics import wilson_interval
 from f110_fl.training.records import EpisodeKind, EpisodeRecord, EpisodeResult
 
 if TYPE_CHECKING:
     from f110_fl.config.scenario import Metric
-
-Z_95: Final = 1.959964  # of a standard normal, two-sided 95 %
 
 # What is measured in a learning car's episode, by the name of its mean.
 MEASURES: Final[Mapping[str, Callable[[EpisodeResult, str], float]]] = {
@@ -166,19 +164,6 @@ def improved(found: tuple[float, ...], best: tuple[float, ...]) -> Choice:
     kept = found[2:] > best[2:]
     words = f"{laps}, at least {floor:.0%}; {-lap:.2f} s a lap, before {-faster:.2f} s"
     return Choice(kept, chosen if kept else best, words)
-
-
-def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """Return the 95 % confidence interval of a rate (Wilson 1927).
-
-    Args:
-        successes: Number of successes.
-        trials: Number of trials, at least 1.
-    """
-    rate, z2 = successes / trials, Z_95**2 / trials
-    centre = (rate + z2 / 2) / (1 + z2)
-    half = Z_95 / (1 + z2) * math.sqrt(rate * (1 - rate) / trials + z2 / (4 * trials))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def report(episodes: Sequence[EpisodeResult], cars: Iterable[str]) -> dict[str, dict[str, object]]:

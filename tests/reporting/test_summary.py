@@ -15,6 +15,7 @@ from small import REPOSITORY, SMALL, merge
 from watching import TIMEOUT
 
 from f110_fl.config.scenario import Scenario
+from f110_fl.evaluation.statistics import wilson_interval
 from f110_fl.loading.scenarios import dump_scenario, load_scenario
 from f110_fl.reporting.commands import command_line
 from f110_fl.reporting.summary import (
@@ -25,7 +26,6 @@ from f110_fl.reporting.summary import (
 )
 from f110_fl.rundir import RunDir
 from f110_fl.tensors import write_tensors
-from f110_fl.training.metrics import wilson_interval
 from f110_fl.training.trainer import Trainer
 from run import main
 

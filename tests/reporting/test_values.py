@@ -8,9 +8,10 @@ import pytest
 from small import SMALL, merge
 
 from f110_fl.config.scenario import Scenario
+from f110_fl.evaluation.statistics import wilson_interval
 from f110_fl.reporting.events import EpisodeEvent, EvaluationEvent, RoundEvent
 from f110_fl.reporting.values import Charts, Point
-from f110_fl.training.metrics import means, report, wilson_interval
+from f110_fl.training.metrics import means, report
 from f110_fl.training.records import EpisodeKind, EpisodeRecord, EpisodeResult
 
 

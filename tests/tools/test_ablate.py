@@ -22,9 +22,9 @@ from parts.ablate_stats import Curve, Interval, make_panel, read_curve, t_interv
 from small import REPOSITORY
 
 from f110_fl.errors import UserError
+from f110_fl.evaluation.statistics import judge
 from f110_fl.rundir import RunDir
 from f110_fl.training.records import EpisodeRecord, EpisodeResult
-from f110_fl.training.statistics import judge
 
 LICENSE = str(REPOSITORY / "LICENSE")  # a file without markers
 Write = Callable[..., Path]

@@ -18,10 +18,11 @@ from small import REPOSITORY, SMALL, merge
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
+from f110_fl.evaluation.statistics import wilson_interval
 from f110_fl.tensors import read_tensors
 from f110_fl.training.checkpoint import load_models
 from f110_fl.training.evaluation import Evaluator
-from f110_fl.training.metrics import improved, report, score, wilson_interval
+from f110_fl.training.metrics import improved, report, score
 from f110_fl.training.records import EpisodeRecord, EpisodeResult
 from f110_fl.training.trainer import Trainer
 from f110_fl.training.trajectories import Recorder
@@ -155,6 +156,16 @@ def test_evaluations_compare() -> None:
     assert [e.steps for e in runs[0]] == [e.steps for e in runs[1]]
 
 
+def test_a_part_of_an_evaluation_is_as_in_the_whole() -> None:
+    scenario = Scenario.model_validate(SMALL)
+    straight = {"car_0": lambda _: _Straight()}
+    recorder = Recorder()
+    whole = Evaluator(scenario, 5).run(straight)
+    evaluator = Evaluator(scenario, 5)
+    parts = [evaluator.run(straight, recorder, slice(*bounds)) for bounds in ((0, 3), (3, 5))]
+    assert [e.returns for part in parts for e in part] == [e.returns for e in whole]
+
+
 def test_the_best_models_are_kept(tmp_path: Path) -> None:
     """They are those of the evaluation with the highest score, not the last ones."""
     scenario = Scenario.model_validate(
@@ -237,6 +248,17 @@ def test_eval_mode_without_learners(tmp_path: Path) -> None:
     document = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert document["cars"]["car_0"]["laps"] == 2
     assert document["cars"]["car_0"]["outcomes"]["crash"]["count"] == 0
+    flags = "--scenario", "s.yaml", "--mode", "eval", "--replay", "0", "--until"
+    enough = run(tmp_path, *flags, "0.2", "--eval-episodes", "90", "--set", "federated.root=many")
+    early = json.loads((tmp_path / "many" / "evaluation.json").read_text())
+    finished = early["cars"]["car_0"]["outcomes"]["finished"]
+    half = (finished["high"] - finished["low"]) / 2
+    assert early["until"]["half_width"] == pytest.approx(half)
+    assert early["cars"]["car_0"]["episodes"] == early["until"]["trials"] == 64
+    assert f"Episodes        64: finishing within ±{half:.2%}\n" in enough.stderr
+    short = run(tmp_path, *flags, "0.05", "--set", "federated.root=few")
+    assert "Episodes        2: finishing within ±" in short.stderr
+    assert "; for ±5.00% about --eval-episodes " in short.stderr
     again = run(tmp_path, "--scenario", "s.yaml", "--mode", "eval")  # would overwrite it
     used = f"{tmp_path / 'run'} already holds evaluation.json; choose another with FED_ROOT"
     assert (again.returncode, again.stderr) == (2, f"run.py: {used}\n")

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from small import REPOSITORY
 
+from f110_fl.evaluation.statistics import wilson_interval
 from f110_fl.loading.scenarios import load_scenario
 from f110_fl.tensors import read_metadata, read_tensors
 from f110_fl.training.checkpoint import load_checkpoint
 from f110_fl.training.evaluation import ModelEvaluator
-from f110_fl.training.metrics import wilson_interval
 from f110_fl.training.shipped import METADATA, Origin, origin_of, shipped_path
 from sim.policy import load_policy
 

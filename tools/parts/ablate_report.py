@@ -14,12 +14,12 @@ from typing import Final, get_args
 import numpy as np
 
 from f110_fl.errors import UserError
+from f110_fl.evaluation.statistics import Judgement, judge
 from f110_fl.files import write_atomic
 from f110_fl.reporting.summary import is_complete
 from f110_fl.rundir import RunDir
 from f110_fl.sweeps.grid import Cell, Grid
 from f110_fl.tensors import read_tensors, unprefixed
-from f110_fl.training.statistics import Judgement, judge
 from parts.ablate_figure import Line, draw
 from parts.ablate_plan import INDEPENDENT, SINGLE, STRATEGIES, Arm, make_arms
 from parts.ablate_stats import (

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from f110_fl.errors import UserError
+from f110_fl.evaluation.statistics import student
 from f110_fl.rundir import RunDir
 from f110_fl.training.metrics import score
 from f110_fl.training.records import EpisodeRecord
-from f110_fl.training.statistics import student
 
 Metric = Literal["return", "success_rate"]
 Float = NDArray[np.float64]

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from f110_fl.config.scenario import Scenario
+from f110_fl.evaluation.statistics import bootstrap, judge, student
 from f110_fl.reporting.pages.curves import numbers
-from f110_fl.training.statistics import bootstrap, judge, student
 
 Float = NDArray[np.float64]
 Run = Mapping[str, Any]  # a run as the report has it

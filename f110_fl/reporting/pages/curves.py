@@ -8,8 +8,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from f110_fl.evaluation.statistics import wilson_interval
 from f110_fl.reporting.pages.history import History
-from f110_fl.training.metrics import metric_name, total_name, wilson_interval
+from f110_fl.training.metrics import metric_name, total_name
 from f110_fl.training.records import EpisodeKind
 
 Float = NDArray[np.float64]

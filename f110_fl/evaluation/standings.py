@@ -1,0 +1,151 @@
+"""A league's standings, as JSON and as Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from f110_fl.config.league import LeagueConfig
+from f110_fl.evaluation.race import Game
+from f110_fl.evaluation.ratings import ANCHORED, cycles, nash_average, payoffs, ratings
+from f110_fl.evaluation.statistics import wilson_interval
+
+DEFAULT_ANCHOR: Final = "follow_the_gap"
+SHOWN_CYCLES: Final = 10
+
+# What has a rate: whether a game counts for the car in it.
+RATES: Final[Mapping[str, Callable[[Game, int], bool]]] = {
+    "win": lambda game, car: game.winner == game.entries[car],
+    "draw": lambda game, _: game.winner is None,
+    "finish": lambda game, car: game.ends[car] == "finished",
+    "contact": lambda game, _: game.contact,
+    "hit": lambda game, car: game.hit[car],  # it drove into the other
+}
+
+
+def anchor_of(league: LeagueConfig, names: Sequence[str]) -> str | None:
+    """Return the entry that is rated 1000; None: the mean of all is."""
+    wanted = league.anchor or DEFAULT_ANCHOR
+    return wanted if wanted in names else None
+
+
+def standings(
+    league: LeagueConfig, names: Sequence[str], games: Sequence[Game], left_out: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return what a league's games say, for JSON; the order of the games changes nothing.
+
+    Args:
+        league: The league.
+        names: The entries that took part.
+        games: Theirs, at least one.
+        left_out: Why the others did not, by name.
+
+    Returns:
+        ``entries``, the best rated first, each with ``rates`` (Wilson's intervals, as if games were
+        independent), ``rating`` and ``nash``; ``payoff``, whose rows and columns are in that order:
+        points a game with the bootstrap's interval; ``cycles``.
+    """
+    anchor = anchor_of(league, names)
+    payoff = payoffs(games, sorted(names), league.seed)
+    rated = ratings(payoff, anchor)
+    nash = nash_average(payoff.shares.value)
+    order = sorted(range(len(names)), key=lambda n: (-rated.value[n], payoff.names[n]))
+    entries = []
+    for n in order:
+        name = payoff.names[n]
+        own = [(game, game.entries.index(name)) for game in games if name in game.entries]
+        entry: dict[str, Any] = {"name": name, "games": len(own)}
+        entry["rating"] = _interval(*(float(bound[n]) for bound in rated))
+        entry["nash"] = {"share": float(nash.shares[n]), "score": float(nash.scores[n])}
+        entry["rates"] = {what: _rate([of(*g) for g in own]) for what, of in RATES.items()}
+        entry["overtakes"] = sum(game.overtakes[car] for game, car in own) / len(own)
+        entries.append(entry)
+    grid = np.ix_(order, order)
+    return {
+        "anchor": anchor,
+        "games": len(games),
+        "starts": len(payoff.strata),
+        "tracks": list(league.tracks),
+        "left_out": dict(left_out),
+        "entries": entries,
+        "payoff": {
+            key: [[None if math.isnan(x) else float(x) for x in row] for row in bound[grid]]
+            for key, bound in zip(("value", "low", "high"), payoff.shares, strict=True)
+        },
+        "cycles": [cycle._asdict() for cycle in cycles(payoff)],
+    }
+
+
+def _rate(counted: Sequence[bool]) -> dict[str, float]:
+    count = sum(counted)
+    low, high = wilson_interval(count, len(counted))
+    return {"count": count, **_interval(count / len(counted), low, high)}
+
+
+def _interval(value: float, low: float, high: float) -> dict[str, float]:
+    return {"value": value, "low": low, "high": high}
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """Return standings as Markdown: the table, the payoffs, and the cycles."""
+    anchor = found["anchor"] or "the mean of all"
+    text = [
+        f"{found['games']} games on {found['starts']} starts; {anchor} is rated {ANCHORED:.0f}.",
+        "",
+        *_table(found["entries"]),
+        "",
+        "Points a game of the row against the column, %, and their 95 % intervals:",
+        "",
+        *_matrix(found),
+        "",
+        *_cycles(found["cycles"]),
+        *(f"\nLeft out: {name}: {why}" for name, why in found["left_out"].items()),
+    ]
+    return "\n".join(text) + "\n"
+
+
+def _table(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    heads = ("rating", *(f"{what}, %" for what in RATES), "overtakes a game", "Nash share", "score")
+    lines = [f"| entry | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for entry in entries:
+        rating, nash = entry["rating"], entry["nash"]
+        cells = [f"{rating['value']:.0f} [{rating['low']:.0f}, {rating['high']:.0f}]"]
+        cells += [_percent(entry["rates"][what]) for what in RATES]
+        cells += [f"{entry['overtakes']:.2f}", f"{nash['share']:.2f}"]
+        cells.append(f"{nash['score'] + 0.0:+.2f}" if abs(nash["score"]) >= 0.005 else "0")
+        lines.append(f"| {entry['name']} | {' | '.join(cells)} |")
+    return lines
+
+
+def _matrix(found: Mapping[str, Any]) -> list[str]:
+    names, payoff = [entry["name"] for entry in found["entries"]], found["payoff"]
+    lines = [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for i, name in enumerate(names):
+        cells = [
+            "" if payoff["value"][i][j] is None
+            else _percent({key: payoff[key][i][j] for key in payoff})
+            for j in range(len(names))
+        ]  # fmt: skip
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def _cycles(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not found:
+        return ["No cycle of three: nobody beats somebody who beats somebody who beats it."]
+    lines = []
+    for cycle in found[:SHOWN_CYCLES]:
+        names = cycle["entries"]
+        words = "" if cycle["sure"] else ", within the intervals of chance"
+        shown = " beats ".join((*names, names[0]))
+        lines.append(f"- {shown} ({100 * cycle['least']:.0f} % of the points at least{words})")
+    more = len(found) - len(lines)
+    return ["Cycles:", "", *lines, *([f"- and {more} more"] if more else [])]
+
+
+def _percent(rate: Mapping[str, float]) -> str:
+    value, low, high = (100 * rate[key] for key in ("value", "low", "high"))
+    return f"{value:.0f} [{low:.0f}, {high:.0f}]"
