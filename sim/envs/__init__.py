@@ -46,8 +46,25 @@ bounds are clipped. The two-car scenario with 54 beams gives D = 54 + 4 + 4 = 62
 
 **Episode end**: an agent is terminated when it crashes, finishes (see `sim.physics.laps`),
 accomplishes its task or can no longer do so, and truncated when its task gives up on it, at
-``max_steps`` or, with ``end_when="any"``, when any other car is done. Its last info, which is
-``infos["final_info"]`` of `F110VectorEnv`, holds
+``max_steps`` or, with ``end_when="any"``, when any other car is done.
+
+**Infos** of every reset and step hold ``car``, the index of the agent's car, and ``cars``, arrays
+of all C cars in the order of the configuration; those of `F110VectorEnv` have a row for each row
+of the batch before that.
+
+| key of ``cars`` | shape | meaning |
+|---|---|---|
+| ``pose`` | (C, 3) | x m, y m of the centre of gravity, yaw rad in [0, 2 pi) |
+| ``speed`` | (C,) | along the body, m/s |
+| ``arc_length`` | (C,) | along the centre line, m; left out if a track has none |
+| ``lateral_offset`` | (C,) | left of the centre line, m; left out if a track has none |
+| ``laps`` | (C,) | laps completed in the episode, int32 |
+| ``wall_contact`` | (C,) | whether the car has touched a wall, bool |
+| ``car_contact`` | (C,) | index of the car that it has touched, -1 for none, int32 |
+| ``target_distance`` | (C,) | to the target of its task, or else of its driver, centre to centre, \
+m; infinite if it has none, left out if no car has one |
+
+An agent's last info, which is ``infos["final_info"]`` of `F110VectorEnv`, also holds
 
 | key | meaning |
 |---|---|

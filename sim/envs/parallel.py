@@ -14,6 +14,7 @@ from pettingzoo import ParallelEnv  # type: ignore[import-untyped]
 from sim.config import EnvConfig, RenderConfig
 from sim.envs.common import Action, Observation, agent_names, agent_spaces, last_info, read_options
 from sim.envs.display import RENDER_MODES, Rendered
+from sim.envs.infos import CarInfos
 from sim.race import Race
 
 _IGNORED_OPTION = "options"  # made up by PettingZoo's API test
@@ -23,8 +24,8 @@ class F110ParallelEnv(Rendered, ParallelEnv[str, Observation, Action]):  # type:
     """Cars on a track as a PettingZoo parallel environment.
 
     The agents are the cars without a driver, by name. ``help(sim.envs)`` shows the tables of
-    their actions, observations and rewards, and of what an agent's last info holds; before that,
-    infos are empty.
+    their actions, observations and rewards, and of what infos hold: of every car its pose, speed,
+    place on the track, laps and contacts; and in an agent's last info how its episode ended.
 
     Args:
         config: The environment.
@@ -63,6 +64,7 @@ class F110ParallelEnv(Rendered, ParallelEnv[str, Observation, Action]):  # type:
         self.observation_spaces = {name: own[0] for name, own in agents.items()}
         self.action_spaces = {name: own[1] for name, own in agents.items()}
         self._actions = np.zeros((1, len(self.possible_agents), 2), np.float32)
+        self._infos = CarInfos(self.race)
 
     def observation_space(self, agent: str) -> spaces.Box:
         """Space of an agent's observations, the same object at every call."""
@@ -84,7 +86,7 @@ class F110ParallelEnv(Rendered, ParallelEnv[str, Observation, Action]):  # type:
                 ``{"track": i}`` on that track.
 
         Returns:
-            The observations and the (empty) infos, by agent.
+            The observations and the infos, by agent.
 
         Raises:
             ValueError: If an option is unknown or there is no such spawn set or track. An option
@@ -99,7 +101,7 @@ class F110ParallelEnv(Rendered, ParallelEnv[str, Observation, Action]):  # type:
         self._display.update()
         self.agents = self.possible_agents[:]
         observations = self.race.episodes.observations[0].copy()
-        return dict(zip(self.agents, observations, strict=True)), {n: {} for n in self.agents}
+        return dict(zip(self.agents, observations, strict=True)), self._tell(self.agents)
 
     def step(
         self, actions: dict[str, Action]
@@ -140,16 +142,22 @@ class F110ParallelEnv(Rendered, ParallelEnv[str, Observation, Action]):  # type:
         ended, cut = episodes.terminated[0].tolist(), episodes.truncated[0].tolist()
         rows = {name: self._index[name] for name in agents}
         self.agents = [name for name, i in rows.items() if not (ended[i] or cut[i])]
+        infos = self._tell(agents)
+        for name in agents:
+            if name not in self.agents:
+                infos[name] |= last_info(self.race, 0, rows[name])
         return (
             {name: copies[i] for name, i in rows.items()},
             {name: paid[i] for name, i in rows.items()},
             {name: ended[i] for name, i in rows.items()},
             {name: cut[i] for name, i in rows.items()},
-            {
-                name: last_info(self.race, 0, i) if ended[i] or cut[i] else {}
-                for name, i in rows.items()
-            },
+            infos,
         )
+
+    def _tell(self, agents: list[str]) -> dict[str, dict[str, Any]]:
+        """Infos of agents; what they tell of the cars are the same arrays."""
+        cars, own = self._infos.one(0), self.race.agent_cars
+        return {name: {"car": own[self._index[name]], "cars": cars} for name in agents}
 
     def state(self) -> NDArray[np.float64]:
         """The state of every car, (C, 7), columns of `sim.layout`: a copy."""

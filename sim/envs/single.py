@@ -21,14 +21,16 @@ from sim.envs.common import (
     read_options,
 )
 from sim.envs.display import RENDER_MODES, Rendered
+from sim.envs.infos import CarInfos
 from sim.race import Race
 
 
 class F110Env(Rendered, gymnasium.Env[Observation, Action]):
     """A race with one learning car as a Gymnasium environment; every other car is scripted.
 
-    ``help(sim.envs)`` shows the tables of its actions, observations and rewards, and of what the
-    episode's last info holds; before that, infos are empty.
+    ``help(sim.envs)`` shows the tables of its actions, observations and rewards, and of what
+    infos hold: of every car its pose, speed, place on the track, laps and contacts; and in the
+    episode's last info how it ended.
 
     Args:
         config: The environment; exactly one car has no driver.
@@ -65,6 +67,7 @@ class F110Env(Rendered, gymnasium.Env[Observation, Action]):
         self.action_space: spaces.Box  # type: ignore[assignment]
         self.observation_space, self.action_space = agent_spaces(self.race)
         self._actions = np.zeros((1, 1, 2), np.float32)
+        self._infos = CarInfos(self.race)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -78,7 +81,7 @@ class F110Env(Rendered, gymnasium.Env[Observation, Action]):
                 ``{"track": i}`` on that track.
 
         Returns:
-            The observation, (D,), and an empty info.
+            The observation, (D,), and the info.
 
         Raises:
             ValueError: If an option is unknown or there is no such spawn set or track.
@@ -91,7 +94,7 @@ class F110Env(Rendered, gymnasium.Env[Observation, Action]):
             self.race.seed(0, seed)
         self.race.next_episode(0, **chosen)
         self._display.update()
-        return self.race.episodes.observations[0, 0].copy(), {}
+        return self.race.episodes.observations[0, 0].copy(), self._info()
 
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Let the car act once.
@@ -120,5 +123,8 @@ class F110Env(Rendered, gymnasium.Env[Observation, Action]):
             float(episodes.rewards[0, 0]),
             bool(episodes.terminated[0, 0]),
             bool(episodes.truncated[0, 0]),
-            last_info(self.race, 0, 0) if episodes.over[0] else {},
+            self._info() | (last_info(self.race, 0, 0) if episodes.over[0] else {}),
         )
+
+    def _info(self) -> dict[str, Any]:
+        return {"car": self.race.agent_cars[0], "cars": self._infos.one(0)}

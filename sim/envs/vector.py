@@ -24,6 +24,7 @@ from sim.envs.common import (
     read_options,
 )
 from sim.envs.display import RENDER_MODES, Display, frame_rate
+from sim.envs.infos import CarInfos
 from sim.layout import COMMAND_SIZE
 from sim.race import Race
 
@@ -32,7 +33,7 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
     """Many races of the same cars on the same tracks, stepped by one compiled call.
 
     ``help(sim.envs)`` shows the tables of an agent's actions, observations and rewards, and of
-    what its last info holds. A row of the batch is an agent: with A agents a race, row i is agent
+    what infos hold. A row of the batch is an agent: with A agents a race, row i is agent
     ``i % A`` of race ``i // A``, so that one policy can drive them all. With one agent (the other
     cars scripted), rows are races, and the batch is what `gymnasium.vector.SyncVectorEnv` makes of
     as many `F110Env`, byte for byte.
@@ -42,14 +43,16 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
     while ``infos["final_obs"]`` and ``infos["final_info"]`` hold the last of the old one (with
     masks ``_final_obs`` and ``_final_info``). No step is lost, every returned transition is
     real, and learners bootstrap from the last observation as Stable-Baselines3 and CleanRL do.
-    Infos are empty otherwise.
+    At every step ``infos["cars"]`` tells of every car its pose, speed, place on the track, laps
+    and contacts: arrays (N, C) or (N, C, 3).
 
     Args:
         config: The environment. Several agents need ``end_when="any"``: their rows begin and
             end episodes together.
         num_envs: Rows, N; a multiple of the number of agents.
-        copy: Whether observations are copies, the caller's to keep, or always the same array,
-            which the next step overwrites. All else that is returned is new at each step.
+        copy: Whether observations and ``infos["cars"]`` are copies, the caller's to keep, or
+            may be always the same arrays, which the next step overwrites; those of infos are
+            read-only then. All else that is returned is new at each step.
         render_mode: "rgb_array", "human" or None; see `render`.
         render_config: Size of the frames, and what they show.
         base_dir: What a map's file is relative to; None: the working directory.
@@ -100,6 +103,7 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._copy = copy
+        self._infos = CarInfos(self.race, copy)
         self._running = False
 
     def reset(
@@ -119,7 +123,7 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
                 ``{"track": i}`` on that track.
 
         Returns:
-            The observations, (N, D), and empty infos.
+            The observations, (N, D), and infos.
 
         Raises:
             ValueError: If there are not as many seeds as races, one is negative, an option is
@@ -147,7 +151,7 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
             self.race.next_episode(e, **chosen)
         self._running = True
         self._display.update()
-        return self._observations(), {}
+        return self._observations(), self._infos.batch()
 
     def step(
         self, actions: Action
@@ -180,6 +184,7 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
         infos = self._final_infos()
         self.race.autoreset()
         self._display.update()
+        infos |= self._infos.batch()
         return self._observations(), rewards, terminated, truncated, infos
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
@@ -215,10 +220,12 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
         episodes = self.race.episodes
         agents = len(self.race.agents)
         for env in np.flatnonzero(episodes.over).tolist():
-            for agent in range(agents):
+            cars = self._infos.one(env)
+            for agent, car in enumerate(self.race.agent_cars):
+                own = {"car": car, "cars": cars}
                 last = {
                     "final_obs": episodes.observations[env, agent].copy(),
-                    "final_info": last_info(self.race, env, agent),
+                    "final_info": own | last_info(self.race, env, agent),
                 }
                 infos = self._add_info(infos, last, env * agents + agent)
         return infos
