@@ -77,7 +77,8 @@ An agent's last info, which is ``infos["final_info"]`` of `F110VectorEnv`, also 
 
 **Seeds**: ``reset(seed=s)`` starts an environment's sequence of episodes anew, ``reset()`` goes
 on with it; all three interfaces give the same episodes for the same seed. Of a reset's options,
-``{"spawn_set": i, "track": j}`` asks for these instead of drawn ones.
+``{"spawn_set": i, "track": j}`` asks for these instead of drawn ones, and ``{"poses": p}`` starts
+the cars, at rest, from poses (C, 3) of x m, y m and yaw rad: (E, C, 3) for E races at once.
 """
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ from sim.envs.vector import F110VectorEnv
 
 __all__ = ["F110Env", "F110ParallelEnv", "F110VectorEnv"]
 
-# Names only: nothing is built or imported until `gymnasium.make` asks for it.
-gymnasium.register(
-    id="F110-v0", entry_point="sim.envs:F110Env", vector_entry_point="sim.envs:F110VectorEnv"
-)
+# Names only: nothing is built until `gymnasium.make` asks for it. Who can read scenarios' files
+# may have registered it already.
+if "F110-v0" not in gymnasium.registry:
+    gymnasium.register(
+        id="F110-v0", entry_point="sim.envs:F110Env", vector_entry_point="sim.envs:F110VectorEnv"
+    )

@@ -111,5 +111,13 @@ def test_options_choose_the_spawn_set() -> None:
 def test_two_free_cars_are_one_too_many() -> None:
     with pytest.raises(ValueError, match=r"\['car_0', 'car_1'\]; F110Env has one agent"):
         F110Env(EnvConfig())
-    with pytest.raises(TypeError, match=r"config must be a sim.config.EnvConfig, found dict"):
-        F110Env({})
+
+
+def test_settings_may_be_a_dict() -> None:
+    env = gymnasium.make("F110-v0", config=SMALL.model_dump(mode="json"))
+    assert env.unwrapped.race.config == SMALL
+    wrong = {"lidar": {"beams": 0}, "laps": 0}
+    with pytest.raises(ValueError, match=r"^config.lidar.beams: .* found 0 \(and 1 more\)$"):
+        F110Env(wrong)
+    with pytest.raises(TypeError, match=r"or a dict of its settings, found str; for files"):
+        F110Env("a.yaml")
