@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,15 @@ from numpy.typing import NDArray
 from pettingzoo import ParallelEnv  # type: ignore[import-untyped]
 
 from sim.config import EnvConfig, RenderConfig
-from sim.envs.common import Action, Observation, agent_names, agent_spaces, last_info, read_options
+from sim.envs.common import (
+    Action,
+    Observation,
+    agent_names,
+    agent_spaces,
+    last_info,
+    read_config,
+    read_options,
+)
 from sim.envs.display import RENDER_MODES, Rendered
 from sim.envs.infos import CarInfos
 from sim.race import Race
@@ -28,7 +37,7 @@ class F110ParallelEnv(Rendered, ParallelEnv[str, Observation, Action]):  # type:
     place on the track, laps and contacts; and in an agent's last info how its episode ended.
 
     Args:
-        config: The environment.
+        config: The environment, or a dict of its settings.
         render_mode: "rgb_array", "human" or None; see `render`.
         render_config: Size of the frames, and what they show.
         base_dir: What a map's file is relative to; None: the working directory.
@@ -37,8 +46,8 @@ class F110ParallelEnv(Rendered, ParallelEnv[str, Observation, Action]):  # type:
         race: The race; its world holds the state of all cars.
 
     Raises:
-        ValueError: If every car has a driver, for another render_mode, for an unknown
-            car to follow, and as `Race` does.
+        ValueError: If the dict is invalid, if every car has a driver, for another render_mode,
+            for an unknown car to follow, and as `Race` does.
         DependencyNotInstalled: If render_mode is "human" and pygame is missing.
     """
 
@@ -50,11 +59,12 @@ class F110ParallelEnv(Rendered, ParallelEnv[str, Observation, Action]):  # type:
 
     def __init__(
         self,
-        config: EnvConfig = EnvConfig(),  # noqa: B008 - frozen
+        config: EnvConfig | Mapping[str, Any] = EnvConfig(),  # noqa: B008 - frozen
         render_mode: str | None = None,
         render_config: RenderConfig = RenderConfig(),  # noqa: B008 - frozen
         base_dir: Path | None = None,
     ) -> None:
+        config = read_config(config)
         self.possible_agents = agent_names(config)
         self._hold(Race(config, base_dir=base_dir), render_mode, render_config)
         self.agents: list[str] = []
@@ -83,18 +93,21 @@ class F110ParallelEnv(Rendered, ParallelEnv[str, Observation, Action]):  # type:
             seed: Restarts the sequence of episodes; None goes on with it. The first sequence is
                 seeded from the operating system's entropy.
             options: ``{"spawn_set": i}`` starts from that spawn set instead of a drawn one,
-                ``{"track": i}`` on that track.
+                ``{"track": i}`` on that track, ``{"poses": p}`` from those poses of all cars,
+                (C, 3) x m, y m, yaw rad.
 
         Returns:
             The observations and the infos, by agent.
 
         Raises:
-            ValueError: If an option is unknown or there is no such spawn set or track. An option
-                called "options" is ignored: PettingZoo's own API test passes it to every
-                environment.
+            ValueError: If an option is unknown, there is no such spawn set or track, or a car
+                would be in a wall or another car; nothing has changed then. An option called
+                "options" is ignored: PettingZoo's own API test passes it to every environment.
         """
         known = {k: v for k, v in (options or {}).items() if k != _IGNORED_OPTION}
-        chosen = read_options(known)
+        chosen = read_options(known, len(self.race.config.cars))
+        if "poses" in chosen:
+            self.race.check_poses(0, **chosen)
         if seed is not None:
             self.race.seed(0, seed)
         self.race.next_episode(0, **chosen)

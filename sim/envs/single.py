@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sim.envs.common import (
     agent_names,
     agent_spaces,
     last_info,
+    read_config,
     read_options,
 )
 from sim.envs.display import RENDER_MODES, Rendered
@@ -33,7 +35,7 @@ class F110Env(Rendered, gymnasium.Env[Observation, Action]):
     episode's last info how it ended.
 
     Args:
-        config: The environment; exactly one car has no driver.
+        config: The environment, or a dict of its settings; exactly one car has no driver.
         render_mode: "rgb_array", "human" or None; see `render`.
         render_config: Size of the frames, and what they show.
         base_dir: What a map's file is relative to; None: the working directory.
@@ -42,8 +44,8 @@ class F110Env(Rendered, gymnasium.Env[Observation, Action]):
         race: The race; its world holds the state of all cars.
 
     Raises:
-        ValueError: If not exactly one car is without a driver, for another render_mode, for an
-            unknown car to follow, and as `Race` does.
+        ValueError: If the dict is invalid, if not exactly one car is without a driver, for
+            another render_mode, for an unknown car to follow, and as `Race` does.
         DependencyNotInstalled: If render_mode is "human" and pygame is missing.
     """
 
@@ -51,11 +53,12 @@ class F110Env(Rendered, gymnasium.Env[Observation, Action]):
 
     def __init__(
         self,
-        config: EnvConfig = CONVOY,
+        config: EnvConfig | Mapping[str, Any] = CONVOY,
         render_mode: str | None = None,
         render_config: RenderConfig = RenderConfig(),  # noqa: B008 - frozen
         base_dir: Path | None = None,
     ) -> None:
+        config = read_config(config)
         names = agent_names(config)
         if len(names) > 1:
             raise ValueError(
@@ -78,15 +81,19 @@ class F110Env(Rendered, gymnasium.Env[Observation, Action]):
             seed: Restarts the sequence of episodes; None goes on with it. The first sequence is
                 seeded from the operating system's entropy; ``np_random_seed`` is that seed.
             options: ``{"spawn_set": i}`` starts from that spawn set instead of a drawn one,
-                ``{"track": i}`` on that track.
+                ``{"track": i}`` on that track, ``{"poses": p}`` from those poses of all cars,
+                (C, 3) x m, y m, yaw rad.
 
         Returns:
             The observation, (D,), and the info.
 
         Raises:
-            ValueError: If an option is unknown or there is no such spawn set or track.
+            ValueError: If an option is unknown, there is no such spawn set or track, or a car
+                would be in a wall or another car. Nothing has changed then.
         """
-        chosen = read_options(options)
+        chosen = read_options(options, len(self.race.config.cars))
+        if "poses" in chosen:
+            self.race.check_poses(0, **chosen)
         if seed is None and self._np_random_seed is None:
             seed = self.np_random_seed  # drawn by Gymnasium at this first look
         super().reset(seed=seed)

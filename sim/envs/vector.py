@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from sim.envs.common import (
     agent_names,
     agent_spaces,
     last_info,
+    read_config,
     read_options,
 )
 from sim.envs.display import RENDER_MODES, Display, frame_rate
@@ -47,8 +48,8 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
     and contacts: arrays (N, C) or (N, C, 3).
 
     Args:
-        config: The environment. Several agents need ``end_when="any"``: their rows begin and
-            end episodes together.
+        config: The environment, or a dict of its settings. Several agents need
+            ``end_when="any"``: their rows begin and end episodes together.
         num_envs: Rows, N; a multiple of the number of agents.
         copy: Whether observations and ``infos["cars"]`` are copies, the caller's to keep, or
             may be always the same arrays, which the next step overwrites; those of infos are
@@ -57,13 +58,18 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
         render_config: Size of the frames, and what they show.
         base_dir: What a map's file is relative to; None: the working directory.
         num_threads: Threads that share the races of a step; results do not depend on it.
+        max_episode_steps: Steps after which an episode is truncated, if fewer than the
+            configuration's ``max_steps``; `gymnasium.make_vec` passes it on, and as in
+            `gymnasium.make` -1 is as none.
 
     Attributes:
         race: The batch of races.
+        copies: As given by ``copy``.
 
     Raises:
-        ValueError: If every car has a driver, several agents end apart, num_envs is not such a
-            multiple, for another render_mode, for an unknown car to follow, and as `Race` does.
+        ValueError: If the dict is invalid, every car has a driver, several agents end apart,
+            num_envs is not such a multiple, max_episode_steps is not positive, for another
+            render_mode, for an unknown car to follow, and as `Race` does.
         DependencyNotInstalled: If render_mode is "human" and pygame is missing.
     """
 
@@ -74,7 +80,7 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
 
     def __init__(
         self,
-        config: EnvConfig = CONVOY,
+        config: EnvConfig | Mapping[str, Any] = CONVOY,
         num_envs: int = 1,
         *,
         copy: bool = True,
@@ -82,7 +88,14 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
         render_config: RenderConfig = RenderConfig(),  # noqa: B008 - frozen
         base_dir: Path | None = None,
         num_threads: int = 1,
+        max_episode_steps: int | None = None,
     ) -> None:
+        config = read_config(config)
+        if max_episode_steps not in (None, -1):
+            if max_episode_steps < 1:
+                raise ValueError(f"max_episode_steps must be at least 1, found {max_episode_steps}")
+            fewest = min(config.max_steps, max_episode_steps)
+            config = config.model_copy(update={"max_steps": fewest})
         agents = len(agent_names(config))
         if agents > 1 and config.end_when == "all":
             raise ValueError(
@@ -102,7 +115,7 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
         self.single_observation_space, self.single_action_space = agent_spaces(self.race)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._copy = copy
+        self.copies = copy
         self._infos = CarInfos(self.race, copy)
         self._running = False
 
@@ -120,17 +133,20 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
                 first sequences are seeded from the operating system's entropy; ``np_random_seed``
                 is that of race 0.
             options: ``{"spawn_set": i}`` starts all from that spawn set instead of drawn ones,
-                ``{"track": i}`` on that track.
+                ``{"track": i}`` on that track, ``{"poses": p}`` from those poses of all cars of
+                each of the E races, (E, C, 3) x m, y m, yaw rad. Later episodes are drawn.
 
         Returns:
             The observations, (N, D), and infos.
 
         Raises:
             ValueError: If there are not as many seeds as races, one is negative, an option is
-                unknown or there is no such spawn set or track.
+                unknown, there is no such spawn set or track, or a car would be in a wall or
+                another car.
             TypeError: If a seed is not an integer.
         """
-        chosen = read_options(options)
+        chosen = read_options(options, self.race.num_envs, len(self.race.config.cars))
+        poses = chosen.pop("poses", None)
         if seed is None and not self._running:
             seed = self.np_random_seed  # drawn by Gymnasium at this first look
         races = range(self.race.num_envs)
@@ -142,13 +158,18 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
             seeds = [None if own is None else operator.index(own) for own in seed]
         if len(seeds) != len(races):
             raise ValueError(f"{len(seeds)} seeds for {len(races)} races: one a race is needed")
+        for e in races if poses is not None else ():
+            try:
+                self.race.check_poses(e, poses[e], **chosen)
+            except ValueError as error:
+                raise ValueError(f"race {e}: {error}") from None
         sequences = [None if own is None else np.random.SeedSequence(own) for own in seeds]
         super().reset(seed=seeds[0])
         for e, sequence in enumerate(sequences):
             if sequence is not None:
                 self.race.seed(e, sequence)
         for e in races:
-            self.race.next_episode(e, **chosen)
+            self.race.next_episode(e, **chosen, poses=None if poses is None else poses[e])
         self._running = True
         self._display.update()
         return self._observations(), self._infos.batch()
@@ -212,7 +233,7 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
 
     def _observations(self) -> Observation:
         rows = self.race.episodes.observations.reshape(self.num_envs, -1)
-        return rows.copy() if self._copy else rows
+        return rows.copy() if self.copies else rows
 
     def _final_infos(self) -> dict[str, Any]:
         """Last observations and infos of the episodes that are over, by Gymnasium's convention."""
