@@ -6,8 +6,9 @@
 | `F110Env` | `gymnasium.Env`, ``F110-v0`` | one learning car, the others scripted |
 | `F110VectorEnv` | `gymnasium.vector.VectorEnv`, ``F110-v0`` | a batch of races at full speed |
 
-Importing this package registers ``F110-v0`` with Gymnasium. The cars without a driver are the
-agents. Their actions, observations and rewards are the same in all three:
+Importing this package registers ``F110-v0`` with Gymnasium, whose ``config`` is an `EnvConfig` or
+a dict of its settings; `sim.envs.stable_baselines` has an interface more. The cars without a
+driver are the agents. Their actions, observations and rewards are the same in all three:
 
 **Actions**: ``Box(-1, 1, (2,), float32)``; values outside are clipped, NaN is an error.
 
@@ -40,7 +41,9 @@ that order; each starts where the one before ends. B beams, C cars.
 
 k = 0 ... C-2 counts the other cars in the order of the configuration, beginning with the one
 after the agent's; the first car follows the last. Values of ``pose`` and ``motion`` beyond the
-bounds are clipped. The two-car scenario with 54 beams gives D = 54 + 4 + 4 = 62.
+bounds are clipped. What `F110Env` and `F110VectorEnv` make without a configuration has two cars,
+54 beams to 10 m, and shows lidar, motion and others: D = 54 + 4 + 4 = 62. A configuration that does
+not say otherwise has the defaults of `sim.config.EnvConfig`, among them 1,080 beams to 30 m.
 
 **Rewards** are those of each car's task (`sim.tasks`); without a task, 0.
 

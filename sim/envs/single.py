@@ -35,7 +35,8 @@ class F110Env(Rendered, gymnasium.Env[Observation, Action]):
     episode's last info how it ended.
 
     Args:
-        config: The environment, or a dict of its settings; exactly one car has no driver.
+        config: The environment, or a dict of its settings; exactly one car has no driver. By
+            default car_0 attacks car_1, and sees a scan of 54 beams, its motion and the other car.
         render_mode: "rgb_array", "human" or None; see `render`.
         render_config: Size of the frames, and what they show.
         base_dir: What a map's file is relative to; None: the working directory.

@@ -49,7 +49,8 @@ class F110VectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
 
     Args:
         config: The environment, or a dict of its settings. Several agents need
-            ``end_when="any"``: their rows begin and end episodes together.
+            ``end_when="any"``: their rows begin and end episodes together. The default is that
+            of `F110Env`.
         num_envs: Rows, N; a multiple of the number of agents.
         copy: Whether observations and ``infos["cars"]`` are copies, the caller's to keep, or
             may be always the same arrays, which the next step overwrites; those of infos are

@@ -29,6 +29,14 @@ def test_passes_gymnasiums_checker_without_warnings(config: EnvConfig) -> None:
         env.close()
 
 
+def test_without_a_configuration_the_scan_is_a_short_one() -> None:
+    env = gymnasium.make("F110-v0")
+    assert env.observation_space.shape == (54 + 4 + 4,)
+    assert env.unwrapped.race.config.observation == ("lidar", "motion", "others")
+    assert gymnasium.make_vec("F110-v0", num_envs=2).observation_space.shape == (2, 62)
+    assert EnvConfig().lidar.beams == 1080  # of settings that do not say
+
+
 def test_is_the_parallel_environment_with_one_agent() -> None:
     env, parallel = F110Env(SMALL), F110ParallelEnv(SMALL)
     assert env.observation_space == parallel.observation_space("car_0")
