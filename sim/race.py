@@ -34,6 +34,7 @@ from sim.tracks.factory import make_tracks
 from sim.tracks.track import Track
 
 Seed = int | np.random.SeedSequence
+Float = NDArray[np.float64]
 
 
 class Race:
@@ -109,6 +110,7 @@ class Race:
             num_threads=num_threads,
             steer_delay_max=(config.heterogeneity.steer_delay or (0, 0))[1],
             laps=config.laps,
+            car_contacts=config.car_contacts,
         )
         for i, car in enumerate(config.cars):
             if car.vehicle.control == "rates" and not car.reverse:
@@ -215,7 +217,13 @@ class Race:
             self.world.place(env, trials[0][2], 0)
 
     def reset(
-        self, env: int, seed: Seed, *, spawn_set: int | None = None, track: int | None = None
+        self,
+        env: int,
+        seed: Seed,
+        *,
+        spawn_set: int | None = None,
+        track: int | None = None,
+        poses: Float | None = None,
     ) -> None:
         """Start a new episode in one environment and write its observations.
 
@@ -229,17 +237,23 @@ class Race:
             seed: Seed of the environment's own random generator.
             spawn_set: Index of the spawn set; None: drawn uniformly from those allowed.
             track: Index of the track; None: drawn uniformly.
+            poses: (C, 3) x m, y m, yaw rad to start from, at rest; None: drawn.
 
         Raises:
-            ValueError: If there is no such spawn set or track, or a random start finds no room.
+            ValueError: If there is no such spawn set or track, a random start finds no room, or
+                the poses are refused by `check_poses`.
         """
+        if poses is not None:
+            self.check_poses(env, poses, spawn_set=spawn_set, track=track)
+            track = track or 0
         rng = np.random.default_rng(seed)
         noise_key = int(rng.integers(2**64, dtype=np.uint64))
-        if spawn_set is None and self.allowed_spawn_sets:
-            spawn_set = self.allowed_spawn_sets[rng.integers(len(self.allowed_spawn_sets))]
         if track is None:
             track = self._starts.draw_track(seed)
-        poses = self._starts.draw(rng, track, spawn_set)
+        if poses is None:
+            if spawn_set is None and self.allowed_spawn_sets:
+                spawn_set = self.allowed_spawn_sets[rng.integers(len(self.allowed_spawn_sets))]
+            poses = self._starts.draw(rng, track, spawn_set)
         self._draw_vehicles(env, rng)
         self.world.place(env, poses, noise_key, track)
         episodes = self.episodes
@@ -254,6 +268,22 @@ class Race:
         for task in self._tasks:
             task.reset(env)
         self._observer.observe(self.world.arrays, episodes.observations, env, env + 1)
+
+    def check_poses(
+        self, env: int, poses: Float, *, spawn_set: int | None = None, track: int | None = None
+    ) -> None:
+        """Check that an episode can start from given poses; arguments as those of `reset`.
+
+        Raises:
+            ValueError: If they are not (C, 3), a car would not be in the free space, or overlap
+                another; if there are several tracks and none is asked for, or there is no such
+                track; if a spawn set is asked for, too.
+        """
+        if spawn_set is not None:
+            raise ValueError("poses and spawn_set exclude each other")
+        if track is None and len(self.tracks) > 1:
+            raise ValueError(f"poses need a track: one of 0 ... {len(self.tracks) - 1}")
+        self.world.check(env, poses, track or 0)
 
     def _draw_vehicles(self, env: int, rng: np.random.Generator) -> None:
         """Let the cars of one environment draw what differs between cars."""
@@ -310,14 +340,19 @@ class Race:
         self._started[env] = 0
 
     def next_episode(
-        self, env: int, *, spawn_set: int | None = None, track: int | None = None
+        self,
+        env: int,
+        *,
+        spawn_set: int | None = None,
+        track: int | None = None,
+        poses: Float | None = None,
     ) -> None:
         """Start the next episode of an environment's stream; see `reset`."""
         stream = self._seeds[env]
         # The n-th child that `SeedSequence.spawn` would make, without counting inside it.
         key = (*stream.spawn_key, self._started[env])
         episode = np.random.SeedSequence(stream.entropy, spawn_key=key)
-        self.reset(env, episode, spawn_set=spawn_set, track=track)
+        self.reset(env, episode, spawn_set=spawn_set, track=track, poses=poses)
         self._started[env] += 1
 
     def autoreset(self) -> NDArray[np.int64]:

@@ -120,6 +120,7 @@ class GridSpawner:
         self._line, self._field, self._name = track.line, track.field, track.name
         self._bodies = [(car.vehicle.length, car.vehicle.width) for car in config.cars]
         self._shuffle, self._anywhere = spawn.shuffle, spawn.anywhere
+        self._contacts = config.car_contacts
 
     def draw(self, rng: np.random.Generator, _: int | None) -> Float:
         """The slots, in the order of the cars or shuffled; anywhere: at a place with room."""
@@ -152,11 +153,12 @@ class GridSpawner:
         return rng.permutation(slots) if self._shuffle else slots
 
     def _free(self, poses: Float) -> bool:
-        """Whether cars at these poses touch neither walls nor each other."""
+        """Whether cars at these poses touch neither walls nor, if they can, each other."""
         cars = list(zip(poses, self._bodies, strict=True))
-        return not any(touches_wall(self._field, pose, body) for pose, body in cars) and not any(
-            cars_touch(*one, *other) for one, other in combinations(cars, 2)
-        )
+        if any(touches_wall(self._field, pose, body) for pose, body in cars):
+            return False
+        pairs = combinations(cars, 2) if self._contacts else ()
+        return not any(cars_touch(*one, *other) for one, other in pairs)
 
 
 class _Room(NamedTuple):

@@ -192,6 +192,9 @@ def test_help_needs_nothing_heavy(tmp_path: Path) -> None:
     assert modules & HEAVY == set()
 
 
+# Stand for a library that is optional, and does what it likes when it is imported.
+OTHERS_INTERFACES = {"sim.envs.stable_baselines"}
+
 IMPORT_ALL = """
 import importlib, sys, threading
 for name in sys.argv[1:]:
@@ -206,7 +209,8 @@ print("wandb" in sys.modules, "ray" in sys.modules, "gymnasium" in sys.modules)
 
 def test_importing_does_no_work(tmp_path: Path) -> None:
     """No module starts a thread, compiles, writes, or imports W&B or Ray before it has to."""
-    modules = [name for name, path in MODULES.items() if path not in PROGRAMS]
+    own = {name for name, path in MODULES.items() if path not in PROGRAMS}
+    modules = sorted(own - OTHERS_INTERFACES)
     # Where run.py asks numba to look for kernels, numba makes a folder when it is imported.
     variables = {key: value for key, value in os.environ.items() if key not in KERNEL_CACHE}
     result = subprocess.run(

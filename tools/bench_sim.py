@@ -4,7 +4,7 @@
 Episodes are reset as they end, and the resets are part of the time; compilation is not. Every
 figure is the median of ``--repeats`` measurements of ``--seconds`` each. ``--interface`` selects
 what is timed: ``world``, physics and sensing alone; ``race``, with rewards and observations;
-``parallel``, the PettingZoo environment (one environment).
+``parallel``, the PettingZoo environment (one environment); ``vector``, Gymnasium's batch.
 
 ``--peer`` also times f1tenth_gym v1.0.0, which must be importable, on the same track with the
 same number of cars, in turns with the simulator, and adds its rate and the ratio of the two.
@@ -38,7 +38,7 @@ from sim.config import (
     MapTrack,
     RandomTrack,
 )
-from sim.envs import F110ParallelEnv
+from sim.envs import F110ParallelEnv, F110VectorEnv
 from sim.race import Race
 from sim.tracks.track import Track, TrackError
 
@@ -63,7 +63,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--tracks", type=int, default=1, help="tracks of --map random (default: 1)")
     parser.add_argument("--seconds", type=float, default=1.0, help="per measurement (default: 1)")
     parser.add_argument("--repeats", type=int, default=3, help="measurements (default: 3)")
-    parser.add_argument("--interface", choices=("world", "race", "parallel"), default="race")
+    parser.add_argument(
+        "--interface", choices=("world", "race", "parallel", "vector"), default="race"
+    )
     parser.add_argument("--peer", action="store_true", help="also time f1tenth_gym v1.0.0")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
@@ -152,6 +154,19 @@ def parallel_step(config: EnvConfig) -> Step:
     return step
 
 
+def vector_step(config: EnvConfig, envs: int, threads: int) -> Step:
+    """Return a step of Gymnasium's batch."""
+    rows = envs * len(config.cars)
+    env = F110VectorEnv(config, rows, num_threads=threads)
+    actions = np.random.default_rng(0).uniform(-1.0, 1.0, (ACTIONS, rows, 2)).astype(np.float32)
+    env.reset(seed=0)
+
+    def step(i: int) -> None:
+        env.step(actions[i % ACTIONS])
+
+    return step
+
+
 def peer_step(track: Track, poses: np.ndarray[Any, np.dtype[np.float64]]) -> Step:
     """Return a step of f1tenth_gym v1.0.0 on the same walls, from the same poses.
 
@@ -219,6 +234,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
         if arguments.envs != 1 or arguments.threads != 1:
             raise UserError("--interface parallel: has one environment and one thread")
         own = parallel_step(config)
+    elif arguments.interface == "vector":
+        own = vector_step(config, arguments.envs, arguments.threads)
     else:
         own = race_step(race) if arguments.interface == "race" else world_step(race)
     steps = [own]

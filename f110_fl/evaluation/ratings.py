@@ -168,8 +168,8 @@ class Equilibrium(NamedTuple):
 def nash_average(share: Float) -> Equilibrium:
     """Return the equilibrium of the largest entropy (Balduzzi et al. 2018).
 
-    Their "Re-evaluating evaluation" (NeurIPS 2018) calls it the Nash average. Copies of an entry change no other's score, nor do many weak entries that one beats, both of
-    which move ratings.
+    Their "Re-evaluating evaluation" (NeurIPS 2018) calls it the Nash average. Copies of an entry
+    change no other's score, nor do many weak entries that one beats, both of which move ratings.
 
     Args:
         share: (N, N) points a game, of which the diagonal does not matter; NaN counts as 1/2.

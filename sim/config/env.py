@@ -71,6 +71,11 @@ class EnvConfig(Config):
     end_when: Literal["any", "all"] = Field(
         "any", description="End the episode when any car is done, or when all are. [-]"
     )
+    car_contacts: bool = Field(
+        True,
+        description="Whether cars can touch; otherwise they are ghosts to one another, which drive "
+        "through each other and are seen by the lidar. [bool]",
+    )
     spawn: SpawnConfig = Field(NamedSpawn(), description="Where cars start. [-]")
     spawn_sets: tuple[tuple[SpawnName, ...], ...] = Field(
         (),

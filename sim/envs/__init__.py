@@ -6,8 +6,9 @@
 | `F110Env` | `gymnasium.Env`, ``F110-v0`` | one learning car, the others scripted |
 | `F110VectorEnv` | `gymnasium.vector.VectorEnv`, ``F110-v0`` | a batch of races at full speed |
 
-Importing this package registers ``F110-v0`` with Gymnasium. The cars without a driver are the
-agents. Their actions, observations and rewards are the same in all three:
+Importing this package registers ``F110-v0`` with Gymnasium, whose ``config`` is an `EnvConfig` or
+a dict of its settings; `sim.envs.stable_baselines` has an interface more. The cars without a
+driver are the agents. Their actions, observations and rewards are the same in all three:
 
 **Actions**: ``Box(-1, 1, (2,), float32)``; values outside are clipped, NaN is an error.
 
@@ -40,14 +41,33 @@ that order; each starts where the one before ends. B beams, C cars.
 
 k = 0 ... C-2 counts the other cars in the order of the configuration, beginning with the one
 after the agent's; the first car follows the last. Values of ``pose`` and ``motion`` beyond the
-bounds are clipped. The two-car scenario with 54 beams gives D = 54 + 4 + 4 = 62.
+bounds are clipped. What `F110Env` and `F110VectorEnv` make without a configuration has two cars,
+54 beams to 10 m, and shows lidar, motion and others: D = 54 + 4 + 4 = 62. A configuration that does
+not say otherwise has the defaults of `sim.config.EnvConfig`, among them 1,080 beams to 30 m.
 
 **Rewards** are those of each car's task (`sim.tasks`); without a task, 0.
 
 **Episode end**: an agent is terminated when it crashes, finishes (see `sim.physics.laps`),
 accomplishes its task or can no longer do so, and truncated when its task gives up on it, at
-``max_steps`` or, with ``end_when="any"``, when any other car is done. Its last info, which is
-``infos["final_info"]`` of `F110VectorEnv`, holds
+``max_steps`` or, with ``end_when="any"``, when any other car is done.
+
+**Infos** of every reset and step hold ``car``, the index of the agent's car, and ``cars``, arrays
+of all C cars in the order of the configuration; those of `F110VectorEnv` have a row for each row
+of the batch before that.
+
+| key of ``cars`` | shape | meaning |
+|---|---|---|
+| ``pose`` | (C, 3) | x m, y m of the centre of gravity, yaw rad in [0, 2 pi) |
+| ``speed`` | (C,) | along the body, m/s |
+| ``arc_length`` | (C,) | along the centre line, m; left out if a track has none |
+| ``lateral_offset`` | (C,) | left of the centre line, m; left out if a track has none |
+| ``laps`` | (C,) | laps completed in the episode, int32 |
+| ``wall_contact`` | (C,) | whether the car has touched a wall, bool |
+| ``car_contact`` | (C,) | index of the car that it has touched, -1 for none, int32 |
+| ``target_distance`` | (C,) | to the target of its task, or else of its driver, centre to centre, \
+m; infinite if it has none, left out if no car has one |
+
+An agent's last info, which is ``infos["final_info"]`` of `F110VectorEnv`, also holds
 
 | key | meaning |
 |---|---|
@@ -60,7 +80,8 @@ accomplishes its task or can no longer do so, and truncated when its task gives 
 
 **Seeds**: ``reset(seed=s)`` starts an environment's sequence of episodes anew, ``reset()`` goes
 on with it; all three interfaces give the same episodes for the same seed. Of a reset's options,
-``{"spawn_set": i, "track": j}`` asks for these instead of drawn ones.
+``{"spawn_set": i, "track": j}`` asks for these instead of drawn ones, and ``{"poses": p}`` starts
+the cars, at rest, from poses (C, 3) of x m, y m and yaw rad: (E, C, 3) for E races at once.
 """
 
 from __future__ import annotations
@@ -73,7 +94,9 @@ from sim.envs.vector import F110VectorEnv
 
 __all__ = ["F110Env", "F110ParallelEnv", "F110VectorEnv"]
 
-# Names only: nothing is built or imported until `gymnasium.make` asks for it.
-gymnasium.register(
-    id="F110-v0", entry_point="sim.envs:F110Env", vector_entry_point="sim.envs:F110VectorEnv"
-)
+# Names only: nothing is built until `gymnasium.make` asks for it. Who can read scenarios' files
+# may have registered it already.
+if "F110-v0" not in gymnasium.registry:
+    gymnasium.register(
+        id="F110-v0", entry_point="sim.envs:F110Env", vector_entry_point="sim.envs:F110VectorEnv"
+    )

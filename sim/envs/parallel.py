@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,17 @@ from numpy.typing import NDArray
 from pettingzoo import ParallelEnv  # type: ignore[import-untyped]
 
 from sim.config import EnvConfig, RenderConfig
-from sim.envs.common import Action, Observation, agent_names, agent_spaces, last_info, read_options
+from sim.envs.common import (
+    Action,
+    Observation,
+    agent_names,
+    agent_spaces,
+    last_info,
+    read_config,
+    read_options,
+)
 from sim.envs.display import RENDER_MODES, Rendered
+from sim.envs.infos import CarInfos
 from sim.race import Race
 
 _IGNORED_OPTION = "options"  # made up by PettingZoo's API test
@@ -23,11 +33,11 @@ class F110ParallelEnv(Rendered, ParallelEnv[str, Observation, Action]):  # type:
     """Cars on a track as a PettingZoo parallel environment.
 
     The agents are the cars without a driver, by name. ``help(sim.envs)`` shows the tables of
-    their actions, observations and rewards, and of what an agent's last info holds; before that,
-    infos are empty.
+    their actions, observations and rewards, and of what infos hold: of every car its pose, speed,
+    place on the track, laps and contacts; and in an agent's last info how its episode ended.
 
     Args:
-        config: The environment.
+        config: The environment, or a dict of its settings.
         render_mode: "rgb_array", "human" or None; see `render`.
         render_config: Size of the frames, and what they show.
         base_dir: What a map's file is relative to; None: the working directory.
@@ -36,8 +46,8 @@ class F110ParallelEnv(Rendered, ParallelEnv[str, Observation, Action]):  # type:
         race: The race; its world holds the state of all cars.
 
     Raises:
-        ValueError: If every car has a driver, for another render_mode, for an unknown
-            car to follow, and as `Race` does.
+        ValueError: If the dict is invalid, if every car has a driver, for another render_mode,
+            for an unknown car to follow, and as `Race` does.
         DependencyNotInstalled: If render_mode is "human" and pygame is missing.
     """
 
@@ -49,11 +59,12 @@ class F110ParallelEnv(Rendered, ParallelEnv[str, Observation, Action]):  # type:
 
     def __init__(
         self,
-        config: EnvConfig = EnvConfig(),  # noqa: B008 - frozen
+        config: EnvConfig | Mapping[str, Any] = EnvConfig(),  # noqa: B008 - frozen
         render_mode: str | None = None,
         render_config: RenderConfig = RenderConfig(),  # noqa: B008 - frozen
         base_dir: Path | None = None,
     ) -> None:
+        config = read_config(config)
         self.possible_agents = agent_names(config)
         self._hold(Race(config, base_dir=base_dir), render_mode, render_config)
         self.agents: list[str] = []
@@ -63,6 +74,7 @@ class F110ParallelEnv(Rendered, ParallelEnv[str, Observation, Action]):  # type:
         self.observation_spaces = {name: own[0] for name, own in agents.items()}
         self.action_spaces = {name: own[1] for name, own in agents.items()}
         self._actions = np.zeros((1, len(self.possible_agents), 2), np.float32)
+        self._infos = CarInfos(self.race)
 
     def observation_space(self, agent: str) -> spaces.Box:
         """Space of an agent's observations, the same object at every call."""
@@ -81,25 +93,28 @@ class F110ParallelEnv(Rendered, ParallelEnv[str, Observation, Action]):  # type:
             seed: Restarts the sequence of episodes; None goes on with it. The first sequence is
                 seeded from the operating system's entropy.
             options: ``{"spawn_set": i}`` starts from that spawn set instead of a drawn one,
-                ``{"track": i}`` on that track.
+                ``{"track": i}`` on that track, ``{"poses": p}`` from those poses of all cars,
+                (C, 3) x m, y m, yaw rad.
 
         Returns:
-            The observations and the (empty) infos, by agent.
+            The observations and the infos, by agent.
 
         Raises:
-            ValueError: If an option is unknown or there is no such spawn set or track. An option
-                called "options" is ignored: PettingZoo's own API test passes it to every
-                environment.
+            ValueError: If an option is unknown, there is no such spawn set or track, or a car
+                would be in a wall or another car; nothing has changed then. An option called
+                "options" is ignored: PettingZoo's own API test passes it to every environment.
         """
         known = {k: v for k, v in (options or {}).items() if k != _IGNORED_OPTION}
-        chosen = read_options(known)
+        chosen = read_options(known, len(self.race.config.cars))
+        if "poses" in chosen:
+            self.race.check_poses(0, **chosen)
         if seed is not None:
             self.race.seed(0, seed)
         self.race.next_episode(0, **chosen)
         self._display.update()
         self.agents = self.possible_agents[:]
         observations = self.race.episodes.observations[0].copy()
-        return dict(zip(self.agents, observations, strict=True)), {n: {} for n in self.agents}
+        return dict(zip(self.agents, observations, strict=True)), self._tell(self.agents)
 
     def step(
         self, actions: dict[str, Action]
@@ -140,16 +155,22 @@ class F110ParallelEnv(Rendered, ParallelEnv[str, Observation, Action]):  # type:
         ended, cut = episodes.terminated[0].tolist(), episodes.truncated[0].tolist()
         rows = {name: self._index[name] for name in agents}
         self.agents = [name for name, i in rows.items() if not (ended[i] or cut[i])]
+        infos = self._tell(agents)
+        for name in agents:
+            if name not in self.agents:
+                infos[name] |= last_info(self.race, 0, rows[name])
         return (
             {name: copies[i] for name, i in rows.items()},
             {name: paid[i] for name, i in rows.items()},
             {name: ended[i] for name, i in rows.items()},
             {name: cut[i] for name, i in rows.items()},
-            {
-                name: last_info(self.race, 0, i) if ended[i] or cut[i] else {}
-                for name, i in rows.items()
-            },
+            infos,
         )
+
+    def _tell(self, agents: list[str]) -> dict[str, dict[str, Any]]:
+        """Infos of agents; what they tell of the cars are the same arrays."""
+        cars, own = self._infos.one(0), self.race.agent_cars
+        return {name: {"car": own[self._index[name]], "cars": cars} for name in agents}
 
     def state(self) -> NDArray[np.float64]:
         """The state of every car, (C, 7), columns of `sim.layout`: a copy."""

@@ -205,6 +205,15 @@ def _wall_inside(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def is_inside(point: Pose, car: Pose, size: Size) -> bool:
+    """Whether a point, whose heading does not matter, is within a car's rectangle."""
+    dx, dy = point[0] - car[0], point[1] - car[1]
+    cos, sin = math.cos(car[2]), math.sin(car[2])
+    along, across = cos * dx + sin * dy, cos * dy - sin * dx
+    return bool(abs(along) <= size[0] / 2 and abs(across) <= size[1] / 2)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def cars_touch(pose: Pose, size: Size, other: Pose, other_size: Size) -> bool:
     """Whether two rectangles overlap; arguments as those of `car_gap`."""
     gap, _, _ = car_gap(pose, size, other, other_size)

@@ -15,6 +15,7 @@ from sim.physics.collision import (
     Size,
     car_gap,
     cars_touch,
+    is_inside,
     pose_on,
     sides_facing,
     sweep_cars,
@@ -116,6 +117,33 @@ class Scene(NamedTuple):
     physics_step: float  # s
     scratch: NDArray[np.float32]  # (threads, ...) working memory of sim.physics.lidar
     scans_together: int  # traced at a time
+    car_contacts: bool  # else cars drive through each other
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def misplaced_car(field: DistanceField, vehicles: Float, car_contacts: bool, poses: Float) -> int:
+    """Find a car that cannot stand at its pose.
+
+    Args:
+        field: The track.
+        vehicles: (C, P), columns of sim.physics.vehicle.
+        car_contacts: Whether cars may not overlap.
+        poses: (C, 3), x m, y m, yaw rad.
+
+    Returns:
+        -1; or c * C + d for a car c that overlaps an earlier car d, or is not in the free
+        space if d is c.
+    """
+    num_cars = len(poses)
+    for c in range(num_cars):
+        pose, size = _triple(poses[c]), _size(vehicles[c])
+        if not math.isfinite(pose[0] + pose[1] + pose[2]) or touches_wall(field, pose, size):
+            return c * num_cars + c
+        for d in range(c):
+            other = _triple(poses[d]), _size(vehicles[d])
+            if car_contacts and cars_touch(pose, size, other[0], other[1]):
+                return c * num_cars + d
+    return OK
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -140,17 +168,12 @@ def place_cars(
         envs: (E,) all environments, in order.
 
     Returns:
-        -1; or c * C + d for a car c that overlaps an earlier car d, or is not in the free
-        space if d is c. Nothing has changed then.
+        -1; or what `misplaced_car` returns. Nothing has changed then.
     """
-    num_cars, vehicles = len(poses), scene.vehicles[env]
-    for c in range(num_cars):
-        pose, size = _triple(poses[c]), _size(vehicles[c])
-        if not math.isfinite(pose[0] + pose[1] + pose[2]) or touches_wall(scene.field, pose, size):
-            return c * num_cars + c
-        for d in range(c):
-            if cars_touch(pose, size, _triple(poses[d]), _size(vehicles[d])):
-                return c * num_cars + d
+    num_cars = len(poses)
+    culprit = misplaced_car(scene.field, scene.vehicles[env], scene.car_contacts, poses)
+    if culprit != OK:
+        return culprit
     arrays.state[env] = 0.0
     for c in range(num_cars):
         arrays.state[env, c, X], arrays.state[env, c, Y] = poses[c, 0], poses[c, 1]
@@ -216,7 +239,8 @@ def step_range(
                 _keep_pose(arrays, e, c, 1)
                 if not arrays.crashed[e, c]:
                     _look_around(arrays, scene, e, c)
-            _find_car_contacts(arrays, scene, e)
+            if scene.car_contacts:
+                _find_car_contacts(arrays, scene, e)
             _stop_crashed(arrays, e)
             arrays.steps[e] += 1
     _sense(arrays, scene, envs, first, last, thread)
@@ -356,8 +380,10 @@ def _complete_scan(arrays: WorldArrays, scene: Scene, e: int, c: int) -> None:
     state, sensor = arrays.state[e], _sensor_pose(arrays, beams, e, c)
     for d in range(len(state)):
         if d != c:
-            other = state[d, X], state[d, Y], state[d, YAW]
-            cut_car(beams, sensor, other, _size(scene.vehicles[e, d]), scan)
+            other, size = (state[d, X], state[d, Y], state[d, YAW]), _size(scene.vehicles[e, d])
+            # Within a ghost the sensor would see nothing else.
+            if scene.car_contacts or not is_inside(sensor, other, size):
+                cut_car(beams, sensor, other, size, scan)
     key = stream(arrays.noise_key[e], arrays.steps[e], c)
     add_noise(scan, key, vehicle[NOISE_STD], beams.max_range)
     drop_beams(scan, key, vehicle[DROPOUT], beams.max_range)

@@ -33,6 +33,7 @@ def scene_on(scenes: Scenes, track: int) -> Scene:
         scene.physics_step,
         scene.scratch,
         scene.scans_together,
+        scene.car_contacts,
     )
 
 

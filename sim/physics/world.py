@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sim.config import LidarConfig, VehicleConfig
 from sim.layout import COMMAND_SIZE
 from sim.native import compiled
-from sim.physics.kernels import OK, Scene, make_arrays, place_cars, step_range
+from sim.physics.kernels import OK, Scene, make_arrays, misplaced_car, place_cars, step_range
 from sim.physics.lidar import make_beams, make_scratch, scans_together
 from sim.physics.pool import RangePool
 from sim.physics.several import Scenes, step_tracks
@@ -38,6 +38,8 @@ class World:
         num_threads: Threads that share the environments of a step; results do not depend on it.
         steer_delay_max: Steps of steering delay to make room for, if more than the vehicles'.
         laps: Laps after which a car has finished on a closed track, L; 1 on an open one.
+        car_contacts: Whether cars can touch; otherwise they drive through each other. Sensors
+            see them all the same, unless they are within one.
 
     Attributes:
         tracks: As given.
@@ -59,6 +61,7 @@ class World:
         num_threads: int = 1,
         steer_delay_max: int = 0,
         laps: int = 1,
+        car_contacts: bool = True,
     ) -> None:
         if num_envs < 1 or not vehicles or not 0 < physics_step < math.inf:
             raise ValueError(
@@ -95,6 +98,7 @@ class World:
                 physics_step=self._physics_step,
                 scratch=scratch,
                 scans_together=scans_together(lidar.beams),
+                car_contacts=car_contacts,
             )
             for track in self.tracks
         ]
@@ -127,8 +131,18 @@ class World:
             ValueError: If there is no such track, a pose is outside the free space or two cars
                 overlap. The environment is then unchanged.
         """
-        arrays = self.arrays
-        num_envs, num_cars = arrays.crashed.shape
+        scene, poses = self._start(env, poses, track)
+        key = np.uint64(noise_key & 0xFFFF_FFFF_FFFF_FFFF)
+        _refuse(self._place(self.arrays, scene, poses, env, key, track, self._envs), poses)
+
+    def check(self, env: int, poses: Float, track: int = 0) -> None:
+        """Check that `place` would take these arguments; errors are the same."""
+        scene, poses = self._start(env, poses, track)
+        vehicles = self.vehicles[env]
+        _refuse(misplaced_car(scene.field, vehicles, scene.car_contacts, poses), poses)
+
+    def _start(self, env: int, poses: Float, track: int) -> tuple[Scene, Float]:
+        num_envs, num_cars = self.arrays.crashed.shape
         if not 0 <= env < num_envs:
             raise ValueError(f"env {env}: must be 0 to {num_envs - 1}")
         if not 0 <= track < len(self.tracks):
@@ -136,13 +150,7 @@ class World:
         poses = np.array(poses, dtype=np.float64, order="C")
         if poses.shape != (num_cars, 3):
             raise ValueError(f"poses have shape {poses.shape}; {(num_cars, 3)} is needed")
-        key = np.uint64(noise_key & 0xFFFF_FFFF_FFFF_FFFF)
-        culprit = self._place(arrays, self._scenes[track], poses, env, key, track, self._envs)
-        if culprit != OK:
-            car, other = divmod(culprit, num_cars)
-            shown = "({:g} m, {:g} m, {:g} rad)".format(*poses[car])
-            fault = "is not in the free space" if car == other else f"overlaps car {other}"
-            raise ValueError(f"car {car} at {shown} {fault}")
+        return self._scenes[track], poses
 
     def step(self, commands: Float, physics_steps: int = 1) -> None:
         """Advance every environment and sense once, at the end.
@@ -202,3 +210,12 @@ class World:
                 f"dynamics of env {env}, car {car} diverged; "
                 f"choose a physics_step below {self._physics_step:g} s"
             )
+
+
+def _refuse(culprit: int, poses: Float) -> None:
+    """Raise a ValueError for what `misplaced_car` has found, if anything."""
+    if culprit != OK:
+        car, other = divmod(culprit, len(poses))
+        shown = "({:g} m, {:g} m, {:g} rad)".format(*poses[car])
+        fault = "is not in the free space" if car == other else f"overlaps car {other}"
+        raise ValueError(f"car {car} at {shown} {fault}")

@@ -20,8 +20,8 @@ from sim.envs import F110VectorEnv
 pytest.importorskip("stable_baselines3", reason="stable_baselines3 is not installed")
 sys.path.insert(0, str(REPOSITORY / "tools"))
 from parts.bench_time_to_policy_training import Own
-from parts.stable_baselines_peer import Peer, PeerPolicy, RacingVecEnv
-from parts.stable_baselines_settings import HORIZON, FallingNoise, action_grid, peer_settings
+from parts.stable_baselines_peer import Peer, PeerPolicy
+from parts.stable_baselines_settings import HORIZON, FallingNoise, peer_settings
 
 ENV = Scenario.model_validate(
     merge(SMALL, {"env": {"physics_steps_per_action": 10, "max_steps": 12}})
@@ -43,56 +43,6 @@ OFF_POLICY: dict[str, Any] = {
     "replay": {"capacity": 600},
 }
 PPO: dict[str, Any] = {"algorithm": "ppo", "rollout_steps": 16, "minibatches": 4, "epochs": 2}
-
-
-def actions(steps: int, rows: int = ENVS) -> NDArray[np.float32]:
-    drawn = np.random.default_rng(7).uniform(-1, 1, (steps, rows, 2)).astype(np.float32)
-    drawn[:, 0] = 0.3, 1.0  # this one hits a wall, others run out of time
-    drawn[:, 1, 1] = -1.0
-    return drawn
-
-
-def test_steps_are_those_of_our_environments() -> None:
-    ours, theirs = F110VectorEnv(ENV, ENVS), RacingVecEnv(F110VectorEnv(ENV, ENVS))
-    assert theirs.observation_space == ours.single_observation_space
-    assert theirs.action_space == ours.single_action_space
-    theirs.seed(4)
-    np.testing.assert_array_equal(theirs.reset(), ours.reset(seed=4)[0])
-    ends = []
-    for action in actions(150):
-        expected, reward, terminated, truncated, infos = ours.step(action)
-        observation, rewards, done, found = theirs.step(action)
-        np.testing.assert_array_equal(observation, expected)
-        np.testing.assert_array_equal(rewards, reward)
-        np.testing.assert_array_equal(done, terminated | truncated)
-        for row in range(ENVS):
-            if not (terminated[row] or truncated[row]):
-                assert found[row] == {}
-                continue
-            assert set(found[row]) == {"terminal_observation", "TimeLimit.truncated"}
-            last = found[row]["terminal_observation"]
-            np.testing.assert_array_equal(last, infos["final_obs"][row])
-            assert not np.array_equal(last, observation[row])
-            assert found[row]["TimeLimit.truncated"] is bool(truncated[row])
-            ends.append("truncated" if truncated[row] else "terminated")
-    assert {"truncated", "terminated"} <= set(ends)
-    np.testing.assert_array_equal(theirs.reset(), ours.reset()[0])  # without a new seed, on it goes
-
-
-def test_actions_of_a_grid_are_chosen_by_their_number() -> None:
-    grid = action_grid(learner(algorithm="dqn", actions={"steering": [-1, 1], "speed": [0, 0.5]}))
-    assert grid is not None
-    assert grid.tolist() == [[-1, 0], [-1, 0.5], [1, 0], [1, 0.5]]
-    ours, theirs = F110VectorEnv(ENV, ENVS), RacingVecEnv(F110VectorEnv(ENV, ENVS), grid)
-    assert theirs.action_space.n == 4
-    theirs.seed(1)
-    theirs.reset()
-    ours.reset(seed=1)
-    for numbers in ([0, 1, 2], [3, 3, 0], [2, 1, 1]):
-        expected = ours.step(np.array([grid[n] for n in numbers]))
-        found = theirs.step(np.array(numbers))
-        np.testing.assert_array_equal(found[0], expected[0])
-        np.testing.assert_array_equal(found[1], expected[1])
 
 
 class Recorded(F110VectorEnv):

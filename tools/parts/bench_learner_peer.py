@@ -12,9 +12,10 @@ import torch
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from f110_fl.config.learners import OffPolicyConfig, PPOConfig
-from parts.stable_baselines_peer import RacingVecEnv, make_model
+from parts.stable_baselines_peer import make_model
 from parts.stable_baselines_settings import Array, action_grid, peer_settings
 from sim.envs import F110VectorEnv
+from sim.envs.stable_baselines import F110VecEnv
 
 Update = Callable[[], float]
 
@@ -86,7 +87,7 @@ def on_policy(config: PPOConfig, size: int, envs: int) -> Update:
 def loop(config: PPOConfig, env: F110VectorEnv) -> Update:
     """Return a rollout of PPO in the racing environment, and the update on it."""
     settings = peer_settings(config, env.num_envs)
-    model = make_model(config, RacingVecEnv(env), settings.keywords)
+    model = make_model(config, F110VecEnv(env), settings.keywords)
 
     def update() -> float:
         begin = time.perf_counter()

@@ -10,10 +10,9 @@ from typing import Any, Final
 
 import numpy as np
 import stable_baselines3
-from gymnasium.spaces import Discrete
 from numpy.typing import NDArray
 from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecNormalize
 
 from f110_fl.config.common import AlgorithmConfig
 from f110_fl.config.learners import DQNConfig, PPOConfig, SACConfig, TD3Config
@@ -25,6 +24,7 @@ from parts.stable_baselines_settings import (
     peer_settings,
 )
 from sim.envs import F110VectorEnv
+from sim.envs.stable_baselines import F110VecEnv
 
 ALGORITHMS: Final[Mapping[type[AlgorithmConfig], Any]] = {
     TD3Config: stable_baselines3.TD3,
@@ -32,66 +32,6 @@ ALGORITHMS: Final[Mapping[type[AlgorithmConfig], Any]] = {
     DQNConfig: stable_baselines3.DQN,
     PPOConfig: stable_baselines3.PPO,
 }
-
-
-class RacingVecEnv(VecEnv):  # type: ignore[misc]  # it need not be installed
-    """Our environments as Stable-Baselines3 steps them.
-
-    Both begin the next episode in the step that ends one, and keep the last observation in the
-    infos: here as ``terminal_observation``, beside ``TimeLimit.truncated``, which is true where the
-    value of that observation is to be estimated.
-
-    Args:
-        env: The environments, of one agent a race.
-        grid: (K, 2) actions to choose from by their number; None: actions are as ours.
-    """
-
-    def __init__(self, env: F110VectorEnv, grid: Array | None = None) -> None:
-        self.env, self.grid = env, grid
-        actions = env.single_action_space if grid is None else Discrete(len(grid))
-        super().__init__(env.num_envs, env.single_observation_space, actions)
-
-    def reset(self) -> Array:
-        """Start an episode everywhere, with the seeds of the latest ``seed``, if it is new."""
-        observation, _ = self.env.reset(seed=self._seeds)
-        self._reset_seeds()
-        return observation
-
-    def step_async(self, actions: NDArray[Any]) -> None:
-        """Take the actions of the next ``step_wait``: (N, 2), or numbers (N,) in the grid."""
-        self._actions = actions if self.grid is None else self.grid[actions]
-
-    def step_wait(
-        self,
-    ) -> tuple[Array, NDArray[np.float64], NDArray[np.bool_], list[dict[str, Any]]]:
-        """Return observations (N, D), rewards (N,), whether episodes ended (N,), and N infos."""
-        observation, reward, terminated, truncated, found = self.env.step(self._actions)
-        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        done = terminated | truncated
-        for row in np.flatnonzero(done).tolist():
-            infos[row]["terminal_observation"] = found["final_obs"][row]
-            infos[row]["TimeLimit.truncated"] = bool(truncated[row] and not terminated[row])
-        return observation, reward, done, infos
-
-    def close(self) -> None:
-        """Close the environments."""
-        self.env.close()
-
-    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """Return an attribute of the environments, once for each of them."""
-        return [getattr(self.env, attr_name)] * len(list(self._get_indices(indices)))
-
-    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """Refuse: environments of a batch have no attributes of their own."""
-        raise NotImplementedError
-
-    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> Any:
-        """Refuse: environments of a batch have no methods of their own."""
-        raise NotImplementedError
-
-    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
-        """Return that no environment is wrapped."""
-        return [False] * len(list(self._get_indices(indices)))
 
 
 def make_model(
@@ -162,7 +102,7 @@ class Peer:
     ) -> None:
         settings = peer_settings(config, env.num_envs) if ours else default_settings(config)
         self._grid = action_grid(config)
-        racing: Any = RacingVecEnv(env, self._grid)
+        racing: Any = F110VecEnv(env, self._grid)
         rewards = getattr(config, "normalise_rewards", False)
         if ours and (config.normalise_observations or rewards):
             racing = VecNormalize(
