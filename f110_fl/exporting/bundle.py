@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +28,7 @@ from f110_fl.robot.contract import (
     Scales,
     Scan,
 )
+from f110_fl.tensors import write_arrays
 from f110_fl.training.checkpoint import policy_format
 from sim.config import CarConfig
 from sim.observation import OTHERS_SCALE, SLIP_SCALE, YAW_RATE_SCALE, free_box, observation_parts
@@ -120,19 +119,14 @@ def write_bundle(exported: Exported, directory: Path, seen: Seen, *, single: boo
             raise UserError(f"{directory}: holds {others[0]!r}; allowed: an empty directory")
         with replacing(directory / GRAPH) as file:
             file.write(graph.SerializeToString(deterministic=True))
-        _write_npz(directory / ARRAYS, exported.tensors)
-        _write_npz(directory / GOLDEN, dict(zip(("observations", "actions"), golden, strict=True)))
+        write_arrays(directory / ARRAYS, exported.tensors)
+        write_arrays(
+            directory / GOLDEN, dict(zip(("observations", "actions"), golden, strict=True))
+        )
         write_atomic(directory / SCENARIO, dump_scenario(exported.scenario))
         write_atomic(directory / CONTRACT, contract.to_json())
     except OSError as error:
         raise UserError(f"{directory}: cannot be written: {system_error(error)}") from None
-
-
-def _write_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    memory = io.BytesIO()
-    np.savez(memory, **arrays)
-    with replacing(path) as file:
-        file.write(memory.getvalue())
 
 
 def _box(scenario: Scenario, race: Race) -> tuple[tuple[float, float], tuple[float, float]] | None:

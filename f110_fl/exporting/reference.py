@@ -76,11 +76,11 @@ class Reference:
                 break
             x = F.linear(x, tensors[weight], tensors[bias])
             x = x.tanh() if form.activation == "tanh" else x.relu()
-        weight, bias = (tensors[name] for name in form.layers[-1])
+        weights, biases = (tensors[name] for name in form.layers[-1])
         if not form.duelling:
-            return F.linear(x, weight, bias)
+            return F.linear(x, weights, biases)
         both = F.linear(x, *(tensors[name] for name in form.layers[-2])).relu()
-        advantage = F.linear(both.chunk(2, 1)[1], weight[1:], bias[1:])
+        advantage = F.linear(both.chunk(2, 1)[1], weights[1:], biases[1:])
         return advantage - advantage.mean(1, keepdim=True)
 
     def _choose(self, x: Tensor) -> Tensor:

@@ -50,8 +50,7 @@ class Policy:
     def __init__(self, directory: Path) -> None:
         self.contract = load_contract(directory)
         self._network = load_network(directory, self.contract.policy)
-        self._memory = self._network.memory()
-        self._observation = np.zeros(0, np.float32)
+        self._memory: Memory = self._network.memory()
         try:
             self.decide(np.zeros(self.contract.size, np.float32))
         except ValueError as error:  # of shapes that do not fit
@@ -60,7 +59,7 @@ class Policy:
 
     def reset(self) -> None:
         """Forget what was seen: a new drive begins."""
-        self._memory: Memory = self._network.memory()
+        self._memory = self._network.memory()
 
     def act(
         self,

@@ -160,7 +160,8 @@ def observe(
 
 
 def _within(values: NDArray[Any], low: float) -> NDArray[Any]:
-    return np.minimum(np.maximum(values, low), 1.0)
+    bounded: NDArray[Any] = np.minimum(np.maximum(values, low), 1.0)
+    return bounded
 
 
 def _other(own: Pose, other: Pose, scale: float) -> tuple[float, float, float, float]:
