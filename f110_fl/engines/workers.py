@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -27,6 +28,7 @@ from f110_fl.runs.processes import end_with_parent
 
 LONGEST_DIRECTORY: Final = 70  # bytes; a socket's path has at most 103 (macOS) or 107 (Linux)
 STOP_GRACE: Final = 5.0  # s that a worker has to end after its pipe is closed
+FORKS_GRACE: Final = 1.0  # s from when the process that workers are forked from is gone to its end
 
 MakeClientApp = Callable[[], ClientApp]
 
@@ -86,7 +88,10 @@ class Worker:
         self._process = context.Process(
             target=_work, args=(remote, client_app, clients), daemon=True
         )
-        self._process.start()
+        try:
+            self._process.start()
+        except (EOFError, ConnectionError):
+            raise WorkerError(f"a worker could not start: {_forks_ending()}") from None
         remote.close()
         try:
             self._pipe.recv()
@@ -120,10 +125,31 @@ class Worker:
     def _ending(self) -> str:
         """Return how the process ended."""
         self._process.join(STOP_GRACE)
-        status = self._process.exitcode
-        if status is not None and status < 0:
-            return f"ended by {signal.Signals(-status).name}"
-        return f"ended with exit status {status}"
+        return _ending(self._process.exitcode)
+
+
+def _ending(status: int | None) -> str:
+    if status is not None and status < 0:
+        return f"ended by {signal.Signals(-status).name}"
+    return f"ended with exit status {status}"
+
+
+def _forks_ending() -> str:
+    """Return how the process that workers are forked from ended, and what to do."""
+    how = "ended"
+    pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    deadline = time.monotonic() + FORKS_GRACE
+    while pid is not None and hasattr(os, "waitid") and time.monotonic() < deadline:
+        with suppress(ChildProcessError):  # another thread has waited for it
+            # Left as it is: the next start of a worker asks for its end, too.
+            found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if found is not None:
+                killed = found.si_code != os.CLD_EXITED
+                how = _ending(-found.si_status if killed else found.si_status)
+                break
+        time.sleep(0.01)
+    why = ", as when memory runs out: try fewer at a time" if how.endswith("SIGKILL") else ""
+    return f"the process that all workers are forked from {how}{why}; --resume goes on with the run"
 
 
 def _work(pipe: Connection, make_app: MakeClientApp, clients: int) -> None:

@@ -194,6 +194,45 @@ def test_nothing_runs_when_the_server_is_done(failure: Exception | None) -> None
     assert until(lambda: not any(map(alive, found)))
 
 
+FATAL = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+STARTS = """
+from flwr.serverapp import ServerApp
+from f110_fl.engines.simulation import simulate
+from simulated_apps import obedient, order
+
+def server():
+    app = ServerApp()
+    @app.main()
+    def _main(grid, context):
+        while True:  # the first message may be answered with an error
+            list(grid.send_and_receive([order(0)]))
+    return app
+
+if __name__ == "__main__":
+    simulate(server, obedient, 1, 1, ["fatal"])
+"""
+
+
+def test_the_end_of_what_workers_are_forked_from_is_told(tmp_path: Path) -> None:
+    (tmp_path / "fatal.py").write_text(FATAL)  # imported there before any worker is forked
+    (tmp_path / "program.py").write_text(STARTS)
+    result = subprocess.run(
+        [sys.executable, str(tmp_path / "program.py")],
+        env=os.environ | {"PYTHONPATH": PYTHONPATH},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.endswith(
+        "WorkerError: a worker could not start: the process that all workers are forked from "
+        "ended by SIGKILL, as when memory runs out: try fewer at a time; "
+        "--resume goes on with the run"
+    )
+
+
 PROGRAM = """
 import sys
 from pathlib import Path
