@@ -9,6 +9,16 @@ from pydantic import Field, model_validator
 from sim.settings import Config
 
 
+class TyreConfig(Config):
+    """How the tyres of an axle push sideways, by their slip angle, in the single-track model."""
+
+    kind: Literal["linear", "saturating"] = Field(
+        "linear",
+        description="linear: in proportion, without end, as in f1tenth_gym; saturating: as linear "
+        "for small angles, and never more than friction times the axle's load (Fiala's tyre). [-]",
+    )
+
+
 class VehicleConfig(Config):
     """One car. The defaults are f1tenth_gym v1.0.0's identified 1:10 car."""
 
@@ -55,6 +65,7 @@ class VehicleConfig(Config):
         description="single_track: with tyre forces from 0.5 m/s up; kinematic: without slipping "
         "tyres at any speed. [-]",
     )
+    tyre: TyreConfig = Field(TyreConfig(), description="Of the single-track model. [-]")
     integrator: Literal["rk4", "euler"] = Field(
         "rk4", description="Runge-Kutta of order 4, or Euler's method. [-]"
     )

@@ -29,8 +29,10 @@ from sim.physics.vehicle import (
     MASS,
     MU,
     RATES,
+    SATURATING,
     STEER_MAX,
     STEER_RATE_MAX,
+    TYRE,
     TYRE_SPEED,
     V_MAX,
     V_MIN,
@@ -137,6 +139,17 @@ def derivative(
             / wheelbase,
             slip_rate,
         )
+    if vehicle[TYRE] == SATURATING:
+        spin, drift = _sliding(steer, speed, yaw_rate, slip, acceleration, vehicle)
+        return (
+            speed * math.cos(slip + yaw),
+            speed * math.sin(slip + yaw),
+            rate,
+            acceleration,
+            yaw_rate,
+            spin,
+            drift,
+        )
     mu = vehicle[MU]
     # Cornering stiffness times axle load over mass: braking loads the front.
     front = vehicle[C_SF] * (GRAVITY * lr - acceleration * vehicle[H])
@@ -159,6 +172,43 @@ def derivative(
         - grip * (rear + front) * slip
         + grip * front * steer,
     )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def tyre_force(stiffness: float, angle: float) -> float:
+    """Sideways force of an axle's tyres over friction times load, in [-1, 1].
+
+    Fiala's tyre, a brush on a rigid ring (Pacejka, "Tyre and Vehicle Dynamics", 2012, section
+    3.2.1): its slope at 0 is the stiffness, and from 3 over the stiffness on it slides.
+
+    Args:
+        stiffness: Cornering stiffness, 1/rad.
+        angle: Slip angle, rad.
+    """
+    share = stiffness * angle
+    if abs(share) >= 3.0:
+        return math.copysign(1.0, share)
+    return share * (1.0 - abs(share) / 3.0 + share * share / 27.0)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _sliding(
+    steer: float, speed: float, yaw_rate: float, slip: float, acceleration: float, vehicle: Float
+) -> tuple[float, float]:
+    """Yaw acceleration, rad/s^2, and slip rate, rad/s, with tyres that saturate.
+
+    The balance of forces and moments of the linear single-track model, with the same slip angles
+    and the same load transfer.
+    """
+    lf, lr, height = vehicle[LF], vehicle[LR], vehicle[H]
+    mu, wheelbase = vehicle[MU], vehicle[LF] + vehicle[LR]
+    # m/s^2: friction times axle load over mass. A wheel that is lifted pushes nothing.
+    front = mu * max(GRAVITY * lr - acceleration * height, 0.0) / wheelbase
+    rear = mu * max(GRAVITY * lf + acceleration * height, 0.0) / wheelbase
+    front *= tyre_force(vehicle[C_SF], steer - slip - lf * yaw_rate / speed)
+    rear *= tyre_force(vehicle[C_SR], lr * yaw_rate / speed - slip)
+    spin = vehicle[MASS] / vehicle[I_Z] * (lf * front - lr * rear)
+    return spin, (front + rear) / speed - yaw_rate
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -13,6 +13,7 @@ from sim.config import CarConfig, LidarConfig, VehicleConfig
 KINEMATIC_SPEED: Final = 0.5  # m/s, below which f1tenth_gym does not use the tyre model
 RK4, EULER = 0.0, 1.0
 TARGETS, RATES = 0.0, 1.0
+LINEAR, SATURATING = 0.0, 1.0
 
 MU: Final = 0  # -
 C_SF: Final = 1  # 1/rad
@@ -36,7 +37,8 @@ CONTROL: Final = 18  # TARGETS or RATES
 DELAY: Final = 19  # steps until a steering target takes effect
 NOISE_STD: Final = 20  # m, of its range finder
 DROPOUT: Final = 21  # probability of a beam of it
-VEHICLE_SIZE: Final = 22
+TYRE: Final = 22  # LINEAR or SATURATING
+VEHICLE_SIZE: Final = 23
 
 # Columns of the settings that are numbers: those of `VehicleConfig`,
 _VEHICLE: Final = {
@@ -76,6 +78,7 @@ def vehicle_vector(config: VehicleConfig, lidar: LidarConfig | None = None) -> N
     for name, column in _VEHICLE.items():
         vector[column] = getattr(config, name)
     vector[TYRE_SPEED] = KINEMATIC_SPEED if config.model == "single_track" else math.inf
+    vector[TYRE] = LINEAR if config.tyre.kind == "linear" else SATURATING
     vector[INTEGRATOR] = RK4 if config.integrator == "rk4" else EULER
     vector[CONTROL] = TARGETS if config.control == "targets" else RATES
     vector[NOISE_STD] = lidar.noise_std if lidar else 0.0
