@@ -58,6 +58,8 @@ def host(session: Session, scenario: Scenario, clients: Iterable[int], app: Path
     """
     rundir, timeout = session.rundir, scenario.federated.connect_timeout
     hosts = (LOOPBACK, "localhost")
+    rundir.flower.mkdir(parents=True, exist_ok=True)
+    rundir.flower.chmod(0o700)  # whatever Flower's programs keep there is nobody else's
     credentials = make_credentials(rundir.flower / "keys", hosts, scenario.federated.clients)
     link = SuperLink(f"{LOOPBACK}:{free_port()}", credentials.ca)
     environment = _connected(rundir, link)

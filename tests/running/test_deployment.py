@@ -86,6 +86,10 @@ def test_two_rounds_deployed(deployed: RunDir) -> None:
     keys = rundir.root / "flower" / "keys"
     for private in ("superlink.key", "client_00", "client_01"):
         assert stat.S_IMODE((keys / private).stat().st_mode) == 0o600
+    # Whatever Flower keeps is in a directory that is nobody else's; a database would be.
+    assert stat.S_IMODE(rundir.flower.stat().st_mode) == 0o700
+    databases = [path for path in rundir.root.rglob("*.db*") if rundir.flower not in path.parents]
+    assert databases == []
 
 
 def test_a_server_is_missed_once_it_was_there(tmp_path: Path) -> None:
