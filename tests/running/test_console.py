@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from io import StringIO
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
+from rich.table import Table
 from small import SMALL, merge
 from terminal import displayed
 
 from f110_fl.config.scenario import Scenario
-from f110_fl.reporting.console import ConsoleSink
+from f110_fl.reporting.console import ConsoleSink, evaluation_table, print_table
 from f110_fl.reporting.events import EpisodeEvent, EvaluationEvent, Event, RoundEvent
+from f110_fl.reporting.learning import lines_by_agent
 from f110_fl.reporting.pace import Pace
 from f110_fl.training.metrics import means, report, summarise
 from f110_fl.training.records import EpisodeRecord, EpisodeResult
@@ -184,3 +189,154 @@ def test_rates_are_those_of_the_last_episodes() -> None:
 def test_rounds_are_counted_only_where_there_are_any(enabled: bool) -> None:
     output = show(scenario(federated={"enabled": enabled}), EVENTS[0])
     assert ("round 0/2" in output) == enabled
+
+
+# ---------------------------------------------------------------------- learning
+
+
+def learned(number: int, client: int = 0, **changes: Any) -> EpisodeEvent:
+    """An episode with updates, losses and laps."""
+    record = episode(number, 1.0, "success")
+    laps = {"car_0": [10.0, 9.0 + client], "car_1": []}
+    values: dict[str, Any] = {
+        "losses": {"car_0/actor_loss": -0.5, "car_0/critic_loss": 0.25, "car_0/entropy": 7.0},
+        "updates": {"car_0": 1500},
+        "result": replace(record.result, lap_times=laps),
+    }
+    return EpisodeEvent(client, replace(record, **(values | changes)))
+
+
+def test_losses_updates_and_lap_times_are_shown() -> None:
+    quiet = {"losses": {}, "updates": {"car_0": 0}, "result": episode(2, 1.0, "crash").result}
+    events = [learned(1), learned(1, 1), learned(2, 0, **quiet)]
+    line = "  car_0  updates 3,000  lap 9.75 s, best 9.00 s  actor loss -0.5  critic loss 0.25"
+    assert show(scenario(), *events, width=100).splitlines()[-1] == line
+    shown = on_terminal(scenario(), *events, columns=100)
+    assert shown[-1] == line
+    narrow = on_terminal(scenario(), *events, columns=60)
+    assert [x.strip() for x in narrow[-2:]] == [
+        "car_0  updates 3,000  lap 9.75 s, best 9.00 s",
+        "actor loss -0.5  critic loss 0.25",
+    ]
+
+
+def test_after_a_rounds_line_comes_what_was_learned() -> None:
+    lines = show(scenario(), learned(1), learned(1, 1), round_event()).splitlines()
+    assert lines[0].startswith("round 1/2  2/2 clients")
+    assert lines[1] == "  car_0  lap 9.75 s, best 9.00 s  actor loss -0.5  critic loss 0.25"
+
+
+def test_nothing_is_zero_that_was_not_measured() -> None:
+    output = show(
+        scenario(), EpisodeEvent(0, episode(0, 7.0, "success", "evaluate")), learned(1, 1)
+    )
+    zero, one = (line.split() for line in output.splitlines()[2:4])
+    assert zero == ["00", "0/2", "-", "-", "-", "-", "100%"]
+    assert one[:5] == ["01", "1/2", "100%", "1.0", "0%"]
+    snapshot = replace(episode(1, 5.0, "success").result, snapshots={"car_0": 3})
+    two = scenario(**TWO)
+    driven = EpisodeEvent(0, replace(episode(1, 5.0, "success"), result=snapshot))
+    first, second = (line.split() for line in show(two, driven).splitlines()[2:4])
+    assert first == ["00", "car_0", "1/2", "-", "-", "-", "200", "-"]  # it did not drive itself
+    assert second == ["car_1", "100%", "1.0", "0%", "-"]
+
+
+def test_what_a_resumed_client_repeats_counts_once() -> None:
+    stream, clock = StringIO(), [0.0]
+    pace = Pace(scenario(episodes=50), [2, 0], resumed=True, clock=lambda: clock[0])
+    sink = ConsoleSink(scenario(episodes=50), Console(file=stream, width=100), pace)
+    for number in (1, 2, 3, 4):  # 3 and 4 were not saved
+        sink.handle(learned(number))
+    sink.begin()
+    clock[0] = 10.0
+    assert pace.remaining(sum(row.episodes for row in sink._rows)) is None
+    sink.handle(learned(3))
+    assert pace.remaining(3) == pytest.approx(10.0 * 97)
+    sink.close()
+    assert "3/100 episodes" in stream.getvalue()
+    assert "updates 6,000" in stream.getvalue()  # the repeated episode is among the four
+
+
+# ---------------------------------------------------------------------- lines without events
+
+
+def test_without_a_terminal_a_line_says_how_far_it_is_if_none_did_for_long() -> None:
+    stream, clock = StringIO(), [0.0]
+    sink = ConsoleSink(
+        scenario(federated={"enabled": False}),
+        Console(file=stream, width=80),
+        Pace(scenario(), clock=lambda: clock[0]),
+    )
+
+    def after(seconds: float) -> list[str]:
+        clock[0] += seconds
+        sink.tick()
+        found = stream.getvalue().splitlines()
+        stream.seek(0)
+        stream.truncate()
+        return found
+
+    assert after(29.0) == []
+    assert after(1.0) == ["0/4 episodes  0:30 elapsed  ETA -"]
+    assert after(29.0) == []
+    sink.handle(learned(1))
+    line, more = after(30.0)
+    assert line == "1/4 episodes  1:29 elapsed  ETA 4:27  success 100%  return 1.0  updates 1,500"
+    assert more == "  lap 9.50 s, best 9.00 s  actor loss -0.5  critic loss 0.25"
+    assert after(29.9) == []
+
+
+def test_a_terminal_needs_no_such_lines() -> None:
+    stream, clock = StringIO(), [0.0]
+    console = Console(file=stream, force_terminal=True)
+    sink = ConsoleSink(scenario(), console, Pace(scenario(), clock=lambda: clock[0]))
+    clock[0] = 1000.0
+    sink.tick()
+    sink.close()
+    assert "round 0/2" in stream.getvalue()  # in the headline, behind the name
+    assert not re.search(r"^ *round", ESCAPE.sub("", stream.getvalue()), re.MULTILINE)
+
+
+@given(
+    agents=st.lists(st.sampled_from(["a", "car_0", "a-long-name"]), unique=True, min_size=1),
+    words=st.lists(st.text("abc 123", min_size=1, max_size=40), max_size=8),
+)
+def test_no_line_is_wider_than_a_hundred_columns(agents: list[str], words: list[str]) -> None:
+    lines = lines_by_agent("1/4 episodes", [(agent, words) for agent in agents])
+    assert all(len(line) <= 100 for line in lines)
+    text = " ".join(lines)
+    assert all(text.count(word) >= len(agents) for word in words)
+
+
+# ---------------------------------------------------------------------- evaluations
+
+
+def evaluation(*outcomes: str) -> dict[str, Any]:
+    episodes = [
+        EpisodeResult(9, 1.0, {"car_0": -100.0}, {"car_0": outcome, "car_1": "time_limit"})
+        for outcome in outcomes
+    ]
+    return report(episodes, ["car_0", "car_1"])
+
+
+def printed(table: Table, width: int) -> list[str]:
+    stream = StringIO()
+    print_table(Console(file=stream, width=width), table)
+    return stream.getvalue().splitlines()
+
+
+def test_an_evaluation_says_how_many_episodes_the_time_limit_ended() -> None:
+    found = evaluation("success", "crash", "time_limit", "time_limit", "idle")
+    titles, first, second, _ = printed(evaluation_table(found), 100)
+    end = titles.index("time limit") + len("time limit")
+    assert first[:end].endswith(" 40.0%")
+    assert second[:end].endswith(" 100.0%")
+    titles, first, *_ = printed(evaluation_table(evaluation("success")), 100)
+    assert first[: titles.index("time limit") + len("time limit")].endswith(" 0.0%")
+
+
+def test_a_table_is_whole_however_narrow_the_console() -> None:
+    found = evaluation("success", "crash")
+    wide, narrow = (printed(evaluation_table(found), width) for width in (200, 30))
+    assert wide == narrow
+    assert "…" not in "".join(narrow)
