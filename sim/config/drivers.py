@@ -110,6 +110,25 @@ class PurePursuitConfig(LookaheadConfig, LineDriverConfig):
     """Follow the centre line, or a racing line, at the speed that its bends allow."""
 
     kind: Literal["pure_pursuit"] = Field("pure_pursuit", description="Selects this driver. [-]")
+    compensate: bool = Field(
+        False,
+        description="For racing: allow for the car's delays, slipping tyres and speed controller. "
+        "[bool]",
+    )
+    response: float = Field(
+        0.055,
+        ge=0,
+        le=1,
+        description="With compensate: time that the car takes to turn, beyond half a period of "
+        "control and the steering's delay. [s]",
+    )
+    cut: float = Field(
+        0.12,
+        gt=0,
+        le=1e3,
+        description="With compensate: the lookahead is shortened where the straight way to the "
+        "point would cut a bend by more than this. [m]",
+    )
 
 
 class StanleyConfig(LineDriverConfig):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -44,36 +45,57 @@ def route_on(routes: Routes, track: int) -> tuple[Centerline, NDArray[np.float64
 
 
 class LineDriver(KernelDriver):
-    """Drives along a line on each track, at its speeds, or at those that its bends allow.
+    """Drives along a line on each track.
+
+    Args:
+        seat: Where it sits.
+        kernel: As that of a `KernelDriver`, with the arrays ``state`` and ``track`` and the table
+            `Routes`, before its own tables.
+        settings: Its settings.
+        lines: One a track, with tables of their speeds, as those of `followed`.
+        tables: Its own tables.
+    """
+
+    def __init__(
+        self,
+        seat: Seat,
+        kernel: Kernel,
+        settings: Settings,
+        lines: Sequence[tuple[Centerline, NDArray[np.float64]]],
+        *tables: Any,
+    ) -> None:
+        routes = make_routes([line for line, _ in lines], [speeds for _, speeds in lines])
+        super().__init__(seat, kernel, ["state", "track"], settings, routes, *tables)
+
+
+def followed(
+    config: LineDriverConfig,
+    seat: Seat,
+    by_bends: Callable[[Centerline], NDArray[np.float64]] | None = None,
+) -> list[tuple[Centerline, NDArray[np.float64]]]:
+    """Lines that a driver follows, one a track, with tables of their speeds, m/s.
 
     The line is the driver's raceline, otherwise those of the tracks if all have one, otherwise
-    their centre lines.
+    their centre lines. Its speeds are those of its file, or what its bends allow.
 
     Args:
         config: The driver.
         seat: Where it sits; the tracks give the centre lines.
-        kernel: As that of a `KernelDriver`, with the arrays ``state`` and ``track`` and the table
-            `Routes`.
-        settings: Its settings.
+        by_bends: Table of the speeds that a line's bends allow; by default `driven_speeds`.
 
     Raises:
         ValueError: If there is neither a centre line nor a raceline, or several tracks with one.
         TrackError: If the raceline's file is wrong.
     """
-
-    def __init__(
-        self, config: LineDriverConfig, seat: Seat, kernel: Kernel, settings: Settings
-    ) -> None:
-        routes = _racelines(seat, config.raceline) or [(line, None) for line in read_lines(seat)]
-        factor = config.speed_factor
-        speeds = [
-            driven_speeds(line, config.speed, config.acceleration)
-            if factor is None or own is None
-            else factor * along(line, own)
-            for line, own in routes
-        ]
-        lines = [line for line, _ in routes]
-        super().__init__(seat, kernel, ["state", "track"], settings, make_routes(lines, speeds))
+    bent = by_bends or partial(
+        driven_speeds, fastest=config.speed, acceleration=config.acceleration
+    )
+    factor = config.speed_factor
+    routes = _racelines(seat, config.raceline) or [(line, None) for line in read_lines(seat)]
+    return [
+        (line, bent(line) if factor is None or own is None else factor * along(line, own))
+        for line, own in routes
+    ]
 
 
 def read_lines(seat: Seat) -> list[Centerline]:

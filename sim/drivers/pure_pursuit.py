@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 from numba import njit
@@ -10,10 +11,17 @@ from numpy.typing import NDArray
 
 from sim.config import PurePursuitConfig
 from sim.drivers.base import Seat
-from sim.drivers.line import LineDriver, Routes, entry_at, route_on
+from sim.drivers.line import LineDriver, Routes, entry_at, followed, route_on
+from sim.drivers.racing import (
+    asked_speeds,
+    compensation,
+    foreseen,
+    raced_speeds,
+    reaches,
+    slip_behind,
+)
 from sim.layout import TARGET_SPEED, TARGET_STEER, YAW, V, X, Y
 from sim.native import record
-from sim.settings import numbers
 from sim.tracks.centerline import Centerline, point_at, project
 
 
@@ -39,13 +47,23 @@ def pursue(
     Returns:
         rad, without the car's limit.
     """
-    cos, sin = math.cos(own[YAW]), math.sin(own[YAW])
-    goal_x, goal_y, course = point_at(line, ahead, aside)
+    x = own[X] - rear_axle * math.cos(own[YAW])
+    y = own[Y] - rear_axle * math.sin(own[YAW])
+    left, square = _sight(line, ahead, aside, x, y, own[YAW])
+    return math.atan(wheelbase * 2.0 * left / square)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _sight(
+    line: Centerline, ahead: float, aside: float, x: float, y: float, course: float
+) -> tuple[float, float]:
+    """Where a point of a line is, seen from another: m to the left of a course, rad, and m^2."""
+    cos, sin = math.cos(course), math.sin(course)
+    goal_x, goal_y, heading = point_at(line, ahead, aside)
     beyond = 0.0 if line.closed else max(ahead - line.length, 0.0)
-    dx = goal_x + beyond * math.cos(course) - (own[X] - rear_axle * cos)
-    dy = goal_y + beyond * math.sin(course) - (own[Y] - rear_axle * sin)
-    left = cos * dy - sin * dx
-    return math.atan(wheelbase * 2.0 * left / max(dx * dx + dy * dy, 1e-9))
+    dx = goal_x + beyond * math.cos(heading) - x
+    dy = goal_y + beyond * math.sin(heading) - y
+    return cos * dy - sin * dx, max(dx * dx + dy * dy, 1e-9)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -54,6 +72,7 @@ def _pure_pursuit(
     state: NDArray[np.float64],
     track: NDArray[np.int64],
     routes: Routes,
+    longest: NDArray[np.float64],
     difficulty: NDArray[np.float64],
     commands: NDArray[np.float64],
     first: int,
@@ -67,14 +86,22 @@ def _pure_pursuit(
             on = track[e]
             line, speeds = route_on(routes, on)
         own = state[e, car]
-        x = own[X] - driver.rear_axle * math.cos(own[YAW])
-        y = own[Y] - driver.rear_axle * math.sin(own[YAW])
+        x, y, yaw = foreseen(own, driver.lead)
+        x -= driver.rear_axle * math.cos(yaw)
+        y -= driver.rear_axle * math.sin(yaw)
         s, _ = project(line, x, y)
-        ahead = s + driver.lookahead + driver.lookahead_time * abs(own[V])
-        steer = pursue(line, ahead, 0.0, own, driver.rear_axle, driver.wheelbase)
+        entry = entry_at(line, s, len(speeds))
+        ahead = driver.lookahead + driver.lookahead_time * abs(own[V])
+        if driver.slipping:
+            ahead = min(ahead, longest[routes.starts[on] + entry])
+            yaw += slip_behind(own, driver.rear_axle)
+        left, square = _sight(line, s + ahead, 0.0, x, y, yaw)
+        bend = 2.0 * left / square
+        steer = math.atan(driver.wheelbase * 2.0 * left / square)
+        steer += driver.understeer * own[V] * own[V] * bend
         commands[e, car, TARGET_STEER] = min(max(steer, -driver.steer_max), driver.steer_max)
-        speed = speeds[entry_at(line, s, len(speeds))]
-        commands[e, car, TARGET_SPEED] = difficulty[e] * speed
+        fastest = math.sqrt(driver.grip / max(abs(bend), 1e-9))
+        commands[e, car, TARGET_SPEED] = min(difficulty[e] * speeds[entry], fastest)
 
 
 class PurePursuit(LineDriver):
@@ -87,7 +114,26 @@ class PurePursuit(LineDriver):
 
     Past the end of an open line it goes on straight.
 
-    The arguments are those of `LineDriver`, without its kernel and settings.
+    One that compensates, to race,
+
+    - steers from where the car will be when its steering takes effect: after half a period of
+      control, the steering's delay, and ``response``;
+    - takes the way that the rear axle moves, which slipping tyres turn from the car's heading, as
+      tangent to the circle, and adds to the steering angle the difference of the axles' slip
+      angles on it;
+    - keeps the point so near that the straight way to it cuts no bend by more than ``cut``;
+    - asks for so much more speed, or less, that the car's proportional speed controller gives the
+      acceleration of the line's speeds; without a file of speeds, these are within an ellipse of
+      ``acceleration`` and what the motor can (`sim.tracks.speeds`);
+    - slows down where the circle needs more than 0.9 of the tyres' grip, as away from the line.
+
+    Args:
+        config: The driver.
+        seat: Where it sits.
+
+    Raises:
+        ValueError: As `followed`.
+        TrackError: As `followed`.
     """
 
     def __init__(self, config: PurePursuitConfig, seat: Seat) -> None:
@@ -97,6 +143,17 @@ class PurePursuit(LineDriver):
             steer_max=vehicle.steer_max,  # rad
             wheelbase=vehicle.front_axle + vehicle.rear_axle,  # m
             rear_axle=vehicle.rear_axle,  # m behind the centre of gravity
-            **numbers(config),
+            lookahead=config.lookahead,
+            lookahead_time=config.lookahead_time,
+            **compensation(config, seat),
         )
-        super().__init__(config, seat, _pure_pursuit, settings)
+        if not config.compensate:
+            super().__init__(seat, _pure_pursuit, settings, followed(config, seat), np.zeros(0))
+            return
+        raced = partial(raced_speeds, config=config, vehicle=vehicle)
+        lines = [
+            (line, asked_speeds(line, speeds, vehicle))
+            for line, speeds in followed(config, seat, raced)
+        ]
+        longest = np.concatenate([reaches(line, len(speeds), config.cut) for line, speeds in lines])
+        super().__init__(seat, _pure_pursuit, settings, lines, longest)

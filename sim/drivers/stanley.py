@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sim.config import StanleyConfig
 from sim.drivers.base import Seat
-from sim.drivers.line import LineDriver, Routes, entry_at, route_on, wrapped
+from sim.drivers.line import LineDriver, Routes, entry_at, followed, route_on, wrapped
 from sim.layout import TARGET_SPEED, TARGET_STEER, YAW, YAW_RATE, V, X, Y
 from sim.native import record
 from sim.settings import numbers
@@ -78,7 +78,13 @@ class Stanley(LineDriver):
     v)^2), so exponentially where it is small, whatever the speed. Bends need no other term: on a
     circle the front wheels point along it when the front axle is on it.
 
-    The arguments are those of `LineDriver`, without its kernel and settings.
+    Args:
+        config: The driver.
+        seat: Where it sits.
+
+    Raises:
+        ValueError: As `followed`.
+        TrackError: As `followed`.
     """
 
     def __init__(self, config: StanleyConfig, seat: Seat) -> None:
@@ -88,4 +94,4 @@ class Stanley(LineDriver):
             front_axle=seat.vehicle.front_axle,  # m ahead of the centre of gravity
             **numbers(config),
         )
-        super().__init__(config, seat, _stanley, settings)
+        super().__init__(seat, _stanley, settings, followed(config, seat))

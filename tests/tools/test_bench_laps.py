@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bench_laps import main
+from raceline import main as make_line
 from small import REPOSITORY
 
 POLICY = str(REPOSITORY / "scenarios/policies/solo_lap_ppo.safetensors")
@@ -70,3 +71,17 @@ def test_wrong_input_is_refused_in_one_line(capsys, flags: list[str], message: s
     told = capsys.readouterr().err
     assert message in told
     assert len(told.splitlines()) == 1
+
+
+def test_a_line_that_raceline_py_made_is_driven_in_the_time_that_it_predicts(
+    tmp_path: Path, capsys
+) -> None:
+    track = "{kind: random, seed: 5, bends: arcs, width: 2, length: 60, min_radius: 1.2}"
+    line = str(tmp_path / "line.csv")
+    settings = ("--margin", "0.3", "--friction", "0.8", "--json")
+    assert make_line([track, "--out", line, *settings]) == 0
+    predicted = json.loads(capsys.readouterr().out)["lap_time_s"]
+    driver = "{kind: pure_pursuit, compensate: true, lookahead: 0.5, lookahead_time: 0.12}"
+    found = laps(capsys, "--map", track, "--raceline", line, "--driver", driver, "--laps", "8")
+    assert found["completion"] == 1.0
+    assert found["lap_time_s"] == pytest.approx(predicted, rel=0.05)
