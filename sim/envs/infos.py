@@ -54,7 +54,7 @@ class CarInfos:
         targets = target_cars(config)
         distances = np.full((race.num_envs, len(targets)), np.inf)
         self._measure = bound(measure_targets, (world.state, targets, distances))
-        views = {
+        views: dict[str, NDArray[Any]] = {
             "pose": world.poses[:, 1],
             "speed": world.state[:, :, V],
             "arc_length": world.arc_length,

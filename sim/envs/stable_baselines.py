@@ -22,7 +22,7 @@ from sim.envs.vector import F110VectorEnv
 LAST: Final = ("outcome", "steps", "return", "laps", "lap_times", "track")  # of `last_info`
 
 
-class F110VecEnv(VecEnv):  # type: ignore[misc]  # it need not be installed
+class F110VecEnv(VecEnv):  # type: ignore[misc, unused-ignore]  # it may be missing
     """`F110VectorEnv` with the interface of Stable-Baselines3's ``VecEnv``.
 
     Both begin the next episode in the step that ends one, and keep the last observation in the

@@ -215,5 +215,5 @@ def test_bad_constructions_are_refused() -> None:
     cars = (driven.model_copy(update={"task": None}), CONVOY.cars[1])
     with pytest.raises(ValueError, match="an environment needs an agent"):
         F110ParallelEnv(CONVOY.model_copy(update={"cars": cars}))
-    with pytest.raises(TypeError, match=r"config must be a sim.config.EnvConfig, found dict"):
-        F110ParallelEnv({})
+    with pytest.raises(TypeError, match=r"EnvConfig or a dict of its settings, found list"):
+        F110ParallelEnv([])

@@ -50,7 +50,7 @@ class PeerSettings(NamedTuple):
     left_out: list[str]  # keys of ours that it has nothing for
 
 
-class FallingNoise(NormalActionNoise):  # type: ignore[misc]
+class FallingNoise(NormalActionNoise):  # type: ignore[misc, unused-ignore]
     """Normal noise on the actions of one environment, whose deviation falls linearly.
 
     Args:
