@@ -252,8 +252,9 @@ def test_what_a_program_detached_ends_with_a_run_that_is_killed(tmp_path: Path) 
 
 COLOURED = """
 import sys
-sys.stdout.write("\\x1b[92mINFO\\x1b[0m: begun\\n\\x1b[2Kno end of line")
-sys.stderr.write("\\x1b[1;31mERROR\\x1b[0m\\n")
+sys.stdout.write("\\x1b[92mINFO\\x1b[0m: begun\\n")
+sys.stdout.flush()
+sys.stderr.write("\\x1b[1;31mERROR\\x1b[0m: \\x1b[2Kno end of line")
 sys.exit(3)
 """
 
