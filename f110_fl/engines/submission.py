@@ -24,11 +24,10 @@ from f110_fl.errors import UserError
 from f110_fl.loading.flags import outside_overrides
 from f110_fl.loading.scenarios import dump_scenario, parse_resolved
 from f110_fl.reporting import announce
-from f110_fl.reporting.commands import command_line
 from f110_fl.reporting.console import ConsoleSink
 from f110_fl.reporting.events import EvaluationEvent, RoundEvent
 from f110_fl.reporting.pace import Pace
-from f110_fl.reporting.summary import can_extend, going_on
+from f110_fl.reporting.summary import going_on
 from f110_fl.runs.plan import resolve_plan
 from f110_fl.runs.processes import Children
 
@@ -172,9 +171,8 @@ class _Submission:
             f"Rounds          {completed} of {total} completed",
             f"Files           on {self._link.host}: {self._root}",
         ]
-        if completed < total or can_extend(self._scenario):
-            words = going_on(self._scenario, self._root, complete=completed == total)
-            lines.append(f"To go on        {command_line([*self._link.flags, *words])}")
+        complete, flags = completed == total, self._link.flags
+        lines += going_on(self._scenario, self._root, complete=complete, flags=flags)
         for line in lines:
             self._console.out(line, highlight=False)
 

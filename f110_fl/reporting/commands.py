@@ -9,22 +9,26 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from f110_fl.loading.flags import SETTINGS, Mode
+
 
 def command_line(
     words: Iterable[str | Path], root: Path | None = None, *, timed: bool = False
 ) -> str:
     """Return a command line for run.py, quoted for a POSIX shell.
 
-    It names the interpreter and the file that this process runs, and takes back the ``FED_*``
-    variables of a client that was started by hand, which such a shell exports.
+    It names the interpreter and the file that this process runs, and takes back the variables of
+    this run that the command would refuse or be changed by: the shell may export them.
 
     Args:
         words: Flags and their values.
         root: ``FED_ROOT`` of the command; None: whatever it is.
         timed: Whether the time is added to the root, so that the command can be given again.
     """
-    names = sorted(name for name in os.environ if name.startswith("FED_"))
-    taken_back = names if "FED_CLIENT_ID" in names else []
+    others = (s.variable for s in SETTINGS if s.variable and Mode.RESUME not in s.modes)
+    taken_back = sorted({name for name in others if name in os.environ})
+    if root is not None and "FED_ROOT" in taken_back:
+        taken_back.remove("FED_ROOT")
     start = [word for name in taken_back for word in ("-u", name)]
     line = shlex.join(["env", *start]) + " " if start else ""
     if root is not None:

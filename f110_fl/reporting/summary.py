@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import reduce
 from pathlib import Path
@@ -69,9 +70,8 @@ def closing_lines(scenario: Scenario, rundir: RunDir) -> list[str]:
     checkpoint = best_checkpoint(scenario, rundir)
     if checkpoint is not None:
         lines.append(f"To see it drive {_evaluation(scenario, rundir, checkpoint)}")
-    complete = is_complete(scenario, rundir)
-    if not complete or can_extend(scenario):
-        lines.append(f"To go on        {command_line(going_on(scenario, root, complete=complete))}")
+    if rundir.config.is_file():
+        lines += going_on(scenario, root, complete=is_complete(scenario, rundir))
     return lines
 
 
@@ -124,10 +124,23 @@ def offline_lines(root: Path) -> list[str]:
     return [f"W&B             wandb sync {shlex.quote(str(folder))}/offline-run-*"]
 
 
-def going_on(scenario: Scenario, root: str | Path, *, complete: bool) -> list[str]:
-    """Return the flags that continue a run: to its end or, from there, to twice its length."""
-    further = ["--episodes", str(2 * scenario.episodes)] if complete else []
-    return ["--resume", str(root), *further]
+def going_on(
+    scenario: Scenario, root: str | Path, *, complete: bool, flags: Sequence[str] = ()
+) -> list[str]:
+    """Return the line with the command that continues a run; none if there is nothing to do.
+
+    Args:
+        scenario: The run's scenario.
+        root: Its directory.
+        complete: Whether it has reached its end; then the command is one for twice its length.
+        flags: Of run.py, which say where the run is.
+    """
+    words = [*flags, "--resume", str(root)]
+    if not complete:
+        return [f"To go on        {command_line(words)}"]
+    if not can_extend(scenario):
+        return []
+    return [f"To train longer {command_line([*words, '--episodes', str(2 * scenario.episodes)])}"]
 
 
 def can_extend(scenario: Scenario) -> bool:

@@ -57,25 +57,59 @@ def test_the_last_round_is_read_whatever_a_crash_left_after_it(tmp_path: Path, r
 
 
 @pytest.mark.parametrize(
-    ("episodes", "rounds", "flags"),
+    ("episodes", "rounds", "title", "flags"),
     [
-        (4, (1, 2), []),
-        (4, (1, 2, 3, 4), ["--episodes", "8"]),
-        (5, (1, 2, 3), None),  # its last round had one episode instead of two: it has ended
-        (5, (1, 2), []),
+        (4, (), "To go on", []),
+        (4, (1, 2), "To go on", []),
+        (4, (1, 2, 3, 4), "To train longer", ["--episodes", "8"]),
+        (5, (1, 2), "To go on", []),
+        (5, (1, 2, 3), "", []),  # its last round had one episode instead of two: it has ended
     ],
 )
 def test_how_to_go_on(
-    tmp_path: Path, episodes: int, rounds: tuple[int, ...], flags: list[str] | None
+    tmp_path: Path, episodes: int, rounds: tuple[int, ...], title: str, flags: list[str]
 ) -> None:
     interval = 2 if episodes == 5 else 1
     chosen = scenario(episodes=episodes, federated={"round_interval": interval})
     rundir = RunDir(tmp_path / "a run's")
     complete(rundir, *rounds)
-    command = named(closing_lines(chosen, rundir), "To go on")
-    words = shlex.split(command)
-    expected = [] if flags is None else ["--resume", str(rundir.root), *flags]
-    assert words[2:] == expected
+    lines = closing_lines(chosen, rundir)
+    assert not any(line.startswith("To ") for line in lines)  # there is no run to go on with
+    rundir.config.write_text(dump_scenario(chosen))
+    commands = {name: named(closing_lines(chosen, rundir), name) for name in CONTINUING}
+    assert [name for name, command in commands.items() if command] == ([title] if title else [])
+    if title:
+        assert shlex.split(commands[title])[2:] == ["--resume", str(rundir.root), *flags]
+
+
+CONTINUING = ("To go on", "To train longer")
+
+
+@pytest.mark.parametrize("name", ["a run's", 'b "$HOME"; exit 7', "-x *", "c\\n`d`", "è {time}"])
+def test_the_command_to_go_on_can_be_pasted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The shell finds the run, whatever it is called, and exports what the run was begun with."""
+    chosen = scenario(federated={"round_interval": 2}, episodes=5)
+    rundir = RunDir(tmp_path / name)
+    complete(rundir, 1, 2)
+    rundir.config.write_text(dump_scenario(chosen))
+    exported = {"FED_ROOT": str(rundir.root), "FED_ROUND_INTERVAL": "2", "RUN_SEED": "7"}
+    for variable, text in exported.items():
+        monkeypatch.setenv(variable, text)
+    # Checked before anything runs: the run is there, and this cannot be its length.
+    monkeypatch.setattr(sys, "argv", [str(REPOSITORY / "run.py")])
+    command = named(closing_lines(chosen, rundir), "To go on") + " --episodes 1"
+    result = subprocess.run(
+        ["/bin/sh", "-c", command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT,
+    )
+    assert result.stderr == "run.py: --episodes='1': allowed: at least the run's 5\n"
+    assert result.returncode == 2
 
 
 def test_the_command_is_for_this_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,10 +129,13 @@ def test_the_command_is_for_this_shell(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_client_started_by_hand_has_variables_that_a_resumed_run_refuses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name, text in {"FED_CLIENT_ID": "0", "FED_ROOT": "r"}.items():
+    for name, text in {"FED_CLIENT_ID": "0", "FED_ROOT": "r", "WANDB_MODE": "disabled"}.items():
         monkeypatch.setenv(name, text)
     words = shlex.split(command_line(["--resume", "r"]))
     assert words[:5] == ["env", "-u", "FED_CLIENT_ID", "-u", "FED_ROOT"]
+    assert words[5] != "-u"
+    words = shlex.split(command_line(["--mode", "eval"], Path("new")))
+    assert words[:4] == ["env", "-u", "FED_CLIENT_ID", "FED_ROOT=new"]
 
 
 def test_the_report_is_named_if_it_is_there(tmp_path: Path) -> None:

@@ -284,6 +284,18 @@ def test_failures_are_reported_and_not_fatal_and_tried_again(
     assert again[0]["seconds"] == rows[0]["seconds"]
 
 
+def test_names_of_runs_do_not_wrap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a-name-that-is-longer-than-the-whole-console-is-wide"
+    path = write(tmp_path / "in", f"base: small.yaml\nruns: [{{name: {name}}}, {{name: b}}]\n")
+    console = Console(stderr=True, width=40)
+    assert grid(console, "--grid", str(path), FED_ROOT=str(tmp_path / "out")) == 0
+    lines = capsys.readouterr().err.splitlines()
+    titles = next(line for line in lines if line.startswith("run "))
+    rows = [line.split() for line in lines[lines.index(titles) + 1 :]][:2]
+    assert titles.split() == ["run", *titles[len(name) :].split()]
+    assert [row[:3] for row in rows] == [[name, "done", "0/2"], ["b", "done", "0/2"]]
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 from small import PYTHONPATH
-from stubborn_children import speak, stay, tidy_up
+from stubborn_children import log_by_flower, speak, stay, tidy_up
 from watching import TIMEOUT, alive, until
 
+from f110_fl.engines.flower_programs import run_program
 from f110_fl.reporting.events import Event, RoundEvent
 from f110_fl.rundir import RunDir
 from f110_fl.runs import processes
@@ -216,8 +217,6 @@ pathlib.Path(sys.argv[1]).write_text(str(sleeper.pid))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process adopt orphans")
 def test_a_program_takes_with_it_what_it_detached(tmp_path: Path) -> None:
-    from f110_fl.engines.deployment import run_program
-
     note = tmp_path / "pid"
     children = Children()
     command = [sys.executable, "-c", DETACHED, str(note)]
@@ -249,3 +248,29 @@ def test_what_a_program_detached_ends_with_a_run_that_is_killed(tmp_path: Path) 
         run.kill()  # alone, as the kernel does when memory runs out
         run.wait()
     assert select.select([sleeper], [], [], TIMEOUT)[0], "it lives on"
+
+
+COLOURED = """
+import sys
+sys.stdout.write("\\x1b[92mINFO\\x1b[0m: begun\\n")
+sys.stdout.flush()
+sys.stderr.write("\\x1b[1;31mERROR\\x1b[0m: \\x1b[2Kno end of line")
+sys.exit(3)
+"""
+
+
+def test_a_programs_log_has_no_escape_codes(tmp_path: Path) -> None:
+    command, log = [sys.executable, "-c", COLOURED], tmp_path / "log"
+    children = Children()
+    child = children.start(run_program, (command, dict(os.environ)), log)
+    child.join(TIMEOUT)
+    assert child.exitcode == 3
+    children.stop()
+    assert log.read_text().splitlines() == ["INFO: begun", "ERROR: no end of line"]
+
+
+def test_flower_logs_without_colours_in_a_child(tmp_path: Path) -> None:
+    children, log = Children(), tmp_path / "log"
+    children.start(log_by_flower, (), log).join(TIMEOUT)
+    children.stop()
+    assert log.read_text().split() == ["WARNING", ":", "a", "worker", "is", "replaced"]

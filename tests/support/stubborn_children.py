@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import signal
 import subprocess
@@ -51,3 +52,11 @@ def compute(note: Path) -> None:
 def write_whole(path: Path, text: str) -> None:
     path.with_suffix(".part").write_text(text)
     path.with_suffix(".part").rename(path)
+
+
+def log_by_flower() -> None:
+    """Log a warning as Flower does in a simulation."""
+    from f110_fl.engines import flower_internals
+
+    flower_internals.plain_log()
+    logging.getLogger("flwr").warning("a worker is replaced")
