@@ -49,8 +49,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv")
     numbers = (
-        ("--margin", "M", 0.2, "from the car's side to the walls, m"),
-        ("--friction", "MU", CAR.friction, "friction coefficient of the tyres"),
+        ("--margin", "M", 0.3, "from the car's side to the walls, m"),
+        (
+            "--friction",
+            "MU",
+            0.8,
+            f"of the tyres that the speeds use, of the car's {CAR.friction:g}",
+        ),
         ("--acceleration", "A", CAR.acceleration_max, "of the motor up to switch speed, m/s^2"),
         ("--braking", "B", CAR.acceleration_max, "of the brakes, m/s^2"),
         ("--speed", "V", 8.0, "top speed, m/s"),

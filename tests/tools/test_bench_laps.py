@@ -78,8 +78,7 @@ def test_a_line_that_raceline_py_made_is_driven_in_the_time_that_it_predicts(
 ) -> None:
     track = "{kind: random, seed: 5, bends: arcs, width: 2, length: 60, min_radius: 1.2}"
     line = str(tmp_path / "line.csv")
-    settings = ("--margin", "0.3", "--friction", "0.8", "--json")
-    assert make_line([track, "--out", line, *settings]) == 0
+    assert make_line([track, "--out", line, "--json"]) == 0
     predicted = json.loads(capsys.readouterr().out)["lap_time_s"]
     driver = "{kind: pure_pursuit, compensate: true, lookahead: 0.5, lookahead_time: 0.12}"
     found = laps(capsys, "--map", track, "--raceline", line, "--driver", driver, "--laps", "8")

@@ -41,7 +41,7 @@ def write_map(folder: Path) -> Path:
 
 def test_the_file_has_tums_columns_of_one_line(tmp_path: Path, capsys) -> None:
     out = tmp_path / "line.csv"
-    found = made(capsys, STADIUM, "--out", str(out), "--margin", "0.3", "--speed", "7")
+    found = made(capsys, STADIUM, "--out", str(out), "--speed", "7")
     assert out.read_text().startswith("# s_m; x_m; y_m; psi_rad; kappa_radpm; vx_mps; ax_mps2\n")
     s, x, y, heading, bend, speed, gained = np.loadtxt(out, delimiter=";").T
     assert (x[-1], y[-1], speed[-1]) == (x[0], y[0], speed[0])
@@ -53,7 +53,7 @@ def test_the_file_has_tums_columns_of_one_line(tmp_path: Path, capsys) -> None:
     assert np.diff(course) == pytest.approx(np.diff(s)[:-1] * bend[:-2], abs=0.02)
     assert np.diff(speed**2) == pytest.approx((2 * gained[:-1] * np.diff(s)), abs=1e-4)
     assert speed.max() <= 7.0
-    assert (speed**2 * np.abs(bend)).max() <= 1.0489 * 9.81 + 1e-3
+    assert (speed**2 * np.abs(bend)).max() <= 0.8 * 9.81 + 1e-3
     time = (2 * np.diff(s) / (speed[1:] + speed[:-1])).sum()
     assert time == pytest.approx(found["lap_time_s"], abs=1e-3)
     assert found["clearance_m"] >= 0.299
@@ -62,7 +62,7 @@ def test_the_file_has_tums_columns_of_one_line(tmp_path: Path, capsys) -> None:
 def test_less_grip_is_slower_and_more_margin_longer_to_drive(tmp_path: Path, capsys) -> None:
     out = str(tmp_path / "line.csv")
     usual = made(capsys, STADIUM, "--out", out)
-    assert made(capsys, STADIUM, "--out", out, "--friction", "0.5")["lap_time_s"] > (
+    assert made(capsys, STADIUM, "--out", out, "--friction", "0.4")["lap_time_s"] > (
         1.2 * usual["lap_time_s"]
     )
     wider = made(capsys, STADIUM, "--out", out, "--margin", "0.5")
