@@ -130,7 +130,7 @@ def test_dependencies_are_what_is_imported() -> None:
     extras = PYPROJECT["project"]["optional-dependencies"]
     optional = {
         re.split(r"[^A-Za-z0-9._-]", text, maxsplit=1)[0].replace("-", "_")
-        for text in (*extras["render"], *extras["video"])
+        for text in (*extras["render"], *extras["video"], *extras["league"])
     }
     assert optional <= third_party
     third_party -= optional
