@@ -84,6 +84,8 @@ class LeagueConfig(Config):
         for name, track in self.tracks.items():
             if isinstance(track, RandomTrack) and track.count > 1:
                 raise ValueError(f"track {name!r} is {track.count}; name each by itself")
+        if self.seeds * len(self.tracks) < 2:
+            raise ValueError("seeds: a single start says nothing; allowed: from 2")
         if self.spawn.shuffle:
             raise ValueError("spawn.shuffle: every pair starts in both orders; leave it out")
         return self

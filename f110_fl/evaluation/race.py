@@ -18,7 +18,7 @@ MAX_BATCH: Final = 64  # games of a pair side by side
 LEVEL_WITHIN: Final = 0.5  # m, about a car's length: neither is ahead
 MAX_STARTS: Final = 1000  # drawn for a game
 
-End = Literal["finished", "crashed", "time_limit"]
+End = Literal["finished", "crashed", "time_limit", "stopped"]
 Why = Literal["time", "finish", "contact", "distance", "draw"]
 
 
@@ -39,10 +39,10 @@ class Game:
         seed: Number of the start.
         winner: An entry; None: a draw.
         why: What decides it; see `decide`.
-        ends: How each race ended.
+        ends: How each race ended; ``stopped`` by a car that had finished and drove into it.
         times: s from the start to the finish; None for a car that does not get there.
         distances: m along the centre line from where the second starts to where a car ends.
-        contact: Whether they touched while at least one raced.
+        contact: Whether they touched while at least one raced, but for ``stopped``.
         hit: Whether a car that raced drove into the other.
         overtakes: How often each has passed the other while both raced.
     """
@@ -81,6 +81,7 @@ class _Course:
         self.contact = np.zeros(envs, np.bool_)
         self.clash = np.zeros(envs, np.bool_)  # contact while both raced
         self.hit = np.zeros((envs, 2), np.bool_)
+        self.stopped = np.zeros((envs, 2), np.bool_)
         self.overtakes = np.zeros((envs, 2), np.int64)
         self.distance = np.zeros((envs, 2))
         self.distance[:, 0] = self._way(self._arc[:, :1] - self._arc[:, 1:])[:, 0]
@@ -103,11 +104,21 @@ class _Course:
         now = world.lap_memory[rows, :, LAP_START] if self._closed else world.lap_steps[rows, :, 0]
         self.finish[done] = now[done]
         self.racing &= ~(world.finished[rows] | world.crashed[rows])
-        touched = (world.car_contact[rows] >= 0).any(axis=1) & ~self.contact
-        self.contact |= touched & raced.any(axis=1)
-        self.clash |= touched & raced.all(axis=1)
-        self.hit |= touched[:, None] & raced & (world.drove_into[rows] >= 0)
+        self._touch(raced)
         self._pass(raced.all(axis=1))
+
+    def _touch(self, raced: NDArray[np.bool_]) -> None:
+        """Note the first contact of cars of which at least one raced."""
+        world, rows = self._world, slice(len(self._rows))
+        touched = raced & ~self.contact[:, None] & (world.car_contact[rows] >= 0)
+        drove = world.drove_into[rows] >= 0
+        others_done = (self.finish > 0)[:, ::-1]
+        # A race is over at the finish, but its car goes on, and may come round.
+        self.stopped |= touched & ~drove & others_done
+        touched &= ~self.stopped
+        self.hit |= touched & drove
+        self.clash |= touched.all(axis=1)
+        self.contact |= touched.any(axis=1)
 
     def _pass(self, both: NDArray[np.bool_]) -> None:
         """Count who has come to lead by a car's length since the other did."""
@@ -196,9 +207,12 @@ def _game(course: _Course, race: Race, env: int, entries: tuple[str, str], start
     clash, distances = bool(course.clash[env]), course.distance[env].tolist()
     winner, why = decide(finish, clash, hit, (distances[0], distances[1]))
     crashed = race.world.arrays.crashed[env]
-    ends: list[End] = [
-        "finished" if finish[c] else "crashed" if crashed[c] else "time_limit" for c in range(2)
-    ]
+    ends: list[End] = ["crashed" if crashed[c] else "time_limit" for c in range(2)]
+    for c in range(2):
+        if course.stopped[env, c]:
+            ends[c] = "stopped"
+        if finish[c]:
+            ends[c] = "finished"
     times = [finish[c] * race.config.physics_step if finish[c] else None for c in range(2)]
     return Game(
         entries=entries,

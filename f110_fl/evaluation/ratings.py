@@ -1,7 +1,7 @@
 """What the games of a league say: rates, payoffs, ratings, cycles, and an equilibrium.
 
 Intervals of payoffs and ratings are bootstrapped over starts, which all pairs share: a start is
-drawn anew with all its games, within its track.
+drawn anew with all its games, within its track. There must be at least two starts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from f110_fl.evaluation.race import Game
-from f110_fl.evaluation.statistics import Estimate, percentiles, resample
+from f110_fl.evaluation.statistics import Estimate, expanded_tail, percentiles, resample
 from f110_fl.seeding import Use, stream
 
 Float = NDArray[np.float64]
@@ -49,8 +49,9 @@ class Payoffs:
         names: (N,) the entries.
         points: (S, N, N) of the first index against the second, from each start.
         games: (S, N, N) how many they are from.
-        strata: (S,) each start's track.
+        strata: (S,) each start's track; all the same, if a track has a single start.
         seed: Of the bootstrap.
+        samples: Of the bootstrap, B.
     """
 
     names: tuple[str, ...]
@@ -58,34 +59,38 @@ class Payoffs:
     games: Float
     strata: NDArray[np.int64]
     seed: int = 0
+    samples: int = SAMPLES
 
     @cached_property
     def weights(self) -> Float:
-        """(SAMPLES, S) how often each of the bootstrap's samples has each start."""
+        """(B, S) how often each of the bootstrap's samples has each start."""
         rng = np.random.default_rng(stream(self.seed, Use.LEAGUE_SAMPLES))
-        drawn = resample(rng, self.strata, SAMPLES)
+        drawn = resample(rng, self.strata, self.samples)
         count = len(self.strata)
         return np.array([np.bincount(row, minlength=count) for row in drawn], np.float64)
 
     @cached_property
     def sampled(self) -> tuple[Float, Float]:
-        """(SAMPLES, N, N) points and games of the bootstrap's samples."""
+        """(B, N, N) points and games of the bootstrap's samples."""
         return tuple(np.tensordot(self.weights, of, axes=1) for of in (self.points, self.games))  # type: ignore[return-value]
 
     @cached_property
     def shares(self) -> Estimate:
         """(N, N) points a game; NaN for those who never met."""
         value = _share(self.points.sum(axis=0), self.games.sum(axis=0))
-        return percentiles(value, _share(*self.sampled))
+        return percentiles(value, _share(*self.sampled), expanded_tail(self.strata))
 
 
-def payoffs(games: Sequence[Game], names: Sequence[str], seed: int = 0) -> Payoffs:
+def payoffs(
+    games: Sequence[Game], names: Sequence[str], seed: int = 0, samples: int = SAMPLES
+) -> Payoffs:
     """Return the points of a league's entries; the order of the games changes nothing.
 
     Args:
         games: The games, at least one.
         names: The entries; games of others do not count.
         seed: Of the bootstrap.
+        samples: Of the bootstrap.
     """
     index = {name: number for number, name in enumerate(names)}
     own = [game for game in games if all(entry in index for entry in game.entries)]
@@ -100,7 +105,9 @@ def payoffs(games: Sequence[Game], names: Sequence[str], seed: int = 0) -> Payof
         counts[s, i, j] += 1.0
         counts[s, j, i] += 1.0
     strata = np.array([tracks.index(track) for track, _ in starts], np.int64)
-    return Payoffs(tuple(names), points, counts, strata, seed)
+    if np.bincount(strata).min() < 2:
+        strata[:] = 0
+    return Payoffs(tuple(names), points, counts, strata, seed, samples)
 
 
 def ratings(payoff: Payoffs, anchor: str | None) -> Estimate:
@@ -135,7 +142,7 @@ def ratings(payoff: Payoffs, anchor: str | None) -> Estimate:
             zero = strengths[..., [payoff.names.index(anchor)]]
         return ANCHORED + ELO * (strengths - zero)
 
-    return percentiles(scaled(value), scaled(samples))
+    return percentiles(scaled(value), scaled(samples), expanded_tail(payoff.strata))
 
 
 def cycles(payoff: Payoffs) -> list[Cycle]:

@@ -46,7 +46,8 @@ def standings(
     Returns:
         ``entries``, the best rated first, each with ``rates`` (Wilson's intervals, as if games were
         independent), ``rating`` and ``nash``; ``payoff``, whose rows and columns are in that order:
-        points a game with the bootstrap's interval; ``cycles``.
+        points a game with the bootstrap's interval; ``cycles``; ``leader``, the share of points
+        of those who led the grid.
     """
     anchor = anchor_of(league, names)
     payoff = payoffs(games, sorted(names), league.seed)
@@ -69,6 +70,7 @@ def standings(
         "games": len(games),
         "starts": len(payoff.strata),
         "tracks": list(league.tracks),
+        "leader": _leader(games),
         "left_out": dict(left_out),
         "entries": entries,
         "payoff": {
@@ -77,6 +79,11 @@ def standings(
         },
         "cycles": [cycle._asdict() for cycle in cycles(payoff)],
     }
+
+
+def _leader(games: Sequence[Game]) -> float:
+    points = sum(0.5 if g.winner is None else float(g.winner == g.entries[0]) for g in games)
+    return points / len(games)
 
 
 def _rate(counted: Sequence[bool]) -> dict[str, float]:
@@ -93,7 +100,8 @@ def markdown(found: Mapping[str, Any]) -> str:
     """Return standings as Markdown: the table, the payoffs, and the cycles."""
     anchor = found["anchor"] or "the mean of all"
     text = [
-        f"{found['games']} games on {found['starts']} starts; {anchor} is rated {ANCHORED:.0f}.",
+        f"{found['games']} games on {found['starts']} starts; {anchor} is rated {ANCHORED:.0f}. "
+        f"Whoever led the grid took {found['leader']:.0%} of the points.",
         "",
         *_table(found["entries"]),
         "",

@@ -65,10 +65,30 @@ def resample(rng: np.random.Generator, strata: Index, count: int = RESAMPLES) ->
     return drawn
 
 
-def percentiles(value: Float, samples: Float) -> Estimate:
-    """Return an estimate with the percentile interval of its bootstrap samples (R, ...)."""
-    low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+def percentiles(value: Float, samples: Float, tail: float = (1 - LEVEL) / 2) -> Estimate:
+    """Return an estimate with the percentile interval of its bootstrap samples (R, ...).
+
+    ``tail`` is the share of the samples that is left out at either end.
+    """
+    low, high = np.quantile(samples, [tail, 1 - tail], axis=0)
     return Estimate(value, low, high)
+
+
+def expanded_tail(strata: Index) -> float:
+    """Return the ``tail`` for which percentiles are as wide as Student's interval of a mean.
+
+    Those of a bootstrap are too narrow for few draws: within a stratum of n, they miss a factor of
+    sqrt(n / (n - 1)) and the wider tails of Student's distribution (Hesterberg 2015, "What
+    teachers should know about the bootstrap", section 5.3).
+
+    Args:
+        strata: (N,) as in `resample`; fewer strata than N.
+    """
+    from scipy.special import ndtr, stdtrit
+
+    count, groups = len(strata), len(np.unique(strata))
+    quantile = float(stdtrit(count - groups, (1 - LEVEL) / 2))
+    return float(ndtr(quantile * np.sqrt(count / (count - groups))))
 
 
 def bootstrap(values: Float, rng: np.random.Generator, strata: Index) -> Estimate:

@@ -14,12 +14,15 @@ from f110_fl.evaluation.statistics import (
     LEVEL,
     bootstrap,
     clopper_pearson_interval,
+    expanded_tail,
     half_width,
     interquartile_mean,
     judge,
     paired_difference,
+    percentiles,
     performance_profile,
     probability_of_improvement,
+    resample,
     run_until,
     student,
     trials_needed,
@@ -66,6 +69,17 @@ def test_whole_curves_are_drawn_together() -> None:
     found = bootstrap(curves, np.random.default_rng(0), np.zeros(5, np.int64))
     np.testing.assert_allclose(found.value, [2.0, 7.0])
     np.testing.assert_allclose(found.high - found.low, [found.high[0] - found.low[0]] * 2)
+
+
+def test_expanded_percentiles_of_a_mean_are_students() -> None:
+    values = RNG.normal(size=8)
+    strata = np.zeros(8, np.int64)
+    rows = resample(np.random.default_rng(0), strata, 20_000)
+    found = percentiles(values.mean(), values[rows].mean(axis=1), expanded_tail(strata))
+    known = student(values)
+    width = known.high - known.low
+    assert found.high - found.low == pytest.approx(width, rel=0.05)
+    assert found.low == pytest.approx(known.low, abs=0.05 * width)
 
 
 def test_a_single_run_has_no_interval() -> None:

@@ -1,0 +1,149 @@
+"""tools/league.py, from outside and inside: what it plays, keeps, goes on with and refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from leagues import ENTRIES, LEAGUE, write_league
+from small import REPOSITORY
+
+from f110_fl.errors import UserError
+from f110_fl.evaluation.league import GAMES, ordered_pairs, play_league, read_games, unfit
+from f110_fl.loading.leagues import load_league
+
+COMMAND = [sys.executable, str(REPOSITORY / "tools" / "league.py")]
+
+
+def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *words], cwd=folder, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def played(folder: Path, name: str, threads: int = 1, **changes: Any) -> bytes:
+    league = load_league(write_league(folder, **changes))
+    play_league(league, list(league.entries), folder / name, threads, lambda _: None)
+    return (folder / name / GAMES).read_bytes()
+
+
+def test_everybody_meets_everybody_on_the_same_starts(tmp_path: Path) -> None:
+    played(tmp_path, "out")
+    games = read_games(tmp_path / "out" / GAMES)
+    starts = [(track, seed) for track in LEAGUE["tracks"] for seed in range(2)]
+    assert [(*g.entries, g.track, g.seed) for g in games] == [
+        (*pair, *start) for pair in ordered_pairs(list(ENTRIES)) for start in starts
+    ]
+
+
+def test_wherever_the_file_ends_the_games_become_the_same(tmp_path: Path) -> None:
+    whole = played(tmp_path, "whole", threads=2)
+    for number, length in enumerate((0, 1, len(whole) // 3, len(whole) // 2, len(whole) - 1)):
+        name = f"cut-{number}"
+        (tmp_path / name).mkdir()
+        for file in ("league.json", GAMES):
+            data = (tmp_path / "whole" / file).read_bytes()
+            (tmp_path / name / file).write_bytes(data if file != GAMES else data[:length])
+        assert played(tmp_path, name) == whole
+
+
+def test_a_killed_league_goes_on(tmp_path: Path) -> None:
+    write_league(tmp_path)
+    with subprocess.Popen(
+        [*COMMAND, "small.yaml", "--out", "killed"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()  # the first pair has met
+        process.kill()
+    assert line.startswith("1/6  slow ")
+    assert not (tmp_path / "killed" / "standings.json").exists()
+    result = run(tmp_path, "small.yaml", "--out", "killed", "--json")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "killed" / GAMES).read_bytes() == played(tmp_path, "whole")
+    assert (tmp_path / "killed" / "standings.json").read_text() == result.stdout
+    found = json.loads(result.stdout)
+    assert found["games"] == 24
+    rated = {entry["name"]: entry["rating"]["value"] for entry in found["entries"]}
+    assert rated["follow_the_gap"] == 1000
+    fast = next(entry for entry in found["entries"] if entry["name"] == "fast")
+    games = [g for g in read_games(tmp_path / "whole" / GAMES) if "fast" in g.entries]
+    wins = sum(game.winner == "fast" for game in games)
+    assert fast["rates"]["win"]["count"] == wins
+    assert fast["rates"]["win"]["value"] == wins / 16
+
+
+def test_more_entries_and_seeds_may_join(tmp_path: Path) -> None:
+    two = {name: ENTRIES[name] for name in ("slow", "follow_the_gap")}
+    few = played(tmp_path, "out", entries=two, seeds=1)
+    assert few.count(b"\n") == 4
+    many = played(tmp_path, "out")
+    assert many.startswith(few)
+    assert sorted(many.splitlines()) == sorted(played(tmp_path, "at-once").splitlines())
+
+
+def test_games_of_another_league_are_not_mixed_with_these(tmp_path: Path) -> None:
+    played(tmp_path, "out")
+    with pytest.raises(UserError, match=r"before laps, time_limit changed; choose another --out"):
+        played(tmp_path, "out", laps=2, time_limit=30.0)
+    faster = {**ENTRIES, "fast": {"driver": {"kind": "pure_pursuit", "speed": 5.0}}}
+    with pytest.raises(UserError, match=r"before entries\.fast changed"):
+        played(tmp_path, "out", entries=faster)
+
+
+def test_who_cannot_race_is_left_out_by_name(tmp_path: Path) -> None:
+    (tmp_path / "broken.safetensors").write_bytes(b"no")
+    policies = REPOSITORY / "scenarios" / "policies"
+    frozen = {"kind": "frozen_policy", "agent": "car_0"}
+    entries = {
+        "broken": {"driver": {**frozen, "checkpoint": "broken.safetensors"}},
+        "sees": {"driver": {**frozen, "checkpoint": str(policies / "overtake_ppo.safetensors")}},
+        "nobody": {"driver": {**frozen, "checkpoint": str(policies / "solo_lap_ppo.safetensors"),
+                              "agent": "car_9"}},
+        **ENTRIES,
+    }  # fmt: skip
+    league = load_league(write_league(tmp_path, entries=entries, lidar={"beams": 20}))
+    found = unfit(league)
+    assert set(found) == {"broken", "sees", "nobody"}
+    assert "not a readable safetensors file" in found["broken"]
+    assert "lidar 54, motion 4, others 4" in found["sees"]
+    assert "'car_9'" in found["nobody"]
+    assert all(len(why.splitlines()) == 1 for why in found.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lapps": 2}, "lapps: unknown key; allowed: anchor, entries"),
+        ({"seeds": 0}, "seeds: found 0 (whole number); allowed: a whole number from 1"),
+        ({"anchor": "nobody"}, "anchor 'nobody': allowed: slow, fast, follow_the_gap"),
+        ({"entries": {**ENTRIES, "x": {"driver": {"kind": "stanly"}}}}, "did you mean 'stanley'?"),
+        (
+            {"entries": {**ENTRIES, "x": {"driver": {"kind": "frozen_policy",
+             "checkpoint": "no.safetensors", "agent": "a"}}}},
+            "entries.x.driver.checkpoint: found 'no.safetensors', no such file",
+        ),
+        ({"tracks": {"t": {"kind": "random", "count": 3}}}, "track 't' is 3; name each by itself"),
+        ({"tracks": {"t": {"kind": "oval"}, "u": {"kind": "line2"}}}, "all must be closed, or"),
+    ],
+)  # fmt: skip
+def test_wrong_leagues_are_refused_in_one_line(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        unfit(load_league(write_league(tmp_path, **changes)))
+    assert message in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_the_shipped_league_is_sound() -> None:
+    league = load_league(REPOSITORY / "scenarios" / "leagues" / "circuits.yaml")
+    assert unfit(league) == {}
+    assert "follow_the_gap" in league.entries
