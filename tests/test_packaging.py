@@ -119,6 +119,10 @@ def test_the_bundles_apps_load_from_the_bundle_alone(bundle: Path, tmp_path: Pat
     assert out.split() == ["ServerApp", "ClientApp"]
 
 
+# What a car's ROS 2 brings, and no package index.
+ROS = {"ackermann_msgs", "nav_msgs", "rclpy", "sensor_msgs", "std_msgs"}
+
+
 def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
@@ -127,6 +131,8 @@ def test_dependencies_are_what_is_imported() -> None:
     paths = [*(REPOSITORY / module for module in MODULES), REPOSITORY / "run.py"]
     top = set().union(*map(imported, paths))
     third_party = top - set(PACKAGES) - set(sys.stdlib_module_names)
+    assert third_party >= ROS
+    third_party -= ROS
     extras = PYPROJECT["project"]["optional-dependencies"]
     optional = {
         re.split(r"[^A-Za-z0-9._-]", text, maxsplit=1)[0].replace("-", "_")
