@@ -131,6 +131,7 @@ class _Submission:
             earlier = [done] * scenario.federated.clients
             pace = Pace(scenario, earlier, resumed=event["rounds"] > 0)
             self._sink = ConsoleSink(scenario, self._console, pace)
+            self._sink.begin()
         elif kind == announce.ROUND and self._sink is not None:
             self._rounds = (event["round"], event["rounds"])
             self._sink.handle(RoundEvent(event))

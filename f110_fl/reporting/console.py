@@ -89,6 +89,7 @@ class ConsoleSink:
         self._pace = pace or Pace(scenario)
         self._rows = [_Row(episodes) for episodes in self._pace.earlier]
         self._rounds = 0
+        self._begun = not self._pace.resumed
         self._said = self._pace.elapsed()  # when the last line was
         self._live = Live(
             get_renderable=self._render,
@@ -103,10 +104,14 @@ class ConsoleSink:
     def begin(self) -> None:
         """Take what was told so far for what earlier sessions left, and a resumed one begins with.
 
-        What they had not saved is not there any more.
+        What they had not saved is not there any more. Their rounds are not told again.
         """
+        self._begun = True
         for row, saved in zip(self._rows, self._pace.earlier, strict=True):
             row.forget(saved)
+        if self._pace.resumed:
+            rounds = self._heading()[0] + ", " if self._rounds else ""
+            self._say([f"Resumed         {rounds}{self._done}/{self._pace.total} episodes"])
 
     def tick(self) -> None:
         """Without a terminal, say how far the run is if nothing was said for `SILENCE`."""
@@ -118,7 +123,7 @@ class ConsoleSink:
         if isinstance(event, EpisodeEvent):
             self._take(event)
         elif isinstance(event, EvaluationEvent):
-            self._say(self._evaluation_lines(event))
+            self._say(self._evaluation_lines(event) if self._begun else ())
         else:
             self._rounds = event.summary["round"]
             # The only data about clients on other machines.
@@ -126,7 +131,8 @@ class ConsoleSink:
                 row = self._rows[int(client_id)]
                 row.episodes += int(metrics[total_name("train", "episodes")])
                 row.last = metrics
-            self._say(self._round_lines(event) + self._learning_lines())
+            if self._begun:
+                self._say(self._round_lines(event) + self._learning_lines())
         self._say(self._pace.warning(self._done))
 
     def close(self) -> None:

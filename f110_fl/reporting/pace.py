@@ -42,7 +42,7 @@ class Pace:
         self.total = scenario.episodes * clients
         self._scenario = scenario
         self._parallel = parallel
-        self._resumed = resumed
+        self.resumed = resumed
         self._clock = clock
         self._started = clock()
         self._seconds: dict[EpisodeKind, float] = {"train": 0.0, "evaluate": 0.0}
@@ -83,7 +83,7 @@ class Pace:
         ways = self._ways()
         if not ways:
             return [line]
-        line += " Shorter:" if self._resumed else " Shorter, in a new run with:"
+        line += " Shorter:" if self.resumed else " Shorter, in a new run with:"
         width = max(len(flag) for flag, _ in ways)
         return [line, *(f"  {flag:<{width}}  {why}" for flag, why in ways)]
 
@@ -95,7 +95,7 @@ class Pace:
         if self._parallel is not None and self._parallel < min(clients, cores):
             of = f"{self._parallel} of {clients} clients ({cores} cores)"
             ways.append(("--max-parallel N", f"more than {of}"))
-        if self._resumed:
+        if self.resumed:
             return ways
         ways.append(("--episodes N", f"fewer than {scenario.episodes}"))
         if envs < FEW_ENVS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from f110_fl.config.scenario import Scenario
 from f110_fl.reporting.console import ConsoleSink
 from f110_fl.reporting.events import EpisodeEvent, RoundEvent
 from f110_fl.reporting.pace import Pace
+from f110_fl.rundir import RunDir
+from f110_fl.runs.session import Session
 from f110_fl.training.metrics import summarise
 from f110_fl.training.records import EpisodeKind, EpisodeRecord, EpisodeResult
 
@@ -146,3 +149,37 @@ def test_days_are_days() -> None:
     shown.after(HOUR, EpisodeEvent(0, episode(10)))
     shown.sink.close()
     assert "ETA 8 d 7 h" in shown.stream.getvalue()
+
+
+def test_what_was_not_saved_is_no_progress_of_this_session() -> None:
+    """Of 2000 episodes, 1840 were run and 1800 saved; the next ten take ten minutes."""
+    shown = Shown(scenario(), (900, 900), resumed=True)
+    for client in (0, 1):
+        shown.after(0.0, *(EpisodeEvent(client, episode(k)) for k in range(1, 921)))
+    shown.sink.begin()
+    shown.after(300.0)
+    assert shown.pace.remaining(1800) is None
+    shown.after(300.0, *(EpisodeEvent(0, episode(k)) for k in range(901, 911)))
+    shown.sink.close()  # the other client waits for its turn
+    headline = shown.stream.getvalue().splitlines()[0]
+    assert headline.split("  ")[-3:] == ["1810/2000 episodes", "10:00 elapsed", "ETA 3:10:00"]
+
+
+def test_a_session_tells_what_earlier_ones_left_before_it_begins(tmp_path: Path) -> None:
+    """An estimate that is based on the files alone would be 0:00 at once."""
+    chosen = scenario(federated={"enabled": False, "clients": 1})
+    rundir = RunDir(tmp_path)
+    rundir.client(0).mkdir(parents=True)
+    lines = [episode(k).to_json() + "\n" for k in range(1, 951)]
+    rundir.episodes(0).write_text("".join(lines))
+    shown = Shown(chosen, (900,), resumed=True)
+    with Session(rundir, [shown.sink], 1) as session:
+        shown.clock.now += 60.0
+        session.forward()
+        assert shown.pace.remaining(900) is None
+        rundir.episodes(0).write_text("".join(lines[:900]))  # the client opens its state
+        session.forward()
+        with rundir.episodes(0).open("a") as file:
+            file.writelines(lines[900:910])
+    headline = shown.stream.getvalue().splitlines()[-3]
+    assert headline.strip().endswith("910/1000 episodes  1:00 elapsed  ETA 9:00")

@@ -340,3 +340,22 @@ def test_a_table_is_whole_however_narrow_the_console() -> None:
     wide, narrow = (printed(evaluation_table(found), width) for width in (200, 30))
     assert wide == narrow
     assert "…" not in "".join(narrow)
+
+
+# ---------------------------------------------------------------------- resumed runs
+
+
+def test_what_earlier_sessions_told_is_not_told_again() -> None:
+    stream = StringIO()
+    pace = Pace(scenario(), [1, 1], resumed=True)
+    sink = ConsoleSink(scenario(), Console(file=stream), pace)
+    for event in (learned(1), learned(1, 1), round_event()):
+        sink.handle(event)
+    assert stream.getvalue() == ""
+    sink.begin()
+    sink.handle(round_event(number=2))
+    assert [line[:11] for line in stream.getvalue().splitlines()[:2]] == [
+        "Resumed    ",
+        "round 2/2  ",
+    ]
+    assert stream.getvalue().splitlines()[0].endswith("round 1/2, 2/4 episodes")
