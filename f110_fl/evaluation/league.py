@@ -32,7 +32,7 @@ def unfit(league: LeagueConfig) -> dict[str, str]:
     Raises:
         UserError: If no two can meet, as where a track or a setting of the league is wrong.
     """
-    found = {}
+    found: dict[str, str] = {}
     pairs = league.pairs(list(league.entries))
     for name in league.entries:
         # With itself in a race, else with whoever fits.

@@ -116,7 +116,7 @@ class _Course:
         self.crashed |= raced & world.crashed[rows]
         self.racing &= ~(world.finished[rows] | world.crashed[rows] | self._over[:, None])
         self._touch(raced)
-        self._pass(raced.all(axis=1))
+        self._pass(raced[:, 0] & raced[:, 1])
 
     def _touch(self, raced: NDArray[np.bool_]) -> None:
         """Note the first contact of cars of which at least one raced."""
