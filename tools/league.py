@@ -2,7 +2,7 @@
 """Let drivers and policies race each other, all with all, and rate them.
 
 Every pair meets on the same starts of every track, once in each order of the grid. DIR has each
-game in games.jsonl as soon as it is over, and the standings in standings.md and standings.json; the
+game in games.jsonl as soon as it is over, and the standings in standings.html, .md and .json; the
 same command goes on where it ended, also with more entries or seeds. Ratings are on Elo's scale,
 with bootstrap intervals over starts; docs/league.md says how they come about.
 """
@@ -66,6 +66,7 @@ def _run(arguments: argparse.Namespace) -> str:
     from f110_fl.files import write_atomic
     from f110_fl.loading.leagues import load_league
     from f110_fl.loading.texts import bounded
+    from f110_fl.reporting.pages.league import write_league_page
 
     threads = bounded("--threads", arguments.threads, 1, 1024)
     if find_spec("choix") is None:
@@ -81,6 +82,7 @@ def _run(arguments: argparse.Namespace) -> str:
     text, table = json.dumps(found, indent=2), markdown(found)
     write_atomic(folder / "standings.json", text + "\n")
     write_atomic(folder / "standings.md", table)
+    write_league_page(folder / "standings.html", arguments.league.stem, found)
     return text if arguments.json else table
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,9 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from f110_fl.config.league import LeagueConfig
 from f110_fl.errors import UserError
-from f110_fl.evaluation.race import Game, Start, play
+from f110_fl.evaluation.race import Game, Start, check, play
 from f110_fl.files import append_line, complete_lines, locked, write_atomic
-from sim.race import Race
 
 GAMES: Final = "games.jsonl"
 RULES: Final = "league.json"
@@ -32,19 +30,25 @@ def unfit(league: LeagueConfig) -> dict[str, str]:
     """Return the entries that cannot race, and why, in one line each.
 
     Raises:
-        UserError: If none can, since a track or a setting of the league is wrong.
+        UserError: If no two can meet, as where a track or a setting of the league is wrong.
     """
-    found = {}
+    found: dict[str, str] = {}
+    pairs = league.pairs(list(league.entries))
     for name in league.entries:
-        try:
-            Race(league.environment(name, name))
-        except ValidationError as error:
-            found[name] = str(error.errors()[0]["msg"])
-        except (ValueError, OSError) as error:  # of the policy's file, or what it observes
-            found[name] = " ".join(str(error).split())
-    if len(found) > len(league.entries) - 2:
+        # With itself in a race, else with whoever fits.
+        own = [(name, name)] if league.task is None else [pair for pair in pairs if name in pair]
+        for pair in own:
+            try:
+                check(league, *pair)
+                found.pop(name, None)
+                break
+            except ValidationError as error:
+                found[name] = str(error.errors()[0]["msg"])
+            except (ValueError, OSError) as error:  # of the policy's file, or what it observes
+                found[name] = " ".join(str(error).split())
+    if not league.pairs([name for name in league.entries if name not in found]):
         reasons = dict.fromkeys(found.values())
-        raise UserError(f"fewer than two entries can race: {'; '.join(reasons)}")
+        raise UserError(f"no two entries can meet: {'; '.join(reasons)}")
     return found
 
 
@@ -84,7 +88,7 @@ def _play(
     path = folder / GAMES
     known = {_key(game): game for game in read_games(path)}
     _cut(path, known.values())
-    found, pairs = [], list(ordered_pairs(names))
+    found, pairs = [], league.pairs(names)
     starts = [Start(track, seed) for track in league.tracks for seed in range(league.seeds)]
     for number, (first, second) in enumerate(pairs, 1):
         missing = [start for start in starts if (first, second, *start) not in known]
@@ -101,13 +105,6 @@ def _play(
             wins = [sum(game.winner == name for game in own) for name in (first, second)]
             say(f"{number}/{len(pairs)}  {first} {wins[0]} : {wins[1]} {second}")
     return found
-
-
-def ordered_pairs(names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield each pair in both orders of the grid."""
-    for one, other in combinations(names, 2):
-        yield one, other
-        yield other, one
 
 
 def read_games(path: Path) -> list[Game]:

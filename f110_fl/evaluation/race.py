@@ -1,9 +1,10 @@
-"""Races of two scripted cars, many at once: who wins, and how."""
+"""Games of two cars, many at once: who wins, and how."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
@@ -11,15 +12,22 @@ from numpy.typing import NDArray
 
 from f110_fl.config.league import LeagueConfig
 from f110_fl.seeding import Use, integer, stream
+from sim.config import EnvConfig
+from sim.config.drivers import FrozenPolicyConfig
+from sim.episodes import SUCCESS
 from sim.physics.laps import LAP_START, NEXT_GATE
+from sim.policy import load_policy
 from sim.race import Race
+
+Observations = NDArray[np.float32]
 
 MAX_BATCH: Final = 64  # games of a pair side by side
 LEVEL_WITHIN: Final = 0.5  # m, about a car's length: neither is ahead
 MAX_STARTS: Final = 1000  # drawn for a game
 
 End = Literal["finished", "crashed", "time_limit", "stopped"]
-Why = Literal["time", "finish", "contact", "distance", "draw"]
+# In races, see `decide`; with a task, whether the attacker accomplished it.
+Why = Literal["time", "finish", "contact", "distance", "draw", "success", "held"]
 
 
 class Start(NamedTuple):
@@ -31,7 +39,7 @@ class Start(NamedTuple):
 
 @dataclass(frozen=True)
 class Game:
-    """A race of two. What is a pair is the first of the grid's, then the second's.
+    """A game of two. What is a pair is the grid's first or the attacker's, then the other's.
 
     Attributes:
         entries: Who drives.
@@ -76,7 +84,9 @@ class _Course:
         self._length = np.array(lengths)[race.episode_track[:envs], None]
         self._closed = race.tracks[0].closed
         self._arc = self._world.arc_length[:envs].copy()
+        self._over = race.episodes.over[:envs]
         self.racing = np.ones((envs, 2), np.bool_)
+        self.crashed = np.zeros((envs, 2), np.bool_)  # while it raced
         self.finish = np.zeros((envs, 2), np.int64)  # physics steps; 0: not there
         self.contact = np.zeros(envs, np.bool_)
         self.clash = np.zeros(envs, np.bool_)  # contact while both raced
@@ -103,9 +113,10 @@ class _Course:
         done = raced & world.finished[rows]
         now = world.lap_memory[rows, :, LAP_START] if self._closed else world.lap_steps[rows, :, 0]
         self.finish[done] = now[done]
-        self.racing &= ~(world.finished[rows] | world.crashed[rows])
+        self.crashed |= raced & world.crashed[rows]
+        self.racing &= ~(world.finished[rows] | world.crashed[rows] | self._over[:, None])
         self._touch(raced)
-        self._pass(raced.all(axis=1))
+        self._pass(raced[:, 0] & raced[:, 1])
 
     def _touch(self, raced: NDArray[np.bool_]) -> None:
         """Note the first contact of cars of which at least one raced."""
@@ -174,19 +185,50 @@ def play(
         ValueError: If a driver cannot be used, or a grid finds no room.
     """
     found: list[Game] = []
-    config = league.environment(first, second)
+    config, act = _prepared(league, first, second)
     for begin in range(0, len(starts), MAX_BATCH):
         batch = starts[begin : begin + MAX_BATCH]
         race = Race(config, num_envs=len(batch), num_threads=threads)
         for env, start in enumerate(batch):
             _place(race, env, league, start)
         course = _Course(race, len(batch))
-        nothing = np.zeros((len(batch), 0, 2), np.float32)
         while not race.episodes.over.all():
-            race.step(nothing)
+            race.step(act(race.episodes.observations))
             course.see()
         found += [_game(course, race, env, (first, second), s) for env, s in enumerate(batch)]
     return found
+
+
+def check(league: LeagueConfig, first: str, second: str) -> None:
+    """Check that a pair can play.
+
+    Raises:
+        ValueError: If a driver cannot be used, or the league's tracks or starts.
+    """
+    config, act = _prepared(league, first, second)
+    act(Race(config).episodes.observations)
+
+
+def _prepared(
+    league: LeagueConfig, first: str, second: str
+) -> tuple[EnvConfig, Callable[[Observations], Observations]]:
+    """Return a pair's environment, and what maps observations (E, A, D) to actions (E, A, 2)."""
+    config = league.environment(first, second)
+    driver = league.entries[first].driver
+    if league.task is None or not isinstance(driver, FrozenPolicyConfig):
+        return config, lambda seen: np.zeros((len(seen), 0, 2), np.float32)
+    policy = load_policy(Path(driver.checkpoint), driver.agent)
+    stated = tuple(part for part, _ in policy.form.observation)
+
+    def act(seen: Observations) -> Observations:
+        if seen.shape[-1] != policy.observation_size:
+            raise ValueError(
+                f"{driver.agent!r} in {driver.checkpoint} observes {policy.observation_size} "
+                f"numbers, the car {seen.shape[-1]}"
+            )
+        return policy.act(seen[:, 0])[:, None]
+
+    return config.model_copy(update={"observation": stated or config.observation}), act
 
 
 def _place(race: Race, env: int, league: LeagueConfig, start: Start) -> None:
@@ -206,7 +248,10 @@ def _game(course: _Course, race: Race, env: int, entries: tuple[str, str], start
     hit = bool(course.hit[env, 0]), bool(course.hit[env, 1])
     clash, distances = bool(course.clash[env]), course.distance[env].tolist()
     winner, why = decide(finish, clash, hit, (distances[0], distances[1]))
-    crashed = race.world.arrays.crashed[env]
+    if race.agents:
+        done = race.episodes.outcome[env, 0] == SUCCESS
+        winner, why = (0, "success") if done else (1, "held")
+    crashed = course.crashed[env]
     ends: list[End] = ["crashed" if crashed[c] else "time_limit" for c in range(2)]
     for c in range(2):
         if course.stopped[env, c]:

@@ -140,7 +140,7 @@ def ratings(payoff: Payoffs, anchor: str | None) -> Estimate:
             zero = strengths.mean(axis=-1, keepdims=True)
         else:
             zero = strengths[..., [payoff.names.index(anchor)]]
-        return ANCHORED + ELO * (strengths - zero)
+        return np.asarray(ANCHORED + ELO * (strengths - zero), np.float64)
 
     return percentiles(scaled(value), scaled(samples), expanded_tail(payoff.strata))
 
@@ -152,11 +152,11 @@ def cycles(payoff: Payoffs) -> list[Cycle]:
     for three in combinations(range(len(payoff.names)), 3):
         for i, j, k in (three, three[::-1]):
             edges = ((i, j), (j, k), (k, i))
-            least = min(value[edge] for edge in edges)
+            least = float(np.min([value[edge] for edge in edges]))  # NaN: two never met
             if least > 0.5:
                 sure = all(low[edge] > 0.5 for edge in edges)
                 entries = tuple(payoff.names[n] for n in (i, j, k))
-                found.append(Cycle(entries, float(least), bool(sure)))
+                found.append(Cycle(entries, least, bool(sure)))
     return sorted(found, key=lambda cycle: (not cycle.sure, -cycle.least, cycle.entries))
 
 
@@ -217,4 +217,5 @@ def nash_average(share: Float) -> Equilibrium:
 
 def _share(points: Float, games: Float) -> Float:
     with np.errstate(invalid="ignore"):
-        return points / np.where(games > 0, games, np.nan)
+        found: Float = points / np.where(games > 0, games, np.nan)
+    return found

@@ -23,7 +23,10 @@ RATES: Final[Mapping[str, Callable[[Game, int], bool]]] = {
     "finish": lambda game, car: game.ends[car] == "finished",
     "contact": lambda game, _: game.contact,
     "hit": lambda game, car: game.hit[car],  # it drove into the other
+    "crash": lambda game, car: game.ends[car] == "crashed",
 }
+# Those of tables: nobody finishes an attack.
+SHOWN: Final = {True: ("win", "draw", "finish", "contact", "hit"), False: ("win", "crash", "hit")}
 
 
 def anchor_of(league: LeagueConfig, names: Sequence[str]) -> str | None:
@@ -47,25 +50,28 @@ def standings(
         ``entries``, the best rated first, each with ``rates`` (Wilson's intervals, as if games were
         independent), ``rating`` and ``nash``; ``payoff``, whose rows and columns are in that order:
         points a game with the bootstrap's interval; ``cycles``; ``leader``, the share of points
-        of those who led the grid.
+        of those who led the grid, or attacked.
     """
     anchor = anchor_of(league, names)
     payoff = payoffs(games, sorted(names), league.seed)
     rated = ratings(payoff, anchor)
-    nash = nash_average(payoff.shares.value)
+    # Attackers do not meet each other: there is no such game.
+    nash = nash_average(payoff.shares.value) if league.task is None else None
     order = sorted(range(len(names)), key=lambda n: (-rated.value[n], payoff.names[n]))
     entries = []
     for n in order:
         name = payoff.names[n]
         own = [(game, game.entries.index(name)) for game in games if name in game.entries]
-        entry: dict[str, Any] = {"name": name, "games": len(own)}
+        entry: dict[str, Any] = {"name": name, "role": league.entries[name].role}
+        entry["games"] = len(own)
         entry["rating"] = _interval(*(float(bound[n]) for bound in rated))
-        entry["nash"] = {"share": float(nash.shares[n]), "score": float(nash.scores[n])}
+        entry["nash"] = nash and {"share": float(nash.shares[n]), "score": float(nash.scores[n])}
         entry["rates"] = {what: _rate([of(*g) for g in own]) for what, of in RATES.items()}
         entry["overtakes"] = sum(game.overtakes[car] for game, car in own) / len(own)
         entries.append(entry)
     grid = np.ix_(order, order)
     return {
+        "race": league.task is None,
         "anchor": anchor,
         "games": len(games),
         "starts": len(payoff.strata),
@@ -99,45 +105,51 @@ def _interval(value: float, low: float, high: float) -> dict[str, float]:
 def markdown(found: Mapping[str, Any]) -> str:
     """Return standings as Markdown: the table, the payoffs, and the cycles."""
     anchor = found["anchor"] or "the mean of all"
+    first = "Whoever led the grid" if found["race"] else "Attackers"
     text = [
         f"{found['games']} games on {found['starts']} starts; {anchor} is rated {ANCHORED:.0f}. "
-        f"Whoever led the grid took {found['leader']:.0%} of the points.",
+        f"{first} took {found['leader']:.0%} of the points.",
         "",
-        *_table(found["entries"]),
+        *_table(found["entries"], SHOWN[found["race"]]),
         "",
         "Points a game of the row against the column, %, and their 95 % intervals:",
         "",
         *_matrix(found),
         "",
-        *_cycles(found["cycles"]),
+        *(_cycles(found["cycles"]) if found["race"] else ()),
         *(f"\nLeft out: {name}: {why}" for name, why in found["left_out"].items()),
     ]
     return "\n".join(text) + "\n"
 
 
-def _table(entries: Sequence[Mapping[str, Any]]) -> list[str]:
-    heads = ("rating", *(f"{what}, %" for what in RATES), "overtakes a game", "Nash share", "score")
+def _table(entries: Sequence[Mapping[str, Any]], rates: Sequence[str]) -> list[str]:
+    heads = ["rating", *(f"{what}, %" for what in rates)]
+    heads += ["overtakes a game", "Nash share", "score"] if entries[0]["nash"] else []
     lines = [f"| entry | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for entry in entries:
         rating, nash = entry["rating"], entry["nash"]
         cells = [f"{rating['value']:.0f} [{rating['low']:.0f}, {rating['high']:.0f}]"]
-        cells += [_percent(entry["rates"][what]) for what in RATES]
-        cells += [f"{entry['overtakes']:.2f}", f"{nash['share']:.2f}"]
-        cells.append(f"{nash['score'] + 0.0:+.2f}" if abs(nash["score"]) >= 0.005 else "0")
+        cells += [_percent(entry["rates"][what]) for what in rates]
+        if nash:
+            score = f"{nash['score']:+.2f}" if abs(nash["score"]) >= 0.005 else "0"
+            cells += [f"{entry['overtakes']:.2f}", f"{nash['share']:.2f}", score]
         lines.append(f"| {entry['name']} | {' | '.join(cells)} |")
     return lines
 
 
 def _matrix(found: Mapping[str, Any]) -> list[str]:
-    names, payoff = [entry["name"] for entry in found["entries"]], found["payoff"]
-    lines = [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    for i, name in enumerate(names):
+    entries, payoff = found["entries"], found["payoff"]
+    names = [entry["name"] for entry in entries]
+    rows = [n for n, entry in enumerate(entries) if entry["role"] != "defender"]
+    columns = [n for n, entry in enumerate(entries) if entry["role"] != "attacker"]
+    lines = [f"| | {' | '.join(names[j] for j in columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for i in rows:
         cells = [
             "" if payoff["value"][i][j] is None
             else _percent({key: payoff[key][i][j] for key in payoff})
-            for j in range(len(names))
+            for j in columns
         ]  # fmt: skip
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(f"| {names[i]} | {' | '.join(cells)} |")
     return lines
 
 

@@ -13,7 +13,8 @@ from leagues import ENTRIES, LEAGUE, write_league
 from small import REPOSITORY
 
 from f110_fl.errors import UserError
-from f110_fl.evaluation.league import GAMES, ordered_pairs, play_league, read_games, unfit
+from f110_fl.evaluation.league import GAMES, play_league, read_games, unfit
+from f110_fl.evaluation.standings import markdown, standings
 from f110_fl.loading.leagues import load_league
 
 COMMAND = [sys.executable, str(REPOSITORY / "tools" / "league.py")]
@@ -34,9 +35,17 @@ def played(folder: Path, name: str, threads: int = 1, **changes: Any) -> bytes:
 def test_everybody_meets_everybody_on_the_same_starts(tmp_path: Path) -> None:
     played(tmp_path, "out")
     games = read_games(tmp_path / "out" / GAMES)
+    pairs = [
+        ("slow", "fast"),
+        ("fast", "slow"),
+        ("slow", "follow_the_gap"),
+        ("follow_the_gap", "slow"),
+        ("fast", "follow_the_gap"),
+        ("follow_the_gap", "fast"),
+    ]
     starts = [(track, seed) for track in LEAGUE["tracks"] for seed in range(2)]
     assert [(*g.entries, g.track, g.seed) for g in games] == [
-        (*pair, *start) for pair in ordered_pairs(list(ENTRIES)) for start in starts
+        (*pair, *start) for pair in pairs for start in starts
     ]
 
 
@@ -147,3 +156,44 @@ def test_the_shipped_league_is_sound() -> None:
     league = load_league(REPOSITORY / "scenarios" / "leagues" / "circuits.yaml")
     assert unfit(league) == {}
     assert "follow_the_gap" in league.entries
+
+
+def test_attackers_meet_defenders(tmp_path: Path) -> None:
+    league = load_league(REPOSITORY / "scenarios" / "leagues" / "gaplock.yaml")
+    names = ["gaplock_td3", "convoy_lock_td3", "secondary_vicon", "pure_pursuit"]
+    assert len(league.pairs(names)) == 4
+    few = league.model_copy(update={"seeds": 6})
+    games = play_league(few, names, tmp_path, 1, lambda _: None)
+    assert len(games) == 24
+    against = {
+        name: [game for game in games if game.entries == ("gaplock_td3", name)]
+        for name in names[2:]
+    }
+    # It was evaluated with 200 successes of 200 against the one; who does not yield, cannot be led.
+    assert [game.why for game in against["secondary_vicon"]] == ["success"] * 6
+    assert {game.winner for game in against["pure_pursuit"]} == {"pure_pursuit"}
+    found = standings(few, names, games, {})
+    assert not found["race"]
+    attacker = next(entry for entry in found["entries"] if entry["name"] == "gaplock_td3")
+    assert attacker["rates"]["win"]["value"] == 0.5
+    assert attacker["nash"] is None
+    assert "| gaplock_td3 |" in markdown(found)
+
+
+def test_roles_are_checked(tmp_path: Path) -> None:
+    task = {"kind": "gap_lock", "target": "car_1"}
+    for changes, message in (
+        ({"task": task}, "role of 'slow' is missing; allowed: attacker, defender"),
+        (
+            {"task": task, "entries": {"slow": {**ENTRIES["slow"], "role": "attacker"},
+                                       "fast": {**ENTRIES["fast"], "role": "defender"}}},
+            "attacker 'slow': allowed: a driver of kind frozen_policy",
+        ),
+        (
+            {"entries": {**ENTRIES, "fast": {**ENTRIES["fast"], "role": "defender"}}},
+            "role of 'fast': only with a task",
+        ),
+        ({"spawn": {"kind": "random"}}, "races start from a grid"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            load_league(write_league(tmp_path, **changes))
