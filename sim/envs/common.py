@@ -25,8 +25,8 @@ Observation = NDArray[np.float32]
 Action = NDArray[np.float32]
 
 # What is made without a configuration: one learning car, car_0, attacks car_1, which is scripted.
-# It is to learn at the first try, so it sees what the shipped scenarios' cars see, a scan of 54
-# beams to 10 m, not the settings' default, which is a real scanner's 1,080.
+# It sees what the shipped scenarios' cars see, a scan of 54 beams to 10 m: the settings' default, a
+# real scanner's 1,080, is too much to learn from at a first try.
 CONVOY: Final = EnvConfig(
     cars=(
         CarConfig(name="car_0", task=ConvoyLockConfig(target="car_1")),

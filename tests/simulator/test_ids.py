@@ -14,7 +14,7 @@ import pytest
 from small import REPOSITORY
 
 from f110_fl.errors import UserError
-from f110_fl.loading import environments
+from f110_fl.loading import environments, scenario_envs
 from f110_fl.loading.scenarios import load_scenario
 from sim.envs import F110Env, F110VectorEnv
 
@@ -22,8 +22,10 @@ from sim.envs import F110Env, F110VectorEnv
 @pytest.mark.parametrize("name", environments.SHIPPED)
 def test_an_id_names_the_environment_of_a_shipped_scenario(name: str) -> None:
     file = REPOSITORY / "scenarios" / f"{environments.SHIPPED[name]}.yaml"
-    source = gymnasium.spec(name).kwargs["config"]
-    assert environments.read_environment(source) == load_scenario(file).env
+    found = scenario_envs.read_environment(None, **gymnasium.spec(name).kwargs)
+    assert found == {"config": load_scenario(file).env}
+    with pytest.raises(UserError, match="config: this id is the scenario"):
+        gymnasium.make(name, config=file)
 
 
 @pytest.mark.parametrize(("name", "agents"), [("F110-ConvoyLock-v0", 1), ("F110-Duel-v0", 2)])
@@ -50,6 +52,7 @@ def test_a_scenarios_file_may_be_anywhere(tmp_path: Path) -> None:
     for config in (file, str(file)):
         env = gymnasium.make("F110-v0", config=config)
         assert isinstance(env.unwrapped, F110Env)
+        assert env.unwrapped.metadata["render_modes"] == F110Env.metadata["render_modes"]
         assert env.unwrapped.race.config == load_scenario(file).env
         assert env.unwrapped.race.config.max_steps == 5
     assert gymnasium.make_vec("F110-v0", num_envs=2, config=file).race.config.max_steps == 5
@@ -63,9 +66,9 @@ def test_a_scenarios_file_may_be_anywhere(tmp_path: Path) -> None:
 def test_where_no_scenarios_are_installed_one_line_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(environments, "FOLDER", tmp_path)
+    monkeypatch.setattr(scenario_envs, "FOLDER", tmp_path)
     with pytest.raises(UserError, match=r"solo_lap_ppo.yaml: no such file: an installed package"):
-        environments.make_env(tmp_path / "solo_lap_ppo.yaml")
+        gymnasium.make("F110-SoloLap-v0")
 
 
 def test_several_learning_cars_are_for_a_batch() -> None:
@@ -97,5 +100,5 @@ def test_registration_is_cheap_and_in_any_order(order: tuple[str, str]) -> None:
     )
     imported, found = shown.stdout.splitlines()
     assert (imported == "[]") is (order == IMPORTS)
-    assert found == "f110_fl.loading.environments:make_env True"
+    assert found == "f110_fl.loading.scenario_envs:ScenarioEnv True"
     assert shown.stderr == ""
