@@ -23,7 +23,6 @@ from f110_fl.commandline import OneLineParser, program
 from f110_fl.engines.flower_internals import key_bytes
 from f110_fl.errors import UserError
 from f110_fl.files import write_atomic
-from f110_fl.loading.texts import bounded
 
 LIFETIME = datetime.timedelta(days=365)
 MAX_COMMON_NAME = 64  # characters, X.509; who connects looks at the alternative names
@@ -216,6 +215,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work() -> int:
+        from f110_fl.loading.texts import bounded  # with settings, and so with plugins
+
         clients = bounded("--clients", arguments.clients, 1, 10_000)
         made = make_credentials(arguments.directory, arguments.host, clients)
         lines = [f"for everybody    {made.ca}", f"for the server   {made.certificate} {made.key}"]

@@ -30,6 +30,7 @@ PRIVATE: dict[str, dict[str, str | None]] = {
         "ErrorCode.CLIENT_APP_CRASHED": None,
         "ErrorCode.CLIENT_APP_RAISED_EXCEPTION": None,
     },
+    "flwr.common.logger": {"update_console_handler": None},
     "flwr.supercore.run": {"Run.create_empty": "run_id"},
     "flwr.supercore.task_identity": {
         "TaskIdentity._run_id": None,
