@@ -104,6 +104,9 @@ def test_a_planted_cycle_is_reported() -> None:
     assert not any(cycle.sure for cycle in cycles(payoffs(level, NAMES)))
     ranked = drawn_games(NAMES, elo_chance([1400, 1000, 600]), np.random.default_rng(2), 10)
     assert cycles(payoffs(ranked, NAMES)) == []
+    open_end = [game("a", "b", "a", seed=k) for k in range(4)]
+    open_end += [game("b", "c", "b", seed=k) for k in range(4)]  # c and a never met
+    assert cycles(payoffs(open_end, NAMES)) == []
 
 
 def test_equilibria_by_hand() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from f110_fl.config.scenario import Scenario
-from f110_fl.evaluation.statistics import bootstrap, judge, student
+from f110_fl.evaluation.statistics import bootstrap, judge, paired_difference
 from f110_fl.reporting.pages.curves import numbers
 
 Float = NDArray[np.float64]
@@ -292,20 +292,17 @@ def _cell(values: Float) -> dict[str, Any]:
 def _pair(
     groups: Sequence[Mapping[str, Any]], ours: int, theirs: int, key: str, scores: Float
 ) -> dict[str, Any] | None:
-    by_seed = [
-        dict(zip(groups[g]["seeds"], scores[groups[g]["runs"]], strict=True))
-        for g in (ours, theirs)
-    ]
-    seeds = [
-        s
-        for s in by_seed[0]
-        if np.isfinite(by_seed[0][s]) and np.isfinite(by_seed[1].get(s, np.nan))
-    ]
+    sign = -1.0 if key == "lap" else 1.0  # less is better
+    left, right = (
+        {seed: sign * value for seed, value in own if np.isfinite(value)}
+        for own in (
+            zip(groups[g]["seeds"], scores[groups[g]["runs"]], strict=True) for g in (ours, theirs)
+        )
+    )
+    seeds = left.keys() & right.keys()
     if not seeds:
         return None
-    left, right = (np.array([own[s] for s in seeds]) for own in by_seed)
-    sign = -1.0 if key == "lap" else 1.0  # less is better
-    found = student(sign * (left - right))
+    found = paired_difference(left, right)
     low, high = sorted((sign * float(found.low), sign * float(found.high)))
     difference, low_, high_ = numbers([sign * float(found.value), low, high])
     return {
