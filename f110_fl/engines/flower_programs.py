@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
@@ -135,11 +136,13 @@ def run_program(command: Sequence[str], variables: Mapping[str, str]) -> None:
     # Ignored, so that whoever ends the group waits for the program to tidy up.
     signal.signal(signal.SIGTERM, lambda *_: None)
     adopt_orphans()
-    output: dict[str, int] = {}
-    if not os.isatty(1):
-        output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    shown = os.isatty(1)
     child = subprocess.Popen(  # noqa: S603
-        command, env=variables, stdin=subprocess.DEVNULL, **output
+        command,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        stdout=None if shown else subprocess.PIPE,
+        stderr=None if shown else subprocess.STDOUT,
     )
     pump = threading.Thread(target=_pass_on, args=(child.stdout,), daemon=True)
     pump.start()
@@ -153,8 +156,9 @@ def _pass_on(lines: IO[bytes] | None) -> None:
     """Write a program's output to this process's, line by line, without escape sequences."""
     for line in lines or ():
         text = ESCAPE.sub(b"", line)
-        while text:
-            text = text[os.write(1, text) :]
+        with suppress(OSError):  # the program must not wait for a full disk
+            while text:
+                text = text[os.write(1, text) :]
 
 
 def check_port(port: int) -> None:

@@ -20,7 +20,7 @@ from f110_fl.files import is_file, write_atomic
 from f110_fl.loading.flags import outside_overrides
 from f110_fl.loading.scenarios import dump_scenario, read_resolved
 from f110_fl.reporting.commands import command_line
-from f110_fl.reporting.console import print_table, whole
+from f110_fl.reporting.console import SILENCE, print_table, whole
 from f110_fl.reporting.summary import is_complete
 from f110_fl.reporting.tensorboard import check_installed
 from f110_fl.rundir import RunDir
@@ -197,6 +197,7 @@ class _Table:
         self._grid = grid
         self._console = console
         self._begun: dict[str, float] = {}  # start times of the current runs
+        self._said = time.monotonic()  # when the last line was
         self._progress: dict[str, RunProgress] = {}
         self._scenarios = {cell.name: cell.scenario for cell in grid.cells}
         self.results: dict[str, Result] = {}
@@ -223,6 +224,18 @@ class _Table:
         """Read what the current runs have written."""
         for name in self._begun:
             self.results[name].measure(self._progress[name])
+        if time.monotonic() - self._said >= SILENCE:
+            self._say(self._running())
+
+    def _running(self) -> str:
+        """Return how far the current runs are."""
+        done = sum(result.status == "done" for result in self.results.values())
+        of = {
+            name: f"{self.results[name].episodes}/{self._scenarios[name].episodes}"
+            for name in self._begun
+        }
+        words = (f"{name} {episodes}" for name, episodes in of.items())
+        return "  ".join([f"{done}/{len(self.results)} runs done", *words])
 
     def ended(self, name: str, reason: str) -> None:
         """Record the end of a run, and the reason if it failed."""
@@ -270,6 +283,7 @@ class _Table:
     def _say(self, text: str) -> None:
         if not self._console.is_terminal:
             self._console.out(text, highlight=False)
+            self._said = time.monotonic()
 
     def _write(self) -> None:
         write_results(self._grid.root, self._grid.name, list(self.results.values()))

@@ -284,6 +284,18 @@ def test_failures_are_reported_and_not_fatal_and_tried_again(
     assert again[0]["seconds"] == rows[0]["seconds"]
 
 
+def test_without_a_terminal_a_line_says_how_far_runs_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runner, "SILENCE", 0.0)
+    path = write(tmp_path / "in", "base: small.yaml\nmatrix:\n  seed: [1, 3]\n")
+    words = ("--grid", str(path), "--max-parallel", "1")
+    assert grid(Console(stderr=True), *words, FED_ROOT=str(tmp_path / "out")) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert "0/2 runs done  seed-1 0/2" in lines
+    assert "1/2 runs done  seed-3 0/2" in lines
+
+
 def test_names_of_runs_do_not_wrap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = "a-name-that-is-longer-than-the-whole-console-is-wide"
     path = write(tmp_path / "in", f"base: small.yaml\nruns: [{{name: {name}}}, {{name: b}}]\n")
