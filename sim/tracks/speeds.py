@@ -127,4 +127,4 @@ def _available(square: float, bend: float, peak: float, switch: float, limits: L
     if used >= 1.0:
         return 0.0
     left = (1.0 - used**limits.exponent) ** (1.0 / limits.exponent)
-    return min(peak, limits.longitudinal * left)
+    return float(min(peak, limits.longitudinal * left))
