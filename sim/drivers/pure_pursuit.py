@@ -92,7 +92,7 @@ def _pure_pursuit(
         s, _ = project(line, x, y)
         entry = entry_at(line, s, len(speeds))
         ahead = driver.lookahead + driver.lookahead_time * abs(own[V])
-        if driver.slipping:
+        if driver.compensate:
             ahead = min(ahead, longest[routes.starts[on] + entry])
             yaw += slip_behind(own, driver.rear_axle)
         left, square = _sight(line, s + ahead, 0.0, x, y, yaw)

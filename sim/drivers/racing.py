@@ -28,16 +28,19 @@ _CHORDS: Final = 100  # of them
 def compensation(config: PurePursuitConfig, seat: Seat) -> dict[str, float]:
     """Settings by which a kernel compensates, or does not, by name, for `sim.native.record`."""
     if not config.compensate:
-        return {"slipping": False, "lead": 0.0, "grip": math.inf, "understeer": 0.0}
+        return {"compensate": False, "lead": 0.0, "grip": math.inf, "understeer": 0.0}
     vehicle, env = seat.vehicle, seat.env
     period = env.physics_step * env.physics_steps_per_action
     grip = vehicle.friction * GRAVITY
+    slipping = vehicle.model == "single_track"
     return {
-        "slipping": True,
+        "compensate": True,
         "lead": period / 2 + env.physics_step * vehicle.steer_delay + config.response,  # s
         "grip": _SHARE * grip,  # m/s^2, sideways at most
         # Slip angle of the front tyres less that of the rear ones, for each m/s^2 sideways, rad.
-        "understeer": (1.0 / vehicle.stiffness_front - 1.0 / vehicle.stiffness_rear) / grip,
+        "understeer": slipping
+        * (1.0 / vehicle.stiffness_front - 1.0 / vehicle.stiffness_rear)
+        / grip,
     }
 
 

@@ -65,9 +65,10 @@ def test_the_speed_asked_for_makes_the_controller_accelerate_as_the_speeds_do() 
     assert found == pytest.approx([3.0, -2.0, -1.0, 0.0])
 
 
-def widest(driver: PurePursuitConfig, steps: int) -> float:
+def widest(driver: PurePursuitConfig, steps: int, model: str = "single_track") -> float:
     """Largest distance from a circle of 4 m, m, at 6 m/s (9 m/s^2), after half a lap."""
-    cars = (CarConfig(name="car_0", driver=driver, vehicle=VehicleConfig(speed_max=8.0)),)
+    vehicle = VehicleConfig(speed_max=8.0, model=model)
+    cars = (CarConfig(name="car_0", driver=driver, vehicle=vehicle),)
     track = CircleTrack(radius=4.0, width=6.0)
     lidar = LidarConfig(beams=3, noise_std=0.0)
     env = EnvConfig(track=track, cars=cars, lidar=lidar, physics_steps_per_action=steps, laps=2)
@@ -86,3 +87,8 @@ def test_at_the_limit_the_car_stays_near_the_line(steps: int) -> None:
     usual = {"speed": 6.0, "acceleration": 9.0, "lookahead": 0.5, "lookahead_time": 0.12}
     assert widest(PurePursuitConfig(compensate=True, **usual), steps) < 0.12
     assert widest(PurePursuitConfig(**usual), steps) > 0.18
+
+
+def test_a_car_whose_tyres_never_slip_stays_on_the_line() -> None:
+    driver = PurePursuitConfig(compensate=True, speed=6.0, acceleration=9.0, lookahead=0.5)
+    assert widest(driver, 1, "kinematic") < 0.05
