@@ -121,7 +121,7 @@ def make_environment(arguments: argparse.Namespace) -> EnvConfig:
         track["raceline"] = str(Path(arguments.raceline).absolute())
     file = arguments.scenario or scenario_of(Path(arguments.policy))
     trained, car = trained_in(file, arguments.agent) if file else (DEFAULT, VEHICLE)
-    cars = [{"name": EGO, **car}, {"name": OPPONENT, "driver": {"kind": "pure_pursuit"}}]
+    cars = [{"name": EGO, **car}, {"name": OPPONENT, "driver": {"kind": "stanley"}}]
     settings = {"name": "overtaking", "env": {**trained, "cars": cars}}
     driver = read_driver(arguments.policy, arguments.agent, "--policy")
     overrides = [

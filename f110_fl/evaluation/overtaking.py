@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 
 from f110_fl.evaluation.statistics import wilson_interval
 from f110_fl.seeding import Use, stream
-from sim.config import EnvConfig, PurePursuitConfig, RandomSpawn
+from sim.config import EnvConfig, RandomSpawn, StanleyConfig
 from sim.config.env import CarConfig
-from sim.drivers.line import bends, driven_speeds, table_size
-from sim.drivers.line import along as along_line
+from sim.drivers.line import along, bends, driven_speeds
 from sim.layout import V
 from sim.race import Race
-from sim.tracks.centerline import Centerline, curvature, points_at, polyline
+from sim.tracks.centerline import START, Centerline, curvature, points_at, polyline
 from sim.tracks.factory import make_track
 from sim.tracks.raceline import clearance, needs_loop
 from sim.tracks.track import Track
@@ -32,7 +31,8 @@ Flags = NDArray[np.bool_]
 
 EGO: Final = "ego"
 OPPONENT: Final = "car_0"  # as drivers' targets are called unless they are named
-LINES: Final = {"middle": 0.0, "left": 1.0, "right": -1.0}  # the side, of the shift
+SIDES: Final = {"left": 1.0, "right": -1.0}
+LINES: Final = ("middle", *SIDES)
 CLEARANCE: Final = 0.3  # m, from a shifted line to walls: half a car's width and as much again
 RADIUS: Final = 1.2  # m, of a shifted line's bends at least, which a car can take
 SMOOTH: Final = 2.0  # m, before and after, over which a shift comes and goes
@@ -80,8 +80,10 @@ class Outcomes(NamedTuple):
 
 
 class Course:
-    """The lines that opponents follow: one along the track's racing line, or else its centre line,
-    and one to either side as far as there is room.
+    """The lines that opponents follow.
+
+    The middle one is the track's racing line or, without one, its centre line; the others are to
+    its sides, as far as there is room.
 
     Args:
         track: A closed track.
@@ -89,7 +91,6 @@ class Course:
 
     Attributes:
         line: The middle line.
-        speeds: (M,) m/s, at M places evenly spaced along it.
 
     Raises:
         TrackError: If the track is not closed.
@@ -99,34 +100,38 @@ class Course:
         needs_loop(track)
         known = track.raceline_speeds
         line = track.line if track.raceline is None else polyline(track.raceline, closed=True)
-        fitted = track.raceline is not None and known is not None
         self.line: Centerline = line
-        self.speeds: Float = (
-            along_line(line, known)
-            if fitted and known is not None
-            else driven_speeds(line, FASTEST, ACCELERATION)
-        )
-        count = table_size(line)
+        if track.raceline is None or known is None:
+            speeds = driven_speeds(line, FASTEST, ACCELERATION)
+        else:
+            speeds = along(line, known)
+        count = len(speeds)
         self._s = line.length / count * (np.arange(count) + 0.5)
-        self._shifts = {
-            name: side * _room(track, line, self._s, side, shift) if side else np.zeros(count)
-            for name, side in LINES.items()
-        }
+        self._shifts, self._speeds = {"middle": np.zeros(count)}, {"middle": speeds}
+        for name, side in SIDES.items():
+            self._shifts[name] = side * _room(track, line, self._s, side, shift)
+            own = polyline(self.poses(name, self._s)[:, :2], closed=True)
+            bends_allow = driven_speeds(own, FASTEST, ACCELERATION)
+            at = own.length / len(bends_allow) * (np.arange(len(bends_allow)) + 0.5)
+            limit = np.interp(own.segments[:, START], at, bends_allow, period=own.length)
+            self._speeds[name] = np.minimum(speeds, limit)
 
     def poses(self, name: str, s: Float) -> Float:
         """Return (N, 3) x m, y m, yaw rad on a line, at (N,) arc lengths of the middle one, m."""
-        d = np.interp(s, self._s, self._shifts[name], period=self.line.length)
-        return points_at(self.line, np.column_stack([s, d]))
+        return points_at(self.line, np.column_stack([s, self._at(self._shifts[name], s)]))
 
-    def speed(self, s: Float) -> Float:
-        """Return (N,) m/s at (N,) arc lengths of the middle line, m."""
-        found: Float = np.interp(s, self._s, self.speeds, period=self.line.length)
-        return found
+    def speeds(self, name: str, s: Float) -> Float:
+        """Return (N,) m/s on a line, at (N,) arc lengths of the middle one, m."""
+        return self._at(self._speeds[name], s)
 
     def table(self, name: str) -> str:
         """Return a line as a CSV file."""
-        rows = np.column_stack([self.poses(name, self._s)[:, :2], self.speeds])
+        rows = np.column_stack([self.poses(name, self._s)[:, :2], self._speeds[name]])
         return "# x, y, speed\n" + "".join("{:.6f}, {:.6f}, {:.6f}\n".format(*row) for row in rows)
+
+    def _at(self, values: Float, s: Float) -> Float:
+        found: Float = np.interp(s, self._s, values, period=self.line.length)
+        return found
 
 
 def _room(track: Track, line: Centerline, s: Float, side: float, shift: float) -> Float:
@@ -169,7 +174,7 @@ def drive(env: EnvConfig, protocol: Protocol, seed: int = 0, threads: int = 1) -
             file = Path(folder) / f"{name}.csv"
             file.write_text(course.table(name), encoding="utf-8")
             for j, fraction in enumerate(protocol.speeds):
-                driver = PurePursuitConfig(raceline=str(file), speed_factor=fraction)
+                driver = StanleyConfig(raceline=str(file), speed_factor=fraction)
                 race = Race(
                     _environment(env, driver, protocol),
                     num_envs=protocol.starts,
@@ -182,7 +187,7 @@ def drive(env: EnvConfig, protocol: Protocol, seed: int = 0, threads: int = 1) -
     return Outcomes(*(np.reshape(column, shape) for column in zip(*found, strict=True)))
 
 
-def _environment(env: EnvConfig, driver: PurePursuitConfig, protocol: Protocol) -> EnvConfig:
+def _environment(env: EnvConfig, driver: StanleyConfig, protocol: Protocol) -> EnvConfig:
     ego = next(car for car in env.cars if car.name == EGO)
     duration = env.physics_step * env.physics_steps_per_action
     settings = {
@@ -216,7 +221,7 @@ def _start(
             ) from error
     speeds = race.world.arrays.state[:, :, V]
     speeds[:, 0] = min(protocol.ego_speed, race.config.cars[0].vehicle.speed_max)
-    speeds[:, 1] = fraction * course.speed(s + protocol.gap)
+    speeds[:, 1] = fraction * course.speeds(name, s + protocol.gap)
 
 
 def _run(race: Race, margin: float) -> Outcomes:
