@@ -106,7 +106,7 @@ class Course:
         else:
             speeds = along(line, known)
         count = len(speeds)
-        self._s = line.length / count * (np.arange(count) + 0.5)
+        self._s: Float = line.length / count * (np.arange(count) + 0.5)
         self._shifts, self._speeds = {"middle": np.zeros(count)}, {"middle": speeds}
         for name, side in SIDES.items():
             self._shifts[name] = side * _room(track, line, self._s, side, shift)
@@ -209,7 +209,7 @@ def _start(
     seeds: list[np.random.SeedSequence],
 ) -> None:
     """Put the cars down, moving."""
-    s = course.line.length / protocol.starts * np.arange(protocol.starts)
+    s: Float = course.line.length / protocol.starts * np.arange(protocol.starts)
     own = course.poses("middle", s)
     other = course.poses(name, s + protocol.gap)
     for k, seed in enumerate(seeds):
@@ -231,7 +231,7 @@ def _run(race: Race, margin: float) -> Outcomes:
     def nearest(way: Float) -> Float:
         return way - length * np.round(way / length)
 
-    lead = nearest(world.arc_length[:, 0] - world.arc_length[:, 1])
+    lead: Float = nearest(world.arc_length[:, 0] - world.arc_length[:, 1])
     behind = lead < 0
     nothing = np.zeros((race.num_envs, 0, 2), np.float32)
     while not race.episodes.over.all():
