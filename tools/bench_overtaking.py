@@ -28,6 +28,7 @@ from f110_fl.commandline import OneLineParser, program
 from f110_fl.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
+    from f110_fl.evaluation.overtaking import Outcomes, Protocol
     from sim.config import EnvConfig
 
 DEFAULT: Final[dict[str, Any]] = {
@@ -36,6 +37,7 @@ DEFAULT: Final[dict[str, Any]] = {
     "observation": ["lidar", "motion"],
 }
 VEHICLE: Final = {"vehicle": {"speed_min": -1.0, "speed_max": 8.0}, "reverse": False}
+SHOWN: Final = 20  # scenarios of a replay
 TRAINED: Final = ("physics_step", "physics_steps_per_action", "lidar", "observation")
 
 
@@ -75,6 +77,12 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="that share the scenarios; results do not depend on it (default: cores)",
     )
+    parser.add_argument(
+        "--replay",
+        type=Path,
+        metavar="FILE.html",
+        help=f"write a page that shows {SHOWN} of the scenarios, those that were not safe first",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser
 
@@ -92,9 +100,15 @@ def _bench(arguments: argparse.Namespace) -> int:
     protocol = Protocol(starts=bounded("--starts", arguments.starts, 1, 100_000))
     seed = bounded("--seed", arguments.seed, 0, 2**62)
     threads = bounded("--threads", arguments.threads, 1, 1024)
+    page = arguments.replay
+    if page and (page.is_dir() or not page.parent.is_dir()):
+        raise UserError(f"--replay={str(page)!r}: allowed: a file in a folder that exists")
     env = make_environment(arguments)
     try:
-        found = summary(drive(env, protocol, seed, threads), protocol)
+        outcomes = drive(env, protocol, seed, threads)
+        found = summary(outcomes, protocol)
+        if page:
+            write_page(page, arguments.policy, env, protocol, outcomes, seed)
     except (ValueError, FloatingPointError) as error:
         raise UserError(" ".join(str(error).split())) from None
     print(json.dumps(found) if arguments.json else table(found))  # noqa: T201
@@ -161,6 +175,31 @@ def trained_in(file: Path, agent: str) -> tuple[dict[str, Any], dict[str, Any]]:
         raise UserError(f"--agent={agent!r}: allowed: a car of {file}: {', '.join(cars)}{near}")
     car = {key: cars[agent][key] for key in VEHICLE}
     return {key: env[key] for key in TRAINED}, car
+
+
+def write_page(
+    path: Path, name: str, env: EnvConfig, protocol: Protocol, outcomes: Outcomes, seed: int
+) -> None:
+    """Write a replay of scenarios, unsafe ones from all over the track, then those without a pass.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    import numpy as np
+
+    from f110_fl.evaluation.overtaking import show
+    from f110_fl.reporting.pages.recording import ReplayRecorder
+    from f110_fl.reporting.pages.replay import write_replay
+
+    unsafe, done = ~outcomes.safe.ravel(), outcomes.overtaken.ravel()
+    chosen = np.zeros(unsafe.size, np.bool_)
+    for kind in (unsafe, ~unsafe & ~done, done):
+        left = np.flatnonzero(kind)
+        most = min(SHOWN - int(chosen.sum()), len(left))
+        chosen[left[np.linspace(0, len(left) - 1, most).astype(np.int64)]] = True
+    recorder = ReplayRecorder(max_episodes=SHOWN)
+    show(env, protocol, chosen.reshape(outcomes.safe.shape), recorder, seed)
+    write_replay(path, [recorder.recording(Path(name).stem, "overtaking", seed)])
 
 
 def table(found: Mapping[str, Any]) -> str:

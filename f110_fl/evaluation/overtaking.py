@@ -7,7 +7,10 @@ published: starts all along a track, opponents on three lines at three speeds, e
 from __future__ import annotations
 
 import tempfile
+import typing
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -106,7 +109,7 @@ class Course:
         else:
             speeds = along(line, known)
         count = len(speeds)
-        self._s: Float = line.length / count * (np.arange(count) + 0.5)
+        self._s = (np.arange(count, dtype=np.float64) + 0.5) * (line.length / count)
         self._shifts, self._speeds = {"middle": np.zeros(count)}, {"middle": speeds}
         for name, side in SIDES.items():
             self._shifts[name] = side * _room(track, line, self._s, side, shift)
@@ -153,6 +156,28 @@ def _room(track: Track, line: Centerline, s: Float, side: float, shift: float) -
     return smooth
 
 
+class _Cell(NamedTuple):
+    """Scenarios with one opponent."""
+
+    line: str
+    fraction: float
+    key: tuple[int, int]  # index of the line, and of the speed
+    starts: list[int]
+
+
+class Watcher(typing.Protocol):
+    """Looks on while scenarios are driven, as `f110_fl.training.trajectories.Watcher`."""
+
+    def begin(self, race: Race, env: int) -> None:
+        """See that an environment's scenario has begun."""
+
+    def step(self, race: Race, envs: list[int]) -> None:
+        """See a step of these environments."""
+
+    def end(self, env: int, number: int) -> None:
+        """See the end of an environment's scenario, which has this number."""
+
+
 def drive(env: EnvConfig, protocol: Protocol, seed: int = 0, threads: int = 1) -> Outcomes:
     """Drive all scenarios; the same arguments but for ``threads`` give the same outcomes.
 
@@ -167,24 +192,51 @@ def drive(env: EnvConfig, protocol: Protocol, seed: int = 0, threads: int = 1) -
         TrackError: If the track is open, or has no centre line.
         ValueError: If a driver cannot be used, or cars cannot stand at a start.
     """
+    every = np.ones((len(LINES), len(protocol.speeds), protocol.starts), np.bool_)
+    found = list(_drive(env, protocol, every, seed, threads))
+    return Outcomes(*(np.reshape(column, every.shape) for column in zip(*found, strict=True)))
+
+
+def show(
+    env: EnvConfig, protocol: Protocol, chosen: Flags, watcher: Watcher, seed: int = 0
+) -> None:
+    """Drive some of the scenarios as `drive` does, for somebody to look on.
+
+    Args:
+        env: As `drive` takes it, and so on.
+        protocol: The scenarios.
+        chosen: (lines, speeds, starts) which of them.
+        watcher: Looks on; a scenario's number is that among all of them, flattened.
+        seed: Of the sensors' noise.
+    """
+    for _ in _drive(env, protocol, chosen, seed, 1, watcher):
+        pass
+
+
+def _drive(
+    env: EnvConfig,
+    protocol: Protocol,
+    chosen: Flags,
+    seed: int,
+    threads: int,
+    watcher: Watcher | None = None,
+) -> Iterator[Outcomes]:
+    """Drive the chosen scenarios, and yield the outcomes of one opponent's after another."""
     course = Course(make_track(env.track), protocol.shift)
-    found = []
     with tempfile.TemporaryDirectory() as folder:
-        for i, name in enumerate(LINES):
+        for (i, name), (j, fraction) in product(enumerate(LINES), enumerate(protocol.speeds)):
+            starts = np.flatnonzero(chosen[i, j]).tolist()
+            if not starts:
+                continue
             file = Path(folder) / f"{name}.csv"
             file.write_text(course.table(name), encoding="utf-8")
-            for j, fraction in enumerate(protocol.speeds):
-                driver = StanleyConfig(raceline=str(file), speed_factor=fraction)
-                race = Race(
-                    _environment(env, driver, protocol),
-                    num_envs=protocol.starts,
-                    num_threads=threads,
-                )
-                seeds = [stream(seed, Use.OVERTAKING, i, j, k) for k in range(protocol.starts)]
-                _start(race, course, name, fraction, protocol, seeds)
-                found.append(_run(race, protocol.margin))
-    shape = len(LINES), len(protocol.speeds), protocol.starts
-    return Outcomes(*(np.reshape(column, shape) for column in zip(*found, strict=True)))
+            driver = StanleyConfig(raceline=str(file), speed_factor=fraction)
+            race = Race(
+                _environment(env, driver, protocol), num_envs=len(starts), num_threads=threads
+            )
+            _start(race, course, _Cell(name, fraction, (i, j), starts), protocol, seed)
+            first = int(np.ravel_multi_index((i, j, 0), chosen.shape))
+            yield _run(race, protocol.margin, watcher, [first + k for k in starts])
 
 
 def _environment(env: EnvConfig, driver: StanleyConfig, protocol: Protocol) -> EnvConfig:
@@ -200,31 +252,25 @@ def _environment(env: EnvConfig, driver: StanleyConfig, protocol: Protocol) -> E
     return env.model_copy(update=settings)
 
 
-def _start(
-    race: Race,
-    course: Course,
-    name: str,
-    fraction: float,
-    protocol: Protocol,
-    seeds: list[np.random.SeedSequence],
-) -> None:
+def _start(race: Race, course: Course, cell: _Cell, protocol: Protocol, seed: int) -> None:
     """Put the cars down, moving."""
-    s: Float = course.line.length / protocol.starts * np.arange(protocol.starts)
+    spacing = course.line.length / protocol.starts
+    s = np.array(cell.starts) * spacing
     own = course.poses("middle", s)
-    other = course.poses(name, s + protocol.gap)
-    for k, seed in enumerate(seeds):
+    other = course.poses(cell.line, s + protocol.gap)
+    for env, start in enumerate(cell.starts):
+        noise = stream(seed, Use.OVERTAKING, *cell.key, start)
         try:
-            race.reset(k, seed, poses=np.stack([own[k], other[k]]))
+            race.reset(env, noise, poses=np.stack([own[env], other[env]]))
         except ValueError as error:
-            raise ValueError(
-                f"start {k} at ({own[k, 0]:.2f}, {own[k, 1]:.2f}) m: {error}"
-            ) from error
+            x, y = own[env, :2]
+            raise ValueError(f"start {start} at ({x:.2f}, {y:.2f}) m: {error}") from error
     speeds = race.world.arrays.state[:, :, V]
     speeds[:, 0] = min(protocol.ego_speed, race.config.cars[0].vehicle.speed_max)
-    speeds[:, 1] = fraction * course.speeds(name, s + protocol.gap)
+    speeds[:, 1] = cell.fraction * course.speeds(cell.line, s + protocol.gap)
 
 
-def _run(race: Race, margin: float) -> Outcomes:
+def _run(race: Race, margin: float, watcher: Watcher | None, numbers: list[int]) -> Outcomes:
     """Drive one opponent's scenarios to their end."""
     world, length = race.world.arrays, race.tracks[0].length
 
@@ -234,9 +280,18 @@ def _run(race: Race, margin: float) -> Outcomes:
     lead: Float = nearest(world.arc_length[:, 0] - world.arc_length[:, 1])
     behind = lead < 0
     nothing = np.zeros((race.num_envs, 0, 2), np.float32)
+    if watcher is not None:
+        for env in range(race.num_envs):
+            watcher.begin(race, env)
     while not race.episodes.over.all():
+        running = np.flatnonzero(~race.episodes.over).tolist()
         race.step(nothing)
         lead = lead + nearest(world.arc_length[:, 0] - world.arc_length[:, 1] - lead)
+        if watcher is not None:
+            watcher.step(race, running)
+    if watcher is not None:
+        for env, number in enumerate(numbers):
+            watcher.end(env, number)
     touched = world.car_contact[:, 0] >= 0
     at_fault = world.drove_into[:, 0] >= 0
     wall = world.wall_contact[:, 0] & ~touched

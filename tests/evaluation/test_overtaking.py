@@ -17,8 +17,10 @@ from f110_fl.evaluation.overtaking import (
     Outcomes,
     Protocol,
     drive,
+    show,
     summary,
 )
+from f110_fl.reporting.pages.recording import ReplayRecorder
 from sim.config import EnvConfig
 from sim.config.tracks import CircleTrack, Line2Track, OvalTrack
 from sim.tracks.centerline import points_at
@@ -128,3 +130,25 @@ def test_rates_are_of_all_scenarios_of_a_speed_and_of_a_line() -> None:
     assert list(found["by_speed"]) == ["0.5", "0.75"]
     counts = {name: part["overtaken"]["count"] for name, part in found["by_line"].items()}
     assert counts == {"middle": 0, "left": 0, "right": 5}
+
+
+def test_a_scenario_that_is_shown_ends_as_it_did() -> None:
+    env, protocol = (
+        environment(kind="stanley", speed=7.0, acceleration=6.0),
+        Protocol(4, (0.4, 0.8)),
+    )
+    outcomes = drive(env, protocol, seed=5)
+    chosen = np.zeros(outcomes.safe.shape, np.bool_)
+    chosen[0, 0, [1, 3]] = chosen[2, 1, 2] = True
+    recorder = ReplayRecorder()
+    show(env, protocol, chosen, recorder, seed=5)
+    episodes = recorder.recording("stanley", "overtaking", 5).episodes
+    assert [episode.number for episode in episodes] == np.flatnonzero(chosen).tolist()
+    assert [e.ends[0].touched == 1 for e in episodes] == (~outcomes.safe[chosen]).tolist()
+    assert [e.ends[0].drove for e in episodes] == outcomes.into_opponent[chosen].tolist()
+    line = make_track(WIDE)
+    for episode, lead in zip(episodes, outcomes.lead[chosen], strict=True):
+        s = line.to_frenet(episode.states[-1, :, :2])[:, 0]
+        assert (s[0] - s[1] - lead + line.length / 2) % line.length == pytest.approx(
+            line.length / 2, abs=1e-6
+        )

@@ -30,14 +30,16 @@ def test_a_run_has_its_scenario(tmp_path: Path) -> None:
     assert scenario_of(tmp_path / "gap_preview") is None
 
 
-def test_the_table_and_the_json_say_the_same(capsys) -> None:
+def test_the_table_and_the_json_say_the_same(tmp_path: Path, capsys) -> None:
     arguments = ["--policy", POLICY, "--map", "oval", "--starts", "2"]
     assert main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert main([*arguments, "--json"]) == 0
+    page = tmp_path / "replay.html"
+    assert main([*arguments, "--json", "--replay", str(page)]) == 0
     found = json.loads(capsys.readouterr().out)
     assert lines[1].split()[:3] == ["all", "18", f"{100 * found['safe']['value']:.1f}"]
     assert found["scenarios"] == 18
+    assert "overtaking" in page.read_text()
     assert list(found["by_speed"]) == ["0.4", "0.6", "0.8"]
 
 
@@ -51,6 +53,7 @@ def test_the_table_and_the_json_say_the_same(capsys) -> None:
         (["--starts", "0"], "--starts='0': allowed: a whole number from 1"),
         (["--raceline", "no.csv"], "--raceline='no.csv': there is no such file"),
         (["--raceline", POLICY], "allowed: with a map's YAML file"),
+        (["--replay", "no/page.html"], "allowed: a file in a folder that exists"),
         (["--scenario", "no.yaml"], "no.yaml"),
     ],
 )
