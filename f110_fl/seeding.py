@@ -19,6 +19,7 @@ class Use(IntEnum):
     OPPONENTS = 6
     LEAGUE_GAME = 7
     LEAGUE_SAMPLES = 8
+    OVERTAKING = 9
 
 
 def stream(seed: int, use: Use, *key: int) -> np.random.SeedSequence:
