@@ -28,7 +28,8 @@ Observations = NDArray[np.float32]  # (E, A, D)
 class Seen(NamedTuple):
     """What observations are made of, for kernels; passing the whole world would cost 1 us."""
 
-    state: Float  # of `WorldArrays`, as are the next two
+    state: Float  # of `WorldArrays`, as are the next three
+    odometry: Float
     scan: NDArray[np.float32]
     track: NDArray[np.int64]
     # (T, 2, 2) for x and y: the middle of the box around each track, m; 1 / half its size, 1/m.
@@ -110,9 +111,13 @@ def _motion(part: Any, world: Seen, observations: Observations, first: int, last
     at = part.at
     for e in range(first, last):
         own, out = world.state[e, part.car], observations[e, part.row]
-        out[at] = _unit(own[V] / part.speed_max)
+        scale, bias = world.odometry[e, part.car]
+        yaw_rate = own[YAW_RATE]
+        if bias != 0.0:  # adding 0 would change the sign of a 0
+            yaw_rate += bias
+        out[at] = _unit(scale * own[V] / part.speed_max)
         out[at + 1] = _unit(own[STEER] / part.steer_max)
-        out[at + 2] = _unit(own[YAW_RATE] / YAW_RATE_SCALE)
+        out[at + 2] = _unit(yaw_rate / YAW_RATE_SCALE)
         out[at + 3] = _unit(own[SLIP] / SLIP_SCALE)
 
 
@@ -297,7 +302,7 @@ class Observer:
         """
         made = self._made
         if made is None or made[0] is not world or made[1] is not observations:
-            seen = Seen(world.state, world.scan, world.track, self._boxes)
+            seen = Seen(world.state, world.odometry, world.scan, world.track, self._boxes)
             table = calls(self._kernels, seen, observations, 0, 1)
             run = bound(_observe, (seen, observations, table), 0, 1)
             self._made = made = world, observations, run

@@ -26,7 +26,7 @@ from sim.episodes import (
 from sim.layout import COMMAND_SIZE
 from sim.native import bound
 from sim.observation import Observer
-from sim.physics.vehicle import COLUMNS, V_MIN
+from sim.physics.vehicle import COLUMNS, V_MIN, WHOLE
 from sim.physics.world import World
 from sim.spawning import Starts
 from sim.tasks.task import Task
@@ -109,6 +109,7 @@ class Race:
             physics_step=config.physics_step,
             num_threads=num_threads,
             steer_delay_max=(config.heterogeneity.steer_delay or (0, 0))[1],
+            command_delay_max=(config.heterogeneity.command_delay or (0, 0))[1],
             laps=config.laps,
             car_contacts=config.car_contacts,
         )
@@ -291,8 +292,8 @@ class Race:
         for name, bounds in self.config.heterogeneity:
             if bounds is not None:
                 low, high = bounds
-                draws = rng.uniform(low, high + (name == "steer_delay"), len(vehicles))
-                vehicles[:, COLUMNS[name]] = np.floor(draws) if name == "steer_delay" else draws
+                draws = rng.uniform(low, high + (name in WHOLE), len(vehicles))
+                vehicles[:, COLUMNS[name]] = np.floor(draws) if name in WHOLE else draws
 
     def set_difficulty(self, low: float, high: float | None = None) -> None:
         """Make the scripted cars of the episodes that begin from now on faster or slower.

@@ -156,7 +156,7 @@ def _commands(scenario: Scenario, car: CarConfig) -> Commands:
         slowest=middle - half,
         fastest=middle + half,
         steer_rate=car.vehicle.steer_rate_max,
-        steer_delay=car.vehicle.steer_delay * env.physics_step,
+        steer_delay=(car.vehicle.command_delay + car.vehicle.steer_delay) * env.physics_step,
     )
 
 

@@ -77,6 +77,53 @@ class VehicleConfig(Config):
     steer_delay: int = Field(
         2, ge=0, le=100, description="Physics steps until a steering target takes effect. [steps]"
     )
+    steer_gain: float = Field(
+        1.0, ge=0.5, le=2, description="Steering angle that targets give, over the target. [-]"
+    )
+    steer_trim: float = Field(
+        0.0, ge=-0.5, le=0.5, description="Steering angle, to the left, of a target of 0. [rad]"
+    )
+    steer_deadband: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="Steering targets nearer to the one held than this are ignored. [rad]",
+    )
+    speed_gain: float = Field(
+        1.0, ge=0.5, le=2, description="Speed that targets give, over the target. [-]"
+    )
+    speed_lag: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="Time constant of the first-order lag of speed targets; 0: none. [s]",
+    )
+    command_delay: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="Physics steps until targets, of angle and speed, reach the car; the angle "
+        "then waits for steer_delay, too. [steps]",
+    )
+    command_jitter: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Probability that new targets reach the car one physics step later. [-]",
+    )
+    battery: float = Field(
+        1.0,
+        ge=0.1,
+        le=1,
+        description="Battery voltage over that of a full one: factor of acceleration_max, forward, "
+        "and of speed_max as limits of the motor. [-]",
+    )
+    odometry_speed_scale: float = Field(
+        1.0, ge=0.5, le=2, description="Speed that motion observes, over the true one. [-]"
+    )
+    odometry_yaw_rate_bias: float = Field(
+        0.0, ge=-1, le=1, description="Yaw rate that motion observes, less the true one. [rad/s]"
+    )
 
 
 class LidarConfig(Config):
@@ -95,6 +142,15 @@ class LidarConfig(Config):
     )
     mount_x: float = Field(
         0.0, ge=-1e4, le=1e4, description="Sensor position ahead of the centre of gravity. [m]"
+    )
+    mount_yaw_error: float = Field(
+        0.0,
+        ge=-0.5,
+        le=0.5,
+        description="Turn of the sensor to the left that nothing that reads it knows of. [rad]",
+    )
+    range_scale: float = Field(
+        1.0, ge=0.5, le=2, description="Range that is read, over the true one. [-]"
     )
 
 
@@ -122,6 +178,18 @@ class HeterogeneityConfig(Config):
     steer_delay: tuple[int, int] | None = _drawn(VehicleConfig, "steer_delay")
     lidar_noise_std: Range | None = _drawn(LidarConfig, "noise_std")
     lidar_dropout: Range | None = _drawn(LidarConfig, "dropout")
+    steer_gain: Range | None = _drawn(VehicleConfig, "steer_gain")
+    steer_trim: Range | None = _drawn(VehicleConfig, "steer_trim")
+    steer_deadband: Range | None = _drawn(VehicleConfig, "steer_deadband")
+    speed_gain: Range | None = _drawn(VehicleConfig, "speed_gain")
+    speed_lag: Range | None = _drawn(VehicleConfig, "speed_lag")
+    command_delay: tuple[int, int] | None = _drawn(VehicleConfig, "command_delay")
+    command_jitter: Range | None = _drawn(VehicleConfig, "command_jitter")
+    battery: Range | None = _drawn(VehicleConfig, "battery")
+    odometry_speed_scale: Range | None = _drawn(VehicleConfig, "odometry_speed_scale")
+    odometry_yaw_rate_bias: Range | None = _drawn(VehicleConfig, "odometry_yaw_rate_bias")
+    lidar_mount_yaw_error: Range | None = _drawn(LidarConfig, "mount_yaw_error")
+    lidar_range_scale: Range | None = _drawn(LidarConfig, "range_scale")
 
     @model_validator(mode="after")
     def _allowed(self) -> HeterogeneityConfig:

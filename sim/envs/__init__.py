@@ -30,9 +30,9 @@ that order; each starts where the one before ends. B beams, C cars.
 | pose | 1 | y from the centre of its track's free bounding box | [-1, 1] | half its width, m |
 | pose | 2 | sine of yaw | [-1, 1] | - |
 | pose | 3 | cosine of yaw | [-1, 1] | - |
-| motion | 0 | speed along the body | [-1, 1] | speed_max m/s |
+| motion | 0 | speed along the body, as odometry reads it | [-1, 1] | speed_max m/s |
 | motion | 1 | steering angle | [-1, 1] | steer_max rad |
-| motion | 2 | yaw rate | [-1, 1] | 2 pi rad/s |
+| motion | 2 | yaw rate, as odometry reads it | [-1, 1] | 2 pi rad/s |
 | motion | 3 | slip angle | [-1, 1] | pi/4 rad |
 | others | 4k | f / (abs(f) + 2), f m ahead of the agent's car | [-1, 1] | infinity; 2 m: 0.5 |
 | others | 4k+1 | l / (abs(l) + 2), l m left of the agent's car | [-1, 1] | infinity |

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sim.layout import SLIP, STATE_SIZE, STEER, YAW, YAW_RATE, V
 from sim.physics.vehicle import (
     A_MAX,
+    BATTERY,
     C_SF,
     C_SR,
     CONTROL,
@@ -79,11 +80,12 @@ def constrain_steering(steer: float, rate: float, vehicle: Float) -> float:
 @njit(cache=True, nogil=True, error_model="numpy")
 def constrain_acceleration(speed: float, acceleration: float, vehicle: Float) -> float:
     """Acceleration within tyre and motor limits; 0 at top speed (CommonRoad report, section 5)."""
+    battery = vehicle[BATTERY]
     if (speed <= vehicle[V_MIN] and acceleration <= 0.0) or (
-        speed >= vehicle[V_MAX] and acceleration >= 0.0
+        speed >= vehicle[V_MAX] * battery and acceleration >= 0.0
     ):
         return 0.0
-    limit = vehicle[A_MAX]
+    limit = vehicle[A_MAX] * battery
     if speed > vehicle[V_SWITCH]:
         limit *= vehicle[V_SWITCH] / speed
     return float(max(min(acceleration, limit), -vehicle[A_MAX]))
@@ -240,10 +242,10 @@ def controls(
     """
     steer, speed = state[STEER], state[V]
     if vehicle[CONTROL] == RATES:
-        limit = vehicle[STEER_MAX]
+        limit, top = vehicle[STEER_MAX], vehicle[V_MAX] * vehicle[BATTERY]
         return (
             min(max(first, (-limit - steer) / dt), (limit - steer) / dt),
-            min(max(second, (vehicle[V_MIN] - speed) / dt), (vehicle[V_MAX] - speed) / dt),
+            min(max(second, (vehicle[V_MIN] - speed) / dt), (top - speed) / dt),
         )
     delay = int(vehicle[DELAY])
     target = steer_buffer[delay - 1] if delay > 0 else first

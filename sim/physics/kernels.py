@@ -9,7 +9,19 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.layout import SLIP, STATE_SIZE, TARGET_SPEED, TARGET_STEER, YAW, YAW_RATE, V, X, Y
+from sim.layout import (
+    COMMAND_SIZE,
+    SLIP,
+    STATE_SIZE,
+    TARGET_SPEED,
+    TARGET_STEER,
+    YAW,
+    YAW_RATE,
+    V,
+    X,
+    Y,
+)
+from sim.physics.actuators import receive, targets
 from sim.physics.collision import (
     Pose,
     Size,
@@ -25,18 +37,22 @@ from sim.physics.collision import (
 )
 from sim.physics.dynamics import advance, wrap_angle
 from sim.physics.laps import LAP_MEMORY, LAP_START, NEXT_GATE, first_gate, pass_gates
-from sim.physics.lidar import Beams, add_rays, cut_car, trace_rays
+from sim.physics.lidar import Beams, add_rays, cut_car, scale_ranges, trace_rays
 from sim.physics.noise import add_noise, drop_beams, stream
 from sim.physics.vehicle import (
     CONTROL,
     DROPOUT,
     LENGTH,
     NOISE_STD,
+    RANGE_SCALE,
+    SPEED_SCALE,
     STEER_MAX,
     TARGETS,
     V_MAX,
     V_MIN,
     WIDTH,
+    YAW_ERROR,
+    YAW_RATE_BIAS,
 )
 from sim.tracks.centerline import Centerline, project
 from sim.tracks.distance_field import DistanceField
@@ -58,6 +74,9 @@ class WorldArrays(NamedTuple):
 
     state: Float  # (E, C, 7), columns of sim.layout
     steer_buffer: Float  # (E, C, D) rad, oldest last; D the longest delay
+    command_buffer: Float  # (E, C, K, 2) rad, m/s, the latest targets: see sim.physics.actuators
+    actuators: Float  # (E, C, 2) steering target held, rad; speed target after its lag, m/s
+    odometry: Float  # (E, C, 2) factor of the speed that is read; bias of the yaw rate, rad/s
     scan: NDArray[np.float32]  # (E, C, B) m
     wall_contact: NDArray[np.bool_]  # (E, C) touches a wall
     car_contact: NDArray[np.int32]  # (E, C) index of the car touched, -1 for none
@@ -80,13 +99,22 @@ class WorldArrays(NamedTuple):
 
 
 def make_arrays(
-    num_envs: int, num_cars: int, beams: int, steer_delay: int, laps: int = 1
+    num_envs: int,
+    num_cars: int,
+    beams: int,
+    steer_delay: int,
+    laps: int = 1,
+    command_delay: int = 0,
 ) -> WorldArrays:
     """The arrays of a world in which no car has been placed yet, all zero or -1."""
     shape = num_envs, num_cars
     return WorldArrays(
         state=np.zeros((*shape, STATE_SIZE)),
         steer_buffer=np.zeros((*shape, steer_delay)),
+        # The latest, those on their way, and one that is late.
+        command_buffer=np.zeros((*shape, command_delay + 2, COMMAND_SIZE)),
+        actuators=np.zeros((*shape, 2)),
+        odometry=np.tile([1.0, 0.0], (*shape, 1)),
         scan=np.zeros((*shape, beams), dtype=np.float32),
         wall_contact=np.zeros(shape, dtype=np.bool_),
         car_contact=np.full(shape, -1, dtype=np.int32),
@@ -178,9 +206,13 @@ def place_cars(
     for c in range(num_cars):
         arrays.state[env, c, X], arrays.state[env, c, Y] = poses[c, 0], poses[c, 1]
         arrays.state[env, c, YAW] = wrap_angle(poses[c, 2])
+        arrays.odometry[env, c, 0] = scene.vehicles[env, c, SPEED_SCALE]
+        arrays.odometry[env, c, 1] = scene.vehicles[env, c, YAW_RATE_BIAS]
         for moment in range(2):
             _keep_pose(arrays, env, c, moment)
     arrays.steer_buffer[env] = 0.0
+    arrays.command_buffer[env] = 0.0
+    arrays.actuators[env] = 0.0
     arrays.wall_contact[env] = False
     arrays.car_contact[env] = -1
     arrays.contact_parts[env] = 0
@@ -259,9 +291,13 @@ def _drive(arrays: WorldArrays, scene: Scene, commands: Float, e: int, c: int) -
     vehicle = scene.vehicles[e, c]
     first, second = commands[e, c, TARGET_STEER], commands[e, c, TARGET_SPEED]
     if vehicle[CONTROL] == TARGETS:
+        buffer, step, key = arrays.command_buffer[e, c], arrays.steps[e], arrays.noise_key[e]
+        first, second = receive(buffer, vehicle, first, second, step, key, c)
         limit = vehicle[STEER_MAX]
         first = min(max(first, -limit), limit)
         second = min(max(second, vehicle[V_MIN]), vehicle[V_MAX])
+        memory = arrays.actuators[e, c]
+        first, second = targets(memory, vehicle, first, second, scene.physics_step)
     advance(
         arrays.state[e, c], arrays.steer_buffer[e, c], vehicle, first, second, scene.physics_step
     )
@@ -358,7 +394,7 @@ def _sense(
         count, stop = 0, min(begin + scene.scans_together, end)
         for number in range(begin, stop):
             e, c = envs[number // num_cars], number % num_cars
-            sensor, start = _sensor_pose(arrays, beams, e, c), (e * num_cars + c) * B
+            sensor, start = _sensor_pose(arrays, scene, e, c), (e * num_cars + c) * B
             count = add_rays(scene.field, beams, sensor, scratch, count, start, readings)
         trace_rays(scene.field, beams.max_range, scratch, count, readings)
         for number in range(begin, stop):
@@ -366,24 +402,25 @@ def _sense(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _sensor_pose(arrays: WorldArrays, beams: Beams, e: int, c: int) -> Pose:
-    state = arrays.state[e, c]
-    yaw = state[YAW]
-    mount = beams.mount_x
-    return state[X] + mount * math.cos(yaw), state[Y] + mount * math.sin(yaw), yaw
+def _sensor_pose(arrays: WorldArrays, scene: Scene, e: int, c: int) -> Pose:
+    state, mount = arrays.state[e, c], scene.beams.mount_x
+    x, y, yaw = state[X], state[Y], state[YAW]
+    error = scene.vehicles[e, c, YAW_ERROR]
+    return x + mount * math.cos(yaw), y + mount * math.sin(yaw), yaw + error
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _complete_scan(arrays: WorldArrays, scene: Scene, e: int, c: int) -> None:
     """Put the other cars and the noise into a scan of the walls, and find the car on its lane."""
     scan, beams, vehicle = arrays.scan[e, c], scene.beams, scene.vehicles[e, c]
-    state, sensor = arrays.state[e], _sensor_pose(arrays, beams, e, c)
+    state, sensor = arrays.state[e], _sensor_pose(arrays, scene, e, c)
     for d in range(len(state)):
         if d != c:
             other, size = (state[d, X], state[d, Y], state[d, YAW]), _size(scene.vehicles[e, d])
             # Within a ghost the sensor would see nothing else.
             if scene.car_contacts or not is_inside(sensor, other, size):
                 cut_car(beams, sensor, other, size, scan)
+    scale_ranges(scan, vehicle[RANGE_SCALE], beams.max_range)
     key = stream(arrays.noise_key[e], arrays.steps[e], c)
     add_noise(scan, key, vehicle[NOISE_STD], beams.max_range)
     drop_beams(scan, key, vehicle[DROPOUT], beams.max_range)

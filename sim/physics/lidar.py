@@ -309,3 +309,19 @@ def _cut_range(
         leave = min(max(x1, x2), max(y1, y2))
         if enter <= leave and leave >= 0.0:
             scan[b] = min(scan[b], max(enter, 0.0))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def scale_ranges(scan: Ranges, scale: float, max_range: float) -> None:
+    """Multiply the readings of what is hit, in place.
+
+    Args:
+        scan: (B,) m; what reads the sensor's range, as when nothing is hit, still does.
+        scale: Factor; 1 changes nothing.
+        max_range: m.
+    """
+    if scale == 1.0:
+        return
+    factor, limit = np.float32(scale), np.float32(max_range)
+    for b in range(len(scan)):
+        scan[b] = min(scan[b] * factor, limit) if scan[b] < limit else limit

@@ -1,4 +1,4 @@
-"""Gaussian noise that depends only on what it is for, not on when or where it is computed."""
+"""Noise that depends only on what it is for, not on when or where it is computed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 _S27, _S30, _S31, _S32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
 _DROPOUT = np.uint64(0xD1B54A32D192ED03)  # tells the stream of dropouts from that of the noise
+_LATENESS = np.uint64(0xA24BAED4963EE407)  # and that of late commands
 
 # Single precision throughout, so that the compiler can use wide vector instructions.
 _F = np.float32
@@ -38,7 +39,7 @@ def mix(word: np.uint64) -> np.uint64:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def stream(key: np.uint64, step: int, car: int) -> np.uint64:
-    """Key of one scan's noise, from the environment's key, the physics step and the car."""
+    """Key of one car's noise at one physics step, from the environment's key."""
     return mix(mix(key ^ mix(np.uint64(step))) ^ np.uint64(car))
 
 
@@ -115,3 +116,9 @@ def drop_beams(
     for b in range(len(scan)):
         if float(mix((key ^ _DROPOUT) + np.uint64(b) * _GOLDEN) >> _S32) < limit:
             scan[b] = max_range
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def is_late(key: np.uint64, probability: float) -> bool:
+    """Whether a command is late, which it is with a probability; ``key`` is from `stream`."""
+    return float(mix(key ^ _LATENESS) >> _S32) < probability * 2.0**32

@@ -38,7 +38,19 @@ DELAY: Final = 19  # steps until a steering target takes effect
 NOISE_STD: Final = 20  # m, of its range finder
 DROPOUT: Final = 21  # probability of a beam of it
 TYRE: Final = 22  # LINEAR or SATURATING
-VEHICLE_SIZE: Final = 23
+STEER_GAIN: Final = 23  # of steering targets
+STEER_TRIM: Final = 24  # rad
+STEER_DEADBAND: Final = 25  # rad
+SPEED_GAIN: Final = 26  # of speed targets
+SPEED_LAG: Final = 27  # s
+COMMAND_DELAY: Final = 28  # steps until a command reaches the car
+COMMAND_JITTER: Final = 29  # probability of one more
+BATTERY: Final = 30  # factor of the motor's limits
+SPEED_SCALE: Final = 31  # of its odometry
+YAW_RATE_BIAS: Final = 32  # rad/s, of its odometry
+YAW_ERROR: Final = 33  # rad, of its range finder
+RANGE_SCALE: Final = 34  # of its range finder
+VEHICLE_SIZE: Final = 35
 
 # Columns of the settings that are numbers: those of `VehicleConfig`,
 _VEHICLE: Final = {
@@ -59,9 +71,28 @@ _VEHICLE: Final = {
     "length": LENGTH,
     "width": WIDTH,
     "steer_delay": DELAY,
+    "steer_gain": STEER_GAIN,
+    "steer_trim": STEER_TRIM,
+    "steer_deadband": STEER_DEADBAND,
+    "speed_gain": SPEED_GAIN,
+    "speed_lag": SPEED_LAG,
+    "command_delay": COMMAND_DELAY,
+    "command_jitter": COMMAND_JITTER,
+    "battery": BATTERY,
+    "odometry_speed_scale": SPEED_SCALE,
+    "odometry_yaw_rate_bias": YAW_RATE_BIAS,
+}
+# those of its `LidarConfig`,
+_LIDAR: Final = {
+    "noise_std": NOISE_STD,
+    "dropout": DROPOUT,
+    "mount_yaw_error": YAW_ERROR,
+    "range_scale": RANGE_SCALE,
 }
 # and all that `HeterogeneityConfig` lets cars draw some of.
-COLUMNS: Final = {**_VEHICLE, "lidar_noise_std": NOISE_STD, "lidar_dropout": DROPOUT}
+COLUMNS: Final = {**_VEHICLE, **{f"lidar_{name}": column for name, column in _LIDAR.items()}}
+# Those of them that are whole numbers.
+WHOLE: Final = frozenset({"steer_delay", "command_delay"})
 
 
 def vehicle_vector(config: VehicleConfig, lidar: LidarConfig | None = None) -> NDArray[np.float64]:
@@ -69,7 +100,7 @@ def vehicle_vector(config: VehicleConfig, lidar: LidarConfig | None = None) -> N
 
     Args:
         config: The car.
-        lidar: Its range finder; None: one without noise.
+        lidar: Its range finder; None: one without errors.
 
     Returns:
         (VEHICLE_SIZE,)
@@ -81,8 +112,9 @@ def vehicle_vector(config: VehicleConfig, lidar: LidarConfig | None = None) -> N
     vector[TYRE] = LINEAR if config.tyre.kind == "linear" else SATURATING
     vector[INTEGRATOR] = RK4 if config.integrator == "rk4" else EULER
     vector[CONTROL] = TARGETS if config.control == "targets" else RATES
-    vector[NOISE_STD] = lidar.noise_std if lidar else 0.0
-    vector[DROPOUT] = lidar.dropout if lidar else 0.0
+    sensor = lidar or LidarConfig(noise_std=0.0)
+    for name, column in _LIDAR.items():
+        vector[column] = getattr(sensor, name)
     return vector
 
 

@@ -37,6 +37,7 @@ class World:
         physics_step: Integration step, s.
         num_threads: Threads that share the environments of a step; results do not depend on it.
         steer_delay_max: Steps of steering delay to make room for, if more than the vehicles'.
+        command_delay_max: The same of command delays.
         laps: Laps after which a car has finished on a closed track, L; 1 on an open one.
         car_contacts: Whether cars can touch; otherwise they drive through each other. Sensors
             see them all the same, unless they are within one.
@@ -60,6 +61,7 @@ class World:
         physics_step: float = 0.01,
         num_threads: int = 1,
         steer_delay_max: int = 0,
+        command_delay_max: int = 0,
         laps: int = 1,
         car_contacts: bool = True,
     ) -> None:
@@ -85,7 +87,8 @@ class World:
         vectors = np.array([vehicle_vector(vehicle, lidar) for vehicle in vehicles])
         self.vehicles: Float = np.tile(vectors, (num_envs, 1, 1))
         delay = max(1, steer_delay_max, *(vehicle.steer_delay for vehicle in vehicles))
-        self.arrays = make_arrays(*shape, lidar.beams, delay, laps)
+        late = max(command_delay_max, *(vehicle.command_delay for vehicle in vehicles), 0)
+        self.arrays = make_arrays(*shape, lidar.beams, delay, laps, late)
         beams, scratch = make_beams(lidar), np.stack([make_scratch(lidar.beams)] * num_threads)
         self._physics_step = float(physics_step)
         self._scenes = [

@@ -1,0 +1,97 @@
+"""What becomes of targets on their way to a car's controllers: latency, calibration, lag."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from sim.physics.noise import is_late, stream
+from sim.physics.vehicle import (
+    COMMAND_DELAY,
+    COMMAND_JITTER,
+    SPEED_GAIN,
+    SPEED_LAG,
+    STEER_DEADBAND,
+    STEER_GAIN,
+    STEER_MAX,
+    STEER_TRIM,
+    V_MAX,
+    V_MIN,
+)
+
+Float = NDArray[np.float64]
+
+HELD_STEER: Final = 0  # columns of a car's memory
+LAGGED_SPEED: Final = 1
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def receive(
+    buffer: Float,
+    vehicle: Float,
+    steer: float,
+    speed: float,
+    step: int,
+    noise_key: np.uint64,
+    car: int,
+) -> tuple[float, float]:
+    """The targets that reach a car at a physics step, while others are sent.
+
+    They were sent the car's delay ago or, with the probability of its jitter, a step earlier, for
+    each step independently. So none overtake others, and those that are new to the car are a step
+    late with that probability. Until the first ones arrive, both are 0.
+
+    Args:
+        buffer: (K, 2) rad and m/s, the latest sent, those of step s at s modulo K, which is at
+            least the delay and 2; changed.
+        vehicle: (P,) parameters, see `sim.physics.vehicle`.
+        steer: Steering angle sent, rad.
+        speed: Speed sent, m/s.
+        step: Physics steps since the car was placed.
+        noise_key: Of the environment.
+        car: Index of the car.
+    """
+    delay, jitter = int(vehicle[COMMAND_DELAY]), vehicle[COMMAND_JITTER]
+    if delay == 0 and jitter <= 0.0:
+        return steer, speed
+    slot = step % len(buffer)
+    buffer[slot, 0], buffer[slot, 1] = steer, speed
+    if jitter > 0.0 and is_late(stream(noise_key, step, car), jitter):
+        delay += 1
+    slot -= delay
+    if slot < 0:
+        slot += len(buffer)
+    return buffer[slot, 0], buffer[slot, 1]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def targets(
+    memory: Float, vehicle: Float, steer: float, speed: float, dt: float
+) -> tuple[float, float]:
+    """Steering angle, rad, and speed, m/s, that a car's controllers pursue when told others.
+
+    Args:
+        memory: (2,) steering target held, rad, and speed target after its lag, m/s; changed.
+        vehicle: (P,) parameters, see `sim.physics.vehicle`.
+        steer: Steering angle that is asked for, within the car's limits, rad.
+        speed: Speed, within the car's limits, m/s.
+        dt: Step, s.
+    """
+    gain, trim, deadband = vehicle[STEER_GAIN], vehicle[STEER_TRIM], vehicle[STEER_DEADBAND]
+    if deadband > 0.0:
+        if abs(steer - memory[HELD_STEER]) >= deadband:
+            memory[HELD_STEER] = steer
+        steer = memory[HELD_STEER]
+    if gain != 1.0 or trim != 0.0:  # else not even the sign of a 0 changes
+        limit = vehicle[STEER_MAX]
+        steer = min(max(gain * steer + trim, -limit), limit)
+    if vehicle[SPEED_GAIN] != 1.0:
+        speed = min(max(vehicle[SPEED_GAIN] * speed, vehicle[V_MIN]), vehicle[V_MAX])
+    if vehicle[SPEED_LAG] > 0.0:  # exact for a target that is held over the step
+        speed += (memory[LAGGED_SPEED] - speed) * math.exp(-dt / vehicle[SPEED_LAG])
+        memory[LAGGED_SPEED] = speed
+    return steer, speed
