@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -10,20 +11,26 @@ from typing import Final
 from numba.core import event
 from numba.core.caching import FunctionCache
 
+PATIENCE: Final = 3.0  # s of compiling that are worth no words, as of one kernel more
 TOLD: Final = "Compiling the simulator for this machine, once; it takes about half a minute"
 
 
 class _Teller(event.Listener):
-    """Tells of the first kernel that is compiled because it is not on disk.
+    """Tells that kernels are compiled because they are not on disk, once they are many.
 
     What is loaded from disk is no event, and what is never kept there does not count.
     """
 
     told = False  # in this process
+    begun: float | None = None  # when the first kernel was, s
 
     def on_start(self, event: event.Event) -> None:
         kept = isinstance(getattr(event.data["dispatcher"], "_cache", None), FunctionCache)
-        if kept and not _Teller.told:
+        if not kept or _Teller.told:
+            return
+        now = time.monotonic()
+        _Teller.begun = now if _Teller.begun is None else _Teller.begun
+        if now - _Teller.begun >= PATIENCE:
             _Teller.told = True
             print(TOLD, file=sys.stderr, flush=True)  # noqa: T201
 
@@ -33,6 +40,6 @@ class _Teller(event.Listener):
 
 @contextmanager
 def compiling_told() -> Iterator[None]:
-    """Print a line when the first kernel has to be compiled, once a process."""
+    """Print a line when kernels have to be compiled, once a process."""
     with event.install_listener("numba:compile", _Teller()):
         yield

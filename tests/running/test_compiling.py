@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -46,6 +47,8 @@ def test_only_what_is_compiled_to_be_kept_is_told_and_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(compiling._Teller, "told", False)
+    monkeypatch.setattr(compiling._Teller, "begun", None)
+    monkeypatch.setattr(compiling, "PATIENCE", 0.0)
     file, said = Module(tmp_path), f"{TOLD}\n"
     module = file.load()
     with compiling_told():
@@ -63,3 +66,17 @@ def test_only_what_is_compiled_to_be_kept_is_told_and_once(
     assert capsys.readouterr() == ("", said)
     again.kept((1,)[0] == 1)  # nobody listens any more
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_kernel_more_is_worth_no_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    times = iter([100.0, 101.0, 104.0])
+    monkeypatch.setattr(compiling._Teller, "told", False)
+    monkeypatch.setattr(compiling._Teller, "begun", None)
+    monkeypatch.setattr(compiling, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    module = Module(tmp_path).load()
+    for argument, said in ((1, ""), (1.5, ""), (1j, f"{TOLD}\n")):
+        with compiling_told():
+            module.kept(argument)
+        assert capsys.readouterr() == ("", said)
