@@ -15,7 +15,9 @@ from sources import MODULES
 
 ENDING = 'if __name__ == "__main__":'
 COMMANDS = sorted(
-    str(path.relative_to(REPOSITORY)) if "." not in name or name.startswith("tools") else name
+    str(path.relative_to(REPOSITORY))
+    if "." not in name or name.startswith("tools")
+    else name.removesuffix(".__main__")
     for name, path in MODULES.items()
     if ENDING in path.read_text(encoding="utf-8")
 )
@@ -64,8 +66,8 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_whatever_is_in_tools_is_a_command() -> None:
     files = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "tools").glob("*.py")}
-    others = {"run.py", "clients.process", "f110_fl.config.schema", "f110_fl.engines.credentials"}
-    assert set(COMMANDS) == files | others
+    ours = {"f110_fl.config.schema", "f110_fl.engines.credentials", "f110_fl.robot"}
+    assert set(COMMANDS) == files | ours | {"run.py", "clients.process"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
