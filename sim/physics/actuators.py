@@ -25,8 +25,8 @@ from sim.physics.vehicle import (
 
 Float = NDArray[np.float64]
 
-HELD_STEER: Final = 0  # columns of a car's memory
-LAGGED_SPEED: Final = 1
+PURSUED: Final = 0  # rows of a car's memory, of angles and speeds
+KEPT: Final = 1
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -56,8 +56,6 @@ def receive(
         car: Index of the car.
     """
     delay, jitter = int(vehicle[COMMAND_DELAY]), vehicle[COMMAND_JITTER]
-    if delay == 0 and jitter <= 0.0:
-        return steer, speed
     slot = step % len(buffer)
     buffer[slot, 0], buffer[slot, 1] = steer, speed
     if jitter > 0.0 and is_late(stream(noise_key, step, car), jitter):
@@ -69,29 +67,49 @@ def receive(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def targets(
-    memory: Float, vehicle: Float, steer: float, speed: float, dt: float
-) -> tuple[float, float]:
-    """Steering angle, rad, and speed, m/s, that a car's controllers pursue when told others.
+def is_ideal(vehicle: Float) -> bool:
+    """Whether a car's controllers pursue at once what they are told."""
+    prompt = vehicle[COMMAND_DELAY] + vehicle[COMMAND_JITTER] + vehicle[SPEED_LAG] == 0.0
+    exact = vehicle[STEER_GAIN] == 1.0 and vehicle[SPEED_GAIN] == 1.0
+    return prompt and exact and vehicle[STEER_TRIM] == 0.0 and vehicle[STEER_DEADBAND] == 0.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def pursue(
+    memory: Float,
+    vehicle: Float,
+    steer: float,
+    speed: float,
+    moment: tuple[int, np.uint64, float],
+    car: int,
+) -> None:
+    """Find the steering angle and speed that a car's controllers pursue when told others.
 
     Args:
-        memory: (2,) steering target held, rad, and speed target after its lag, m/s; changed.
+        memory: (2 + K, 2) rad and m/s: what they pursue, written; the steering target held and
+            the speed target after its lag, changed; the ring of `receive`.
         vehicle: (P,) parameters, see `sim.physics.vehicle`.
-        steer: Steering angle that is asked for, within the car's limits, rad.
-        speed: Speed, within the car's limits, m/s.
-        dt: Step, s.
+        steer: Steering angle that is asked for, rad.
+        speed: Speed, m/s.
+        moment: Physics steps since the car was placed; key of the environment's noise; step, s.
+        car: Index of the car.
     """
+    step, noise_key, dt = moment
+    if vehicle[COMMAND_DELAY] > 0.0 or vehicle[COMMAND_JITTER] > 0.0:
+        steer, speed = receive(memory[KEPT + 1 :], vehicle, steer, speed, step, noise_key, car)
+    limit = vehicle[STEER_MAX]
+    steer = min(max(steer, -limit), limit)
+    speed = min(max(speed, vehicle[V_MIN]), vehicle[V_MAX])
     gain, trim, deadband = vehicle[STEER_GAIN], vehicle[STEER_TRIM], vehicle[STEER_DEADBAND]
     if deadband > 0.0:
-        if abs(steer - memory[HELD_STEER]) >= deadband:
-            memory[HELD_STEER] = steer
-        steer = memory[HELD_STEER]
+        if abs(steer - memory[KEPT, 0]) >= deadband:
+            memory[KEPT, 0] = steer
+        steer = memory[KEPT, 0]
     if gain != 1.0 or trim != 0.0:  # else not even the sign of a 0 changes
-        limit = vehicle[STEER_MAX]
         steer = min(max(gain * steer + trim, -limit), limit)
     if vehicle[SPEED_GAIN] != 1.0:
         speed = min(max(vehicle[SPEED_GAIN] * speed, vehicle[V_MIN]), vehicle[V_MAX])
     if vehicle[SPEED_LAG] > 0.0:  # exact for a target that is held over the step
-        speed += (memory[LAGGED_SPEED] - speed) * math.exp(-dt / vehicle[SPEED_LAG])
-        memory[LAGGED_SPEED] = speed
-    return steer, speed
+        speed += (memory[KEPT, 1] - speed) * math.exp(-dt / vehicle[SPEED_LAG])
+        memory[KEPT, 1] = speed
+    memory[PURSUED, 0], memory[PURSUED, 1] = steer, speed

@@ -21,7 +21,7 @@ from sim.layout import (
     X,
     Y,
 )
-from sim.physics.actuators import receive, targets
+from sim.physics.actuators import PURSUED, is_ideal, pursue
 from sim.physics.collision import (
     Pose,
     Size,
@@ -74,8 +74,8 @@ class WorldArrays(NamedTuple):
 
     state: Float  # (E, C, 7), columns of sim.layout
     steer_buffer: Float  # (E, C, D) rad, oldest last; D the longest delay
-    command_buffer: Float  # (E, C, K, 2) rad, m/s, the latest targets: see sim.physics.actuators
-    actuators: Float  # (E, C, 2) steering target held, rad; speed target after its lag, m/s
+    # (E, C, 2 + K, 2) rad, m/s, of cars that are not ideal: see sim.physics.actuators
+    targets: Float
     odometry: Float  # (E, C, 2) factor of the speed that is read; bias of the yaw rate, rad/s
     scan: NDArray[np.float32]  # (E, C, B) m
     wall_contact: NDArray[np.bool_]  # (E, C) touches a wall
@@ -111,9 +111,8 @@ def make_arrays(
     return WorldArrays(
         state=np.zeros((*shape, STATE_SIZE)),
         steer_buffer=np.zeros((*shape, steer_delay)),
-        # The latest, those on their way, and one that is late.
-        command_buffer=np.zeros((*shape, command_delay + 2, COMMAND_SIZE)),
-        actuators=np.zeros((*shape, 2)),
+        # Two rows, then the latest targets, those on their way, and one that is late.
+        targets=np.zeros((*shape, 2 + command_delay + 2, COMMAND_SIZE)),
         odometry=np.tile([1.0, 0.0], (*shape, 1)),
         scan=np.zeros((*shape, beams), dtype=np.float32),
         wall_contact=np.zeros(shape, dtype=np.bool_),
@@ -211,8 +210,7 @@ def place_cars(
         for moment in range(2):
             _keep_pose(arrays, env, c, moment)
     arrays.steer_buffer[env] = 0.0
-    arrays.command_buffer[env] = 0.0
-    arrays.actuators[env] = 0.0
+    arrays.targets[env] = 0.0
     arrays.wall_contact[env] = False
     arrays.car_contact[env] = -1
     arrays.contact_parts[env] = 0
@@ -262,6 +260,10 @@ def step_range(
     for i in range(first, last):
         e = int(envs[i])
         for _ in range(physics_steps):
+            # In a loop of its own: within `_drive` it would cost even cars that have none of it.
+            for c in range(num_cars):
+                if not is_ideal(scene.vehicles[e, c]):
+                    _pursue(arrays, scene, commands, e, c)
             for c in range(num_cars):
                 _keep_pose(arrays, e, c, 0)
                 if not arrays.crashed[e, c]:
@@ -286,18 +288,25 @@ def _keep_pose(arrays: WorldArrays, e: int, c: int, moment: int) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _pursue(arrays: WorldArrays, scene: Scene, commands: Float, e: int, c: int) -> None:
+    """Find what one car's controllers pursue over a physics step."""
+    moment = arrays.steps[e], arrays.noise_key[e], scene.physics_step
+    first, second = commands[e, c, TARGET_STEER], commands[e, c, TARGET_SPEED]
+    pursue(arrays.targets[e, c], scene.vehicles[e, c], first, second, moment, c)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _drive(arrays: WorldArrays, scene: Scene, commands: Float, e: int, c: int) -> None:
     """Move one car by one physics step."""
     vehicle = scene.vehicles[e, c]
     first, second = commands[e, c, TARGET_STEER], commands[e, c, TARGET_SPEED]
     if vehicle[CONTROL] == TARGETS:
-        buffer, step, key = arrays.command_buffer[e, c], arrays.steps[e], arrays.noise_key[e]
-        first, second = receive(buffer, vehicle, first, second, step, key, c)
-        limit = vehicle[STEER_MAX]
-        first = min(max(first, -limit), limit)
-        second = min(max(second, vehicle[V_MIN]), vehicle[V_MAX])
-        memory = arrays.actuators[e, c]
-        first, second = targets(memory, vehicle, first, second, scene.physics_step)
+        if is_ideal(vehicle):
+            limit = vehicle[STEER_MAX]
+            first = min(max(first, -limit), limit)
+            second = min(max(second, vehicle[V_MIN]), vehicle[V_MAX])
+        else:
+            first, second = arrays.targets[e, c, PURSUED, 0], arrays.targets[e, c, PURSUED, 1]
     advance(
         arrays.state[e, c], arrays.steer_buffer[e, c], vehicle, first, second, scene.physics_step
     )
@@ -394,7 +403,8 @@ def _sense(
         count, stop = 0, min(begin + scene.scans_together, end)
         for number in range(begin, stop):
             e, c = envs[number // num_cars], number % num_cars
-            sensor, start = _sensor_pose(arrays, scene, e, c), (e * num_cars + c) * B
+            start, mount = (e * num_cars + c) * B, beams.mount_x
+            sensor = _sensor_pose(arrays.state[e, c], scene.vehicles[e, c], mount)
             count = add_rays(scene.field, beams, sensor, scratch, count, start, readings)
         trace_rays(scene.field, beams.max_range, scratch, count, readings)
         for number in range(begin, stop):
@@ -402,18 +412,17 @@ def _sense(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _sensor_pose(arrays: WorldArrays, scene: Scene, e: int, c: int) -> Pose:
-    state, mount = arrays.state[e, c], scene.beams.mount_x
+def _sensor_pose(state: Float, vehicle: Float, mount: float) -> Pose:
     x, y, yaw = state[X], state[Y], state[YAW]
-    error = scene.vehicles[e, c, YAW_ERROR]
-    return x + mount * math.cos(yaw), y + mount * math.sin(yaw), yaw + error
+    return x + mount * math.cos(yaw), y + mount * math.sin(yaw), yaw + vehicle[YAW_ERROR]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _complete_scan(arrays: WorldArrays, scene: Scene, e: int, c: int) -> None:
     """Put the other cars and the noise into a scan of the walls, and find the car on its lane."""
     scan, beams, vehicle = arrays.scan[e, c], scene.beams, scene.vehicles[e, c]
-    state, sensor = arrays.state[e], _sensor_pose(arrays, scene, e, c)
+    state = arrays.state[e]
+    sensor = _sensor_pose(state[c], vehicle, beams.mount_x)
     for d in range(len(state)):
         if d != c:
             other, size = (state[d, X], state[d, Y], state[d, YAW]), _size(scene.vehicles[e, d])
