@@ -69,9 +69,10 @@ def receive(
 @njit(cache=True, nogil=True, error_model="numpy")
 def is_ideal(vehicle: Float) -> bool:
     """Whether a car's controllers pursue at once what they are told."""
-    prompt = vehicle[COMMAND_DELAY] + vehicle[COMMAND_JITTER] + vehicle[SPEED_LAG] == 0.0
-    exact = vehicle[STEER_GAIN] == 1.0 and vehicle[SPEED_GAIN] == 1.0
-    return prompt and exact and vehicle[STEER_TRIM] == 0.0 and vehicle[STEER_DEADBAND] == 0.0
+    prompt: bool = vehicle[COMMAND_DELAY] + vehicle[COMMAND_JITTER] + vehicle[SPEED_LAG] == 0.0
+    exact: bool = vehicle[STEER_GAIN] == 1.0 and vehicle[SPEED_GAIN] == 1.0
+    straight: bool = vehicle[STEER_TRIM] == 0.0 and vehicle[STEER_DEADBAND] == 0.0
+    return prompt and exact and straight
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
