@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Final
@@ -120,5 +121,5 @@ def told_episodes(start: str, records: Sequence[EpisodeRecord], agents: Iterable
 
 
 def say(lines: Iterable[str]) -> None:
-    """Print lines at once, also into a file."""
-    print("\n".join(lines), flush=True)  # noqa: T201
+    """Print lines at once, also into a log; not among what a program was asked to print."""
+    print("\n".join(lines), file=sys.stderr, flush=True)  # noqa: T201

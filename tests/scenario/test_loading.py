@@ -58,7 +58,7 @@ def test_a_scenario_states_only_what_differs(tmp_path):
         (  # an unknown key
             "env:\n  lidar: {beam: 54}\n",
             "s.yaml:4: env.lidar.beam: unknown key; allowed: beams, dropout, field_of_view, "
-            "max_range, mount_x, noise_std (did you mean 'beams'?)",
+            "max_range, mount_x, mount_yaw_error, noise_std, range_scale (did you mean 'beams'?)",
         ),
         (  # a wrong type
             "episodes: '3'\n",
