@@ -9,7 +9,8 @@ import pytest
 
 from sim.config import CarConfig, CircleTrack, EnvConfig, LidarConfig, PurePursuitConfig
 from sim.config.vehicle import VehicleConfig
-from sim.drivers.racing import asked_speeds, foreseen, reaches, slip_behind
+from sim.drivers.base import Seat
+from sim.drivers.racing import asked_speeds, compensation, foreseen, reaches, slip_behind
 from sim.layout import SLIP, YAW, YAW_RATE, V, X, Y
 from sim.physics.dynamics import speed_control
 from sim.physics.vehicle import vehicle_vector
@@ -65,9 +66,9 @@ def test_the_speed_asked_for_makes_the_controller_accelerate_as_the_speeds_do() 
     assert found == pytest.approx([3.0, -2.0, -1.0, 0.0])
 
 
-def widest(driver: PurePursuitConfig, steps: int, model: str = "single_track") -> float:
-    """Largest distance from a circle of 4 m, m, at 6 m/s (9 m/s^2), after half a lap."""
-    vehicle = VehicleConfig(speed_max=8.0, model=model)
+def widest(driver: PurePursuitConfig, steps: int) -> float:
+    """Largest distance from a circle of 4 m, m, from 3 s after the start."""
+    vehicle = VehicleConfig(speed_max=8.0)
     cars = (CarConfig(name="car_0", driver=driver, vehicle=vehicle),)
     track = CircleTrack(radius=4.0, width=6.0)
     lidar = LidarConfig(beams=3, noise_std=0.0)
@@ -78,7 +79,7 @@ def widest(driver: PurePursuitConfig, steps: int, model: str = "single_track") -
     for _ in range(800 // steps):
         race.step(np.zeros((1, 0, 2)))
         offsets.append(abs(race.world.arrays.lateral_offset[0, 0]))
-    assert race.world.arrays.state[0, 0, V] == pytest.approx(6.0, abs=0.2)
+    assert race.world.arrays.state[0, 0, V] == pytest.approx(driver.speed, abs=0.2)
     return max(offsets[300 // steps :])
 
 
@@ -89,6 +90,12 @@ def test_at_the_limit_the_car_stays_near_the_line(steps: int) -> None:
     assert widest(PurePursuitConfig(**usual), steps) > 0.18
 
 
-def test_a_car_whose_tyres_never_slip_stays_on_the_line() -> None:
-    driver = PurePursuitConfig(compensate=True, speed=6.0, acceleration=9.0, lookahead=0.5)
-    assert widest(driver, 1, "kinematic") < 0.05
+@pytest.mark.parametrize(("model", "slip"), [("kinematic", 0.0), ("single_track", 0.029)])
+def test_only_tyres_that_slip_are_allowed_for(model: str, slip: float) -> None:
+    """The axles' slip angles differ by 1 / C_Sf - 1 / C_Sr at mu g sideways."""
+    driver = PurePursuitConfig(compensate=True)
+    vehicle = VehicleConfig(model=model)
+    env = EnvConfig(cars=(CarConfig(name="car_0", driver=driver, vehicle=vehicle),))
+    found = compensation(driver, Seat(env, 0, ()))
+    assert found["understeer"] * vehicle.friction * 9.81 == pytest.approx(slip, abs=5e-4)
+    assert found["lead"] == pytest.approx(0.005 + 0.02 + 0.055)
