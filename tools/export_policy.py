@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--single",
         action="store_true",
         help="the graph computes in single precision, as accelerators want it; sums then depend "
-        "on the runtime, and --verify allows 1e-5",
+        "on the runtime: --verify allows 1e-5, and episodes that end otherwise",
     )
     parser.add_argument("--verify", action="store_true", help="prove that it acts as PyTorch does")
     parser.add_argument(
@@ -75,7 +75,7 @@ def _export(arguments: argparse.Namespace) -> int:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
     except ImportError as error:
-        raise UserError(f"{error.name} is missing: pip install 'f110-fl[export]'") from None
+        raise UserError(f"{error.name} is missing: pip install -e '.[export]'") from None
 
     from f110_fl.exporting.bundle import Exported, write_bundle
     from f110_fl.exporting.drives import drive

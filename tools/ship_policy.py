@@ -12,7 +12,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -71,7 +70,7 @@ def _ship(arguments: argparse.Namespace) -> int:
     from f110_fl.training.checkpoint import load_checkpoint, policy_format
     from f110_fl.training.evaluation import ModelEvaluator
     from f110_fl.training.metrics import report
-    from f110_fl.training.shipped import Origin, shipped_path, write_shipped
+    from f110_fl.training.shipped import Origin, project_version, shipped_path, write_shipped
 
     checkpoint, episodes = arguments.checkpoint, bounded("--episodes", arguments.episodes, 1)
     scenario = load_scenario(arguments.scenario)
@@ -92,7 +91,7 @@ def _ship(arguments: argparse.Namespace) -> int:
         "seed": scenario.shared_seed,
         "cars": {agent: found[agent] for agent in scenario.learners},
     }
-    origin = Origin(command, seed, _version(), told)
+    origin = Origin(command, seed, project_version(), told)
     if arguments.out is None:
         _make_folder(out.parent)
     write_shipped(out, evaluator.learners, scenario, origin)
@@ -149,13 +148,6 @@ def _run_of(checkpoint: Path) -> Path | None:
     from f110_fl.rundir import RunDir
 
     return next((p for p in checkpoint.absolute().parents if RunDir(p).config.is_file()), None)
-
-
-def _version() -> str:
-    try:
-        return version("f110-fl")
-    except PackageNotFoundError:  # a source tree that is not installed
-        return "not installed"
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +29,7 @@ from f110_fl.robot.contract import (
 )
 from f110_fl.tensors import write_arrays
 from f110_fl.training.checkpoint import policy_format
+from f110_fl.training.shipped import project_version
 from sim.config import CarConfig
 from sim.observation import OTHERS_SCALE, SLIP_SCALE, YAW_RATE_SCALE, free_box, observation_parts
 from sim.physics.vehicle import action_scale
@@ -163,7 +163,7 @@ def _commands(scenario: Scenario, car: CarConfig) -> Commands:
 def _origin(scenario: Scenario, checkpoint: Path) -> dict[str, str]:
     resolved = json.dumps(json.loads(dump_scenario(scenario)), sort_keys=True)
     return {
-        "version": version("f110-fl"),
+        "version": project_version(),
         "scenario": scenario.name,
         "scenario_sha256": hashlib.sha256(resolved.encode()).hexdigest(),
         "checkpoint": checkpoint.name,

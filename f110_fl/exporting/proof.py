@@ -85,6 +85,7 @@ class Proof:
         allowed: Of both.
         episodes: Whole episodes that it drove; 0 for PyTorch in single precision, as in training.
         equal: Those that took as many steps and ended alike, for every car.
+        exact: Whether all must; single precision rounds differently, and drives apart in the end.
     """
 
     runtime: str
@@ -94,11 +95,13 @@ class Proof:
     allowed: float
     episodes: int = 0
     equal: int = 0
+    exact: bool = True
 
     @property
     def holds(self) -> bool:
         """Whether it acts as PyTorch does."""
-        return max(self.random, self.real) <= self.allowed and self.equal == self.episodes
+        alike = self.equal == self.episodes or not self.exact
+        return max(self.random, self.real) <= self.allowed and alike
 
 
 def prove(
@@ -141,13 +144,13 @@ def prove(
     for name, runtime in runtimes(directory, contract).items():
         found = drive(evaluator, episodes, agent, runtime).results
         rounded = single and name == ONNX
-        alike_ones = sum(map(alike, found, driven.results))
         yield Proof(
             name,
             *compare(runtime),
             allowed=SINGLE if rounded else DOUBLE,
             episodes=len(found),
-            equal=len(found) if rounded else alike_ones,
+            equal=sum(map(alike, found, driven.results)),
+            exact=not rounded,
         )
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-from f110_fl.errors import UserError
+from f110_fl.errors import UserError, system_error
 
 FORMAT: Final = 1  # of the directory; another one is refused
 CONTRACT: Final = "contract.json"
@@ -140,7 +140,9 @@ def load_contract(directory: Path) -> Contract:
     path = directory / CONTRACT
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ContractError(system_error(error)) from None
+    except ValueError as error:
         raise ContractError(f"{path}: cannot be read: {error}") from None
     found = document.pop("format", None) if isinstance(document, dict) else None
     if found != FORMAT:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +27,14 @@ METADATA: Final = "origin"  # key of the metadata entry
 def shipped_path(scenario_file: Path, name: str) -> Path:
     """Return where the policies of the scenario ``name`` are, whose file is ``scenario_file``."""
     return scenario_file.parent / FOLDER / f"{name}.safetensors"
+
+
+def project_version() -> str:
+    """Return the installed version of this project."""
+    try:
+        return version("f110-fl")
+    except PackageNotFoundError:  # a source tree that is not installed
+        return "not installed"
 
 
 @dataclass(frozen=True)
