@@ -17,21 +17,25 @@ from flwr.clientapp import ClientApp
 from flwr.clientapp.mod import LocalDpMod
 from flwr.clientapp.typing import ClientAppCallable
 
+from clients.signed import signed
 from clients.warm import WarmTrainers
 from f110_fl.config.scenario import Scenario
 from f110_fl.federation import sharing
 from f110_fl.federation.arrays import to_arrays, to_tensors
+from f110_fl.federation.digests import file_digest
 from f110_fl.federation.messages import (
     EvaluateOrder,
     EvaluateReply,
+    Evidence,
     Identity,
     Order,
     TrainOrder,
     TrainReply,
 )
 from f110_fl.loading.scenarios import parse_resolved
-from f110_fl.rundir import EPISODES, RunDir
+from f110_fl.rundir import EPISODES, STATE, RunDir
 from f110_fl.runs.startup import without_collections
+from f110_fl.training.kept import keep_state
 
 if TYPE_CHECKING:
     from f110_fl.training.records import EpisodeRecord
@@ -58,7 +62,7 @@ def private(message: Message, context: Context, call_next: ClientAppCallable) ->
     return mod(message, context, call_next)
 
 
-app = ClientApp(mods=[private])
+app = ClientApp(mods=[signed, private])  # what is signed is what is sent
 
 
 @app.query()
@@ -83,6 +87,13 @@ def train(message: Message, context: Context) -> Message:
     """
     order = TrainOrder.from_content(message.content)
     trainer = _open(order, context)
+    reply = answer(trainer, order)
+    _warm.keep(trainer)
+    return Message(content=reply.to_content(), reply_to=message)
+
+
+def answer(trainer: Trainer, order: TrainOrder) -> TrainReply:
+    """Train a round, or read from the client's directory what it was like; see `train`."""
     if trainer.progress.round < order.server_round:
         records = _train(trainer, order)
     elif trainer.progress.round == order.server_round:
@@ -92,9 +103,8 @@ def train(message: Message, context: Context) -> Message:
             f"client {trainer.client_id} has completed round {trainer.progress.round}, "
             f"but was asked to train round {order.server_round}"
         )
-    _warm.keep(trainer)
-    reply = _reply(trainer, records)
-    return Message(content=reply.to_content(), reply_to=message)
+    keep_state(trainer.directory, order.server_round, trainer.scenario.federated.keep_states)
+    return _reply(trainer, records)
 
 
 @app.evaluate()
@@ -165,7 +175,8 @@ def _reply(trainer: Trainer, records: list[EpisodeRecord]) -> TrainReply:
     tensors, scenario = trainer.shared_tensors(), trainer.scenario
     sent = sharing.select(tensors, sharing.averaged_names(tensors, scenario))
     metrics = summarise(records, scenario.federated_agents)
-    return TrainReply(to_arrays(sent), metrics, trainer.client_id)
+    evidence = Evidence(file_digest(trainer.directory / STATE))
+    return TrainReply(to_arrays(sent), metrics, trainer.client_id, evidence=evidence)
 
 
 def _recorded(log: Path, server_round: int) -> list[EpisodeRecord]:

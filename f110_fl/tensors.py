@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -47,6 +48,31 @@ def write_tensors(
         TypeError: For a type that numpy does not have, such as bfloat16.
         OSError: If it cannot be written; the old file is then untouched.
     """
+    write_atomic(path, _parts(tensors, metadata or {}), sync_name=sync_name)
+
+
+def tensors_digest(
+    tensors: Mapping[str, torch.Tensor | NDArray[Any]], metadata: Mapping[str, str] | None = None
+) -> str:
+    """Return the SHA-256 of the file that `write_tensors` writes, in hexadecimal.
+
+    Args:
+        tensors: See `write_tensors`.
+        metadata: See `write_tensors`.
+
+    Raises:
+        TypeError: For a type that numpy does not have, such as bfloat16.
+    """
+    found = hashlib.sha256()
+    for part in _parts(tensors, metadata or {}):
+        found.update(part)
+    return found.hexdigest()
+
+
+def _parts(
+    tensors: Mapping[str, torch.Tensor | NDArray[Any]], metadata: Mapping[str, str]
+) -> list[bytes | memoryview]:
+    """Return a safetensors file in parts: its header, then each tensor's bytes."""
     import numpy as np
 
     arrays: dict[str, NDArray[Any]] = {}
@@ -57,7 +83,7 @@ def write_tensors(
     # The widest types come first, so that every tensor is aligned, as in the library.
     arrays = dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize))
     parts = (array.reshape(-1).view(np.uint8).data for array in arrays.values())
-    write_atomic(path, [_header(arrays, metadata or {}), *parts], sync_name=sync_name)
+    return [_header(arrays, metadata), *parts]
 
 
 def _header(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> bytes:

@@ -47,6 +47,12 @@ class ClientRegistry:
         self._left_out: dict[int, str] = {}  # why, by node
         self._failed: dict[int, tuple[int, float]] = {}  # how often, and when to ask again
 
+    def key_of(self, client_id: int) -> bytes | None:
+        """Return the public key of a client, by which it signs; None: no keys are known."""
+        if self._keys is None:
+            return None
+        return next((key for key, owner in self._keys.items() if owner == client_id), b"")
+
     def online(self, grid: Grid) -> dict[int, int]:
         """Return the ids of the connected nodes, by client id.
 

@@ -18,13 +18,22 @@ from safetensors.numpy import load_file
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.federation.arrays import to_arrays, to_tensors, value
+from f110_fl.federation.chain import metrics_of, metrics_text
 from f110_fl.files import append_line, complete_lines, write_atomic
 from f110_fl.reporting import announce
 from f110_fl.reporting.announce import Tell, silent
 from f110_fl.rundir import RunDir
-from f110_fl.tensors import prefixed, read_metadata, read_tensors, unprefixed, write_tensors
+from f110_fl.tensors import (
+    prefixed,
+    read_metadata,
+    read_tensors,
+    tensors_digest,
+    unprefixed,
+    write_tensors,
+)
 from f110_fl.training.export import checkpoint_metadata
 from server.aggregation import aggregation_state, load_aggregation_state
+from server.chain import RoundChain
 from server.running_average import RunningAverage
 
 
@@ -44,6 +53,7 @@ class RoundRecorder:
 
     Attributes:
         resumed_from: The last completed round when the run was opened, 0 for a new one.
+        chain: Makes the rounds' links.
     """
 
     def __init__(
@@ -63,10 +73,12 @@ class RoundRecorder:
         self._writer = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
         self.resumed_from = 0
+        summary: dict[str, Any] = {}
         if rundir.server.exists():
             summary = json.loads(read_metadata(rundir.server)["summary"])
             self.resumed_from = int(summary["round"])
             self._mend_rounds(summary)
+        self.chain = RoundChain(scenario, rundir, summary)
 
     def restore(self, aggregation: FedAvg, initial: ArrayRecord) -> ArrayRecord:
         """Return the arrays to continue from, and restore the states of a strategy and average."""
@@ -87,8 +99,9 @@ class RoundRecorder:
         """
         return self._average.over(arrays) if self._average else arrays
 
-    def begin(self, number: int) -> None:
-        """Create a round's directory, and delete what a failed attempt left in it."""
+    def begin(self, number: int, arrays: ArrayRecord) -> None:
+        """Begin a round from these tensors: delete what a failed attempt left of it."""
+        self.chain.begin(number, arrays)
         directory = self.rundir.round(number)
         directory.mkdir(parents=True, exist_ok=True)
         for path in directory.glob("client_*.safetensors"):
@@ -137,19 +150,34 @@ class RoundRecorder:
         if self._average:
             self._average.update(number, tensors)
             averaged = self._average.tensors
+        results = {"result": tensors_digest(tensors)}
         if self.scenario.federated.checkpoint_after_sync:
-            path, metadata = self.rundir.global_tensors(number), checkpoint_metadata(self.scenario)
-            write_tensors(path, tensors | self.imposed, metadata, sync_name=False)
-            if averaged:
-                write_tensors(self.rundir.average(number), averaged, metadata, sync_name=False)
-        details = summary | {"by_client": {f"{k:02d}": v for k, v in by_client.items()}}
-        text = json.dumps(details, indent=2, sort_keys=True)
-        write_atomic(self.rundir.metrics(number), text + "\n")
+            results |= self._write_averages(number, tensors, averaged)
         kept = prefixed("rule", aggregation_state(aggregation))
         state = prefixed("global", tensors) | prefixed("average", averaged) | kept
+        results["server"] = tensors_digest(state)
+        values = {f"{k:02d}": v for k, v in by_client.items()}
+        summary = self.chain.sealed(summary | self.chain.link(by_client, results), values)
+        details = metrics_of(summary, values)
+        write_atomic(self.rundir.metrics(number), metrics_text(details))
         write_tensors(self.rundir.server, state, {"summary": json.dumps(summary)})
         append_line(self.rundir.rounds, json.dumps(summary))
         self._tell(announce.ROUND, details)
+
+    def _write_averages(
+        self,
+        number: int,
+        tensors: Mapping[str, torch.Tensor],
+        averaged: Mapping[str, torch.Tensor],
+    ) -> dict[str, str]:
+        """Write the global model and the running average; return their files' digests."""
+        metadata = checkpoint_metadata(self.scenario)
+        files = {self.rundir.global_tensors(number): {**tensors, **self.imposed}}
+        if averaged:
+            files[self.rundir.average(number)] = dict(averaged)
+        for path, content in files.items():
+            write_tensors(path, content, metadata, sync_name=False)
+        return {path.name: tensors_digest(found, metadata) for path, found in files.items()}
 
     def _mend_rounds(self, last: dict[str, Any]) -> None:
         """Make the last committed round the last line of ``rounds.jsonl``."""

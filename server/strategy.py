@@ -120,7 +120,7 @@ class FederatedStrategy(Strategy):
             raise RuntimeError(
                 f"round {number}: {len(self._asked)} clients are connected, {least} are needed"
             )
-        self.recorder.begin(number)
+        self.recorder.begin(number, arrays)
         nodes = [online[client] for client in self._asked]
         # Flower's strategy may keep the arrays and add to the config; its messages are not used.
         networks, _ = _split(arrays)
@@ -132,6 +132,7 @@ class FederatedStrategy(Strategy):
             *self._of_run(),
             episodes=self.scenario.round_episodes(number),
             proximal_mu=proximal_mu if isinstance(proximal_mu, float) else 0.0,
+            previous=self.recorder.chain.previous,
         )
         return self._send(MessageType.TRAIN, order, nodes)
 
@@ -208,6 +209,7 @@ class FederatedStrategy(Strategy):
             need_steps=federated.weighting == "env_steps",
         )
         self._norms[client_id] = validate_training(reply, client_id, self._global, limits)
+        self.recorder.chain.take(client_id, reply, self.registry.key_of(client_id))
         return replace(reply, arrays=self.recorder.keep(number, client_id, reply.arrays))
 
     def _average(

@@ -236,6 +236,13 @@ class FederatedConfig(Config):
     checkpoint_after_sync: bool = Field(
         True, description="Whether to write the tensors of every round. [bool]"
     )
+    keep_states: int = Field(
+        0,
+        ge=0,
+        le=1_000_000_000,
+        description="Rounds between copies of every client's state, from which later rounds can "
+        "be computed again; 0: none. [rounds]",
+    )
     timeout: Positive | None = Field(
         None,
         description="Longest wait for the replies of a round; null: ten times as long as half of "

@@ -103,6 +103,8 @@ def supernode_command(
     Raises:
         UserError: For a setting that Flower cannot read.
     """
+    if key is not None:  # the client signs with it what it answers, too
+        node_config = {**node_config, "key": str(key.absolute())}
     config = " ".join(
         f"{name}={found if isinstance(found, int) else _quoted(found)}"
         for name, found in node_config.items()

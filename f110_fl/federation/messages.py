@@ -105,10 +105,25 @@ class TrainOrder(Order):
     Attributes:
         episodes: Number of episodes.
         proximal_mu: Weight of FedProx's proximal term; 0: none.
+        previous: The last link of the run's chain (`f110_fl.federation.chain`), to be signed.
     """
 
     episodes: int
     proximal_mu: float
+    previous: str = ""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a client says of its reply besides it.
+
+    Attributes:
+        state: SHA-256 of the state file that the round leaves in its directory.
+        signature: Of `f110_fl.federation.chain.statement`; empty: it has no key.
+    """
+
+    state: str
+    signature: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -120,12 +135,14 @@ class TrainReply:
         metrics: Means and totals of the round's episodes, by name.
         client_id: The client.
         weight: Its weight in an average, which the server replaces.
+        evidence: What it says of the reply; None: nothing.
     """
 
     arrays: ArrayRecord
     metrics: Mapping[str, float]
     client_id: int
     weight: float = 1.0
+    evidence: Evidence | None = None
 
     @property
     def values(self) -> dict[str, float]:
@@ -134,11 +151,14 @@ class TrainReply:
 
     def to_content(self) -> RecordDict:
         """Return the message's records."""
-        return RecordDict({ARRAYS: self.arrays, METRICS: metric_record(self.values)})
+        content = RecordDict({ARRAYS: self.arrays, METRICS: metric_record(self.values)})
+        if self.evidence is not None:
+            content[CONFIG] = _settings_record(self.evidence)
+        return content
 
     @classmethod
     def from_content(cls, content: RecordDict, names: Collection[str]) -> Self:
-        """Read the records: arrays, and one number for each key.
+        """Read the records: arrays, one number for each key, and evidence, if there is any.
 
         Args:
             content: The message's records.
@@ -147,12 +167,19 @@ class TrainReply:
         Raises:
             InvalidMessageError: If anything is missing, superfluous or not a finite number.
         """
-        _check_records(content, ARRAYS, METRICS)
+        evidence = None
+        if CONFIG in content:
+            _check_records(content, ARRAYS, METRICS, CONFIG)
+            evidence = Evidence(**_read_settings(content.config_records[CONFIG], Evidence))
+            if not re.fullmatch(r"[0-9a-f]{64}", evidence.state):
+                raise InvalidMessageError(f"state is {evidence.state!r:.100}, not a SHA-256")
+        else:
+            _check_records(content, ARRAYS, METRICS)
         values = _numbers(content.metric_records[METRICS], {*names, CLIENT_ID, WEIGHT})
         client_id, weight = values.pop(CLIENT_ID), values.pop(WEIGHT)
         if type(client_id) is not int:
             raise InvalidMessageError(f"metric {CLIENT_ID!r} is {client_id!r}")
-        return cls(content.array_records[ARRAYS], values, client_id, weight)
+        return cls(content.array_records[ARRAYS], values, client_id, weight, evidence)
 
     def weighted(self, arrays: ArrayRecord, weight: float) -> RecordDict:
         """Return the metrics and some arrays as records that Flower's strategies average."""
@@ -221,14 +248,17 @@ def metric_record(values: Mapping[str, float]) -> MetricRecord:
     return MetricRecord({**values})
 
 
-def _settings(kind: type[Order | Identity]) -> Mapping[str, tuple[str, type]]:
+_Settings = Order | Evidence | Identity
+
+
+def _settings(kind: type[_Settings]) -> Mapping[str, tuple[str, type]]:
     """Return key, in Flower's spelling, and type of each field in a config record."""
     types = get_type_hints(kind)
     names = [field.name for field in fields(kind) if field.name != ARRAYS]
     return {name: (name.replace("_", "-"), types[name]) for name in names}
 
 
-def _settings_record(message: Order | Identity) -> ConfigRecord:
+def _settings_record(message: _Settings) -> ConfigRecord:
     settings = _settings(type(message))
     return ConfigRecord({key: getattr(message, name) for name, (key, _) in settings.items()})
 
@@ -247,7 +277,7 @@ def _check_keys(record: Mapping[str, object], keys: Collection[str], what: str) 
         raise InvalidMessageError(f"{what} {differing[0]!r} is missing or was not asked for")
 
 
-def _read_settings(record: Mapping[str, object], kind: type[Order | Identity]) -> dict[str, Any]:
+def _read_settings(record: Mapping[str, object], kind: type[_Settings]) -> dict[str, Any]:
     """Return the values of a config record by field, after a check of their types."""
     settings = _settings(kind)
     _check_keys(record, {key for key, _ in settings.values()}, "setting")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from f110_fl.federation.messages import (
     METRICS,
     EvaluateOrder,
     EvaluateReply,
+    Evidence,
     Identity,
     InvalidMessageError,
     TrainOrder,
@@ -33,6 +35,8 @@ def test_what_is_sent_is_what_is_read() -> None:
     order = EvaluateOrder(ARRAY_RECORD, 7, *OF_RUN)
     assert EvaluateOrder.from_content(order.to_content()) == order
     assert TrainReply.from_content(REPLY.to_content(), REPLY.metrics.keys()) == REPLY
+    signed = replace(REPLY, evidence=Evidence("0a" * 32, b"signature"))
+    assert TrainReply.from_content(signed.to_content(), REPLY.metrics.keys()) == signed
     found = EvaluateReply({"evaluate/episodes": 3.0})
     assert EvaluateReply.from_content(found.to_content(), found.metrics.keys()) == found
     assert Identity.from_content(Identity(1, 2).to_content()) == Identity(1, 2)
@@ -49,6 +53,7 @@ def test_the_keys_on_the_wire() -> None:
         "run": "1-abc",
         "episodes": 5,
         "proximal-mu": 0.25,
+        "previous": "",
     }
     content = REPLY.to_content()
     assert list(content) == [ARRAYS, METRICS]
@@ -75,6 +80,14 @@ def test_an_order_that_says_more_is_refused() -> None:
         TrainOrder.from_content(content)
     with pytest.raises(InvalidMessageError, match="'episodes' is missing or was not asked for"):
         EvaluateOrder.from_content(TRAIN.to_content())
+
+
+@pytest.mark.parametrize("state", ["", "0A" * 32, "0a" * 31, "0a" * 32 + "\n", 7])
+def test_evidence_that_is_none_is_refused(state: Any) -> None:
+    content = replace(REPLY, evidence=Evidence("0a" * 32)).to_content()
+    content.config_records[CONFIG]["state"] = state
+    with pytest.raises(InvalidMessageError, match="state"):
+        TrainReply.from_content(content, REPLY.metrics.keys())
 
 
 SCALARS = st.one_of(st.integers(-(2**63), 2**63 - 1), st.floats(), st.text("01"), st.binary())

@@ -1,0 +1,141 @@
+"""The chain of a run's rounds: what each is made of, as hashes, tied to the round before.
+
+A line of ``rounds.jsonl`` has three entries about it. ``chain`` holds the hashes, with that of the
+link before (``previous``) and its own (``link``), which is the SHA-256 of all the others. It has
+nothing of wall-clock time: the same run gives the same links, whatever it was interrupted by.
+``signatures`` has those of the clients. ``seal`` ties everything else, times included: it is the
+SHA-256 of the line, of ``by_client`` in ``metrics.json``, and of the seal before.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final, NamedTuple
+
+from f110_fl.federation.digests import canonical, digest
+
+CHAIN: Final = "chain"
+SIGNATURES: Final = "signatures"
+SEAL: Final = "seal"
+BY_CLIENT: Final = "by_client"
+PROOF: Final = (CHAIN, SIGNATURES, SEAL)  # what `metrics.json` leaves to `rounds.jsonl`
+
+FIRST: Final = "0" * 64  # stands for the link, and the seal, before the first
+STATEMENT: Final = "f110-fl: a client's reply, version 1"
+
+
+class Head(NamedTuple):
+    """Where a chain ends."""
+
+    link: str = FIRST
+    seal: str = FIRST
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Head:
+        """Return the head after a round's line; the beginning, if the line is in no chain."""
+        chain = record.get(CHAIN)
+        if not isinstance(chain, Mapping):
+            return cls()
+        return cls(str(chain.get("link")), str(record.get(SEAL)))
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What a round starts from, as hashes.
+
+    Attributes:
+        code: This project's Python files.
+        scenario: The settings.
+        start: The tensors that clients are sent.
+        previous: The link before.
+    """
+
+    code: str
+    scenario: str
+    start: str
+    previous: str
+
+
+@dataclass(frozen=True)
+class ReplyDigests:
+    """What a client answers, as hashes.
+
+    Attributes:
+        tensors: Its tensors, as `f110_fl.tensors.tensors_digest` has them: that of its file.
+        metrics: Its metrics without those of wall-clock time.
+        state: The state file that the round leaves in its directory; "" if it does not say.
+    """
+
+    tensors: str
+    metrics: str
+    state: str
+
+
+def statement(run: str, number: int, client_id: int, basis: Basis, reply: ReplyDigests) -> bytes:
+    """Return what a client signs of a round.
+
+    Args:
+        run: The run's name, as in its ``identity``.
+        number: The round.
+        client_id: The client.
+        basis: What the client was sent, and with which code it worked.
+        reply: What it answers.
+    """
+    about = {"statement": STATEMENT, "run": run, "round": number, "client": client_id}
+    return canonical(about | asdict(basis) | asdict(reply))
+
+
+def make_link(
+    number: int,
+    basis: Basis,
+    inputs: str,
+    replies: Mapping[int, ReplyDigests],
+    results: Mapping[str, str],
+) -> dict[str, Any]:
+    """Return a round's ``chain``.
+
+    Args:
+        number: The round.
+        basis: What it started from.
+        inputs: Digest of the files that the run depends on.
+        replies: Of the clients whose replies were averaged.
+        results: Of what it leaves: ``result``, the averaged tensors, which the next round starts
+            from; ``server``, all that the server keeps; by their names, the files of the averages.
+    """
+    clients = {f"{client_id:02d}": asdict(reply) for client_id, reply in replies.items()}
+    entry = {"round": number, **asdict(basis), "inputs": inputs, "clients": clients, **results}
+    return entry | {"link": link_of(entry)}
+
+
+def link_of(chain: Mapping[str, Any]) -> str:
+    """Return the hash of a ``chain``, whatever it says itself."""
+    return digest({key: value for key, value in chain.items() if key != "link"})
+
+
+def seal_of(record: Mapping[str, Any], by_client: object, previous: str) -> str:
+    """Return the hash of a round's line, whatever it says itself.
+
+    Args:
+        record: The line.
+        by_client: That of ``metrics.json``.
+        previous: The seal before.
+    """
+    own = {key: value for key, value in record.items() if key != SEAL}
+    return digest({"previous": previous, "record": own, BY_CLIENT: by_client})
+
+
+def metrics_of(record: Mapping[str, Any], by_client: object) -> dict[str, Any]:
+    """Return the content of a round's ``metrics.json``: its line without proofs, and each client's.
+
+    Args:
+        record: The line.
+        by_client: Metrics by client.
+    """
+    return {k: v for k, v in record.items() if k not in PROOF} | {BY_CLIENT: by_client}
+
+
+def metrics_text(details: Mapping[str, Any]) -> str:
+    """Return the text of a ``metrics.json``."""
+    return json.dumps(details, indent=2, sort_keys=True) + "\n"

@@ -1,0 +1,124 @@
+"""Makes the links of a run's chain while its rounds go on."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from flwr.app import ArrayRecord
+
+from f110_fl.config.scenario import Scenario
+from f110_fl.federation.arrays import value
+from f110_fl.federation.chain import (
+    CHAIN,
+    SEAL,
+    SIGNATURES,
+    Basis,
+    Head,
+    ReplyDigests,
+    make_link,
+    seal_of,
+    statement,
+)
+from f110_fl.federation.digests import (
+    code_digest,
+    inputs_digest,
+    metrics_digest,
+    scenario_digest,
+)
+from f110_fl.federation.messages import InvalidMessageError, TrainReply
+from f110_fl.federation.signing import LONGEST, fingerprint, is_signed
+from f110_fl.rundir import RunDir
+from f110_fl.runs.directory import identity
+from f110_fl.tensors import tensors_digest
+from f110_fl.training.metrics import measured
+
+
+class RoundChain:
+    """The chain of a run, of which a round is made at a time.
+
+    Args:
+        scenario: The run's scenario.
+        rundir: The run's directory.
+        last: The line of the last completed round; empty: there is none.
+    """
+
+    def __init__(self, scenario: Scenario, rundir: RunDir, last: Mapping[str, Any]) -> None:
+        self._rundir = rundir
+        self._head = Head.of(last)
+        self._inputs = inputs_digest(rundir)
+        self._basis = Basis(code_digest(), scenario_digest(scenario), "", self._head.link)
+        self._number = 0
+        self._replies: dict[int, ReplyDigests] = {}
+        self._signatures: dict[int, dict[str, str]] = {}
+
+    @property
+    def previous(self) -> str:
+        """The last link, or what stands for it before the first."""
+        return self._head.link
+
+    def begin(self, number: int, arrays: ArrayRecord) -> None:
+        """Begin a round from these tensors."""
+        self._number = number
+        start = tensors_digest({name: value(array) for name, array in arrays.items()})
+        self._basis = replace(self._basis, start=start, previous=self._head.link)
+        self._replies.clear()
+        self._signatures.clear()
+
+    def take(self, client_id: int, reply: TrainReply, key: bytes | None) -> None:
+        """Note a reply that is complete and plausible.
+
+        Args:
+            client_id: The client.
+            reply: Its reply.
+            key: The client's public key, DER; None: it has none, and signs nothing.
+
+        Raises:
+            InvalidMessageError: If it has a key and has not signed this reply to this order.
+        """
+        evidence = reply.evidence
+        digests = ReplyDigests(
+            tensors=tensors_digest({name: value(array) for name, array in reply.arrays.items()}),
+            metrics=metrics_digest(measured(reply.values)),
+            state=evidence.state if evidence else "",
+        )
+        if key is not None:
+            signature = evidence.signature if evidence else b""
+            if not signature:
+                raise InvalidMessageError("its reply is not signed (node config: key)")
+            run = identity(self._rundir)
+            text = statement(run, self._number, client_id, self._basis, digests)
+            if len(signature) > LONGEST or not is_signed(key, text, signature):
+                raise InvalidMessageError("its reply is not signed by its key, or to another order")
+            kept = base64.b64encode(signature).decode()
+            self._signatures[client_id] = {"key": fingerprint(key), "signature": kept}
+        self._replies[client_id] = digests
+
+    def link(self, clients: Iterable[int], results: Mapping[str, str]) -> dict[str, Any]:
+        """Return the round's entries of its line, but for the seal.
+
+        Args:
+            clients: Those whose replies were averaged.
+            results: See `f110_fl.federation.chain.make_link`.
+        """
+        replies = {client_id: self._replies[client_id] for client_id in clients}
+        made = make_link(self._number, self._basis, self._inputs, replies, results)
+        signed = {
+            f"{client_id:02d}": self._signatures[client_id]
+            for client_id in replies
+            if client_id in self._signatures
+        }
+        return {CHAIN: made, SIGNATURES: signed}
+
+    def sealed(self, record: Mapping[str, Any], by_client: object) -> dict[str, Any]:
+        """Return a round's line with its seal, after which the next round begins.
+
+        Args:
+            record: The line, with the entries of `link`.
+            by_client: That of ``metrics.json``.
+        """
+        whole = {**record, SEAL: seal_of(record, by_client, self._head.seal)}
+        self._head = Head.of(whole)
+        return whole
