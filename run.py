@@ -12,7 +12,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -144,6 +144,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _train(plan: RunPlan, console: Console) -> int:
     """Run the plan's clients, show their progress and, at the end, their files."""
+    from f110_fl.federation.manifest import manifested
     from f110_fl.reporting.summary import closing_lines
     from f110_fl.runs.directory import prepare_directory
     from f110_fl.runs.session import Session
@@ -154,11 +155,17 @@ def _train(plan: RunPlan, console: Console) -> int:
         from f110_fl.reporting.pages.live import LivePage
 
         live = LivePage(scenario, rundir, plan.live)
-    own = prepare_directory(scenario, rundir, resumed=plan.resumed) if plan.hosts else nullcontext()
+    own: AbstractContextManager[None] = nullcontext()
+    proven: AbstractContextManager[None] = nullcontext()
+    if plan.hosts:
+        own = prepare_directory(scenario, rundir, resumed=plan.resumed)
+        # clients that were started by hand may write on for a while
+        others = ("logs", "clients") if plan.client_id is not None else ()
+        proven = manifested(rundir, partial(console.out, highlight=False), others)
     with own:
         sinks = _sinks(plan, console, live)
         try:
-            with Session(rundir, sinks, scenario.federated.clients) as session:
+            with proven, Session(rundir, sinks, scenario.federated.clients) as session:
                 status = _run_clients(session, plan)
         finally:  # also of an interrupted run
             try:

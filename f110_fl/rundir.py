@@ -22,6 +22,9 @@ class RunDir:
         rounds: One JSON line for each completed round.
         evaluations: One JSON line for each evaluation of the global model.
         inputs: SHA-256 of the files that the run depends on, by their paths.
+        manifest: SHA-256 of all that is in the directory, and the end of the rounds' chain; it
+            is there while no process works in it.
+        keys: Public keys of the clients that sign, ``client_NN.pub``.
         starts: One JSON line for each start of the run: when, by which command, on what.
         report: The page that shows what the run left.
         best: The global model of the server's best evaluation.
@@ -50,6 +53,8 @@ class RunDir:
         self.report = root / "report.html"
         self.tensorboard = root / "tensorboard"
         self.superlink = root / "superlink"
+        self.manifest = root / "manifest.json"
+        self.keys = root / "keys"
 
     def client(self, client_id: int) -> Path:
         """Return the directory of what a client keeps between rounds."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from f110_fl.config.scenario import Scenario
 from f110_fl.federation.arrays import value
 from f110_fl.federation.chain import (
     CHAIN,
+    DETAILS,
     SEAL,
     SIGNATURES,
     Basis,
@@ -97,7 +99,7 @@ class RoundChain:
         self._replies[client_id] = digests
 
     def link(self, clients: Iterable[int], results: Mapping[str, str]) -> dict[str, Any]:
-        """Return the round's entries of its line, but for the seal.
+        """Return the round's ``chain`` and ``signatures``.
 
         Args:
             clients: Those whose replies were averaged.
@@ -112,13 +114,14 @@ class RoundChain:
         }
         return {CHAIN: made, SIGNATURES: signed}
 
-    def sealed(self, record: Mapping[str, Any], by_client: object) -> dict[str, Any]:
+    def sealed(self, record: Mapping[str, Any], details: str) -> dict[str, Any]:
         """Return a round's line with its seal, after which the next round begins.
 
         Args:
             record: The line, with the entries of `link`.
-            by_client: That of ``metrics.json``.
+            details: Text of the round's ``metrics.json``.
         """
-        whole = {**record, SEAL: seal_of(record, by_client, self._head.seal)}
+        whole = {**record, DETAILS: hashlib.sha256(details.encode()).hexdigest()}
+        whole[SEAL] = seal_of(whole, self._head.seal)
         self._head = Head.of(whole)
         return whole

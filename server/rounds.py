@@ -18,7 +18,6 @@ from safetensors.numpy import load_file
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.federation.arrays import to_arrays, to_tensors, value
-from f110_fl.federation.chain import metrics_of, metrics_text
 from f110_fl.files import append_line, complete_lines, write_atomic
 from f110_fl.reporting import announce
 from f110_fl.reporting.announce import Tell, silent
@@ -156,10 +155,10 @@ class RoundRecorder:
         kept = prefixed("rule", aggregation_state(aggregation))
         state = prefixed("global", tensors) | prefixed("average", averaged) | kept
         results["server"] = tensors_digest(state)
-        values = {f"{k:02d}": v for k, v in by_client.items()}
-        summary = self.chain.sealed(summary | self.chain.link(by_client, results), values)
-        details = metrics_of(summary, values)
-        write_atomic(self.rundir.metrics(number), metrics_text(details))
+        details = summary | {"by_client": {f"{k:02d}": v for k, v in by_client.items()}}
+        text = json.dumps(details, indent=2, sort_keys=True) + "\n"
+        summary = self.chain.sealed(summary | self.chain.link(by_client, results), text)
+        write_atomic(self.rundir.metrics(number), text)
         write_tensors(self.rundir.server, state, {"summary": json.dumps(summary)})
         append_line(self.rundir.rounds, json.dumps(summary))
         self._tell(announce.ROUND, details)

@@ -8,28 +8,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from f110_fl.errors import UserError
-from f110_fl.files import locked
+from f110_fl.files import locked, write_atomic
 from f110_fl.reporting import announce
 from f110_fl.reporting.announce import Tell, silent
 from f110_fl.rundir import RunDir
 
 with announce.failure_announced():  # plugins are imported with the settings: one may be broken
     from f110_fl.config.scenario import Scenario
-    from f110_fl.engines.credentials import public_keys
-    from f110_fl.federation import sharing
+    from f110_fl.engines.credentials import public_key_path, public_keys
     from f110_fl.federation.arrays import to_arrays
+    from f110_fl.federation.manifest import manifested
+    from f110_fl.federation.signing import openssh
     from f110_fl.loading.scenarios import dump_scenario, read_resolved
     from f110_fl.reporting.pages.finish import reported
     from f110_fl.reporting.summary import completed_rounds
     from f110_fl.reporting.tracking import recorded
     from f110_fl.runs.directory import claimed, prepare_directory
     from f110_fl.runs.preflight import check_environment, check_initial
-    from f110_fl.tensors import TensorName
     from server.grids import Streaming
     from server.registry import ClientRegistry
     from server.rounds import RoundRecorder
@@ -68,7 +67,8 @@ def main(grid: Grid, context: Context) -> None:
         rundir = RunDir(root)
         log.info("Run directory: %s", root)
         own = prepare_directory(scenario, rundir)
-        with own, recorded(scenario, rundir), reported(scenario, rundir, log.warning):
+        proven = manifested(rundir, log.warning)
+        with own, proven, recorded(scenario, rundir), reported(scenario, rundir, log.warning):
             serve(grid, scenario, rundir, registry)
 
 
@@ -91,7 +91,8 @@ def run_submitted(grid: Grid, run_config: Mapping[str, Any]) -> None:
 def _run_submitted(grid: Grid, scenario: Scenario, rundir: RunDir, *, resumed: bool) -> None:
     """Run in a directory that no other run has; see `run_submitted`."""
     own = prepare_directory(scenario, rundir, resumed=resumed)
-    with own, recorded(scenario, rundir), reported(scenario, rundir, log.warning):
+    proven = manifested(rundir, log.warning)
+    with own, proven, recorded(scenario, rundir), reported(scenario, rundir, log.warning):
         started = {"root": str(rundir.root), "rounds": completed_rounds(rundir)}
         started["scenario"] = dump_scenario(scenario)
         announce.announce(announce.STARTED, started)
@@ -153,22 +154,17 @@ def serve(
     Raises:
         RuntimeError: If a round ends with too few usable replies.
     """
-    from f110_fl.training.agents import initial_tensors
+    from server.averaging import starting_tensors
     from server.evaluation import GlobalEvaluation
 
     federated = scenario.federated
     begun = rundir.server.exists()  # then its tensors are what counts, and files may be gone
-    tensors = {
-        name: tensor
-        for name, tensor in initial_tensors(scenario, read=not begun).items()
-        if TensorName.parse(name).agent in scenario.federated_agents
-    }
-    imposed = {n: torch.zeros_like(tensors[n]) for n in sharing.zeroed_names(tensors, scenario)}
-    averaged = sharing.select(tensors, sharing.averaged_names(tensors, scenario))
+    averaged, imposed = starting_tensors(scenario, read=not begun)
     recorder = RoundRecorder(scenario, rundir, imposed, tell)
     evaluation = None
     if federated.evaluate_on != "none":
         evaluation = GlobalEvaluation(scenario, rundir, recorder.resumed_from, tell)
+    _write_keys(rundir, registry, federated.clients)
     strategy = FederatedStrategy(scenario, registry, recorder, evaluation)
     arrays = recorder.restore(strategy.aggregation, to_arrays(averaged))
     strategy.start(
@@ -178,3 +174,12 @@ def serve(
         timeout=federated.timeout,  # type: ignore[arg-type]  # grids know what None means
         evaluate_fn=strategy.evaluate_on_server if federated.evaluated_on_server else None,
     )
+
+
+def _write_keys(rundir: RunDir, registry: ClientRegistry, clients: int) -> None:
+    """Write the public keys by which replies are checked, so that they can be checked again."""
+    for client_id in range(clients):
+        key = registry.key_of(client_id)
+        if key:
+            rundir.keys.mkdir(exist_ok=True)
+            write_atomic(public_key_path(rundir.keys, client_id), openssh(key) + b"\n")

@@ -7,18 +7,14 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from f110_fl.config.scenario import Scenario
-from f110_fl.engines.flower_internals import weighted_mean
-from f110_fl.federation.arrays import cast_like
 from f110_fl.federation.messages import (
-    PROXIMAL_MU,
-    WEIGHT,
     EvaluateOrder,
     InvalidMessageError,
     Order,
@@ -30,14 +26,11 @@ from f110_fl.federation.messages import (
 )
 from f110_fl.loading.scenarios import dump_scenario
 from f110_fl.runs.directory import identity
-from f110_fl.tensors import TensorName
-from f110_fl.training.metrics import evaluation_names, is_evaluated, measured, summarise, total_name
-from server.aggregation import make_aggregation, private
-from server.grids import Chosen
-from server.registry import ClientRegistry, sample, sample_size
+from f110_fl.training.metrics import evaluation_names, measured, summarise
+from server.averaging import Averager
+from server.registry import ClientRegistry, sample
 from server.rounds import RoundRecorder
 from server.validation import (
-    ENV_STEPS,
     MOMENTS,
     NETWORKS,
     NORMALISERS,
@@ -82,8 +75,8 @@ class FederatedStrategy(Strategy):
         self.registry = registry
         self.recorder = recorder
         self.evaluation = evaluation
-        self.aggregation = make_aggregation(scenario.federated.strategy)
-        self._aggregator = private(self.aggregation, scenario.federated, sample_size(scenario))
+        self._averager = Averager(scenario)
+        self.aggregation = self._averager.aggregation
         self._scenario_text = dump_scenario(scenario)
         self._training_names = summarise((), scenario.federated_agents).keys()
         self._asked: tuple[int, ...] = ()
@@ -95,7 +88,7 @@ class FederatedStrategy(Strategy):
 
     def summary(self) -> None:
         """Log the aggregation strategy's settings."""
-        self._aggregator.summary()
+        self._averager.summary()
 
     def true_round(self, server_round: int) -> int:
         """Return the round's number in the run; Flower also counts from 1 after a resume."""
@@ -122,16 +115,13 @@ class FederatedStrategy(Strategy):
             )
         self.recorder.begin(number, arrays)
         nodes = [online[client] for client in self._asked]
-        # Flower's strategy may keep the arrays and add to the config; its messages are not used.
-        networks, _ = _split(arrays)
-        list(self._aggregator.configure_train(number, networks, config, Chosen(grid, nodes)))
-        proximal_mu = config.get(PROXIMAL_MU)
+        proximal_mu = self._averager.begin(number, arrays, config, grid, nodes)
         order = TrainOrder(
             arrays,
             number,
             *self._of_run(),
             episodes=self.scenario.round_episodes(number),
-            proximal_mu=proximal_mu if isinstance(proximal_mu, float) else 0.0,
+            proximal_mu=proximal_mu,
             previous=self.recorder.chain.previous,
         )
         return self._send(MessageType.TRAIN, order, nodes)
@@ -173,7 +163,7 @@ class FederatedStrategy(Strategy):
                 f"round {number}: {len(accepted)} usable replies, {least} are needed: "
                 f"{_some(dropped)}"
             )
-        arrays, metrics = self._average(number, accepted)
+        arrays, metrics = self._averager.average(number, accepted, self._global)
         self.recorder.complete(
             number,
             arrays,
@@ -183,7 +173,7 @@ class FederatedStrategy(Strategy):
                 "clients": list(accepted),
                 "asked": list(self._asked),
                 "dropped": {str(k): v for k, v in dropped.items()},
-                "metrics": self._measured(metrics, accepted),
+                "metrics": self._averager.metrics(metrics, accepted),
             },
             {client_id: measured(reply.values) for client_id, reply in accepted.items()},
         )
@@ -211,37 +201,6 @@ class FederatedStrategy(Strategy):
         self._norms[client_id] = validate_training(reply, client_id, self._global, limits)
         self.recorder.chain.take(client_id, reply, self.registry.key_of(client_id))
         return replace(reply, arrays=self.recorder.keep(number, client_id, reply.arrays))
-
-    def _average(
-        self, number: int, accepted: Mapping[int, TrainReply]
-    ) -> tuple[ArrayRecord, MetricRecord]:
-        """Average the networks by Flower's strategy, and the moments by the clients' weights."""
-        networks: list[Message] = []
-        moments: list[RecordDict] = []
-        for client_id, reply in accepted.items():
-            weight = self._weight(client_id, reply)
-            of_networks, of_moments = _split(reply.arrays)
-            content = reply.weighted(of_networks, weight)
-            networks.append(Message(content, dst_node_id=0, message_type=MessageType.TRAIN))
-            moments.append(reply.weighted(of_moments, weight))
-        arrays, averaged = self._aggregator.aggregate_train(number, networks)
-        if arrays is None or averaged is None:
-            raise RuntimeError(f"round {number}: too few replies for the strategy")
-        arrays = ArrayRecord({**arrays, **weighted_mean(moments, WEIGHT)})
-        return cast_like(arrays, self._global), averaged
-
-    def _measured(
-        self, averaged: Mapping[str, Any], accepted: Mapping[int, TrainReply]
-    ) -> dict[str, float]:
-        """Return the averages, those of evaluations over the clients that evaluated only."""
-        weights = {client: self._weight(client, reply) for client, reply in accepted.items()}
-        count = total_name("evaluate", "episodes")
-        evaluated = sum(w for client, w in weights.items() if accepted[client].metrics[count])
-        share = evaluated / sum(weights.values())
-        return {
-            name: value / share if is_evaluated(name) else value
-            for name, value in measured(averaged).items()
-        }
 
     def _sort_out(
         self, replies: Iterable[Message], read: Callable[[int, RecordDict], Reply]
@@ -277,12 +236,6 @@ class FederatedStrategy(Strategy):
             else:
                 del dropped[client_id]
         return dict(sorted(accepted.items())), dropped
-
-    def _weight(self, client_id: int, reply: TrainReply) -> float:
-        weighting = self.scenario.federated.weighting
-        if weighting == "env_steps":
-            return reply.metrics[ENV_STEPS]
-        return 1.0 if weighting == "equal" else weighting[client_id]
 
     def evaluate_on_server(self, server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
         """Evaluate the global model here if it is due; Flower's ``evaluate_fn``."""
@@ -334,12 +287,3 @@ def _some(dropped: Mapping[int, str]) -> str:
     told = [f"client {client_id}: {reason}" for client_id, reason in sorted(dropped.items())]
     rest = len(told) - MOST_TOLD
     return "; ".join(told[:MOST_TOLD]) + (f"; and {rest} more" if rest > 0 else "")
-
-
-def _split(arrays: ArrayRecord) -> tuple[ArrayRecord, ArrayRecord]:
-    """Return (networks, optimizer moments) of a record."""
-    networks, moments = ArrayRecord(), ArrayRecord()
-    for name, array in arrays.items():
-        is_moment = TensorName.parse(name).kind == "optimizer"
-        (moments if is_moment else networks)[name] = array
-    return networks, moments

@@ -50,7 +50,12 @@ class Credentials:
 
     def client_public_key(self, client_id: int) -> Path:
         """Return the public key by which the SuperLink knows a client (OpenSSH)."""
-        return self.directory / f"client_{client_id:02d}.pub"
+        return public_key_path(self.directory, client_id)
+
+
+def public_key_path(directory: Path, client_id: int) -> Path:
+    """Return the file of a client's public key (OpenSSH) in a directory."""
+    return directory / f"client_{client_id:02d}.pub"
 
 
 def make_credentials(directory: Path, hosts: Sequence[str], clients: int) -> Credentials:

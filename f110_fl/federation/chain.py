@@ -1,15 +1,14 @@
 """The chain of a run's rounds: what each is made of, as hashes, tied to the round before.
 
-A line of ``rounds.jsonl`` has three entries about it. ``chain`` holds the hashes, with that of the
+A line of ``rounds.jsonl`` has four entries about it. ``chain`` holds the hashes, with that of the
 link before (``previous``) and its own (``link``), which is the SHA-256 of all the others. It has
 nothing of wall-clock time: the same run gives the same links, whatever it was interrupted by.
-``signatures`` has those of the clients. ``seal`` ties everything else, times included: it is the
-SHA-256 of the line, of ``by_client`` in ``metrics.json``, and of the seal before.
+``signatures`` has those of the clients, ``details`` the SHA-256 of ``metrics.json``. ``seal`` ties
+everything, times included: it is the SHA-256 of the line and of the seal before.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple
@@ -18,9 +17,8 @@ from f110_fl.federation.digests import canonical, digest
 
 CHAIN: Final = "chain"
 SIGNATURES: Final = "signatures"
+DETAILS: Final = "details"
 SEAL: Final = "seal"
-BY_CLIENT: Final = "by_client"
-PROOF: Final = (CHAIN, SIGNATURES, SEAL)  # what `metrics.json` leaves to `rounds.jsonl`
 
 FIRST: Final = "0" * 64  # stands for the link, and the seal, before the first
 STATEMENT: Final = "f110-fl: a client's reply, version 1"
@@ -114,28 +112,12 @@ def link_of(chain: Mapping[str, Any]) -> str:
     return digest({key: value for key, value in chain.items() if key != "link"})
 
 
-def seal_of(record: Mapping[str, Any], by_client: object, previous: str) -> str:
+def seal_of(record: Mapping[str, Any], previous: str) -> str:
     """Return the hash of a round's line, whatever it says itself.
 
     Args:
         record: The line.
-        by_client: That of ``metrics.json``.
         previous: The seal before.
     """
     own = {key: value for key, value in record.items() if key != SEAL}
-    return digest({"previous": previous, "record": own, BY_CLIENT: by_client})
-
-
-def metrics_of(record: Mapping[str, Any], by_client: object) -> dict[str, Any]:
-    """Return the content of a round's ``metrics.json``: its line without proofs, and each client's.
-
-    Args:
-        record: The line.
-        by_client: Metrics by client.
-    """
-    return {k: v for k, v in record.items() if k not in PROOF} | {BY_CLIENT: by_client}
-
-
-def metrics_text(details: Mapping[str, Any]) -> str:
-    """Return the text of a ``metrics.json``."""
-    return json.dumps(details, indent=2, sort_keys=True) + "\n"
+    return digest({"previous": previous, "record": own})

@@ -74,6 +74,4 @@ def openssh(key: bytes) -> bytes:
         ValueError: If it is not one.
     """
     public = serialization.load_der_public_key(key)
-    return public.public_bytes(
-        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
-    )
+    return public.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)

@@ -1,0 +1,149 @@
+"""What a server makes of a round's replies, which may be computed again at any later time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+
+from f110_fl.config.scenario import Scenario
+from f110_fl.engines.flower_internals import weighted_mean
+from f110_fl.federation import sharing
+from f110_fl.federation.arrays import cast_like
+from f110_fl.federation.messages import PROXIMAL_MU, WEIGHT, TrainReply
+from f110_fl.tensors import TensorName
+from f110_fl.training.metrics import is_evaluated, measured, total_name
+from server.aggregation import make_aggregation, private
+from server.grids import Chosen
+from server.registry import sample_size
+from server.validation import ENV_STEPS
+
+
+class Averager:
+    """Averages networks by one of Flower's strategies, and moments by the clients' weights.
+
+    Args:
+        scenario: The run's scenario.
+
+    Attributes:
+        aggregation: Flower's strategy, with what it keeps from round to round.
+    """
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._weighting = scenario.federated.weighting
+        self.aggregation = make_aggregation(scenario.federated.strategy)
+        self._aggregator = private(self.aggregation, scenario.federated, sample_size(scenario))
+
+    def summary(self) -> None:
+        """Log the aggregation strategy's settings."""
+        self._aggregator.summary()
+
+    def begin(
+        self, number: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid, nodes: list[int]
+    ) -> float:
+        """Show the strategy a round's tensors, which it may keep, before they are sent.
+
+        Args:
+            number: The round.
+            arrays: The global tensors.
+            config: Flower's, to which the strategy may add.
+            grid: Flower's.
+            nodes: The nodes that are asked.
+
+        Returns:
+            The weight of FedProx's proximal term; 0: none.
+        """
+        networks, _ = _split(arrays)
+        # Its messages are not used.
+        list(self._aggregator.configure_train(number, networks, config, Chosen(grid, nodes)))
+        proximal_mu = config.get(PROXIMAL_MU)
+        return proximal_mu if isinstance(proximal_mu, float) else 0.0
+
+    def average(
+        self, number: int, accepted: Mapping[int, TrainReply], reference: ArrayRecord
+    ) -> tuple[ArrayRecord, MetricRecord]:
+        """Return the average of a round's replies.
+
+        Args:
+            number: The round.
+            accepted: The replies, in the order of the clients' ids.
+            reference: The global tensors that the round started from, for names and types.
+
+        Raises:
+            RuntimeError: If they are too few for the strategy.
+        """
+        networks: list[Message] = []
+        moments: list[RecordDict] = []
+        for client_id, reply in accepted.items():
+            weight = self._weight(client_id, reply)
+            of_networks, of_moments = _split(reply.arrays)
+            content = reply.weighted(of_networks, weight)
+            networks.append(Message(content, dst_node_id=0, message_type=MessageType.TRAIN))
+            moments.append(reply.weighted(of_moments, weight))
+        arrays, averaged = self._aggregator.aggregate_train(number, networks)
+        if arrays is None or averaged is None:
+            raise RuntimeError(f"round {number}: too few replies for the strategy")
+        arrays = ArrayRecord({**arrays, **weighted_mean(moments, WEIGHT)})
+        return cast_like(arrays, reference), averaged
+
+    def metrics(
+        self, averaged: Mapping[str, Any], accepted: Mapping[int, TrainReply]
+    ) -> dict[str, float]:
+        """Return averages of metrics, those of evaluations over the clients that evaluated only.
+
+        Args:
+            averaged: Averages over all clients.
+            accepted: The clients' replies.
+        """
+        weights = {client: self._weight(client, reply) for client, reply in accepted.items()}
+        count = total_name("evaluate", "episodes")
+        evaluated = sum(w for client, w in weights.items() if accepted[client].metrics[count])
+        share = evaluated / sum(weights.values())
+        return {
+            name: value / share if is_evaluated(name) else value
+            for name, value in measured(averaged).items()
+        }
+
+    def _weight(self, client_id: int, reply: TrainReply) -> float:
+        if self._weighting == "env_steps":
+            return reply.metrics[ENV_STEPS]
+        return 1.0 if self._weighting == "equal" else self._weighting[client_id]
+
+
+def _split(arrays: ArrayRecord) -> tuple[ArrayRecord, ArrayRecord]:
+    """Return (networks, optimizer moments) of a record."""
+    networks, moments = ArrayRecord(), ArrayRecord()
+    for name, array in arrays.items():
+        is_moment = TensorName.parse(name).kind == "optimizer"
+        (moments if is_moment else networks)[name] = array
+    return networks, moments
+
+
+def starting_tensors(
+    scenario: Scenario, *, read: bool
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Return what a federation starts from: what is averaged, and what every client sets itself.
+
+    Args:
+        scenario: The run's scenario.
+        read: Whether learners start from the files of their ``initial``; otherwise only names,
+            shapes and types count.
+
+    Returns:
+        The averaged tensors, and the zeroed moments, by name.
+
+    Raises:
+        UserError: If such a file cannot be read or does not fit.
+    """
+    from f110_fl.training.agents import initial_tensors
+
+    tensors = {
+        name: tensor
+        for name, tensor in initial_tensors(scenario, read=read).items()
+        if TensorName.parse(name).agent in scenario.federated_agents
+    }
+    imposed = {n: torch.zeros_like(tensors[n]) for n in sharing.zeroed_names(tensors, scenario)}
+    return sharing.select(tensors, sharing.averaged_names(tensors, scenario)), imposed
