@@ -13,6 +13,7 @@ Exit status: 0 nothing is wrong, 1 something is, 2 wrong input.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -130,6 +131,9 @@ def _recompute(
     findings: Findings,
 ) -> None:
     """Compute again what is asked for, and add to the findings what comes out otherwise."""
+    from f110_fl.runs.startup import KERNEL_CACHE
+
+    os.environ.update(KERNEL_CACHE)  # before numba is imported
     from parts.verify_run_recompute import Recomputation
 
     from f110_fl.federation.chain import CHAIN

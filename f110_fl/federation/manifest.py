@@ -19,8 +19,8 @@ from f110_fl.files import complete_lines, write_atomic
 from f110_fl.rundir import RunDir
 
 ROUND: Final = "round_"
-# Private keys and whatever Flower keeps; evaluations, which have directories of their own there; what
-# W&B recorded offline, which it changes when it sends it.
+# Private keys and whatever Flower keeps; evaluations, which have directories of their own; what W&B
+# recorded offline, and changes when it sends it.
 LEFT_OUT: Final = ("flower", "evaluation-*", "wandb")
 
 

@@ -146,9 +146,9 @@ def check_server(rundir: RunDir, records: list[Record], findings: Findings) -> N
             findings.fault(name, "gone")
         return
     try:
-        summary = json.loads(read_metadata(rundir.server)["summary"])
+        summary = dict(json.loads(read_metadata(rundir.server)["summary"]))
         found = tensors_digest(read_tensors(rundir.server))
-    except (UserError, KeyError, ValueError):
+    except (UserError, KeyError, TypeError, ValueError):
         findings.fault(name, "changed: not readable")
         return
     chain = summary.get(CHAIN) or {}

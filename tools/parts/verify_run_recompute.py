@@ -1,4 +1,4 @@
-"""Computes a client's round, or a round's average, again, and compares it with what was recorded."""
+"""Computes a client's round, or an average, again, and compares it with what was recorded."""
 
 from __future__ import annotations
 
