@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from f110_fl.federation.chain import CHAIN
 from f110_fl.federation.digests import CLOCK, file_digest, metrics_digest
 from f110_fl.federation.messages import CLIENT_ID, WEIGHT, TrainOrder, TrainReply
 from f110_fl.loading.scenarios import dump_scenario, read_resolved
-from f110_fl.rundir import STATE, RunDir
+from f110_fl.rundir import EPISODES, STATE, RunDir
 from f110_fl.runs.startup import without_collections
 from f110_fl.tensors import prefixed, read_tensors, tensors_digest
 from f110_fl.training.kept import copy_state, kept_rounds, kept_state
@@ -100,6 +101,8 @@ class Recomputation:
             directory.mkdir()
             if first:
                 copy_state(kept_state(self.rundir.client(client_id), first), directory)
+                # of which as much is taken as belongs to the state
+                shutil.copyfile(self.rundir.episodes(client_id), directory / EPISODES)
             trained = self._train(directory, client_id, range(first + 1, number + 1))
         source = f"the state after round {first}" if first else "the beginning"
         return f"client {client_id}, round {number}: {trained} from {source}"
