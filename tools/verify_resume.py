@@ -44,7 +44,7 @@ POLL_INTERVAL: Final = 0.02  # s between two looks at a run
 MAX_LENGTH: Final = 3600.0  # s that the undisturbed run may take
 PATIENCE: Final = 20.0  # a run may take this many times what the undisturbed one took
 CLOCKED: Final = ("seconds", "collect")  # what an episode's record says of wall-clock time
-ROUND_FACTS: Final = ("round", "asked", "clients", "dropped")  # what a round's does not
+ROUND_FACTS: Final = ("round", "asked", "clients", "dropped", "chain")  # what a round's does not
 Outcome = Literal["done", "failed", "stopped", "hangs"]
 # Two TD3 clients, whose replay of 100 wraps several times, with everything that keeps a state.
 TASK: Final[dict[str, Any]] = {

@@ -1,6 +1,7 @@
 """The files that a run leaves, by their SHA-256: ``manifest.json``, written when it ends.
 
-Files of rounds are not listed: the rounds' records have their hashes (`f110_fl.federation.chain`).
+Files of completed rounds are not listed: the rounds' records have their hashes
+(`f110_fl.federation.chain`).
 """
 
 from __future__ import annotations
@@ -55,11 +56,12 @@ def write_manifest(rundir: RunDir, left_out: Sequence[str] = LEFT_OUT) -> None:
     Raises:
         OSError: If a file cannot be read, or the manifest cannot be written.
     """
-    records = complete_lines(rundir.rounds)
-    head = Head.of(records[-1]) if records else Head()
-    files = {name: file_digest(path) for name, path in run_files(rundir, left_out).items()}
+    last = [record for record in complete_lines(rundir.rounds) if type(record.get("round")) is int]
+    rounds, head = (last[-1]["round"], Head.of(last[-1])) if last else (0, Head())
+    found = run_files(rundir, rounds, left_out)
+    files = {name: file_digest(path) for name, path in found.items()}
     content: dict[str, Any] = {
-        "rounds": len(records),
+        "rounds": rounds,
         **head._asdict(),
         "left_out": list(left_out),
         "files": files,
@@ -68,11 +70,12 @@ def write_manifest(rundir: RunDir, left_out: Sequence[str] = LEFT_OUT) -> None:
     write_atomic(rundir.manifest, json.dumps(whole, indent=2) + "\n")
 
 
-def run_files(rundir: RunDir, left_out: Sequence[str] = LEFT_OUT) -> dict[str, Path]:
+def run_files(rundir: RunDir, rounds: int, left_out: Sequence[str] = LEFT_OUT) -> dict[str, Path]:
     """Return the files that a manifest lists, by their names relative to the run's directory.
 
     Args:
         rundir: The run's directory.
+        rounds: Number of the last completed round.
         left_out: See `write_manifest`.
 
     Raises:
@@ -81,10 +84,17 @@ def run_files(rundir: RunDir, left_out: Sequence[str] = LEFT_OUT) -> dict[str, P
     found: dict[str, Path] = {}
     for path in sorted(rundir.root.iterdir()):
         named = any(path.match(pattern) for pattern in left_out)
-        if named or path == rundir.manifest or (path.is_dir() and path.name.startswith(ROUND)):
+        if named or path == rundir.manifest or 1 <= round_number(path) <= rounds:
             continue
         found |= {inner.relative_to(rundir.root).as_posix(): inner for inner in files_in(path)}
     return found
+
+
+def round_number(folder: Path) -> int:
+    """Return the round whose folder this is by its name; 0 if it is none."""
+    number = folder.name.removeprefix(ROUND)
+    is_round = folder.name.startswith(ROUND) and number.isdecimal()
+    return int(number) if is_round else 0
 
 
 def files_in(path: Path) -> Iterator[Path]:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import verify_run
 from small import REPOSITORY, write_small
 from watching import TIMEOUT, processes_of, rounds, wait_for
 
@@ -90,6 +91,17 @@ def test_two_rounds_deployed(deployed: RunDir) -> None:
     assert stat.S_IMODE(rundir.flower.stat().st_mode) == 0o700
     databases = [path for path in rundir.root.rglob("*.db*") if rundir.flower not in path.parents]
     assert databases == []
+
+
+@pytest.mark.slow
+def test_what_deployed_clients_answer_is_signed(
+    deployed: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = deployed.flower / "keys"
+    assert verify_run.main([str(deployed.root), "--keys", str(keys)]) == 0
+    told = capsys.readouterr().out
+    assert "Signatures  4 of 4 replies" in told
+    assert "the same as here" in told  # Flower sends all of the code that is hashed
 
 
 def test_a_server_is_missed_once_it_was_there(tmp_path: Path) -> None:

@@ -87,6 +87,20 @@ def test_what_was_cut_off_has_the_links_of_what_was_not(
     assert wrong["rounds.jsonl, round 2, client 1"] == "not signed"
 
 
+def test_a_run_that_was_cut_off_is_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The files of the round that was begun are the run's, too; a kill leaves no manifest."""
+    rundir = federate(tmp_path / "run", InProcess(cut=1))
+    assert rundir.client_tensors(1, 0).exists()
+    assert verify(rundir, capsys) == (0, {})
+    rundir.client_tensors(1, 0).write_bytes(b"other")
+    assert verify(rundir, capsys) == (1, {"round_00001/client_00.safetensors": "changed"})
+    rundir.manifest.unlink()
+    assert main([str(rundir.root)]) == 0
+    assert "was killed" in capsys.readouterr().out
+
+
 def test_a_flipped_bit_in_any_file_is_named(
     copy: RunDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -115,7 +129,8 @@ def test_a_file_that_is_gone_or_added_is_named(
     copy.episodes(1).unlink()
     (copy.root / "notes.txt").write_text("mine")
     shutil.copy(copy.global_tensors(2), copy.client_tensors(2, 7))
-    shutil.copytree(copy.round(2), copy.round(3))
+    copy.round(3).mkdir()
+    copy.metrics(3).write_text("{}")
     assert verify(copy, capsys) == (
         1,
         {
@@ -123,7 +138,7 @@ def test_a_file_that_is_gone_or_added_is_named(
             "clients/01/episodes.jsonl": "gone",
             "notes.txt": "added",
             "round_00002/client_07.safetensors": "added",
-            "round_00003": "added: no record of such a round",
+            "round_00003/metrics.json": "added",
         },
     )
     assert verify(copy, capsys, "--round", "1")[1].keys() >= {"round_00001/client_00.safetensors"}

@@ -15,7 +15,6 @@ from f110_fl.errors import UserError
 from f110_fl.federation.chain import (
     CHAIN,
     DETAILS,
-    FIRST,
     SEAL,
     SIGNATURES,
     Basis,
@@ -26,7 +25,7 @@ from f110_fl.federation.chain import (
     statement,
 )
 from f110_fl.federation.digests import digest, file_digest
-from f110_fl.federation.manifest import LEFT_OUT, ROUND, files_in, run_files
+from f110_fl.federation.manifest import LEFT_OUT, ROUND, files_in, round_number, run_files
 from f110_fl.federation.signing import fingerprint, is_signed
 from f110_fl.files import json_objects
 from f110_fl.rundir import STATE, RunDir
@@ -127,15 +126,15 @@ def check_round(rundir: RunDir, record: Record, findings: Findings) -> None:
 
 
 def check_folders(rundir: RunDir, records: list[Record], findings: Findings) -> None:
-    """Name the folders of rounds that are in no record."""
-    known, last = {record["round"] for record in records}, records[-1]["round"] if records else 0
+    """Name the folders of rounds that are in no record; the manifest has what came after."""
+    known = {record["round"] for record in records}
+    last = max(known, default=0)
     for folder in sorted(rundir.root.glob(f"{ROUND}*")):
-        number = folder.name.removeprefix(ROUND)
-        if not number.isdecimal() or int(number) not in known:
-            if number == f"{last + 1:05d}" and not rundir.manifest.exists():
-                findings.notes.append(f"{folder.name} is of a round that was not completed")
-            else:
-                findings.fault(folder.name, "added: no record of such a round")
+        number = round_number(folder)
+        if 0 < number < last and number not in known:
+            findings.fault(folder.name, "added: no record of such a round")
+        elif number > last and not rundir.manifest.exists():
+            findings.notes.append(f"{folder.name} is of a round that was not completed")
 
 
 def check_server(rundir: RunDir, records: list[Record], findings: Findings) -> None:
@@ -208,11 +207,11 @@ def check_manifest(rundir: RunDir, records: list[Record], findings: Findings) ->
         return 0
     for file, expected in content["files"].items():
         findings.same(rundir, rundir.root / file, expected)
-    for file in run_files(rundir, content["left_out"]):
+    for file in run_files(rundir, content["rounds"], content["left_out"]):
         if file not in content["files"]:
             findings.fault(file, "added")
-    head = Head.of(records[-1]) if records else Head(FIRST, FIRST)
-    if [len(records), *head] != [content["rounds"], content["link"], content["seal"]]:
+    rounds, head = (records[-1]["round"], Head.of(records[-1])) if records else (0, Head())
+    if [rounds, *head] != [content["rounds"], content["link"], content["seal"]]:
         findings.fault("rounds.jsonl", f"does not end as {name} has it")
     others = [pattern for pattern in content["left_out"] if pattern not in LEFT_OUT]
     if others:
