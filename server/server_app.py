@@ -167,13 +167,16 @@ def serve(
     _write_keys(rundir, registry, federated.clients)
     strategy = FederatedStrategy(scenario, registry, recorder, evaluation)
     arrays = recorder.restore(strategy.aggregation, to_arrays(averaged))
-    strategy.start(
-        grid=grid,
-        initial_arrays=arrays,
-        num_rounds=max(scenario.rounds - recorder.resumed_from, 0),
-        timeout=federated.timeout,  # type: ignore[arg-type]  # grids know what None means
-        evaluate_fn=strategy.evaluate_on_server if federated.evaluated_on_server else None,
-    )
+    try:
+        strategy.start(
+            grid=grid,
+            initial_arrays=arrays,
+            num_rounds=max(scenario.rounds - recorder.resumed_from, 0),
+            timeout=federated.timeout,  # type: ignore[arg-type]  # grids know what None means
+            evaluate_fn=strategy.evaluate_on_server if federated.evaluated_on_server else None,
+        )
+    finally:  # whatever happened, nobody writes after this
+        recorder.written()
 
 
 def _write_keys(rundir: RunDir, registry: ClientRegistry, clients: int) -> None:

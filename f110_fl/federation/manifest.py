@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,8 +58,10 @@ def write_manifest(rundir: RunDir, left_out: Sequence[str] = LEFT_OUT) -> None:
     """
     last = [record for record in complete_lines(rundir.rounds) if type(record.get("round")) is int]
     rounds, head = (last[-1]["round"], Head.of(last[-1])) if last else (0, Head())
-    found = run_files(rundir, rounds, left_out)
-    files = {name: file_digest(path) for name, path in found.items()}
+    files: dict[str, str] = {}
+    for name, path in run_files(rundir, rounds, left_out).items():
+        with suppress(FileNotFoundError):  # such as the temporary file of a process that ends
+            files[name] = file_digest(path)
     content: dict[str, Any] = {
         "rounds": rounds,
         **head._asdict(),
