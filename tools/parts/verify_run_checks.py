@@ -85,9 +85,11 @@ def read_records(rundir: RunDir, findings: Findings) -> list[Record]:
 
 def check_chain(records: list[Record], findings: Findings) -> None:
     """Follow the chain from its first round to its last."""
-    head, before, last = Head(), 0, {}
+    head, before = Head(), 0
+    last: Record = {}
     for record in records:
-        number, chain = record["round"], record.get(CHAIN)
+        number = record["round"]
+        chain: Record = record.get(CHAIN) or {}
         where = f"rounds.jsonl, round {number}"
         if number != before + 1:
             missing = f"round {before + 1} is missing" if number > before else "out of order"
@@ -105,7 +107,7 @@ def check_chain(records: list[Record], findings: Findings) -> None:
         for what in ("code", "scenario", "inputs") if chain and last else ():
             if chain.get(what) != last.get(what):
                 findings.notes.append(f"{what} of another hash from round {number} on")
-        head, before, last = Head.of(record), number, chain or {}
+        head, before, last = Head.of(record), number, chain
 
 
 def check_round(rundir: RunDir, record: Record, findings: Findings) -> None:
@@ -294,7 +296,7 @@ def _unsigned(
     except (binascii.Error, OSError, UnicodeDecodeError):
         return "its signature, or the run's name, cannot be read"
     basis = Basis(**{name: chain.get(name) for name in _BASIS})
-    digests = ReplyDigests(**{name: reply.get(name) for name in _REPLY})
+    digests = ReplyDigests(**{name: str(reply.get(name)) for name in _REPLY})
     text = statement(run, record["round"], client, basis, digests)
     return "" if is_signed(key, text, signature) else "its signature is not of this reply"
 
