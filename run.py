@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from f110_fl.reporting.events import Sink
     from f110_fl.reporting.pages.live import LivePage
-    from f110_fl.runs.plan import RunPlan
+    from f110_fl.runs.plan import Backend, RunPlan
     from f110_fl.runs.session import Session
 
 
@@ -43,26 +43,33 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def simulate(root: Path, max_parallel: int) -> None:
-    """Run the federation in ``root`` with virtual clients on this machine."""
+def simulate(root: Path, max_parallel: int, backend: Backend) -> None:
+    """Run the federation in ``root`` with virtual clients, in this machine's workers or in Ray."""
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-    from f110_fl.engines import simulation
     from f110_fl.loading.scenarios import read_resolved
     from f110_fl.rundir import RunDir
 
-    scenario = read_resolved(RunDir(root).config)
-    clients = scenario.federated.clients
-    preload = ("clients.preloaded",)
-    simulation.simulate(partial(_server_app, root), _client_app, clients, max_parallel, preload)
+    server_app = partial(_server_app, root, backend)
+    clients = read_resolved(RunDir(root).config).federated.clients
+    if backend == "ray":
+        from f110_fl.engines import ray_runtime
+
+        ray_runtime.simulate(server_app, _client_app, clients, max_parallel, root)
+    else:
+        from f110_fl.engines import simulation
+
+        preload = ("clients.preloaded",)
+        simulation.simulate(server_app, _client_app, clients, max_parallel, preload)
 
 
-def _server_app(root: Path) -> ServerApp:
+def _server_app(root: Path, backend: Backend) -> ServerApp:
     from f110_fl.runs.startup import without_collections
 
     with without_collections():
+        from server.grids import OnRay
         from server.server_app import prepared
 
-    return prepared(root)
+    return prepared(root, OnRay if backend == "ray" else None)
 
 
 def _client_app() -> ClientApp:
@@ -169,7 +176,7 @@ def _train(plan: RunPlan, console: Console) -> int:
                 status = _run_clients(session, plan)
         finally:  # also of an interrupted run
             try:
-                lines = closing_lines(scenario, rundir)
+                lines = closing_lines(scenario, rundir, nodes=plan.backend == "ray")
             except Exception as error:  # what only shows a run must not end it
                 lines = [f"run.py: files of {rundir.root}: {type(error).__name__}: {error}"]
             for line in lines:
@@ -218,7 +225,9 @@ def _run_clients(session: Session, plan: RunPlan) -> int:
             return run_replicas(session, plan.scenario, plan.max_parallel)
         case "simulation":
             root = session.rundir.root
-            federation = session.start("federation", simulate, root, plan.max_parallel)
+            federation = session.start(
+                "federation", simulate, root, plan.max_parallel, plan.backend
+            )
             session.wait(federation)
             return 1 if session.ended(federation) else 0
         case "deployment":

@@ -68,6 +68,10 @@ class RunDir:
         """Return the file with one JSON line for each of a client's episodes."""
         return self.client(client_id) / EPISODES
 
+    def node(self, client_id: int) -> Path:
+        """Return the file that says which of Ray's nodes a client was on last."""
+        return self.client(client_id) / "node.json"
+
     def round(self, server_round: int) -> Path:
         """Return the directory of a round, counted from 1."""
         return self.root / f"round_{server_round:05d}"

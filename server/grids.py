@@ -15,6 +15,7 @@ from f110_fl.federation.patience import Patience
 
 POLL_SHARE: Final = 0.02  # interval between polls for replies, as a part of the wait so far
 POLL_RANGE: Final = (0.005, 1.0)  # s, bounds of the interval
+LOST: Final = ("ActorDied", "ActorUnavailable", "NodeDied", "WorkerCrashed")  # errors of Ray
 
 
 class WrappedGrid(Grid):
@@ -127,3 +128,27 @@ class Streaming(WrappedGrid):
         except Exception as error:  # of any kind: the bytes are the client's
             reason = f"its reply is no message: {type(error).__name__}: {error}"
             return [Message(Error(ErrorCode.MESSAGE_UNAVAILABLE, reason), reply_to=asked)]
+
+
+class LostActorError(RuntimeError):
+    """An actor of Ray, or the node that it was on, has died."""
+
+
+class OnRay(Streaming):
+    """The grid of Flower's simulation runtime, which ends the run when an actor has died.
+
+    Flower would go on giving messages to it, and each would cost a client the round.
+    """
+
+    # Virtual clients have ids, but no keys.
+    get_nodes = Grid.get_nodes
+
+    def _pull(self, number: str, asked: Message) -> list[Message]:
+        replies = super()._pull(number, asked)
+        for reply in replies:
+            reason = reply.error.reason or "" if reply.has_error() else ""
+            if any(name in reason for name in LOST):
+                raise LostActorError(
+                    "an actor of Ray has died, or the node that it was on; what was done is kept"
+                )
+        return replies

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -99,13 +99,18 @@ def _run_submitted(grid: Grid, scenario: Scenario, rundir: RunDir, *, resumed: b
         run_prepared(Streaming(grid), rundir.root, announce.announce)
 
 
-def prepared(root: Path) -> ServerApp:
-    """Return a ServerApp for a run whose directory already contains its ``config.json``."""
+def prepared(root: Path, wrapped: Callable[[Grid], Grid] | None = None) -> ServerApp:
+    """Return a ServerApp for a run whose directory already contains its ``config.json``.
+
+    Args:
+        root: The run's directory.
+        wrapped: Returns the grid to use instead of Flower's.
+    """
     prepared_app = ServerApp()
 
     @prepared_app.main()
     def _main(grid: Grid, context: Context) -> None:  # noqa: ARG001 - Flower's signature
-        run_prepared(grid, root)
+        run_prepared(grid if wrapped is None else wrapped(grid), root)
 
     return prepared_app
 

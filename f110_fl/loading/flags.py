@@ -157,6 +157,11 @@ SETTINGS: Final = (
     Setting(flag="--engine", choices=("simulation", "deployment"), modes=LOCAL,
             about="how clients run: all in one simulation, or each as a process of its own that "
             "connects with TLS (default: simulation)"),
+    Setting(flag="--backend", choices=("workers", "ray"),
+            modes=frozenset({Mode.TRAIN, Mode.RESUME}),
+            about="what a simulation runs clients in: processes of this machine, or Flower's "
+            "simulation runtime on Ray, on the cluster at RAY_ADDRESS or else on this machine "
+            "(default: workers)"),
     Setting(flag="--superlink", metavar="HOST:PORT", modes=LINKED,
             about="run on the clients connected to this SuperLink, where the files stay"),
     Setting(flag="--root-certificates", metavar="FILE", modes=LINKED, needs="--superlink HOST:PORT",

@@ -46,10 +46,17 @@ def trained_episodes(scenario: Scenario, rundir: RunDir) -> list[int]:
     return done
 
 
-def closing_lines(scenario: Scenario, rundir: RunDir) -> list[str]:
-    """Return the closing lines: the files, how to look at the policy, how to continue the run."""
+def closing_lines(scenario: Scenario, rundir: RunDir, *, nodes: bool = False) -> list[str]:
+    """Return the closing lines: the files, how to look at the policy, how to continue the run.
+
+    Args:
+        scenario: The run's scenario.
+        rundir: Its directory.
+        nodes: Whether to tell which of Ray's nodes each client was on last.
+    """
     root = rundir.root
     lines = [f"Run directory   {root}"]
+    lines += node_lines(scenario, rundir) if nodes else []
     if scenario.federated.enabled:
         rounds = completed_rounds(rundir)
         lines.append(f"Rounds          {rounds} of {scenario.rounds} completed, {rundir.rounds}")
@@ -73,6 +80,19 @@ def closing_lines(scenario: Scenario, rundir: RunDir) -> list[str]:
     if rundir.config.is_file():
         lines += going_on(scenario, root, complete=is_complete(scenario, rundir))
     return lines
+
+
+def node_lines(scenario: Scenario, rundir: RunDir) -> list[str]:
+    """Return a line a node of Ray, with its address and the clients that it served last."""
+    clients: dict[str, list[str]] = {}
+    for client_id in range(scenario.federated.clients):
+        with suppress(OSError, ValueError, KeyError, TypeError):  # it was not asked yet
+            found = json.loads(rundir.node(client_id).read_text(encoding="utf-8"))
+            node = f"Ray, node {found['node']} at {found['address']}"
+            clients.setdefault(node, []).append(str(client_id))
+    return [
+        f"Clients ran in  {node}: {', '.join(served)}" for node, served in sorted(clients.items())
+    ]
 
 
 def success_lines(scenario: Scenario, rundir: RunDir) -> list[str]:

@@ -25,7 +25,9 @@ from f110_fl.training.shipped import shipped_path
 from sim.settings import find_file
 
 Engine: TypeAlias = Literal["replicas", "simulation", "deployment"]
+Backend: TypeAlias = Literal["workers", "ray"]
 
+_ENGINES: Final = {"replicas": "replicas, which are not federated", "deployment": "a deployment"}
 
 REPORT: Final = "evaluation.json"
 REPLAYED: Final = 20  # episodes of an evaluation
@@ -40,6 +42,7 @@ class RunPlan:
     rundir: RunDir
     mode: Literal["train", "eval"] = "train"
     engine: Engine = "simulation"  # how clients are run
+    backend: Backend = "workers"  # what a simulation runs them in
     max_parallel: int = 1  # clients that work at the same time
     client_id: int | None = None  # FED_CLIENT_ID: the only client of this process
     resumed: bool = False  # the directory already contains the run
@@ -96,6 +99,7 @@ def resolve_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> R
         RunDir(run_root(scenario)),
         # A client that is started by hand connects to the host's SuperLink.
         engine="deployment" if own_id is not None else engine,
+        backend=resolve_backend(arguments, environ, engine),
         max_parallel=resolve_parallel(arguments.max_parallel, scenario, engine),
         client_id=own_id,
         tensorboard=arguments.tensorboard,
@@ -207,6 +211,7 @@ def _resolve_resumed(arguments: argparse.Namespace, environ: Mapping[str, str]) 
         scenario,
         rundir,
         engine=engine,
+        backend=resolve_backend(arguments, environ, engine),
         max_parallel=parallel,
         resumed=True,
         tensorboard=arguments.tensorboard,
@@ -239,6 +244,26 @@ def resolve_engine(name: str, scenario: Scenario) -> Engine:
             raise UserError("--engine='deployment': the scenario is not federated")
         return "deployment"
     return "simulation" if scenario.federated.enabled else "replicas"
+
+
+def resolve_backend(
+    arguments: argparse.Namespace, environ: Mapping[str, str], engine: Engine
+) -> Backend:
+    """Return what a simulation runs its clients in.
+
+    Raises:
+        UserError: If nothing is simulated, or a cluster's size is to be changed.
+    """
+    if arguments.backend != "ray":
+        return "workers"
+    if engine != "simulation":
+        raise UserError(f"--backend='ray': not with {_ENGINES[engine]}; leave it out")
+    if environ.get("RAY_ADDRESS") and arguments.max_parallel is not None:
+        raise UserError(
+            f"--max-parallel={arguments.max_parallel!r}: the cluster at RAY_ADDRESS runs a client "
+            "on each of its cores; leave it out"
+        )
+    return "ray"
 
 
 def resolve_parallel(text: str | None, scenario: Scenario, engine: Engine) -> int:
