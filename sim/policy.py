@@ -27,6 +27,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from safetensors import SafetensorError, safe_open
 
 from sim.config import Config, ObservationPart
 from sim.layout import COMMAND_SIZE
@@ -208,6 +209,8 @@ class Actor:
         act(self._network, observations, self.memory, self._scratch, actions, first, last)
 
 
+# TypeError: a type numpy lacks, or what is no contract.
+_UNREADABLE: Final = OSError, ValueError, SafetensorError, TypeError, KeyError, EOFError, BadZipFile
 _FORMATS: Final = TypeAdapter(dict[str, PolicyFormat])
 
 
@@ -307,39 +310,33 @@ def load_policy(path: Path, agent: str | None = None) -> Policy:
     Raises:
         PolicyError: If there is no such file, agent or policy.
     """
+    read = _read_exported if path.is_dir() else _read
     try:
-        return _read_exported(path, agent) if path.is_dir() else _read(path, agent)
+        return read(path, agent)
     except PolicyError as error:
         who = "" if agent is None else f"{agent!r}: "
         raise PolicyError(f"{path}: {who}{error}") from None
+    except _UNREADABLE as error:
+        reason = " ".join(str(error).split())
+        kind = "safetensors file" if read is _read else "exported policy"
+        raise PolicyError(f"{path}: not a readable {kind}: {reason}") from None
 
 
 def _read(path: Path, agent: str | None) -> Policy:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            agent, form = _format_of(agent, policy_formats(file.metadata() or {}))
-            there = set(file.keys())
-            names = {name: f"{agent}/{name}" for name in form.names}
-            return make_policy(
-                form, {k: file.get_tensor(name) for k, name in names.items() if name in there}
-            )
-    except (OSError, SafetensorError, TypeError) as error:  # TypeError: a type numpy lacks
-        raise PolicyError(f"not a readable safetensors file: {error}") from None
+    with safe_open(path, framework="numpy") as file:
+        agent, form = _format_of(agent, policy_formats(file.metadata() or {}))
+        there = set(file.keys())
+        names = {name: f"{agent}/{name}" for name in form.names}
+        return make_policy(
+            form, {k: file.get_tensor(name) for k, name in names.items() if name in there}
+        )
 
 
 def _read_exported(path: Path, agent: str | None) -> Policy:
-    try:
-        contract = json.loads((path / CONTRACT).read_bytes())
-        forms = _FORMATS.validate_json(json.dumps({contract["agent"]: contract["policy"]}))
-        with np.load(path / ARRAYS) as file:
-            return make_policy(_format_of(agent, forms)[1], dict(file))
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
-        if isinstance(error, PolicyError):
-            raise
-        reason = " ".join(str(error).split())
-        raise PolicyError(f"not a readable exported policy: {reason}") from None
+    contract = json.loads((path / CONTRACT).read_bytes())
+    forms = _FORMATS.validate_json(json.dumps({contract["agent"]: contract["policy"]}))
+    with np.load(path / ARRAYS) as file:
+        return make_policy(_format_of(agent, forms)[1], dict(file))
 
 
 def policy_formats(metadata: Mapping[str, str]) -> dict[str, PolicyFormat]:
