@@ -18,9 +18,6 @@ TANH: Final = 1
 CLIP: Final = 2
 ARGMAX: Final = 3
 
-_ONE: Final = np.float32(1.0)
-_HALF: Final = np.float32(0.5)
-
 
 class Network(NamedTuple):
     """A policy for kernels, of D numbers observed, with its layers one after the other in arrays.
@@ -176,7 +173,7 @@ def _remember(network: Network, x: Array, gates: Array, memory: Array) -> None:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _logistic(x: float) -> float:
-    return _HALF * (_ONE + math.tanh(_HALF * x))
+    return 0.5 * (1.0 + math.tanh(0.5 * x))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

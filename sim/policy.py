@@ -284,7 +284,7 @@ def _encoded(form: PolicyFormat, found: Mapping[str, Array]) -> int:
             raise PolicyError(f"tensor {weights!r} is {width} wide; allowed: 1 to {beams}")
         channels, beams = outputs, (beams - width) // stride + 1
     rest = sum(size for _, size in form.observation) - (scan.stop - scan.start)
-    return channels * beams + rest
+    return int(channels * beams + rest)
 
 
 def _remembered(form: MemoryFormat, found: Mapping[str, Array]) -> tuple[int, int]:

@@ -146,7 +146,7 @@ class LeagueConfig(Config):
                 for role in ("attacker", "defender")
             )
             return list(product(attackers, defenders))
-        found = []
+        found: list[tuple[str, ...]] = []
         for chosen in combinations(names, self.grid):
             turned = (chosen[k:] + chosen[:k] for k in range(self.grid))
             found += permutations(chosen) if self.orders == "all" else turned

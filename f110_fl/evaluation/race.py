@@ -20,6 +20,7 @@ from sim.episodes import SUCCESS
 from sim.physics.laps import NEXT_GATE
 from sim.policy import Policy, load_policy
 from sim.race import Race
+from sim.tracks.gates import GATES
 
 Observations = NDArray[np.float32]
 
@@ -116,7 +117,7 @@ def _place(race: Race, env: int, league: LeagueConfig, start: Start) -> None:
         seed = stream(league.seed, Use.LEAGUE_GAME, track, start.seed, attempt)
         race.reset(env, integer(seed), track=track)
         gates = race.world.arrays.lap_memory[env, :, NEXT_GATE]
-        if int(gates.max() - gates.min()) < 2:  # of many more
+        if int(gates.max() - gates.min()) < GATES // 2:
             return
     raise ValueError(f"track {start.track!r}: no start without the finish line between the cars")
 

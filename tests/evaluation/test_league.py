@@ -209,10 +209,19 @@ def test_wrong_leagues_are_refused_in_one_line(
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_the_shipped_league_is_sound() -> None:
-    league = load_league(REPOSITORY / "scenarios" / "leagues" / "circuits.yaml")
+@pytest.mark.parametrize("name", ["circuits", "grids"])
+def test_shipped_leagues_are_sound(name: str) -> None:
+    league = load_league(REPOSITORY / "scenarios" / "leagues" / f"{name}.yaml")
     assert unfit(league) == {}
     assert "follow_the_gap" in league.entries
+
+
+def test_every_shipped_policy_is_in_a_league() -> None:
+    folder = REPOSITORY / "scenarios"
+    leagues = [load_league(path) for path in (folder / "leagues").glob("*.yaml")]
+    drivers = [entry.driver for league in leagues for entry in league.entries.values()]
+    used = {Path(driver.checkpoint) for driver in drivers if hasattr(driver, "checkpoint")}
+    assert set((folder / "policies").resolve().glob("*.safetensors")) <= used
 
 
 def test_attackers_meet_defenders(tmp_path: Path) -> None:
