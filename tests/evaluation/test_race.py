@@ -131,7 +131,6 @@ def test_overtakes_are_counted(tmp_path: Path) -> None:
 
 
 def test_four_cars(tmp_path: Path) -> None:
-    """The one in front is as fast alone; those behind it are as the start and the order say."""
     spawn = {"kind": "grid", "anywhere": True, "row_spacing": 5.0}
     entries = {**ENTRIES, "steady": {"driver": {"kind": "stanley", "speed": 3.0}}}
     config = league(tmp_path, grid=4, spawn=spawn, entries=entries)
@@ -139,17 +138,17 @@ def test_four_cars(tmp_path: Path) -> None:
     games = play(config, lineup, STARTS)
     for game in games:
         assert game.entries == lineup
-        assert (game.winner, game.places[0]) == ("fast", 1)
-        order = sorted(range(4), key=lambda car: game.places[car])
-        times = [game.times[car] for car in order if game.times[car] is not None]
-        assert times == sorted(times)
-        assert game.duration >= max(times)
+        # It sees the free way past the car that it started behind.
+        assert (game.winner, game.places) == ("fast", (1, 3, 2, 4))
+        assert game.overtakes == (0, 0, 1, 0)
+        times = [game.times[car] for car in (0, 2, 1)]
+        assert times == sorted(times, key=float)  # type: ignore[arg-type]
+        assert game.duration >= max(time for time in game.times if time is not None)
+        # On the circle the first comes round and drives into the last.
+        assert (game.ends[3], game.times[3] is None) in (("finished", False), ("stopped", True))
+        assert not any(game.contact)
+    assert {game.ends[3] for game in games} == {"finished", "stopped"}
     assert play(config, lineup, STARTS[1:3], threads=2) == games[1:3]
-    pairs = league(tmp_path, spawn=spawn, entries=entries)
-    alone = play(pairs, ("fast", "slow"), STARTS)
-    # The grid is elsewhere, but the lap is the same within a tenth.
-    for one, other in zip(alone, games, strict=True):
-        assert one.times[0] == pytest.approx(other.times[0], rel=0.1)
 
 
 def test_a_race_by_time(tmp_path: Path) -> None:

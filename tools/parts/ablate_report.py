@@ -49,6 +49,11 @@ class Comparison:
     other: str  # a baseline or another strategy
     difference: Estimate  # strategy minus other, paired by seed
 
+    @property
+    def judgement(self) -> Judgement:
+        """What its interval allows to say."""
+        return judge(float(self.difference.low), float(self.difference.high))
+
 
 def write_report(grid: Grid, arguments: argparse.Namespace) -> str:
     """Write ``report.md``, ``curves.svg`` and ``ablation.json``, and return the report.
@@ -187,10 +192,10 @@ def verdict(found: Sequence[Comparison], panels: Mapping[int, Panel]) -> list[st
             lines.append(f"- {clients} clients against {words}: {'; '.join(parts)}.")
         pairs = [e for e in own if e.other not in OTHERS]
         said = [
-            f"`{e.strategy}` {judge(*e.difference[1:])} than `{e.other}` {e.score}, "
+            f"`{e.strategy}` {e.judgement} than `{e.other}` {e.score}, "
             f"by {abs(e.difference.value):.2f}"
             for e in pairs
-            if judge(*e.difference[1:]) != "indistinguishable"
+            if e.judgement != "indistinguishable"
         ]
         if pairs:
             words = "; ".join(said) or "all indistinguishable"
@@ -206,7 +211,7 @@ def _headline(found: Sequence[Comparison]) -> list[str]:
     """Return the counts of verdicts on federating, against each baseline."""
     lines = []
     for other, words in OTHERS.items():
-        said = [judge(*e.difference[1:]) for e in found if e.other == other]
+        said = [e.judgement for e in found if e.other == other]
         if said:
             counts = ", ".join(f"{word} in {said.count(word)}" for word in get_args(Judgement))
             lines.append(f"- **Federated against {words}, {len(said)} comparisons: {counts}.**")
@@ -238,7 +243,7 @@ def _words(chosen: Sequence[Comparison]) -> str:
     """Return ``all better``, or the verdict on each strategy."""
     by_judgement: dict[str, list[str]] = {}
     for each in chosen:
-        by_judgement.setdefault(judge(*each.difference[1:]), []).append(f"`{each.strategy}`")
+        by_judgement.setdefault(each.judgement, []).append(f"`{each.strategy}`")
     if len(by_judgement) == 1 and len(chosen) > 1:
         return f"all {next(iter(by_judgement))}"
     return ", ".join(f"{' and '.join(names)} {word}" for word, names in by_judgement.items())
