@@ -253,7 +253,7 @@ def test_attackers_meet_defenders(tmp_path: Path) -> None:
 def test_roles_are_checked(tmp_path: Path) -> None:
     task = {"kind": "gap_lock", "target": "car_1"}
     for changes, message in (
-        ({"task": task, "grid": 3}, "role of 'slow' is missing; allowed: attacker, defender"),
+        ({"task": task, "grid": 3}, "grid: with a task one attacks and one defends; allowed: 2"),
         ({"task": task}, "role of 'slow' is missing; allowed: attacker, defender"),
         (
             {"task": task, "entries": {"slow": {**ENTRIES["slow"], "role": "attacker"},
