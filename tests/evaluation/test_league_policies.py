@@ -59,7 +59,7 @@ def test_an_exported_policy_is_its_checkpoint(tmp_path: Path, learner: dict[str,
         for game in games["exported"]
     ]
     assert renamed == games["kept"]
-    assert any(game.distances[0] > 1.5 for game in renamed)  # it has moved
+    assert any(abs(game.distances[0] - 1.0) > 0.05 for game in renamed)  # it has moved
     # What it remembers is each game's own, whatever is played beside it.
     assert play(league, ("kept", "follow_the_gap"), STARTS[1:2]) == games["kept"][1:2]
     # The same networks in NumPy, in double precision, on some observations in a row.
@@ -68,14 +68,14 @@ def test_an_exported_policy_is_its_checkpoint(tmp_path: Path, learner: dict[str,
     for _ in range(10):
         seen = rng.uniform(-1, 1, 23).astype(np.float32)
         expected, memory = runtime.act(seen, memory)
-        np.testing.assert_allclose(kept.act(seen[None])[0], expected, atol=2e-6)
+        np.testing.assert_allclose(kept.act(seen[None])[0], expected, atol=1e-5)
     # Whoever changes the exported policy has another entry.
     names = ["exported", "slow"]
     play_league(league, names, tmp_path / "out", 1, lambda _: None)
     document = json.loads((export.directory / "contract.json").read_text())
     document["origin"]["version"] = "another"
     (export.directory / "contract.json").write_text(json.dumps(document))
-    with pytest.raises(ValueError, match=r"before entries\.exported changed"):
+    with pytest.raises(ValueError, match=r"before entries\.exported, entries\.elsewhere changed"):
         play_league(load_league(path), names, tmp_path / "out", 1, lambda _: None)
 
 
