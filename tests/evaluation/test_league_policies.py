@@ -42,7 +42,8 @@ def test_an_exported_policy_is_its_checkpoint(tmp_path: Path, learner: dict[str,
     }
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "contract.json").write_text("[]")
-    changes = {"lidar": {"beams": 19, "max_range": 10.0, "noise_std": 0.0}, "time_limit": 6.0}
+    lidar = {"beams": 19, "max_range": 10.0, "noise_std": 0.0}
+    changes = {"lidar": lidar, "time_limit": 6.0, "reverse": True}
     path = write_league(tmp_path, entries=entries, seeds=2, **changes)
     league = load_league(path)
     found = unfit(league)
