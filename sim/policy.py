@@ -10,34 +10,40 @@ policy's::
                           ["model/actor/weights.1", "model/actor/biases.1"]],
                "activation": "relu", "output": "tanh",
                "observation": [["lidar", 54], ["pose", 4], ["others", 4]]}}
+
+Or it is a directory of ``tools/export_policy.py``: ``contract.json`` has the format, ``policy.npz``
+the tensors.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from safetensors import SafetensorError, safe_open
 
 from sim.config import Config, ObservationPart
 from sim.layout import COMMAND_SIZE
+from sim.network import ARGMAX, CLIP, RELU, TANH, Network, act, make_memory, make_scratch
 
 Array = NDArray[np.float32]
 
 METADATA: Final = "policy"  # key of the metadata entry
 
+# Of an exported policy's directory, as `f110_fl.robot.contract` has them.
+CONTRACT: Final = "contract.json"
+ARRAYS: Final = "policy.npz"
+
 _EPSILON: Final = np.float32(1e-8)  # added to variances
-# Codes of what comes after a layer.
-_RELU: Final = 0
-_TANH: Final = 1
-_CLIP: Final = 2
-_ARGMAX: Final = 3
-_CODES: Final = {"relu": _RELU, "tanh": _TANH, "clip": _CLIP, "argmax": _ARGMAX}
+_EMPTY: Final = np.zeros(0, np.float32)
+_CODES: Final = {"relu": RELU, "tanh": TANH, "clip": CLIP, "argmax": ARGMAX}
 
 
 class PolicyError(ValueError):
@@ -114,10 +120,25 @@ class PolicyFormat(Config):
             raise ValueError("encoder and memory exclude each other")
         return self
 
+    def columns(self, name: ObservationPart) -> slice:
+        """Return where a part is in the observation.
+
+        Raises:
+            PolicyError: If it is not observed.
+        """
+        start = 0
+        for part, size in self.observation:
+            if part == name:
+                return slice(start, start + size)
+            start += size
+        raise PolicyError(f"{name} is not among the stated parts of the observation")
+
     @property
-    def drives(self) -> bool:
-        """Whether scripted cars can drive by it: the simulator runs layers alone."""
-        return self.encoder is None and self.memory is None
+    def convolutions(self) -> list[tuple[str, str, int]]:
+        """Names of filters and biases, and the stride, of each of the encoder's layers."""
+        own = self.encoder
+        pairs = zip(own.layers, own.strides, strict=True) if own is not None else ()
+        return [(*names, stride) for names, stride in pairs]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -137,17 +158,59 @@ class Policy(NamedTuple):
     @property
     def observation_size(self) -> int:
         """How many numbers it observes, D."""
-        return int(self.tensors[self.form.layers[0][0]].shape[1])
+        form = self.form
+        if form.memory is not None:
+            return int(self.tensors[form.memory.input].shape[1])
+        if form.encoder is not None:
+            return sum(size for _, size in form.observation)
+        return int(self.tensors[form.layers[0][0]].shape[1])
+
+    def actor(self, rows: int = 1) -> Actor:
+        """Return what acts by it in so many episodes."""
+        return Actor(self, rows)
 
     def act(self, observations: ArrayLike) -> Array:
-        """Map observations (B, D) to actions (B, 2) in [-1, 1]."""
-        rows = np.ascontiguousarray(observations, np.float32)
-        network = make_network(self)
-        actions = np.zeros((len(rows), COMMAND_SIZE), np.float32)
-        act(network, rows, make_scratch(network, 1), actions, 0, len(rows))
+        """Map observations (B, D) to actions (B, 2) in [-1, 1], each as an episode's first."""
+        seen = np.ascontiguousarray(observations, np.float32)
+        return self.actor(len(seen)).act(seen)
+
+
+class Actor:
+    """A policy in E episodes at once.
+
+    Args:
+        policy: The policy.
+        rows: E.
+
+    Attributes:
+        memory: (E, 2, H) what it remembers of each; H is 0 for those that do not remember.
+    """
+
+    def __init__(self, policy: Policy, rows: int) -> None:
+        self._network = make_network(policy)
+        self._scratch = make_scratch(self._network, rows)
+        self.memory = make_memory(self._network, rows)
+
+    def reset(self, row: int) -> None:
+        """Forget an episode: another one begins."""
+        self.memory[row] = 0.0
+
+    def act(self, observations: Array) -> Array:
+        """Map observations (E, D) to actions (E, 2) in [-1, 1], and remember."""
+        actions = np.zeros((len(observations), COMMAND_SIZE), np.float32)
+        self.write(np.ascontiguousarray(observations, np.float32), actions, 0, len(actions))
         return actions
 
+    def write(self, observations: Array, actions: Array, first: int, last: int) -> None:
+        """Write the actions (E, 2) of the episodes ``first`` to ``last - 1``, and remember.
 
+        Different ranges may be written by different threads at the same time.
+        """
+        act(self._network, observations, self.memory, self._scratch, actions, first, last)
+
+
+# TypeError: a type numpy lacks, or what is no contract.
+_UNREADABLE: Final = OSError, ValueError, SafetensorError, TypeError, KeyError, EOFError, BadZipFile
 _FORMATS: Final = TypeAdapter(dict[str, PolicyFormat])
 
 
@@ -166,10 +229,8 @@ def make_policy(form: PolicyFormat, tensors: Mapping[str, ArrayLike]) -> Policy:
 
     Raises:
         PolicyError: If one is missing, has a shape that does not fit, or holds a number that is
-            not finite, or if scripted cars cannot drive by it.
+            not finite.
     """
-    if not form.drives:
-        raise PolicyError("no scripted car drives by a network with a memory or an encoder")
     found: dict[str, Array] = {}
     for name in form.names:
         if name not in tensors:
@@ -177,59 +238,105 @@ def make_policy(form: PolicyFormat, tensors: Mapping[str, ArrayLike]) -> Policy:
         found[name] = np.array(tensors[name], np.float32, order="C")
         if not np.isfinite(found[name]).all():
             raise PolicyError(f"tensor {name!r} holds a number that is not finite")
-    first = found[form.layers[0][0]]
-    inputs = first.shape[1] if first.ndim == 2 else 0
-
-    def check(name: str, needed: tuple[int, ...]) -> None:
-        if found[name].shape != needed:
-            raise PolicyError(f"tensor {name!r} has shape {found[name].shape}; {needed} is needed")
+    stated = sum(size for _, size in form.observation)
+    if form.encoder is not None:
+        inputs, width = stated, _encoded(form, found)
+    elif form.memory is not None:
+        inputs, width = _remembered(form.memory, found)
+    else:
+        first = found[form.layers[0][0]]
+        inputs = width = first.shape[1] if first.ndim == 2 else 0
 
     if form.variance is not None and (found[form.variance] < 0.0).any():
         raise PolicyError(f"tensor {form.variance!r} holds negative variances")
-    width = inputs
     for i, (weights, biases) in enumerate(form.layers):
         outputs = len(found[weights]) if found[weights].ndim else 0
-        check(weights, (outputs, width))
-        check(biases, (outputs,))
+        _check(found, weights, (outputs, width))
+        _check(found, biases, (outputs,))
         width = outputs
         if form.duelling and i == len(form.layers) - 2:
             width = outputs // 2
     for vector in (form.mean, form.variance):
         if vector is not None:
-            check(vector, (inputs,))
+            _check(found, vector, (inputs,))
     needed = len(form.actions) + form.duelling or COMMAND_SIZE
     if width < needed or (form.actions and width > needed):
         raise PolicyError(f"output {form.output!r} of {width} numbers; {needed} are needed")
-    stated = sum(size for _, size in form.observation)
     if form.observation and stated != inputs:
         raise PolicyError(f"the observation has {stated} numbers, the first layer takes {inputs}")
     return Policy(form, found)
 
 
-def load_policy(path: Path, agent: str) -> Policy:
-    """Read an agent's policy from a file.
+def _check(found: Mapping[str, Array], name: str, needed: tuple[int, ...]) -> None:
+    if found[name].shape != needed:
+        raise PolicyError(f"tensor {name!r} has shape {found[name].shape}; {needed} is needed")
+
+
+def _encoded(form: PolicyFormat, found: Mapping[str, Array]) -> int:
+    """Check an encoder's tensors, and return how many features it makes."""
+    scan = form.columns("lidar")
+    channels, beams = 1, scan.stop - scan.start
+    for weights, biases, stride in form.convolutions:
+        outputs, _, width = found[weights].shape if found[weights].ndim == 3 else (0, 0, 0)
+        _check(found, weights, (outputs, channels, width))
+        _check(found, biases, (outputs,))
+        if not 0 < width <= beams:
+            raise PolicyError(f"tensor {weights!r} is {width} wide; allowed: 1 to {beams}")
+        channels, beams = outputs, (beams - width) // stride + 1
+    rest = sum(size for _, size in form.observation) - (scan.stop - scan.start)
+    return int(channels * beams + rest)
+
+
+def _remembered(form: MemoryFormat, found: Mapping[str, Array]) -> tuple[int, int]:
+    """Check a memory's tensors, and return how many numbers it observes and has for outputs."""
+    first = found[form.input]
+    inputs, units = (first.shape[1], len(first) // 4) if first.ndim == 2 else (0, 0)
+    for name, shape in (
+        (form.input, (4 * units, inputs)),
+        (form.hidden, (4 * units, units)),
+        (form.bias, (4 * units,)),
+    ):
+        _check(found, name, shape)
+    return inputs, units
+
+
+def load_policy(path: Path, agent: str | None = None) -> Policy:
+    """Read an agent's policy from a file, or from the directory of an exported one.
 
     Args:
-        path: A safetensors file as described above.
-        agent: Name of the agent.
+        path: As described above.
+        agent: Name of the agent; None: the only one.
 
     Raises:
         PolicyError: If there is no such file, agent or policy.
     """
-    from safetensors import SafetensorError, safe_open
-
+    read = _read_exported if path.is_dir() else _read
     try:
-        with safe_open(path, framework="numpy") as file:
-            form = _format_of(agent, file.metadata() or {})
-            there = set(file.keys())
-            names = {name: f"{agent}/{name}" for name in form.names}
-            return make_policy(
-                form, {k: file.get_tensor(name) for k, name in names.items() if name in there}
-            )
+        return read(path, agent)
     except PolicyError as error:
-        raise PolicyError(f"{path}: {agent!r}: {error}") from None
-    except (OSError, SafetensorError, TypeError) as error:  # TypeError: a type numpy lacks
-        raise PolicyError(f"{path}: not a readable safetensors file: {error}") from None
+        who = "" if agent is None else f"{agent!r}: "
+        raise PolicyError(f"{path}: {who}{error}") from None
+    except _UNREADABLE as error:
+        reason = " ".join(str(error).split())
+        kind = "safetensors file" if read is _read else "exported policy"
+        raise PolicyError(f"{path}: not a readable {kind}: {reason}") from None
+
+
+def _read(path: Path, agent: str | None) -> Policy:
+    with safe_open(path, framework="numpy") as file:
+        agent, form = _format_of(agent, policy_formats(file.metadata() or {}))
+        there = set(file.keys())
+        names = {name: f"{agent}/{name}" for name in form.names}
+        return make_policy(
+            form, {k: file.get_tensor(name) for k, name in names.items() if name in there}
+        )
+
+
+def _read_exported(path: Path, agent: str | None) -> Policy:
+    contract = json.loads((path / CONTRACT).read_bytes())
+    forms = _FORMATS.validate_json(json.dumps({contract["agent"]: contract["policy"]}))
+    with np.load(path / ARRAYS) as file:
+        return make_policy(_format_of(agent, forms)[1], dict(file))
 
 
 def policy_formats(metadata: Mapping[str, str]) -> dict[str, PolicyFormat]:
@@ -248,30 +355,18 @@ def policy_formats(metadata: Mapping[str, str]) -> dict[str, PolicyFormat]:
         raise PolicyError(f"metadata {METADATA!r}: {where}: {first['msg']}") from None
 
 
-def _format_of(agent: str, metadata: Mapping[str, str]) -> PolicyFormat:
-    forms = policy_formats(metadata)
-    if agent not in forms:
+def _format_of(agent: str | None, forms: Mapping[str, PolicyFormat]) -> tuple[str, PolicyFormat]:
+    if agent is None and len(forms) == 1:
+        return next(iter(forms.items()))
+    if agent is None or agent not in forms:
         known = ", ".join(map(repr, forms)) or "none"
-        raise PolicyError(f"the file has no policy of it; it has those of: {known}")
-    return forms[agent]
-
-
-class Network(NamedTuple):
-    """A policy for kernels: its layers one after the other in one array."""
-
-    sizes: NDArray[np.int64]  # (L + 1,) widths, from the observation's to the output's
-    weights: Array  # of each layer (inputs, outputs), so that the compiler can use vectors
-    biases: Array
-    activation: int
-    output: int
-    actions: Array  # (N, 2)
-    mean: Array  # (D,)
-    scale: Array  # (D,)
-    limit: np.float32
+        missing = "the agent must be named" if agent is None else "the file has no policy of it"
+        raise PolicyError(f"{missing}; it has those of: {known}")
+    return agent, forms[agent]
 
 
 def make_network(policy: Policy) -> Network:
-    """Prepare a policy for `act`."""
+    """Prepare a policy for `sim.network.act`."""
     form, tensors = policy.form, policy.tensors
     size = policy.observation_size
     weights = [tensors[name] for name, _ in form.layers]
@@ -281,8 +376,15 @@ def make_network(policy: Policy) -> Network:
         half = len(biases[-2]) // 2
         weights[-2:] = weights[-2][half:], weights[-1][1:]
         biases[-2:] = biases[-2][half:], biases[-1][1:]
+    scan = slice(0, 0) if form.encoder is None else form.columns("lidar")
+    filters = [(tensors[w], tensors[b], stride) for w, b, stride in form.convolutions]
+    inputs, hidden, gates = _EMPTY.reshape(0, 0), _EMPTY.reshape(0, 0), _EMPTY
+    if form.memory is not None:
+        names = form.memory.input, form.memory.hidden, form.memory.bias
+        inputs, hidden, gates = (tensors[name] for name in names)
+    shapes = [(*found.shape, stride) for found, _, stride in filters]
     return Network(
-        sizes=np.array([size, *map(len, biases)], np.int64),
+        sizes=np.array([weights[0].shape[1], *map(len, biases)], np.int64),
         weights=np.concatenate([matrix.T.ravel() for matrix in weights]),
         biases=np.concatenate(biases),
         activation=_CODES[form.activation],
@@ -291,72 +393,11 @@ def make_network(policy: Policy) -> Network:
         mean=tensors[form.mean] if form.mean else np.zeros(size, np.float32),
         scale=1.0 / np.sqrt(variance + _EPSILON),
         limit=np.float32(form.limit or math.inf),
+        scan=np.array([scan.start, scan.stop], np.int64),
+        convolutions=np.array(shapes, np.int64).reshape(-1, 4),
+        filters=np.concatenate([_EMPTY, *(found.ravel() for found, _, _ in filters)]),
+        filter_biases=np.concatenate([_EMPTY, *(found for _, found, _ in filters)]),
+        inputs=np.ascontiguousarray(inputs.T),
+        hidden=np.ascontiguousarray(hidden.T),
+        gate_biases=gates,
     )
-
-
-def make_scratch(network: Network, rows: int) -> Array:
-    """Working memory of `act`, (rows, 2, widest layer)."""
-    return np.zeros((rows, 2, int(network.sizes.max())), np.float32)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def act(
-    network: Network, observations: Array, scratch: Array, actions: Array, first: int, last: int
-) -> None:
-    """Act on the observations ``first`` to ``last - 1``, each for itself, in single precision.
-
-    Args:
-        network: The policy.
-        observations: (E, D).
-        scratch: From `make_scratch`; row ``first`` is written.
-        actions: (E, 2), written.
-        first: First observation.
-        last: One past the last.
-    """
-    layers = len(network.sizes) - 1
-    for e in range(first, last):
-        x, y = scratch[first, 0], scratch[first, 1]
-        for i in range(network.sizes[0]):
-            value = (observations[e, i] - network.mean[i]) * network.scale[i]
-            x[i] = min(max(value, -network.limit), network.limit)
-        row = bias = 0
-        for layer in range(layers):
-            outputs = network.sizes[layer + 1]
-            y[:outputs] = network.biases[bias : bias + outputs]
-            bias += outputs
-            for i in range(network.sizes[layer]):
-                value = x[i]
-                if value != 0.0:  # of inactive units
-                    weights = network.weights[row : row + outputs]
-                    for o in range(outputs):
-                        y[o] += value * weights[o]
-                row += outputs
-            x, y = y, x
-            if layer < layers - 1:
-                _activate(x[:outputs], network.activation)
-        _choose(x, network, actions[e])
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _activate(x: Array, activation: int) -> None:
-    if activation == _RELU:
-        for o in range(len(x)):
-            x[o] = max(x[o], np.float32(0.0))
-    else:
-        for o in range(len(x)):
-            x[o] = math.tanh(x[o])
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _choose(outputs: Array, network: Network, action: Array) -> None:
-    """Turn the last layer's outputs into an action."""
-    if network.output == _ARGMAX:
-        best = 0
-        for k in range(1, len(network.actions)):
-            if outputs[k] > outputs[best]:
-                best = k
-        action[:] = network.actions[best]
-    else:
-        for k in range(len(action)):
-            squashed = network.output == _TANH
-            action[k] = math.tanh(outputs[k]) if squashed else min(max(outputs[k], -1.0), 1.0)

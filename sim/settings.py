@@ -36,9 +36,11 @@ class FilePath:
 
     Args:
         kind: What kind of file it is, for messages: ``a CSV file``.
+        holding: It may also be a directory that holds a file of this name.
     """
 
     kind: str
+    holding: str = ""
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -53,6 +55,9 @@ class FilePath:
         if not isinstance(folder, Path):
             return name
         file = find_file(name, folder)
+        if file is None and self.holding:
+            held = find_file(str(Path(name) / self.holding), folder)
+            file = held and held.parent
         if file is None:
             raise ValueError(
                 f"found {name!r}, no such file in {str(folder.resolve())!r}; allowed: {self.kind}"

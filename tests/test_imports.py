@@ -36,7 +36,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("sim.race",),
     ("sim.drivers", "sim.spawning", "sim.tasks"),
     ("sim.episodes", "sim.observation", "sim.policy"),
-    ("sim.physics",),
+    ("sim.network", "sim.physics"),
     ("sim.tracks",),
     ("sim.config",),
     ("sim.plugins",),

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Let drivers and policies race each other, all with all, and rate them.
 
-Every pair meets on the same starts of every track, once in each order of the grid. DIR has each
-game in games.jsonl as soon as it is over, and the standings in standings.html, .md and .json; the
-same command goes on where it ended, also with more entries or seeds. Ratings are on Elo's scale,
-with bootstrap intervals over starts; docs/league.md says how they come about.
+Every pair, or every three or four, meet on the same starts of every track, in several orders of the
+grid. DIR has each game in games.jsonl as soon as it is over, the standings in standings.html, .md
+and .json, and in replays/ what the page refers to; the same command goes on where it ended, also
+with more entries or seeds. Ratings are on Elo's scale, with bootstrap intervals over starts;
+docs/league.md says how they come about.
 """
 
 from __future__ import annotations
@@ -34,7 +35,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--threads",
         default=str(os.cpu_count() or 1),
         metavar="N",
-        help="that share a pair's games; results do not depend on it (default: cores)",
+        help="that share the games of the same cars; results do not depend on it (default: cores)",
+    )
+    parser.add_argument(
+        "--replays",
+        default="30",
+        metavar="MB",
+        help="size at most of the replays of each pair's typical, closest and most surprising "
+        "game; 0: none (default: 30)",
     )
     parser.add_argument("--json", action="store_true", help="print the standings as JSON")
     return parser
@@ -61,14 +69,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> str:
     """Play what is missing, write the standings, and return them."""
+    from f110_fl.evaluation.highlights import highlights
     from f110_fl.evaluation.league import play_league, unfit
     from f110_fl.evaluation.standings import markdown, standings
     from f110_fl.files import write_atomic
     from f110_fl.loading.leagues import load_league
     from f110_fl.loading.texts import bounded
     from f110_fl.reporting.pages.league import write_league_page
+    from f110_fl.reporting.pages.league_replays import write_replays
 
     threads = bounded("--threads", arguments.threads, 1, 1024)
+    megabytes = bounded("--replays", arguments.replays, 0, 10_000)
     if find_spec("choix") is None:
         raise UserError("ratings need choix: pip install -e '.[league]'")
     league = load_league(arguments.league)
@@ -79,6 +90,17 @@ def _run(arguments: argparse.Namespace) -> str:
     names = [name for name in league.entries if name not in left_out]
     games = play_league(league, names, folder, threads, _say)
     found = standings(league, names, games, left_out)
+    chosen = highlights(games, [entry["name"] for entry in found["entries"]])
+    files = write_replays(league, chosen, folder, 1_000_000 * megabytes, threads, _say)
+    found["highlights"] = [
+        {
+            "entries": each.entries,
+            "kind": each.kind,
+            "text": each.text,
+            "file": files.get(each.game.key),
+        }
+        for each in chosen
+    ]
     text, table = json.dumps(found, indent=2), markdown(found)
     write_atomic(folder / "standings.json", text + "\n")
     write_atomic(folder / "standings.md", table)

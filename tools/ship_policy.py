@@ -100,8 +100,8 @@ def _ship(arguments: argparse.Namespace) -> int:
     for line in (f"Policy          {out}  ({size / 1000:.1f} kB)", *origin.lines()):
         print(line)  # noqa: T201
     forms = {agent: policy_format(agent, scenario) for agent in scenario.learners}
-    undescribed = [agent for agent, form in forms.items() if form is None or not form.drives]
-    if undescribed:  # with a memory or an encoder
+    undescribed = [agent for agent, form in forms.items() if form is None]
+    if undescribed:  # with an encoder of another package
         print(f"But             no scripted car can drive by it: {', '.join(undescribed)}")  # noqa: T201
     return 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations, product
+from itertools import combinations, permutations, product
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -16,8 +16,6 @@ from sim.config.tasks import TaskConfig
 from sim.config.tracks import RandomTrack, SeveralTracks, SingleTrack
 from sim.settings import Config
 
-CARS = "car_0", "car_1"  # of a game, the first of the grid first
-
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_. -]*$")]
 
 
@@ -26,7 +24,7 @@ class EntryConfig(Config):
 
     driver: DriverConfig = Field(
         description="What drives; frozen_policy is a policy from a file. One that has a target "
-        "targets the other car. [-]"
+        "targets the next of the grid, the last the first. [-]"
     )
     vehicle: VehicleConfig | None = Field(
         None, description="Its car, where it is not the league's. [-]"
@@ -37,7 +35,7 @@ class EntryConfig(Config):
 
 
 class LeagueConfig(Config):
-    """Races of two, each with each, on the same seeds in both orders of the grid.
+    """Races of ``grid`` cars, each with each, on the same seeds in several orders of the grid.
 
     With a task, each attacker meets each defender instead, and wins where it accomplishes the task.
     """
@@ -54,9 +52,15 @@ class LeagueConfig(Config):
         max_length=100,
         description="Where they race, by name; all closed, or all open. [-]",
     )
+    grid: int = Field(2, ge=2, le=4, description="Cars of a race. [-]")
+    orders: Literal["rotated", "all"] = Field(
+        "rotated",
+        description="Orders of the grid in which the same cars race: each first once, the others "
+        "after it in turn, or all that there are; of two cars these are the same. [-]",
+    )
     seed: int = Field(0, ge=0, lt=2**62, description="Decides starts and noise. [-]")
     seeds: int = Field(
-        10, ge=1, le=100_000, description="Starts on each track, which every pair has twice. [-]"
+        10, ge=1, le=100_000, description="Starts on each track, for every order of a grid. [-]"
     )
     laps: int | None = Field(
         1, ge=1, le=1000, description="Laps of a race; null: as far as they get in time_limit. [-]"
@@ -109,16 +113,20 @@ class LeagueConfig(Config):
         if self.task is not None:
             self._check_roles()
             return self
+        if len(self.entries) < self.grid:
+            raise ValueError(f"grid: {len(self.entries)} entries make no grid of {self.grid}")
         roles = [name for name, entry in self.entries.items() if entry.role is not None]
         if roles:
             raise ValueError(f"role of {roles[0]!r}: only with a task, which the league has not")
         if not isinstance(self.spawn, GridSpawn) or self.spawn_sets:
             raise ValueError("spawn: races start from a grid; allowed: kind grid")
         if self.spawn.shuffle:
-            raise ValueError("spawn.shuffle: every pair starts in both orders; leave it out")
+            raise ValueError("spawn.shuffle: cars start in several orders already; leave it out")
         return self
 
     def _check_roles(self) -> None:
+        if self.grid != 2:
+            raise ValueError("grid: with a task one attacks and one defends; allowed: 2")
         for name, entry in self.entries.items():
             if entry.role is None:
                 raise ValueError(f"role of {name!r} is missing; allowed: attacker, defender")
@@ -127,28 +135,36 @@ class LeagueConfig(Config):
         if len({entry.role for entry in self.entries.values()}) < 2:
             raise ValueError("entries: an attacker and a defender are needed")
 
-    def pairs(self, names: Sequence[str]) -> list[tuple[str, str]]:
-        """Return who meets whom: each pair in both orders, or each attacker and each defender."""
-        if self.task is None:
-            return [pair for two in combinations(names, 2) for pair in (two, two[::-1])]
-        attackers, defenders = (
-            [name for name in names if self.entries[name].role == role]
-            for role in ("attacker", "defender")
-        )
-        return list(product(attackers, defenders))
+    def lineups(self, names: Sequence[str]) -> list[tuple[str, ...]]:
+        """Return who meets whom, the first of the grid first, or the attacker.
 
-    def environment(self, first: str, second: str) -> EnvConfig:
-        """Return the environment of a pair's games, of which the first entry leads the grid.
+        Every combination of entries in its ``orders``; with a task each attacker and each defender.
+        """
+        if self.task is not None:
+            attackers, defenders = (
+                [name for name in names if self.entries[name].role == role]
+                for role in ("attacker", "defender")
+            )
+            return list(product(attackers, defenders))
+        found: list[tuple[str, ...]] = []
+        for chosen in combinations(names, self.grid):
+            turned = (chosen[k:] + chosen[:k] for k in range(self.grid))
+            found += permutations(chosen) if self.orders == "all" else turned
+        return found
 
-        With a task the first entry's car, the attacker's, is an agent.
+    def environment(self, lineup: Sequence[str]) -> EnvConfig:
+        """Return the environment of some entries' games, of which the first leads the grid.
+
+        Cars are named ``car_0`` and so on. With a task the first, the attacker's, is an agent.
 
         Raises:
             ValidationError: If a driver does not fit.
         """
         duration = self.physics_step * self.physics_steps_per_action
+        names = [f"car_{number}" for number in range(len(lineup))]
         cars = tuple(
-            self._car(name, own, other)
-            for name, own, other in zip((first, second), CARS, CARS[::-1], strict=True)
+            self._car(entry, own, other)
+            for entry, own, other in zip(lineup, names, names[1:] + names[:1], strict=True)
         )
         return EnvConfig(
             track=SeveralTracks(kind="several", tracks=tuple(self.tracks.values())),

@@ -1,10 +1,10 @@
-"""A league: every game of every pair, kept in a file as they are played."""
+"""A league: every game of everybody, kept in a file as they are played."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -14,13 +14,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from f110_fl.config.league import LeagueConfig
 from f110_fl.errors import UserError
-from f110_fl.evaluation.race import Game, Start, check, play
+from f110_fl.evaluation.games import Game, Start
+from f110_fl.evaluation.race import check, play
 from f110_fl.files import append_line, complete_lines, locked, write_atomic
+from sim.policy import ARRAYS, CONTRACT
 
 GAMES: Final = "games.jsonl"
 RULES: Final = "league.json"
 LOCK: Final = "lock"
-FORMAT: Final = 1  # of games; increased whenever the same league plays other games
+FORMAT: Final = 2  # of games; increased whenever the same league plays other games
 
 _GAME: Final = TypeAdapter(Game)
 Say = Callable[[str], None]
@@ -33,23 +35,29 @@ def unfit(league: LeagueConfig) -> dict[str, str]:
         UserError: If no two can meet, as where a track or a setting of the league is wrong.
     """
     found: dict[str, str] = {}
-    pairs = league.pairs(list(league.entries))
-    for name in league.entries:
-        # With itself in a race, else with whoever fits.
-        own = [(name, name)] if league.task is None else [pair for pair in pairs if name in pair]
-        for pair in own:
+    for name, lineups in _trials(league).items():
+        for lineup in lineups:
             try:
-                check(league, *pair)
+                check(league, lineup)
                 found.pop(name, None)
                 break
             except ValidationError as error:
                 found[name] = str(error.errors()[0]["msg"])
             except (ValueError, OSError) as error:  # of the policy's file, or what it observes
                 found[name] = " ".join(str(error).split())
-    if not league.pairs([name for name in league.entries if name not in found]):
+    if not league.lineups([name for name in league.entries if name not in found]):
         reasons = dict.fromkeys(found.values())
-        raise UserError(f"no two entries can meet: {'; '.join(reasons)}")
+        needed = ("one", "two", "three", "four")[league.grid - 1]
+        raise UserError(f"no {needed} entries can meet: {'; '.join(reasons)}")
     return found
+
+
+def _trials(league: LeagueConfig) -> dict[str, list[tuple[str, ...]]]:
+    """Return what shows that an entry fits: with itself in a race, else with whoever fits."""
+    if league.task is None:
+        return {name: [(name,) * league.grid] for name in league.entries}
+    pairs = league.lineups(list(league.entries))
+    return {name: [pair for pair in pairs if name in pair] for name in league.entries}
 
 
 def play_league(
@@ -64,8 +72,8 @@ def play_league(
         league: The league.
         names: The entries that take part.
         folder: Where the files are; it is made if it is missing.
-        threads: Threads that share a pair's games.
-        say: Takes a line whenever a pair has met.
+        threads: Threads that share the games of the same cars.
+        say: Takes a line whenever cars have met in an order of the grid.
 
     Raises:
         UserError: If the folder has another league's games, another process plays there, or a
@@ -86,25 +94,33 @@ def _play(
     league: LeagueConfig, names: Sequence[str], folder: Path, threads: int, say: Say
 ) -> list[Game]:
     path = folder / GAMES
-    known = {_key(game): game for game in read_games(path)}
+    known = {game.key: game for game in read_games(path)}
     _cut(path, known.values())
-    found, pairs = [], league.pairs(names)
+    found: list[Game] = []
+    lineups = league.lineups(names)
     starts = [Start(track, seed) for track in league.tracks for seed in range(league.seeds)]
-    for number, (first, second) in enumerate(pairs, 1):
-        missing = [start for start in starts if (first, second, *start) not in known]
+    for number, lineup in enumerate(lineups, 1):
+        missing = [start for start in starts if (lineup, start) not in known]
         try:
-            games = play(league, first, second, missing, threads) if missing else []
+            games = play(league, lineup, missing, threads) if missing else []
         except (ValueError, FloatingPointError) as error:  # no room for a grid
-            raise UserError(f"{first} against {second}: {error}") from None
+            raise UserError(f"{' against '.join(lineup)}: {error}") from None
         for game in games:
             append_line(path, _line(game))
-            known[_key(game)] = game
-        own = [known[first, second, *start] for start in starts]
+            known[game.key] = game
+        own = [known[lineup, start] for start in starts]
         found += own
         if missing:
-            wins = [sum(game.winner == name for game in own) for name in (first, second)]
-            say(f"{number}/{len(pairs)}  {first} {wins[0]} : {wins[1]} {second}")
+            wins = [sum(game.winner == name for game in own) for name in lineup]
+            say(f"{number}/{len(lineups)}  {_score(lineup, wins)}")
     return found
+
+
+def _score(lineup: Sequence[str], wins: Sequence[int]) -> str:
+    """Who has won how often, in a line: ``a 3 : 1 b``, or ``a 3, b 1, c 0``."""
+    if len(lineup) == 2:
+        return f"{lineup[0]} {wins[0]} : {wins[1]} {lineup[1]}"
+    return ", ".join(f"{name} {count}" for name, count in zip(lineup, wins, strict=True))
 
 
 def read_games(path: Path) -> list[Game]:
@@ -116,15 +132,11 @@ def read_games(path: Path) -> list[Game]:
     return found
 
 
-def _key(game: Game) -> tuple[str, str, str, int]:
-    return *game.entries, game.track, game.seed
-
-
 def _line(game: Game) -> str:
     return json.dumps(asdict(game), separators=(",", ":"))
 
 
-def _cut(path: Path, games: Any) -> None:
+def _cut(path: Path, games: Iterable[Game]) -> None:
     """Leave only complete lines in a file."""
     text = "".join(_line(game) + "\n" for game in games)
     if path.exists() and path.read_bytes() != text.encode():
@@ -169,6 +181,10 @@ def _told(value: Any) -> Any:
         return {key: _told(entry) for key, entry in value.items()}
     if isinstance(value, list):
         return [_told(entry) for entry in value]
-    if isinstance(value, str) and Path(value).is_absolute() and Path(value).is_file():
-        return f"sha256:{hashlib.sha256(Path(value).read_bytes()).hexdigest()}"
+    if isinstance(value, str) and Path(value).is_absolute():
+        path = Path(value)
+        files = [path / name for name in (CONTRACT, ARRAYS)] if path.is_dir() else [path]
+        if all(file.is_file() for file in files):
+            data = b"".join(file.read_bytes() for file in files)
+            return f"sha256:{hashlib.sha256(data).hexdigest()}"
     return value

@@ -1,6 +1,6 @@
 """What the games of a league say: rates, payoffs, ratings, cycles, and an equilibrium.
 
-Intervals of payoffs and ratings are bootstrapped over starts, which all pairs share: a start is
+Intervals of payoffs and ratings are bootstrapped over starts, which all grids share: a start is
 drawn anew with all its games, within its track. There must be at least two starts.
 """
 
@@ -16,7 +16,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from f110_fl.evaluation.race import Game
+from f110_fl.evaluation.games import Game
+from f110_fl.evaluation.plackett_luce import Orders, fit, orders_of
 from f110_fl.evaluation.statistics import Estimate, expanded_tail, percentiles, resample
 from f110_fl.seeding import Use, stream
 
@@ -43,13 +44,15 @@ class Cycle(NamedTuple):
 
 @dataclass(frozen=True)
 class Payoffs:
-    """Points of N entries against each other: 1 for a win, 1/2 for a draw.
+    """Points of N entries against each other: 1 for coming in first, 1/2 for being level.
 
     Attributes:
         names: (N,) the entries.
         points: (S, N, N) of the first index against the second, from each start.
         games: (S, N, N) how many they are from.
         strata: (S,) each start's track; all the same, if a track has a single start.
+        orders: In which entries came in.
+        starts: (M,) the start of each of the orders.
         seed: Of the bootstrap.
         samples: Of the bootstrap, B.
     """
@@ -58,6 +61,8 @@ class Payoffs:
     points: Float
     games: Float
     strata: NDArray[np.int64]
+    orders: Orders
+    starts: NDArray[np.int64]
     seed: int = 0
     samples: int = SAMPLES
 
@@ -87,33 +92,39 @@ def payoffs(
     """Return the points of a league's entries; the order of the games changes nothing.
 
     Args:
-        games: The games, at least one.
+        games: The games, at least one, of equally many cars.
         names: The entries; games of others do not count.
         seed: Of the bootstrap.
         samples: Of the bootstrap.
     """
     index = {name: number for number, name in enumerate(names)}
     own = [game for game in games if all(entry in index for entry in game.entries)]
-    starts = {key: s for s, key in enumerate(sorted({(game.track, game.seed) for game in own}))}
+    starts = {key: s for s, key in enumerate(sorted({game.start for game in own}))}
     tracks = sorted({track for track, _ in starts})
     points, counts = np.zeros((2, len(starts), len(names), len(names)))
+    own.sort(key=lambda game: (starts[game.start], game.entries))
     for game in own:
-        s, (i, j) = starts[game.track, game.seed], (index[entry] for entry in game.entries)
-        won = 0.5 if game.winner is None else float(game.winner == game.entries[0])
-        points[s, i, j] += won
-        points[s, j, i] += 1.0 - won
-        counts[s, i, j] += 1.0
-        counts[s, j, i] += 1.0
+        s = starts[game.start]
+        for one, other in combinations(game.entries, 2):
+            i, j, won = index[one], index[other], game.points(one, other)
+            points[s, i, j] += won
+            points[s, j, i] += 1.0 - won
+            counts[s, i, j] += 1.0
+            counts[s, j, i] += 1.0
+    placed = [([index[entry] for entry in game.entries], game.places) for game in own]
+    orders = orders_of(placed, len(own[0].entries))
+    started = np.array([starts[game.start] for game in own], np.int64)[orders.games]
     strata = np.array([tracks.index(track) for track, _ in starts], np.int64)
     if np.bincount(strata).min() < 2:
         strata[:] = 0
-    return Payoffs(tuple(names), points, counts, strata, seed, samples)
+    return Payoffs(tuple(names), points, counts, strata, orders, started, seed, samples)
 
 
 def ratings(payoff: Payoffs, anchor: str | None) -> Estimate:
-    """Fit Bradley and Terry's model (1952), and return its strengths on Elo's scale.
+    """Fit Plackett and Luce's model to the orders, and return its strengths on Elo's scale.
 
-    An entry rated 400 points higher has odds of 10 to 1. A draw is half a win for either, as in
+    Of two cars it is Bradley and Terry's (1952). An entry rated 400 points higher has odds of 10 to
+    1 to come in first of the two. Cars that are level count half for either order, as a draw in
     chess. Each pair that met has one more draw, without which an entry that has won all its games
     would be rated infinitely high; it moves ratings towards each other, the less the more games
     there are.
@@ -125,15 +136,16 @@ def ratings(payoff: Payoffs, anchor: str | None) -> Estimate:
     Returns:
         (N,) ratings with intervals.
     """
-    from choix import ilsr_pairwise_dense
-
-    def fit(points: Float, games: Float, start: Float | None = None) -> Float:
-        wins = points + PRIOR * (games > 0)
-        found = ilsr_pairwise_dense(wins, initial_params=start, max_iter=10_000, tol=1e-6)
-        return np.asarray(found, np.float64)
-
-    value = fit(payoff.points.sum(axis=0), payoff.games.sum(axis=0))
-    samples = np.array([fit(*own, value) for own in zip(*payoff.sampled, strict=True)])
+    orders = payoff.orders
+    if orders.cars.shape[1] == 2:
+        value = _bradley_terry(payoff.points.sum(axis=0), payoff.games.sum(axis=0))
+        pairs = zip(*payoff.sampled, strict=True)
+        samples = np.array([_bradley_terry(*own, value) for own in pairs])
+    else:
+        met = PRIOR * (payoff.games.sum(axis=0) > 0)
+        value = fit(orders, orders.weights, met)
+        counted = (orders.weights * drawn[payoff.starts] for drawn in payoff.weights)
+        samples = np.array([fit(orders, own, met, value) for own in counted])
 
     def scaled(strengths: Float) -> Float:
         if anchor is None:
@@ -143,6 +155,15 @@ def ratings(payoff: Payoffs, anchor: str | None) -> Estimate:
         return np.asarray(ANCHORED + ELO * (strengths - zero), np.float64)
 
     return percentiles(scaled(value), scaled(samples), expanded_tail(payoff.strata))
+
+
+def _bradley_terry(points: Float, games: Float, start: Float | None = None) -> Float:
+    """Return the strengths of (N, N) points in so many games."""
+    from choix import ilsr_pairwise_dense
+
+    wins = points + PRIOR * (games > 0)
+    found = ilsr_pairwise_dense(wins, initial_params=start, max_iter=10_000, tol=1e-6)
+    return np.asarray(found, np.float64)
 
 
 def cycles(payoff: Payoffs) -> list[Cycle]:

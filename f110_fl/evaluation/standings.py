@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from f110_fl.config.league import LeagueConfig
-from f110_fl.evaluation.race import Game
+from f110_fl.evaluation.games import Game
 from f110_fl.evaluation.ratings import ANCHORED, cycles, nash_average, payoffs, ratings
 from f110_fl.evaluation.statistics import wilson_interval
 
@@ -19,10 +19,10 @@ SHOWN_CYCLES: Final = 10
 # What has a rate: whether a game counts for the car in it.
 RATES: Final[Mapping[str, Callable[[Game, int], bool]]] = {
     "win": lambda game, car: game.winner == game.entries[car],
-    "draw": lambda game, _: game.winner is None,
+    "draw": lambda game, car: game.winner is None and game.places[car] == 1,
     "finish": lambda game, car: game.ends[car] == "finished",
-    "contact": lambda game, _: game.contact,
-    "hit": lambda game, car: game.hit[car],  # it drove into the other
+    "contact": lambda game, car: game.contact[car],
+    "hit": lambda game, car: game.hit[car],  # it drove into another
     "crash": lambda game, car: game.ends[car] == "crashed",
 }
 # Those of tables: nobody finishes an attack.
@@ -49,8 +49,8 @@ def standings(
     Returns:
         ``entries``, the best rated first, each with ``rates`` (Wilson's intervals, as if games were
         independent), ``rating`` and ``nash``; ``payoff``, whose rows and columns are in that order:
-        points a game with the bootstrap's interval; ``cycles``; ``leader``, the share of points
-        of those who led the grid, or attacked.
+        points a game with the bootstrap's interval; ``cycles``; ``won``, the share of the games
+        that each place of the grid won, of which a draw is part for each: attackers are first.
     """
     anchor = anchor_of(league, names)
     payoff = payoffs(games, sorted(names), league.seed)
@@ -68,15 +68,17 @@ def standings(
         entry["nash"] = nash and {"share": float(nash.shares[n]), "score": float(nash.scores[n])}
         entry["rates"] = {what: _rate([of(*g) for g in own]) for what, of in RATES.items()}
         entry["overtakes"] = sum(game.overtakes[car] for game, car in own) / len(own)
+        entry["place"] = sum(_place(game, car) for game, car in own) / len(own)
         entries.append(entry)
     grid = np.ix_(order, order)
     return {
         "race": league.task is None,
+        "grid": league.grid,
         "anchor": anchor,
         "games": len(games),
         "starts": len(payoff.strata),
         "tracks": list(league.tracks),
-        "leader": _leader(games),
+        "won": _won(games),
         "left_out": dict(left_out),
         "entries": entries,
         "payoff": {
@@ -87,9 +89,17 @@ def standings(
     }
 
 
-def _leader(games: Sequence[Game]) -> float:
-    points = sum(0.5 if g.winner is None else float(g.winner == g.entries[0]) for g in games)
-    return points / len(games)
+def _won(games: Sequence[Game]) -> list[float]:
+    """(C,) the share of games that each place of the grid won; a draw is shared."""
+    first = np.array([[place == 1 for place in game.places] for game in games], np.float64)
+    shares: list[float] = (first / first.sum(axis=1, keepdims=True)).mean(axis=0).tolist()
+    return shares
+
+
+def _place(game: Game, car: int) -> float:
+    """A car's place; the mean of those that level cars take up."""
+    own = game.places[car]
+    return own + (game.places.count(own) - 1) / 2
 
 
 def _rate(counted: Sequence[bool]) -> dict[str, float]:
@@ -105,12 +115,11 @@ def _interval(value: float, low: float, high: float) -> dict[str, float]:
 def markdown(found: Mapping[str, Any]) -> str:
     """Return standings as Markdown: the table, the payoffs, and the cycles."""
     anchor = found["anchor"] or "the mean of all"
-    first = "Whoever led the grid" if found["race"] else "Attackers"
     text = [
         f"{found['games']} games on {found['starts']} starts; {anchor} is rated {ANCHORED:.0f}. "
-        f"{first} took {found['leader']:.0%} of the points.",
+        + _first(found),
         "",
-        *_table(found["entries"], SHOWN[found["race"]]),
+        *_table(found["entries"], SHOWN[found["race"]], places=found["grid"] > 2),
         "",
         "Points a game of the row against the column, %, and their 95 % intervals:",
         "",
@@ -122,14 +131,28 @@ def markdown(found: Mapping[str, Any]) -> str:
     return "\n".join(text) + "\n"
 
 
-def _table(entries: Sequence[Mapping[str, Any]], rates: Sequence[str]) -> list[str]:
+def _first(found: Mapping[str, Any]) -> str:
+    """Tell what the grid's places are worth."""
+    shares = [f"{share:.0%}" for share in found["won"]]
+    if not found["race"]:
+        return f"Attackers won {shares[0]}."
+    if len(shares) == 2:
+        return f"Whoever led the grid won {shares[0]}, a draw being half a win."
+    return f"The grid's places won {', '.join(shares)}, the first of them first."
+
+
+def _table(
+    entries: Sequence[Mapping[str, Any]], rates: Sequence[str], *, places: bool
+) -> list[str]:
     heads = ["rating", *(f"{what}, %" for what in rates)]
+    heads += ["place"] if places else []
     heads += ["overtakes a game", "Nash share", "score"] if entries[0]["nash"] else []
     lines = [f"| entry | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for entry in entries:
         rating, nash = entry["rating"], entry["nash"]
         cells = [f"{rating['value']:.0f} [{rating['low']:.0f}, {rating['high']:.0f}]"]
         cells += [_percent(entry["rates"][what]) for what in rates]
+        cells += [f"{entry['place']:.2f}"] if places else []
         if nash:
             score = f"{nash['score']:+.2f}" if abs(nash["score"]) >= 0.005 else "0"
             cells += [f"{entry['overtakes']:.2f}", f"{nash['share']:.2f}", score]

@@ -131,27 +131,6 @@ def probability_of_improvement(
     return percentiles(np.asarray(value), samples) if most > 1 else _unbounded(np.asarray(value))
 
 
-def performance_profile(
-    scores: Float, thresholds: Float, rng: np.random.Generator, strata: Index
-) -> Estimate:
-    """Return the share of runs above each threshold (Agarwal et al. 2021, section 4.2).
-
-    Args:
-        scores: (N,) of runs, of several tasks on one scale, N at least 1. With one the intervals
-            are NaN.
-        thresholds: (K,)
-        rng: Draws the bootstrap's samples.
-        strata: (N,) each run's task; see `resample`.
-
-    Returns:
-        (K,) shares with pointwise intervals.
-    """
-    above = np.asarray(scores[:, None] > thresholds, np.float64)
-    if len(scores) < 2:
-        return _unbounded(above.mean(axis=0))
-    return percentiles(above.mean(axis=0), above[resample(rng, strata)].mean(axis=1))
-
-
 def student(values: Float) -> Estimate:
     """Return the mean with Student's interval, for few independent values (Student 1908).
 
@@ -202,21 +181,6 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     centre = (rate + z2 / 2) / (1 + z2)
     half = Z_95 / (1 + z2) * math.sqrt(rate * (1 - rate) / trials + z2 / (4 * trials))
     return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def clopper_pearson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """Return the confidence interval of a rate that never holds it too rarely (Clopper 1934).
-
-    It is wider than Wilson's, which holds the rate as often as it says on average over rates.
-
-    Args:
-        successes: Number of successes.
-        trials: Number of trials, at least 1.
-    """
-    from scipy.stats import binomtest
-
-    low, high = binomtest(successes, trials).proportion_ci(LEVEL, "exact")
-    return float(low), float(high)
 
 
 def half_width(successes: int, trials: int) -> float:

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from f110_fl.config.scenario import Scenario
+    from f110_fl.evaluation.watching import Watcher
     from f110_fl.training.evaluation import ModelEvaluator
     from f110_fl.training.records import EpisodeResult
-    from f110_fl.training.trajectories import Watcher
 
 TRAJECTORIES = "trajectories.npz"
 REPLAY = "replay.html"

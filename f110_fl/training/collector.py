@@ -10,10 +10,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from f110_fl.evaluation.watching import Watcher
 from f110_fl.learners.base import Learner, LearningError, Policy, Transitions
 from f110_fl.seeding import integer
 from f110_fl.training.records import EpisodeResult
-from f110_fl.training.trajectories import Watcher
 from sim.episodes import NONE
 from sim.race import Race
 

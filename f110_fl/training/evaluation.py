@@ -9,6 +9,7 @@ from operator import itemgetter
 import torch
 
 from f110_fl.config.scenario import Scenario
+from f110_fl.evaluation.watching import Watcher
 from f110_fl.learners.base import Policy
 from f110_fl.learners.device import use_threads
 from f110_fl.seeding import Use, stream
@@ -16,7 +17,6 @@ from f110_fl.tensors import owned
 from f110_fl.training.agents import make_learners
 from f110_fl.training.collector import Collector, Greedy
 from f110_fl.training.records import EpisodeResult
-from f110_fl.training.trajectories import Watcher
 from sim.race import Race
 
 MAX_BATCH = 64  # environments of an evaluation stepped together

@@ -24,7 +24,7 @@ from f110_fl.training.checkpoint import policy_format
 from f110_fl.training.collector import Player
 from sim.episodes import Outcome
 from sim.layout import COMMAND_SIZE
-from sim.policy import PolicyFormat, act, make_network, make_policy, make_scratch
+from sim.policy import Actor, PolicyFormat, make_policy
 from sim.race import Race
 
 Array = NDArray[np.float32]
@@ -61,7 +61,7 @@ class Snapshot:
         self.episode = episode
         self.tensors = policy.tensors
         self.games = self.wins = 0.0
-        self._network = make_network(policy)
+        self._actor = Actor(policy, 1)
 
     @property
     def success_rate(self) -> float:
@@ -75,7 +75,7 @@ class Snapshot:
 
     def act(self, observations: Array, row: int, actions: Array) -> None:
         """Write the action (A,) for a row of observations (M, D) into that of actions (M, A)."""
-        act(self._network, observations[row:], make_scratch(self._network, 1), actions[row:], 0, 1)
+        self._actor.write(observations[row:], actions[row:], 0, 1)
 
 
 class Pool:
@@ -321,9 +321,9 @@ def check_opponents(scenario: Scenario) -> None:
 def _format(scenario: Scenario, agent: str, other: str) -> PolicyFormat:
     """Return the format of the snapshots of ``other`` that ``agent`` meets."""
     form = policy_format(other, scenario)
-    if form is None or not form.drives:
+    if form is None or form.memory is not None:
         raise UserError(
             f"learners.{agent}.opponents: no snapshots can be kept of {other!r}, whose network has "
-            "a memory or an encoder; allowed: neither of them"
+            "a memory or an encoder of another package; allowed: neither of them"
         )
     return form

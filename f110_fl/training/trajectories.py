@@ -1,28 +1,14 @@
-"""Whatever looks on while episodes run, and recorded trajectories of cars."""
+"""Recorded trajectories of cars."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from f110_fl.tensors import write_arrays
 from sim.race import Race
-
-
-class Watcher(Protocol):
-    """Looks on while episodes run."""
-
-    def begin(self, race: Race, env: int) -> None:
-        """See that an episode has begun."""
-
-    def step(self, race: Race, envs: list[int]) -> None:
-        """See a step of these environments, in which episodes run."""
-
-    def end(self, env: int, number: int) -> None:
-        """See the end of the episode of an environment: that of the seed with this number."""
 
 
 class Recorder:

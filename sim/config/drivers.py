@@ -222,12 +222,16 @@ class FrozenPolicyConfig(DriverSettings):
     """Act as a trained policy does, without learning."""
 
     kind: Literal["frozen_policy"] = Field("frozen_policy", description="Selects this driver. [-]")
-    checkpoint: Annotated[str, FilePath("a safetensors file")] = Field(
-        description="Safetensors file with the policy, relative to the scenario that names it. "
-        "[path]"
+    checkpoint: Annotated[
+        str, FilePath("a safetensors file, or a directory with contract.json", "contract.json")
+    ] = Field(
+        description="Safetensors file with the policy, or directory of an exported one, relative "
+        "to the scenario that names it. [path]"
     )
-    agent: str = Field(
-        min_length=1, description="The agent, in that file, whose policy drives. [name]"
+    agent: str | None = Field(
+        None,
+        min_length=1,
+        description="The agent, in that file, whose policy drives; null: the only one. [name]",
     )
 
 

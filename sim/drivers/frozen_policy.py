@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -13,7 +15,7 @@ from sim.native import record
 from sim.observation import Observer
 from sim.physics.kernels import WorldArrays
 from sim.physics.vehicle import action_scale
-from sim.policy import act, load_policy, make_network, make_scratch
+from sim.policy import Actor, load_policy
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -57,13 +59,13 @@ class FrozenPolicy(Driver):
         size = len(self._observer.low)
         if policy.observation_size != size or stated not in ((), self._observer.parts):
             trained = _told(stated) if stated else "its parts are not stated"
+            whose = path if config.agent is None else f"{config.agent!r} in {path}"
             raise ValueError(
-                f"frozen_policy of {seat.name!r}: {config.agent!r} in {path} observes "
+                f"frozen_policy of {seat.name!r}: {whose} observes "
                 f"{policy.observation_size} numbers ({trained}), the car {size} "
                 f"({_told(self._observer.parts)})"
             )
-        self._network = make_network(policy)
-        self._scratch = make_scratch(self._network, seat.num_envs)
+        self._actor = Actor(policy, seat.num_envs)
         self._observations = np.zeros((seat.num_envs, 1, size), np.float32)
         self._actions = np.zeros((seat.num_envs, COMMAND_SIZE), np.float32)
         steer_max, speed_middle, speed_half = action_scale(seat.env.cars[seat.car])
@@ -74,13 +76,20 @@ class FrozenPolicy(Driver):
             speed_half=speed_half,  # second command of action 1 less that of action 0, m/s
         )
 
+    def reset(self, env: int) -> None:
+        """Forget one environment's episode."""
+        self._actor.reset(env)
+
+    def memory(self) -> list[NDArray[Any]]:
+        """What it remembers, beside the difficulty."""
+        return [*super().memory(), self._actor.memory]
+
     def command(
         self, world: WorldArrays, commands: NDArray[np.float64], first: int, last: int
     ) -> None:
         """Write the car's commands in the environments ``first`` to ``last - 1``."""
         self._observer.observe(world, self._observations, first, last)
-        rows = self._observations[:, 0]
-        act(self._network, rows, self._scratch, self._actions, first, last)
+        self._actor.write(self._observations[:, 0], self._actions, first, last)
         _obey(self._settings, self._actions, self.difficulty, commands, first, last)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from safetensors.numpy import save_file
 from small import merge
 
 from f110_fl.config.learners import (
+    ConvConfig,
     DQNConfig,
     LstmConfig,
     NoisyNets,
@@ -34,6 +36,7 @@ from sim.config import CarConfig, EnvConfig, FrozenPolicyConfig, LidarConfig, Ov
 from sim.layout import V
 from sim.observation import observation_parts
 from sim.policy import (
+    MemoryFormat,
     Policy,
     PolicyError,
     PolicyFormat,
@@ -141,15 +144,75 @@ def test_a_learners_format_says_what_its_policy_does(config):
     assert np.array_equal(policy.act(rows), before)  # a copy
 
 
-def test_no_car_drives_by_a_policy_that_remembers(write_scenario, tmp_path: Path):
-    learners = {"car_0": PPOConfig(lstm=LstmConfig())}
-    scenario = load_scenario(write_scenario()).model_copy(update={"learners": learners})
-    metadata = checkpoint_metadata(scenario)
-    assert json.loads(metadata["policy"])["car_0"]["memory"]["hidden"] == "model/actor/lstm.hidden"
+PARTS = (("motion", 4), ("lidar", 12), ("others", 4))  # the scan is not the first
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        PPOConfig(lstm=LstmConfig(units=10), actor_hidden=(7,)),
+        PPOConfig(lstm=LstmConfig(units=25), normalise_observations=True),
+        SACConfig(encoder=ConvConfig(channels=(3, 2), kernels=(4, 2), strides=(2, 1))),
+        TD3Config(encoder=ConvConfig(channels=(5,), kernels=(3,), strides=(3,)), warmup_steps=0),
+        DQNConfig(encoder=ConvConfig(channels=(4, 4, 3), kernels=(3, 2, 1), strides=(1, 2, 2))),
+    ],
+    ids=["lstm", "lstm-normalised", "sac-conv", "td3-conv", "dqn-conv"],
+)
+def test_memories_and_encoders_act_as_their_learners(config):
+    setup = LearnerSetup(SIZE, 2, np.random.SeedSequence(3), num_envs=2, observation=PARTS)
+    learner = make_learner(config, setup)
+    with torch.no_grad():
+        for name, tensor in learner.tensors().items():
+            if name.startswith(("model/actor/", "model/q/")):
+                tensor.add_(0.3 * torch.randn(tensor.shape, generator=torch.Generator()))
+    rng = np.random.default_rng(1)
+    learner.act(rng.uniform(-1, 3, (2, SIZE)).astype(np.float32), np.arange(2))  # counted in
+    form = learner.policy_format(config, PARTS)
+    policy = make_policy(form, {name: learner.tensors()[name].numpy() for name in form.names})
+    actor, acting, rows = policy.actor(4), learner.policy(4), np.arange(4)
+    acting.reset(rows)
+    differences = []
+    for step in range(30):
+        seen = rng.uniform(-1, 1, (4, SIZE)).astype(np.float32)
+        found = actor.act(seen)
+        np.testing.assert_allclose(found, acting.act(seen, rows), atol=1e-5, rtol=0)
+        differences.append(np.abs(found - policy.act(seen)).max())
+        if step == 20:
+            actor.reset(2)
+            acting.reset(rows[2:3])
+    assert (max(differences) > 0) == (form.memory is not None)
+
+
+def test_a_car_with_a_memory_starts_each_episode_without(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    shapes = {"input": (20, SIZE), "hidden": (20, 5), "bias": (20,), "w0": (2, 5), "b0": (2,)}
+    tensors = {name: rng.normal(size=shape) for name, shape in shapes.items()}
+    form = PolicyFormat(
+        layers=(("w0", "b0"),),
+        activation="tanh",
+        output="tanh",
+        memory=MemoryFormat(input="input", hidden="hidden", bias="bias"),
+    )
     path = tmp_path / "p.safetensors"
-    save_file({"car_0/w": np.zeros(1)}, path, metadata)
-    with pytest.raises(PolicyError, match="no scripted car drives by a network with a memory"):
-        load_policy(path, "car_0")
+    save_policy(path, {"a": make_policy(form, tensors)})
+    other = np.full((2, 1, 2), 0.1, np.float32)
+
+    def driven(race: Race, envs: list[int], steps: int) -> np.ndarray:
+        for env in envs:
+            race.reset(env, 7)
+        for _ in range(steps):
+            race.step(other[: race.num_envs])
+        return race.world.arrays.state.copy()
+
+    both = frozen(path, num_envs=2, num_threads=2)
+    first = driven(both, [0, 1], 15)
+    assert np.array_equal(first[0], first[1])
+    again = driven(both, [0], 15)
+    assert np.array_equal(again[0], first[0])  # what it remembered is forgotten
+    copied = pickle.loads(pickle.dumps(both))  # noqa: S301 - our own
+    for made in (both, copied):
+        made.step(other)
+    assert np.array_equal(both.world.arrays.state, copied.world.arrays.state)
 
 
 # Files
@@ -202,6 +265,10 @@ def test_files_that_are_no_policys(tmp_path: Path):
     assert complaint(path).endswith("'a': the file has no policy of it; it has those of: none")
     save_policy(path, {"b": random_policy([3, 2])})
     assert complaint(path).endswith("it has those of: 'b'")
+    load_policy(path)  # the only one
+    save_policy(path, {"b": random_policy([3, 2]), "c": random_policy([3, 2])})
+    with pytest.raises(PolicyError, match="the agent must be named; it has those of: 'b', 'c'"):
+        load_policy(path)
     save_file({"a/w": np.zeros(1)}, path, {"policy": '{"a": {"layers": []}}'})
     assert "metadata 'policy': a.layers: " in complaint(path)
     save_file({"a/w": np.zeros(1)}, path, {"policy": "{"})

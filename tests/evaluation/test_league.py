@@ -13,9 +13,11 @@ from leagues import ENTRIES, LEAGUE, write_league
 from small import REPOSITORY
 
 from f110_fl.errors import UserError
+from f110_fl.evaluation.highlights import highlights
 from f110_fl.evaluation.league import GAMES, play_league, read_games, unfit
 from f110_fl.evaluation.standings import markdown, standings
 from f110_fl.loading.leagues import load_league
+from f110_fl.reporting.pages.league_replays import write_replays
 
 COMMAND = [sys.executable, str(REPOSITORY / "tools" / "league.py")]
 
@@ -60,6 +62,56 @@ def test_wherever_the_file_ends_the_games_become_the_same(tmp_path: Path) -> Non
         assert played(tmp_path, name) == whole
 
 
+def test_grids_are_all_combinations_in_several_orders(tmp_path: Path) -> None:
+    four = {**ENTRIES, "steady": {"driver": {"kind": "stanley", "speed": 3.0}}}
+    league = load_league(write_league(tmp_path, entries=four, grid=3))
+    names = list(four)
+    assert len(league.lineups(names)) == 4 * 3
+    assert league.lineups(names)[:3] == [
+        ("slow", "fast", "follow_the_gap"),
+        ("fast", "follow_the_gap", "slow"),
+        ("follow_the_gap", "slow", "fast"),
+    ]
+    every = league.model_copy(update={"orders": "all"}).lineups(names)
+    assert len(every) == len(set(every)) == 4 * 6
+
+
+def test_games_and_replays_of_grids_are_the_same_bytes(tmp_path: Path) -> None:
+    changes = {"grid": 3, "seeds": 1}
+    whole = played(tmp_path, "whole", threads=2, **changes)
+    assert whole.count(b"\n") == 6
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "league.json").write_bytes((tmp_path / "whole/league.json").read_bytes())
+    (tmp_path / "cut" / GAMES).write_bytes(whole[: len(whole) // 2])
+    assert played(tmp_path, "cut", **changes) == whole
+    league = load_league(write_league(tmp_path, **changes))
+    games = read_games(tmp_path / "whole" / GAMES)
+    found = standings(league, list(league.entries), games, {})
+    assert (found["grid"], len(found["won"])) == (3, 3)
+    assert sum(found["won"]) == pytest.approx(1.0)
+    assert "| place |" in markdown(found)
+    chosen = highlights(games, [entry["name"] for entry in found["entries"]])
+    said: list[str] = []
+
+    def replays(name: str, most: int = 10**7, threads: int = 1) -> dict[str, bytes]:
+        files = write_replays(league, chosen, tmp_path / name, most, threads, said.append)
+        paths = (tmp_path / name / "replays").glob("*")
+        there = {f"replays/{path.name}": path.read_bytes() for path in paths}
+        assert sorted(there) == sorted(files.values())
+        return there
+
+    first = replays("whole")
+    assert len(first) == len({each.game.key for each in chosen})
+    (tmp_path / "whole" / min(first)).unlink()
+    (tmp_path / "whole" / "replays" / "stale.html").write_text("of another game")
+    assert replays("whole", threads=2) == first
+    size = len(next(iter(first.values())))
+    some = replays("cut", most=3 * size)  # all are about as large
+    assert 1 <= len(some) <= 3
+    assert some.items() <= first.items()
+    assert replays("cut", most=0) == {}
+
+
 def test_a_killed_league_goes_on(tmp_path: Path) -> None:
     write_league(tmp_path)
     with subprocess.Popen(
@@ -80,6 +132,9 @@ def test_a_killed_league_goes_on(tmp_path: Path) -> None:
     assert (tmp_path / "killed" / "standings.json").read_text() == result.stdout
     found = json.loads(result.stdout)
     assert found["games"] == 24
+    files = {each["file"] for each in found["highlights"]}
+    assert all((tmp_path / "killed" / file).is_file() for file in files)
+    assert {each["kind"] for each in found["highlights"]} >= {"typical", "closest"}
     rated = {entry["name"]: entry["rating"]["value"] for entry in found["entries"]}
     assert rated["follow_the_gap"] == 1000
     fast = next(entry for entry in found["entries"] if entry["name"] == "fast")
@@ -132,6 +187,8 @@ def test_who_cannot_race_is_left_out_by_name(tmp_path: Path) -> None:
     [
         ({"lapps": 2}, "lapps: unknown key; allowed: anchor, entries"),
         ({"seeds": 0}, "seeds: found 0 (whole number); allowed: a whole number from 1"),
+        ({"grid": 5}, "grid: found 5 (whole number); allowed: a whole number from 2"),
+        ({"grid": 4}, "grid: 3 entries make no grid of 4"),
         ({"anchor": "nobody"}, "anchor 'nobody': allowed: slow, fast, follow_the_gap"),
         ({"entries": {**ENTRIES, "x": {"driver": {"kind": "stanly"}}}}, "did you mean 'stanley'?"),
         (
@@ -152,16 +209,25 @@ def test_wrong_leagues_are_refused_in_one_line(
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_the_shipped_league_is_sound() -> None:
-    league = load_league(REPOSITORY / "scenarios" / "leagues" / "circuits.yaml")
+@pytest.mark.parametrize("name", ["circuits", "grids"])
+def test_shipped_leagues_are_sound(name: str) -> None:
+    league = load_league(REPOSITORY / "scenarios" / "leagues" / f"{name}.yaml")
     assert unfit(league) == {}
     assert "follow_the_gap" in league.entries
+
+
+def test_every_shipped_policy_is_in_a_league() -> None:
+    folder = REPOSITORY / "scenarios"
+    leagues = [load_league(path) for path in (folder / "leagues").glob("*.yaml")]
+    drivers = [entry.driver for league in leagues for entry in league.entries.values()]
+    used = {Path(driver.checkpoint) for driver in drivers if hasattr(driver, "checkpoint")}
+    assert set((folder / "policies").resolve().glob("*.safetensors")) <= used
 
 
 def test_attackers_meet_defenders(tmp_path: Path) -> None:
     league = load_league(REPOSITORY / "scenarios" / "leagues" / "gaplock.yaml")
     names = ["gaplock_td3", "convoy_lock_td3", "secondary_vicon", "pure_pursuit"]
-    assert len(league.pairs(names)) == 4
+    assert len(league.lineups(names)) == 4
     few = league.model_copy(update={"seeds": 6})
     games = play_league(few, names, tmp_path, 1, lambda _: None)
     assert len(games) == 24
@@ -177,12 +243,17 @@ def test_attackers_meet_defenders(tmp_path: Path) -> None:
     attacker = next(entry for entry in found["entries"] if entry["name"] == "gaplock_td3")
     assert attacker["rates"]["win"]["value"] == 0.5
     assert attacker["nash"] is None
+    chosen = {each.kind: each for each in highlights(games, [names[0], names[2]])}
+    assert set(chosen) == {"typical", "closest"} or chosen["surprising"].game.why == "held"
+    assert chosen["closest"].game.duration == max(g.duration for g in against["secondary_vicon"])
+    assert "gaplock_td3 succeeds after" in chosen["closest"].text
     assert "| gaplock_td3 |" in markdown(found)
 
 
 def test_roles_are_checked(tmp_path: Path) -> None:
     task = {"kind": "gap_lock", "target": "car_1"}
     for changes, message in (
+        ({"task": task, "grid": 3}, "grid: with a task one attacks and one defends; allowed: 2"),
         ({"task": task}, "role of 'slow' is missing; allowed: attacker, defender"),
         (
             {"task": task, "entries": {"slow": {**ENTRIES["slow"], "role": "attacker"},

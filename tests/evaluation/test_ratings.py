@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from leagues import drawn_games, elo_chance, game
+from choix import ilsr_rankings
+from leagues import drawn_games, drawn_grids, elo_chance, game, placed
+from scipy.optimize import minimize
 
+from f110_fl.evaluation.plackett_luce import fit, orders_of
 from f110_fl.evaluation.ratings import (
     PRIOR,
     Payoffs,
@@ -53,7 +56,10 @@ def test_strengths_are_those_of_exact_payoffs() -> None:
     chance = elo_chance(list(true))
     points = np.array([[[0 if i == j else 1e6 * chance(i, j) for j in range(4)] for i in range(4)]])
     points = np.repeat(points, 2, axis=0)
-    found = Payoffs(tuple("abcd"), points, 1e6 * (points > 0), np.zeros(2, np.int64), samples=10)
+    orders = orders_of([((0, 1), (1, 2))], 2)  # of two cars each
+    starts = np.zeros(2, np.int64)
+    games = 1e6 * (points > 0)
+    found = Payoffs(tuple("abcd"), points, games, starts, orders, starts, samples=10)
     assert ratings(found, "a").value == pytest.approx(true, abs=0.1)
 
 
@@ -67,6 +73,69 @@ def test_intervals_hold_the_true_ratings(draws: float) -> None:
         held += ((found.low <= true) & (true <= found.high))[1:].tolist()
     assert len(held) == 30
     assert sum(held) >= 26  # 95 %: 25 or fewer once in 60 times
+
+
+def test_orders_are_rated_as_choix_does() -> None:
+    rng = np.random.default_rng(3)
+    ranked = [rng.permutation(6)[:4] for _ in range(60)]
+    orders = orders_of([(own, (1, 2, 3, 4)) for own in ranked], 4)
+    found = fit(orders, orders.weights, np.zeros((6, 6)))
+    assert found == pytest.approx(ilsr_rankings(6, [own.tolist() for own in ranked]), abs=1e-5)
+    twice = [own.tolist() for own in (*ranked, *ranked[:20])]
+    weights = np.where(np.arange(60) < 20, 2.0, 1.0)
+    found = fit(orders, weights, np.zeros((6, 6)), found)
+    assert found == pytest.approx(ilsr_rankings(6, twice), abs=1e-5)
+
+
+def test_strengths_of_level_cars_are_the_likeliest() -> None:
+    """By maximising the likelihood itself, which choix has no ties for."""
+    games = [((0, 1, 2), (1, 1, 3)), ((2, 0, 3), (1, 2, 2)), ((3, 1, 0), (1, 1, 1)),
+             ((1, 2, 3), (2, 1, 3)), ((3, 0, 1), (2, 1, 3))]  # fmt: skip
+    orders, met = orders_of(games, 3), np.full((4, 4), PRIOR) * (1 - np.eye(4))
+    assert orders.weights.tolist() == [0.5] * 4 + [1 / 6] * 6 + [1.0, 1.0]
+
+    def cost(x: np.ndarray) -> float:
+        total = 0.0
+        for own, weight in zip(orders.cars, orders.weights, strict=True):
+            for k in range(2):
+                total -= weight * (x[own[k]] - np.log(np.exp(x[own[k:]]).sum()))
+        for i, j in np.argwhere(met):
+            total -= met[i, j] * (x[i] - np.logaddexp(x[i], x[j]))
+        return float(total)
+
+    best = minimize(cost, np.zeros(4), tol=1e-12).x
+    assert fit(orders, orders.weights, met) == pytest.approx(best - best.mean(), abs=1e-4)
+
+
+def test_a_grid_of_two_is_a_pair() -> None:
+    games = drawn_games(NAMES, elo_chance([1000, 1200, 900]), np.random.default_rng(8), 6, 0.4)
+    found = payoffs(games, NAMES, samples=20)
+    orders = found.orders
+    strengths = fit(orders, orders.weights, PRIOR * (found.games.sum(axis=0) > 0))
+    assert 1000 + 400 / np.log(10) * strengths == pytest.approx(
+        ratings(found, None).value, abs=0.01
+    )
+
+
+@pytest.mark.parametrize("level", [0.0, 0.3])
+def test_intervals_hold_the_true_ratings_of_grids(level: float) -> None:
+    rng, held, off = np.random.default_rng(6), [], []
+    for number in range(10):
+        true = np.array([1000.0, *rng.normal(1000, 150, 3)])
+        games = drawn_grids([*NAMES, "d"], true, rng, 5, 3, level)
+        found = ratings(payoffs(games, [*NAMES, "d"], number, 100), "a")
+        held += ((found.low <= true) & (true <= found.high))[1:].tolist()
+        off += (found.value - true)[1:].tolist()
+    assert sum(held) >= 25  # of 30; 95 %: 24 or fewer once in 300 times
+    assert abs(np.mean(off)) < 30
+
+
+def test_points_of_a_grid() -> None:
+    games = [placed("abc", (2, 1, 2), seed=0), placed("cab", (3, 1, 2), seed=1)]
+    found = payoffs(games, NAMES, samples=10)
+    assert found.points[:, 0, 1].tolist() == [0.0, 1.0]  # a against b
+    assert found.points[:, 2, 0].tolist() == [0.5, 0.0]  # c against a
+    assert found.games.sum() == 2 * 6
 
 
 def test_who_won_everything_has_a_rating() -> None:

@@ -26,9 +26,7 @@ from f110_fl.learners.off_policy.learner import OffPolicyLearner
 from f110_fl.learners.off_policy.replay import Batch
 from f110_fl.loading.scenarios import load_scenario
 from f110_fl.runs.preflight import check_encoders
-from f110_fl.tensors import TensorName, write_tensors
-from f110_fl.training.export import checkpoint_metadata
-from sim.policy import PolicyError, load_policy
+from f110_fl.tensors import TensorName
 from sim.settings import Config
 
 PARTS: ObservationParts = (("motion", 4), ("lidar", 54), ("pose", 4))
@@ -186,18 +184,6 @@ def test_a_personal_head_is_the_output_layer_however_deep_the_encoder() -> None:
     assert {name.network for name in parsed} == {
         *("actor", "actor_target", "critic", "critic_target"),
     }
-
-
-def test_no_car_drives_by_a_policy_with_an_encoder(tmp_path: Path) -> None:
-    changes = merge(
-        SMALL, {"learners": {"car_0": {"encoder": {"kind": "conv", "kernels": [3, 2]}}}}
-    )
-    scenario = Scenario.model_validate(changes)
-    metadata = checkpoint_metadata(scenario)
-    assert json.loads(metadata["policy"])["car_0"]["encoder"]["strides"] == [2, 2]
-    write_tensors(tmp_path / "file", {"car_0/w": torch.zeros(1)}, metadata)
-    with pytest.raises(PolicyError, match=r"'car_0': no scripted car drives by .* an encoder"):
-        load_policy(tmp_path / "file", "car_0")
 
 
 # Refusals

@@ -25,7 +25,13 @@ def document(tmp_path: Path) -> dict[str, Any]:
         for one, other in zip(names, [*names[1:], names[0]], strict=True)
         for seed in range(4)
     ]
-    return standings(league, names, games, {"broken": "<b>why</b>"})
+    found = standings(league, names, games, {"broken": "<b>why</b>"})
+    pair = {"entries": [names[0], names[1]], "text": "<i>by 1 s</i>"}
+    found["highlights"] = [
+        {**pair, "kind": "typical", "file": "replays/a b.html"},
+        {**pair, "kind": "surprising", "file": None},
+    ]
+    return found
 
 
 def test_the_standings_are_drawn(browser: Any, tmp_path: Path, document: dict[str, Any]) -> None:
@@ -46,7 +52,13 @@ def test_the_standings_are_drawn(browser: Any, tmp_path: Path, document: dict[st
     assert texts("#table tbody th") == names
     wins = [row.split("[", maxsplit=1)[0] for row in texts("#table tbody tr > td:nth-of-type(2)")]
     assert wins == ["50"] * 3
-    shown = [cell or None for cell in texts("#matrix tbody td")]
+    links = browser.find_elements("css selector", "#matrix td a")  # in the cells of both
+    assert [link.text for link in links] == ["typical"] * 2
+    assert {link.get_attribute("href") for link in links} == {
+        (tmp_path / "replays" / "a b.html").as_uri()
+    }
+    assert links[0].get_attribute("title") == "typical: <i>by 1 s</i>"
+    shown = [cell.removesuffix("typical") or None for cell in texts("#matrix tbody td")]
     value = [cell for row in document["payoff"]["value"] for cell in row]
     assert shown == [None if cell is None else f"{100 * cell:.0f}" for cell in value]
     assert set(shown) == {None, "75", "25"}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from f110_fl.evaluation.race import Game
+from f110_fl.evaluation.games import Game, Why
 
 ENTRIES: dict[str, Any] = {
     "slow": {"driver": {"kind": "pure_pursuit", "speed": 2.5}},
@@ -37,19 +38,33 @@ def write_league(folder: Path, **changes: Any) -> Path:
 
 def game(first: str, second: str, winner: str | None, track: str = "t", seed: int = 0) -> Game:
     """Returns a game of which nothing but the winner matters."""
-    return Game(
-        entries=(first, second),
-        track=track,
-        seed=seed,
-        winner=winner,
-        why="draw" if winner is None else "time",
-        ends=("finished", "finished"),
-        times=(1.0, 1.0),
-        distances=(1.0, 1.0),
-        contact=False,
-        hit=(False, False),
-        overtakes=(0, 0),
-    )
+    places = (1, 1) if winner is None else (1, 2) if winner == first else (2, 1)
+    return placed((first, second), places, track, seed)
+
+
+def placed(
+    entries: Sequence[str], places: Sequence[int], track: str = "t", seed: int = 0, **changes: Any
+) -> Game:
+    """Returns a game of which nothing but the places matters, and what is changed."""
+    first = [name for name, place in zip(entries, places, strict=True) if place == 1]
+    why: Why = "time" if len(first) == 1 else "draw"
+    count = len(entries)
+    settings = {
+        "entries": tuple(entries),
+        "track": track,
+        "seed": seed,
+        "winner": first[0] if len(first) == 1 else None,
+        "why": why,
+        "places": tuple(places),
+        "ends": ("finished",) * count,
+        "times": (1.0,) * count,
+        "distances": (1.0,) * count,
+        "duration": 1.0,
+        "contact": (False,) * count,
+        "hit": (False,) * count,
+        "overtakes": (0,) * count,
+    }
+    return Game(**(settings | changes))
 
 
 def drawn_games(
@@ -75,6 +90,32 @@ def drawn_games(
                     won = score - drawn / 2
                     winner = first if luck < won else None if luck < won + drawn else second
                     found.append(game(first, second, winner, track, seed))
+    return found
+
+
+def drawn_grids(
+    names: Sequence[str],
+    ratings: Sequence[float],
+    rng: np.random.Generator,
+    seeds: int,
+    cars: int,
+    level: float = 0.0,
+) -> list[Game]:
+    """Returns games of so many cars, each combination in its rotations, on two tracks.
+
+    Cars come in as Plackett and Luce say: their strengths and Gumbel's noise, the greatest first.
+    Those that are less than ``level`` apart are level.
+    """
+    strengths = dict(zip(names, np.array(ratings) * np.log(10) / 400, strict=True))
+    found = []
+    for track in ("a", "b"):
+        for seed in range(seeds):
+            for chosen in combinations(names, cars):
+                for k in range(cars):
+                    lineup = chosen[k:] + chosen[:k]
+                    scores = np.array([strengths[name] for name in lineup]) + rng.gumbel(size=cars)
+                    places = [1 + int(np.sum(scores > own + level)) for own in scores]
+                    found.append(placed(lineup, places, track, seed))
     return found
 
 

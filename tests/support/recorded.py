@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from f110_fl.evaluation.watching import Watcher
 from f110_fl.learners.base import Transitions
 from f110_fl.reporting.pages.recording import (
     EpisodeReplay,
@@ -15,7 +16,6 @@ from f110_fl.reporting.pages.recording import (
     Watchers,
 )
 from f110_fl.training.collector import Collector
-from f110_fl.training.trajectories import Watcher
 from sim.config import EnvConfig
 from sim.race import Race
 

@@ -148,14 +148,14 @@ def test_a_federation_starts_from_the_policy(tmp_path: Path) -> None:
 
 
 def test_a_policy_with_a_memory(tmp_path: Path) -> None:
-    """No car drives by it, but it is evaluated, and trained further, as any other."""
+    """Cars drive by it as by any other."""
     scenario = tmp_path / "small.yaml"
     scenario.write_text(yaml.safe_dump(merge(SMALL, {}) | {"learners": {"car_0": LSTM}}))
     source = checkpoint(tmp_path / "all.safetensors", scenario)
     flags = ["--episodes", "1", "--command", "make it", "--seed", "5"]
     result = ship(tmp_path, source, "--scenario", "small.yaml", *flags)
     assert (result.returncode, result.stderr) == (0, "")
-    assert "no scripted car can drive by it: car_0" in result.stdout
+    assert "no scripted car" not in result.stdout
 
 
 MISTAKES = {

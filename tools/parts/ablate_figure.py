@@ -19,7 +19,7 @@ SIZE: Final = (5.0, 4.0)  # of a panel, in; at 72 pixels each
 
 
 class Line(NamedTuple):
-    """One curve: its name and (K,) arrays; there is no band where its bounds are infinite."""
+    """One curve: its name and (K,) arrays; there is no band where its bounds are not finite."""
 
     name: str
     mean: NDArray[np.float64]

@@ -14,7 +14,14 @@ from typing import Final, get_args
 import numpy as np
 
 from f110_fl.errors import UserError
-from f110_fl.evaluation.statistics import Judgement, judge
+from f110_fl.evaluation.statistics import (
+    Estimate,
+    Float,
+    Judgement,
+    judge,
+    probability_of_improvement,
+    student,
+)
 from f110_fl.files import write_atomic
 from f110_fl.reporting.summary import is_complete
 from f110_fl.rundir import RunDir
@@ -22,16 +29,7 @@ from f110_fl.sweeps.grid import Cell, Grid
 from f110_fl.tensors import read_tensors, unprefixed
 from parts.ablate_figure import Line, draw
 from parts.ablate_plan import INDEPENDENT, SINGLE, STRATEGIES, Arm, make_arms
-from parts.ablate_stats import (
-    Curve,
-    Float,
-    Interval,
-    Metric,
-    Panel,
-    make_panel,
-    read_curve,
-    t_interval,
-)
+from parts.ablate_stats import Curve, Metric, Panel, make_panel, read_curve
 
 SCORES: Final[dict[str, Callable[[Panel, str], Float]]] = {
     "at equal steps": Panel.end,
@@ -49,7 +47,12 @@ class Comparison:
     score: str  # a key of SCORES
     strategy: str
     other: str  # a baseline or another strategy
-    difference: Interval  # strategy minus other, paired by seed
+    difference: Estimate  # strategy minus other, paired by seed
+
+    @property
+    def judgement(self) -> Judgement:
+        """What its interval allows to say."""
+        return judge(float(self.difference.low), float(self.difference.high))
 
 
 def write_report(grid: Grid, arguments: argparse.Namespace) -> str:
@@ -104,8 +107,14 @@ def write_report(grid: Grid, arguments: argparse.Namespace) -> str:
     return report
 
 
-def _json(interval: Interval) -> list[float | None]:
-    return [value if np.isfinite(value) else None for value in interval]
+def told(found: Estimate) -> str:
+    """Return an estimate with its interval, where it has one: ``1.00 (0.50 to 1.50)``."""
+    value, low, high = (f"{round(float(each), 2) + 0.0:.2f}" for each in found)  # 0.00, not -0.00
+    return value if np.isnan(found.low) else f"{value} ({low} to {high})"
+
+
+def _json(found: Estimate) -> list[float | None]:
+    return [float(value) if np.isfinite(value) else None for value in found]
 
 
 def _arms_of(clients: int, arguments: argparse.Namespace) -> list[Arm]:
@@ -169,6 +178,7 @@ def compare(clients: int, panel: Panel, arguments: argparse.Namespace) -> Iterat
 def verdict(found: Sequence[Comparison], panels: Mapping[int, Panel]) -> list[str]:
     """Return the conclusions that the intervals allow, as lines of Markdown."""
     lines = _headline([e for e in found if len(panels[e.clients].seeds) > 1])
+    lines += _improvements(found, panels)
     for clients, panel in panels.items():
         if len(panel.seeds) < 2:
             lines.append(f"- {clients} clients: one seed says nothing of chance; no verdict.")
@@ -182,10 +192,10 @@ def verdict(found: Sequence[Comparison], panels: Mapping[int, Panel]) -> list[st
             lines.append(f"- {clients} clients against {words}: {'; '.join(parts)}.")
         pairs = [e for e in own if e.other not in OTHERS]
         said = [
-            f"`{e.strategy}` {judge(*e.difference[1:])} than `{e.other}` {e.score}, "
-            f"by {abs(e.difference.mean):.2f}"
+            f"`{e.strategy}` {e.judgement} than `{e.other}` {e.score}, "
+            f"by {abs(e.difference.value):.2f}"
             for e in pairs
-            if judge(*e.difference[1:]) != "indistinguishable"
+            if e.judgement != "indistinguishable"
         ]
         if pairs:
             words = "; ".join(said) or "all indistinguishable"
@@ -201,10 +211,31 @@ def _headline(found: Sequence[Comparison]) -> list[str]:
     """Return the counts of verdicts on federating, against each baseline."""
     lines = []
     for other, words in OTHERS.items():
-        said = [judge(*e.difference[1:]) for e in found if e.other == other]
+        said = [e.judgement for e in found if e.other == other]
         if said:
             counts = ", ".join(f"{word} in {said.count(word)}" for word in get_args(Judgement))
             lines.append(f"- **Federated against {words}, {len(said)} comparisons: {counts}.**")
+    return lines
+
+
+def _improvements(found: Sequence[Comparison], panels: Mapping[int, Panel]) -> list[str]:
+    """Return how likely a run of a strategy ends better than one of a baseline, over all panels."""
+    lines = []
+    for other, words in OTHERS.items():
+        said = []
+        for strategy in dict.fromkeys(e.strategy for e in found if e.other == other):
+            ours, theirs = (
+                {
+                    str(clients): panel.end(Arm(kind, clients).name)
+                    for clients, panel in panels.items()
+                }
+                for kind in (strategy, other)
+            )
+            likely = probability_of_improvement(ours, theirs, np.random.default_rng(0))
+            if not np.isnan(likely.low):
+                said.append(f"`{strategy}` {told(likely)}")
+        if said:
+            lines.append(f"- Probability of improvement on {words}: {'; '.join(said)}.")
     return lines
 
 
@@ -212,7 +243,7 @@ def _words(chosen: Sequence[Comparison]) -> str:
     """Return ``all better``, or the verdict on each strategy."""
     by_judgement: dict[str, list[str]] = {}
     for each in chosen:
-        by_judgement.setdefault(judge(*each.difference[1:]), []).append(f"`{each.strategy}`")
+        by_judgement.setdefault(each.judgement, []).append(f"`{each.strategy}`")
     if len(by_judgement) == 1 and len(chosen) > 1:
         return f"all {next(iter(by_judgement))}"
     return ", ".join(f"{' and '.join(names)} {word}" for word, names in by_judgement.items())
@@ -237,8 +268,8 @@ def _results(
                 str(clients),
                 arm.kind,
                 f"{np.mean([run.steps[-1] for run in runs]) / 1000:.0f}",
-                *(t_interval(score(panel, arm.name)) for score in SCORES.values()),
-                t_interval([known[seed] for seed in panel.seeds]) if known else "",
+                *(told(student(score(panel, arm.name))) for score in SCORES.values()),
+                told(student(np.array([known[s] for s in panel.seeds]))) if known else "",
             ]
             lines.append(f"| {' | '.join(map(str, cells))} |")
     return lines
@@ -256,7 +287,7 @@ def _differences(found: Sequence[Comparison], panels: Mapping[int, Panel]) -> li
     for clients, strategy in dict.fromkeys((e.clients, e.strategy) for e in found):
         differences = [values[clients, strategy, *column] for column in columns]
         if differences:
-            row = [str(clients), str(len(panels[clients].seeds)), strategy, *map(str, differences)]
+            row = [str(clients), str(len(panels[clients].seeds)), strategy, *map(told, differences)]
             lines.append(f"| {' | '.join(row)} |")
     return lines
 
@@ -267,7 +298,7 @@ def _figure(panels: Mapping[int, Panel], arguments: argparse.Namespace) -> str:
     for clients, panel in panels.items():
         lines = []
         for arm in _arms_of(clients, arguments):
-            points = [t_interval(column) for column in panel.values[arm.name].T]
+            points = [student(column) for column in panel.values[arm.name].T]
             mean, low, high = np.array(points).T
             lines.append(Line(arm.kind, mean, low, high))
         shown[f"{clients} clients"] = panel.steps / 1000, lines

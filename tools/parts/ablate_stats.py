@@ -1,48 +1,23 @@
-"""The numbers of an ablation: learning curves at equal samples, intervals over seeds."""
+"""The numbers of an ablation: learning curves at equal samples."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from f110_fl.errors import UserError
-from f110_fl.evaluation.statistics import student
+from f110_fl.evaluation.statistics import Estimate, Float, student
 from f110_fl.rundir import RunDir
 from f110_fl.training.metrics import score
 from f110_fl.training.records import EpisodeRecord
 
 Metric = Literal["return", "success_rate"]
-Float = NDArray[np.float64]
 
 POINTS: Final = 40  # of a curve; evenly spaced in samples
-
-
-class Interval(NamedTuple):
-    """A mean and its confidence interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        mean, low, high = (f"{round(value, 2) + 0.0:.2f}" for value in self)  # 0.00, not -0.00
-        return mean if math.isinf(self.low) else f"{mean} ({low} to {high})"
-
-
-def t_interval(values: Sequence[float] | Float) -> Interval:
-    """Return the mean with Student's 95 % interval, for few independent values (Student 1908).
-
-    Args:
-        values: (N,) one per seed, N at least 1. The interval of a single one is infinite.
-    """
-    mean, low, high = map(float, student(np.asarray(values, np.float64)))
-    return Interval(mean, low, high) if len(values) > 1 else Interval(mean, -math.inf, math.inf)
 
 
 class Curve(NamedTuple):
@@ -118,9 +93,9 @@ class Panel:
         """(seeds,) values after the last episode, of any number of steps."""
         return self.lasts[arm]
 
-    def difference(self, arm: str, other: str, score: Callable[[Panel, str], Float]) -> Interval:
-        """Return the interval of an arm's score minus another's, paired by seed."""
-        return t_interval(score(self, arm) - score(self, other))
+    def difference(self, arm: str, other: str, score: Callable[[Panel, str], Float]) -> Estimate:
+        """Return an arm's score minus another's, paired by seed, with its interval."""
+        return student(score(self, arm) - score(self, other))
 
 
 def make_panel(curves: Mapping[str, Mapping[int, Curve]]) -> Panel | None:

@@ -19,7 +19,9 @@ def write_league_page(path: Path, name: str, standings: Mapping[str, Any]) -> No
     Args:
         path: The file, in a folder that exists.
         name: The league's.
-        standings: What `f110_fl.evaluation.standings.standings` returned.
+        standings: What `f110_fl.evaluation.standings.standings` returned, with ``highlights``:
+            what happened (``text``), of which ``kind``, between which ``entries``, and the
+            replay's ``file``, relative to the page, or None.
 
     Raises:
         OSError: If the file cannot be written.

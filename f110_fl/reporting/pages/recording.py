@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from f110_fl.evaluation.watching import Watcher
 from f110_fl.reporting.pages.outlines import Points, outlines
-from f110_fl.training.trajectories import Watcher
 from sim.config import CarConfig, EnvConfig
 from sim.episodes import Outcome
 from sim.layout import FRONT, LEFT, REAR, RIGHT, YAW, X, Y

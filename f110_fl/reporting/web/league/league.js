@@ -24,10 +24,12 @@ function heading() {
   document.title = `${league.name}: league`;
   document.getElementById("title").textContent = league.name;
   const anchor = league.anchor ?? "the mean of all";
-  const first = league.race ? "Whoever led the grid" : "Attackers";
+  const won = league.won.map((share) => `${percent(share)} %`);
+  const first = !league.race ? `Attackers won ${won[0]}.`
+    : won.length === 2 ? `Whoever led the grid won ${won[0]}, a draw being half a win.`
+    : `The grid's places won ${won.join(", ")}, the first of them first.`;
   document.getElementById("subtitle").textContent =
-    `${league.games} games on ${league.starts} starts; ${anchor} is rated 1000. ` +
-    `${first} took ${percent(league.leader)} % of the points.`;
+    `${league.games} games on ${league.starts} starts; ${anchor} is rated 1000. ${first}`;
 }
 
 /** Draws each entry's rating as a dot on its interval, the best on top. */
@@ -55,12 +57,13 @@ function drawRatings() {
 
 function fillTable() {
   const rates = league.race ? ["win", "draw", "finish", "contact", "hit"] : ["win", "crash", "hit"];
-  const heads = ["", "rating", ...rates, ...(league.race ? ["overtakes a game", "Nash share", "Nash score"] : [])];
+  const heads = ["", "rating", ...rates, ...(league.grid > 2 ? ["place"] : []), ...(league.race ? ["overtakes a game", "Nash share", "Nash score"] : [])];
   const rows = league.entries.map((entry) => {
     const cell = (value, bounds) => element("td", {}, value, element("small", {}, bounds));
     const { value, low, high } = entry.rating;
     const cells = [cell(String(Math.round(value)), `[${Math.round(low)}, ${Math.round(high)}]`)];
     for (const rate of rates) cells.push(cell(String(percent(entry.rates[rate].value)), interval(entry.rates[rate])));
+    if (league.grid > 2) cells.push(element("td", {}, entry.place.toFixed(2)));
     if (entry.nash) {
       for (const number of [entry.overtakes, entry.nash.share, entry.nash.score])
         cells.push(element("td", {}, (Math.abs(number) < 0.005 ? 0 : number).toFixed(2)));
@@ -69,6 +72,17 @@ function fillTable() {
   });
   const head = element("tr", {}, ...heads.map((name) => element("th", { scope: "col" }, name)));
   document.getElementById("table").append(element("thead", {}, head), element("tbody", {}, ...rows));
+}
+
+const WORDS = { typical: "typical", closest: "closest", surprising: "surprise" };
+
+/** Makes links to the replays of two entries' games. */
+function replays(one, other) {
+  const own = league.highlights.filter(({ entries }) => entries.includes(one) && entries.includes(other));
+  return own.filter(({ file }) => file).map(({ kind, text, file }) => {
+    const href = file.split("/").map(encodeURIComponent).join("/");
+    return element("a", { href, class: "replay", title: `${kind}: ${text}` }, WORDS[kind]);
+  });
 }
 
 /** Fills the matrix: a cell is the bluer the more the row wins, and the more orange the less. */
@@ -86,6 +100,7 @@ function fillMatrix() {
       const lead = 2 * value[i][j] - 1, colour = lead > 0 ? "--car-0" : "--car-4";
       cell.style.background = `color-mix(in srgb, var(${colour}) ${Math.round(60 * Math.abs(lead))}%, var(--panel))`;
       if (low[i][j] > 0.5 || high[i][j] < 0.5) cell.className = "certain";
+      cell.append(...replays(row.name, column.name));
       return cell;
     });
     return element("tr", {}, element("th", { scope: "row" }, row.name), ...cells);
@@ -107,6 +122,7 @@ heading();
 drawRatings();
 fillTable();
 fillMatrix();
+document.getElementById("replays-note").hidden = !league.highlights.some(({ file }) => file);
 list("cycles", league.cycles.map((cycle) => {
   const doubt = cycle.sure ? "" : ", within the intervals of chance";
   return `${[...cycle.entries, cycle.entries[0]].join(" beats ")} (${percent(cycle.least)} % at least${doubt})`;
