@@ -60,6 +60,7 @@ class Race:
         num_envs: Environments in the batch, E.
         base_dir: What a map's file is relative to; None: the working directory.
         num_threads: Threads that share the environments of a step; results do not depend on it.
+        tracks: The tracks, if another race has built the same ones; None: they are built.
 
     Attributes:
         config: The environment.
@@ -90,6 +91,7 @@ class Race:
         num_envs: int = 1,
         base_dir: Path | None = None,
         num_threads: int = 1,
+        tracks: tuple[Track, ...] | None = None,
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, found {num_envs}")
@@ -100,7 +102,7 @@ class Race:
         self.agents = tuple(config.cars[i].name for i in self.agent_cars)
         self._seeds = np.random.SeedSequence().spawn(num_envs)
         self._started = [0] * num_envs  # episodes of the stream, by environment
-        self.tracks: tuple[Track, ...] = make_tracks(config.track, base_dir)
+        self.tracks = make_tracks(config.track, base_dir) if tracks is None else tracks
         self.world = World(
             self.tracks,
             [car.vehicle for car in config.cars],

@@ -29,8 +29,12 @@ def record_inputs(scenario: Scenario, rundir: RunDir) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    found = {str(path): _digest(path) for path in sorted(set(_inputs(scenario)))}
-    write_atomic(rundir.inputs, json.dumps(found, indent=2) + "\n")
+    write_atomic(rundir.inputs, json.dumps(digests(scenario), indent=2) + "\n")
+
+
+def digests(scenario: Scenario) -> dict[str, str]:
+    """Return the SHA-256 of each file that a scenario depends on, by its path."""
+    return {str(path): digest(path) for path in sorted(set(_inputs(scenario)))}
 
 
 def check_inputs(rundir: RunDir) -> None:
@@ -48,7 +52,7 @@ def check_inputs(rundir: RunDir) -> None:
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{rundir.inputs}: cannot be read: {error}") from None
     for name, digest in known.items():
-        found = _digest(Path(name))
+        found = digest(Path(name))
         if found != digest:
             what = "changed" if found else "is gone"
             raise UserError(
@@ -57,7 +61,7 @@ def check_inputs(rundir: RunDir) -> None:
             )
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
     """Return a file's SHA-256; "" if it cannot be read."""
     try:
         with path.open("rb") as file:

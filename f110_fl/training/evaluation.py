@@ -18,6 +18,7 @@ from f110_fl.training.collector import Collector, Greedy
 from f110_fl.training.records import EpisodeResult
 from f110_fl.training.trajectories import Watcher
 from sim.race import Race
+from sim.tracks.track import Track
 
 MAX_BATCH = 64  # environments of an evaluation stepped together
 
@@ -30,13 +31,17 @@ class Evaluator:
     Args:
         scenario: The scenario, whose evaluation may have a track of its own.
         episodes: Episodes per evaluation.
+        tracks: Its tracks, if they are built already; see `Race`.
     """
 
-    def __init__(self, scenario: Scenario, episodes: int) -> None:
+    def __init__(
+        self, scenario: Scenario, episodes: int, tracks: tuple[Track, ...] | None = None
+    ) -> None:
         self.race = Race(
             scenario.evaluation_env,
             num_envs=min(episodes, MAX_BATCH),
             num_threads=scenario.threads,
+            tracks=tracks,
         )
         self.episodes = episodes
         self._seeds = [
