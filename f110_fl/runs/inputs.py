@@ -1,7 +1,7 @@
 """The files that a run depends on besides its scenario, known by their SHA-256.
 
 They are maps with their images and lines, centre lines, racing lines and the policies of scripted
-cars. Not the policies that learners start from: what a run has saved wins over them.
+cars, and a league whose entries are met. Not the policies that learners start from: what a run has saved wins over them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
 from f110_fl.files import is_file, write_atomic
 from f110_fl.loading.document import parse_yaml, read_yaml
+from f110_fl.loading.leagues import load_league
 from f110_fl.rundir import RunDir
 from sim.config.tracks import IMAGES, LONE_LINE
 
@@ -78,6 +79,16 @@ def _inputs(scenario: Scenario) -> Iterator[Path]:
             yield path
             if path.suffix in (".yaml", ".yml"):
                 yield from _of_map(path)
+    if scenario.league_opponents is not None:
+        yield from _of_league(Path(scenario.league_opponents[1].league))
+
+
+def _of_league(path: Path) -> Iterator[Path]:
+    """Yield the policies and lines of a league's entries; none if it cannot be read."""
+    with suppress(UserError):
+        for text in _texts(load_league(path).model_dump(mode="json", include={"entries"})):
+            if Path(text).is_absolute() and is_file(Path(text)):
+                yield Path(text)
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -29,7 +29,7 @@ class NamedAxis(NamedTuple):
     changes: Callable[[Scenario, Any], list[Change]]
 
 
-def _of_vehicles(name: str, *, drawn: str = "", scripted: bool | None = None) -> Any:
+def _of_vehicles(name: str, *, scripted: bool | None = None) -> Any:
     """Return what changes one setting of cars' vehicles: all, or only those with a driver or not.
 
     What cars would draw of it at each reset, they no longer do: the value would have no effect.
@@ -43,7 +43,7 @@ def _of_vehicles(name: str, *, drawn: str = "", scripted: bool | None = None) ->
         ]
         if not found:
             raise ValueError("no car of the scenario has a driver")
-        return found + _undrawn(scenario, drawn or name)
+        return found + _undrawn(scenario, name)
 
     return changes
 
@@ -71,16 +71,23 @@ def _late(scenario: Scenario, value: Any) -> list[Change]:
     return _of_vehicles("command_delay", scripted=False)(scenario, steps)
 
 
+def _faster(scenario: Scenario, value: Any) -> list[Change]:
+    """Return what multiplies the fastest speed of the cars without a driver."""
+    if value <= 0:
+        raise ValueError(f"found {value:g}; allowed: a factor above 0")
+    return [
+        ((ENV, "cars", i, "vehicle", "speed_max"), value * car.vehicle.speed_max)
+        for i, car in enumerate(scenario.env.cars)
+        if car.driver is None
+    ]
+
+
 NAMED: Final[Mapping[str, NamedAxis]] = {
     "friction": NamedAxis("friction under every car", "", _of_vehicles("friction")),
     "latency": NamedAxis("time until commands reach the policy's car", "s", _late),
     "lidar_noise": NamedAxis("standard deviation of LiDAR ranges", "m", _of_lidar("noise_std")),
     "lidar_dropout": NamedAxis("share of LiDAR beams lost", "", _of_lidar("dropout")),
-    "speed": NamedAxis(
-        "speed of the policy's car over what it asks for",
-        "",
-        _of_vehicles("speed_gain", scripted=False),
-    ),
+    "speed": NamedAxis("fastest speed of the policy's car, over the scenario's", "", _faster),
     "mass": NamedAxis("mass of the policy's car", "kg", _of_vehicles("mass", scripted=False)),
     "opponent_speed": NamedAxis(
         "speed of scripted cars over what they ask for",

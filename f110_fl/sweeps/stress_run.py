@@ -146,7 +146,7 @@ class _Evaluation:
         wanted = scenario.evaluation_env.track.model_dump_json()
         tracks = self._built[1] if self._built and self._built[0] == wanted else None
         try:
-            own = Evaluator(scenario, scenario.evaluation.episodes, tracks)
+            own = Evaluator(scenario, scenario.evaluation.episodes, tracks, held_out=True)
         except ValueError as error:
             raise UserError(f"{settings_text(cell.settings)}: {error}") from None
         self._built = wanted, own.race.tracks

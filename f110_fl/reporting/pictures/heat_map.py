@@ -19,17 +19,18 @@ Document = Mapping[str, Any]
 
 
 def heat_maps(found: Document) -> str:
-    """Return the success rates of all sweeps as an SVG, one map below the other.
+    """Return the success rates of the matrix as an SVG, or, without one, of each axis in a row.
 
-    A map's last two axes are its rows and columns, its others stand in its title; an axis alone is
-    a map of one row. The thick line is where success falls below the threshold.
+    A map's last two axes are its rows and columns, its others stand in its title; maps are one
+    below the other. The thick line is where success falls below the threshold.
 
     Args:
         found: What `f110_fl.sweeps.stress_report.document` returned; its first car is drawn.
     """
     parts: list[str] = []
     y, widest = 0, 0
-    for sweep in found["sweeps"]:
+    several = [sweep for sweep in found["sweeps"] if len(sweep["axes"]) > 1]
+    for sweep in several or found["sweeps"]:
         for title, rows, columns, rates in _maps(found, sweep):
             parts += _map(y, title, rows, columns, rates, found["threshold"])
             y += TOP + len(rates) * CELL[1] + GAP

@@ -78,8 +78,8 @@ function drawMap(cells, rows, columns, title, car, measure) {
       const at = i * width + j, cell = element("td", {}, entries[at].text);
       cell.title = `${place(cells[at].settings)}: ${entries[at].words}`;
       colour(cell, entries[at].value, measure, range);
-      if (j > 0 && held[at] !== held[at - 1]) cell.classList.add("left");
-      if (i > 0 && held[at] !== held[at - width]) cell.classList.add("top");
+      if (j > 0 && held[at] !== held[at - 1]) cell.classList.add("edge-left");
+      if (i > 0 && held[at] !== held[at - width]) cell.classList.add("edge-top");
       return cell;
     })));
   const corner = element("th", { class: "corner" }, `${rows.name} ↓  ${columns.name} →`);
@@ -126,7 +126,7 @@ function drawAxis(axis, cells, car, measure) {
   const points = entries.map((entry, i) => (entry.value === null ? null : `${x(i)},${y(entry.value)}`)).filter(Boolean);
   svg.append(shape("polyline", { class: "curve", points: points.join(" ") }));
   entries.forEach((entry, i) => {
-    svg.append(shape("text", { class: "value", x: x(i), y: height - bottom + 20 }, written(axis.name, axis.values[i])));
+    svg.append(shape("text", { class: "abscissa", x: x(i), y: height - bottom + 20 }, axis.values[i]));
     if (entry.value === null) return;
     if (measure !== "lap") svg.append(shape("line", { class: "interval", x1: x(i), x2: x(i), y1: y(entry.low), y2: y(entry.high) }));
     const below = measure === "success" && entry.value < stress.threshold;
@@ -134,7 +134,8 @@ function drawAxis(axis, cells, car, measure) {
     dot.append(shape("title", {}, `${written(axis.name, axis.values[i])}: ${entry.words}`));
     svg.append(dot);
   });
-  return element("div", { class: "card" }, element("h3", {}, axis.name === axis.about ? axis.name : `${axis.name}: ${axis.about}`), svg);
+  const title = axis.name === axis.about ? axis.name : `${axis.name}: ${axis.about}`;
+  return element("div", { class: "card" }, element("h3", {}, axis.unit ? `${title}, ${axis.unit}` : title), svg);
 }
 
 function drawAxes(car, measure) {
