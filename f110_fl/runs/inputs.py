@@ -1,7 +1,8 @@
 """The files that a run depends on besides its scenario, known by their SHA-256.
 
-They are maps with their images and lines, centre lines, racing lines and the policies of scripted
-cars, and a league whose entries are met. Not the policies that learners start from: what a run has saved wins over them.
+They are maps with their images and lines, centre lines, racing lines, the policies of scripted
+cars, and a league whose entries are met. Not the policies that learners start from: what a run has
+saved wins over them.
 """
 
 from __future__ import annotations
