@@ -16,7 +16,7 @@ from f110_fl.learners.state import entry
 from f110_fl.loading.leagues import load_league
 from f110_fl.tensors import prefixed, unprefixed
 from f110_fl.training.collector import Player
-from f110_fl.training.prioritised import Tally, draw
+from f110_fl.training.opponents import Tally, draw
 from f110_fl.training.records import EpisodeResult
 from f110_fl.training.trajectories import Watcher
 from sim.config.drivers import DriverConfig

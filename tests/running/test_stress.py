@@ -109,7 +109,7 @@ def test_a_named_axis_is_not_drawn_any_more(tmp_path: Path) -> None:
         ("axes:\n  env.cars[0].vehicle.mas: [1]", "unknown key"),
         ("axes: {learners.car_0.discount: [0.5]}", "changes nothing in the environment"),
         (
-            "axes: {env.cars[0].vehicle.friction: [0.5]}",
+            "axes:\n  env.cars[0].vehicle.friction: [0.5]",
             "without effect: env.heterogeneity.friction",
         ),
         ("axes: {env.max_steps: [9]}", "contradicts"),

@@ -20,7 +20,7 @@ from f110_fl.tensors import read_tensors
 from f110_fl.training.evaluation import Evaluator, ModelEvaluator
 from f110_fl.training.league_opponents import check_league, league_entries
 from f110_fl.training.metrics import by_opponent
-from f110_fl.training.prioritised import Tally, draw
+from f110_fl.training.opponents import Tally, draw
 from f110_fl.training.records import EpisodeRecord
 from f110_fl.training.trainer import Trainer
 
