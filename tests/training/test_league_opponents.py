@@ -37,7 +37,9 @@ LEARNER = SMALL["learners"]["car_0"]
 
 def write(folder: Path, league: dict[str, Any] | None = None, **opponents: Any) -> Path:
     """Writes the small scenario with a league beside it."""
-    (folder / "league.yaml").write_text(yaml.safe_dump(LEAGUE if league is None else league))
+    (folder / "league.yaml").write_text(
+        yaml.safe_dump(LEAGUE if league is None else league, sort_keys=False)
+    )
     met = {"league": "league.yaml", "held_out": ["faster"], **opponents}
     changes = {
         "learners": {"car_0": {**LEARNER, "opponents": met}},
