@@ -9,6 +9,7 @@ from f110_fl.config.keys import KeyPath
 from f110_fl.config.scenario import Scenario
 
 Change = tuple[KeyPath, object]  # a setting and its value
+Changes = Callable[[Scenario, Any], list[Change]]
 ENV: Final = "env"
 
 
@@ -26,10 +27,10 @@ class NamedAxis(NamedTuple):
 
     about: str
     unit: str
-    changes: Callable[[Scenario, Any], list[Change]]
+    changes: Changes
 
 
-def _of_vehicles(name: str, *, scripted: bool | None = None) -> Any:
+def _of_vehicles(name: str, *, scripted: bool | None = None) -> Changes:
     """Return what changes one setting of cars' vehicles: all, or only those with a driver or not.
 
     What cars would draw of it at each reset, they no longer do: the value would have no effect.
@@ -48,7 +49,7 @@ def _of_vehicles(name: str, *, scripted: bool | None = None) -> Any:
     return changes
 
 
-def _of_lidar(name: str) -> Any:
+def _of_lidar(name: str) -> Changes:
     """Return what changes one setting of the LiDAR, which cars then no longer draw."""
 
     def changes(scenario: Scenario, value: Any) -> list[Change]:

@@ -40,7 +40,8 @@ def write(folder: Path, league: dict[str, Any] | None = None, **opponents: Any) 
     (folder / "league.yaml").write_text(
         yaml.safe_dump(LEAGUE if league is None else league, sort_keys=False)
     )
-    met = {"league": "league.yaml", "held_out": ["faster"], **opponents}
+    file = opponents.pop("file", "league.yaml")
+    met = {"league": file, "held_out": ["faster"], **opponents}
     changes = {
         "learners": {"car_0": {**LEARNER, "opponents": met}},
         "collect": {"num_envs": 3},
@@ -131,7 +132,7 @@ def test_the_files_of_a_league_are_those_of_the_run(tmp_path: Path) -> None:
     [
         ({"held_out": ["fastr"]}, "found 'fastr'; allowed: slow, usual, fast, faster (did you"),
         ({"held_out": ["slow", "usual", "fast", "faster"]}, "nobody is left to meet"),
-        ({"league": "leage.yaml"}, "no such file"),
+        ({"file": "leage.yaml"}, "no such file"),
         ({"car": "car_0"}, "opponents.car is 'car_0'; cars with a driver are ['car_1']"),
         ({"held_out": ["slow", "slow"]}, "an entry is there twice"),
         ({"every": 3}, "unknown key; allowed: car, fraction, held_out, league, power"),
