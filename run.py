@@ -134,6 +134,11 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.grid is not None or runner.is_sweep(arguments.resume):
         interrupt.install()
         return runner.run_sweep(arguments, os.environ, console, run_cell)
+    if arguments.mode == "eval" and arguments.stress is not None:
+        from f110_fl.sweeps.stress_run import run_stress
+
+        interrupt.install()
+        return run_stress(arguments, os.environ, console)
     with without_collections():
         plan = resolve_plan(arguments, os.environ)
         preflight.check(plan)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sim.config import EnvConfig
-from sim.drivers.base import Driver
+from sim.config.drivers import DriverConfig
+from sim.drivers.alternatives import Alternatives
+from sim.drivers.base import Driver, Seat
 from sim.drivers.factory import make_driver
 from sim.episodes import (
     NONE,
@@ -60,6 +62,9 @@ class Race:
         num_envs: Environments in the batch, E.
         base_dir: What a map's file is relative to; None: the working directory.
         num_threads: Threads that share the environments of a step; results do not depend on it.
+        tracks: The tracks, if another race has built the same ones; None: they are built.
+        alternatives: By car with a driver, other drivers, one of which may be chosen for it in
+            each episode; see `choose_driver`.
 
     Attributes:
         config: The environment.
@@ -90,17 +95,20 @@ class Race:
         num_envs: int = 1,
         base_dir: Path | None = None,
         num_threads: int = 1,
+        tracks: tuple[Track, ...] | None = None,
+        alternatives: Mapping[str, Sequence[DriverConfig]] | None = None,
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, found {num_envs}")
         self.config = config
         self.num_envs = num_envs
         self._base_dir, self._num_threads = base_dir, num_threads
+        self._alternatives = dict(alternatives or {})
         self.agent_cars = config.agent_cars
         self.agents = tuple(config.cars[i].name for i in self.agent_cars)
         self._seeds = np.random.SeedSequence().spawn(num_envs)
         self._started = [0] * num_envs  # episodes of the stream, by environment
-        self.tracks: tuple[Track, ...] = make_tracks(config.track, base_dir)
+        self.tracks = make_tracks(config.track, base_dir) if tracks is None else tracks
         self.world = World(
             self.tracks,
             [car.vehicle for car in config.cars],
@@ -123,10 +131,7 @@ class Race:
         self._drivers: list[Driver] = []
         for i, car in enumerate(config.cars):
             if car.driver is not None:
-                driver = make_driver(
-                    car.driver, config, i, self.tracks, num_envs=num_envs, base_dir=base_dir
-                )
-                self._drivers.append(driver)
+                self._drivers.append(self._make_driver(i, car.driver))
                 if car.task is not None:
                     raise ValueError(
                         f"car {car.name!r} has a task, but a driver instead of an agent"
@@ -163,6 +168,18 @@ class Race:
         self.difficulties = 1.0, 1.0
         self._check_starts()
 
+    def _make_driver(self, car: int, config: DriverConfig) -> Driver:
+        """Build a car's driver, with the alternatives to it if there are any."""
+        env, others = self.config, self._alternatives.get(self.config.cars[car].name, ())
+        drivers = [
+            make_driver(own, env, car, self.tracks, num_envs=self.num_envs, base_dir=self._base_dir)
+            for own in (config, *others)
+        ]
+        if not others:
+            return drivers[0]
+        seat = Seat(env, car, self.tracks, self.num_envs, self._base_dir or Path())
+        return Alternatives(seat, drivers)
+
     def __getstate__(self) -> dict[str, Any]:
         """What a copy is made of: compiled functions and threads are made anew."""
         return {
@@ -171,6 +188,7 @@ class Race:
             # Where a copy may be unpacked, the working directory is another one.
             "base_dir": (self._base_dir or Path()).absolute(),
             "num_threads": self._num_threads,
+            "alternatives": self._alternatives,
             "seeds": self._seeds,
             "started": self._started,
             "spawn_sets": self.allowed_spawn_sets,
@@ -180,9 +198,8 @@ class Race:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Become a race that goes on with the same bytes; see ``__getstate__``."""
-        names = "config", "num_envs", "base_dir", "num_threads"
-        config, num_envs, base_dir, num_threads = (state[name] for name in names)
-        Race.__init__(self, config, num_envs=num_envs, base_dir=base_dir, num_threads=num_threads)
+        names = "num_envs", "base_dir", "num_threads", "alternatives"
+        Race.__init__(self, state["config"], **{name: state[name] for name in names})
         self._seeds, self._started = list(state["seeds"]), list(state["started"])
         self.allowed_spawn_sets, self.difficulties = state["spawn_sets"], state["difficulties"]
         for own, copied in zip(self._memory(), state["memory"], strict=True):
@@ -294,6 +311,26 @@ class Race:
                 low, high = bounds
                 draws = rng.uniform(low, high + (name in WHOLE), len(vehicles))
                 vehicles[:, COLUMNS[name]] = np.floor(draws) if name in WHOLE else draws
+
+    def choose_driver(self, env: int, car: str, index: int | None) -> None:
+        """Choose who drives a car in the episode that has just begun in an environment.
+
+        The choice holds for the episodes after it, too, until there is another.
+
+        Args:
+            env: The environment.
+            car: The car, which has alternatives.
+            index: Index of one of the alternatives; None: the scenario's own driver.
+
+        Raises:
+            ValueError: If the car has no alternatives, or there is no such one.
+        """
+        scripted = [own.name for own in self.config.cars if own.driver is not None]
+        driver = self._drivers[scripted.index(car)] if car in scripted else None
+        if isinstance(driver, Alternatives):
+            driver.choose(env, 0 if index is None else index + 1)
+            return
+        raise ValueError(f"car {car!r} has no alternative drivers")
 
     def set_difficulty(self, low: float, high: float | None = None) -> None:
         """Make the scripted cars of the episodes that begin from now on faster or slower.

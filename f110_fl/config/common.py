@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import BaseModel, Discriminator, Field
 
-from f110_fl.config.opponents import OpponentsConfig
+from f110_fl.config.opponents import Opponents
 from sim.settings import Config, FilePath
 
 SHAPES: Final[dict[type, str]] = {list: "list", tuple: "list", dict: "mapping"}
@@ -36,8 +36,10 @@ class AlgorithmConfig(Config):
     normalise_observations: bool = Field(
         False, description="Scale observations to mean 0, variance 1, by running statistics. [bool]"
     )
-    opponents: OpponentsConfig | None = Field(
-        None, description="Earlier selves of the other learners, to be met; null: none. [-]"
+    opponents: Opponents | None = Field(
+        None,
+        description="Whom to meet: earlier selves of the other learners or, with the key league, "
+        "entries of a league; null: nobody else. [-]",
     )
 
     @property

@@ -1,10 +1,12 @@
-"""Settings of the earlier selves that learners meet."""
+"""Settings of whom learners meet: earlier selves, or the entries of a league."""
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated, Any
 
-from sim.settings import Config
+from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
+
+from sim.settings import Config, FilePath
 
 
 class OpponentsConfig(Config):
@@ -38,3 +40,59 @@ class OpponentsConfig(Config):
         le=100,
         description="Exponent of 1 - success rate in draws; 0: all are as likely. [-]",
     )
+
+
+class LeagueOpponentsConfig(Config):
+    """Entries of a league, one of which drives another car in each training episode.
+
+    An entry is drawn with a probability in proportion to (1 - p)^power, where p is the learner's
+    success rate against it: prioritised fictitious self-play (Vinyals et al. 2019, AlphaStar,
+    Methods). Entries that are held out are never met in training. Of a league with roles, the
+    defenders are met.
+    """
+
+    league: Annotated[str, FilePath("a league's YAML file")] = Field(
+        description="File of the league, relative to the scenario that names it. [path]"
+    )
+    car: str | None = Field(
+        None,
+        min_length=1,
+        description="The car with a driver that entries drive; null: the only one. [name]",
+    )
+    held_out: tuple[str, ...] = Field(
+        (),
+        max_length=100,
+        description="Entries that no training episode meets, but every one of --mode eval. [names]",
+    )
+    fraction: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Part of the training episodes against entries; in the rest the scenario's own "
+        "driver drives. [-]",
+    )
+    power: float = Field(
+        1.0,
+        ge=0,
+        le=100,
+        description="Exponent of 1 - success rate in draws; 0: all are as likely. [-]",
+    )
+
+    @model_validator(mode="after")
+    def _once(self) -> LeagueOpponentsConfig:
+        if len(set(self.held_out)) < len(self.held_out):
+            raise ValueError("held_out: an entry is there twice")
+        return self
+
+
+def _kind(value: Any) -> str:
+    """Return the tag of the settings that a value is meant as."""
+    if isinstance(value, BaseModel):
+        return "league" if isinstance(value, LeagueOpponentsConfig) else "selves"
+    return "league" if isinstance(value, dict) and "league" in value else "selves"
+
+
+Opponents = Annotated[
+    Annotated[OpponentsConfig, Tag("selves")] | Annotated[LeagueOpponentsConfig, Tag("league")],
+    Discriminator(_kind),
+]

@@ -20,6 +20,7 @@ from f110_fl.config.curriculum import CurriculumConfig
 from f110_fl.config.federated import FederatedConfig
 from f110_fl.config.keys import Key, KeyPath, join, laid, overlaps, parse_key
 from f110_fl.config.learners import LearnerConfig
+from f110_fl.config.opponents import LeagueOpponentsConfig
 from f110_fl.config.variation import client_settings
 from sim.config import Config, EnvConfig, TrackConfig
 
@@ -181,12 +182,34 @@ class Scenario(Config):
             for agent, learner in self.learners.items()
             if learner.opponents is not None
         }
+        if self.league_opponents is not None:
+            if len(fractions) > 1:
+                raise ValueError(f"{' and '.join(fractions)}: only one, where there is a league")
+            self._check_league(*self.league_opponents)
+            return
         if fractions and len(self.learners) == 1:
             raise ValueError(f"{next(iter(fractions))}: there is no other learner to meet")
         total = math.fsum(fractions.values())
         if total > 1.0:
             names = " and ".join(f"{name}.fraction" for name in fractions)
             raise ValueError(f"{names} add up to {total:g}; allowed: at most 1")
+
+    def _check_league(self, agent: str, config: LeagueOpponentsConfig) -> None:
+        """Refuse a league whose entries would drive no car, or which of several is not said."""
+        key = f"learners.{agent}.opponents"
+        scripted = [car.name for car in self.env.cars if car.driver is not None]
+        if config.car is not None and config.car not in scripted:
+            raise ValueError(f"{key}.car is {config.car!r}; cars with a driver are {scripted}")
+        if config.car is None and len(scripted) != 1:
+            raise ValueError(f"{key}.car is missing; cars with a driver are {scripted}")
+
+    @property
+    def league_opponents(self) -> tuple[str, LeagueOpponentsConfig] | None:
+        """The learner that meets the entries of a league, and how; None: there is none."""
+        for agent, learner in self.learners.items():
+            if isinstance(learner.opponents, LeagueOpponentsConfig):
+                return agent, learner.opponents
+        return None
 
     def _check_seeds(self) -> None:
         clients = self.federated.clients

@@ -101,6 +101,8 @@ def _problem(error: ErrorDetails, model: type[BaseModel] = Scenario) -> _Problem
         chosen = [model for model in models if tag_of(model)[1] == key]
         if chosen:
             field = Field(chosen[0])
+        elif models and key in field.tags:
+            field = field.tagged(key)
         elif key not in field.tags:
             parent, field, path = field, child(field, key), (*path, key)
     if error["type"].startswith("union_tag"):

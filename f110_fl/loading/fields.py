@@ -54,6 +54,13 @@ class Field(NamedTuple):
             if isinstance(option, type) and issubclass(option, BaseModel)
         )
 
+    def tagged(self, tag: Key) -> Field:
+        """The field as if only the alternative of this tag were there."""
+        for option, found in _options(self.annotation):
+            if any(isinstance(item, Tag) and item.tag == tag for item in found):
+                return self._replace(annotation=option)
+        return self
+
     @property
     def tags(self) -> set[str]:
         """Pydantic's names of a union's alternatives in the location of an error."""

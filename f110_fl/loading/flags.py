@@ -30,6 +30,7 @@ class Mode(Enum):
 
     TRAIN = "not in training; leave it out"
     EVALUATE = "not with --mode eval; leave it out"
+    STRESS = "not with --stress; leave it out"
     GRID = "not with a grid; leave it out"
     SUPERLINK = "not with --superlink; leave it out"
     RESUME = "cannot change in a resumed run; leave it out"
@@ -37,11 +38,12 @@ class Mode(Enum):
     RESUME_SUPERLINK = "cannot change in a run that a SuperLink resumes; leave it out"
 
 
-NEW: Final = frozenset({Mode.TRAIN, Mode.EVALUATE, Mode.GRID, Mode.SUPERLINK})
+NEW: Final = frozenset({Mode.TRAIN, Mode.EVALUATE, Mode.STRESS, Mode.GRID, Mode.SUPERLINK})
 RESUMED: Final = frozenset({Mode.RESUME, Mode.RESUME_GRID, Mode.RESUME_SUPERLINK})
 LINKED: Final = frozenset({Mode.SUPERLINK, Mode.RESUME_SUPERLINK})
 LOCAL: Final = frozenset({Mode.TRAIN, Mode.GRID, Mode.RESUME, Mode.RESUME_GRID})
-TRAINING: Final = (NEW | RESUMED) - {Mode.EVALUATE}
+EVALUATING: Final = frozenset({Mode.EVALUATE, Mode.STRESS})
+TRAINING: Final = (NEW | RESUMED) - EVALUATING
 
 
 @dataclass(frozen=True)
@@ -120,10 +122,10 @@ SETTINGS: Final = (
             about="continue a run exactly, perhaps with more --episodes, or continue a grid"),
     Setting(flag="--changed-files", switch=True, modes=RESUMED - LINKED, needs="--resume RUN_DIR",
             about="with --resume: go on although files that the run depends on changed"),
-    Setting(flag="--mode", choices=("train", "eval"), modes=frozenset({Mode.EVALUATE}),
+    Setting(flag="--mode", choices=("train", "eval"), modes=EVALUATING,
             about="train, or evaluate: drive evaluation.episodes episodes without exploration and "
             "report on them (default: train)"),
-    Setting(flag="--checkpoint", metavar="FILE", modes=frozenset({Mode.EVALUATE}),
+    Setting(flag="--checkpoint", metavar="FILE", modes=EVALUATING,
             needs="--mode eval", about="models to evaluate: best, state or global.safetensors "
             "(default: those in policies/ beside the scenario)"),
     Setting(flag="--replay", metavar="N",
@@ -147,6 +149,9 @@ SETTINGS: Final = (
     Setting(flag="--until", metavar="HALF", modes=frozenset({Mode.EVALUATE}), needs="--mode eval",
             about="evaluate only until the 95 %% interval of the rate of success (of finishing, "
             "where nothing learns) is within plus or minus this, at most evaluation.episodes"),
+    Setting(flag="--stress", metavar="FILE", modes=frozenset({Mode.STRESS}), needs="--mode eval",
+            about="evaluate over grids of friction, latency, noise and the like, and find where "
+            "the policy breaks: YAML with axes, matrix; the same command goes on where it ended"),
     Setting(flag="--wandb", switch=True, modes=frozenset({Mode.EVALUATE}), needs="--mode eval",
             about="record the evaluation and its replay with W&B, which training does by itself"),
     Setting(flag="--tensorboard", switch=True, modes=LOCAL,
@@ -262,7 +267,8 @@ def outside_overrides(
         for name, given, modes in spellings:
             if mode not in modes and given not in (None, False, "", *setting.choices[:1]):
                 shown = name if given is True else f"{name}={given!r}"
-                reason = f"needs {setting.needs}" if setting.needs else mode.value
+                needed = setting.needs if mode is not Mode.STRESS else ""
+                reason = f"needs {needed}" if needed else mode.value
                 raise UserError(f"{shown}: {reason}")
     return [*environment_overrides(environ), *command_line_overrides(arguments)]
 
@@ -290,7 +296,9 @@ def _mode(arguments: argparse.Namespace, *, of_grid: bool) -> Mode:
         return Mode.GRID
     if resumed:
         return Mode.RESUME_GRID if of_grid else Mode.RESUME
-    return Mode.EVALUATE if arguments.mode == "eval" else Mode.TRAIN
+    if arguments.mode == "eval":
+        return Mode.EVALUATE if arguments.stress is None else Mode.STRESS
+    return Mode.TRAIN
 
 
 def _value(setting: Setting, arguments: argparse.Namespace) -> Any:

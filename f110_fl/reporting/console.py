@@ -346,6 +346,25 @@ def evaluation_table(found: Mapping[str, Any]) -> Table:
     return table
 
 
+def opponents_table(found: Mapping[str, Any]) -> Table:
+    """Return the table of whom an evaluated policy met (`metrics.by_opponent`), a row each."""
+    won = [entry for entry in found.values() if entry["rate"] > 0.5]
+    sure = sum(entry["low"] > 0.5 for entry in won)
+    caption = Text(
+        f"beats {len(won)} of {len(found)}: success in more than half of the episodes, "
+        f"{sure} beyond chance"
+    )
+    table = Table(
+        box=None, pad_edge=False, collapse_padding=True, caption=caption, caption_justify="left"
+    )
+    for name in ("opponent", "episodes", "success"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, r in found.items():
+        rate = f"{r['rate']:.1%} [{100 * r['low']:.0f}, {100 * r['high']:.0f}]"
+        table.add_row(name, str(r["episodes"]), rate)
+    return table
+
+
 _NEVER: Final = {"rate": 0.0}  # of an outcome that no episode had, which a report leaves out
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from f110_fl.evaluation.statistics import Sequential, run_until, trials_needed
 from f110_fl.files import write_atomic
-from f110_fl.reporting.console import evaluation_table, print_table
+from f110_fl.reporting.console import evaluation_table, opponents_table, print_table
 from f110_fl.reporting.summary import offline_lines
 from f110_fl.reporting.tracking import record_evaluation, wandb_mode
 from f110_fl.reporting.values import report_values
@@ -54,12 +54,14 @@ def _evaluate(plan: RunPlan, console: Console) -> int:
     """Evaluate into a directory that is this process's own; see `evaluate`."""
     from f110_fl.reporting.pages.recording import ReplayRecorder, Watchers
     from f110_fl.reporting.pages.replay import write_replay
-    from f110_fl.training.evaluation import ModelEvaluator
-    from f110_fl.training.metrics import means, report
+    from f110_fl.training.evaluation import Evaluator, ModelEvaluator
+    from f110_fl.training.metrics import by_opponent, means, report
     from f110_fl.training.trajectories import Recorder
 
     scenario, root, checkpoint = plan.scenario, plan.rundir.root, plan.checkpoint
-    evaluator = ModelEvaluator(scenario)
+    evaluator = ModelEvaluator(
+        scenario, Evaluator(scenario, scenario.evaluation.episodes, held_out=True)
+    )
     if checkpoint is not None:
         load_checkpoint(evaluator.learners, scenario, checkpoint)
         if plan.shipped:
@@ -74,17 +76,22 @@ def _evaluate(plan: RunPlan, console: Console) -> int:
     episodes, stopped = _run(evaluator, plan, Watchers(*watchers))
     found = report(episodes, [car.name for car in scenario.env.cars])
     recorder.save(root / TRAJECTORIES, evaluator.race)
-    document = {
+    document: dict[str, Any] = {
         "scenario": scenario.name,
         "seed": scenario.shared_seed,
         "checkpoint": None if checkpoint is None else str(checkpoint),
         "cars": found,
     }
+    if scenario.league_opponents is not None:
+        document["opponents"] = by_opponent(episodes, scenario.league_opponents[0])
     if plan.until is not None:
         document["until"] = {"asked": plan.until, **stopped._asdict()}
         console.out(_told(stopped, plan, episodes), highlight=False)
     write_atomic(root / REPORT, json.dumps(document, indent=2) + "\n")
     print_table(console, evaluation_table(found))
+    if scenario.league_opponents is not None:
+        console.print()
+        print_table(console, opponents_table(document["opponents"]))
     console.out(f"Report          {root / REPORT}", highlight=False)
     console.out(f"Trajectories    {root / TRAJECTORIES}", highlight=False)
     name = scenario.name if checkpoint is None else f"{checkpoint.parent.name}/{checkpoint.stem}"

@@ -1,7 +1,8 @@
 """The files that a run depends on besides its scenario, known by their SHA-256.
 
-They are maps with their images and lines, centre lines, racing lines and the policies of scripted
-cars. Not the policies that learners start from: what a run has saved wins over them.
+They are maps with their images and lines, centre lines, racing lines, the policies of scripted
+cars, and a league whose entries are met. Not the policies that learners start from: what a run has
+saved wins over them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
 from f110_fl.files import is_file, write_atomic
 from f110_fl.loading.document import parse_yaml, read_yaml
+from f110_fl.loading.leagues import load_league
 from f110_fl.rundir import RunDir
 from sim.config.tracks import IMAGES, LONE_LINE
 
@@ -29,8 +31,12 @@ def record_inputs(scenario: Scenario, rundir: RunDir) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    found = {str(path): _digest(path) for path in sorted(set(_inputs(scenario)))}
-    write_atomic(rundir.inputs, json.dumps(found, indent=2) + "\n")
+    write_atomic(rundir.inputs, json.dumps(digests(scenario), indent=2) + "\n")
+
+
+def digests(scenario: Scenario) -> dict[str, str]:
+    """Return the SHA-256 of each file that a scenario depends on, by its path."""
+    return {str(path): digest(path) for path in sorted(set(_inputs(scenario)))}
 
 
 def check_inputs(rundir: RunDir) -> None:
@@ -48,7 +54,7 @@ def check_inputs(rundir: RunDir) -> None:
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{rundir.inputs}: cannot be read: {error}") from None
     for name, digest in known.items():
-        found = _digest(Path(name))
+        found = digest(Path(name))
         if found != digest:
             what = "changed" if found else "is gone"
             raise UserError(
@@ -57,7 +63,7 @@ def check_inputs(rundir: RunDir) -> None:
             )
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
     """Return a file's SHA-256; "" if it cannot be read."""
     try:
         with path.open("rb") as file:
@@ -74,6 +80,16 @@ def _inputs(scenario: Scenario) -> Iterator[Path]:
             yield path
             if path.suffix in (".yaml", ".yml"):
                 yield from _of_map(path)
+    if scenario.league_opponents is not None:
+        yield from _of_league(Path(scenario.league_opponents[1].league))
+
+
+def _of_league(path: Path) -> Iterator[Path]:
+    """Yield the policies and lines of a league's entries; none if it cannot be read."""
+    with suppress(UserError):
+        for text in _texts(load_league(path).model_dump(mode="json", include={"entries"})):
+            if Path(text).is_absolute() and is_file(Path(text)):
+                yield Path(text)
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -80,7 +80,7 @@ def resolve_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> R
     overrides = outside_overrides(arguments, environ)
     scenario = load_scenario(Path(arguments.scenario), overrides)
     if arguments.mode == "eval":
-        return _resolve_evaluation(arguments, _on_asked_track(scenario, overrides))
+        return _resolve_evaluation(arguments, on_asked_track(scenario, overrides))
     refuse_varied(overrides, scenario)
     if not scenario.learners:
         raise UserError(f"{arguments.scenario}: nothing learns; allowed: --mode eval")
@@ -107,7 +107,7 @@ def resolve_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> R
     )
 
 
-def _on_asked_track(scenario: Scenario, overrides: Sequence[Override]) -> Scenario:
+def on_asked_track(scenario: Scenario, overrides: Sequence[Override]) -> Scenario:
     """Return the scenario, evaluated on the track that was asked for, whatever the file says.
 
     ``env.track`` from outside names the track of this evaluation, unless ``evaluation.track`` is

@@ -32,8 +32,8 @@ def check(plan: RunPlan) -> None:
         check_device(plan.scenario)
     check_encoders(plan.scenario)
     check_environment(plan.scenario)
+    check_opponents(plan.scenario)
     if plan.mode == "train":
-        check_opponents(plan.scenario)
         check_mirrors(plan.scenario)
         check_initial(plan.scenario, plan.rundir)
 
@@ -159,13 +159,19 @@ def check_encoders(scenario: Scenario) -> None:
 def check_opponents(scenario: Scenario) -> None:
     """Check that earlier selves can be kept of the learners that others are to meet.
 
+    And that a league's entries, if one meets these, fit.
+
     Raises:
-        UserError: If a learner's policy is of a kind that cannot.
+        UserError: If a learner's policy is of a kind that cannot, or an entry does not fit.
     """
     if any(config.opponents for config in scenario.learners.values()):
         from f110_fl.training import opponents  # PyTorch takes a second to import
 
         opponents.check_opponents(scenario)
+    if scenario.league_opponents is not None:
+        from f110_fl.training import league_opponents
+
+        league_opponents.check_league(scenario)
 
 
 def check_mirrors(scenario: Scenario) -> None:

@@ -9,22 +9,22 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple
 
-from f110_fl.config.keys import KeyPath, join, parse_key
+from f110_fl.config.keys import KeyPath, join
 from f110_fl.config.scenario import Scenario, WandbConfig
-from f110_fl.errors import UserError, did_you_mean, show
+from f110_fl.errors import UserError, show
 from f110_fl.loading.document import Document, parse_yaml, read_yaml
 from f110_fl.loading.overrides import Override, refuse_varied
 from f110_fl.loading.scenarios import resolve_scenario
 from f110_fl.loading.texts import literal
+from f110_fl.sweeps.reader import Reader, check_free
 
 KEYS: Final = ("base", "matrix", "runs")
-ROOT: Final = ("federated", "root")
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 MAX_NAME: Final = 80  # characters of a name made of values; a longer one is replaced by a number
 
@@ -78,13 +78,13 @@ def load_grid(path: Path, outside: Sequence[Override] = ()) -> Grid:
     Raises:
         UserError: For any mistake in the file, a run or the settings, in one line.
     """
-    reader = _Reader(path)
+    reader = _Reader(path, "a grid's YAML file", KEYS)
     base, scenario_file, own = reader.base()
     matrix, runs = reader.matrix(), reader.runs()
     if not matrix and not runs:
         reader.refuse((), "neither matrix nor runs; allowed: one of them, or both")
     for override in (o for options in (*matrix, *(r.overrides for r in runs)) for o in options):
-        reader.check_free(override, outside)
+        check_free(override, outside)
     cells: list[Cell] = []
     scenarios: dict[str, Scenario] = {}
     for run, options in product(runs or [_Run("", [])], product(*matrix)):
@@ -156,27 +156,8 @@ def _moved(cell: Cell, root: Path) -> Cell:
     return replace(cell, scenario=cell.scenario.model_copy(update={"federated": federated}))
 
 
-class _Reader:
-    """Reads the parts of a grid's file; messages about mistakes name the line."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.document = parse_yaml(read_yaml(path, "a grid's YAML file"), str(path))
-        data = self.document.data
-        if not isinstance(data, dict):
-            found = "an empty file" if data is None else show(data)
-            self.refuse((), f"found {found}; allowed: a mapping of {', '.join(KEYS)}")
-        self.data: dict[str, Any] = data
-        for key in self.data:
-            if key not in KEYS:
-                hint = did_you_mean(key, KEYS)
-                self.refuse((key,), f"unknown key; allowed: {', '.join(KEYS)}{hint}")
-
-    def refuse(self, keys: KeyPath, what: str) -> NoReturn:
-        """Raise a UserError about the value at ``keys``."""
-        line = self.document.mark(keys).line
-        where = f"{join(keys)}: " if keys else ""
-        raise UserError(f"{self.path}:{line}: {where}{what}")
+class _Reader(Reader):
+    """Reads the parts of a grid's file."""
 
     def base(self) -> tuple[Document, Path, list[Override]]:
         """Return the scenario, its file, and the settings laid over it."""
@@ -196,7 +177,7 @@ class _Reader:
             keys = ("base", "scenario")
             self.refuse(keys, f"found {show(name)}; allowed: a scenario's file")
         others = {key: value for key, value in data.items() if key != "scenario"}
-        return (*self._file(name, ("base", "scenario")), self._settings(others, ("base",)))
+        return (*self._file(name, ("base", "scenario")), self.settings(others, ("base",)))
 
     def _file(self, name: str, keys: KeyPath) -> tuple[Document, Path]:
         path = self.path.parent / name
@@ -207,16 +188,10 @@ class _Reader:
 
     def matrix(self) -> list[list[Override]]:
         """Return the alternative settings of each key of the matrix."""
-        data = self.data.get("matrix", {})
-        if not isinstance(data, dict):
-            self.refuse(("matrix",), f"found {show(data)}; allowed: lists of values by dotted key")
-        choices = []
-        for key, values in data.items():
-            keys = ("matrix", key)
-            if not isinstance(values, tuple) or not values:
-                self.refuse(keys, f"found {show(values)}; allowed: a list of values, not empty")
-            choices.append([self._override(key, v, (*keys, i)) for i, v in enumerate(values)])
-        return choices
+        return [
+            [self.override(key, value, ("matrix", key, i)) for i, value in enumerate(values)]
+            for key, values in self.values("matrix").items()
+        ]
 
     def runs(self) -> list[_Run]:
         """Return the entries of ``runs``."""
@@ -238,23 +213,5 @@ class _Reader:
                 if key in varied:
                     self.refuse((*keys, key), "the matrix sets it too; leave it out of one")
             settings = {key: value for key, value in entry.items() if key != "name"}
-            runs.append(_Run(name, self._settings(settings, keys)))
+            runs.append(_Run(name, self.settings(settings, keys)))
         return runs
-
-    def _settings(self, data: Mapping[str, Any], keys: KeyPath) -> list[Override]:
-        return [self._override(key, value, (*keys, key)) for key, value in data.items()]
-
-    def _override(self, key: str, value: object, keys: KeyPath) -> Override:
-        path = parse_key(key)
-        if path is None:
-            self.refuse(keys, "not a dotted key; allowed: such as learners.car_0.discount")
-        if path == ROOT:
-            self.refuse(keys, "runs have folders in the grid's directory; set that with FED_ROOT")
-        source = f"{self.path}:{self.document.mark(keys).line}: {join(path)}"
-        return Override(source, path, value)
-
-    def check_free(self, override: Override, outside: Sequence[Override]) -> None:
-        """Refuse a variable or flag that contradicts a value of the grid."""
-        for other in outside:
-            if other.path != ROOT and other.contradicts(override):
-                raise UserError(f"{other.name}: contradicts {override.name}; leave one out")

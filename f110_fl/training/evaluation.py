@@ -16,8 +16,10 @@ from f110_fl.seeding import Use, stream
 from f110_fl.tensors import owned
 from f110_fl.training.agents import make_learners
 from f110_fl.training.collector import Collector, Greedy
+from f110_fl.training.league_opponents import InTurn, league_entries
 from f110_fl.training.records import EpisodeResult
 from sim.race import Race
+from sim.tracks.track import Track
 
 MAX_BATCH = 64  # environments of an evaluation stepped together
 
@@ -30,13 +32,26 @@ class Evaluator:
     Args:
         scenario: The scenario, whose evaluation may have a track of its own.
         episodes: Episodes per evaluation.
+        tracks: Its tracks, if they are built already; see `Race`.
+        held_out: Of a learner that meets a league's entries, whether to meet those that training
+            never meets, if there are any. Episodes meet them in turn.
     """
 
-    def __init__(self, scenario: Scenario, episodes: int) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        episodes: int,
+        tracks: tuple[Track, ...] | None = None,
+        *,
+        held_out: bool = False,
+    ) -> None:
+        self._entries = league_entries(scenario, held_out=held_out)
         self.race = Race(
             scenario.evaluation_env,
             num_envs=min(episodes, MAX_BATCH),
             num_threads=scenario.threads,
+            tracks=tracks,
+            alternatives=self._entries.alternatives if self._entries else None,
         )
         self.episodes = episodes
         self._seeds = [
@@ -62,8 +77,10 @@ class Evaluator:
         """
         players = {a: Greedy(make(self.race.num_envs)) for a, make in make_policy.items()}
         first, _, _ = part.indices(len(self._seeds))
-        ended = self._collector.run(self._seeds[part], players, watcher, first)
-        return [result for _, _, result in sorted(ended, key=itemgetter(0))]
+        turns = InTurn(self._entries, first, watcher) if self._entries else None
+        ended = self._collector.run(self._seeds[part], players, turns or watcher, first)
+        found = sorted(ended, key=itemgetter(0))
+        return [turns.record(n, result) if turns else result for n, _, result in found]
 
 
 class ModelEvaluator:

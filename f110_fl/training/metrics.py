@@ -191,6 +191,21 @@ def report(episodes: Sequence[EpisodeResult], cars: Iterable[str]) -> dict[str, 
     return found
 
 
+def by_opponent(episodes: Sequence[EpisodeResult], agent: str) -> dict[str, dict[str, float]]:
+    """Return an agent's success rate against each of a league's entries that it met, for JSON.
+
+    Rates are as in `report`, by the entry's name, with ``episodes`` against it.
+    """
+    found: dict[str, list[str]] = {}
+    for episode in episodes:
+        for name in episode.opponents.values():
+            found.setdefault(name, []).append(episode.outcomes[agent])
+    return {
+        name: {"episodes": len(own), **_rate(own.count("success"), len(own))}
+        for name, own in found.items()
+    }
+
+
 def _rate(count: int, trials: int) -> dict[str, float]:
     low, high = wilson_interval(count, trials)
     return {"rate": count / trials, "low": low, "high": high, "count": count}

@@ -6,8 +6,8 @@ Methods: fictitious self-play and its prioritised form.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -22,6 +22,7 @@ from f110_fl.learners.state import entry
 from f110_fl.tensors import prefixed, unprefixed
 from f110_fl.training.checkpoint import policy_format
 from f110_fl.training.collector import Player
+from f110_fl.training.records import EpisodeResult
 from sim.episodes import Outcome
 from sim.layout import COMMAND_SIZE
 from sim.policy import Actor, PolicyFormat, make_policy
@@ -31,12 +32,42 @@ Array = NDArray[np.float32]
 Index = NDArray[np.int64]
 Tensors = dict[str, torch.Tensor]
 
-# Weight of the episodes before, per episode: about the last hundred against a snapshot count.
-_DECAY: Final = 0.99
 _SUCCESS: Final = Outcome.SUCCESS.name.lower()
 
+# Weight of the episodes before, per episode: about the last hundred against an opponent count.
+_DECAY: Final = 0.99
 
-class Snapshot:
+
+class Tally:
+    """How a learner fares against one opponent.
+
+    Attributes:
+        games: Weighted number of episodes against it.
+        wins: Weighted number of successes among them.
+    """
+
+    def __init__(self) -> None:
+        self.games = self.wins = 0.0
+
+    @property
+    def success_rate(self) -> float:
+        """Expected rate of successes against it, by the rule of succession: 1/2 before any."""
+        return (self.wins + 1.0) / (self.games + 2.0)
+
+    def count(self, *, won: bool) -> None:
+        """Count an episode against it."""
+        self.games = _DECAY * self.games + 1.0
+        self.wins = _DECAY * self.wins + won
+
+
+def draw(tallies: Sequence[Tally], power: float, rng: np.random.Generator) -> int:
+    """Draw an opponent's index, with probabilities in proportion to (1 - success rate)^power."""
+    rates = np.array([tally.success_rate for tally in tallies])
+    weights = (1.0 - rates) ** power
+    return int(rng.choice(len(rates), p=weights / weights.sum()))
+
+
+class Snapshot(Tally):
     """What a learner was, as a policy that acts without noise, and how another fares against it.
 
     Args:
@@ -57,21 +88,11 @@ class Snapshot:
     def __init__(
         self, episode: int, form: PolicyFormat, tensors: Mapping[str, torch.Tensor]
     ) -> None:
+        super().__init__()
         policy = make_policy(form, {name: x.numpy() for name, x in tensors.items()})
         self.episode = episode
         self.tensors = policy.tensors
-        self.games = self.wins = 0.0
         self._actor = Actor(policy, 1)
-
-    @property
-    def success_rate(self) -> float:
-        """Expected rate of successes against it, by the rule of succession: 1/2 before any."""
-        return (self.wins + 1.0) / (self.games + 2.0)
-
-    def count(self, *, won: bool) -> None:
-        """Count an episode against it."""
-        self.games = _DECAY * self.games + 1.0
-        self.wins = _DECAY * self.wins + won
 
     def act(self, observations: Array, row: int, actions: Array) -> None:
         """Write the action (A,) for a row of observations (M, D) into that of actions (M, A)."""
@@ -107,9 +128,7 @@ class Pool:
 
     def draw(self, rng: np.random.Generator) -> Snapshot:
         """Draw a snapshot; the rarer success against it, the likelier (``OpponentsConfig``)."""
-        rates = np.array([snapshot.success_rate for snapshot in self.snapshots])
-        weights = (1.0 - rates) ** self._config.power
-        return self.snapshots[int(rng.choice(len(rates), p=weights / weights.sum()))]
+        return self.snapshots[draw(self.snapshots, self._config.power, rng)]
 
     def state(self) -> Tensors:
         """Return copies of what continuing needs: each tensor of all S snapshots, (S, ...)."""
@@ -153,7 +172,7 @@ class Opponents:
 
         players = opponents.start(episodes, seed, explorers)
         for ended in collector.run(seeds, players, opponents):
-            result = replace(result, snapshots=opponents.count(ended.env, outcomes))
+            result = opponents.record(ended.env, ended.result)
 
     An episode's draws depend on its number; those of prioritised play on the episodes that have
     ended before it begins, too.
@@ -172,7 +191,7 @@ class Opponents:
         self._pools: dict[str, dict[str, Pool]] = {}
         self._fractions: dict[str, float] = {}
         for agent, config in scenario.learners.items():
-            if config.opponents is not None:
+            if isinstance(config.opponents, OpponentsConfig):
                 self._fractions[agent] = config.opponents.fraction
                 self._pools[agent] = {
                     other: Pool(config.opponents, _format(scenario, agent, other))
@@ -237,6 +256,10 @@ class Opponents:
         for snapshot in match.snapshots.values():
             snapshot.count(won=outcomes[match.learner] == _SUCCESS)
         return {agent: snapshot.episode for agent, snapshot in match.snapshots.items()}
+
+    def record(self, env: int, result: EpisodeResult) -> EpisodeResult:
+        """Count the episode that has ended, and return its result with who drove; see `count`."""
+        return replace(result, snapshots=self.count(env, result.outcomes))
 
     def drivers(self, agent: str, envs: Index) -> list[Snapshot | None]:
         """Return which snapshots drive an agent in environments (M,); None: its learner does."""
@@ -313,7 +336,7 @@ def check_opponents(scenario: Scenario) -> None:
         UserError: For the first that has not.
     """
     for agent, config in scenario.learners.items():
-        for other in scenario.learners if config.opponents is not None else ():
+        for other in scenario.learners if isinstance(config.opponents, OpponentsConfig) else ():
             if other != agent:
                 _format(scenario, agent, other)
 

@@ -28,6 +28,8 @@ class EpisodeResult:
     collect: dict[str, float] = field(default_factory=dict)
     # Cars that a snapshot drove, not their learner: training episodes begun before it was taken.
     snapshots: dict[str, int] = field(default_factory=dict)
+    # Cars that an entry of a league drove: which.
+    opponents: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,10 @@ class EpisodeRecord:
     def to_json(self) -> str:
         """Return the record as one line of JSON, without the newline."""
         values = asdict(self)
-        return json.dumps(values | values.pop("result"), separators=(",", ":"))
+        result = values.pop("result")
+        if not result["opponents"]:
+            del result["opponents"]
+        return json.dumps(values | result, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, line: str) -> EpisodeRecord:

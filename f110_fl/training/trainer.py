@@ -26,6 +26,7 @@ from f110_fl.training.collector import Collector, EndedEpisode, Explorer, Player
 from f110_fl.training.curriculum import Curriculum
 from f110_fl.training.evaluation import Evaluator, ModelEvaluator
 from f110_fl.training.export import write_models
+from f110_fl.training.league_opponents import LeagueOpponents, league_entries
 from f110_fl.training.metrics import improved, score
 from f110_fl.training.opponents import Opponents
 from f110_fl.training.records import EpisodeKind, EpisodeRecord, EpisodeResult
@@ -56,7 +57,13 @@ class Trainer:
         self.scenario = scenario
         self.own = scenario.for_client(client_id)
         self._set_client(client_id, directory)
-        race = Race(self.own.env, num_envs=scenario.collect.num_envs, num_threads=scenario.threads)
+        entries = league_entries(self.own, held_out=False)
+        race = Race(
+            self.own.env,
+            num_envs=scenario.collect.num_envs,
+            num_threads=scenario.threads,
+            alternatives=entries.alternatives if entries else None,
+        )
         self._observation_size = len(race.observation_low)
         check_state(self._state_path, scenario, self._observation_size)
         check_mirrors(scenario, race.tracks)
@@ -66,8 +73,10 @@ class Trainer:
             self._curriculum = Curriculum(scenario.curriculum, self.own.env)
         seed = partial(stream, self.seed, Use.LEARNER, client_id)
         self.learners = make_learners(scenario, race, seed, directory, scenario.device)
-        self._opponents: Opponents | None = None
-        if any(config.opponents for config in scenario.learners.values()):
+        self._opponents: Opponents | LeagueOpponents | None = None
+        if entries is not None:
+            self._opponents = LeagueOpponents(scenario, entries, race.num_envs)
+        elif any(config.opponents for config in scenario.learners.values()):
             self._opponents = Opponents(scenario, self.learners, race.num_envs)
         if not self._state_path.exists():
             load_initial(self.learners, scenario, started_on_clients(scenario))
@@ -230,8 +239,7 @@ class Trainer:
         """Count a training episode, during which the learners did so many updates."""
         result = ended.result
         if self._opponents is not None:
-            snapshots = self._opponents.count(ended.env, result.outcomes)
-            result = replace(result, snapshots=snapshots)
+            result = self._opponents.record(ended.env, result)
         self.progress.episodes += 1
         self.progress.env_steps += result.steps
         losses: dict[str, float] = {}
