@@ -114,7 +114,7 @@ def superlink_app(
 
     Args:
         database: A file, or ":flwr-in-memory:".
-        operator_of: Returns whose a token is, None if nobody's.
+        operator_of: Returns whose a token is ("" if none is shown), None if nobody's.
         task_secret: What a SuperExec signs its requests for tasks with.
 
     Raises:
@@ -162,7 +162,7 @@ def _operators(operator_of: Callable[[str], str | None]) -> Any:
     class Operators(NoOpControlAuthnPlugin):
         def validate_tokens_in_metadata(self, metadata: Any) -> tuple[bool, AccountInfo | None]:
             tokens = [str(text) for name, text in metadata if name == ACCESS_TOKEN_KEY]
-            name = operator_of(tokens[0]) if len(tokens) == 1 else None
+            name = operator_of(tokens[0] if len(tokens) == 1 else "")
             if name is None:
                 return False, None
             # The one account that the open edition's federation has as its member.

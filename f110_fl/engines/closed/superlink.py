@@ -20,11 +20,11 @@ import secrets
 import signal
 import ssl
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
@@ -38,6 +38,9 @@ from f110_fl.engines.operators import Operators, read_operators
 from f110_fl.errors import UserError
 from f110_fl.files import write_atomic
 from f110_fl.runs.processes import adopt_orphans, end_descendants
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 LOOPBACK: Final = "127.0.0.1"
 IN_MEMORY: Final = ":flwr-in-memory:"
@@ -122,31 +125,65 @@ async def _serve(served: ClosedSuperLink) -> None:
         secret = secrets.token_bytes(32)
         write_atomic(private / "secret", secret, mode=PRIVATE)
         own = make_credentials(private, (LOOPBACK,), 0)
-        files = _Files(served)
-        app = superlink_app(served.database or IN_MEMORY, files.name_of, secret)
-        await stack.enter_async_context(app.router.lifespan_context(app))
-        nodes, visitors = Nodes(app), Visitors(served.bounds)
-        gate = Gate(app, routes(app), nodes, visitors, secret, served.bounds)  # type: ignore[arg-type]
-        files.look(nodes, gate)
-        public = listening_socket(served.host, served.port)
-        local = listening_socket(LOOPBACK, 0)
-        port = int(local.getsockname()[1])
-        listeners = (
-            Listener(local, _context(own), gate.local, Visitors(_LOCAL), served.bounds),
-            Listener(public, _context(served.credentials), gate.public, visitors, served.bounds),
-        )
-        for listener in listeners:
-            listener.start()
-            stack.push_async_callback(listener.stop)
-        await stack.enter_async_context(_kept_running(_superexec(own, port, private / "secret")))
-        log.info(
-            "Closed SuperLink at %s:%d for %d clients and %d operators",
-            *(served.host, served.port, len(nodes.keys()), len(files.operators)),
-        )
+        opened = await stack.enter_async_context(listening(served, own, secret))
+        command = _superexec(own, opened.local_port, private / "secret")
+        await stack.enter_async_context(_kept_running(command))
+        log.info("Closed SuperLink at %s:%d, %s", served.host, served.port, opened.known())
         while not ended.is_set():
             with suppress(TimeoutError):
                 await asyncio.wait_for(ended.wait(), LOOK_AT_FILES)
-            await asyncio.to_thread(files.look, nodes, gate)
+            await asyncio.to_thread(opened.look)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A SuperLink at work.
+
+    Attributes:
+        app: Flower's application.
+        local_port: Port on loopback for the server's own processes.
+        look: Reads the files that say who may come, if they have changed.
+        known: Returns who may come, in words.
+    """
+
+    app: FastAPI
+    local_port: int
+    look: Callable[[], None]
+    known: Callable[[], str]
+
+
+@asynccontextmanager
+async def listening(
+    served: ClosedSuperLink, own: Credentials, secret: bytes
+) -> AsyncIterator[Opened]:
+    """Serve while the block runs, in the running loop.
+
+    Args:
+        served: What is served.
+        own: Certificate and key for the port on loopback.
+        secret: What the SuperExec signs its requests for tasks with.
+    """
+    files = _Files(served)
+    app = superlink_app(served.database or IN_MEMORY, files.name_of, secret)
+    nodes, visitors = Nodes(app), Visitors(served.bounds)
+    gate = Gate(app, routes(app), nodes, visitors, secret, served.bounds)  # type: ignore[arg-type]
+    files.look(nodes, gate)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(app.router.lifespan_context(app))
+        public, local = listening_socket(served.host, served.port), listening_socket(LOOPBACK, 0)
+        port = int(local.getsockname()[1])
+        for listener in (
+            Listener(local, _context(own), gate.local, Visitors(_LOCAL), served.bounds),
+            Listener(public, _context(served.credentials), gate.public, visitors, served.bounds),
+        ):
+            listener.start()
+            stack.push_async_callback(listener.stop)
+        yield Opened(
+            app,
+            port,
+            lambda: files.look(nodes, gate),
+            lambda: f"known: {len(nodes.keys())} clients, {len(files.operators)} operators",
+        )
 
 
 # All come from one address, and are this server's own.
