@@ -117,8 +117,8 @@ def join(session: Session, scenario: Scenario, client_id: int) -> int:
     credentials = Credentials(rundir.flower / "keys")
     link = SuperLink(meeting.read_text(encoding="utf-8"), credentials.ca)
     with lock_directory(rundir.client(client_id), "is this client"):
-        # A client that ends is started again for as long as the run lasts. The SuperLink refuses
-        # it, for up to a minute, until it notices that a killed predecessor is gone.
+        # A client that ends is started again for as long as the run lasts. The SuperLink lets it
+        # wait some seconds, to see that nothing is heard of its predecessor.
         while meeting.exists():
             key = credentials.client_key(client_id)
             node = _start_client(session, scenario, link, key, client_id)

@@ -327,7 +327,7 @@ def keep_token(home: Path, address: str, token: str) -> None:
         REFRESH_TOKEN_STORE_KEY,
     )
     from flwr.common.constant import AuthnType
-    from flwr.supercore.credential_store import FileCredentialStore
+    from flwr.supercore.credential_store.file_credential_store import FileCredentialStore
 
     store = FileCredentialStore(home / "credentials.yaml")
     store.set(AUTHN_TYPE_STORE_KEY % address, AuthnType.OIDC.encode())

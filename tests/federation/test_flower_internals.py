@@ -66,7 +66,9 @@ PRIVATE: dict[str, dict[str, str | None]] = {
         "FLEET_HTTP_SIGNATURE_HEADER": None,
         "TASK_TOKEN_HEADER": None,
     },
-    "flwr.supercore.credential_store": {"FileCredentialStore.set": "self, key, value"},
+    "flwr.supercore.credential_store.file_credential_store": {
+        "FileCredentialStore.set": "self, key, value"
+    },
     "flwr.supercore.date": {"now": ""},
     "flwr.supercore.http_logging": {"get_uvicorn_log_config": "log_level"},
     "flwr.supercore.logger": {"console_handler": None},

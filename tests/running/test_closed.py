@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import stat
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -23,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from f110_fl.engines.closed.gate import CONTROL, FLEET, RUNTIME
-from f110_fl.engines.closed.listener import Listener, listening_socket
+from f110_fl.engines.closed.listener import Listener, is_own, listening_socket
 from f110_fl.engines.closed.superlink import ClosedSuperLink, Opened, _context, check, listening
 from f110_fl.engines.closed.visitors import Bounds, Rates, Visitors, network
 from f110_fl.engines.credentials import Credentials, main, make_credentials
@@ -314,6 +317,21 @@ def test_what_is_not_served(tmp_path: Path) -> None:
     keys.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     with pytest.raises(UserError, match="no certificate and key"):
         check(of)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells whose a socket is")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+@pytest.mark.parametrize("user", [0, 65534])
+def test_other_users_of_the_machine_are_not_let_in(user: int) -> None:
+    with socket.create_server((LOOPBACK, 0)) as server:
+        server.settimeout(60.0)
+        code = f"import os, socket; os.setuid({user}); made = socket.socket(); "
+        code += f"made.connect(('{LOOPBACK}', {server.getsockname()[1]})); made.recv(1)"
+        with subprocess.Popen([sys.executable, "-S", "-c", code]) as process:
+            connection, _ = server.accept()
+            with connection:
+                assert is_own(connection) is (user == 0)
+        assert process.returncode == 0
 
 
 def test_addresses_are_counted_as_networks() -> None:

@@ -158,6 +158,8 @@ def tricks(door: Door) -> dict[str, int]:
     answers["two lengths"] = door.insist(twice)
     both = {"transfer-encoding": "chunked", "content-length": "4"}
     answers["a length and chunks"] = door.insist(request("POST", "/v1/control/list-runs", both))
+    answers["no ASCII"] = door.insist(request("POST", "/v1/control/list-runs\xff", {}))
+    answers["no HTTP"] = door.insist(b"\x00\xff\r\n\r\n")
     answers["another verb"] = door.insist(request("TRACE", "/v1/control/list-runs", {}))
     answers["a large header"] = door.insist(request("POST", "/health", {"x": "x" * 100_000}))
     return answers

@@ -24,9 +24,10 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, MutableMapping
+from contextlib import suppress
 from typing import Any, Final
 
-from f110_fl.engines.closed.visitors import Bounds, Rates, Visitor, Visitors
+from f110_fl.engines.closed.visitors import Bounds, Rates, Visitor
 from f110_fl.engines.flower_internals import Nodes, asks_for_task, sender, task_token
 from f110_fl.engines.operators import Operators
 
@@ -53,6 +54,9 @@ HOLD: Final = 8.0  # s that a returning client waits at most until its predecess
 NOTICE: Final = 2.0  # s in which a run's server sees that it is gone; it looks every second
 LOOK: Final = 0.2  # s between two looks whether it is
 TELL_EVERY: Final = 60.0  # s between two lines in the log about refusals
+SMALL: Final = 64 * 1024  # bytes of a refused request's body that are still let in, for a while
+SMALL_TIME: Final = 2.0  # s
+MOST_TOLD: Final = 1000  # addresses and reasons that are counted until then
 
 log = logging.getLogger("flwr")
 
@@ -72,7 +76,6 @@ class Gate:
         app: Flower's application.
         routes: Methods and paths that it serves.
         nodes: Its nodes.
-        visitors: The connections of the listener that is open to all.
         task_secret: What the SuperExec signs with.
         bounds: What each may use.
     """
@@ -82,14 +85,12 @@ class Gate:
         app: App,
         routes: set[tuple[str, str]],
         nodes: Nodes,
-        visitors: Visitors,
         task_secret: bytes,
         bounds: Bounds,
     ) -> None:
         self._app = app
         self._routes = {route for route in routes if route[1] not in UNUSED}
         self._nodes = nodes
-        self._visitors = visitors
         self._secret = task_secret
         self._bounds = bounds
         self._rates = Rates(bounds.request_rate, bounds.request_burst)
@@ -126,11 +127,12 @@ class Gate:
             identity = await self._identity(scope, who)
         except RefusedError as refusal:
             self._tell(scope, str(refusal))
+            await _discard(scope, receive)
             await _refuse(send, refusal)
             return
         visitor = scope["state"].pop(VISITOR, None)
-        if isinstance(visitor, Visitor) and identity is not None:
-            self._visitors.prove(visitor, identity)
+        if isinstance(visitor, Visitor):
+            visitor.prove(identity)
         self._at_work[identity] += 1
         try:
             await self._bounded(scope, receive, send, identity)
@@ -182,7 +184,7 @@ class Gate:
             return ("superexec",)
         if path.startswith(RUNTIME) and path != ACQUIRE:
             token = task_token(headers)
-            if token and await asyncio.to_thread(self._nodes.has_task, token):
+            if token and await asyncio.to_thread(lambda: self._nodes.has_task(token)):
                 return ("task", token)
         if path.startswith(RUNTIME):
             raise RefusedError(401, "not a task of this server")
@@ -239,7 +241,8 @@ class Gate:
     def _tell(self, scope: Scope, reason: str) -> None:
         """Count a refusal; write a line now and then, with nothing in it that a stranger chose."""
         address = (scope.get("client") or ("somebody",))[0]
-        self._refused[f"{address}: {reason}"] += 1
+        if len(self._refused) < MOST_TOLD:
+            self._refused[f"{address}: {reason}"] += 1
         now = time.monotonic()
         if now < self._told + TELL_EVERY and self._told:
             return
@@ -273,6 +276,20 @@ async def _body(scope: Scope, receive: Receive, most: int) -> bytes | None:
             raise RefusedError(413, f"larger than {most} bytes")
         if not message.get("more_body", False):
             return b"".join(parts)
+
+
+async def _discard(scope: Scope, receive: Receive) -> None:
+    """Let a small body arrive, and keep nothing of it.
+
+    Otherwise the connection would end while it is sent, and its sender might not read why.
+    """
+    length = dict(scope["headers"]).get(b"content-length", b"0")
+    if not length.isdigit() or int(length) > SMALL:
+        return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(SMALL_TIME):
+            while (await receive()).get("more_body", False):
+                pass
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

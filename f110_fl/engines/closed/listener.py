@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import ssl
 import struct
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from uvicorn.config import Config
@@ -60,7 +62,7 @@ class Listener:
         self._bounds = bounds
         self._admits = admits
         self._config = Config(
-            app,  # type: ignore[arg-type]
+            app,
             http=H11Protocol,
             interface="asgi3",
             ws="none",
@@ -106,16 +108,23 @@ class Listener:
                 log.warning("A connection could not be accepted: %s", error.strerror)
                 await asyncio.sleep(SWEEP)
                 continue
+            if not self._may_come(connection):
+                _reset(connection)
+                continue
             visitor = self._visitors.admit(str(address[0]), time.monotonic())
-            if visitor is None or not self._admits(connection):
-                if visitor is not None:
-                    self._visitors.gone(visitor)
+            if visitor is None:
                 _reset(connection)
                 continue
             task = asyncio.create_task(self._connect(connection, visitor))
             visitor.close = _canceller(task)
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
+
+    def _may_come(self, connection: socket.socket) -> bool:
+        try:
+            return self._admits(connection)
+        except OSError:  # it has gone already
+            return False
 
     async def _connect(self, connection: socket.socket, visitor: Visitor) -> None:
         """Do the TLS handshake and hand the connection over."""
@@ -182,6 +191,26 @@ def listening_socket(host: str, port: int) -> socket.socket:
         made.close()
         raise UserError(f"--host={host!r}, --port={port}: {error.strerror}") from None
     return made
+
+
+def is_own(connection: socket.socket) -> bool:
+    """Return whether the process at the other end, on this machine, belongs to this one's user.
+
+    Linux says so of every TCP socket. Where it is not Linux, nothing says so, and it is believed.
+    So other users of a server cannot use the token of a task, which they can read off the arguments
+    of its process.
+    """
+    theirs, ours = (
+        f":{port:04X}" for port in (connection.getpeername()[1], connection.getsockname()[1])
+    )
+    table = Path("/proc/net/tcp")
+    if not table.exists():
+        return True
+    for line in table.read_text(encoding="ascii").splitlines()[1:]:
+        fields = line.split()
+        if fields[1].endswith(theirs) and fields[2].endswith(ours):
+            return int(fields[7]) == os.getuid()
+    return False
 
 
 def _canceller(task: asyncio.Task[None]) -> Callable[[], None]:

@@ -29,12 +29,12 @@ from typing import TYPE_CHECKING, Any, Final
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from f110_fl.engines.closed.gate import Gate
-from f110_fl.engines.closed.listener import Listener, listening_socket
+from f110_fl.engines.closed.listener import Listener, is_own, listening_socket
 from f110_fl.engines.closed.visitors import Bounds, Visitors
-from f110_fl.engines.credentials import PRIVATE, Credentials, make_credentials, public_keys
+from f110_fl.engines.credentials import Credentials, make_credentials, public_keys
 from f110_fl.engines.flower_internals import Nodes, routes, superlink_app, superlink_logging
 from f110_fl.engines.flower_programs import environment, program
-from f110_fl.engines.operators import Operators, read_operators
+from f110_fl.engines.operators import PRIVATE, Operators, read_operators
 from f110_fl.errors import UserError
 from f110_fl.files import write_atomic
 from f110_fl.runs.processes import adopt_orphans, end_descendants
@@ -109,6 +109,7 @@ def serve(served: ClosedSuperLink) -> None:
     _raise_limit_of_files()
     adopt_orphans()
     logging.config.dictConfig(superlink_logging())
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a line for whatever is no HTTP
     try:
         asyncio.run(_serve(served))
     finally:
@@ -166,14 +167,14 @@ async def listening(
     files = _Files(served)
     app = superlink_app(served.database or IN_MEMORY, files.name_of, secret)
     nodes, visitors = Nodes(app), Visitors(served.bounds)
-    gate = Gate(app, routes(app), nodes, visitors, secret, served.bounds)  # type: ignore[arg-type]
+    gate = Gate(app, routes(app), nodes, secret, served.bounds)
     files.look(nodes, gate)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(app.router.lifespan_context(app))
         public, local = listening_socket(served.host, served.port), listening_socket(LOOPBACK, 0)
         port = int(local.getsockname()[1])
         for listener in (
-            Listener(local, _context(own), gate.local, Visitors(_LOCAL), served.bounds),
+            Listener(local, _context(own), gate.local, Visitors(_LOCAL), served.bounds, is_own),
             Listener(public, _context(served.credentials), gate.public, visitors, served.bounds),
         ):
             listener.start()
@@ -251,8 +252,11 @@ async def _run_for_ever(command: list[str]) -> None:
         except asyncio.CancelledError:
             with suppress(ProcessLookupError):
                 process.terminate()
-            with suppress(TimeoutError):
+            try:
                 await asyncio.wait_for(process.wait(), END)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
             raise
         log.warning("The SuperExec ended with exit status %d; it is started again", status)
         await asyncio.sleep(RESTART)

@@ -73,14 +73,21 @@ class Visitor:
     Attributes:
         address: Where it comes from, as `network` groups them.
         since: When it connected, s.
+        among: All connections of its listener.
         close: Ends it at once.
-        identity: Whom it belongs to, as far as that is proved.
+        identity: Whom it belongs to, once that is proved; None: to nobody in particular.
     """
 
     address: str
     since: float
+    among: Visitors
     close: Callable[[], None] = field(default=lambda: None)
     identity: Hashable | None = None
+
+    def prove(self, identity: Hashable | None) -> None:
+        """Note whom it belongs to."""
+        if identity is not None:
+            self.among.prove(self, identity)
 
 
 class Visitors:
@@ -111,7 +118,7 @@ class Visitors:
         group = network(address)
         if not self._new.take(group, now):
             return None
-        visitor = Visitor(group, now)
+        visitor = Visitor(group, now, self)
         self._strangers[visitor] = None
         of_address = self._by_address[group]
         of_address[visitor] = None
