@@ -243,7 +243,7 @@ class Nodes:
 
     def has_task(self, token: str) -> bool:
         """Return whether a task that is at work has this token."""
-        return self._state.get_task_by_token(token) is not None
+        return bool(token) and self._state.get_task_by_token(token) is not None
 
 
 def sender(

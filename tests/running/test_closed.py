@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import socket
 import stat
 import subprocess
 import sys
 import threading
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
+from f110_fl.engines import operator_login
 from f110_fl.engines.closed.gate import CONTROL, FLEET, RUNTIME
 from f110_fl.engines.closed.listener import Listener, is_own, listening_socket
 from f110_fl.engines.closed.superlink import ClosedSuperLink, Opened, _context, check, listening
@@ -292,6 +295,30 @@ def test_tokens_are_nobody_elses(tmp_path: Path, capsys: pytest.CaptureFixture[s
     (tmp_path / "operators").write_text("bob 12\n")
     with pytest.raises(UserError, match="line 1: allowed: NAME and the SHA-256"):
         read_operators(tmp_path / "operators")
+
+
+def test_flowers_own_command_is_given_a_token(
+    keys: Credentials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else in its files changes, and others cannot read the token."""
+    home = tmp_path / "flwr"
+    home.mkdir()
+    (home / "config.toml").write_text("[superlink.other]\naddress = 'elsewhere:1'\n")
+    monkeypatch.setenv("FLWR_HOME", str(home))
+    words = ["--superlink", "127.0.0.1:9092", "--root-certificates", str(keys.ca)]
+    words += ["--operator", str(keys.directory / "operator_alice")]
+    assert [operator_login.main(words) for _ in range(2)] == [0, 0]
+    known = tomllib.loads((home / "config.toml").read_text())["superlink"]
+    assert known == {
+        "other": {"address": "elsewhere:1"},
+        "field": {"address": "127.0.0.1:9092", "root-certificates": str(keys.ca)},
+    }
+    credentials = home / "credentials.yaml"
+    assert stat.S_IMODE(credentials.stat().st_mode) == 0o600
+    token = read_token(keys.directory / "operator_alice")
+    assert base64.b64encode(token.encode()).decode() in credentials.read_text()
+    assert operator_login.main([*words, "--name", "other"]) == 2
+    assert operator_login.main([*words, "--name", "a b"]) == 2
 
 
 def test_what_is_not_served(tmp_path: Path) -> None:

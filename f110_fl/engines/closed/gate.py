@@ -184,7 +184,8 @@ class Gate:
             return ("superexec",)
         if path.startswith(RUNTIME) and path != ACQUIRE:
             token = task_token(headers)
-            if token and await asyncio.to_thread(lambda: self._nodes.has_task(token)):
+            works = await asyncio.to_thread(self._nodes.has_task, token)
+            if works:
                 return ("task", token)
         if path.startswith(RUNTIME):
             raise RefusedError(401, "not a task of this server")
