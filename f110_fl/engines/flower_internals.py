@@ -228,6 +228,21 @@ class Nodes:
             except ValueError:
                 yield f"{name}: its key was withdrawn, which is for ever; make it another one"
 
+    def describe(self) -> Iterator[tuple[bytes, str, bool, str]]:
+        """Yield each registered node's key, name, whether it is connected, and since when."""
+        for node in self._state.get_node_info():
+            if node.status != "unregistered":
+                online = node.status == "online"
+                since = node.last_activated_at if online else node.last_deactivated_at
+                yield node.public_key, node.name, online, since
+
+    def runs(self) -> Iterator[tuple[Run, str]]:
+        """Yield each run, the oldest first, and its log so far."""
+        for run in self._state.get_run_info(order_by="pending_at"):
+            task = run.primary_task_id
+            log = "" if task is None else self._state.get_task_log(task, None)[0]
+            yield run, log
+
     def online(self, key: bytes) -> bool:
         """Return whether the node with this key counts as connected."""
         number = self._state.get_node_id_by_public_key(key)
@@ -307,6 +322,13 @@ def task_token(headers: Mapping[bytes, bytes]) -> str:
     from flwr.supercore.constant import TASK_TOKEN_HEADER
 
     return headers.get(_header(TASK_TOKEN_HEADER), b"").decode("latin-1")
+
+
+def flower_version(headers: Mapping[bytes, bytes]) -> str:
+    """Return the version of Flower that a request says it comes from, "" if it does not say."""
+    from flwr.supercore.constant import FLWR_PACKAGE_VERSION_METADATA_KEY
+
+    return headers.get(_header(FLWR_PACKAGE_VERSION_METADATA_KEY), b"").decode("latin-1")
 
 
 def _header(name: str) -> bytes:

@@ -64,6 +64,7 @@ PRIVATE: dict[str, dict[str, str | None]] = {
     "flwr.supercore.constant": {
         "FLEET_HTTP_PUBLIC_KEY_HEADER": None,
         "FLEET_HTTP_SIGNATURE_HEADER": None,
+        "FLWR_PACKAGE_VERSION_METADATA_KEY": None,
         "TASK_TOKEN_HEADER": None,
     },
     "flwr.supercore.credential_store.file_credential_store": {

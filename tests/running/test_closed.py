@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import os
 import socket
 import stat
@@ -28,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from f110_fl.engines import operator_login
-from f110_fl.engines.closed.gate import CONTROL, FLEET, RUNTIME
+from f110_fl.engines.closed.gate import CONTROL, FLEET, RUNTIME, STATUS
 from f110_fl.engines.closed.listener import Listener, is_own, listening_socket
 from f110_fl.engines.closed.superlink import ClosedSuperLink, Opened, _context, check, listening
 from f110_fl.engines.closed.visitors import Bounds, Rates, Visitors, network
@@ -37,6 +38,7 @@ from f110_fl.engines.flower_internals import routes, superlink_app
 from f110_fl.engines.flower_programs import free_port
 from f110_fl.engines.operators import make_operator, read_operators, read_token
 from f110_fl.errors import UserError
+from server import status as server_status
 from tools.parts.strangers import (
     NO_ANSWER,
     REFUSALS,
@@ -274,6 +276,29 @@ def test_who_may_come_changes_without_a_restart(tmp_path: Path) -> None:
         opened.look()
         assert connect(door(of), private(keys, 0)) == 401
         assert door(of).ask(as_operator(keys)) == 401
+
+
+def test_operators_learn_who_is_connected(
+    keys: Credentials, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of = served(keys)
+    words = ["--superlink", f"{LOOPBACK}:{of.port}", "--root-certificates", str(keys.ca)]
+    words += ["--operator", str(keys.directory / "operator_alice")]
+    with serving(of):
+        assert connect(door(of), private(keys, 1)) == 200
+        assert server_status.main(words) == 0
+        away, here = capsys.readouterr().out.splitlines()
+        assert server_status.main([*words, "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        stranger = make_operator(tmp_path, "mallory")
+        assert server_status.main([*words, "--operator", str(stranger)]) == 2
+        assert "tells nothing (status 401)" in capsys.readouterr().err
+        assert door(of).ask(request("GET", STATUS, signed(private(keys, 1)))) == 401
+    assert away == "client_00  away"
+    assert here.startswith("client_01  connected since 2")
+    assert [client["connected"] for client in told["clients"]] == [False, True]
+    assert told["clients"][1]["address"] == LOOPBACK
+    assert told["runs"] == []
 
 
 def test_tokens_are_nobody_elses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ refused but the routes that the application itself names, each by the rule of it
 | ``/v1/runtime/acquire-task`` | this machine | the SuperExec: signed with its secret |
 | ``/v1/runtime/...`` | this machine | a task: its token |
 | ``/health`` | this machine | anybody |
+| ``/f110-fl/status`` | anywhere | an operator; answered here, see `f110_fl.engines.closed.status` |
 
 All of that stands in a request's headers, so a body is read only once it is known whose it is.
 A request that is refused ends its connection. Flower asks again for the same proofs behind it.
@@ -23,13 +24,21 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Hashable, MutableMapping
+from collections.abc import Awaitable, Callable, Hashable, MutableMapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
+from f110_fl.engines.closed.status import Heard, report
 from f110_fl.engines.closed.visitors import Bounds, Rates, Visitor
-from f110_fl.engines.flower_internals import Nodes, asks_for_task, sender, task_token
+from f110_fl.engines.flower_internals import (
+    Nodes,
+    asks_for_task,
+    flower_version,
+    sender,
+    task_token,
+)
 from f110_fl.engines.operators import Operators
+from f110_fl.federation.messages import shown
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -41,6 +50,7 @@ FLEET: Final = "/v1/fleet/"
 CONTROL: Final = "/v1/control/"
 RUNTIME: Final = "/v1/runtime/"
 HEALTH: Final = "/health"
+STATUS: Final = "/f110-fl/status"
 ACQUIRE: Final = "/v1/runtime/acquire-task"
 ACTIVATE: Final = "/v1/fleet/activate-node"
 REGISTRATION: Final = frozenset({"/v1/control/register-node", "/v1/control/unregister-node"})
@@ -89,7 +99,7 @@ class Gate:
         bounds: Bounds,
     ) -> None:
         self._app = app
-        self._routes = {route for route in routes if route[1] not in UNUSED}
+        self._routes = {route for route in routes if route[1] not in UNUSED} | {("GET", STATUS)}
         self._nodes = nodes
         self._secret = task_secret
         self._bounds = bounds
@@ -98,6 +108,7 @@ class Gate:
         self._keys = nodes.keys()
         self._began = time.monotonic()
         self._heard: dict[Hashable, float] = {}  # when each client last asked for anything
+        self.heard: dict[bytes, Heard] = {}  # what is known of each client, by key
         self._refused: Counter[str] = Counter()
         self._told = 0.0
         self.operators = Operators({})
@@ -169,7 +180,7 @@ class Gate:
             if key is None:
                 raise RefusedError(401, "not signed with the key of a registered client")
             return ("client", key)
-        if path.startswith(CONTROL):
+        if path.startswith(CONTROL) or path == STATUS:
             scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
             name = self.operators.name_of(token.decode("latin-1").strip())
             if scheme.lower() != b"bearer" or name is None:
@@ -214,6 +225,12 @@ class Gate:
             await self._make_room(identity)
         elif path.startswith(FLEET):
             self._heard[identity] = time.monotonic()
+        if path.startswith(FLEET):
+            self._hear(identity, scope)
+        if path == STATUS:
+            content = await asyncio.to_thread(lambda: json.dumps(report(self._nodes, self.heard)))
+            await _answer(send, 200, content.encode())
+            return
         await self._app(scope, _again(body, receive), send)
         if path in REGISTRATION:
             await asyncio.to_thread(self.update_keys)
@@ -238,6 +255,12 @@ class Gate:
                 await asyncio.sleep(NOTICE)
                 break
             await asyncio.sleep(LOOK)
+
+    def _hear(self, identity: Hashable | None, scope: Scope) -> None:
+        if isinstance(identity, tuple):
+            address = (scope.get("client") or ("",))[0]
+            version = shown(flower_version(dict(scope["headers"])))
+            self.heard[identity[1]] = Heard(time.time(), address, version)
 
     def _tell(self, scope: Scope, reason: str) -> None:
         """Count a refusal; write a line now and then, with nothing in it that a stranger chose."""
@@ -309,12 +332,19 @@ def _again(body: bytes, receive: Receive) -> Receive:
 
 async def _refuse(send: Send, refusal: RefusedError) -> None:
     content = json.dumps({"code": CODE, "detail": f"Refused: {refusal}."}).encode()
+    headers = [(b"connection", b"close")]
+    if refusal.status == 401:
+        headers.append((b"www-authenticate", b'Bearer realm="f110-fl"'))
+    await _answer(send, refusal.status, content, headers)
+
+
+async def _answer(
+    send: Send, status: int, content: bytes, more: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(content)).encode()),
-        (b"connection", b"close"),
+        *more,
     ]
-    if refusal.status == 401:
-        headers.append((b"www-authenticate", b'Bearer realm="f110-fl"'))
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
