@@ -7,6 +7,7 @@ serves is Flower's SuperLink, behind a gate: see `f110_fl.engines.closed`.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "server.superlink: warning: no operators: nobody can start a run; see --operators",
                 file=sys.stderr,
             )
+        os.umask(0o077)  # the database and what runs write are nobody else's
         serve(served)
         return 0
 

@@ -37,6 +37,10 @@ class Operators:
         """Return how many there are."""
         return len(self._digests)
 
+    def __contains__(self, name: str) -> bool:
+        """Return whether there is one of this name."""
+        return name in self._digests
+
     def name_of(self, token: str) -> str | None:
         """Return whose a token is, None if nobody's.
 

@@ -271,11 +271,17 @@ def test_who_may_come_changes_without_a_restart(tmp_path: Path) -> None:
         assert connect(door(of), private(keys, 1)) == 401
         opened.look()
         assert connect(door(of), private(keys, 1)) == 200
+        kept = door(of).connect()  # and not closed by its owner
+        kept.sendall(as_operator(keys))
+        assert kept.recv(16).startswith(b"HTTP/1.1 200")
         keys.client_public_key(0).unlink()
         keys.operators.write_text("")
         opened.look()
         assert connect(door(of), private(keys, 0)) == 401
         assert door(of).ask(as_operator(keys)) == 401
+        with kept:
+            while kept.recv(4096):
+                pass  # until the server ends it
 
 
 def test_operators_learn_who_is_connected(

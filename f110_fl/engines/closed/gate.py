@@ -117,6 +117,13 @@ class Gate:
         """Read anew which keys are registered."""
         self._keys = self._nodes.keys()
 
+    def knows(self, identity: Hashable) -> bool:
+        """Return whether a client or operator may still come."""
+        kind, name = identity if isinstance(identity, tuple) and len(identity) == 2 else ("", "")
+        if kind == "client":
+            return name in self._keys
+        return kind != "operator" or name in self.operators
+
     async def public(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve those who come from anywhere: clients and operators."""
         await self._guarded(scope, receive, send, self._anywhere)

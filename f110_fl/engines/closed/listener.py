@@ -14,7 +14,7 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -45,6 +45,7 @@ class Listener:
         visitors: Counts the connections; they are put into each request's state.
         bounds: Largest header, and how long a handshake may take.
         admits: Whether the process at the other end of a connection may connect at all.
+        knows: Whether whom a connection belongs to may still come.
     """
 
     def __init__(
@@ -55,12 +56,14 @@ class Listener:
         visitors: Visitors,
         bounds: Bounds,
         admits: Callable[[socket.socket], bool] = lambda _: True,
+        knows: Callable[[Hashable], bool] = lambda _: True,
     ) -> None:
         self._socket = sock
         self._context = context
         self._visitors = visitors
         self._bounds = bounds
         self._admits = admits
+        self._knows = knows
         self._config = Config(
             app,
             http=H11Protocol,
@@ -151,6 +154,7 @@ class Listener:
         while True:
             await asyncio.sleep(SWEEP)
             self._visitors.end_unproved(time.monotonic())
+            self._visitors.end_unknown(self._knows)
 
 
 class _Connection(H11Protocol):

@@ -103,7 +103,6 @@ def serve(served: ClosedSuperLink) -> None:
         UserError: See `check`.
     """
     check(served)
-    os.umask(0o077)  # the database and the runs' files are nobody else's
     os.environ.update(environment(served.home))
     os.environ[CLIENT_KEYS] = str(served.keys.absolute())
     _raise_limit_of_files()
@@ -166,7 +165,7 @@ async def listening(
     """
     files = _Files(served)
     app = superlink_app(served.database or IN_MEMORY, files.name_of, secret)
-    nodes, visitors = Nodes(app), Visitors(served.bounds)
+    nodes = Nodes(app)
     gate = Gate(app, routes(app), nodes, secret, served.bounds)
     files.look(nodes, gate)
     async with AsyncExitStack() as stack:
@@ -175,7 +174,14 @@ async def listening(
         port = int(local.getsockname()[1])
         for listener in (
             Listener(local, _context(own), gate.local, Visitors(_LOCAL), served.bounds, is_own),
-            Listener(public, _context(served.credentials), gate.public, visitors, served.bounds),
+            Listener(
+                public,
+                _context(served.credentials),
+                gate.public,
+                Visitors(served.bounds),
+                served.bounds,
+                knows=gate.knows,
+            ),
         ):
             listener.start()
             stack.push_async_callback(listener.stop)

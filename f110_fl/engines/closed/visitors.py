@@ -155,6 +155,12 @@ class Visitors:
             if now - visitor.since > self._bounds.prove_within:
                 self._end(visitor)
 
+    def end_unknown(self, knows: Callable[[Hashable], bool]) -> None:
+        """End connections of those who are no longer known."""
+        for identity in [each for each in self._known if not knows(each)]:
+            for visitor in list(self._known[identity]):
+                self._end(visitor)
+
     def end_all(self) -> None:
         """End every connection."""
         known = [visitor for group in self._known.values() for visitor in group]
