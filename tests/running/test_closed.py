@@ -168,7 +168,7 @@ def test_every_route_refuses_strangers(closed: tuple[ClosedSuperLink, Opened]) -
     }
     for name, headers in strangers():
         answers = every_route(door(of), known, headers)
-        assert set(answers.values()) <= {401, 403, 404}, name
+        assert set(answers.values()) <= {401, 403, 404, 412}, name
     # At the second port nobody is let in who only is on this machine; it also serves no clients.
     answers = every_route(door(of, opened.local_port), known, headers)
     assert {route for route, status in answers.items() if status not in {401, 403, 404}} == {
@@ -268,7 +268,7 @@ def test_who_may_come_changes_without_a_restart(tmp_path: Path) -> None:
     with serving(of) as opened:
         assert connect(door(of), private(keys, 0)) == 200
         make_credentials(keys.directory, (LOOPBACK,), 2)
-        assert connect(door(of), private(keys, 1)) == 401
+        assert connect(door(of), private(keys, 1)) == 412
         opened.look()
         assert connect(door(of), private(keys, 1)) == 200
         kept = door(of).connect()  # and not closed by its owner
@@ -277,7 +277,7 @@ def test_who_may_come_changes_without_a_restart(tmp_path: Path) -> None:
         keys.client_public_key(0).unlink()
         keys.operators.write_text("")
         opened.look()
-        assert connect(door(of), private(keys, 0)) == 401
+        assert connect(door(of), private(keys, 0)) == 412
         assert door(of).ask(as_operator(keys)) == 401
         with kept:
             while kept.recv(4096):

@@ -142,7 +142,8 @@ def test_strangers_are_refused(federation: Federation, tmp_path: Path) -> None:
     strangers = make_credentials(tmp_path / "strangers", (LOOPBACK,), 2)
     unknown = federation.start_client(1, "unknown", key=strangers.client_key(1))
     wait_for(
-        lambda: "Failed to initialize the connection" in federation.log("unknown"), "its refusal"
+        lambda: "not signed with the key of a registered client" in federation.log("unknown"),
+        "its refusal",
     )
     unknown.terminate()
     assert unknown.wait(TIMEOUT) == 0

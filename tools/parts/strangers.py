@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 PROTOBUF: Final = "application/protobuf"
-REFUSALS: Final = frozenset({400, 401, 403, 404, 405, 408, 413, 429})
+REFUSALS: Final = frozenset({400, 401, 403, 404, 405, 408, 412, 413})
 NO_ANSWER: Final = 0  # in place of a status: the connection was ended
 LARGE: Final = 50_000_000  # bytes
 TIMEOUT: Final = 20.0  # s for an answer

@@ -57,6 +57,7 @@ REGISTRATION: Final = frozenset({"/v1/control/register-node", "/v1/control/unreg
 # It knows its callers by another header than all others, and serves agents, which nobody here is.
 UNUSED: Final = frozenset({"/v1/runtime/responses"})
 
+UNKNOWN: Final = "not signed with the key of a registered client, or its clock is wrong"
 VISITOR: Final = "visitor"  # key of the connection in a request's state
 CODE: Final = 0  # Flower's clients show an error's text only if it has a number
 QUIET: Final = 4.5  # s after which a client that says nothing is gone; it asks for work every 3 s
@@ -185,7 +186,9 @@ class Gate:
         if path.startswith(FLEET):
             key = sender(headers, self._keys)
             if key is None:
-                raise RefusedError(401, "not signed with the key of a registered client")
+                # At 401 Flower's SuperNode ends without a word; at this it says why it does.
+                status = 412 if path == ACTIVATE else 401
+                raise RefusedError(status, UNKNOWN)
             return ("client", key)
         if path.startswith(CONTROL) or path == STATUS:
             scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
@@ -218,7 +221,7 @@ class Gate:
             self._at_work[identity] > self._bounds.requests_each
             or not self._rates.take(identity, time.monotonic())
         ):
-            raise RefusedError(429, "too many requests")
+            raise RefusedError(503, "too many requests")  # Flower's clients try again
         path = scope["path"]
         try:
             body = await asyncio.wait_for(
