@@ -74,9 +74,10 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
         yield f"{client['name']}  {state}{since}{heard}{origin}{version}"
     for run in told["runs"][-MOST_RUNS:]:
         rounds = f" of {run['rounds']}" if run["rounds"] else ""
+        by = f"  by {run['operator']}" if run["operator"] else ""
         yield (
             f"run {run['run']}  {run['status']} since {run['since'][:19]}  round {run['round']}"
-            f"{rounds}  by {run['operator']}  {run['root']}"
+            f"{rounds}{by}  {run['root']}".rstrip()
         )
         yield from (f"  client {k}: {why}" for k, why in sorted(run["errors"].items()))
         if run["note"]:

@@ -283,6 +283,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ):
             value = bounded(f"--{name}", getattr(arguments, name), least, most)
             setattr(arguments, name, value)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and end what was started
         verdict = Verdict()
         with ExitStack() as stack:
             directory = Path(

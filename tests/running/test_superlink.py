@@ -159,7 +159,7 @@ def test_strangers_are_refused(federation: Federation, tmp_path: Path) -> None:
     run = federation.submit("--scenario", str(write_small(tmp_path)), operator=False)
     errors = run.communicate(timeout=TIMEOUT)[1]
     assert run.returncode == 1
-    assert "the run was not accepted: Refused: an operator's token is needed" in errors
+    assert "Refused: an operator's token is needed (run.py --operator FILE)" in errors
 
 
 @pytest.mark.slow

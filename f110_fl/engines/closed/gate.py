@@ -194,7 +194,7 @@ class Gate:
             scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
             name = self.operators.name_of(token.decode("latin-1").strip())
             if scheme.lower() != b"bearer" or name is None:
-                raise RefusedError(401, "an operator's token is needed")
+                raise RefusedError(401, "an operator's token is needed (run.py --operator FILE)")
             return ("operator", name)
         raise RefusedError(403, "not from here")
 
