@@ -33,11 +33,11 @@ from f110_fl.engines.closed.listener import Listener, is_own, listening_socket
 from f110_fl.engines.closed.visitors import Bounds, Visitors
 from f110_fl.engines.credentials import Credentials, make_credentials, public_keys
 from f110_fl.engines.flower_internals import Nodes, routes, superlink_app, superlink_logging
-from f110_fl.engines.flower_programs import environment, program
+from f110_fl.engines.flower_programs import environment, program, run_program
 from f110_fl.engines.operators import PRIVATE, Operators, read_operators
 from f110_fl.errors import UserError
 from f110_fl.files import write_atomic
-from f110_fl.runs.processes import adopt_orphans, end_descendants
+from f110_fl.runs.processes import Children, adopt_orphans, end_descendants
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -47,7 +47,7 @@ IN_MEMORY: Final = ":flwr-in-memory:"
 CLIENT_KEYS: Final = "FED_CLIENT_KEYS"  # by which a run's server knows which key is which client
 LOOK_AT_FILES: Final = 2.0  # s between two looks for new or removed keys and operators
 RESTART: Final = 2.0  # s from the SuperExec's end to its next start
-END: Final = 5.0  # s that the SuperExec has to end
+LOOK_AT_CHILD: Final = 0.5  # s between two looks whether it runs
 
 log = logging.getLogger("flwr")
 
@@ -240,31 +240,26 @@ class _Files:
 
 @asynccontextmanager
 async def _kept_running(command: list[str]) -> AsyncIterator[None]:
-    """Run a program, again whenever it ends, until the block does."""
-    task = asyncio.create_task(_run_for_ever(command))
+    """Run a program, again whenever it ends, until the block does or this process is killed."""
+    children = Children()
+    task = asyncio.create_task(_run_for_ever(children, command))
     try:
         yield
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+        await asyncio.to_thread(children.stop)
 
 
-async def _run_for_ever(command: list[str]) -> None:
+async def _run_for_ever(children: Children, command: list[str]) -> None:
     while True:
-        process = await asyncio.create_subprocess_exec(*command)
-        try:
-            status = await process.wait()
-        except asyncio.CancelledError:
-            with suppress(ProcessLookupError):
-                process.terminate()
-            try:
-                await asyncio.wait_for(process.wait(), END)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
-            raise
-        log.warning("The SuperExec ended with exit status %d; it is started again", status)
+        # By way of a process that ends all that descends from it once its parent has ended, in
+        # whatever way: a ServerApp that lost its server could otherwise keep its run's directory.
+        child = children.start(run_program, (command, dict(os.environ)))
+        while child.is_alive():
+            await asyncio.sleep(LOOK_AT_CHILD)
+        log.warning("The SuperExec is started again: it %s", children.close(child) or "ended")
         await asyncio.sleep(RESTART)
 
 
