@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -174,7 +175,8 @@ def large_bodies(door: Door, paths: Sequence[str], size: int = LARGE) -> dict[st
         answers[path] = door.ask(whole, (part for _ in range(size // len(part))))
         chunk = b"f4240\r\n" + part + b"\r\n"
         chunked = request("POST", path, {"transfer-encoding": "chunked"})
-        answers[f"{path} in chunks"] = door.ask(chunked, (chunk for _ in range(size // len(part))))
+        chunks = chain((chunk for _ in range(size // len(part))), (b"0\r\n\r\n",))
+        answers[f"{path} in chunks"] = door.ask(chunked, chunks)
     return answers
 
 
