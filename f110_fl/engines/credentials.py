@@ -21,12 +21,12 @@ from cryptography.x509.oid import NameOID
 
 from f110_fl.commandline import OneLineParser, program
 from f110_fl.engines.flower_internals import key_bytes
+from f110_fl.engines.operators import PRIVATE, make_operator
 from f110_fl.errors import UserError
 from f110_fl.files import write_atomic
 
 LIFETIME = datetime.timedelta(days=365)
 MAX_COMMON_NAME = 64  # characters, X.509; who connects looks at the alternative names
-PRIVATE = 0o600  # mode of a file that only its owner can read
 
 
 class Credentials:
@@ -36,6 +36,7 @@ class Credentials:
         ca: Certificate of the run's own authority, which clients trust.
         certificate: The SuperLink's certificate.
         key: The SuperLink's private key.
+        operators: Whom the SuperLink lets start and stop runs, if it is a closed one.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -43,6 +44,7 @@ class Credentials:
         self.ca = directory / "ca.crt"
         self.certificate = directory / "superlink.crt"
         self.key = directory / "superlink.key"
+        self.operators = directory / "operators"
 
     def client_key(self, client_id: int) -> Path:
         """Return the private key by which a client proves its identity (OpenSSH)."""
@@ -217,6 +219,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="name or address of the SuperLink; repeatable",
     )
     parser.add_argument("--clients", required=True, help="number of client keys")
+    parser.add_argument(
+        "--operator",
+        action="append",
+        default=[],
+        help="name of somebody who may start and stop runs, for whom a token is made; repeatable",
+    )
     arguments = parser.parse_args(argv)
 
     def work() -> int:
@@ -227,7 +235,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         lines = [f"for everybody    {made.ca}", f"for the server   {made.certificate} {made.key}"]
         for client_id in range(clients):
             key, public = made.client_key(client_id), made.client_public_key(client_id)
-            lines.append(f"for client {client_id:<5} {key} (to register: {public})")
+            lines.append(f"for client {client_id:<5} {key} (for the server: {public})")
+        for name in arguments.operator:
+            path = make_operator(arguments.directory, name)
+            lines.append(f"for {name:<12} {path} (for the server: {made.operators})")
         print("\n".join(lines))  # noqa: T201
         return 0
 

@@ -7,24 +7,23 @@ client, which shares ``FED_ROOT`` with the host. Both use the loopback interface
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Final
 
 from f110_fl.config.scenario import Scenario
+from f110_fl.engines.closed.superlink import ClosedSuperLink, serve
 from f110_fl.engines.credentials import Credentials, make_credentials
 from f110_fl.engines.flower_programs import (
     APP,
-    CONNECTION,
     connected,
     free_port,
-    program,
     run_command,
     run_program,
     supernode_command,
 )
+from f110_fl.engines.operators import make_operator
 from f110_fl.engines.superlink import SuperLink
 from f110_fl.errors import UserError
 from f110_fl.files import is_locked, write_atomic
@@ -36,6 +35,7 @@ from f110_fl.runs.directory import lock_directory
 from f110_fl.runs.session import Session
 
 LOOPBACK: Final = "127.0.0.1"
+OPERATOR: Final = "run"  # who submits the run
 RUN: Final = "run"  # name of the child process that submits and follows the run
 RETRY_INTERVAL: Final = 3.0  # s from a client's end to its next start
 END_GRACE: Final = 5.0  # s that Flower has for its last output after the server's end
@@ -54,22 +54,23 @@ def host(session: Session, scenario: Scenario, clients: Iterable[int], app: Path
         Exit status: 0 if every round completed.
 
     Raises:
-        UserError: If the SuperLink does not start or a client cannot be registered.
+        UserError: If the SuperLink does not start.
     """
     rundir, timeout = session.rundir, scenario.federated.connect_timeout
     hosts = (LOOPBACK, "localhost")
     rundir.flower.mkdir(parents=True, exist_ok=True)
     rundir.flower.chmod(0o700)  # whatever Flower's programs keep there is nobody else's
-    credentials = make_credentials(rundir.flower / "keys", hosts, scenario.federated.clients)
-    link = SuperLink(f"{LOOPBACK}:{free_port()}", credentials.ca)
+    keys = rundir.flower / "keys"
+    credentials = make_credentials(keys, hosts, scenario.federated.clients)
+    token = make_operator(keys, OPERATOR)
+    link = SuperLink(f"{LOOPBACK}:{free_port()}", credentials.ca, token)
     environment = _connected(rundir, link)
-    command = _superlink_command(credentials, link)
-    superlink = session.start("superlink", run_program, command, environment)
-    session.pause(timeout, done=link.answers)
+    home = Path(environment["FLWR_HOME"])
+    served = ClosedSuperLink(link.host, link.port, keys, credentials.operators, home=home)
+    superlink = session.start("superlink", serve, served)
+    session.pause(timeout, done=lambda: link.answers() or not superlink.is_alive())
     if not link.answers():
         raise UserError(f"Flower's SuperLink did not start (exit {superlink.exitcode}); see logs/")
-    for client_id in range(scenario.federated.clients):
-        _register(credentials.client_public_key(client_id), environment)
     try:
         write_atomic(rundir.superlink, link.address)
         for client_id in clients:
@@ -116,8 +117,8 @@ def join(session: Session, scenario: Scenario, client_id: int) -> int:
     credentials = Credentials(rundir.flower / "keys")
     link = SuperLink(meeting.read_text(encoding="utf-8"), credentials.ca)
     with lock_directory(rundir.client(client_id), "is this client"):
-        # A client that ends is started again for as long as the run lasts. The SuperLink refuses
-        # it, for up to a minute, until it notices that a killed predecessor is gone.
+        # A client that ends is started again for as long as the run lasts. The SuperLink lets it
+        # wait some seconds, to see that nothing is heard of its predecessor.
         while meeting.exists():
             key = credentials.client_key(client_id)
             node = _start_client(session, scenario, link, key, client_id)
@@ -166,16 +167,6 @@ def _start_client(
     return session.start(f"supernode_{client_id:02d}", run_program, command, environment)
 
 
-def _register(public_key: Path, environment: Mapping[str, str]) -> None:
-    """Make a client's key known to the SuperLink."""
-    command = [program("flwr"), "supernode", "register", str(public_key), CONNECTION]
-    result = subprocess.run(  # noqa: S603
-        command, env=environment, capture_output=True, text=True, check=False
-    )
-    if result.returncode:
-        raise UserError(f"{public_key.name} cannot be registered: {result.stdout}{result.stderr}")
-
-
 def _compare(own: Scenario, hosts: Scenario, client_id: int) -> None:
     """Refuse settings other than the host's, with which every client trains."""
     ignored = {"seed", "wandb"}  # which each client may choose
@@ -190,14 +181,3 @@ def _compare(own: Scenario, hosts: Scenario, client_id: int) -> None:
 def _connected(rundir: RunDir, link: SuperLink) -> dict[str, str]:
     """Return Flower's environment, with a home in the run's directory for this process."""
     return connected(rundir.flower / f"home_{os.getpid()}", link)
-
-
-def _superlink_command(credentials: Credentials, link: SuperLink) -> list[str]:
-    return [
-        program("flower-superlink"),
-        *("--ssl-ca-certfile", str(credentials.ca)),
-        *("--ssl-certfile", str(credentials.certificate)),
-        *("--ssl-keyfile", str(credentials.key)),
-        *("--enable-supernode-auth", "--isolation", "subprocess"),
-        *("--host", LOOPBACK, "--port", str(link.port)),
-    ]

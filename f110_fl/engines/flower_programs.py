@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
+from f110_fl.engines.flower_internals import keep_token
+from f110_fl.engines.operators import read_token
 from f110_fl.engines.superlink import SuperLink
 from f110_fl.errors import UserError
 from f110_fl.files import write_atomic
@@ -55,8 +57,12 @@ def environment(home: Path | None = None) -> dict[str, str]:
 
 
 def connected(home: Path, link: SuperLink) -> dict[str, str]:
-    """Return an environment in which Flower's command line knows a SuperLink."""
-    home.mkdir(parents=True, exist_ok=True)
+    """Return an environment in which Flower's command line knows a SuperLink.
+
+    Raises:
+        UserError: If the operator's token cannot be read.
+    """
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
     trust = "insecure = true"
     if link.root_certificates is not None:
         trust = f"root-certificates = '{link.root_certificates.absolute()}'"
@@ -65,6 +71,8 @@ def connected(home: Path, link: SuperLink) -> dict[str, str]:
         f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\n'
         f'address = "{link.address}"\n{trust}\n',
     )
+    if link.operator is not None:
+        keep_token(home, link.address, read_token(link.operator))
     return environment(home)
 
 

@@ -42,7 +42,10 @@ def submit(arguments: argparse.Namespace, environ: Mapping[str, str], console: C
         UserError: For wrong settings, or if the SuperLink cannot be reached or trusted.
     """
     link = resolve_superlink(
-        arguments.superlink, arguments.root_certificates, insecure=arguments.insecure
+        arguments.superlink,
+        arguments.root_certificates,
+        insecure=arguments.insecure,
+        operator=arguments.operator,
     )
     settings = _settings(arguments, environ)
     link.probe()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from f110_fl.engines.operators import read_token
 from f110_fl.errors import UserError
 
 CONNECT_TIMEOUT: Final = 10.0  # s
@@ -26,10 +27,12 @@ class SuperLink:
     Attributes:
         address: ``HOST:PORT``, an IPv6 address in brackets.
         root_certificates: The authority that signed its certificate, PEM; None: no TLS.
+        operator: File of the token by which it knows who starts runs; None: it asks for none.
     """
 
     address: str
     root_certificates: Path | None
+    operator: Path | None = None
 
     @property
     def host(self) -> str:
@@ -46,7 +49,8 @@ class SuperLink:
         """The flags of run.py that describe it."""
         if self.root_certificates is None:
             return ["--superlink", self.address, "--insecure"]
-        return ["--superlink", self.address, "--root-certificates", str(self.root_certificates)]
+        flags = ["--superlink", self.address, "--root-certificates", str(self.root_certificates)]
+        return flags if self.operator is None else [*flags, "--operator", str(self.operator)]
 
     def answers(self) -> bool:
         """Return whether it accepts connections.
@@ -96,7 +100,11 @@ class SuperLink:
 
 
 def resolve_superlink(
-    address: str, root_certificates: str | Path | None, *, insecure: bool
+    address: str,
+    root_certificates: str | Path | None,
+    *,
+    insecure: bool,
+    operator: str | Path | None = None,
 ) -> SuperLink:
     """Return the SuperLink that flags describe.
 
@@ -104,6 +112,7 @@ def resolve_superlink(
         address: ``--superlink``.
         root_certificates: ``--root-certificates``.
         insecure: ``--insecure``: no TLS, which is allowed within this machine only.
+        operator: ``--operator``.
 
     Raises:
         UserError: If one of them is missing, wrong or unsafe.
@@ -114,13 +123,18 @@ def resolve_superlink(
     if insecure:
         if root_certificates is not None:
             raise UserError("--insecure contradicts --root-certificates; leave one of them out")
+        if operator is not None:
+            raise UserError("--insecure contradicts --operator; leave one of them out")
         if not _is_loopback(match[1].strip("[]")):
             raise UserError(
                 f"--insecure: {address} is not on this machine; plain text is "
                 "allowed on loopback only"
             )
         return SuperLink(address, None)
-    return SuperLink(address, needed_file("--root-certificates", root_certificates))
+    path = None if operator is None else Path(operator)
+    if path is not None:
+        read_token(path)
+    return SuperLink(address, needed_file("--root-certificates", root_certificates), path)
 
 
 def needed_file(flag: str, path: str | Path | None) -> Path:

@@ -171,6 +171,8 @@ SETTINGS: Final = (
             about="run on the clients connected to this SuperLink, where the files stay"),
     Setting(flag="--root-certificates", metavar="FILE", modes=LINKED, needs="--superlink HOST:PORT",
             about="certificate of the SuperLink's authority, PEM"),
+    Setting(flag="--operator", metavar="FILE", modes=LINKED, needs="--superlink HOST:PORT",
+            about="token by which a closed SuperLink knows who starts runs"),
     Setting(flag="--insecure", switch=True, modes=LINKED, needs="--superlink HOST:PORT",
             about="connect to the SuperLink without TLS; loopback only"),
     Setting(variable="FED_CLIENT_ID", modes=frozenset({Mode.TRAIN}),

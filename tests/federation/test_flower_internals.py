@@ -29,6 +29,18 @@ PRIVATE: dict[str, dict[str, str | None]] = {
         "SUPERLINK_NODE_ID": None,
         "ErrorCode.CLIENT_APP_CRASHED": None,
         "ErrorCode.CLIENT_APP_RAISED_EXCEPTION": None,
+        "ACCESS_TOKEN_KEY": None,
+        "AuthnType.OIDC": None,
+        "HEARTBEAT_DEFAULT_INTERVAL": None,
+        "NOOP_FLWR_AID": None,
+        "SYSTEM_TIME_TOLERANCE": None,
+        "TIMESTAMP_HEADER": None,
+        "TIMESTAMP_TOLERANCE": None,
+    },
+    "flwr.cli.constant": {
+        "ACCESS_TOKEN_STORE_KEY": None,
+        "AUTHN_TYPE_STORE_KEY": None,
+        "REFRESH_TOKEN_STORE_KEY": None,
     },
     "flwr.common.logger": {"update_console_handler": None},
     "flwr.supercore.run": {"Run.create_empty": "run_id"},
@@ -37,6 +49,38 @@ PRIVATE: dict[str, dict[str, str | None]] = {
         "TaskIdentity._node_id": None,
         "TaskIdentity._task_id": None,
     },
+    "flwr.supercore.auth": {
+        "compute_superexec_signature": "auth_secret, method, timestamp, nonce, body_sha256",
+        "derive_auth_secret": "master_secret",
+        "verify_superexec_signature": "expected_signature, received_signature",
+    },
+    "flwr.supercore.auth.typing": {"AccountInfo": "flwr_aid, account_name"},
+    "flwr.supercore": {
+        "constant.SUPEREXEC_AUTH_TIMESTAMP_HEADER": None,
+        "constant.SUPEREXEC_AUTH_NONCE_HEADER": None,
+        "constant.SUPEREXEC_AUTH_BODY_SHA256_HEADER": None,
+        "constant.SUPEREXEC_AUTH_SIGNATURE_HEADER": None,
+    },
+    "flwr.supercore.constant": {
+        "FLEET_HTTP_PUBLIC_KEY_HEADER": None,
+        "FLEET_HTTP_SIGNATURE_HEADER": None,
+        "FLWR_PACKAGE_VERSION_METADATA_KEY": None,
+        "TASK_TOKEN_HEADER": None,
+    },
+    "flwr.supercore.credential_store.file_credential_store": {
+        "FileCredentialStore.set": "self, key, value"
+    },
+    "flwr.supercore.date": {"now": ""},
+    "flwr.supercore.http_logging": {"get_uvicorn_log_config": "log_level"},
+    "flwr.supercore.logger": {"console_handler": None},
+    "flwr.supercore.primitives.asymmetric": {"verify_signature": "public_key, message, signature"},
+    "flwr.superlink.auth_plugin": {
+        "NoOpControlAuthnPlugin.validate_tokens_in_metadata": "self, metadata",
+        "NoOpControlAuthnPlugin.refresh_tokens": "self, metadata",
+    },
+    "flwr.superlink.cli.flower_superlink": {"SuperLinkLifespan": "config, state_factory"},
+    "flwr.superlink.config_loader": {"SuperLinkLifespanConfig.__dataclass_fields__": None},
+    "flwr.superlink.main": {"create_app": "config, superlink_lifespan_class"},
     "flwr.serverapp.strategy.strategy_utils": {
         "aggregate_arrayrecords": "records, weighting_metric_name"
     },

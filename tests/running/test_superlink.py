@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from watching import TIMEOUT, processes_of, rounds, wait_for
 from clients.process import build_parser, resolve
 from f110_fl.engines.credentials import make_credentials
 from f110_fl.engines.flower_programs import CONNECTION, connected, free_port, program
+from f110_fl.engines.operators import make_operator, read_token
 from f110_fl.engines.superlink import SuperLink, resolve_superlink
 from f110_fl.errors import UserError
 from f110_fl.rundir import RunDir
@@ -25,17 +27,15 @@ LOOPBACK = "127.0.0.1"
 
 
 class Federation:
-    """A SuperLink with a database, and two clients that know it by its address."""
+    """A closed SuperLink with a database, and two clients that know it by its address."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.keys = make_credentials(directory / "keys", (LOOPBACK,), 2)
-        self.link = SuperLink(f"{LOOPBACK}:{free_port()}", self.keys.ca)
+        self.token = make_operator(directory / "keys", "alice")
+        self.link = SuperLink(f"{LOOPBACK}:{free_port()}", self.keys.ca, self.token)
         self.environment = connected(directory / "home", self.link)
-        self.environment["FED_CLIENT_KEYS"] = str(self.keys.directory)
         self.superlink = self.start_superlink()
-        for client_id in range(2):
-            self.register(self.keys.client_public_key(client_id))
         self.clients = [self.start_client(client_id) for client_id in range(2)]
 
     def register(self, key: Path) -> None:
@@ -43,10 +43,8 @@ class Federation:
         subprocess.run(command, env=self.environment, check=True, capture_output=True)
 
     def start_superlink(self) -> subprocess.Popen[bytes]:
-        command = [program("flower-superlink"), "--enable-supernode-auth", "--host", LOOPBACK]
-        command += ["--port", str(self.link.port), "--database", str(self.directory / "db")]
-        command += ["--ssl-ca-certfile", str(self.keys.ca), "--ssl-keyfile", str(self.keys.key)]
-        command += ["--ssl-certfile", str(self.keys.certificate)]
+        command = [sys.executable, "-m", "server.superlink", "--port", str(self.link.port)]
+        command += ["--keys", str(self.keys.directory), "--database", str(self.directory / "db")]
         process = self._start(command, "superlink")
         wait_for(self.link.answers, "the SuperLink answers")
         return process
@@ -88,11 +86,14 @@ class Federation:
             )
 
     def submit(
-        self, *flags: str, ca: Path | None = None, **variables: str
+        self, *flags: str, ca: Path | None = None, operator: bool = True, **variables: str
     ) -> subprocess.Popen[str]:
         command = [sys.executable, str(REPOSITORY / "run.py"), "--superlink", self.link.address]
+        command += ["--root-certificates", str(ca or self.keys.ca)]
+        if operator:
+            command += ["--operator", str(self.token)]
         return subprocess.Popen(
-            [*command, "--root-certificates", str(ca or self.keys.ca), *flags],
+            [*command, *flags],
             env=os.environ | variables,
             stderr=subprocess.PIPE,
             text=True,
@@ -115,7 +116,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
 
 @pytest.mark.slow
 def test_a_killed_client_comes_back(federation: Federation) -> None:
-    """Its successor is turned away until the SuperLink has missed it, and goes on asking."""
+    """Its successor waits at the SuperLink until nothing was heard of it for some seconds."""
 
     def connections() -> int:
         return federation.log("client_1").count("SuperNode ID")
@@ -125,6 +126,8 @@ def test_a_killed_client_comes_back(federation: Federation) -> None:
     federation.clients[1].wait()
     federation.clients[1] = federation.start_client(1)
     wait_for(lambda: connections() == 2, "it is back")
+    # It was not turned away before.
+    assert "Failed to initialize the connection" not in federation.log("client_1")
 
 
 @pytest.mark.slow
@@ -139,7 +142,8 @@ def test_strangers_are_refused(federation: Federation, tmp_path: Path) -> None:
     strangers = make_credentials(tmp_path / "strangers", (LOOPBACK,), 2)
     unknown = federation.start_client(1, "unknown", key=strangers.client_key(1))
     wait_for(
-        lambda: "Failed to initialize the connection" in federation.log("unknown"), "its refusal"
+        lambda: "not signed with the key of a registered client" in federation.log("unknown"),
+        "its refusal",
     )
     unknown.terminate()
     assert unknown.wait(TIMEOUT) == 0
@@ -152,6 +156,10 @@ def test_strangers_are_refused(federation: Federation, tmp_path: Path) -> None:
     assert run.returncode == 2
     assert "its certificate is refused" in errors
     assert len(errors.splitlines()) == 1
+    run = federation.submit("--scenario", str(write_small(tmp_path)), operator=False)
+    errors = run.communicate(timeout=TIMEOUT)[1]
+    assert run.returncode == 1
+    assert "Refused: an operator's token is needed (run.py --operator FILE)" in errors
 
 
 @pytest.mark.slow
@@ -256,3 +264,8 @@ def test_a_run_survives_the_superlink(federation: Federation, tmp_path: Path) ->
         assert [line["clients"] for line in rounds(root)] == [[0, 1]] * 3
     broken, whole = (root.global_tensors(3).read_bytes() for root in roots)
     assert broken == whole
+    secrets = [read_token(federation.token).encode()]
+    secrets += [federation.keys.client_key(k).read_bytes().splitlines()[1] for k in range(2)]
+    for log in federation.directory.glob("*.log"):
+        assert [secret for secret in secrets if secret in log.read_bytes()] == []
+    assert stat.S_IMODE((federation.directory / "db").stat().st_mode) == 0o600

@@ -67,6 +67,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_whatever_is_in_tools_is_a_command() -> None:
     files = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "tools").glob("*.py")}
     ours = {"f110_fl.config.schema", "f110_fl.engines.credentials", "f110_fl.robot"}
+    ours |= {"f110_fl.engines.operator_login", "server.superlink", "server.status"}
     assert set(COMMANDS) == files | ours | {"run.py", "clients.process"}
 
 

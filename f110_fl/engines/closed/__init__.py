@@ -1,0 +1,1 @@
+"""A SuperLink at which strangers can do nothing."""
