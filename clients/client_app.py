@@ -35,7 +35,7 @@ from f110_fl.federation.messages import (
 from f110_fl.loading.scenarios import parse_resolved
 from f110_fl.rundir import EPISODES, STATE, RunDir
 from f110_fl.runs.startup import without_collections
-from f110_fl.training.kept import keep_state
+from f110_fl.training.state_file import keep_state
 
 if TYPE_CHECKING:
     from f110_fl.training.records import EpisodeRecord

@@ -1,6 +1,7 @@
-"""The state file of a client.
+"""The state file of a client, and the copies of earlier ones.
 
 Its metadata, checked whenever it is read, say how far the client is and what learners it has.
+Copies are in ``kept/round_NNNNN/`` in its directory; from one, a later round can be computed again.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,6 +26,9 @@ if TYPE_CHECKING:  # torch takes a second to import
 
 FORMAT: Final = "1"  # of state files; raised whenever their meaning changes
 _LEARNERS: Final = "learners"
+KEPT: Final = "kept"
+_ROUND: Final = "round_"
+_COPYING: Final = ".copying"
 
 
 @dataclass
@@ -164,3 +169,45 @@ def _words(metadata: Mapping[str, str]) -> str:
         sizes = f"{learner['observation_size']} observations, {learner['action_size']} actions"
         parts.append(f"{agent}: {learner['algorithm']} ({hidden}), {sizes}")
     return "; ".join([version, *parts])
+
+
+def keep_state(directory: Path, number: int, every: int) -> None:
+    """Keep a client's state of a round, once, if the round is one of those that are kept.
+
+    Args:
+        directory: The client's directory, in the state that the round left.
+        number: The round.
+        every: Rounds from one that is kept to the next; 0: none is.
+
+    Raises:
+        OSError: If it cannot be written; then there is no copy.
+    """
+    target = kept_state(directory, number)
+    if not every or number % every or target.exists():
+        return
+    copying = directory / KEPT / _COPYING
+    shutil.rmtree(copying, ignore_errors=True)
+    copying.mkdir(parents=True)
+    copy_state(directory, copying)
+    copying.rename(target)
+
+
+def copy_state(source: Path, target: Path) -> None:
+    """Copy all that a client goes on from: its state, and the experience that belongs to it.
+
+    Raises:
+        OSError: If a file cannot be read or written.
+    """
+    for path in [source / STATE, *sorted(source.glob("*.replay"))]:
+        shutil.copyfile(path, target / path.name)
+
+
+def kept_state(directory: Path, number: int) -> Path:
+    """Return the directory of the copy of a round's state."""
+    return directory / KEPT / f"{_ROUND}{number:05d}"
+
+
+def kept_rounds(directory: Path) -> list[int]:
+    """Return the rounds whose state was kept, in order."""
+    names = [path.name.removeprefix(_ROUND) for path in (directory / KEPT).glob(f"{_ROUND}*")]
+    return sorted(int(name) for name in names if name.isdecimal())

@@ -20,7 +20,7 @@ from f110_fl.federation.manifest import write_manifest
 from f110_fl.files import complete_lines, write_atomic
 from f110_fl.rundir import RunDir
 from f110_fl.tensors import read_metadata, read_tensors, tensors_digest, write_tensors
-from f110_fl.training.kept import kept_state
+from f110_fl.training.state_file import kept_state
 
 
 @pytest.fixture(scope="module")

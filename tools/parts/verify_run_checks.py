@@ -30,8 +30,7 @@ from f110_fl.federation.signing import fingerprint, is_signed
 from f110_fl.files import json_objects
 from f110_fl.rundir import STATE, RunDir
 from f110_fl.tensors import read_metadata, read_tensors, tensors_digest
-from f110_fl.training.kept import kept_rounds, kept_state
-from f110_fl.training.state_file import saved_progress
+from f110_fl.training.state_file import kept_rounds, kept_state, saved_progress
 
 Record = dict[str, Any]
 _BASIS: Final = ("code", "scenario", "start", "previous")

@@ -24,8 +24,8 @@ from f110_fl.loading.scenarios import dump_scenario, read_resolved
 from f110_fl.rundir import EPISODES, STATE, RunDir
 from f110_fl.runs.startup import without_collections
 from f110_fl.tensors import prefixed, read_tensors, tensors_digest
-from f110_fl.training.kept import copy_state, kept_rounds, kept_state
 from f110_fl.training.metrics import measured, summarise
+from f110_fl.training.state_file import copy_state, kept_rounds, kept_state
 from parts.verify_run_checks import Findings, Record
 from server.aggregation import aggregation_state
 from server.averaging import Averager, starting_tensors
