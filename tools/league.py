@@ -75,8 +75,7 @@ def _run(arguments: argparse.Namespace) -> str:
     from f110_fl.files import write_atomic
     from f110_fl.loading.leagues import load_league
     from f110_fl.loading.texts import bounded
-    from f110_fl.reporting.pages.league import write_league_page
-    from f110_fl.reporting.pages.league_replays import write_replays
+    from f110_fl.reporting.pages.league import write_league_page, write_replays
 
     threads = bounded("--threads", arguments.threads, 1, 1024)
     megabytes = bounded("--replays", arguments.replays, 0, 10_000)

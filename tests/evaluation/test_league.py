@@ -17,7 +17,7 @@ from f110_fl.evaluation.highlights import highlights
 from f110_fl.evaluation.league import GAMES, play_league, read_games, unfit
 from f110_fl.evaluation.standings import markdown, standings
 from f110_fl.loading.leagues import load_league
-from f110_fl.reporting.pages.league_replays import write_replays
+from f110_fl.reporting.pages.league import write_replays
 
 COMMAND = [sys.executable, str(REPOSITORY / "tools" / "league.py")]
 
