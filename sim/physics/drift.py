@@ -251,7 +251,7 @@ def fastest_decay(speed: float, acceleration: float, time: float, vehicle: Float
 
     Args:
         speed: Speed, m/s.
-        acceleration: Acceleration asked for, m/s^2.
+        acceleration: Acceleration of the car's limits, m/s^2.
         time: For how long the bound is to hold, s.
         vehicle: (P,) parameters, see `sim.physics.vehicle`.
     """
@@ -283,7 +283,8 @@ def integrate_drift(
     """
     left, steps = dt, 2
     while steps > 1:
-        bound = fastest_decay(state[V], acceleration, left, vehicle)
+        allowed = constrain_acceleration(state[V], acceleration, vehicle)
+        bound = fastest_decay(state[V], allowed, left, vehicle)
         longest = max(_REACH / bound, dt / _MOST_STEPS)
         steps = math.ceil(left / longest)
         h = left / steps if steps > 1 else left
