@@ -109,7 +109,7 @@ def turn(
     step, noise_key, dt = moment
     limit = vehicle[STEER_MAX]
     rate += vehicle[STEER_RATE_NOISE] * steering_noise(stream(noise_key, step, car))
-    return min(max(rate, (-limit - steer) / dt), (limit - steer) / dt)
+    return float(min(max(rate, (-limit - steer) / dt), (limit - steer) / dt))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

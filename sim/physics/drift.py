@@ -262,7 +262,7 @@ def fastest_decay(speed: float, acceleration: float, time: float, vehicle: Float
     body = -vehicle[P_KY1] * GRAVITY * (1.0 + mass * longer * longer / vehicle[I_Z])
     ahead = speed + abs(acceleration) * time
     share = 0.5 * (math.tanh((ahead - _SWITCH_SPEED) / _SWITCH_WIDTH) + 1.0)
-    return share * max(wheels, body) / max(speed, _LEAST_SPEED) + 1.0 / _ROLLING
+    return float(share * max(wheels, body) / max(speed, _LEAST_SPEED) + 1.0 / _ROLLING)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
