@@ -72,7 +72,6 @@ class CarInfos:
             if name not in unknown:
                 self._views[name] = array.view()
                 self._views[name].flags.writeable = False
-        self._rows: dict[int, dict[str, NDArray[Any]]] = {}  # by environment: views of its own
         self._agents = len(race.agents)
         # Gymnasium's masks: every row has every entry.
         self._all = np.ones(race.num_envs * self._agents, np.bool_)
@@ -88,10 +87,7 @@ class CarInfos:
     def one(self, env: int) -> dict[str, NDArray[Any]]:
         """What is told of the cars of one environment now: arrays (C, ...), the caller's."""
         self._measure()
-        rows = self._rows.get(env)
-        if rows is None:  # making a view takes as long as the copy
-            rows = self._rows[env] = {name: array[env] for name, array in self._views.items()}
-        return {name: row.copy() for name, row in rows.items()}
+        return {name: array[env].copy() for name, array in self._views.items()}
 
     def batch(self) -> dict[str, Any]:
         """The entries of every row now, by Gymnasium's convention: arrays (N, C, ...)."""
