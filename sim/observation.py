@@ -14,6 +14,7 @@ from sim.config import EnvConfig, ObservationPart
 from sim.layout import SLIP, STEER, YAW, YAW_RATE, V, X, Y
 from sim.native import Kernel, Settings, bound, call, calls, record
 from sim.physics.kernels import WorldArrays
+from sim.physics.odometry import HEADING_ERROR, SPEED_FACTOR, X_ERROR, Y_ERROR, YAW_RATE_ERROR
 from sim.tracks.track import BORDER, Track
 
 # What 1 stands for in the parts `motion` and `others`.
@@ -95,15 +96,24 @@ def _lidar(part: Any, world: Seen, observations: Observations, first: int, last:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _plus(value: float, error: float) -> float:
+    """The sum; of no error the value itself, as adding 0 would change the sign of a 0."""
+    return value if error == 0.0 else value + error
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _pose(part: Any, world: Seen, observations: Observations, first: int, last: int) -> None:
     at = part.at
     for e in range(first, last):
         own, out = world.state[e, part.car], observations[e, part.row]
         box = world.boxes[world.track[e]]
-        out[at] = _unit((own[X] - box[0, 0]) * box[1, 0])
-        out[at + 1] = _unit((own[Y] - box[0, 1]) * box[1, 1])
-        out[at + 2] = math.sin(own[YAW])
-        out[at + 3] = math.cos(own[YAW])
+        odometry = world.odometry[e, part.car]
+        x, y = _plus(own[X], odometry[X_ERROR]), _plus(own[Y], odometry[Y_ERROR])
+        yaw = _plus(own[YAW], odometry[HEADING_ERROR])
+        out[at] = _unit((x - box[0, 0]) * box[1, 0])
+        out[at + 1] = _unit((y - box[0, 1]) * box[1, 1])
+        out[at + 2] = math.sin(yaw)
+        out[at + 3] = math.cos(yaw)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -111,11 +121,9 @@ def _motion(part: Any, world: Seen, observations: Observations, first: int, last
     at = part.at
     for e in range(first, last):
         own, out = world.state[e, part.car], observations[e, part.row]
-        scale, bias = world.odometry[e, part.car]
-        yaw_rate = own[YAW_RATE]
-        if bias != 0.0:  # adding 0 would change the sign of a 0
-            yaw_rate += bias
-        out[at] = _unit(scale * own[V] / part.speed_max)
+        odometry = world.odometry[e, part.car]
+        yaw_rate = _plus(own[YAW_RATE], odometry[YAW_RATE_ERROR])
+        out[at] = _unit(odometry[SPEED_FACTOR] * own[V] / part.speed_max)
         out[at + 1] = _unit(own[STEER] / part.steer_max)
         out[at + 2] = _unit(yaw_rate / YAW_RATE_SCALE)
         out[at + 3] = _unit(own[SLIP] / SLIP_SCALE)

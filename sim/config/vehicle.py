@@ -19,6 +19,85 @@ class TyreConfig(Config):
     )
 
 
+class MagicFormulaConfig(Config):
+    """Tyres of the drift model: Pacejka's Magic Formula, of slip along and across at once.
+
+    Names and defaults are CommonRoad's (a car's tyre, from the handbook of ADAMS), of an upright
+    wheel: what it says of camber is left out. Forces are those of an axle.
+    """
+
+    p_cx1: float = Field(1.6411, gt=0, le=10, description="Shape of the force along. [-]")
+    p_dx1: float = Field(
+        1.1739,
+        gt=0,
+        le=1e3,
+        description="Friction along where that across is p_dy1; the car's friction over p_dy1 is "
+        "a factor of both. [-]",
+    )
+    p_ex1: float = Field(0.46403, ge=-100, le=1, description="Curvature along. [-]")
+    p_kx1: float = Field(
+        22.303, gt=0, le=1e3, description="Stiffness along: force over load and slip. [-]"
+    )
+    p_hx1: float = Field(0.0012297, ge=-1, le=1, description="Shift of the slip along. [-]")
+    p_vx1: float = Field(
+        -8.8098e-06, ge=-1, le=1, description="Shift of the curve along, within its sine. [1/N]"
+    )
+    r_bx1: float = Field(
+        13.276, ge=0, le=1e3, description="How slip across lessens the force along. [1/rad]"
+    )
+    r_bx2: float = Field(-13.778, ge=-1e3, le=1e3, description="Less so with slip along. [-]")
+    r_cx1: float = Field(1.2568, ge=0, le=2, description="Shape of that. [-]")
+    r_ex1: float = Field(0.65225, ge=-100, le=1, description="Curvature of that. [-]")
+    r_hx1: float = Field(0.0050722, ge=-0.1, le=0.1, description="Shift of that. [rad]")
+    p_cy1: float = Field(1.3507, gt=0, le=10, description="Shape of the force across. [-]")
+    p_dy1: float = Field(
+        1.0489,
+        gt=0,
+        le=1e3,
+        description="Friction across that p_dx1 goes with; the car's friction is what counts. [-]",
+    )
+    p_ey1: float = Field(-0.0074722, ge=-100, le=1, description="Curvature across. [-]")
+    p_ky1: float = Field(
+        -21.92, lt=0, ge=-1e3, description="Stiffness across: force over load and angle. [1/rad]"
+    )
+    r_by1: float = Field(
+        7.1433, ge=0, le=1e3, description="How slip along lessens the force across. [-]"
+    )
+    r_by2: float = Field(9.1916, ge=-1e3, le=1e3, description="Less so with slip across. [1/rad]")
+    r_by3: float = Field(-0.027856, ge=-1, le=1, description="Shift of that angle. [rad]")
+    r_cy1: float = Field(1.0719, ge=0, le=2, description="Shape of that. [-]")
+    r_ey1: float = Field(-0.27572, ge=-100, le=1, description="Curvature of that. [-]")
+    r_hy1: float = Field(5.7448e-06, ge=-0.1, le=0.1, description="Shift of that. [-]")
+    r_vy1: float = Field(
+        -0.027825, ge=-10, le=10, description="Force across by slip along, over friction. [-]"
+    )
+    r_vy4: float = Field(12.12, ge=-1e3, le=1e3, description="Less so with slip across. [1/rad]")
+    r_vy5: float = Field(1.9, ge=-100, le=100, description="Shape of that. [-]")
+    r_vy6: float = Field(-10.704, ge=-1e3, le=1e3, description="Its slope with slip along. [-]")
+
+
+class DriftConfig(Config):
+    """What the drift model has beside the single-track model: wheels that turn, and their tyres."""
+
+    wheel_radius: float = Field(
+        0.049, gt=0, le=10, description="Rolling radius of the wheels, R_w. [m]"
+    )
+    wheel_inertia: float = Field(
+        1.7e-3,
+        gt=0,
+        le=1e4,
+        description="Moment of inertia of an axle's wheels, and of what turns with them, I_y_w. "
+        "[kg m^2]",
+    )
+    drive_front: float = Field(
+        0.5, ge=0, le=1, description="Front axle's share of the driving torque, T_se. [-]"
+    )
+    brake_front: float = Field(
+        0.5, ge=0, le=1, description="Front axle's share of the braking torque, T_sb. [-]"
+    )
+    tyre: MagicFormulaConfig = Field(MagicFormulaConfig(), description="Of both axles. [-]")
+
+
 class VehicleConfig(Config):
     """One car. The defaults are f1tenth_gym v1.0.0's identified 1:10 car."""
 
@@ -26,10 +105,16 @@ class VehicleConfig(Config):
         1.0489, gt=0, le=1e6, description="Tyre-road friction coefficient mu. [-]"
     )
     stiffness_front: float = Field(
-        4.718, gt=0, le=1e4, description="Front cornering stiffness C_Sf. [1/rad]"
+        4.718,
+        gt=0,
+        le=1e4,
+        description="Front cornering stiffness C_Sf, of the single-track model. [1/rad]",
     )
     stiffness_rear: float = Field(
-        5.4562, gt=0, le=1e4, description="Rear cornering stiffness C_Sr. [1/rad]"
+        5.4562,
+        gt=0,
+        le=1e4,
+        description="Rear cornering stiffness C_Sr, of the single-track model. [1/rad]",
     )
     front_axle: float = Field(
         0.15875, gt=0, le=1e4, description="Centre of gravity to front axle, lf. [m]"
@@ -60,12 +145,14 @@ class VehicleConfig(Config):
     speed_max: float = Field(20.0, gt=0, le=1e3, description="Fastest forward speed. [m/s]")
     length: float = Field(0.58, gt=0, le=1e4, description="Length of the body's rectangle. [m]")
     width: float = Field(0.31, gt=0, le=1e4, description="Width of the body's rectangle. [m]")
-    model: Literal["single_track", "kinematic"] = Field(
+    model: Literal["single_track", "kinematic", "drift"] = Field(
         "single_track",
         description="single_track: with tyre forces from 0.5 m/s up; kinematic: without slipping "
-        "tyres at any speed. [-]",
+        "tyres at any speed; drift: CommonRoad's single-track drift model, with wheels that spin "
+        "and lock, and tyres that slip along and across, from 0.2 m/s up. [-]",
     )
     tyre: TyreConfig = Field(TyreConfig(), description="Of the single-track model. [-]")
+    drift: DriftConfig = Field(DriftConfig(), description="Of the drift model. [-]")
     integrator: Literal["rk4", "euler"] = Field(
         "rk4", description="Runge-Kutta of order 4, or Euler's method. [-]"
     )
@@ -82,6 +169,13 @@ class VehicleConfig(Config):
     )
     steer_trim: float = Field(
         0.0, ge=-0.5, le=0.5, description="Steering angle, to the left, of a target of 0. [rad]"
+    )
+    steer_rate_noise: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="Standard deviation of the noise of the steering rate, drawn anew at each "
+        "physics step. [rad/s]",
     )
     steer_deadband: float = Field(
         0.0,
@@ -123,6 +217,27 @@ class VehicleConfig(Config):
     )
     odometry_yaw_rate_bias: float = Field(
         0.0, ge=-1, le=1, description="Yaw rate that motion observes, less the true one. [rad/s]"
+    )
+    odometry_yaw_rate_drift: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Random walk of that bias: its standard deviation after a second. "
+        "[rad/s/sqrt(s)]",
+    )
+    odometry_position_drift: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="Random walk of the position that pose observes: standard deviation of x and "
+        "of y after a metre driven. [m/sqrt(m)]",
+    )
+    odometry_yaw_drift: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="Random walk of the yaw that pose observes: its standard deviation after a "
+        "second. [rad/sqrt(s)]",
     )
 
 
@@ -190,6 +305,11 @@ class HeterogeneityConfig(Config):
     odometry_yaw_rate_bias: Range | None = _drawn(VehicleConfig, "odometry_yaw_rate_bias")
     lidar_mount_yaw_error: Range | None = _drawn(LidarConfig, "mount_yaw_error")
     lidar_range_scale: Range | None = _drawn(LidarConfig, "range_scale")
+    # New ones stand last: they leave what is drawn for the others as it was.
+    steer_rate_noise: Range | None = _drawn(VehicleConfig, "steer_rate_noise")
+    odometry_yaw_rate_drift: Range | None = _drawn(VehicleConfig, "odometry_yaw_rate_drift")
+    odometry_position_drift: Range | None = _drawn(VehicleConfig, "odometry_position_drift")
+    odometry_yaw_drift: Range | None = _drawn(VehicleConfig, "odometry_yaw_drift")
 
     @model_validator(mode="after")
     def _allowed(self) -> HeterogeneityConfig:

@@ -41,7 +41,8 @@ that order; each starts where the one before ends. B beams, C cars.
 
 k = 0 ... C-2 counts the other cars in the order of the configuration, beginning with the one
 after the agent's; the first car follows the last. Values of ``pose`` and ``motion`` beyond the
-bounds are clipped. What `F110Env` and `F110VectorEnv` make without a configuration has two cars,
+bounds are clipped. Both have the errors of the car's odometry, if it has any; ``others`` has none.
+What `F110Env` and `F110VectorEnv` make without a configuration has two cars,
 54 beams to 10 m, and shows lidar, motion and others: D = 54 + 4 + 4 = 62. A configuration that does
 not say otherwise has the defaults of `sim.config.EnvConfig`, among them 1,080 beams to 30 m.
 

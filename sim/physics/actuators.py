@@ -9,16 +9,19 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.physics.noise import is_late, stream
+from sim.physics.noise import is_late, steering_noise, stream
 from sim.physics.vehicle import (
     COMMAND_DELAY,
     COMMAND_JITTER,
+    CONTROL,
     SPEED_GAIN,
     SPEED_LAG,
     STEER_DEADBAND,
     STEER_GAIN,
     STEER_MAX,
+    STEER_RATE_NOISE,
     STEER_TRIM,
+    TARGETS,
     V_MAX,
     V_MIN,
 )
@@ -73,6 +76,40 @@ def is_ideal(vehicle: Float) -> bool:
     exact: bool = vehicle[STEER_GAIN] == 1.0 and vehicle[SPEED_GAIN] == 1.0
     straight: bool = vehicle[STEER_TRIM] == 0.0 and vehicle[STEER_DEADBAND] == 0.0
     return prompt and exact and straight
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def aim(memory: Float, vehicle: Float, first: float, second: float) -> bool:
+    """Find what a car's controllers pursue if they do so at once, for all physics steps to come.
+
+    Args:
+        memory: (2 + K, 2) as of `pursue`; what the controllers pursue is written.
+        vehicle: (P,) parameters, see `sim.physics.vehicle`.
+        first: Steering angle that is asked for, rad, or steering rate, rad/s.
+        second: Speed, m/s, or acceleration, m/s^2.
+
+    Returns:
+        Whether they do; if not, `pursue` tells at each physics step.
+    """
+    if vehicle[CONTROL] == TARGETS:
+        if not is_ideal(vehicle):
+            return False
+        limit = vehicle[STEER_MAX]
+        first = min(max(first, -limit), limit)
+        second = min(max(second, vehicle[V_MIN]), vehicle[V_MAX])
+    memory[PURSUED, 0], memory[PURSUED, 1] = first, second
+    return True
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def turn(
+    rate: float, steer: float, vehicle: Float, moment: tuple[int, np.uint64, float], car: int
+) -> float:
+    """The steering rate, rad/s, of a servo that does not turn evenly; see `pursue`."""
+    step, noise_key, dt = moment
+    limit = vehicle[STEER_MAX]
+    rate += vehicle[STEER_RATE_NOISE] * steering_noise(stream(noise_key, step, car))
+    return float(min(max(rate, (-limit - steer) / dt), (limit - steer) / dt))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -273,6 +273,20 @@ def advance(
         dt: Step, s.
     """
     rate, accel = controls(state, steer_buffer, vehicle, first, second, dt)
+    integrate(state, vehicle, rate, accel, dt)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def integrate(state: Float, vehicle: Float, rate: float, accel: float, dt: float) -> None:
+    """Advance one car by one step in which its controls are held, in place.
+
+    Args:
+        state: (7,), columns of `sim.layout`.
+        vehicle: (P,) parameters, see `sim.physics.vehicle`.
+        rate: Steering rate asked for, rad/s.
+        accel: Acceleration asked for, m/s^2.
+        dt: Step, s.
+    """
     steer, speed, yaw = state[STEER], state[V], state[YAW]
     yaw_rate, slip = state[YAW_RATE], state[SLIP]
     k1 = derivative(steer, speed, yaw, yaw_rate, slip, rate, accel, vehicle)

@@ -13,6 +13,7 @@ from sim.layout import (
     COMMAND_SIZE,
     SLIP,
     STATE_SIZE,
+    STEER,
     TARGET_SPEED,
     TARGET_STEER,
     YAW,
@@ -21,7 +22,7 @@ from sim.layout import (
     X,
     Y,
 )
-from sim.physics.actuators import PURSUED, is_ideal, pursue
+from sim.physics.actuators import PURSUED, aim, is_ideal, pursue, turn
 from sim.physics.collision import (
     Pose,
     Size,
@@ -35,24 +36,30 @@ from sim.physics.collision import (
     touches_wall,
     way_between,
 )
-from sim.physics.dynamics import advance, wrap_angle
+from sim.physics.drift import WHEELS, integrate_drift
+from sim.physics.dynamics import controls, integrate, wrap_angle
 from sim.physics.laps import LAP_MEMORY, LAP_START, NEXT_GATE, first_gate, pass_gates
 from sim.physics.lidar import Beams, add_rays, cut_car, scale_ranges, trace_rays
 from sim.physics.noise import add_noise, drop_beams, stream
+from sim.physics.odometry import (
+    ODOMETRY_SIZE,
+    SPEED_FACTOR,
+    begin_odometry,
+    drift_on,
+    drifts,
+)
 from sim.physics.vehicle import (
     CONTROL,
     DROPOUT,
     LENGTH,
+    MAGIC_FORMULA,
     NOISE_STD,
     RANGE_SCALE,
-    SPEED_SCALE,
-    STEER_MAX,
+    STEER_RATE_NOISE,
     TARGETS,
-    V_MAX,
-    V_MIN,
+    TYRE,
     WIDTH,
     YAW_ERROR,
-    YAW_RATE_BIAS,
 )
 from sim.tracks.centerline import Centerline, project
 from sim.tracks.distance_field import DistanceField
@@ -73,10 +80,11 @@ class WorldArrays(NamedTuple):
     """
 
     state: Float  # (E, C, 7), columns of sim.layout
+    wheels: Float  # (E, C, 2) rad/s of the axles' wheels, of cars of the drift model
     steer_buffer: Float  # (E, C, D) rad, oldest last; D the longest delay
-    # (E, C, 2 + K, 2) rad, m/s, of cars that are not ideal: see sim.physics.actuators
+    # (E, C, 2 + K, 2) rad, m/s: see sim.physics.actuators
     targets: Float
-    odometry: Float  # (E, C, 2) factor of the speed that is read; bias of the yaw rate, rad/s
+    odometry: Float  # (E, C, 5) its errors, columns of sim.physics.odometry
     scan: NDArray[np.float32]  # (E, C, B) m
     wall_contact: NDArray[np.bool_]  # (E, C) touches a wall
     car_contact: NDArray[np.int32]  # (E, C) index of the car touched, -1 for none
@@ -110,10 +118,11 @@ def make_arrays(
     shape = num_envs, num_cars
     return WorldArrays(
         state=np.zeros((*shape, STATE_SIZE)),
+        wheels=np.zeros((*shape, WHEELS)),
         steer_buffer=np.zeros((*shape, steer_delay)),
         # Two rows, then the latest targets, those on their way, and one that is late.
         targets=np.zeros((*shape, 2 + command_delay + 2, COMMAND_SIZE)),
-        odometry=np.tile([1.0, 0.0], (*shape, 1)),
+        odometry=np.tile(np.eye(ODOMETRY_SIZE)[SPEED_FACTOR], (*shape, 1)),
         scan=np.zeros((*shape, beams), dtype=np.float32),
         wall_contact=np.zeros(shape, dtype=np.bool_),
         car_contact=np.full(shape, -1, dtype=np.int32),
@@ -202,13 +211,13 @@ def place_cars(
     if culprit != OK:
         return culprit
     arrays.state[env] = 0.0
+    arrays.wheels[env] = 0.0
     for c in range(num_cars):
         arrays.state[env, c, X], arrays.state[env, c, Y] = poses[c, 0], poses[c, 1]
         arrays.state[env, c, YAW] = wrap_angle(poses[c, 2])
-        arrays.odometry[env, c, 0] = scene.vehicles[env, c, SPEED_SCALE]
-        arrays.odometry[env, c, 1] = scene.vehicles[env, c, YAW_RATE_BIAS]
+        begin_odometry(arrays.odometry[env, c], scene.vehicles[env, c])
         for moment in range(2):
-            _keep_pose(arrays, env, c, moment)
+            _keep_pose(arrays.poses[env, moment, c], arrays.state[env, c])
     arrays.steer_buffer[env] = 0.0
     arrays.targets[env] = 0.0
     arrays.wall_contact[env] = False
@@ -256,78 +265,109 @@ def step_range(
     Returns:
         -1, or env * C + car of a car whose state has become infinite or not a number.
     """
-    num_cars = int(commands.shape[1])
     for i in range(first, last):
         e = int(envs[i])
-        for _ in range(physics_steps):
-            # In a loop of its own: within `_drive` it would cost even cars that have none of it.
-            for c in range(num_cars):
-                if not is_ideal(scene.vehicles[e, c]):
-                    _pursue(arrays, scene, commands, e, c)
-            for c in range(num_cars):
-                _keep_pose(arrays, e, c, 0)
-                if not arrays.crashed[e, c]:
-                    _drive(arrays, scene, commands, e, c)
-                    if not math.isfinite(arrays.state[e, c].sum()):
-                        return e * num_cars + c
-                _keep_pose(arrays, e, c, 1)
-                if not arrays.crashed[e, c]:
-                    _look_around(arrays, scene, e, c)
-            if scene.car_contacts:
-                _find_car_contacts(arrays, scene, e)
-            _stop_crashed(arrays, e)
-            arrays.steps[e] += 1
+        culprit = _move(arrays, scene, commands[e], physics_steps, e)
+        if culprit != OK:
+            return e * int(commands.shape[1]) + culprit
     _sense(arrays, scene, envs, first, last, thread)
     return OK
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _keep_pose(arrays: WorldArrays, e: int, c: int, moment: int) -> None:
-    pose, state = arrays.poses[e, moment, c], arrays.state[e, c]
+def _move(arrays: WorldArrays, scene: Scene, commands: Float, physics_steps: int, e: int) -> int:
+    """Take the physics steps of one environment.
+
+    What runs in them is handed the few arrays it needs: all of them are 200 numbers, and to pass
+    these takes longer than to move a car.
+
+    Returns:
+        -1, or the index of a car whose state has become infinite or not a number.
+    """
+    state, vehicles, targets = arrays.state[e], scene.vehicles[e], arrays.targets[e]
+    poses, crashed, odometry = arrays.poses[e], arrays.crashed[e], arrays.odometry[e]
+    num_cars, ideal, sure = len(state), True, True
+    for c in range(num_cars):
+        ideal &= aim(targets[c], vehicles[c], commands[c, TARGET_STEER], commands[c, TARGET_SPEED])
+        sure &= not drifts(vehicles[c])
+    for _ in range(physics_steps):
+        moment = arrays.steps[e], arrays.noise_key[e], scene.physics_step
+        if not ideal:
+            _pursue(targets, vehicles, commands, moment)
+        for c in range(num_cars):
+            _keep_pose(poses[0, c], state[c])
+            if crashed[c]:
+                _keep_pose(poses[1, c], state[c])
+                continue
+            if not sure:
+                drift_on(odometry[c], vehicles[c], state[c, V], moment, c)
+            memory = arrays.wheels[e, c], arrays.steer_buffer[e, c]
+            _drive(state[c], memory, vehicles[c], targets[c, PURSUED], moment, c)
+            if not math.isfinite(state[c].sum()):
+                return c
+            _keep_pose(poses[1, c], state[c])
+            parts = sweep_wall(
+                scene.field, _triple(poses[0, c]), _triple(poses[1, c]), _size(vehicles[c])
+            )
+            if parts != 0:
+                arrays.wall_contact[e, c] = True
+                arrays.contact_parts[e, c] |= parts
+            if len(scene.gates.lines):
+                _count_laps(arrays, scene.gates, e, c)
+        if scene.car_contacts and num_cars > 1:
+            _find_car_contacts(arrays, scene, e)
+        _stop_crashed(arrays, e)
+        arrays.steps[e] += 1
+    return OK
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _keep_pose(pose: Float, state: Float) -> None:
     pose[0], pose[1], pose[2] = state[X], state[Y], state[YAW]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _pursue(arrays: WorldArrays, scene: Scene, commands: Float, e: int, c: int) -> None:
-    """Find what one car's controllers pursue over a physics step."""
-    moment = arrays.steps[e], arrays.noise_key[e], scene.physics_step
-    first, second = commands[e, c, TARGET_STEER], commands[e, c, TARGET_SPEED]
-    pursue(arrays.targets[e, c], scene.vehicles[e, c], first, second, moment, c)
+def _pursue(
+    targets: Float, vehicles: Float, commands: Float, moment: tuple[int, np.uint64, float]
+) -> None:
+    """Find what the controllers of cars that are not ideal pursue over a physics step."""
+    for c in range(len(vehicles)):
+        if vehicles[c, CONTROL] == TARGETS and not is_ideal(vehicles[c]):
+            first, second = commands[c, TARGET_STEER], commands[c, TARGET_SPEED]
+            pursue(targets[c], vehicles[c], first, second, moment, c)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _drive(arrays: WorldArrays, scene: Scene, commands: Float, e: int, c: int) -> None:
-    """Move one car by one physics step."""
-    vehicle = scene.vehicles[e, c]
-    first, second = commands[e, c, TARGET_STEER], commands[e, c, TARGET_SPEED]
-    if vehicle[CONTROL] == TARGETS:
-        if is_ideal(vehicle):
-            limit = vehicle[STEER_MAX]
-            first = min(max(first, -limit), limit)
-            second = min(max(second, vehicle[V_MIN]), vehicle[V_MAX])
-        else:
-            first, second = arrays.targets[e, c, PURSUED, 0], arrays.targets[e, c, PURSUED, 1]
-    advance(
-        arrays.state[e, c], arrays.steer_buffer[e, c], vehicle, first, second, scene.physics_step
-    )
+def _drive(
+    state: Float,
+    memory: tuple[Float, Float],
+    vehicle: Float,
+    pursued: Float,
+    moment: tuple[int, np.uint64, float],
+    car: int,
+) -> None:
+    """Move one car by one physics step; ``memory`` is its wheels and its steering buffer."""
+    wheels, steer_buffer = memory
+    dt = moment[2]
+    rate, acceleration = controls(state, steer_buffer, vehicle, pursued[0], pursued[1], dt)
+    if vehicle[STEER_RATE_NOISE] > 0.0:
+        rate = turn(rate, state[STEER], vehicle, moment, car)
+    if vehicle[TYRE] == MAGIC_FORMULA:
+        integrate_drift(state, wheels, vehicle, rate, acceleration, dt)
+    else:
+        integrate(state, vehicle, rate, acceleration, dt)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _look_around(arrays: WorldArrays, scene: Scene, e: int, c: int) -> None:
-    """See whether one car has met a wall in the latest physics step, and count its laps."""
-    before, after = _triple(arrays.poses[e, 0, c]), _triple(arrays.poses[e, 1, c])
-    parts = sweep_wall(scene.field, before, after, _size(scene.vehicles[e, c]))
-    if parts != 0:
-        arrays.wall_contact[e, c] = True
-        arrays.contact_parts[e, c] |= parts
-    if len(scene.gates.lines):
-        x, y, now = after[0], after[1], arrays.steps[e] + 1
-        memory, lap_steps = arrays.lap_memory[e, c], arrays.lap_steps[e, c]
-        laps = arrays.laps[e, c]
-        laps = pass_gates(scene.gates, before[0], before[1], x, y, now, memory, lap_steps, laps)
-        arrays.laps[e, c] = laps
-        if laps >= len(lap_steps):
-            arrays.finished[e, c] = True
+def _count_laps(arrays: WorldArrays, gates: Gates, e: int, c: int) -> None:
+    """Count the laps of one car in the latest physics step."""
+    before, after = arrays.poses[e, 0, c], arrays.poses[e, 1, c]
+    memory, lap_steps = arrays.lap_memory[e, c], arrays.lap_steps[e, c]
+    x, y, now, laps = after[0], after[1], arrays.steps[e] + 1, arrays.laps[e, c]
+    laps = pass_gates(gates, before[0], before[1], x, y, now, memory, lap_steps, laps)
+    arrays.laps[e, c] = laps
+    if laps >= len(lap_steps):
+        arrays.finished[e, c] = True
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -13,7 +13,9 @@ _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 _S27, _S30, _S31, _S32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
 _DROPOUT = np.uint64(0xD1B54A32D192ED03)  # tells the stream of dropouts from that of the noise
-_LATENESS = np.uint64(0xA24BAED4963EE407)  # and that of late commands
+_LATENESS = np.uint64(0xA24BAED4963EE407)  # and that of late commands,
+_STEERING = np.uint64(0x8CB92BA72F3D8DD7)  # of a servo's turning,
+DRIFT = np.uint64(0xF1357AEA2E62A9C5)  # of odometry that drifts
 
 # Single precision throughout, so that the compiler can use wide vector instructions.
 _F = np.float32
@@ -122,3 +124,9 @@ def drop_beams(
 def is_late(key: np.uint64, probability: float) -> bool:
     """Whether a command is late, which it is with a probability; ``key`` is from `stream`."""
     return float(mix(key ^ _LATENESS) >> _S32) < probability * 2.0**32
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def steering_noise(key: np.uint64) -> float:
+    """A standard normal number for a servo's turning; ``key`` is from `stream`."""
+    return normal_pair(key ^ _STEERING, 0)[0]

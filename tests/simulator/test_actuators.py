@@ -9,8 +9,8 @@ import pytest
 
 from sim.config import CarConfig, EnvConfig, HeterogeneityConfig, LidarConfig, Line2Track
 from sim.config import VehicleConfig as Vehicle
-from sim.layout import STEER, YAW_RATE, V
-from sim.observation import YAW_RATE_SCALE
+from sim.layout import STEER, YAW_RATE, V, X
+from sim.observation import YAW_RATE_SCALE, free_box
 from sim.physics.vehicle import COLUMNS
 from sim.physics.world import World
 from sim.race import Race
@@ -164,7 +164,76 @@ def test_only_what_motion_observes_has_the_odometrys_errors():
     assert read[[1, 3]].tobytes() == true[[1, 3]].tobytes()
 
 
+def walks(dt=DT, **settings):
+    """A race of 400 cars that drive straight on for 4 s, and what they observe."""
+    car = CarConfig(name="car", vehicle=Vehicle(speed_max=4.0, **settings))
+    config = EnvConfig(
+        cars=(car,),
+        lidar=LidarConfig(beams=1),
+        observation=("pose", "motion"),
+        physics_step=dt,
+        physics_steps_per_action=round(0.1 / dt),
+    )
+    race = Race(config, num_envs=400)
+    for env in range(400):
+        race.reset(env, env, poses=np.array([[-45.0, -0.7, 0.0]]))
+    seen = [race.episodes.observations[:, 0].copy()]
+    for _ in range(40):
+        race.step(np.tile([0.0, 1.0], (400, 1, 1)))
+        seen.append(race.episodes.observations[:, 0].copy())
+    assert not race.world.arrays.crashed.any()
+    return race, np.array(seen)
+
+
+@pytest.mark.parametrize("dt", [0.01, 0.05])
+def test_odometry_drifts_as_random_walks_of_way_and_time(dt):
+    settings = {
+        "odometry_position_drift": 0.05,
+        "odometry_yaw_drift": 0.02,
+        "odometry_yaw_rate_drift": 0.03,
+    }
+    (race, seen), (plain, true) = walks(dt=dt, **settings), walks(dt=dt)
+    # Nothing but what is observed changes, and at the start nothing at all.
+    assert race.world.arrays.state.tobytes() == plain.world.arrays.state.tobytes()
+    assert seen[0].tobytes() == true[0].tobytes()
+    way = plain.world.arrays.state[0, 0, X] + 45.0
+    box = np.array(free_box(race.track))
+    metres = (box[1] - box[0]) / 2
+    position = (seen - true)[:, :, :2].astype(float) * metres
+    yaw = np.arctan2(seen[:, :, 2], seen[:, :, 3]).astype(float)
+    bias = (seen - true)[:, :, 6].astype(float) * YAW_RATE_SCALE
+    error = 3.0 / math.sqrt(2 * 400)  # three standard deviations of a standard deviation
+    for axis in range(2):
+        assert position[-1, :, axis].std() == pytest.approx(0.05 * math.sqrt(way), rel=error)
+        assert abs(position[-1, :, axis].mean()) < 3.0 * 0.05 * math.sqrt(way / 400)
+    assert yaw[-1].std() == pytest.approx(0.02 * math.sqrt(4.0), rel=error)
+    assert bias[-1].std() == pytest.approx(0.03 * math.sqrt(4.0), rel=error)
+    # Steps are independent: halfway the variance is half of that.
+    assert yaw[20].std() == pytest.approx(0.02 * math.sqrt(2.0), rel=error)
+    assert abs(np.corrcoef(yaw[20], yaw[-1] - yaw[20])[0, 1]) < 0.15
+
+
+def test_a_noisy_servo_turns_unevenly_and_stays_within_its_stops():
+    def turns(key, target, **settings):
+        return drive([(target, 0.0)] * 150, key, steer_rate_noise=0.5, **settings)[:, STEER]
+
+    still = World(LINE2, [Vehicle(steer_rate_noise=0.5)], LidarConfig(beams=1), num_envs=300)
+    for env in range(300):
+        still.place(env, np.array([[-45.0, -0.7, 0.0]]), env)
+    still.step(np.zeros((300, 1, 2)))
+    assert still.arrays.state[:, 0, STEER].std() == pytest.approx(0.5 * DT, rel=0.13)
+    assert np.array_equal(turns(1, 0.2), turns(1, 0.2))
+    assert not np.array_equal(turns(1, 0.2), turns(2, 0.2))
+    # It goes on about its target, and no further than the stop.
+    assert turns(1, 0.2)[50:].mean() == pytest.approx(0.2, abs=0.02)
+    assert turns(1, 0.4189, steer_rate_max=1.0).max() <= 0.4189 + 1e-12
+
+
 RANGES = {
+    "steer_rate_noise": (0.0, 0.5),
+    "odometry_yaw_rate_drift": (0.0, 0.02),
+    "odometry_position_drift": (0.0, 0.05),
+    "odometry_yaw_drift": (0.0, 0.02),
     "steer_gain": (0.9, 1.1),
     "steer_trim": (-0.03, 0.03),
     "steer_deadband": (0.0, 0.02),
@@ -186,7 +255,7 @@ def test_cars_draw_them_by_seed_and_threads_change_nothing():
         config = EnvConfig(
             cars=cars,
             lidar=LidarConfig(beams=20),
-            observation=("lidar", "motion"),
+            observation=("lidar", "pose", "motion"),
             heterogeneity=HeterogeneityConfig(**RANGES),
         )
         made = Race(config, num_envs=12, num_threads=threads)
