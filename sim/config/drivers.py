@@ -169,7 +169,7 @@ class BlockerConfig(LookaheadConfig, RacingDriverConfig):
 
 
 class MppiConfig(DriverSettings):
-    """Drive the mean of many plans, the better ones counting more, that a model is rolled out with."""
+    """Drive by plans that a model of the car tries out: model-predictive path integrals."""
 
     kind: Literal["mppi"] = Field("mppi", description="Selects this driver. [-]")
     raceline: Annotated[str, FilePath("a CSV file")] | None = Field(

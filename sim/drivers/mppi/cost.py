@@ -11,20 +11,21 @@ from numpy.typing import NDArray
 
 from sim.drivers.line import entry_at, wrapped
 from sim.drivers.mppi.model import Motion, roll
-from sim.layout import SLIP, YAW, V, X, Y
+from sim.layout import YAW, V, X, Y
 from sim.tracks.centerline import Centerline, point_at, project
 from sim.tracks.distance_field import DistanceField, to_cells, wall_distance
 
 Float = NDArray[np.float64]
 
 _CRASH: Final = 10.0  # m
-_GRIP: Final = 1.0  # m a second, for twice the acceleration that is allowed
+_GRIP: Final = 100.0  # m a second, for twice the acceleration that is allowed
 _NEAR: Final = 10.0  # m a second, in touch with a wall
 _CARS: Final = 20.0  # m a second, in another car's place
 _STEERING: Final = 0.05  # m, for a change of the steering angle by 1 rad in a step
 _AHEAD: Final = 0.4  # m along the line to the point that pure pursuit steers for,
 _AHEAD_TIME: Final = 0.12  # s, and for each m/s
 _STANDING: Final = 0.3  # m/s, below which other cars are taken to stay
+_TURNED: Final = 4.0  # m^2 from the line that cost as much as 1 rad from its direction
 _LOST: Final = 1.5  # of the way driven: more progress is a mistake
 
 
@@ -70,16 +71,23 @@ def foresee_others(driver: Any, scene: Scene, states: Float, others: Float) -> N
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _room(driver: Any, field: DistanceField, x: float, y: float, yaw: float) -> float:
-    """Distance of a car, as three discs that cover its rectangle, from the nearest wall, m."""
+def room_beside(driver: Any, field: DistanceField, x: float, y: float, yaw: float) -> float:
+    """Distance of a car, as three discs that cover its rectangle, from the nearest wall, m.
+
+    Where the disc in the middle is so far from walls that the others are beyond the margin, it
+    alone decides. At most the true distance, or more than the margin.
+    """
     third = driver.length / 3.0
-    radius = math.sqrt(third * third + driver.width * driver.width) / 2.0
+    taken = math.sqrt(third * third + driver.width * driver.width) / 2.0 + field.resolution
+    column, row = to_cells(field, x, y)
+    nearest = wall_distance(field, column, row)
+    if nearest - third - taken > driver.margin:
+        return nearest - third - taken
     dx, dy = third * math.cos(yaw), third * math.sin(yaw)
-    nearest = math.inf
-    for i in range(-1, 2):
-        column, row = to_cells(field, x + i * dx, y + i * dy)
+    for side in (-1.0, 1.0):
+        column, row = to_cells(field, x + side * dx, y + side * dy)
         nearest = min(nearest, wall_distance(field, column, row))
-    return nearest - radius - field.resolution / 2.0
+    return nearest - taken
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -129,8 +137,25 @@ def follow_line(driver: Any, scene: Scene, motion: Motion, pace: float, controls
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _step_cost(driver: Any, was: Motion, motion: Motion, room: float) -> float:
+    """Cost of a step's nearness to walls, and of its acceleration, m."""
+    dt, cost = driver.interval, 0.0
+    if room < driver.margin:
+        short = 1.0 - room / driver.margin
+        cost += _NEAR * dt * short * short
+    speed = (was[3] + motion[3]) / 2.0
+    sideways = speed * ((was[5] + motion[5]) / 2.0 + (motion[6] - was[6]) / dt)
+    lengthways = (motion[3] - was[3]) / dt
+    square = sideways * sideways + lengthways * lengthways
+    if square > driver.acceleration * driver.acceleration:
+        excess = math.sqrt(square) / driver.acceleration - 1.0
+        cost += _GRIP * dt * excess * excess
+    return cost
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def path_cost(driver: Any, scene: Scene, motion: Motion, controls: Float, others: Float) -> float:
-    """Cost of what a car does under some controls, m.
+    """Cost of what a car does under some controls, m; see `sim.drivers.mppi.driver.Mppi`.
 
     Args:
         driver: The settings.
@@ -139,47 +164,61 @@ def path_cost(driver: Any, scene: Scene, motion: Motion, controls: Float, others
         controls: (N, 2) steering angles to turn to, rad, and accelerations, m/s^2.
         others: From `foresee_others`.
     """
-    line, dt = scene.line, driver.interval
-    start, _ = project(line, motion[0], motion[1])
-    cost, way, crashed = 0.0, 0.0, False
+    dt, count, start = driver.interval, len(controls), motion
+    cost, way, steps = 0.0, 0.0, 0
+    # A car that stands nearer than it may is not to come nearer still.
+    least = min(room_beside(driver, scene.field, start[0], start[1], start[4]), 0.0)
     before = controls[0, 0]
-    several = len(others) > 1
-    for k in range(len(controls)):
+    for k in range(count):
         was = motion
         motion = roll(driver, was, controls[k, 0], controls[k, 1], driver.speed, dt)
-        x, y, _, speed, yaw, rate, slip = motion
-        way += dt * speed
-        room = _room(driver, scene.field, x, y, yaw)
-        if room < 0.0:
-            crashed = True
+        way += dt * motion[3]
+        room = room_beside(driver, scene.field, motion[0], motion[1], motion[4])
+        if room < least:
             break
-        if room < driver.margin:
-            short = 1.0 - room / driver.margin
-            cost += _NEAR * dt * short * short
-        middle = (speed + was[3]) / 2.0
-        sideways = middle * ((rate + was[5]) / 2.0 + (slip - was[6]) / dt)
-        lengthways = (speed - was[3]) / dt
-        used = math.sqrt(sideways * sideways + lengthways * lengthways) / driver.acceleration
-        if used > 1.0:
-            cost += _GRIP * dt * 100.0 * (used - 1.0) * (used - 1.0)
+        steps += 1
+        cost += _step_cost(driver, was, motion, room)
         change = controls[k, 0] - before
         before = controls[k, 0]
         cost += _STEERING * change * change
-        if several:
-            cost += _CARS * dt * _in_the_way(driver, scene, others, k, x, y)
-    s, d = project(line, motion[0], motion[1])
-    progress = s - start
+        if len(others) > 1:
+            cost += _CARS * dt * _in_the_way(driver, scene, others, k, motion[0], motion[1])
+    left = (count - steps) * dt * max(motion[3], _STANDING)
+    return cost + _end_cost(driver, scene, start, motion, way, left)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _end_cost(
+    driver: Any, scene: Scene, start: Motion, end: Motion, way: float, left: float
+) -> float:
+    """Cost of where and how a plan ends, m, less its progress.
+
+    Args:
+        driver: The settings.
+        scene: Where the car drives.
+        start: Motion of the car now.
+        end: Its last one.
+        way: That it has driven in between, m.
+        left: If it touches a wall, how much farther it would have come, m; else 0.
+    """
+    line = scene.line
+    begun, _ = project(line, start[0], start[1])
+    s, d = project(line, end[0], end[1])
+    x, y, yaw = point_at(line, s, 0.0)
+    progress = s - begun
     if line.closed:
         progress = wrapped(progress, line.length)
+    elif s > line.length - driver.length:
+        # Behind the finish of an open track there may be a wall: it does not matter any more.
+        beyond = math.cos(yaw) * (end[0] - x) + math.sin(yaw) * (end[1] - y)
+        return -progress - max(beyond, 0.0) - left
     if abs(progress) > _LOST * way + 1.0:
-        progress = 0.0
-    cost -= progress
-    if crashed:
-        return cost + _CRASH
-    _, _, along = point_at(line, s, 0.0)
-    speed = motion[3]
-    passing = scene.speeds[entry_at(line, s, len(scene.speeds))]
+        progress = 0.0  # the nearest place of the line is one behind a wall
+    if left > 0.0:
+        return _CRASH - progress
+    speed, passing = end[3], scene.speeds[entry_at(line, s, len(scene.speeds))]
+    cost = -progress
     if speed > passing:
         cost += (speed * speed - passing * passing) / driver.acceleration
-    error = wrapped(motion[4] + motion[6] - along, math.tau)
-    return cost + driver.line_weight * (d * d + 4.0 * error * error)
+    error = wrapped(end[4] + end[6] - yaw, math.tau)
+    return cost + driver.line_weight * (d * d + _TURNED * error * error)
