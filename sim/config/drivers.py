@@ -193,7 +193,7 @@ class MppiConfig(DriverSettings):
     )
     horizon: float = Field(0.8, gt=0, le=10, description="Time that is planned. [s]")
     interval: float = Field(0.05, ge=0.01, le=0.2, description="Step of a plan. [s]")
-    samples: int = Field(256, ge=2, le=100_000, description="Plans tried in an iteration. [-]")
+    samples: int = Field(256, ge=8, le=100_000, description="Plans tried in an iteration. [-]")
     iterations: int = Field(1, ge=1, le=100, description="Iterations a decision. [-]")
     temperature: float = Field(
         0.1,

@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.config import MppiConfig, VehicleConfig
+from sim.config import MppiConfig
 from sim.drivers.base import KernelDriver, Seat
 from sim.drivers.line import bends, racelines, read_lines
 from sim.drivers.mppi.cost import Scene, follow_line, foresee_others, path_cost
@@ -27,7 +27,7 @@ from sim.tracks.centerline import Centerline, polyline
 from sim.tracks.gates import make_gates
 from sim.tracks.raceline import minimum_curvature
 from sim.tracks.speeds import Limits, speed_profile
-from sim.tracks.stack import field_of, line_of, stack_tracks
+from sim.tracks.stack import TrackStack, field_of, line_of, stack_tracks
 from sim.tracks.track import Track, TrackError
 
 Float = NDArray[np.float64]
@@ -39,18 +39,35 @@ _SLOWEST: Final = 1e-3  # least difficulty reckoned with
 _MARGIN: Final = 0.3  # m, from the sides of the car on the computed line to walls
 
 
+class Courses(NamedTuple):
+    """What is known of tracks and cars, for kernels; `scene_on` takes one track's out."""
+
+    tracks: TrackStack  # with the lines along which progress counts as centre lines
+    speeds: Float  # (all lines' entries,) m/s, at which places of the lines can be passed
+    starts: NDArray[np.int64]  # (T + 1,) where a line's entries begin
+    sizes: Float  # (C, 2) m, lengths and widths of the cars
+
+
 class Plans(NamedTuple):
     """What is remembered of an episode, and working memory."""
 
     plan: Float  # (E, N, 2) steering angles to turn to, rad, and accelerations, m/s^2
-    told: Float  # (E, 2) the command before: rad and m/s
+    told: Float  # (E,) steering angle of the command before, rad
     costs: Float  # (E, K) m
     work: Float  # (E, 2, N, 2) controls of a sample, and their mean
     others: Float  # (E, C, N, 4) x m, y m, cosine and sine of yaw of other cars, foreseen
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _shift(plan: Float, steps: float) -> None:
+def scene_on(courses: Courses, track: int) -> Scene:
+    """What plans on a track are judged by."""
+    speeds = courses.speeds[courses.starts[track] : courses.starts[track + 1]]
+    field, line = field_of(courses.tracks, track), line_of(courses.tracks.lines, track)
+    return Scene(field, line, speeds, courses.sizes)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def shift(plan: Float, steps: float) -> None:
     """Let so many steps of a plan pass, also a part of one; its last step goes on."""
     count = len(plan)
     for k in range(count):
@@ -125,23 +142,24 @@ def _improve(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _speed_told(driver: Any, speed: float, acceleration: float) -> float:
-    """Speed to ask for, so that the car's speed controller gives an acceleration for a period.
+def lead_of_speed(acceleration: float, most: float, rate: float, period: float) -> float:
+    """How much more speed than a car's is to be asked for, m/s, to accelerate it so for a period.
 
-    The controller's is a gain times the missing speed, at most what the motor can, so that the
-    speed comes near to the one asked for exponentially.
+    Its controller gives ``rate`` times the speed that is missing, at most what the motor can. So
+    the missing speed falls steadily, then exponentially.
+
+    Args:
+        acceleration: In the mean, from 0 to the most, m/s^2.
+        most: What the motor can, m/s^2.
+        rate: 1/s.
+        period: s.
     """
-    if acceleration < 0.0:
-        rate, period = driver.braking_rate, driver.period
-    else:
-        rate, period = driver.driving_rate, driver.period
-    gained = acceleration * period
-    told = gained / (1.0 - math.exp(-rate * period))
-    if abs(told) * rate > driver.acceleration_max:
-        # The motor gives all it can at first: for so long that the rest makes up the gain.
-        told = math.copysign(abs(gained) + driver.acceleration_max / rate, gained)
-        told *= abs(acceleration) / driver.acceleration_max
-    return min(max(speed + told, 0.0), driver.speed)
+    whole = (1.0 - math.exp(-rate * period)) / (rate * period)
+    share = acceleration / most
+    if share <= whole:  # never more than the motor can
+        return share / whole * most / rate
+    # At most steadily to the end of the period; what is in between has no closed form.
+    return most / rate + (share - whole) / (1.0 - whole) * most * period
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -151,10 +169,7 @@ def _mppi(
     track: NDArray[np.int64],
     steps: NDArray[np.int64],
     noise_key: NDArray[np.uint64],
-    tracks: Any,
-    speeds: Float,
-    starts: NDArray[np.int64],
-    sizes: Float,
+    courses: Courses,
     plans: Plans,
     difficulty: Float,
     commands: Float,
@@ -164,38 +179,64 @@ def _mppi(
     driver = settings[0]
     car = driver.car
     for e in range(first, last):
-        on = track[e]
-        field, line = field_of(tracks, on), line_of(tracks.lines, on)
-        scene = Scene(field, line, speeds[starts[on] : starts[on + 1]], sizes)
-        own, plan, told = state[e, car], plans.plan[e], plans.told[e]
-        # A car that is to be slower everywhere drives as at full speed in slower time.
+        scene = scene_on(courses, track[e])
+        own, plan = state[e, car], plans.plan[e]
+        # A car that is to be slower everywhere drives as at full speed, in slower time.
         slower = max(difficulty[e], _SLOWEST)
         speed, rate = own[V] / slower, own[YAW_RATE] / slower
         motion = own[X], own[Y], own[STEER], speed, own[YAW], rate, own[SLIP]
         if driver.delay > 0.0:
-            gained = 0.0
-            motion = roll(driver, motion, told[0], gained, driver.speed, driver.delay * slower)
+            motion = roll(driver, motion, plans.told[e], 0.0, driver.speed, driver.delay * slower)
         foresee_others(driver, scene, state[e], plans.others[e])
-        _shift(plan, driver.period * slower / driver.interval)
+        shift(plan, driver.period * slower / driver.interval)
         for i in range(driver.iterations):
             key = stream(noise_key[e] ^ _USE, steps[e] * driver.iterations + i, car)
             _improve(
-                driver,
-                scene,
-                motion,
-                key,
-                plan,
-                plans.costs[e],
-                plans.work[e],
-                plans.others[e],
+                driver, scene, motion, key, plan, plans.costs[e], plans.work[e], plans.others[e]
             )
-        told[0] = plan[0, 0]
-        told[1] = slower * _speed_told(driver, speed, plan[0, 1])
-        commands[e, car, TARGET_STEER], commands[e, car, TARGET_SPEED] = told
+        plans.told[e] = plan[0, 0]
+        most, wanted = driver.acceleration_max, plan[0, 1]
+        told = speed
+        if wanted > 0.0:
+            told += lead_of_speed(wanted, most, driver.driving_rate, driver.period)
+        else:
+            told -= lead_of_speed(-wanted, most, driver.braking_rate, driver.period)
+        commands[e, car, TARGET_STEER] = plan[0, 0]
+        commands[e, car, TARGET_SPEED] = slower * min(max(told, 0.0), driver.speed)
 
 
 class Mppi(KernelDriver):
-    """Drive the best of many plans that the car's model is rolled out with.
+    """Drive by plans: steering angles and accelerations for the time ahead, tried out in a model.
+
+    At each command the plan of the one before, moved on by a period, is improved ``iterations``
+    times: the car's model (`sim.drivers.mppi.model`) is rolled out with ``samples`` changed plans,
+    and the new plan is their mean, weighted by exp(-cost / temperature) (Williams et al., equation
+    26 and algorithm 2, without the cost of controls). The changes are normal and fade with
+    ``correlation`` from step to step. Four samples have none: the plan itself, and pure pursuit
+    of the line at 0.85, 0.6 and none of its speeds, so that there is something sensible to choose
+    from at a start and after a surprise (Trevisan and Alonso-Mora, "Biased-MPPI", IEEE Robotics
+    and Automation Letters 9, 2024). The noise is a hash of the episode's noise key, the car and
+    the time: an episode's seed alone decides.
+
+    The cost of a plan, in metres, is the sum of
+
+    - less the progress along the line, and 10 for touching a wall, where the plan ends;
+    - 10 times the time so near to a wall that nothing of ``margin`` is left, less farther away,
+      by the square of what is missing of it;
+    - 100 times the time at twice ``acceleration``, by the square of the part above it;
+    - 20 times the time in the place of another car, its rectangle and the own one's widened by
+      ``car_margin``, less near the edge of that; others keep their speed and their distance from
+      the line, and those behind do not count;
+    - where the plan ends faster than the line's bends ahead allow, twice the way in which
+      ``acceleration`` would make up for it; and ``line_weight`` times the squares of the distance
+      from the line, m, and of twice the angle to it, rad;
+    - 0.05 times the squares of the steering angle's changes, rad.
+
+    The line is the driver's raceline, or the track's, or the line of least curvature 0.3 m away
+    from walls, or, where there is none, the centre line. The model knows the settings of the car,
+    not what a car has drawn by heterogeneity, its steering's delay, and the gains of its speed
+    controller, but no lag, jitter or wrong calibration. Of a difficulty, speeds are those of a
+    plan in slower time: below 1 the car drives the same way, more slowly.
 
     Args:
         config: The driver.
@@ -214,10 +255,7 @@ class Mppi(KernelDriver):
         settings = record(
             car=seat.car,
             **car_settings(vehicle),
-            **{
-                **numbers(config),
-                "speed": speed,
-            },
+            **{**numbers(config), "speed": speed},
             length=vehicle.length,  # m
             width=vehicle.width,  # m
             period=period,  # s
@@ -227,33 +265,17 @@ class Mppi(KernelDriver):
             driving_rate=10.0 * vehicle.acceleration_max / vehicle.speed_max,
             braking_rate=10.0 * vehicle.acceleration_max / -vehicle.speed_min,
         )
-        lines = _lines(config, seat)
-        tables = [_passing_speeds(line, config, vehicle, speed) for line in lines]
-        tracks = stack_tracks(
-            [track.field for track in seat.tracks],
-            lines,
-            [make_gates(track) for track in seat.tracks],
-        )
-        cars, batch = len(env.cars), seat.num_envs
-        sizes = np.array([(car.vehicle.length, car.vehicle.width) for car in env.cars])
+        courses = _courses(seat, _lines(config, seat), config, speed)
+        batch, cars = seat.num_envs, len(env.cars)
         self._plans = Plans(
             plan=np.zeros((batch, count, 2)),
-            told=np.zeros((batch, 2)),
+            told=np.zeros(batch),
             costs=np.zeros((batch, config.samples)),
             work=np.zeros((batch, 2, count, 2)),
             others=np.zeros((batch, cars, count, 4)),
         )
-        super().__init__(
-            seat,
-            _mppi,
-            ["state", "track", "steps", "noise_key"],
-            settings,
-            tracks,
-            np.concatenate(tables),
-            np.cumsum([0, *map(len, tables)]),
-            sizes,
-            self._plans,
-        )
+        arrays = ["state", "track", "steps", "noise_key"]
+        super().__init__(seat, _mppi, arrays, settings, courses, self._plans)
 
     def reset(self, env: int) -> None:
         """Forget the plan."""
@@ -284,15 +306,30 @@ def _best_line(track: Track, width: float) -> Centerline:
         return track.line
 
 
-def _passing_speeds(
-    line: Centerline, config: MppiConfig, vehicle: VehicleConfig, fastest: float
-) -> Float:
-    """(N,) m/s, at which places of a line, evenly spaced, can be passed."""
+def _courses(seat: Seat, lines: list[Centerline], config: MppiConfig, fastest: float) -> Courses:
+    """Put tracks with their lines into one set of arrays.
+
+    Args:
+        seat: Where the driver sits.
+        lines: One a track.
+        config: The driver.
+        fastest: Speed, m/s.
+    """
     limits = Limits(
         lateral=config.acceleration,
         longitudinal=config.acceleration,
-        braking=vehicle.acceleration_max,
+        braking=seat.vehicle.acceleration_max,
         fastest=fastest,
     )
-    bend = bends(line)
-    return speed_profile(bend, line.length / len(bend), limits, closed=line.closed)
+    speeds = []
+    for line in lines:
+        bend = bends(line)
+        step = line.length / len(bend)
+        speeds.append(speed_profile(bend, step, limits, closed=line.closed))
+    fields = [track.field for track in seat.tracks]
+    return Courses(
+        stack_tracks(fields, lines, [make_gates(track) for track in seat.tracks]),
+        np.concatenate(speeds),
+        np.cumsum([0, *map(len, speeds)]),
+        np.array([(car.vehicle.length, car.vehicle.width) for car in seat.env.cars]),
+    )
