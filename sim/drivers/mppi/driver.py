@@ -34,6 +34,7 @@ Float = NDArray[np.float64]
 
 _USE: Final = np.uint64(0x5851F42D4C957F2D)  # tells this stream from others of the noise key
 _PACES: Final = (0.85, 0.6, 0.0)  # of the line's speeds, of samples that follow it
+_HALVINGS: Final = 20  # of an interval in which a speed is
 _LEAST: Final = 1e-4  # weights below this part of the largest do not count
 _SLOWEST: Final = 1e-3  # least difficulty reckoned with
 _MARGIN: Final = 0.3  # m, from the sides of the car on the computed line to walls
@@ -154,12 +155,18 @@ def lead_of_speed(acceleration: float, most: float, rate: float, period: float) 
         rate: 1/s.
         period: s.
     """
-    whole = (1.0 - math.exp(-rate * period)) / (rate * period)
-    share = acceleration / most
-    if share <= whole:  # never more than the motor can
-        return share / whole * most / rate
-    # At most steadily to the end of the period; what is in between has no closed form.
-    return most / rate + (share - whole) / (1.0 - whole) * most * period
+    gained, slack = acceleration * period, most / rate
+    if gained <= slack * (1.0 - math.exp(-rate * period)):  # never more than the motor can
+        return gained / (1.0 - math.exp(-rate * period))
+    low, high = slack, slack + most * period
+    for _ in range(_HALVINGS):
+        lead = (low + high) / 2.0
+        left = period - (lead - slack) / most  # s, after less is missing than the motor can
+        if lead - slack * math.exp(-rate * left) < gained:
+            low = lead
+        else:
+            high = lead
+    return high
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

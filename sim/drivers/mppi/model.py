@@ -74,7 +74,6 @@ def roll(
         reach = math.tan(turned) / car.wheelbase
         slipped = math.atan(reach * car.rear_axle)
         spun = after * math.cos(slipped) * reach
-        rate, slip = spun, slipped
     turned_yaw = yaw + dt * (rate + spun) / 2.0
     course = (yaw + turned_yaw + slip + slipped) / 2.0
     x += dt * middle * math.cos(course)
