@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,12 @@ STEP = 0.05  # s, of a plan
 
 
 def race(track, *cars: CarConfig, num_envs: int = 1, seed: int = 0, **changes) -> Race:
-    settings = {"track": track, "cars": cars, "lidar": LIDAR, "physics_steps_per_action": 5}
+    settings: dict[str, Any] = {
+        "track": track,
+        "cars": cars,
+        "lidar": LIDAR,
+        "physics_steps_per_action": 5,
+    }
     made = Race(EnvConfig(**settings, **changes), num_envs=num_envs)
     for e in range(num_envs):
         made.reset(e, seed + e)
@@ -152,7 +158,7 @@ def test_the_cost_of_a_plan_is_its_progress_and_more_in_a_wall():
 
 def bent(line, s: float) -> float:
     """Turn of a line over 2 m to either side, rad."""
-    turn = point_at(line, s + 2.0, 0.0)[2] - point_at(line, s - 2.0, 0.0)[2]
+    turn: float = point_at(line, s + 2.0, 0.0)[2] - point_at(line, s - 2.0, 0.0)[2]
     return (turn + math.pi) % math.tau - math.pi
 
 

@@ -80,7 +80,7 @@ def room_beside(driver: Any, field: DistanceField, x: float, y: float, yaw: floa
     third = driver.length / 3.0
     taken = math.sqrt(third * third + driver.width * driver.width) / 2.0 + field.resolution
     column, row = to_cells(field, x, y)
-    nearest = wall_distance(field, column, row)
+    nearest: float = wall_distance(field, column, row)
     if nearest - third - taken > driver.margin:
         return nearest - third - taken
     dx, dy = third * math.cos(yaw), third * math.sin(yaw)
@@ -205,7 +205,7 @@ def _end_cost(
     begun, _ = project(line, start[0], start[1])
     s, d = project(line, end[0], end[1])
     x, y, yaw = point_at(line, s, 0.0)
-    progress = s - begun
+    progress: float = s - begun
     if line.closed:
         progress = wrapped(progress, line.length)
     elif s > line.length - driver.length:
