@@ -168,6 +168,53 @@ class BlockerConfig(LookaheadConfig, RacingDriverConfig):
     )
 
 
+class MppiConfig(DriverSettings):
+    """Drive by plans that a model of the car tries out: model-predictive path integrals."""
+
+    kind: Literal["mppi"] = Field("mppi", description="Selects this driver. [-]")
+    raceline: Annotated[str, FilePath("a CSV file")] | None = Field(
+        None,
+        description="CSV file of the line along which progress counts, relative to the scenario "
+        "that names it; null: the track's raceline or, without one, the line of least curvature; "
+        "where there is none, the centre line. [path]",
+    )
+    speed: float = Field(8.0, gt=0, le=1e3, description="Fastest speed. [m/s]")
+    acceleration: float = Field(
+        9.0,
+        gt=0,
+        le=1e4,
+        description="Acceleration that costs nothing, sideways and lengthways together. [m/s^2]",
+    )
+    margin: float = Field(
+        0.15, gt=0, le=1e4, description="Distance from walls that costs nothing. [m]"
+    )
+    car_margin: float = Field(
+        0.2, ge=0, le=1e4, description="Distance from other cars that costs nothing. [m]"
+    )
+    horizon: float = Field(0.8, gt=0, le=10, description="Time that is planned. [s]")
+    interval: float = Field(0.05, ge=0.01, le=0.2, description="Step of a plan. [s]")
+    samples: int = Field(256, ge=8, le=100_000, description="Plans tried in an iteration. [-]")
+    iterations: int = Field(1, ge=1, le=100, description="Iterations a decision. [-]")
+    temperature: float = Field(
+        0.1,
+        gt=0,
+        le=1e4,
+        description="Cost by which a plan is worse when it counts e times less. [m]",
+    )
+    steer_noise: float = Field(
+        0.06, gt=0, le=10, description="Standard deviation of steering angles tried. [rad]"
+    )
+    acceleration_noise: float = Field(
+        3.0, gt=0, le=1e4, description="Standard deviation of accelerations tried. [m/s^2]"
+    )
+    correlation: float = Field(
+        0.2, gt=0, le=10, description="Time in which the noise of a plan fades. [s]"
+    )
+    line_weight: float = Field(
+        0.1, ge=0, le=1e4, description="Cost of being 1 m off the line after the horizon. [1/m]"
+    )
+
+
 class FollowTheGapConfig(GapDriverConfig):
     """Steer for the middle of the deepest gap between the obstacles that the lidar sees."""
 
@@ -243,6 +290,7 @@ DRIVERS: Final = with_plugins(
         PurePursuitConfig,
         StanleyConfig,
         BlockerConfig,
+        MppiConfig,
         FollowTheGapConfig,
         GapPreviewConfig,
         RandomDriverConfig,

@@ -9,6 +9,7 @@ kind               what it does
 secondary_vicon    holds its speed along a lane, turns away from a near car
 pure_pursuit       follows the centre line or a racing line, steering for a point ahead
 stanley            follows the centre line or a racing line with its front axle
+mppi               races by plans that a model of the car tries out
 follow_the_gap     steers for the deepest gap of its scan
 gap_preview        steers for the heading whose path ahead is the freest
 blocker            drives where the car behind it wants to drive

@@ -91,7 +91,7 @@ def followed(
         driven_speeds, fastest=config.speed, acceleration=config.acceleration
     )
     factor = config.speed_factor
-    routes = _racelines(seat, config.raceline) or [(line, None) for line in read_lines(seat)]
+    routes = racelines(seat, config.raceline) or [(line, None) for line in read_lines(seat)]
     return [
         (line, bent(line) if factor is None or own is None else factor * along(line, own))
         for line, own in routes
@@ -115,10 +115,19 @@ def read_lines(seat: Seat) -> list[Centerline]:
     return [track.line for track in seat.tracks]
 
 
-def _racelines(
+def racelines(
     seat: Seat, raceline: str | None
 ) -> list[tuple[Centerline, NDArray[np.float64] | None]]:
-    """Racing lines, one a track, with speeds, m/s at their points; none if there are none."""
+    """Racing lines, one a track, with speeds, m/s at their points; none if there are none.
+
+    Args:
+        seat: Where the driver sits.
+        raceline: File of its own line; None: those of the tracks, if all have one.
+
+    Raises:
+        ValueError: If there are several tracks for one file.
+        TrackError: If the file is wrong.
+    """
     if raceline is None:
         found = [(track.raceline, track.raceline_speeds) for track in seat.tracks]
         kept = [(polyline(line, seat.tracks[0].closed), v) for line, v in found if line is not None]

@@ -102,7 +102,8 @@ def stack_tracks(
             row[name] = getattr(own, name)
     table["cells"][1:] = np.cumsum([field.distance.size for field in fields])
     table["gates"][1:] = np.cumsum([len(own.lines) for own in gates])
-    distance = np.concatenate([field.distance.reshape(-1) for field in fields])
+    cells = [field.distance.reshape(-1) for field in fields]
+    distance = np.concatenate(cells) if len(cells) > 1 else cells[0].view()
     distance.flags.writeable = False
     return TrackStack(
         table,

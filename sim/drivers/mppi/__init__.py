@@ -1,0 +1,1 @@
+"""Model-predictive path integral control: the car's model, what plans cost, the driver."""
