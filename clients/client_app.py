@@ -12,10 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flwr.app import Context, Message, MessageType
+from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
-from flwr.clientapp.mod import LocalDpMod
-from flwr.clientapp.typing import ClientAppCallable
 
 from clients.warm import WarmTrainers
 from f110_fl.config.scenario import Scenario
@@ -30,7 +28,7 @@ from f110_fl.federation.messages import (
     TrainReply,
 )
 from f110_fl.loading.scenarios import parse_resolved
-from f110_fl.rundir import EPISODES, RunDir
+from f110_fl.rundir import EPISODES, PRIVACY_KEY, RunDir
 from f110_fl.runs.startup import without_collections
 
 if TYPE_CHECKING:
@@ -46,19 +44,7 @@ def _scenario(text: str) -> Scenario:
     return parse_resolved(text, "the run's scenario")
 
 
-def private(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-    """Apply Flower's local differential privacy to rounds whose scenario asks for it."""
-    if message.metadata.message_type != MessageType.TRAIN:
-        return call_next(message, context)
-    order = TrainOrder.from_content(message.content)
-    privacy = _scenario(order.scenario).federated.privacy
-    if privacy is None or privacy.kind != "local":
-        return call_next(message, context)
-    mod = LocalDpMod(privacy.clipping_norm, privacy.sensitivity, privacy.epsilon, privacy.delta)
-    return mod(message, context, call_next)
-
-
-app = ClientApp(mods=[private])
+app = ClientApp()
 
 
 @app.query()
@@ -83,6 +69,7 @@ def train(message: Message, context: Context) -> Message:
     """
     order = TrainOrder.from_content(message.content)
     trainer = _open(order, context)
+    secret = _secret(trainer)
     if trainer.progress.round < order.server_round:
         records = _train(trainer, order)
     elif trainer.progress.round == order.server_round:
@@ -93,7 +80,7 @@ def train(message: Message, context: Context) -> Message:
             f"but was asked to train round {order.server_round}"
         )
     _warm.keep(trainer)
-    reply = _reply(trainer, records)
+    reply = _reply(trainer, records, order, secret)
     return Message(content=reply.to_content(), reply_to=message)
 
 
@@ -159,13 +146,30 @@ def _train(trainer: Trainer, order: TrainOrder) -> list[EpisodeRecord]:
     return records
 
 
-def _reply(trainer: Trainer, records: list[EpisodeRecord]) -> TrainReply:
+def _secret(trainer: Trainer) -> bytes | None:
+    """Return what the client's own privacy noise comes from, before anything is sent; or None."""
+    privacy = trainer.scenario.federated.privacy
+    if privacy is None or privacy.kind != "local":
+        return None
+    from f110_fl.federation.privacy import read_secret
+
+    return read_secret(trainer.directory / PRIVACY_KEY, begun=trainer.progress.round > 0)
+
+
+def _reply(
+    trainer: Trainer, records: list[EpisodeRecord], order: TrainOrder, secret: bytes | None
+) -> TrainReply:
     from f110_fl.training.metrics import summarise
 
     tensors, scenario = trainer.shared_tensors(), trainer.scenario
-    sent = sharing.select(tensors, sharing.averaged_names(tensors, scenario))
+    sent = to_arrays(sharing.select(tensors, sharing.averaged_names(tensors, scenario)))
+    privacy = scenario.federated.privacy
+    if secret is not None and privacy is not None and privacy.kind == "local":
+        from f110_fl.federation.privacy import locally_private
+
+        sent = locally_private(sent, order.arrays, privacy, secret, order.server_round)
     metrics = summarise(records, scenario.federated_agents)
-    return TrainReply(to_arrays(sent), metrics, trainer.client_id)
+    return TrainReply(sent, metrics, trainer.client_id)
 
 
 def _recorded(log: Path, server_round: int) -> list[EpisodeRecord]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from f110_fl.config.scenario import Scenario
+from f110_fl.federation.accounting import PrivacyAccount
 from f110_fl.federation.arrays import to_arrays, to_tensors, value
 from f110_fl.files import append_line, complete_lines, write_atomic
 from f110_fl.reporting import announce
@@ -25,6 +26,7 @@ from f110_fl.rundir import RunDir
 from f110_fl.tensors import prefixed, read_metadata, read_tensors, unprefixed, write_tensors
 from f110_fl.training.export import checkpoint_metadata
 from server.aggregation import aggregation_state, load_aggregation_state
+from server.retention import RoundFiles
 from server.running_average import RunningAverage
 
 
@@ -32,7 +34,8 @@ class RoundRecorder:
     """Writes the files of rounds.
 
     ``server.safetensors`` is the commit: the global arrays, the state of the aggregation strategy,
-    the running average, if there is one, and, as metadata, the round's summary. The round's line in
+    the running average and the privacy account, if there are any, and, as metadata, the round's
+    summary. The round's line in
     ``rounds.jsonl`` follows; after a crash in between, the line is added on the next start.
 
     Args:
@@ -44,6 +47,7 @@ class RoundRecorder:
 
     Attributes:
         resumed_from: The last completed round when the run was opened, 0 for a new one.
+        account: What clients' privacy has cost so far; None without ``federated.privacy``.
     """
 
     def __init__(
@@ -57,15 +61,18 @@ class RoundRecorder:
         self.rundir = rundir
         self.imposed = dict(imposed)
         self._tell = tell
+        self._files = RoundFiles(rundir, scenario.federated.keep_rounds)
         decay = scenario.federated.average_decay
         self._average = RunningAverage(decay) if decay else None
+        privacy = scenario.federated.privacy
+        self.account = PrivacyAccount(privacy, scenario.federated.clients) if privacy else None
         # While one reply is written, the next is received; so at most two are in memory.
         self._writer = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
-        self.resumed_from = 0
+        self.resumed_from = self._last = 0
         if rundir.server.exists():
             summary = json.loads(read_metadata(rundir.server)["summary"])
-            self.resumed_from = int(summary["round"])
+            self.resumed_from = self._last = int(summary["round"])
             self._mend_rounds(summary)
 
     def restore(self, aggregation: FedAvg, initial: ArrayRecord) -> ArrayRecord:
@@ -77,6 +84,8 @@ class RoundRecorder:
         load_aggregation_state(aggregation, state)
         if self._average:
             self._average.tensors = unprefixed("average", tensors)
+        if self.account:
+            self.account.load({k: v.numpy() for k, v in unprefixed("account", tensors).items()})
         return to_arrays(unprefixed("global", tensors))
 
     def evaluated(self, arrays: ArrayRecord) -> ArrayRecord:
@@ -142,14 +151,27 @@ class RoundRecorder:
             write_tensors(path, tensors | self.imposed, metadata, sync_name=False)
             if averaged:
                 write_tensors(self.rundir.average(number), averaged, metadata, sync_name=False)
+        summary["bytes"] = self._files.size(number)
+        if self.account:
+            self.account.count(summary["asked"])
+            summary["privacy"] = self.account.spent()
         details = summary | {"by_client": {f"{k:02d}": v for k, v in by_client.items()}}
         text = json.dumps(details, indent=2, sort_keys=True)
         write_atomic(self.rundir.metrics(number), text + "\n")
         kept = prefixed("rule", aggregation_state(aggregation))
         state = prefixed("global", tensors) | prefixed("average", averaged) | kept
+        if self.account:
+            state |= prefixed("account", self.account.state())
         write_tensors(self.rundir.server, state, {"summary": json.dumps(summary)})
         append_line(self.rundir.rounds, json.dumps(summary))
         self._tell(announce.ROUND, details)
+        self._last = number
+        self.prune()
+
+    def prune(self) -> None:
+        """Remove old rounds' tensors; an evaluation may have decided which is the best."""
+        if self._last:
+            self._files.prune(self._last)
 
     def _mend_rounds(self, last: dict[str, Any]) -> None:
         """Make the last committed round the last line of ``rounds.jsonl``."""

@@ -31,6 +31,7 @@ with announce.failure_announced():  # plugins are imported with the settings: on
     from f110_fl.runs.preflight import check_environment, check_initial
     from f110_fl.tensors import TensorName
     from server.grids import Streaming
+    from server.privacy import BudgetReachedError
     from server.registry import ClientRegistry
     from server.rounds import RoundRecorder
     from server.run_config import patience, resolve, resolve_submitted
@@ -171,10 +172,15 @@ def serve(
         evaluation = GlobalEvaluation(scenario, rundir, recorder.resumed_from, tell)
     strategy = FederatedStrategy(scenario, registry, recorder, evaluation)
     arrays = recorder.restore(strategy.aggregation, to_arrays(averaged))
-    strategy.start(
-        grid=grid,
-        initial_arrays=arrays,
-        num_rounds=max(scenario.rounds - recorder.resumed_from, 0),
-        timeout=federated.timeout,  # type: ignore[arg-type]  # grids know what None means
-        evaluate_fn=strategy.evaluate_on_server if federated.evaluated_on_server else None,
-    )
+    recorder.prune()  # a crash may have cut that off
+    try:
+        strategy.start(
+            grid=grid,
+            initial_arrays=arrays,
+            num_rounds=max(scenario.rounds - recorder.resumed_from, 0),
+            timeout=federated.timeout,  # type: ignore[arg-type]  # grids know what None means
+            evaluate_fn=strategy.evaluate_on_server if federated.evaluated_on_server else None,
+        )
+    except BudgetReachedError as end:
+        log.warning("The privacy budget ends the run: %s", end)
+    recorder.prune()

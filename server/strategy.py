@@ -15,6 +15,7 @@ from flwr.serverapp.strategy import Strategy
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.engines.flower_internals import weighted_mean
+from f110_fl.federation.accounting import ends, exceeds, told
 from f110_fl.federation.arrays import cast_like
 from f110_fl.federation.messages import (
     PROXIMAL_MU,
@@ -28,12 +29,14 @@ from f110_fl.federation.messages import (
     metric_record,
     shown,
 )
+from f110_fl.federation.privacy import read_secret
 from f110_fl.loading.scenarios import dump_scenario
 from f110_fl.runs.directory import identity
 from f110_fl.tensors import TensorName
 from f110_fl.training.metrics import evaluation_names, is_evaluated, measured, summarise, total_name
-from server.aggregation import make_aggregation, private
+from server.aggregation import make_aggregation
 from server.grids import Chosen
+from server.privacy import BudgetReachedError, CentralPrivacy
 from server.registry import ClientRegistry, sample, sample_size
 from server.rounds import RoundRecorder
 from server.validation import (
@@ -83,7 +86,7 @@ class FederatedStrategy(Strategy):
         self.recorder = recorder
         self.evaluation = evaluation
         self.aggregation = make_aggregation(scenario.federated.strategy)
-        self._aggregator = private(self.aggregation, scenario.federated, sample_size(scenario))
+        self._central = _central(scenario, recorder)
         self._scenario_text = dump_scenario(scenario)
         self._training_names = summarise((), scenario.federated_agents).keys()
         self._asked: tuple[int, ...] = ()
@@ -95,7 +98,7 @@ class FederatedStrategy(Strategy):
 
     def summary(self) -> None:
         """Log the aggregation strategy's settings."""
-        self._aggregator.summary()
+        self.aggregation.summary()
 
     def true_round(self, server_round: int) -> int:
         """Return the round's number in the run; Flower also counts from 1 after a resume."""
@@ -107,8 +110,10 @@ class FederatedStrategy(Strategy):
         """Ask this round's clients to train its episodes from ``arrays``.
 
         Raises:
+            BudgetReachedError: If the round may exceed the privacy budget, and the run ends there.
             RuntimeError: If fewer than ``min_clients`` clients are connected.
         """
+        self._check_budget(self.true_round(server_round))
         self._started = time.monotonic()
         self._global = arrays
         self._norms.clear()
@@ -124,7 +129,7 @@ class FederatedStrategy(Strategy):
         nodes = [online[client] for client in self._asked]
         # Flower's strategy may keep the arrays and add to the config; its messages are not used.
         networks, _ = _split(arrays)
-        list(self._aggregator.configure_train(number, networks, config, Chosen(grid, nodes)))
+        list(self.aggregation.configure_train(number, networks, config, Chosen(grid, nodes)))
         proximal_mu = config.get(PROXIMAL_MU)
         order = TrainOrder(
             arrays,
@@ -134,6 +139,17 @@ class FederatedStrategy(Strategy):
             proximal_mu=proximal_mu if isinstance(proximal_mu, float) else 0.0,
         )
         return self._send(MessageType.TRAIN, order, nodes)
+
+    def _check_budget(self, number: int) -> None:
+        privacy, account = self.scenario.federated.privacy, self.recorder.account
+        if privacy is None or account is None or not exceeds(privacy, account.spent()):
+            return
+        spent = account.spent()
+        words = f"round {number} would take epsilon to {spent['next_epsilon']:.3g}; so far "
+        words += told(privacy, spent)
+        if ends(privacy, spent):
+            raise BudgetReachedError(words)
+        log.warning("Above the privacy budget: %s", words)
 
     def _of_run(self) -> tuple[str, str, str]:
         """Return the run's scenario, directory and name, which every order contains."""
@@ -186,10 +202,21 @@ class FederatedStrategy(Strategy):
             },
             {client_id: measured(reply.values) for client_id, reply in accepted.items()},
         )
+        account, privacy = self.recorder.account, self.scenario.federated.privacy
+        if account:
+            log.info("Privacy spent: %s", told(privacy, account.spent()))
+        if self.evaluation and account and ends(privacy, account.spent()):
+            self.evaluation.last = number
         return arrays, metrics
 
     def _outlying(self, accepted: Collection[int]) -> dict[int, str]:
-        """Return the clients whose updates are far longer than the others', with the reason."""
+        """Return the clients whose updates are far longer than the others', with the reason.
+
+        With central privacy, which clips them, none: what a client counts must not depend on what
+        others sent, or the noise would not hide it.
+        """
+        if self._central:
+            return {}
         ratio, found = self.scenario.federated.max_update_ratio, dict[int, str]()
         for group, what in ((MOMENTS, "moments'"), (NORMALISERS, "normaliser's"), (NETWORKS, "")):
             norms = {client_id: self._norms[client_id][group] for client_id in accepted}
@@ -214,17 +241,22 @@ class FederatedStrategy(Strategy):
         self, number: int, accepted: Mapping[int, TrainReply]
     ) -> tuple[ArrayRecord, MetricRecord]:
         """Average the networks by Flower's strategy, and the moments by the clients' weights."""
+        start, _ = _split(self._global)
         networks: list[Message] = []
         moments: list[RecordDict] = []
         for client_id, reply in accepted.items():
             weight = self._weight(client_id, reply)
             of_networks, of_moments = _split(reply.arrays)
+            if self._central:
+                of_networks = self._central.clip(of_networks, start)
             content = reply.weighted(of_networks, weight)
             networks.append(Message(content, dst_node_id=0, message_type=MessageType.TRAIN))
             moments.append(reply.weighted(of_moments, weight))
-        arrays, averaged = self._aggregator.aggregate_train(number, networks)
+        arrays, averaged = self.aggregation.aggregate_train(number, networks)
         if arrays is None or averaged is None:
             raise RuntimeError(f"round {number}: too few replies for the strategy")
+        if self._central:
+            arrays = self._central.release(number, arrays, start, len(accepted))
         arrays = ArrayRecord({**arrays, **weighted_mean(moments, WEIGHT)})
         return cast_like(arrays, self._global), averaged
 
@@ -325,6 +357,15 @@ class FederatedStrategy(Strategy):
         number = self.true_round(server_round)
         self.evaluation.on_clients(number, averaged, by_client, dropped)
         return metric_record(averaged) if averaged else None
+
+
+def _central(scenario: Scenario, recorder: RoundRecorder) -> CentralPrivacy | None:
+    """Return the server's mechanism of privacy, None if there is none."""
+    privacy = scenario.federated.privacy
+    if privacy is None or privacy.kind != "central":
+        return None
+    secret = read_secret(recorder.rundir.privacy_key, begun=recorder.resumed_from > 0)
+    return CentralPrivacy(privacy, sample_size(scenario), secret)
 
 
 def _some(dropped: Mapping[int, str]) -> str:
