@@ -6,6 +6,7 @@ from itertools import combinations
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
+    Discriminator,
     Field,
     Tag,
     ValidationError,
@@ -29,7 +30,11 @@ Weighting = Annotated[
 Share = Literal["all", "actor", "all_but_normaliser", "all_but_head"]
 EvaluateOn = Literal["none", "server", "clients", "both"]
 
-KeepRounds = Annotated[int, Field(ge=1, le=1_000_000_000)] | Literal["all", "best"]
+KeepRounds = Annotated[
+    Annotated[int, Field(ge=1, le=1_000_000_000), Tag("number")]
+    | Annotated[Literal["all", "best"], Tag("word")],
+    Discriminator(lambda value: "word" if isinstance(value, str) else "number"),
+]
 
 PLAIN_MEANS = ("fedavg", "fedprox")  # strategies whose result is the mean of what clients sent
 VARIED = ("env", "evaluation")  # the sections of a scenario in which clients may differ

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from f110_fl.config.keys import join
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
 from f110_fl.files import is_file
 from f110_fl.loading.overrides import Override
-from f110_fl.loading.scenarios import parse_resolved, read_resolved
+from f110_fl.loading.scenarios import dump_scenario, parse_resolved, read_resolved
 from f110_fl.reporting.summary import can_extend, completed_rounds
 from f110_fl.rundir import RunDir
 
@@ -53,8 +54,8 @@ def _extended(scenario: Scenario, rundir: RunDir, override: Override) -> Scenari
 
 def _with(scenario: Scenario, override: Override) -> Scenario:
     """Return the scenario with a setting that completed rounds do not depend on."""
-    data = scenario.model_dump(mode="json")
-    section = data
+    data = json.loads(dump_scenario(scenario))
+    section: Any = data
     for key in override.path[:-1]:
         section = section[key]
         if section is None:
