@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from flwr.app import Context
+from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
 from f110_fl.errors import UserError
@@ -171,13 +171,25 @@ def serve(
     if federated.evaluate_on != "none":
         evaluation = GlobalEvaluation(scenario, rundir, recorder.resumed_from, tell)
     strategy = FederatedStrategy(scenario, registry, recorder, evaluation)
-    arrays = recorder.restore(strategy.aggregation, to_arrays(averaged))
+    run_rounds(grid, strategy, to_arrays(averaged))
+
+
+def run_rounds(grid: Grid, strategy: FederatedStrategy, initial: ArrayRecord) -> None:
+    """Run the rounds that a run has left, to its last or to the end of its privacy budget.
+
+    Args:
+        grid: The clients.
+        strategy: The run's.
+        initial: Global arrays of a new run.
+    """
+    recorder, federated = strategy.recorder, strategy.scenario.federated
+    arrays = recorder.restore(strategy.aggregation, initial)
     recorder.prune()  # a crash may have cut that off
     try:
         strategy.start(
             grid=grid,
             initial_arrays=arrays,
-            num_rounds=max(scenario.rounds - recorder.resumed_from, 0),
+            num_rounds=max(strategy.scenario.rounds - recorder.resumed_from, 0),
             timeout=federated.timeout,  # type: ignore[arg-type]  # grids know what None means
             evaluate_fn=strategy.evaluate_on_server if federated.evaluated_on_server else None,
         )

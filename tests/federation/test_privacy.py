@@ -33,8 +33,7 @@ from f110_fl.runs import preflight
 from f110_fl.tensors import read_tensors
 from f110_fl.training.metrics import summarise
 from server.privacy import BudgetReachedError
-from server.registry import ClientRegistry
-from server.server_app import serve
+from server.server_app import run_rounds
 from server.validation import ENV_STEPS
 
 pytestmark = pytest.mark.usefixtures("flower_task")
@@ -233,9 +232,10 @@ class Federation(FakeGrid):
 
 def run(root: Path, **federated: Any) -> tuple[Scenario, RunDir]:
     """Run what a run in ``root`` has left, to its end."""
-    chosen, rundir = scenario(**federated), RunDir(root)
+    server = strategy(root, **federated)
+    chosen, rundir = server.scenario, server.recorder.rundir
     rundir.config.write_text(dump_scenario(chosen))
-    serve(Federation(NODES), chosen, rundir, ClientRegistry())
+    run_rounds(Federation(NODES), server, to_arrays({NAME: torch.zeros(SHAPE)}))
     return chosen, rundir
 
 
