@@ -143,7 +143,8 @@ def _run(arguments: argparse.Namespace) -> int:
         plan = resolve_plan(arguments, os.environ)
         preflight.check(plan)
     evaluates = plan.mode == "eval"
-    for line in idle_variables(os.environ) if evaluates else preflight.futile(plan.scenario):
+    lines = idle_variables(os.environ) if evaluates else preflight.warnings(plan.scenario)
+    for line in lines:
         console.out(f"run.py: warning: {line}", highlight=False)
     interrupt.install()
     with own_directory(plan) as own:

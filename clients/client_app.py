@@ -12,10 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flwr.app import Context, Message, MessageType
+from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
-from flwr.clientapp.mod import LocalDpMod
-from flwr.clientapp.typing import ClientAppCallable
 
 from clients.signed import signed
 from clients.warm import WarmTrainers
@@ -33,7 +31,7 @@ from f110_fl.federation.messages import (
     TrainReply,
 )
 from f110_fl.loading.scenarios import parse_resolved
-from f110_fl.rundir import EPISODES, STATE, RunDir
+from f110_fl.rundir import EPISODES, PRIVACY_KEY, STATE, RunDir
 from f110_fl.runs.startup import without_collections
 from f110_fl.training.state_file import keep_state
 
@@ -50,19 +48,7 @@ def _scenario(text: str) -> Scenario:
     return parse_resolved(text, "the run's scenario")
 
 
-def private(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-    """Apply Flower's local differential privacy to rounds whose scenario asks for it."""
-    if message.metadata.message_type != MessageType.TRAIN:
-        return call_next(message, context)
-    order = TrainOrder.from_content(message.content)
-    privacy = _scenario(order.scenario).federated.privacy
-    if privacy is None or privacy.kind != "local":
-        return call_next(message, context)
-    mod = LocalDpMod(privacy.clipping_norm, privacy.sensitivity, privacy.epsilon, privacy.delta)
-    return mod(message, context, call_next)
-
-
-app = ClientApp(mods=[signed, private])  # what is signed is what is sent
+app = ClientApp(mods=[signed])  # what is signed is what is sent
 
 
 @app.query()
@@ -94,6 +80,7 @@ def train(message: Message, context: Context) -> Message:
 
 def answer(trainer: Trainer, order: TrainOrder) -> TrainReply:
     """Train a round, or read from the client's directory what it was like; see `train`."""
+    secret = _secret(trainer)
     if trainer.progress.round < order.server_round:
         records = _train(trainer, order)
     elif trainer.progress.round == order.server_round:
@@ -104,7 +91,7 @@ def answer(trainer: Trainer, order: TrainOrder) -> TrainReply:
             f"but was asked to train round {order.server_round}"
         )
     keep_state(trainer.directory, order.server_round, trainer.scenario.federated.keep_states)
-    return _reply(trainer, records)
+    return _reply(trainer, records, order, secret)
 
 
 @app.evaluate()
@@ -169,14 +156,31 @@ def _train(trainer: Trainer, order: TrainOrder) -> list[EpisodeRecord]:
     return records
 
 
-def _reply(trainer: Trainer, records: list[EpisodeRecord]) -> TrainReply:
+def _secret(trainer: Trainer) -> bytes | None:
+    """Return what the client's own privacy noise comes from, before anything is sent; or None."""
+    privacy = trainer.scenario.federated.privacy
+    if privacy is None or privacy.kind != "local":
+        return None
+    from f110_fl.federation.privacy import read_secret
+
+    return read_secret(trainer.directory / PRIVACY_KEY, begun=trainer.progress.round > 0)
+
+
+def _reply(
+    trainer: Trainer, records: list[EpisodeRecord], order: TrainOrder, secret: bytes | None
+) -> TrainReply:
     from f110_fl.training.metrics import summarise
 
     tensors, scenario = trainer.shared_tensors(), trainer.scenario
-    sent = sharing.select(tensors, sharing.averaged_names(tensors, scenario))
+    sent = to_arrays(sharing.select(tensors, sharing.averaged_names(tensors, scenario)))
+    privacy = scenario.federated.privacy
+    if secret is not None and privacy is not None and privacy.kind == "local":
+        from f110_fl.federation.privacy import locally_private
+
+        sent = locally_private(sent, order.arrays, privacy, secret, order.server_round)
     metrics = summarise(records, scenario.federated_agents)
     evidence = Evidence(file_digest(trainer.directory / STATE))
-    return TrainReply(to_arrays(sent), metrics, trainer.client_id, evidence=evidence)
+    return TrainReply(sent, metrics, trainer.client_id, evidence=evidence)
 
 
 def _recorded(log: Path, server_round: int) -> list[EpisodeRecord]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +10,7 @@ from typing import Final
 STATE: Final = "state.safetensors"
 EPISODES: Final = "episodes.jsonl"
 BEST: Final = "best.safetensors"
+PRIVACY_KEY: Final = "privacy.key"  # the secret of privacy noise; in a run's directory, too
 LOCK: Final = "lock"  # locked by the client's process; in a run's directory, by the run's
 
 
@@ -28,6 +30,7 @@ class RunDir:
         starts: One JSON line for each start of the run: when, by which command, on what.
         report: The page that shows what the run left.
         best: The global model of the server's best evaluation.
+        privacy_key: Secret that the server's privacy noise comes from; for its owner's eyes only.
         server: What the server keeps between rounds: global tensors and its strategy's state.
         clients: Directory of the clients' directories.
         logs: Directory of the processes' logs.
@@ -46,6 +49,7 @@ class RunDir:
         self.inputs = root / "inputs.json"
         self.starts = root / "starts.jsonl"
         self.best = root / BEST
+        self.privacy_key = root / PRIVACY_KEY
         self.server = root / "server.safetensors"
         self.clients = root / "clients"
         self.logs = root / "logs"
@@ -75,6 +79,13 @@ class RunDir:
     def round(self, server_round: int) -> Path:
         """Return the directory of a round, counted from 1."""
         return self.root / f"round_{server_round:05d}"
+
+    def numbered_rounds(self) -> Iterator[int]:
+        """Yield the numbers of the rounds that have a directory, in any order."""
+        for path in self.root.glob("round_*"):
+            digits = path.name.removeprefix("round_")
+            if digits.isdecimal() and digits.isascii():
+                yield int(digits)
 
     def global_tensors(self, server_round: int) -> Path:
         """Return the file of the tensors that every client starts the next round from."""

@@ -9,7 +9,6 @@ import numpy as np
 from flwr.app import Array, ArrayRecord
 from flwr.serverapp.strategy import (
     Bulyan,
-    DifferentialPrivacyServerSideFixedClipping,
     FedAdam,
     FedAvg,
     FedAvgM,
@@ -19,11 +18,10 @@ from flwr.serverapp.strategy import (
     FedYogi,
     Krum,
     MultiKrum,
-    Strategy,
 )
 from numpy.typing import NDArray
 
-from f110_fl.config.federated import FederatedConfig, StrategyConfig
+from f110_fl.config.federated import StrategyConfig
 from f110_fl.federation import messages
 from f110_fl.tensors import unprefixed
 
@@ -58,16 +56,6 @@ def make_aggregation(config: StrategyConfig) -> FedAvg:
         min_available_nodes=1,
         weighted_by_key=messages.WEIGHT,
         **settings,
-    )
-
-
-def private(aggregation: FedAvg, federated: FederatedConfig, asked: int) -> Strategy:
-    """Return the strategy for ``asked`` clients, with any central differential privacy."""
-    privacy = federated.privacy
-    if privacy is None or privacy.kind != "central":
-        return aggregation
-    return DifferentialPrivacyServerSideFixedClipping(
-        aggregation, privacy.noise_multiplier, privacy.clipping_norm, asked
     )
 
 

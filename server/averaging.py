@@ -16,9 +16,9 @@ from f110_fl.federation.arrays import cast_like
 from f110_fl.federation.messages import PROXIMAL_MU, WEIGHT, TrainReply
 from f110_fl.tensors import TensorName
 from f110_fl.training.metrics import is_evaluated, measured, total_name
-from server.aggregation import make_aggregation, private
+from server.aggregation import make_aggregation
 from server.grids import Chosen
-from server.registry import sample_size
+from server.privacy import CentralPrivacy
 from server.validation import ENV_STEPS
 
 
@@ -27,19 +27,20 @@ class Averager:
 
     Args:
         scenario: The run's scenario.
+        central: The server's mechanism of privacy; None: there is none.
 
     Attributes:
         aggregation: Flower's strategy, with what it keeps from round to round.
     """
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, central: CentralPrivacy | None) -> None:
         self._weighting = scenario.federated.weighting
         self.aggregation = make_aggregation(scenario.federated.strategy)
-        self._aggregator = private(self.aggregation, scenario.federated, sample_size(scenario))
+        self._central = central
 
     def summary(self) -> None:
         """Log the aggregation strategy's settings."""
-        self._aggregator.summary()
+        self.aggregation.summary()
 
     def begin(
         self, number: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid, nodes: list[int]
@@ -58,7 +59,7 @@ class Averager:
         """
         networks, _ = _split(arrays)
         # Its messages are not used.
-        list(self._aggregator.configure_train(number, networks, config, Chosen(grid, nodes)))
+        list(self.aggregation.configure_train(number, networks, config, Chosen(grid, nodes)))
         proximal_mu = config.get(PROXIMAL_MU)
         return proximal_mu if isinstance(proximal_mu, float) else 0.0
 
@@ -75,17 +76,22 @@ class Averager:
         Raises:
             RuntimeError: If they are too few for the strategy.
         """
+        start, _ = _split(reference)
         networks: list[Message] = []
         moments: list[RecordDict] = []
         for client_id, reply in accepted.items():
             weight = self._weight(client_id, reply)
             of_networks, of_moments = _split(reply.arrays)
+            if self._central:
+                of_networks = self._central.clip(of_networks, start)
             content = reply.weighted(of_networks, weight)
             networks.append(Message(content, dst_node_id=0, message_type=MessageType.TRAIN))
             moments.append(reply.weighted(of_moments, weight))
-        arrays, averaged = self._aggregator.aggregate_train(number, networks)
+        arrays, averaged = self.aggregation.aggregate_train(number, networks)
         if arrays is None or averaged is None:
             raise RuntimeError(f"round {number}: too few replies for the strategy")
+        if self._central:
+            arrays = self._central.release(number, arrays, start, len(accepted))
         arrays = ArrayRecord({**arrays, **weighted_mean(moments, WEIGHT)})
         return cast_like(arrays, reference), averaged
 

@@ -32,12 +32,16 @@ class GlobalEvaluation:
         rundir: The run's directory.
         completed: The last completed round, 0 for a new run.
         tell: Called with each new line.
+
+    Attributes:
+        last: The round that the run ends with before its time; None as long as it does not.
     """
 
     def __init__(self, scenario: Scenario, rundir: RunDir, completed: int, tell: Tell) -> None:
         self.scenario = scenario
         self.rundir = rundir
         self._tell = tell
+        self.last: int | None = None
         self._evaluator: ModelEvaluator | None = None
         lines = [
             line
@@ -54,7 +58,7 @@ class GlobalEvaluation:
     def due(self, number: int) -> bool:
         """Return whether the model is evaluated after this round; round 0 is its initialisation."""
         every = self.scenario.federated.evaluate_every
-        return number % every == 0 or number == self.scenario.rounds
+        return number % every == 0 or number in (self.scenario.rounds, self.last)
 
     def on_server(self, number: int, arrays: ArrayRecord) -> MetricRecord | None:
         """Evaluate on the scenario's evaluation track, unless already done or not due."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from f110_fl.config.scenario import Scenario
+from f110_fl.federation.accounting import PrivacyAccount
 from f110_fl.federation.arrays import to_arrays, to_tensors, value
 from f110_fl.files import append_line, complete_lines, write_atomic
 from f110_fl.reporting import announce
@@ -33,6 +34,7 @@ from f110_fl.tensors import (
 from f110_fl.training.export import checkpoint_metadata
 from server.aggregation import aggregation_state, load_aggregation_state
 from server.chain import RoundChain
+from server.retention import RoundFiles
 from server.running_average import RunningAverage
 
 
@@ -40,7 +42,8 @@ class RoundRecorder:
     """Writes the files of rounds.
 
     ``server.safetensors`` is the commit: the global arrays, the state of the aggregation strategy,
-    the running average, if there is one, and, as metadata, the round's summary. The round's line in
+    the running average and the privacy account, if there are any, and, as metadata, the round's
+    summary. The round's line in
     ``rounds.jsonl`` follows; after a crash in between, the line is added on the next start.
 
     Args:
@@ -53,6 +56,7 @@ class RoundRecorder:
     Attributes:
         resumed_from: The last completed round when the run was opened, 0 for a new one.
         chain: Makes the rounds' links.
+        account: What clients' privacy has cost so far; None without ``federated.privacy``.
     """
 
     def __init__(
@@ -66,16 +70,19 @@ class RoundRecorder:
         self.rundir = rundir
         self.imposed = dict(imposed)
         self._tell = tell
+        self._files = RoundFiles(rundir, scenario.federated.keep_rounds)
         decay = scenario.federated.average_decay
         self._average = RunningAverage(decay) if decay else None
+        privacy = scenario.federated.privacy
+        self.account = PrivacyAccount(privacy, scenario.federated.clients) if privacy else None
         # While one reply is written, the next is received; so at most two are in memory.
         self._writer = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
-        self.resumed_from = 0
+        self.resumed_from = self._last = 0
         summary: dict[str, Any] = {}
         if rundir.server.exists():
             summary = json.loads(read_metadata(rundir.server)["summary"])
-            self.resumed_from = int(summary["round"])
+            self.resumed_from = self._last = int(summary["round"])
             self._mend_rounds(summary)
         self.chain = RoundChain(scenario, rundir, summary)
 
@@ -88,6 +95,8 @@ class RoundRecorder:
         load_aggregation_state(aggregation, state)
         if self._average:
             self._average.tensors = unprefixed("average", tensors)
+        if self.account:
+            self.account.load({k: v.numpy() for k, v in unprefixed("account", tensors).items()})
         return to_arrays(unprefixed("global", tensors))
 
     def evaluated(self, arrays: ArrayRecord) -> ArrayRecord:
@@ -152,8 +161,14 @@ class RoundRecorder:
         results = {"result": tensors_digest(tensors)}
         if self.scenario.federated.checkpoint_after_sync:
             results |= self._write_averages(number, tensors, averaged)
+        summary["bytes"] = self._files.size(number)
+        if self.account:
+            self.account.count(summary["asked"])
+            summary["privacy"] = self.account.spent()
         kept = prefixed("rule", aggregation_state(aggregation))
         state = prefixed("global", tensors) | prefixed("average", averaged) | kept
+        if self.account:
+            state |= prefixed("account", self.account.state())
         results["server"] = tensors_digest(state)
         details = summary | {"by_client": {f"{k:02d}": v for k, v in by_client.items()}}
         text = json.dumps(details, indent=2, sort_keys=True) + "\n"
@@ -162,6 +177,13 @@ class RoundRecorder:
         write_tensors(self.rundir.server, state, {"summary": json.dumps(summary)})
         append_line(self.rundir.rounds, json.dumps(summary))
         self._tell(announce.ROUND, details)
+        self._last = number
+        self.prune()
+
+    def prune(self) -> None:
+        """Remove old rounds' tensors; an evaluation may have decided which is the best."""
+        if self._last:
+            self._files.prune(self._last)
 
     def _write_averages(
         self,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from flwr.app import Context
+from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
 from f110_fl.errors import UserError
@@ -30,6 +30,7 @@ with announce.failure_announced():  # plugins are imported with the settings: on
     from f110_fl.runs.directory import claimed, prepare_directory
     from f110_fl.runs.preflight import check_environment, check_initial
     from server.grids import Streaming
+    from server.privacy import BudgetReachedError
     from server.registry import ClientRegistry
     from server.rounds import RoundRecorder
     from server.run_config import patience, resolve, resolve_submitted
@@ -171,17 +172,33 @@ def serve(
         evaluation = GlobalEvaluation(scenario, rundir, recorder.resumed_from, tell)
     _write_keys(rundir, registry, federated.clients)
     strategy = FederatedStrategy(scenario, registry, recorder, evaluation)
-    arrays = recorder.restore(strategy.aggregation, to_arrays(averaged))
+    run_rounds(grid, strategy, to_arrays(averaged))
+
+
+def run_rounds(grid: Grid, strategy: FederatedStrategy, initial: ArrayRecord) -> None:
+    """Run the rounds that a run has left, to its last or to the end of its privacy budget.
+
+    Args:
+        grid: The clients.
+        strategy: The run's.
+        initial: Global arrays of a new run.
+    """
+    recorder, federated = strategy.recorder, strategy.scenario.federated
+    arrays = recorder.restore(strategy.aggregation, initial)
+    recorder.prune()  # a crash may have cut that off
     try:
         strategy.start(
             grid=grid,
             initial_arrays=arrays,
-            num_rounds=max(scenario.rounds - recorder.resumed_from, 0),
+            num_rounds=max(strategy.scenario.rounds - recorder.resumed_from, 0),
             timeout=federated.timeout,  # type: ignore[arg-type]  # grids know what None means
             evaluate_fn=strategy.evaluate_on_server if federated.evaluated_on_server else None,
         )
+    except BudgetReachedError as end:
+        log.warning("The privacy budget ends the run: %s", end)
     finally:  # whatever happened, nobody writes after this
         recorder.written()
+    recorder.prune()
 
 
 def _write_keys(rundir: RunDir, registry: ClientRegistry, clients: int) -> None:

@@ -14,6 +14,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from f110_fl.config.scenario import Scenario
+from f110_fl.federation.accounting import ends, exceeds, told
 from f110_fl.federation.messages import (
     EvaluateOrder,
     InvalidMessageError,
@@ -28,6 +29,7 @@ from f110_fl.loading.scenarios import dump_scenario
 from f110_fl.runs.directory import identity
 from f110_fl.training.metrics import evaluation_names, measured, summarise
 from server.averaging import Averager
+from server.privacy import BudgetReachedError, central_privacy
 from server.registry import ClientRegistry, sample
 from server.rounds import RoundRecorder
 from server.validation import (
@@ -75,7 +77,8 @@ class FederatedStrategy(Strategy):
         self.registry = registry
         self.recorder = recorder
         self.evaluation = evaluation
-        self._averager = Averager(scenario)
+        self._central = central_privacy(scenario, recorder.rundir, begun=recorder.resumed_from > 0)
+        self._averager = Averager(scenario, self._central)
         self.aggregation = self._averager.aggregation
         self._scenario_text = dump_scenario(scenario)
         self._training_names = summarise((), scenario.federated_agents).keys()
@@ -100,8 +103,10 @@ class FederatedStrategy(Strategy):
         """Ask this round's clients to train its episodes from ``arrays``.
 
         Raises:
+            BudgetReachedError: If the round may exceed the privacy budget, and the run ends there.
             RuntimeError: If fewer than ``min_clients`` clients are connected.
         """
+        self._check_budget(self.true_round(server_round))
         self._started = time.monotonic()
         self._global = arrays
         self._norms.clear()
@@ -125,6 +130,17 @@ class FederatedStrategy(Strategy):
             previous=self.recorder.chain.previous,
         )
         return self._send(MessageType.TRAIN, order, nodes)
+
+    def _check_budget(self, number: int) -> None:
+        privacy, account = self.scenario.federated.privacy, self.recorder.account
+        if privacy is None or account is None or not exceeds(privacy, account.spent()):
+            return
+        spent = account.spent()
+        words = f"round {number} would take epsilon to {spent['next_epsilon']:.3g}; so far "
+        words += told(privacy, spent)
+        if ends(privacy, spent):
+            raise BudgetReachedError(words)
+        log.warning("Above the privacy budget: %s", words)
 
     def _of_run(self) -> tuple[str, str, str]:
         """Return the run's scenario, directory and name, which every order contains."""
@@ -177,10 +193,21 @@ class FederatedStrategy(Strategy):
             },
             {client_id: measured(reply.values) for client_id, reply in accepted.items()},
         )
+        account, privacy = self.recorder.account, self.scenario.federated.privacy
+        if account:
+            log.info("Privacy spent: %s", told(privacy, account.spent()))
+        if self.evaluation and account and ends(privacy, account.spent()):
+            self.evaluation.last = number
         return arrays, metrics
 
     def _outlying(self, accepted: Collection[int]) -> dict[int, str]:
-        """Return the clients whose updates are far longer than the others', with the reason."""
+        """Return the clients whose updates are far longer than the others', with the reason.
+
+        With central privacy, which clips them, none: what a client counts must not depend on what
+        others sent, or the noise would not hide it.
+        """
+        if self._central:
+            return {}
         ratio, found = self.scenario.federated.max_update_ratio, dict[int, str]()
         for group, what in ((MOMENTS, "moments'"), (NORMALISERS, "normaliser's"), (NETWORKS, "")):
             norms = {client_id: self._norms[client_id][group] for client_id in accepted}

@@ -6,6 +6,7 @@ from itertools import combinations
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
+    Discriminator,
     Field,
     Tag,
     ValidationError,
@@ -17,6 +18,7 @@ from pydantic import (
 
 from f110_fl.config.common import Fraction, Positive, by_shape, check_placeholders
 from f110_fl.config.keys import overlaps, parse_key
+from f110_fl.config.privacy import PrivacyConfig
 from sim.config import Config
 
 OptimizerStrategy = Literal["local", "average", "reset", "average_second_moment"]
@@ -28,6 +30,13 @@ Weighting = Annotated[
 Share = Literal["all", "actor", "all_but_normaliser", "all_but_head"]
 EvaluateOn = Literal["none", "server", "clients", "both"]
 
+KeepRounds = Annotated[
+    Annotated[int, Field(ge=1, le=1_000_000_000), Tag("number")]
+    | Annotated[Literal["all", "best"], Tag("word")],
+    Discriminator(lambda value: "word" if isinstance(value, str) else "number"),
+]
+
+PLAIN_MEANS = ("fedavg", "fedprox")  # strategies whose result is the mean of what clients sent
 VARIED = ("env", "evaluation")  # the sections of a scenario in which clients may differ
 
 
@@ -126,27 +135,6 @@ StrategyConfig = Annotated[
 ]
 
 
-class CentralPrivacyConfig(Config):
-    """Central differential privacy: the server clips updates and adds noise to their mean."""
-
-    kind: Literal["central"] = Field("central", description="Selects this mechanism. [-]")
-    clipping_norm: Positive = Field(1.0, description="Largest L2 norm of an update. [-]")
-    noise_multiplier: Positive = Field(1.0, description="Noise deviation over clipping_norm. [-]")
-
-
-class LocalPrivacyConfig(Config):
-    """Local differential privacy: every client clips its update and adds noise to it."""
-
-    kind: Literal["local"] = Field("local", description="Selects this mechanism. [-]")
-    clipping_norm: Positive = Field(1.0, description="Largest L2 norm of an update. [-]")
-    sensitivity: Positive = Field(1.0, description="L2 sensitivity of the update. [-]")
-    epsilon: Positive = Field(1.0, description="Privacy budget of a round. [-]")
-    delta: float = Field(1e-5, gt=0, lt=1, description="Probability that the guarantee fails. [-]")
-
-
-PrivacyConfig = Annotated[CentralPrivacyConfig | LocalPrivacyConfig, Field(discriminator="kind")]
-
-
 class RangeConfig(Config):
     """A number that each client draws for itself."""
 
@@ -207,7 +195,7 @@ class FederatedConfig(Config):
         "on; null: no limit. [-]",
     )
     privacy: PrivacyConfig | None = Field(
-        None, description="Differential privacy, whose noise is not seeded; null: none. [-]"
+        None, description="Differential privacy, accounted for; null: none. [-]"
     )
     share: Share = Field("all_but_normaliser", description="Networks that are averaged. [-]")
     weighting: Weighting = Field(
@@ -242,6 +230,11 @@ class FederatedConfig(Config):
         le=1_000_000_000,
         description="Rounds between copies of every client's state, from which later rounds can "
         "be computed again; 0: none. [rounds]",
+    )
+    keep_rounds: KeepRounds = Field(
+        "all",
+        description="Rounds whose tensors stay: the last so many, all, or the best one; the last "
+        "and the best always do. [rounds]",
     )
     timeout: Positive | None = Field(
         None,
@@ -286,10 +279,11 @@ class FederatedConfig(Config):
 
     @model_validator(mode="after")
     def _rules(self) -> FederatedConfig:
-        if self.privacy and self.optimizer_strategy not in ("local", "reset"):
+        self._check_privacy()
+        if self.keep_rounds == "best" and not self.evaluated_on_server:
             raise ValueError(
-                f"privacy with optimizer_strategy {self.optimizer_strategy!r} would send moments "
-                "that no noise protects; allowed: 'local', 'reset'"
+                f"keep_rounds 'best' with evaluate_on {self.evaluate_on!r}: the server knows no "
+                "best; allowed: evaluate_on 'server', 'both', or another keep_rounds"
             )
         if self.min_clients > self.clients:
             raise ValueError(f"min_clients {self.min_clients} exceeds clients {self.clients}")
@@ -300,3 +294,25 @@ class FederatedConfig(Config):
             )
         check_placeholders("root", self.root, ("name", "time"))
         return self
+
+    def _check_privacy(self) -> None:
+        """Refuse privacy together with what its noise would not fit."""
+        if not self.privacy:
+            return
+        if self.optimizer_strategy not in ("local", "reset"):
+            raise ValueError(
+                f"privacy with optimizer_strategy {self.optimizer_strategy!r} would send moments "
+                "that no noise protects; allowed: 'local', 'reset'"
+            )
+        if self.privacy.kind == "local":
+            return
+        if self.strategy.name not in PLAIN_MEANS:
+            raise ValueError(
+                f"privacy of kind 'central' with strategy {self.strategy.name!r}: its noise fits a "
+                f"plain mean; allowed: {', '.join(map(repr, PLAIN_MEANS))}"
+            )
+        if self.weighting != "equal":
+            raise ValueError(
+                f"privacy of kind 'central' with weighting {self.weighting!r}: its noise fits "
+                "clients that count equally; allowed: 'equal'"
+            )

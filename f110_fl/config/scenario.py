@@ -149,6 +149,7 @@ class Scenario(Config):
         self._check_agents()
         self._check_opponents()
         self._check_seeds()
+        self._check_private()
         if self.federated.evaluate_on != "none":
             self._check_evaluable()
         return _checked_clients(self, info.context)
@@ -224,6 +225,20 @@ class Scenario(Config):
                 f"seed.base + {last} * seed.step, the seed of client {last}, is "
                 f"{self.client_seed(last)}; allowed: below 2^63"
             )
+
+    def _check_private(self) -> None:
+        """Refuse to put noise on statistics, of which variances would fall below 0."""
+        federated = self.federated
+        if federated.privacy is None or federated.share != "all":
+            return
+        for agent in self.federated_agents:
+            learner = self.learners[agent]
+            if learner.normalise_observations or getattr(learner, "normalise_rewards", False):
+                raise ValueError(
+                    f"federated.privacy with federated.share 'all' and learners.{agent}, which "
+                    "normalises: noise would make its statistics meaningless; allowed: share "
+                    "'all_but_normaliser', 'all_but_head', 'actor'"
+                )
 
     def _check_evaluable(self) -> None:
         """Refuse to evaluate a model that lacks parts, or in no episodes."""

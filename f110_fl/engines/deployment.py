@@ -29,7 +29,7 @@ from f110_fl.errors import UserError
 from f110_fl.files import is_locked, write_atomic
 from f110_fl.loading.scenarios import read_resolved
 from f110_fl.reporting.announce import FAILED, Announcements
-from f110_fl.reporting.summary import completed_rounds
+from f110_fl.reporting.summary import completed_rounds, is_complete
 from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import lock_directory
 from f110_fl.runs.session import Session
@@ -51,7 +51,7 @@ def host(session: Session, scenario: Scenario, clients: Iterable[int], app: Path
         app: Directory of the Flower app.
 
     Returns:
-        Exit status: 0 if every round completed.
+        Exit status: 0 if every round completed, or the privacy budget ended the run.
 
     Raises:
         UserError: If the SuperLink does not start.
@@ -87,9 +87,9 @@ def host(session: Session, scenario: Scenario, clients: Iterable[int], app: Path
         session.pause(END_GRACE, done=lambda: not submission.is_alive())
     finally:
         rundir.superlink.unlink(missing_ok=True)
-    completed = completed_rounds(rundir)
-    if completed == scenario.rounds:
+    if is_complete(scenario, rundir):
         return 0
+    completed = completed_rounds(rundir)
     reason = _failure(log, start) or "killed, or it could not start"
     session.failures.append(f"the server ended after round {completed}: {reason}")
     return 1
@@ -99,7 +99,7 @@ def join(session: Session, scenario: Scenario, client_id: int) -> int:
     """Run one client until the host has ended the run.
 
     Returns:
-        Exit status: 0 if every round completed.
+        Exit status: 0 if every round completed, or the privacy budget ended the run.
 
     Raises:
         UserError: If the host does not appear within ``connect_timeout``, or was started
@@ -124,7 +124,7 @@ def join(session: Session, scenario: Scenario, client_id: int) -> int:
             node = _start_client(session, scenario, link, key, client_id)
             session.wait(node, done=lambda: not meeting.exists())
             session.pause(RETRY_INTERVAL, done=lambda: not meeting.exists())
-    return 0 if completed_rounds(rundir) == scenario.rounds else 1
+    return 0 if is_complete(scenario, rundir) else 1
 
 
 class ServerWatch:

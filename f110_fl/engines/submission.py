@@ -21,6 +21,7 @@ from f110_fl.config.scenario import Scenario
 from f110_fl.engines.flower_programs import CONNECTION, connected, program, run_command, run_program
 from f110_fl.engines.superlink import SuperLink, resolve_superlink
 from f110_fl.errors import UserError
+from f110_fl.federation.accounting import ends
 from f110_fl.loading.flags import outside_overrides
 from f110_fl.loading.scenarios import dump_scenario, parse_resolved
 from f110_fl.reporting import announce
@@ -80,6 +81,7 @@ class _Submission:
         self._scenario: Scenario | None = None  # once the run has begun
         self._root = ""
         self._rounds = (0, 0)  # completed, total
+        self._ends = False  # whether the privacy budget ends it
         self._failure = ""
 
     def run(self, settings: Mapping[str, str]) -> int:
@@ -103,7 +105,7 @@ class _Submission:
                 self._sink.close()
             self._summarise()
         completed, total = self._rounds
-        if total and completed == total and not self._failure:
+        if total and (completed == total or self._ends) and not self._failure:
             return 0
         self._console.out(f"run.py: {self._reason()}", highlight=False)
         return 1
@@ -137,6 +139,8 @@ class _Submission:
             self._sink.begin()
         elif kind == announce.ROUND and self._sink is not None:
             self._rounds = (event["round"], event["rounds"])
+            privacy = self._scenario.federated.privacy if self._scenario else None
+            self._ends = "privacy" in event and ends(privacy, event["privacy"])
             self._sink.handle(RoundEvent(event))
         elif kind == announce.EVALUATION and self._sink is not None:
             self._sink.handle(EvaluationEvent(event))
@@ -176,7 +180,10 @@ class _Submission:
             f"Files           on {self._link.host}: {self._root}",
         ]
         complete, flags = completed == total, self._link.flags
-        lines += going_on(self._scenario, self._root, complete=complete, flags=flags)
+        if self._ends:
+            lines.append("Budget reached  federated.privacy.budget has ended the run")
+        else:
+            lines += going_on(self._scenario, self._root, complete=complete, flags=flags)
         for line in lines:
             self._console.out(line, highlight=False)
 

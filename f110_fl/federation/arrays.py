@@ -49,6 +49,16 @@ def value(array: Array) -> NDArray[Any]:
     return found
 
 
+def values_of(arrays: ArrayRecord) -> dict[str, NDArray[Any]]:
+    """Return the values of a record's arrays by name; see `value`."""
+    return {name: value(array) for name, array in arrays.items()}
+
+
+def record_of(values: Mapping[str, NDArray[Any]]) -> ArrayRecord:
+    """Return values as a Flower record, in their order."""
+    return ArrayRecord({name: Array(np.ascontiguousarray(array)) for name, array in values.items()})
+
+
 def _view(data: bytes) -> NDArray[Any]:
     start = len(_PLAIN) + 2 + int.from_bytes(data[len(_PLAIN) : len(_PLAIN) + 2], "little")
     shape, fortran_order, dtype = _header(data[len(_PLAIN) : start])

@@ -64,6 +64,11 @@ def names(text: str) -> tuple[str, ...]:
     return found
 
 
+def kept(text: str) -> str | int:
+    """Read which rounds stay: a word, or a number of rounds."""
+    return int(text) if re.fullmatch(r"[0-9]{1,10}", text, re.ASCII) else text
+
+
 def weighting(text: str) -> str | Change:
     """Read an averaging mode; ``weights`` keeps a list of weights, and is refused without one."""
     return text if text != "weights" else lambda found: found if isinstance(found, tuple) else text

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from f110_fl.config.scenario import Scenario
+from f110_fl.federation.accounting import told
 from f110_fl.reporting.events import EpisodeEvent, EvaluationEvent, Event, RoundEvent
 from f110_fl.reporting.learning import (
     WIDTH,
@@ -26,11 +27,14 @@ from f110_fl.reporting.learning import (
     update_words,
 )
 from f110_fl.reporting.pace import Pace
+from f110_fl.reporting.summary import in_bytes
 from f110_fl.training.metrics import UPDATES, metric_name, summarise, total_name
 from f110_fl.training.records import EpisodeKind, EpisodeRecord
 
 WINDOW = 20  # number of latest episodes in the rates
 SILENCE: Final = 30.0  # s without a line, after which one tells how far the run is
+
+MUCH: Final = 2**30  # bytes of rounds' files, from which they are told of
 
 # Columns of training episodes: title, measure (of `metrics.MEASURES`), how it is written.
 MEASURED: Final = (
@@ -89,6 +93,7 @@ class ConsoleSink:
         self._pace = pace or Pace(scenario)
         self._rows = [_Row(episodes) for episodes in self._pace.earlier]
         self._rounds = 0
+        self._sized = False  # whether the size of the rounds' files was told
         self._begun = not self._pace.resumed
         self._said = self._pace.elapsed()  # when the last line was
         self._live = Live(
@@ -133,6 +138,7 @@ class ConsoleSink:
                 row.last = metrics
             if self._begun:
                 self._say(self._round_lines(event) + self._learning_lines())
+                self._say(self._file_lines(event.summary))
         self._say(self._pace.warning(self._done))
 
     def close(self) -> None:
@@ -160,6 +166,9 @@ class ConsoleSink:
         start = f"round {summary['round']}/{summary['rounds']}  "
         start += f"{len(summary['clients'])}/{len(self._rows)} clients"
         end = f"{summary['seconds']:.1f} s"
+        privacy = self._scenario.federated.privacy
+        if "privacy" in summary:
+            end += f"  {told(privacy, summary['privacy'])}"
         if summary["dropped"]:
             by_reason: dict[str, list[str]] = {}
             for client, reason in summary["dropped"].items():
@@ -178,6 +187,18 @@ class ConsoleSink:
             return words
 
         return self._by_car(start, of_car, end)
+
+    def _file_lines(self, summary: Mapping[str, Any]) -> list[str]:
+        """Return a line, once, if the rounds' files are going to take much of a disk."""
+        each, keep = summary.get("bytes", 0), self._scenario.federated.keep_rounds
+        rounds = {"all": self._scenario.rounds, "best": 2}.get(str(keep)) or int(keep) + 1
+        if self._sized or each * rounds < MUCH:
+            return []
+        self._sized = True
+        kept = f"{in_bytes(each * rounds)} after {self._scenario.rounds}"
+        return [
+            f"Rounds' files   {in_bytes(each)} a round, {kept}; federated.keep_rounds is {keep}"
+        ]
 
     def _evaluation_lines(self, event: EvaluationEvent) -> list[str]:
         found, metrics, on = event.found, event.found["metrics"], event.found["on"]

@@ -8,21 +8,28 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import reduce
 from pathlib import Path
+from typing import Final
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
-from f110_fl.files import complete_lines
+from f110_fl.federation.accounting import ends, told
+from f110_fl.files import complete_lines, is_file
+from f110_fl.loading.flags import setting_of
 from f110_fl.reporting.commands import command_line
 from f110_fl.rundir import BEST, RunDir
 from f110_fl.tensors import read_metadata
 from f110_fl.training.metrics import UPDATES, improved, metric_name
 from f110_fl.training.state_file import saved_progress
 
+MOST_TOLD: Final = 5  # rounds that a line names
+
 
 def is_complete(scenario: Scenario, rundir: RunDir) -> bool:
-    """Return whether a run has completed."""
+    """Return whether a run has completed, or its privacy budget has ended it."""
     if scenario.federated.enabled:
-        return completed_rounds(rundir) >= scenario.rounds
+        if completed_rounds(rundir) >= scenario.rounds:
+            return True
+        return ends_by_budget(scenario, rundir)
     return completed_replicas(scenario, rundir) == scenario.federated.clients
 
 
@@ -30,6 +37,59 @@ def completed_rounds(rundir: RunDir) -> int:
     """Return the number of the last completed round, 0 before the first."""
     rounds = [line.get("round") for line in complete_lines(rundir.rounds)]
     return max((number for number in rounds if isinstance(number, int)), default=0)
+
+
+def ends_by_budget(scenario: Scenario, rundir: RunDir) -> bool:
+    """Return whether a run's privacy budget ends it after its last completed round."""
+    lines = complete_lines(rundir.rounds)
+    spent = lines[-1].get("privacy") if lines else None
+    return bool(spent) and ends(scenario.federated.privacy, spent)
+
+
+def round_lines(scenario: Scenario, rundir: RunDir) -> list[str]:
+    """Return what the rounds' tensors take on the disk, and what they have cost of privacy."""
+    lines, federated = complete_lines(rundir.rounds), scenario.federated
+    found = []
+    sizes = [line["bytes"] for line in lines if isinstance(line.get("bytes"), int)]
+    if any(sizes):
+        held = [
+            sum(file.stat().st_size for file in rundir.round(number).glob("*.safetensors"))
+            for number in rundir.numbered_rounds()
+        ]
+        kept = f"{in_bytes(sum(held))} of {sum(map(bool, held))} rounds"
+        written = f"{in_bytes(sizes[-1])} a round, {in_bytes(sum(sizes))} written in {len(lines)}"
+        found.append(f"Rounds' files   {kept} (keep_rounds {federated.keep_rounds}); {written}")
+    spent = lines[-1].get("privacy") if lines else None
+    if spent:
+        words = f"{told(federated.privacy, spent)} after {spent['releases']} rounds of a client"
+        found.append(f"Privacy         {words}")
+    return found
+
+
+def removed(path: Path) -> str:
+    """Return why a round's models are not there, and which are; "" if it is of no round.
+
+    Args:
+        path: The missing file.
+    """
+    rundir = RunDir(path.absolute().parent.parent)
+    rounds = sorted(rundir.numbered_rounds())
+    number = next((n for n in rounds if rundir.round(n).name == path.absolute().parent.name), None)
+    if number is None or path.suffix != ".safetensors" or not is_file(rundir.metrics(number)):
+        return ""
+    kept = [str(n) for n in rounds if is_file(rundir.global_tensors(n))]
+    words = f"those of rounds {', '.join(kept[-MOST_TOLD:])}" if kept else "none"
+    words += f" and {rundir.best.name}" if is_file(rundir.best) else ""
+    return f": round {number} is over and its models were not kept; there are {words}"
+
+
+def in_bytes(count: float) -> str:
+    """Return a number of bytes in words, with three digits: ``2.78 MB``."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000.0
+    return f"{count:.3g} TB"
 
 
 def completed_replicas(scenario: Scenario, rundir: RunDir) -> int:
@@ -63,6 +123,7 @@ def closing_lines(scenario: Scenario, rundir: RunDir, *, nodes: bool = False) ->
         if rounds and scenario.federated.checkpoint_after_sync:
             lines.append(f"Global model    {rundir.published(rounds)}")
         lines += success_lines(scenario, rundir)
+        lines += round_lines(scenario, rundir)
     else:
         done, replicas = completed_replicas(scenario, rundir), scenario.federated.clients
         lines.append(f"Replicas        {done} of {replicas} completed")
@@ -78,7 +139,12 @@ def closing_lines(scenario: Scenario, rundir: RunDir, *, nodes: bool = False) ->
     if checkpoint is not None:
         lines.append(f"To see it drive {_evaluation(scenario, rundir, checkpoint)}")
     if rundir.config.is_file():
-        lines += going_on(scenario, root, complete=is_complete(scenario, rundir))
+        if scenario.federated.enabled and ends_by_budget(scenario, rundir):
+            variable = setting_of("federated.privacy.budget").variable
+            command = f"{variable}=EPSILON {command_line(['--resume', str(root)])}"
+            lines.append(f"Budget reached  to go on with a larger one: {command}")
+        else:
+            lines += going_on(scenario, root, complete=is_complete(scenario, rundir))
     return lines
 
 

@@ -12,6 +12,7 @@ from f110_fl.tensors import prefixed
 from f110_fl.training.metrics import episode_values, means, metric_name, report
 from f110_fl.training.records import EpisodeRecord
 
+SPENT: Final = ("epsilon", "delta")  # of a privacy account
 SERVER: Final = "server"  # role of what concerns the whole federation
 
 
@@ -112,6 +113,7 @@ def _round_values(summary: Mapping[str, Any]) -> dict[str, float]:
         "seconds": summary["seconds"],
         "clients": len(summary["clients"]),
         "dropped": len(summary["dropped"]),
+        **prefixed("privacy", {k: v for k, v in summary.get("privacy", {}).items() if k in SPENT}),
         **summary["metrics"],
     }
 

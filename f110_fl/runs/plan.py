@@ -16,6 +16,7 @@ from f110_fl.loading.flags import client_id, outside_overrides
 from f110_fl.loading.overrides import Override, refuse_varied
 from f110_fl.loading.scenarios import load_scenario
 from f110_fl.loading.texts import bounded, decimal
+from f110_fl.reporting.summary import removed
 from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import claimed, run_root
 from f110_fl.runs.inputs import check_inputs
@@ -162,7 +163,7 @@ def _resolve_checkpoint(arguments: argparse.Namespace, scenario: Scenario) -> Pa
     if name is not None:
         checkpoint = find_file(name, Path.cwd())
         if checkpoint is None:
-            raise UserError(f"--checkpoint={name!r}: no such file")
+            raise UserError(f"--checkpoint={name!r}: no such file{removed(Path(name))}")
         return checkpoint
     shipped = shipped_path(Path(arguments.scenario), scenario.name)
     checkpoint = find_file(str(shipped), Path.cwd())

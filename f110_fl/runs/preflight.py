@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from f110_fl.config.learners import OffPolicyConfig, PPOConfig
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
+from f110_fl.federation import accounting
 from f110_fl.reporting.tensorboard import check_installed
 from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import check_unused
@@ -21,8 +22,9 @@ def check(plan: RunPlan) -> None:
     """Check the run's directory, device, environments, what it starts from and is recorded with.
 
     Raises:
-        UserError: If the directory is used, the device, TensorBoard, an encoder, a mirror or an
-            environment is not available, or a policy to start from does not fit.
+        UserError: If the directory is used, the device, TensorBoard, the account of privacy, an
+            encoder, a mirror or an environment is not available, or a policy to start from does
+            not fit.
     """
     if plan.hosts and not plan.resumed and "{time}" not in plan.scenario.federated.root:
         check_unused(plan.rundir.root, *([REPORT] if plan.mode == "eval" else []))
@@ -30,6 +32,8 @@ def check(plan: RunPlan) -> None:
         check_installed()
     if plan.mode == "train":
         check_device(plan.scenario)
+    if plan.mode == "train":
+        check_privacy(plan.scenario)
     check_encoders(plan.scenario)
     check_environment(plan.scenario)
     check_opponents(plan.scenario)
@@ -77,6 +81,27 @@ def check_environment(scenario: Scenario, checked: set[str] | None = None) -> No
             checked.add(text)
 
 
+def warnings(scenario: Scenario) -> list[str]:
+    """Return what a run should be told of before it starts, a line each."""
+    return futile(scenario) + curtailed(scenario)
+
+
+def curtailed(scenario: Scenario) -> list[str]:
+    """Return a line if a client's privacy budget allows fewer rounds than the run has."""
+    federated = scenario.federated
+    privacy = federated.privacy
+    if not federated.enabled or privacy is None or privacy.budget is None:
+        return []
+    rounds = accounting.affordable(privacy, scenario.rounds)
+    if rounds == scenario.rounds:
+        return []
+    then = "then it ends" if privacy.at_budget == "stop" else "then it is exceeded"
+    return [
+        f"federated.privacy.budget {privacy.budget:g} at delta {privacy.delta:g} is enough for "
+        f"{rounds} of the run's {scenario.rounds} rounds, if a client is asked in all; {then}"
+    ]
+
+
 def futile(scenario: Scenario) -> list[str]:
     """Return a line for each learner whose settings let it do no update in the whole run.
 
@@ -121,6 +146,24 @@ def _told() -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+
+
+def check_privacy(scenario: Scenario) -> None:
+    """Check that privacy can be accounted for, and that its budget allows a round.
+
+    Raises:
+        UserError: If there is no accountant, or one round costs more than the budget.
+    """
+    privacy = scenario.federated.privacy
+    if privacy is None or not scenario.federated.enabled:
+        return
+    accounting.check_installed()
+    if accounting.ends(privacy, None):
+        cost = accounting.epsilon(privacy.accounted_multiplier, privacy.delta, 1)
+        raise UserError(
+            f"federated.privacy.budget {privacy.budget:g}: one round costs epsilon {cost:.3g} at "
+            f"delta {privacy.delta:g}; allowed: more budget, or more noise"
+        )
 
 
 def check_device(scenario: Scenario) -> None:

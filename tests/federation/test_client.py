@@ -316,6 +316,13 @@ def test_local_privacy_clips_and_adds_noise_to_what_is_sent(tmp_path: Path) -> N
     length = sum(float((sent[k] - initial[k]).double().square().sum()) for k in initial) ** 0.5
     assert length == pytest.approx(1e-3, rel=0.01)
     assert any(not torch.equal(kept[name], sent[name]) for name in sent)
+    again, _ = train(chosen, tmp_path, 1, initial)  # as after a restart of the server
+    assert all(torch.equal(sent[name], again[name]) for name in sent)
+    key = RunDir(tmp_path).client(0) / "privacy.key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    key.unlink()
+    with pytest.raises(Exception, match=r"privacy\.key: is gone"):
+        train(chosen, tmp_path, 2, initial)
 
 
 def test_a_killed_round_leaves_the_last_state(tmp_path: Path) -> None:

@@ -69,6 +69,8 @@ GOOD = {
     "FED_ENABLED": ("no", False),
     "FED_AGENTS": ("car_1, car_0", ("car_1", "car_0")),
     "FED_AVG_MODE": ("env_steps", "env_steps"),
+    "FED_KEEP_ROUNDS": ("3", 3),
+    "FED_PRIVACY_BUDGET": ("8", 8.0),
     "FED_TIMEOUT": ("1.5e3", 1500.0),
     "FED_WEIGHTS": ("2:3,0:1,1:2", (1.0, 2.0, 3.0)),
     "--map": ("circle", CircleTrack()),
@@ -86,6 +88,7 @@ GOOD = {
 }
 
 
+NEEDED = {"FED_PRIVACY_BUDGET": "federated: {privacy: {kind: central}}\n"}  # in the file
 PLAIN = [setting for setting in SETTINGS if setting.key and not setting.needs]
 SPELLINGS = [
     (name, setting.key) for setting in PLAIN for name in (setting.variable, setting.flag) if name
@@ -109,7 +112,7 @@ def test_the_table_and_the_apps_run_config_agree():
 def test_each_setting_reaches_its_key(tmp_path, name, key):
     text, value = GOOD[name]
     if not name.startswith("--"):
-        scenario = resolve(tmp_path, environ={name: text})
+        scenario = resolve(tmp_path, NEEDED.get(name, ""), {name: text})
     else:
         scenario = resolve(tmp_path, flags=[name] if text is None else [name, text])
     assert at(scenario, key) == value
@@ -171,6 +174,7 @@ BAD = [
     ({"FED_ENABLED": "2"},
      "'2': neither 1, true, yes, on nor 0, false, no, off; allowed: true or false"),
     ({"FED_CHECKPOINT_AFTER_SYNC": "never"}, "'never': neither 1, true, "),
+    ({"FED_KEEP_ROUNDS": "0"}, "'0': allowed: all, best, or a number of rounds from 1"),
     ({"FED_AGENTS": "car_0,"},
      "'car_0,': an empty name between commas; allowed: learners' names, separated by commas"),
     ({"RUN_SEED": "-1"}, "'-1': allowed: a whole number from 0 and below 2^63"),
@@ -459,9 +463,12 @@ def test_what_does_not_go_with_what_is_to_be_done(mode):
         assert message == f"FED_CLIENT_ID='0': {mode.value}"
 
 
-def test_only_the_length_of_a_run_may_change():
+def test_only_length_budget_and_what_is_kept_of_a_run_may_change():
     environ = {"WANDB_MODE": "offline", "WANDB_NAME": ""}
     (override,) = outside_overrides(arguments("--resume=r", "--episodes=3"), environ)
     assert (override.path, override.value) == (("episodes",), 3)
+    later = {"FED_KEEP_ROUNDS": "best", "FED_PRIVACY_BUDGET": "8"}
+    found = outside_overrides(arguments("--resume=r"), later)
+    assert [override.value for override in found] == ["best", 8.0]
     message = complaint(outside_overrides, arguments("--resume=r"), {"FED_TIMEOUT": "3"})
     assert message == "FED_TIMEOUT='3': cannot change in a resumed run; leave it out"

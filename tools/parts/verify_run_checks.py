@@ -28,6 +28,7 @@ from f110_fl.federation.digests import digest, file_digest
 from f110_fl.federation.manifest import LEFT_OUT, ROUND, files_in, round_number, run_files
 from f110_fl.federation.signing import fingerprint, is_signed
 from f110_fl.files import json_objects
+from f110_fl.loading.scenarios import read_resolved
 from f110_fl.rundir import STATE, RunDir
 from f110_fl.tensors import read_metadata, read_tensors, tensors_digest
 from f110_fl.training.state_file import kept_rounds, kept_state, saved_progress
@@ -110,10 +111,16 @@ def check_chain(records: list[Record], findings: Findings) -> None:
 
 
 def check_round(rundir: RunDir, record: Record, findings: Findings) -> None:
-    """Compare the files of a round with its record."""
+    """Compare the files of a round with its record.
+
+    Where ``keep_rounds`` removed a round's tensors, its ``metrics.json`` is left to compare.
+    """
     number, chain = record["round"], record.get(CHAIN) or {}
     folder = rundir.round(number)
     expected = {folder / name: chain[name] for name in chain if name.endswith(".safetensors")}
+    if expected and is_removed(rundir, number):
+        findings.notes.append(f"round {number}: its tensors were removed (keep_rounds)")
+        expected = {}
     if expected:  # else ``checkpoint_after_sync`` was off
         for client, reply in _replies(chain).items():
             expected[rundir.client_tensors(number, client)] = reply.get("tensors")
@@ -124,6 +131,12 @@ def check_round(rundir: RunDir, record: Record, findings: Findings) -> None:
     for path in files_in(folder) if folder.is_dir() else ():
         if path not in expected and DETAILS in record:
             findings.fault(path.relative_to(rundir.root).as_posix(), "added")
+
+
+def is_removed(rundir: RunDir, number: int) -> bool:
+    """Return whether a round's tensors are gone and the run keeps only some rounds'."""
+    keeps = read_resolved(rundir.config).federated.keep_rounds
+    return keeps != "all" and not any(rundir.round(number).glob("*.safetensors"))
 
 
 def check_folders(rundir: RunDir, records: list[Record], findings: Findings) -> None:

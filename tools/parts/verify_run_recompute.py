@@ -16,12 +16,13 @@ from f110_fl.config.federated import FedProxConfig
 from f110_fl.config.scenario import Scenario
 from f110_fl.engines.flower_internals import task_identity
 from f110_fl.errors import UserError
+from f110_fl.federation.accounting import PrivacyAccount
 from f110_fl.federation.arrays import to_arrays, to_tensors, value
 from f110_fl.federation.chain import CHAIN
 from f110_fl.federation.digests import CLOCK, file_digest, metrics_digest
 from f110_fl.federation.messages import CLIENT_ID, WEIGHT, TrainOrder, TrainReply
 from f110_fl.loading.scenarios import dump_scenario, read_resolved
-from f110_fl.rundir import EPISODES, STATE, RunDir
+from f110_fl.rundir import EPISODES, PRIVACY_KEY, STATE, RunDir
 from f110_fl.runs.startup import without_collections
 from f110_fl.tensors import prefixed, read_tensors, tensors_digest
 from f110_fl.training.metrics import measured, summarise
@@ -29,6 +30,7 @@ from f110_fl.training.state_file import copy_state, kept_rounds, kept_state
 from parts.verify_run_checks import Findings, Record
 from server.aggregation import aggregation_state
 from server.averaging import Averager, starting_tensors
+from server.privacy import central_privacy
 from server.running_average import RunningAverage
 
 STATEFUL: Final = ("fedavgm", "fedadam", "fedyogi")  # strategies that go on from earlier rounds
@@ -91,14 +93,14 @@ class Recomputation:
         """
         if not self.took_part(number, client_id):
             raise UserError(f"--client={client_id}: no reply of it was averaged in round {number}")
-        privacy = self.scenario.federated.privacy
-        if privacy is not None and privacy.kind == "local":
-            raise UserError("--recompute: the noise of local privacy is not seeded")
         kept = [n for n in kept_rounds(self.rundir.client(client_id)) if n < number]
         first = max(kept, default=0)
         with tempfile.TemporaryDirectory(prefix="verify_run-") as temporary:
             directory = Path(temporary) / f"{client_id:02d}"
             directory.mkdir()
+            secret = self.rundir.client(client_id) / PRIVACY_KEY
+            if secret.exists():  # local privacy's noise comes from it
+                shutil.copyfile(secret, directory / PRIVACY_KEY)
             if first:
                 copy_state(kept_state(self.rundir.client(client_id), first), directory)
                 # of which as much is taken as belongs to the state
@@ -173,19 +175,25 @@ class Recomputation:
             UserError: If they cannot be averaged again.
         """
         federated = self.scenario.federated
-        if federated.privacy is not None and federated.privacy.kind == "central":
-            raise UserError("--recompute: the noise of central privacy is not seeded")
-        from_first = federated.strategy.name in STATEFUL or federated.average_decay
+        privacy = federated.privacy
+        from_first = federated.strategy.name in STATEFUL or federated.average_decay or privacy
         rounds = range(1, max(numbers) + 1) if from_first else numbers
-        averager = Averager(self.scenario)
+        averager = Averager(self.scenario, central_privacy(self.scenario, self.rundir, begun=True))
+        account = PrivacyAccount(privacy, federated.clients) if privacy else None
         running = RunningAverage(federated.average_decay) if federated.average_decay else None
         with task_identity(1, 1):
             for number in rounds:
-                self._average(number, averager, running)
+                self._average(number, averager, running, account)
         which = f"rounds {rounds[0]} to {rounds[-1]}" if len(rounds) > 1 else f"round {rounds[0]}"
         return f"averages of {which} made again from what clients sent"
 
-    def _average(self, number: int, averager: Averager, running: RunningAverage | None) -> None:
+    def _average(
+        self,
+        number: int,
+        averager: Averager,
+        running: RunningAverage | None,
+        account: PrivacyAccount | None,
+    ) -> None:
         record, start = self._record(number), self.start(number)
         nodes = list(range(1, len(record["asked"]) + 1))
         nobody = cast(Grid, None)  # is only asked for nodes, which are given
@@ -198,6 +206,9 @@ class Recomputation:
             running.update(number, tensors)
             kept |= prefixed("average", running.tensors)
         kept |= prefixed("rule", aggregation_state(averager.aggregation))
+        if account is not None:
+            account.count(record["asked"])
+            kept |= prefixed("account", account.state())
         found = {"result": tensors_digest(tensors), "server": tensors_digest(kept)}
         where = f"round {number}, average recomputed"
         differing = [what for what, known in found.items() if record[CHAIN].get(what) != known]

@@ -27,8 +27,15 @@ class Drift:
         self._found: dict[int, dict[str, Any] | None] = {}
 
     def chosen(self, rounds: list[dict[str, Any]]) -> list[int]:
-        """Return the rounds whose files are few enough to be read, the last one among them."""
-        numbers = [int(line["round"]) for line in rounds]
+        """Return the rounds whose files are few enough to be read, the last one among them.
+
+        Those whose files were removed are left out, unless they were read before.
+        """
+        numbers = [
+            number
+            for number in (int(line["round"]) for line in rounds)
+            if self._found.get(number) or self._rundir.global_tensors(number).is_file()
+        ]
         if not numbers:
             return []
         sizes = [path.stat().st_size for path in self._files(numbers[-1]) if path.is_file()]

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from f110_fl.files import complete_lines, write_atomic
+from f110_fl.files import complete_lines, is_file, write_atomic
 from f110_fl.reporting.pages.comparison import bands_of, groups_of, settings_table, table_of
 from f110_fl.reporting.pages.curves import evaluation_curves, numbers, training_curves
 from f110_fl.reporting.pages.document import assemble
@@ -121,7 +121,7 @@ def _run(history: History, drift: Drift, live: bool) -> dict[str, Any]:
         "seed": scenario.client_seed(0),
         "federated": federated,
         "state": state,
-        "missing": list(dict.fromkeys(history.missing)),
+        "missing": list(dict.fromkeys([*history.missing, *_removed(history)])),
         "agents": list(scenario.learners),
         "clients": list(history.clients),
         "episodes": {"planned": scenario.episodes, "done": done},
@@ -135,6 +135,16 @@ def _run(history: History, drift: Drift, live: bool) -> dict[str, Any]:
         "globals": _globals(history, training) if federated else [],
         "history": _rounds(history, drift) if federated else [],
     }
+
+
+def _removed(history: History) -> list[str]:
+    """Return a line about rounds whose tensors did not stay."""
+    keep = history.scenario.federated.keep_rounds
+    numbers = [int(line["round"]) for line in history.rounds]
+    gone = [n for n in numbers if not is_file(history.rundir.global_tensors(n))]
+    if keep == "all" or not gone:
+        return []
+    return [f"tensors of {len(gone)} of {len(numbers)} rounds: not kept (keep_rounds {keep})"]
 
 
 def _complete(history: History) -> bool:
