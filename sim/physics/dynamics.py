@@ -261,8 +261,7 @@ def advance(
 ) -> None:
     """Advance one car by one step, in place.
 
-    Controls are computed once and held over the step, which is one of the classical
-    Runge-Kutta method or of Euler's.
+    Controls are computed once and held over the step (`integrate`).
 
     Args:
         state: (7,), columns of `sim.layout`.
@@ -273,6 +272,22 @@ def advance(
         dt: Step, s.
     """
     rate, accel = controls(state, steer_buffer, vehicle, first, second, dt)
+    integrate(state, vehicle, rate, accel, dt)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def integrate(state: Float, vehicle: Float, rate: float, accel: float, dt: float) -> None:
+    """Advance one car by one step with controls that are held over it, in place.
+
+    The step is one of the classical Runge-Kutta method or of Euler's.
+
+    Args:
+        state: (7,), columns of `sim.layout`.
+        vehicle: (P,) parameters, see `sim.physics.vehicle`.
+        rate: Steering rate asked for, rad/s.
+        accel: Acceleration asked for, m/s^2.
+        dt: Step, s.
+    """
     steer, speed, yaw = state[STEER], state[V], state[YAW]
     yaw_rate, slip = state[YAW_RATE], state[SLIP]
     k1 = derivative(steer, speed, yaw, yaw_rate, slip, rate, accel, vehicle)
