@@ -23,6 +23,7 @@ _MOVES: Final = (3, 4, 5)  # those that change a prediction in no simple way
 _NUDGES: Final = {3: 1e-3, 4: 1e-3, 5: 1e-4}
 _SLIP_STD: Final = 0.5  # rad, of what is thought of a window's first slip beforehand
 _ROUNDS: Final = 3
+_SHORTER: Final = 0.3  # of a step that made a window worse
 
 
 class Model:
@@ -46,7 +47,8 @@ class Model:
         self.weights = np.isfinite(windows.measured).astype(np.float64)
         self._missing = np.isnan(windows.measured)
         self._measured = np.nan_to_num(windows.measured)
-        self.starts = self._first_starts()
+        self._first = self._first_starts()
+        self.starts = self._first.copy()
 
     def actuators(self, values: Float) -> tuple[Float, Float, Float]:
         """Return what `actuate` writes, and the vector of the car, with parameters (P,)."""
@@ -78,21 +80,26 @@ class Model:
     def settled(self, values: Float) -> Float:
         """Find the starts that suit parameters best, and return the residuals, (W, S, 6).
 
-        A few steps of Gauss and Newton, with the slopes at the best starts that are known, which
-        the new ones become.
+        A few steps of Gauss and Newton, with the slopes where they begin: at the best starts that
+        are known, which the new ones become, or at what was measured if that suits a window better.
         """
         actuators = self.actuators(values)
-        starts = self.starts.copy()
-        predicted, slopes = self._slopes(actuators, starts)
+        self._begin(actuators)
+        predicted, slopes = self._slopes(actuators, self.starts)
         normal, prior = self._normal(slopes)
+        gaps, costs = self._judged(predicted, self.starts)
+        share = np.ones((len(self.starts), 1))
         for _ in range(_ROUNDS):
-            pull = summed(slopes, (self.residuals(predicted) * self.weights)[..., None])[..., 0]
-            pull[:, _SLIP] += prior * starts[:, _SLIP]
+            pull = summed(slopes, (gaps * self.weights)[..., None])[..., 0]
+            pull[:, _SLIP] += prior * self.starts[:, _SLIP]
             moves = np.linalg.solve(normal, pull[..., None])[..., 0]
-            starts -= np.clip(moves, -1.0, 1.0)
-            predicted = self.predicted(actuators, starts)
-        self.starts = starts
-        return self.residuals(predicted)
+            moved = self.starts - share * np.clip(moves, -1.0, 1.0)
+            new_gaps, new_costs = self._judged(self.predicted(actuators, moved), moved)
+            better = new_costs < costs
+            self.starts[better], gaps[better] = moved[better], new_gaps[better]
+            costs[better] = new_costs[better]
+            share[~better] *= _SHORTER
+        return gaps
 
     def jacobian(self, values: Float, active: NDArray[np.int64]) -> Float:
         """Return how weighted residuals change with parameters while starts follow.
@@ -120,6 +127,19 @@ class Model:
         inner = np.linalg.solve(normal, summed(slopes, columns))
         flat = len(slopes), -1, _STARTS
         return columns - (slopes.reshape(flat) @ inner).reshape(columns.shape)
+
+    def _begin(self, actuators: tuple[Float, Float, Float]) -> None:
+        """Take the first starts again, for the windows that they suit better than the best known."""
+        _, known = self._judged(self.predicted(actuators, self.starts), self.starts)
+        _, first = self._judged(self.predicted(actuators, self._first), self._first)
+        again = first < known
+        self.starts[again] = self._first[again]
+
+    def _judged(self, predicted: Float, starts: Float) -> tuple[Float, Float]:
+        """Residuals, (W, S, 6), and the costs of the windows, (W,)."""
+        gaps = self.residuals(predicted)
+        costs = ((gaps * self.weights) ** 2).sum(axis=(1, 2))
+        return gaps, costs + (starts[:, _SLIP] / _SLIP_STD) ** 2
 
     def _slopes(
         self, actuators: tuple[Float, Float, Float], starts: Float

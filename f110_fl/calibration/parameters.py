@@ -56,15 +56,15 @@ class Parameter(NamedTuple):
 # `command_delay` is searched in seconds, and `speed_lag` as what it delays on average.
 PARAMETERS: Final = (
     Parameter("speed_lag", "s", "lag of the speed", False, 0.0, 2.0, 1e-3, 0.1),
-    Parameter("speed_gain", "", "gain of the speed", False, 0.5, 2.0, 1e-4, 0.1),
+    Parameter("speed_gain", "", "gain of the speed", False, 0.5, 2.0, 1e-4, 0.2),
     Parameter("acceleration_max", "m/s²", "motor and brakes", True, 0.5, 100.0, 1e-3, 0.5),
-    Parameter("steer_gain", "", "gain of the steering", False, 0.5, 2.0, 1e-4, 0.1),
+    Parameter("steer_gain", "", "gain of the steering", False, 0.5, 2.0, 1e-4, 0.2),
     Parameter("steer_trim", "rad", "trim of the steering", False, -0.3, 0.3, 1e-4, 0.05),
     Parameter("steer_rate_max", "rad/s", "rate of the steering", True, 0.2, 50.0, 1e-3, 0.5),
     Parameter("command_delay", "steps", "delay of commands", False, 0.0, 0.5, 1e-3, 0.05),
-    Parameter("friction", "", "friction of tyre and road", True, 0.05, 5.0, 1e-3, 0.3),
-    Parameter("stiffness_front", "1/rad", "cornering stiffness, front", True, 0.5, 200.0, 1e-3, 0.5),
-    Parameter("stiffness_rear", "1/rad", "cornering stiffness, rear", True, 0.5, 200.0, 1e-3, 0.5),
+    Parameter("friction", "", "friction of tyre and road", True, 0.05, 5.0, 1e-3, 0.7),
+    Parameter("stiffness_front", "1/rad", "cornering stiffness, front", True, 0.5, 200.0, 1e-3, 0.7),
+    Parameter("stiffness_rear", "1/rad", "cornering stiffness, rear", True, 0.5, 200.0, 1e-3, 0.7),
 )
 NAMES: Final = tuple(parameter.name for parameter in PARAMETERS)
 LAG, _, ACCELERATION, _, _, RATE, LATE, FRICTION, FRONT, REAR = range(len(PARAMETERS))
