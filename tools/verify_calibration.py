@@ -85,7 +85,9 @@ def _verify(arguments: argparse.Namespace) -> int:
             raise UserError(f"{flag}={value:g}: allowed: {low:g} to {high:g} s")
     found = []
     for index, stream in enumerate(np.random.SeedSequence(seed).spawn(fits)):
-        true, fit = fit_one(np.random.default_rng(stream), arguments.seconds, arguments.physics_step)
+        true, fit = fit_one(
+            np.random.default_rng(stream), arguments.seconds, arguments.physics_step
+        )
         found.append((true, fit))
         outside = [e.name for e in fit.estimates if not e.missing and not holds(fit, true, e.name)]
         left = [e.name for e in fit.estimates if e.missing]
@@ -133,7 +135,7 @@ def holds(fit: Fit, true: VehicleConfig, name: str) -> bool:
 
 def coverage(found: Sequence[tuple[VehicleConfig, Fit]]) -> dict[str, Any]:
     """Return, for JSON, how often the intervals of each parameter hold the true value."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for place, first in enumerate(found[0][1].estimates):
         known = [(true, fit) for true, fit in found if not fit.estimates[place].missing]
         inside = sum(holds(fit, true, first.name) for true, fit in known)
@@ -163,7 +165,9 @@ def table(result: dict[str, Any]) -> str:
         width = f"{row['half_width']:.3g}" if row["identified"] else ""
         head = f"{row['name']:<18}{row['identified']:>12}"
         lines.append(f"{head}{row['inside']:>8}{share:>9}{width:>13}")
-    lines.append(f"All intervals: {result['all']:.1%} hold; of the worst parameter {result['least']:.0%}")
+    lines.append(
+        f"All intervals: {result['all']:.1%} hold; of the worst parameter {result['least']:.0%}"
+    )
     return "\n".join(lines)
 
 

@@ -118,9 +118,7 @@ def _take(received: _Received, message: Any, kind: str, arrival: float) -> None:
 def _motion(message: Any) -> tuple[float, ...]:
     """Pose, speed and yaw rate, in the order of `CHANNELS`."""
     place, turn = message.pose.pose.position, message.pose.pose.orientation
-    yaw = math.atan2(
-        2.0 * (turn.w * turn.z + turn.x * turn.y), 1.0 - 2.0 * (turn.y**2 + turn.z**2)
-    )
+    yaw = math.atan2(2.0 * (turn.w * turn.z + turn.x * turn.y), 1.0 - 2.0 * (turn.y**2 + turn.z**2))
     twist = message.twist.twist
     return float(place.x), float(place.y), yaw, float(twist.linear.x), float(twist.angular.z)
 

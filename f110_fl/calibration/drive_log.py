@@ -78,7 +78,10 @@ def make_log(
     if not len(times) or not len(command_times):
         missing = "measurements" if not len(times) else "commands"
         raise UserError(f"{name}: no {missing} in it")
-    order, command_order = np.argsort(times, kind="stable"), np.argsort(command_times, kind="stable")
+    order, command_order = (
+        np.argsort(times, kind="stable"),
+        np.argsort(command_times, kind="stable"),
+    )
     start = times[order[0]]
     log = DriveLog(
         name,

@@ -33,7 +33,7 @@ _DELAYS: Final = (0.0, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3)  # s, to begin a s
 _OUTLIER: Final = 4.0  # standard deviations from which on residuals weigh less (Huber 1964)
 _ODD: Final = 3.0  # times the usual error of a window, from which on it is left out
 _BLOCK: Final = 2.0  # s that are left out at a time, for the jackknife
-_ROUNDS: Final = 3
+_TOLERANCES: Final = (1e-4, 1e-5, 1e-6)  # of a search; after each, residuals are weighed anew
 _CONFIDENCE: Final = 0.95
 
 
@@ -100,15 +100,15 @@ def fit(log: DriveLog, given: VehicleConfig, dt: float, length: float = 1.0) -> 
     windows = cut(log, length, dt)
     model = Model(log, windows, given, dt)
     mask = model.weights.copy()
-    known = mask.any(axis=(0, 1))
+    known = np.asarray(mask.any(axis=(0, 1)))
     model.weights = mask / np.array(_NOISE)
     before = _rms(model.settled(searched(given, dt)), mask)
     values, missing = starting(given, dt), unfit(given)
     values[LATE] = _first_delay(model, values)
     while True:
         active = np.array([i for i, name in enumerate(NAMES) if name not in missing])
-        for _ in range(_ROUNDS):
-            values = _search(model, values, active)
+        for tolerance in _TOLERANCES:
+            values = _search(model, values, active, tolerance)
             residuals = model.settled(values)
             _reweigh(model, residuals, mask, known)
         covariance, count = _covariance(model, values, active)
@@ -125,7 +125,7 @@ def fit(log: DriveLog, given: VehicleConfig, dt: float, length: float = 1.0) -> 
     return Fit(estimates, noise, before, windows, predicted, actuators[1])
 
 
-def _search(model: Model, values: Float, active: NDArray[np.int64]) -> Float:
+def _search(model: Model, values: Float, active: NDArray[np.int64], tolerance: float) -> Float:
     """Return the parameters with the least squares, from those given on."""
     low, high = limits()
     held = [i for i in (FRONT, REAR) if i not in active]
@@ -145,8 +145,14 @@ def _search(model: Model, values: Float, active: NDArray[np.int64]) -> Float:
     scale = np.array([PARAMETERS[i].step for i in active])
     begin = np.clip(values[active], low[active] + 1e-9, high[active] - 1e-9)
     bounds = low[active], high[active]
-    options = {"x_scale": scale, "ftol": 1e-6, "xtol": 1e-6, "gtol": 1e-6, "max_nfev": 40}
-    found = least_squares(residuals, begin, jac=jacobian, bounds=bounds, **options)
+    found = least_squares(
+        *(residuals, begin, jacobian, bounds),
+        x_scale=scale,
+        ftol=tolerance,
+        xtol=tolerance,
+        gtol=tolerance,
+        max_nfev=40,
+    )
     return whole(found.x)
 
 
@@ -282,6 +288,5 @@ def _estimates(
             if parameter.low == 0.0:
                 moved[index] = max(moved[index], 0.0)
             ends.append(float(natural(moved, dt)[index]))
-        found.append(Estimate(parameter.name, float(best[index]), *ends, before))
+        found.append(Estimate(parameter.name, float(best[index]), ends[0], ends[1], before))
     return tuple(found)
-

@@ -129,7 +129,7 @@ class Model:
         return columns - (slopes.reshape(flat) @ inner).reshape(columns.shape)
 
     def _begin(self, actuators: tuple[Float, Float, Float]) -> None:
-        """Take the first starts again, for the windows that they suit better than the best known."""
+        """Take the first starts again where they suit a window better than the best known."""
         _, known = self._judged(self.predicted(actuators, self.starts), self.starts)
         _, first = self._judged(self.predicted(actuators, self._first), self._first)
         again = first < known
@@ -141,9 +141,7 @@ class Model:
         costs = ((gaps * self.weights) ** 2).sum(axis=(1, 2))
         return gaps, costs + (starts[:, _SLIP] / _SLIP_STD) ** 2
 
-    def _slopes(
-        self, actuators: tuple[Float, Float, Float], starts: Float
-    ) -> tuple[Float, Float]:
+    def _slopes(self, actuators: tuple[Float, Float, Float], starts: Float) -> tuple[Float, Float]:
         """Predictions, and how they change with starts, weighted: (W, S, 6) and (W, S, 6, 6)."""
         predicted = self.predicted(actuators, starts)
         slopes = np.zeros((*predicted.shape, _STARTS))

@@ -63,7 +63,9 @@ PARAMETERS: Final = (
     Parameter("steer_rate_max", "rad/s", "rate of the steering", True, 0.2, 50.0, 1e-3, 0.5),
     Parameter("command_delay", "steps", "delay of commands", False, 0.0, 0.5, 1e-3, 0.05),
     Parameter("friction", "", "friction of tyre and road", True, 0.05, 5.0, 1e-3, 0.7),
-    Parameter("stiffness_front", "1/rad", "cornering stiffness, front", True, 0.5, 200.0, 1e-3, 0.7),
+    Parameter(
+        "stiffness_front", "1/rad", "cornering stiffness, front", True, 0.5, 200.0, 1e-3, 0.7
+    ),
     Parameter("stiffness_rear", "1/rad", "cornering stiffness, rear", True, 0.5, 200.0, 1e-3, 0.7),
 )
 NAMES: Final = tuple(parameter.name for parameter in PARAMETERS)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any, Final
 
 from f110_fl.calibration.drive_log import CHANNELS, DriveLog
-from f110_fl.calibration.fit import Estimate, Fit
+from f110_fl.calibration.fit import Fit
 from f110_fl.calibration.parameters import PARAMETERS
 from sim.config import HeterogeneityConfig, VehicleConfig
 from sim.physics.vehicle import WHOLE
@@ -34,7 +35,7 @@ def heterogeneity_settings(fit: Fit) -> dict[str, Any]:
             ranges[e.name] = [math.floor(e.low + 0.1), math.ceil(e.high - 0.1)]
         else:
             ranges[e.name] = [_value(e.name, e.low), _value(e.name, e.high)]
-    HeterogeneityConfig.model_validate_json(_json(ranges))
+    HeterogeneityConfig.model_validate_json(json.dumps(ranges))
     return ranges
 
 
@@ -79,7 +80,7 @@ def summary(fit: Fit, log: DriveLog, given: VehicleConfig, dt: float) -> dict[st
     return {
         "log": log.name,
         "seconds": round(log.duration, 3),
-        "windows": len(fit.windows.first),
+        "windows_used": len(fit.windows.first),
         "window_s": fit.windows.length,
         "physics_step_s": dt,
         "parameters": [
@@ -94,6 +95,7 @@ def summary(fit: Fit, log: DriveLog, given: VehicleConfig, dt: float) -> dict[st
         ],
         "vehicle": vehicle_settings(fit, given),
         "heterogeneity": heterogeneity_settings(fit),
+        "left_as_given": not_identified(fit),
         "notes": list(log.notes),
     }
 
@@ -111,12 +113,12 @@ def text(found: Mapping[str, Any]) -> str:
     lines.append("")
     lines.append(
         f"Errors of predictions over {found['window_s']:g} s, root mean square, "
-        f"{found['windows']} windows:"
+        f"{found['windows_used']} windows:"
     )
-    for row in found["errors"]:
-        lines.append(
-            f"{row['channel']:<18}{row['before']:>10.3g}{row['after']:>10.3g}   {row['unit']}"
-        )
+    lines += [
+        f"{row['channel']:<18}{row['before']:>10.3g}{row['after']:>10.3g}   {row['unit']}"
+        for row in found["errors"]
+    ]
     return "\n".join(lines)
 
 
@@ -135,14 +137,3 @@ def _yaml(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_yaml(inner)}" for key, inner in value.items()) + "}"
     return str(value)
-
-
-def _json(ranges: Mapping[str, Any]) -> str:
-    import json
-
-    return json.dumps(ranges)
-
-
-def estimates_by_name(fit: Fit) -> dict[str, Estimate]:
-    """Return the estimates by the names of their settings."""
-    return {e.name: e for e in fit.estimates}

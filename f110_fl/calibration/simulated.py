@@ -51,15 +51,19 @@ class Manoeuvres(NamedTuple):
     lateral: float = 9.0
 
 
+TYPICAL: Final = Noise()
+EXPLORING: Final = Manoeuvres()
+
+
 def record(
     vehicle: VehicleConfig,
     rng: np.random.Generator,
     *,
     seconds: float = 60.0,
-    noise: Noise = Noise(),
-    manoeuvres: Manoeuvres = Manoeuvres(),
+    noise: Noise = TYPICAL,
+    manoeuvres: Manoeuvres = EXPLORING,
     physics_step: float = 0.01,
-    rates: tuple[float, float] = (50.0, 40.0),
+    rates: tuple[float, float] = (50.0, 33.0),
 ) -> DriveLog:
     """Drive a car on an empty field, and return what was measured of it.
 
@@ -79,14 +83,17 @@ def record(
     driver = _Driver(vehicle, manoeuvres, rng, send_every * physics_step)
     states, commands = [], []
     command = np.zeros(2)
-    for step in range(steps):
+    step = 0
+    while step < steps:
         state = world.arrays.state[0, 0]
         if step % every == 0:
             states.append((step * physics_step, *state))
         if step % send_every == 0:
             command = driver.command(state)
             commands.append((step * physics_step, *command))
-        world.step(command[None, None])
+        ahead = min(every - step % every, send_every - step % send_every)
+        world.step(command[None, None], ahead)
+        step += ahead
     if world.arrays.crashed.any():
         raise ValueError("the car left the field: its manoeuvres are too fast for its size")
     seen, sent = np.array(states), np.array(commands)

@@ -92,12 +92,12 @@ def table(log: DriveLog) -> str:
     values[:, 0] = times
     values[np.searchsorted(times, log.times), 1 : 1 + len(CHANNELS)] = log.measured
     values[np.searchsorted(times, log.command_times), 1 + len(CHANNELS) :] = log.commands
-    shown = [
-        place for place in range(len(COLUMNS)) if np.isfinite(values[:, place]).any()
-    ]
+    shown = [place for place in range(len(COLUMNS)) if np.isfinite(values[:, place]).any()]
     lines = [",".join(COLUMNS[place] for place in shown)]
-    for row in values[:, shown]:
-        lines.append(",".join("" if math.isnan(value) else f"{value:.6g}" for value in row))
+    lines += [
+        ",".join("" if math.isnan(value) else _short(value) for value in row)
+        for row in values[:, shown]
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -118,22 +118,22 @@ def _places(path: Path, names: Sequence[str], columns: Mapping[str, str]) -> dic
             raise UserError(f"{path}: no column {name!r}; found: {', '.join(names)}")
         found[column] = names.index(name)
     for place, name in enumerate(names):
-        column = meant(name)
-        if column is None or column in columns or place in found.values():
+        known = meant(name)
+        if known is None or known in columns or place in found.values():
             continue
-        if column in found:
+        if known in found:
             raise UserError(
-                f"{path}: both {names[found[column]]!r} and {name!r} could be {column}; "
-                f"say which: --column {column}={name}"
+                f"{path}: both {names[found[known]]!r} and {name!r} could be {known}; "
+                f"say which: --column {known}={name}"
             )
-        found[column] = place
+        found[known] = place
     lost = [name for name in COLUMNS if name not in found and name not in (*POSE, *OPTIONAL)]
     if any(name in found for name in POSE):  # all of the pose, or none
         lost += [name for name in POSE if name not in found]
     if lost:
-        known = "; ".join(f"{name}: {', '.join((name, *KNOWN[name]))}" for name in lost)
+        words = "; ".join(f"{name}: {', '.join((name, *KNOWN[name]))}" for name in lost)
         raise UserError(
-            f"{path}: no column for {', '.join(lost)}; names that are recognised: {known}; "
+            f"{path}: no column for {', '.join(lost)}; names that are recognised: {words}; "
             f"found: {', '.join(names) or 'nothing'}"
         )
     return found
@@ -153,6 +153,10 @@ def _number(where: str, text: str) -> float:
     if math.isinf(value):
         raise UserError(f"{where}: {text.strip()}: allowed: a finite number, or nothing")
     return value
+
+
+def _short(value: float) -> str:
+    return f"{value:.6f}".rstrip("0").rstrip(".")
 
 
 def _held(values: Float) -> Float:

@@ -52,8 +52,8 @@ def cut(log: DriveLog, length: float, dt: float) -> Windows:
     """
     begin = max(0.0, float(log.command_times[0]) + RUN_IN)
     count = int((log.duration - begin) / length)
-    edges = dt * np.arange(int(np.ceil(log.duration / dt)) + 2)
-    useful = np.isfinite(log.measured).any(axis=1)
+    edges: Float = dt * np.arange(int(np.ceil(log.duration / dt)) + 2, dtype=np.float64)
+    useful = np.asarray(np.isfinite(log.measured).any(axis=1))
     bounds = begin + length * np.arange(max(count, 0) + 1)
     limits = np.searchsorted(log.times, bounds)
     spans = [np.arange(*limits[i : i + 2])[useful[slice(*limits[i : i + 2])]] for i in range(count)]
@@ -75,7 +75,8 @@ def cut(log: DriveLog, length: float, dt: float) -> Windows:
     first = np.floor(at[:, 0]).astype(np.int64)
     steps = np.floor(at).astype(np.int64)
     measured = np.where((rows >= 0)[..., None], log.measured[filled], np.nan)
-    return Windows(edges, first, steps - first[:, None], at - steps, measured, rows, length)
+    shares = np.asarray(at - steps, np.float64)
+    return Windows(edges, first, steps - first[:, None], shares, measured, rows, length)
 
 
 def _drives(log: DriveLog, span: NDArray[np.int64], start: float, length: float) -> bool:

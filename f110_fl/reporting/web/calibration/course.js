@@ -22,9 +22,9 @@ class Course {
     const place = this.fitted(seen, width, height);
     this.scale(context, place.zoom, height);
     const { measured, predicted } = data.course;
-    for (const [name, [xs, ys], wide] of [["measured", measured, 1.4], ["predicted", predicted, 1.8]]) {
+    for (const [name, [xs, ys]] of [["measured", measured], ["predicted", predicted]]) {
       context.strokeStyle = theme.read(LINE_COLOURS[name]);
-      context.lineWidth = wide;
+      context.lineWidth = LINE_WIDTHS[name];
       context.beginPath();
       for (const [first, end] of data.windows) {
         let drawn = false;

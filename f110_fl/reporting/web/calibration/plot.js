@@ -1,6 +1,7 @@
 // A chart over time: lines of what was measured, commanded and predicted.
 
-const LINE_COLOURS = { measured: "car-0", predicted: "car-4", commanded: "faint" };
+const LINE_COLOURS = { measured: "car-5", predicted: "car-4", commanded: "faint" };
+const LINE_WIDTHS = { measured: 3.2, predicted: 1.3, commanded: 1.3 }; // what is below shows beside
 const EDGE = { left: 52, right: 10, top: 8, bottom: 22 };
 
 /** Numbers at even steps of 1, 2 or 5 that lie between two others, about so many. */
@@ -156,7 +157,7 @@ class Plot {
     const [from, to] = this.shared.range;
     const { times, values } = line;
     context.strokeStyle = this.theme.read(LINE_COLOURS[line.name]);
-    context.lineWidth = line.name === "predicted" ? 1.8 : 1.3;
+    context.lineWidth = LINE_WIDTHS[line.name];
     context.lineJoin = "round";
     const breaks = line.windows ? new Set(this.windows.map(([first]) => first)) : new Set();
     context.beginPath();
