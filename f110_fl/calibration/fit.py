@@ -33,7 +33,7 @@ _DELAYS: Final = (0.0, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3)  # s, to begin a s
 _OUTLIER: Final = 4.0  # standard deviations from which on residuals weigh less (Huber 1964)
 _ODD: Final = 3.0  # times the usual error of a window, from which on it is left out
 _BLOCK: Final = 2.0  # s that are left out at a time, for the jackknife
-_TOLERANCES: Final = (1e-4, 1e-5, 1e-6)  # of a search; after each, residuals are weighed anew
+_TOLERANCES: Final = (1e-3, 1e-6)  # of a search; after each, residuals are weighed anew
 _CONFIDENCE: Final = 0.95
 
 

@@ -22,7 +22,7 @@ _SLIP: Final = 5
 _MOVES: Final = (3, 4, 5)  # those that change a prediction in no simple way
 _NUDGES: Final = {3: 1e-3, 4: 1e-3, 5: 1e-4}
 _SLIP_STD: Final = 0.5  # rad, of what is thought of a window's first slip beforehand
-_ROUNDS: Final = 3
+_ROUNDS: Final = 2
 _SHORTER: Final = 0.3  # of a step that made a window worse
 
 
