@@ -18,6 +18,7 @@ _ROOM: Final = CircleTrack(radius=100.0, width=190.0, resolution=0.5)  # as wide
 _SLIDE: Final = 0.1  # rad, slip from which on a driver lets go of a bend
 _BRAKES: Final = 0.5  # m/s above the target: brakes relieve the rear tyres, so bends are gentle
 _BRAKING_BEND: Final = 0.4
+_STOP: Final = 0.85  # of the largest angle: at the stop, a servo tells nothing of its gain
 _FAR: Final = 30.0  # m from the start, from which on the car is steered back
 
 
@@ -120,7 +121,8 @@ class _Driver:
 
     def command(self, state: Float) -> Float:
         """Return the next command, (2,), by where the car is."""
-        plan, rng, limit = self._manoeuvres, self._rng, self._vehicle.steer_max
+        plan, rng = self._manoeuvres, self._rng
+        limit = _STOP * self._vehicle.steer_max
         if self._time >= self._until_speed:
             self._speed = rng.uniform(plan.slowest, plan.fastest)
             self._until_speed = self._time + rng.uniform(0.6, 2.0)

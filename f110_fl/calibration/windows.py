@@ -11,7 +11,9 @@ from f110_fl.calibration.drive_log import SPEED, YAW_RATE, DriveLog, Float
 from f110_fl.errors import UserError
 
 STANDS: Final = 0.5  # m/s, below which a car tells nothing of its tyres
-RUN_IN: Final = 0.5  # s after the first command, until wheels and targets are where they should be
+RUN_IN: Final = (
+    1.5  # s after the first command, until wheels and lags have forgotten what was before
+)
 LEAST: Final = 10.0  # s of driving
 _SHARE: Final = 0.6  # of the usual number of measurements, that a window has at least
 _GAP: Final = 0.3  # of a window's length, without measurements, at most

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -76,7 +78,7 @@ def test_means_of_held_commands_are_their_integrals(held, delay: float) -> None:
     edges = np.linspace(0.0, times[-1] + 1.0, 9)
     fine = np.linspace(0.0, 1.0, 4001)[:-1] + 0.5 / 4000
     wanted = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in itertools.pairwise(edges):
         at = low + fine * (high - low) - delay
         place = np.maximum(np.searchsorted(times, at, side="right") - 1, 0)
         wanted.append(values[place].mean())
