@@ -216,7 +216,8 @@ def _covariance(model: Model, values: Float, active: NDArray[np.int64]) -> tuple
     moved = np.linalg.solve(total - information, scores[..., None])[..., 0]
     moved -= moved.mean(axis=0)
     jackknife = (count - 1) / count * moved.T @ moved
-    widen = np.sqrt(np.maximum(1.0, np.diag(plain) / np.maximum(np.diag(jackknife), 1e-300)))
+    wide, least = np.diag(plain), np.diag(jackknife)
+    widen = np.sqrt(np.maximum(1.0, wide / np.maximum(least, 1e-12 * wide)))
     covariance = jackknife * np.outer(widen, widen) / np.outer(scale, scale)
     covariance[dead, dead] = np.inf
     return covariance, count

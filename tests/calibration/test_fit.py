@@ -73,7 +73,7 @@ def test_what_a_log_does_not_identify_stays_as_given() -> None:
     log = record(TRUE, np.random.default_rng(1), seconds=15.0, noise=quiet, manoeuvres=straight)
     found = fit(log, GIVEN, DT)
     left = {e.name for e in found.estimates if e.missing}
-    assert {"steer_gain", "steer_rate_max", "friction", "stiffness_front"} <= left
+    assert {"steer_gain", "steer_rate_max", "friction"} <= left
     assert not {"speed_lag", "speed_gain", "steer_trim"} & left
     assert found.estimate("friction")[1:5] == (GIVEN.friction,) * 4
     words = not_identified(found)
