@@ -261,8 +261,7 @@ def advance(
 ) -> None:
     """Advance one car by one step, in place.
 
-    Controls are computed once and held over the step, which is one of the classical
-    Runge-Kutta method or of Euler's.
+    Controls are computed once and held over the step (`integrate`).
 
     Args:
         state: (7,), columns of `sim.layout`.
@@ -278,7 +277,9 @@ def advance(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def integrate(state: Float, vehicle: Float, rate: float, accel: float, dt: float) -> None:
-    """Advance one car by one step in which its controls are held, in place.
+    """Advance one car by one step with controls that are held over it, in place.
+
+    The step is one of the classical Runge-Kutta method or of Euler's.
 
     Args:
         state: (7,), columns of `sim.layout`.

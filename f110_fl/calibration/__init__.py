@@ -1,0 +1,1 @@
+"""Fits a real car's parameters to a log of its driving."""

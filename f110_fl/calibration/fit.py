@@ -1,0 +1,293 @@
+"""Fits a car's parameters to a log by the errors of open-loop predictions over its windows."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+from scipy.stats import t as student
+
+from f110_fl.calibration.drive_log import DriveLog, Float
+from f110_fl.calibration.model import Model, summed
+from f110_fl.calibration.parameters import (
+    FRICTION,
+    FRONT,
+    LATE,
+    NAMES,
+    PARAMETERS,
+    REAR,
+    limits,
+    natural,
+    searched,
+    starting,
+    unfit,
+)
+from f110_fl.calibration.windows import Windows, cut
+from sim.config import VehicleConfig
+
+# First guess of the noise of each channel; later, what the residuals say.
+_NOISE: Final = (0.02, 0.02, 0.02, 0.1, 0.1, 0.02)
+_DELAYS: Final = (0.0, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3)  # s, to begin a search with
+_OUTLIER: Final = 4.0  # standard deviations from which on residuals weigh less (Huber 1964)
+_ODD: Final = 3.0  # times the usual error of a window, from which on it is left out
+_BLOCK: Final = 2.0  # s that are left out at a time, for the jackknife
+_TOLERANCES: Final = (1e-3, 1e-6)  # of a search; after each, residuals are weighed anew
+_CONFIDENCE: Final = 0.95
+
+
+class Estimate(NamedTuple):
+    """What a log says of a parameter, in the unit of the setting.
+
+    Attributes:
+        name: Of the setting.
+        value: The estimate; as given, where the log does not identify it.
+        low: Of the 95 % interval; as ``value`` there.
+        high: Likewise.
+        given: Before.
+        missing: Why it is not identified; empty if it is.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    given: float
+    missing: str = ""
+
+
+class Fit(NamedTuple):
+    """The result.
+
+    Attributes:
+        estimates: In the order of `PARAMETERS`.
+        noise: (6,) root mean square of the residuals by channel, in its unit; NaN if not measured.
+        before: The same with the settings given.
+        windows: What was predicted.
+        predicted: (W, S, 6), columns of `CHANNELS`.
+        steering: (K + 1,) rad, at the edges of the steps.
+    """
+
+    estimates: tuple[Estimate, ...]
+    noise: Float
+    before: Float
+    windows: Windows
+    predicted: Float
+    steering: Float
+
+    def estimate(self, name: str) -> Estimate:
+        """Return the estimate of a parameter."""
+        return self.estimates[NAMES.index(name)]
+
+
+def fit(log: DriveLog, given: VehicleConfig, dt: float, length: float = 1.0) -> Fit:
+    """Fit the parameters that the log identifies; the others stay as given.
+
+    Least squares over all windows, whose starts are fitted, too. Of the parameters whose 95 %
+    intervals are too wide to say anything, the least certain is set back to what was given and the
+    rest is fitted anew, until all are certain.
+
+    Args:
+        log: The drive.
+        given: The car, as far as it is known.
+        dt: Step of the simulator for which delays are counted, s.
+        length: Of a window, s.
+
+    Raises:
+        UserError: If the log has too little driving.
+    """
+    windows = cut(log, length, dt)
+    model = Model(log, windows, given, dt)
+    mask = model.weights.copy()
+    known = np.asarray(mask.any(axis=(0, 1)))
+    model.weights = mask / np.array(_NOISE)
+    before = _rms(model.settled(searched(given, dt)), mask)
+    values, missing = starting(given, dt), unfit(given)
+    values[LATE] = _first_delay(model, values)
+    while True:
+        active = np.array([i for i, name in enumerate(NAMES) if name not in missing])
+        for tolerance in _TOLERANCES:
+            values = _search(model, values, active, tolerance)
+            residuals = model.settled(values)
+            _reweigh(model, residuals, mask, known)
+        covariance, count = _covariance(model, values, active)
+        worst, ratio = _least_certain(covariance, active, count)
+        if ratio <= 1.0:
+            break
+        missing[NAMES[worst]] = "the log does not identify it"
+        values = _set_back(values, worst, given, dt, missing)
+    estimates = _estimates(values, covariance, active, count, given, dt, missing)
+    actuators = model.actuators(values)
+    noise = np.where(known, _rms(residuals, mask), np.nan)
+    predicted = model.predicted(actuators, model.starts)
+    before = np.where(known, before, np.nan)
+    return Fit(estimates, noise, before, windows, predicted, actuators[1])
+
+
+def _search(model: Model, values: Float, active: NDArray[np.int64], tolerance: float) -> Float:
+    """Return the parameters with the least squares, from those given on."""
+    low, high = limits()
+    held = [i for i in (FRONT, REAR) if i not in active]
+
+    def whole(part: Float) -> Float:
+        found = values.copy()
+        found[active] = part
+        found[held] += found[FRICTION] - values[FRICTION]  # stiffnesses keep their own values
+        return found
+
+    def residuals(part: Float) -> Float:
+        return (model.settled(whole(part)) * model.weights).ravel()
+
+    def jacobian(part: Float) -> Float:
+        return model.jacobian(whole(part), active).reshape(-1, len(active))
+
+    scale = np.array([PARAMETERS[i].step for i in active])
+    begin = np.clip(values[active], low[active] + 1e-9, high[active] - 1e-9)
+    bounds = low[active], high[active]
+    found = least_squares(
+        *(residuals, begin, jacobian, bounds),
+        x_scale=scale,
+        ftol=tolerance,
+        xtol=tolerance,
+        gtol=tolerance,
+        max_nfev=40,
+    )
+    return whole(found.x)
+
+
+def _first_delay(model: Model, values: Float) -> float:
+    costs = []
+    for delay in _DELAYS:
+        moved = values.copy()
+        moved[LATE] = delay
+        costs.append(float(((model.settled(moved) * model.weights) ** 2).sum()))
+    return _DELAYS[int(np.argmin(costs))]
+
+
+def _reweigh(model: Model, residuals: Float, mask: Float, known: NDArray[np.bool_]) -> None:
+    """Weigh channels by their residuals, outliers less, and windows of another kind not at all.
+
+    Of another kind are those that no parameters explain: contacts, spins, a car that was lifted.
+    """
+    noise = np.maximum(np.where(known, _rms(residuals, mask), 1.0), 1e-9)
+    for _ in range(5):  # outliers inflate what they are measured by
+        away = np.abs(residuals) / noise
+        share = np.minimum(1.0, _OUTLIER / np.maximum(away, 1e-9))
+        size = np.sqrt((away**2 * mask).sum(axis=(1, 2)) / mask.sum(axis=(1, 2)))
+        share[size > _ODD * np.median(size)] = 0.0
+        noise = np.where(known, _rms(residuals * np.sqrt(share), mask * (share > 0.0)), 1.0)
+        noise = np.maximum(noise, 1e-9)
+    model.weights = mask * np.sqrt(share) / noise
+
+
+def _rms(residuals: Float, mask: Float) -> Float:
+    """Root mean squares by channel, (6,), of residuals (W, S, 6); 0 without any."""
+    count = np.maximum(mask.sum(axis=(0, 1)), 1.0)
+    return np.asarray(np.sqrt((residuals**2 * mask).sum(axis=(0, 1)) / count))
+
+
+def _covariance(model: Model, values: Float, active: NDArray[np.int64]) -> tuple[Float, int]:
+    """Covariance of the parameters, (A, A), and the number of blocks that it comes from.
+
+    Two estimates, of which each parameter has the wider: Gauss-Newton's, for residuals that know
+    nothing of each other; and the jackknife over blocks of consecutive windows, which also holds
+    if those within a block do (Cameron and Miller, "A practitioner's guide to cluster-robust
+    inference", 2015, section VI.B, CV3), linearised.
+    """
+    residuals = model.settled(values) * model.weights
+    slopes = model.jacobian(values, active)
+    windows = model.windows
+    scale = np.sqrt(np.einsum("wsca,wsca->a", slopes, slopes))
+    dead = scale < 1e-9 * scale.max()
+    scale[dead] = 1.0
+    slopes = slopes / scale
+    size = max(1, round(_BLOCK / windows.length))
+    blocks = np.arange(len(slopes)) // size
+    count = int(blocks[-1]) + 1
+    information = np.zeros((count, len(active), len(active)))
+    scores = np.zeros((count, len(active)))
+    np.add.at(information, blocks, summed(slopes, slopes))
+    np.add.at(scores, blocks, summed(slopes, residuals[..., None])[..., 0])
+    ridge = 1e-10 * np.eye(len(active))
+    total = information.sum(axis=0) + ridge
+    freedom = np.count_nonzero(model.weights) - model.starts.size - len(active)
+    plain = np.linalg.inv(total) * (residuals**2).sum() / max(freedom, 1)
+    moved = np.linalg.solve(total - information, scores[..., None])[..., 0]
+    moved -= moved.mean(axis=0)
+    jackknife = (count - 1) / count * moved.T @ moved
+    wide, least = np.diag(plain), np.diag(jackknife)
+    widen = np.sqrt(np.maximum(1.0, wide / np.maximum(least, 1e-12 * wide)))
+    covariance = jackknife * np.outer(widen, widen) / np.outer(scale, scale)
+    covariance[dead, dead] = np.inf
+    return covariance, count
+
+
+def _reach(count: int) -> float:
+    """Half of a 95 % interval, in standard errors."""
+    return float(student.ppf((1.0 + _CONFIDENCE) / 2, max(count - 1, 1)))
+
+
+def _errors(covariance: Float, active: NDArray[np.int64]) -> Float:
+    """Standard errors of all parameters, (P,), as `natural` has them, stiffnesses apart."""
+    combined = np.zeros((len(PARAMETERS), len(active)))
+    combined[active, np.arange(len(active))] = 1.0
+    for index in (FRONT, REAR):  # their product with the friction is what was searched
+        if index in active and FRICTION in active:
+            combined[index, list(active).index(FRICTION)] -= 1.0
+    return np.asarray(np.sqrt(np.einsum("pa,ab,pb->p", combined, covariance, combined)))
+
+
+def _least_certain(covariance: Float, active: NDArray[np.int64], count: int) -> tuple[int, float]:
+    """The parameter whose interval is the widest, as share of what is allowed; and that share."""
+    widest = np.array([PARAMETERS[i].widest for i in active])
+    ratios = _reach(count) * np.sqrt(np.diag(covariance)) / widest
+    ratios = np.where(np.isfinite(ratios), ratios, np.inf)
+    place = int(np.argmax(ratios))
+    return int(active[place]), float(ratios[place])
+
+
+def _set_back(
+    values: Float, index: int, given: VehicleConfig, dt: float, missing: dict[str, str]
+) -> Float:
+    """Set a parameter to what was given; of a tyre, its stiffness, not the product searched."""
+    old = searched(given, dt)
+    found = values.copy()
+    found[index] = old[index]
+    for tyre in (FRONT, REAR):
+        if NAMES[tyre] in missing:
+            found[tyre] = old[tyre] - old[FRICTION] + found[FRICTION]
+    return found
+
+
+def _estimates(
+    values: Float,
+    covariance: Float,
+    active: NDArray[np.int64],
+    count: int,
+    given: VehicleConfig,
+    dt: float,
+    missing: dict[str, str],
+) -> tuple[Estimate, ...]:
+    reach = _reach(count) * _errors(covariance, active)
+    best = natural(values, dt)
+    found = []
+    for index, parameter in enumerate(PARAMETERS):
+        before = float(getattr(given, parameter.name))
+        if parameter.name in missing:
+            found.append(
+                Estimate(parameter.name, before, before, before, before, missing[parameter.name])
+            )
+            continue
+        ends = []
+        for sign in (-1.0, 1.0):
+            if index in (FRONT, REAR):  # as logarithm of the stiffness itself
+                ends.append(float(best[index] * np.exp(sign * reach[index])))
+                continue
+            moved = values.copy()
+            moved[index] += sign * reach[index]
+            if parameter.low == 0.0:
+                moved[index] = max(moved[index], 0.0)
+            ends.append(float(natural(moved, dt)[index]))
+        found.append(Estimate(parameter.name, float(best[index]), ends[0], ends[1], before))
+    return tuple(found)

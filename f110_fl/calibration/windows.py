@@ -1,0 +1,91 @@
+"""Windows of a log, which are predicted each from its own start."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from f110_fl.calibration.drive_log import SPEED, YAW_RATE, DriveLog, Float
+from f110_fl.errors import UserError
+
+STANDS: Final = 0.5  # m/s, below which a car tells nothing of its tyres
+RUN_IN: Final = (
+    1.5  # s after the first command, until wheels and lags have forgotten what was before
+)
+LEAST: Final = 10.0  # s of driving
+_SHARE: Final = 0.6  # of the usual number of measurements, that a window has at least
+_GAP: Final = 0.3  # of a window's length, without measurements, at most
+
+
+class Windows(NamedTuple):
+    """Windows of one length, with what was measured in each, filled up to S with its last row.
+
+    Attributes:
+        edges: (K + 1,) s, of the steps of the whole drive.
+        first: (W,) step that each begins with.
+        steps: (W, S) steps since then.
+        shares: (W, S) of the next step, in [0, 1).
+        measured: (W, S, 6), columns of `CHANNELS`; NaN where nothing was, and where filled up.
+        rows: (W, S) of the log; -1 where filled up.
+        length: s.
+    """
+
+    edges: Float
+    first: NDArray[np.int64]
+    steps: NDArray[np.int64]
+    shares: Float
+    measured: Float
+    rows: NDArray[np.int64]
+    length: float
+
+
+def cut(log: DriveLog, length: float, dt: float) -> Windows:
+    """Cut a log into windows, one after the other; those in which the car stands are left out.
+
+    Args:
+        log: The drive.
+        length: Of a window, s.
+        dt: Step of the predictions, s.
+
+    Raises:
+        UserError: If less than 10 s of driving are left.
+    """
+    begin = max(0.0, float(log.command_times[0]) + RUN_IN)
+    count = int((log.duration - begin) / length)
+    edges: Float = dt * np.arange(int(np.ceil(log.duration / dt)) + 2, dtype=np.float64)
+    useful = np.asarray(np.isfinite(log.measured).any(axis=1))
+    bounds = begin + length * np.arange(max(count, 0) + 1)
+    limits = np.searchsorted(log.times, bounds)
+    spans = [np.arange(*limits[i : i + 2])[useful[slice(*limits[i : i + 2])]] for i in range(count)]
+    usual = np.median([len(span) for span in spans]) if spans else 0.0
+    kept = [
+        span
+        for span, start in zip(spans, bounds[:-1], strict=True)
+        if len(span) >= max(3.0, _SHARE * usual) and _drives(log, span, start, length)
+    ]
+    if len(kept) * length < LEAST:
+        raise UserError(
+            f"{log.name}: {len(kept) * length:.1f} s of driving faster than {STANDS:g} m/s, with "
+            f"commands and measurements without gaps; at least {LEAST:g} s are needed"
+        )
+    size = max(map(len, kept))
+    rows = np.array([np.pad(span, (0, size - len(span)), constant_values=-1) for span in kept])
+    filled = np.array([np.pad(span, (0, size - len(span)), mode="edge") for span in kept])
+    at = log.times[filled] / dt
+    first = np.floor(at[:, 0]).astype(np.int64)
+    steps = np.floor(at).astype(np.int64)
+    measured = np.where((rows >= 0)[..., None], log.measured[filled], np.nan)
+    shares = np.asarray(at - steps, np.float64)
+    return Windows(edges, first, steps - first[:, None], shares, measured, rows, length)
+
+
+def _drives(log: DriveLog, span: NDArray[np.int64], start: float, length: float) -> bool:
+    """Whether the car drives in a window, and is measured all the time."""
+    times = np.concatenate([[start], log.times[span], [start + length]])
+    speeds = np.abs(log.measured[span, SPEED])
+    known = np.isfinite(speeds)
+    if not known.any() or np.isnan(log.measured[span, YAW_RATE]).all():
+        return False
+    return bool(np.diff(times).max() <= _GAP * length and speeds[known].mean() > STANDS)
