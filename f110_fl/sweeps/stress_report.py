@@ -1,4 +1,4 @@
-"""What a stress evaluation found: as JSON, as tables, and where the policy breaks."""
+"""What a stress evaluation found: as JSON, as tables, as a page, and where the policy breaks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from f110_fl.evaluation.robustness import Tally, find_break
+from f110_fl.files import write_atomic
+from f110_fl.reporting.pages.document import assemble
 from f110_fl.sweeps.axes import NAMED
 from f110_fl.sweeps.stress import Axis, Stress, Sweep
 
+SCRIPTS: Final = ("common/theme.js", "stress/stress.js")
+STYLES: Final = ("common/base.css", "report/report.css", "stress/stress.css")
 Document = dict[str, Any]
 RATES: Final = ("success", "finished", "crash", "time_limit")
 
@@ -225,3 +229,16 @@ def csv_text(found: Document) -> str:
             settings = [cell["settings"].get(axis, "") for axis in axes]
             writer.writerow([car, *settings, entry["episodes"], *numbers, *others])
     return file.getvalue()
+
+
+def write_stress_page(path: Path, found: Mapping[str, Any]) -> None:
+    """Write what a stress evaluation found as one HTML file.
+
+    Args:
+        path: The file, in a folder that exists.
+        found: What `document` returned.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    write_atomic(path, assemble("stress/stress.html", SCRIPTS, STYLES, found))

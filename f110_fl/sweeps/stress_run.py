@@ -13,7 +13,6 @@ from f110_fl.errors import UserError
 from f110_fl.files import append_line, complete_lines, write_atomic
 from f110_fl.loading.flags import outside_overrides
 from f110_fl.reporting.console import print_table
-from f110_fl.reporting.pages.stress import write_stress_page
 from f110_fl.reporting.pictures.heat_map import heat_maps
 from f110_fl.rundir import RunDir
 from f110_fl.runs import preflight
@@ -21,7 +20,14 @@ from f110_fl.runs.directory import lock_directory
 from f110_fl.runs.inputs import digest, digests
 from f110_fl.runs.plan import RunPlan, resolve_plan
 from f110_fl.sweeps.stress import Cell, Stress, check_sweeps, fingerprint, load_stress
-from f110_fl.sweeps.stress_report import break_lines, csv_text, document, settings_text, tables
+from f110_fl.sweeps.stress_report import (
+    break_lines,
+    csv_text,
+    document,
+    settings_text,
+    tables,
+    write_stress_page,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from f110_fl.evaluation.statistics import wilson_interval
-from f110_fl.reporting.pages.stress import write_stress_page
+from f110_fl.sweeps.stress_report import write_stress_page
 
 TEXTS = "return [...document.querySelectorAll(arguments[0])].map((found) => found.textContent)"
 
