@@ -34,6 +34,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from parts import strangers
+from parts.strangers import NO_ANSWER, REFUSALS, Door
+
 from f110_fl.commandline import OneLineParser, program
 from f110_fl.engines.credentials import Credentials, make_credentials
 from f110_fl.engines.flower_internals import routes, superlink_app
@@ -44,8 +47,6 @@ from f110_fl.engines.superlink import SuperLink
 from f110_fl.errors import UserError
 from f110_fl.reporting.summary import completed_rounds
 from f110_fl.rundir import RunDir
-from tools.parts import strangers
-from tools.parts.strangers import NO_ANSWER, REFUSALS, Door
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
 HOST: Final = "127.0.0.1"

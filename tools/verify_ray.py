@@ -94,7 +94,7 @@ def verify(directory: Path) -> bool:
     expected = contents(straight.rundir)
     good = done("workers, 4 processes", run("workers_4", "--max-parallel", "4"), expected)
     good &= done("deployment", run("deployment", "--engine", "deployment"), expected)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": CORES})
+    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": CORES})
     try:
         second = cluster.add_node(num_cpus=CORES)
         on_ray = {"RAY_ADDRESS": cluster.address}

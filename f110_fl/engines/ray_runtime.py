@@ -61,7 +61,8 @@ class NotedApp(ClientApp):
         note = RunDir(self._root).node(int(context.node_config[PARTITION_ID_KEY]))
         if note.parent.is_dir():
             found = ray.get_runtime_context()
-            where = {"node": found.get_node_id()[:8], "address": ray.util.get_node_ip_address()}
+            address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+            where = {"node": found.get_node_id()[:8], "address": address}
             write_atomic(note, json.dumps(where).encode() + b"\n")
         return reply
 
@@ -125,7 +126,8 @@ def _check_nodes(root: Path) -> None:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here, seen = _seen(root), ray.remote(num_cpus=0)(_seen)
-    nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+    known = ray.nodes()  # type: ignore[no-untyped-call]
+    nodes = {node["NodeID"]: node for node in known if node["Alive"]}
     asked = {
         number: seen.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(number, soft=False)

@@ -7,7 +7,6 @@ published: starts all along a track, opponents on three lines at three speeds, e
 from __future__ import annotations
 
 import tempfile
-import typing
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from f110_fl.evaluation.statistics import wilson_interval
+from f110_fl.evaluation.watching import Watcher
 from f110_fl.seeding import Use, stream
 from sim.config import EnvConfig, RandomSpawn, StanleyConfig
 from sim.config.env import CarConfig
@@ -163,19 +163,6 @@ class _Cell(NamedTuple):
     fraction: float
     key: tuple[int, int]  # index of the line, and of the speed
     starts: list[int]
-
-
-class Watcher(typing.Protocol):
-    """Looks on while scenarios are driven, as `f110_fl.training.trajectories.Watcher`."""
-
-    def begin(self, race: Race, env: int) -> None:
-        """See that an environment's scenario has begun."""
-
-    def step(self, race: Race, envs: list[int]) -> None:
-        """See a step of these environments."""
-
-    def end(self, env: int, number: int) -> None:
-        """See the end of an environment's scenario, which has this number."""
 
 
 def drive(env: EnvConfig, protocol: Protocol, seed: int = 0, threads: int = 1) -> Outcomes:

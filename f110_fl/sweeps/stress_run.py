@@ -105,12 +105,13 @@ class _Evaluation:
         for key, cell in zip(keys, cells, strict=True):
             if key in known:
                 continue
-            entry = {"settings": cell.settings, "key": key, "cars": self._evaluate(cell)}
+            cars = self._evaluate(cell)
+            entry = {"settings": cell.settings, "key": key, "cars": cars}
             append_line(self._path, json.dumps(entry, separators=(",", ":")))
             known[key] = entry
             done = sum(k in known for k in missing)
             words = f"{done}/{len(missing)}  {settings_text(cell.settings)}"
-            self._console.out(f"{words}: {_told(entry['cars'])}", highlight=False)
+            self._console.out(f"{words}: {_told(cars)}", highlight=False)
         return [{**known[key], "settings": c.settings} for key, c in zip(keys, cells, strict=True)]
 
     def _key(self, cell: Cell) -> str:

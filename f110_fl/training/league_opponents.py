@@ -12,13 +12,13 @@ import torch
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError, did_you_mean
+from f110_fl.evaluation.watching import Watcher
 from f110_fl.learners.state import entry
 from f110_fl.loading.leagues import load_league
 from f110_fl.tensors import prefixed, unprefixed
 from f110_fl.training.collector import Player
 from f110_fl.training.opponents import Tally, draw
 from f110_fl.training.records import EpisodeResult
-from f110_fl.training.trajectories import Watcher
 from sim.config.drivers import DriverConfig
 from sim.episodes import Outcome
 from sim.race import Race

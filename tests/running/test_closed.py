@@ -27,19 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_ssh_private_key,
 )
-
-from f110_fl.engines import operator_login
-from f110_fl.engines.closed.gate import CONTROL, FLEET, RUNTIME, STATUS
-from f110_fl.engines.closed.listener import Listener, is_own, listening_socket
-from f110_fl.engines.closed.superlink import ClosedSuperLink, Opened, _context, check, listening
-from f110_fl.engines.closed.visitors import Bounds, Rates, Visitors, network
-from f110_fl.engines.credentials import Credentials, main, make_credentials
-from f110_fl.engines.flower_internals import routes, superlink_app
-from f110_fl.engines.flower_programs import free_port
-from f110_fl.engines.operators import make_operator, read_operators, read_token
-from f110_fl.errors import UserError
-from server import status as server_status
-from tools.parts.strangers import (
+from parts.strangers import (
     NO_ANSWER,
     REFUSALS,
     Door,
@@ -52,6 +40,18 @@ from tools.parts.strangers import (
     strangers,
     tricks,
 )
+
+from f110_fl.engines import operator_login
+from f110_fl.engines.closed.gate import CONTROL, FLEET, RUNTIME, STATUS
+from f110_fl.engines.closed.listener import Listener, is_own, listening_socket
+from f110_fl.engines.closed.superlink import ClosedSuperLink, Opened, _context, check, listening
+from f110_fl.engines.closed.visitors import Bounds, Rates, Visitors, network
+from f110_fl.engines.credentials import Credentials, main, make_credentials
+from f110_fl.engines.flower_internals import routes, superlink_app
+from f110_fl.engines.flower_programs import free_port
+from f110_fl.engines.operators import make_operator, read_operators, read_token
+from f110_fl.errors import UserError
+from server import status as server_status
 
 LOOPBACK = "127.0.0.1"
 SECRET = bytes(range(32))

@@ -81,8 +81,9 @@ def room_beside(driver: Any, field: DistanceField, x: float, y: float, yaw: floa
     taken = math.sqrt(third * third + driver.width * driver.width) / 2.0 + field.resolution
     column, row = to_cells(field, x, y)
     nearest: float = wall_distance(field, column, row)
-    if nearest - third - taken > driver.margin:
-        return nearest - third - taken
+    room: float = nearest - third - taken
+    if room > driver.margin:
+        return room
     dx, dy = third * math.cos(yaw), third * math.sin(yaw)
     for side in (-1.0, 1.0):
         column, row = to_cells(field, x + side * dx, y + side * dy)
@@ -217,8 +218,9 @@ def _end_cost(
     if left > 0.0:
         return _CRASH - progress
     speed, passing = end[3], scene.speeds[entry_at(line, s, len(scene.speeds))]
-    cost = -progress
+    cost: float = -progress
     if speed > passing:
         cost += (speed * speed - passing * passing) / driver.acceleration
     error = wrapped(end[4] + end[6] - yaw, math.tau)
-    return cost + driver.line_weight * (d * d + _TURNED * error * error)
+    cost += driver.line_weight * (d * d + _TURNED * error * error)
+    return cost
