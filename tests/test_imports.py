@@ -15,6 +15,7 @@ import sources
 from small import REPOSITORY
 from sources import MODULES, PACKAGES, PROGRAMS, SOURCES, Import, imported, tree
 
+from f110_fl.runs.kernel_cache import kernel_sources
 from f110_fl.runs.startup import KERNEL_CACHE
 
 # Who may import whom: a module what stands in the rows below its own, and what belongs to the same
@@ -165,6 +166,30 @@ def test_the_house_stays_small() -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_no_code_from_data_and_no_global_random_state(path: Path) -> None:
     assert list(forbidden(path)) == []
+
+
+def test_compiled_code_is_made_of_files_that_the_kernel_cache_knows() -> None:
+    known = set(kernel_sources(REPOSITORY))
+    beside = [path for path in known if path.is_relative_to(REPOSITORY / "f110_fl")]
+    assert len(beside) > 3
+    for path in beside:
+        origin = {
+            name.asname or name.name: MODULES.get(node.module or "")
+            for node in ast.walk(tree(path))
+            if isinstance(node, ast.ImportFrom)
+            for name in node.names
+        }
+        kernels = [
+            node
+            for node in ast.walk(tree(path))
+            if isinstance(node, ast.FunctionDef)
+            and any("njit" in ast.unparse(decorator) for decorator in node.decorator_list)
+        ]
+        for kernel in kernels:
+            named = [n for line in kernel.body for n in ast.walk(line) if isinstance(n, ast.Name)]
+            for name in named:
+                source = origin.get(name.id)
+                assert source is None or source in known, (path, kernel.name, name.id)
 
 
 def test_what_is_forbidden_is_recognised(tmp_path: Path) -> None:

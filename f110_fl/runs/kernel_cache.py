@@ -24,8 +24,9 @@ PACKAGES: Final = ("f110_fl", "sim")  # where kernels are
 class SourcesLocator(InTreeCacheLocator):
     """Tells numba where a kernel is cached; see `f110_fl.runs.startup.KERNEL_CACHE`.
 
-    A kernel is compiled together with those that it calls, which may be in other files. So a
-    change of any source file leads to another directory.
+    A kernel is compiled together with those that it calls, which may be in other files, and with
+    the constants that they name. So a change of any file of the simulator, or of one with kernels,
+    leads to another directory.
     """
 
     def __init__(self, function: Callable[..., Any], file: str) -> None:
@@ -59,10 +60,20 @@ def directory(environ: Mapping[str, str]) -> Path:
 
 @cache
 def _sources(code: Path) -> str:
-    """Return a digest of the names and contents of all source files."""
+    """Return a digest of the names and contents of all files that kernels are made of."""
     digest = hashlib.sha256()
-    for package in PACKAGES:
-        for file in sorted((code / package).rglob("*.py")):
-            content = file.read_bytes()
-            digest.update(f"{file.relative_to(code)} {len(content)}\n".encode() + content)
+    for file in kernel_sources(code):
+        content = file.read_bytes()
+        digest.update(f"{file.relative_to(code)} {len(content)}\n".encode() + content)
     return digest.hexdigest()[:16]
+
+
+def kernel_sources(code: Path) -> list[Path]:
+    """Return the simulator's files, and those beside it that define kernels, in order.
+
+    Args:
+        code: The folder with the packages.
+    """
+    simulator = sorted((code / "sim").rglob("*.py"))
+    others = sorted((code / "f110_fl").rglob("*.py"))
+    return simulator + [file for file in others if b"njit" in file.read_bytes()]
