@@ -1,4 +1,4 @@
-"""What a server makes of a round's replies, which may be computed again at any later time."""
+"""What a server makes of rounds' replies, which may be computed again at any later time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 from f110_fl.config.scenario import Scenario
 from f110_fl.engines.flower_internals import weighted_mean
 from f110_fl.federation import sharing
-from f110_fl.federation.arrays import cast_like
+from f110_fl.federation.arrays import cast_like, to_arrays
 from f110_fl.federation.messages import PROXIMAL_MU, WEIGHT, TrainReply
 from f110_fl.tensors import TensorName
 from f110_fl.training.metrics import is_evaluated, measured, total_name
@@ -153,3 +153,44 @@ def starting_tensors(
     }
     imposed = {n: torch.zeros_like(tensors[n]) for n in sharing.zeroed_names(tensors, scenario)}
     return sharing.select(tensors, sharing.averaged_names(tensors, scenario)), imposed
+
+
+class RunningAverage:
+    """An exponential moving average of the networks: w_avg <- d w_avg + (1 - d) w after a round.
+
+    Averages of the iterates vary less than the iterates (Polyak and Juditsky 1992). The n-th
+    round has d = min(decay, 1 - 1 / n), so that the first ones are averaged with equal weights:
+    otherwise the first model would count for longest.
+
+    Args:
+        decay: Largest d, below 1.
+
+    Attributes:
+        tensors: The average by name; empty before the first round.
+    """
+
+    def __init__(self, decay: float) -> None:
+        self._decay = decay
+        self.tensors: dict[str, torch.Tensor] = {}
+
+    def update(self, number: int, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Take a round in.
+
+        Args:
+            number: The round, counted from 1.
+            tensors: The global ones after it. Moments are left out; of what is not a
+                floating-point number, the last counts.
+        """
+        step = 1.0 - min(self._decay, 1.0 - 1.0 / number)
+        for name, tensor in tensors.items():
+            if TensorName.parse(name).kind != "model":
+                continue
+            before = self.tensors.get(name)
+            if before is None or not tensor.is_floating_point():
+                self.tensors[name] = tensor.clone()
+            else:
+                before.lerp_(tensor, step)
+
+    def over(self, arrays: ArrayRecord) -> ArrayRecord:
+        """Return the global arrays with the average in place of the networks, if there is one."""
+        return ArrayRecord({**arrays, **to_arrays(self.tensors)})

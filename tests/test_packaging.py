@@ -136,7 +136,7 @@ def test_dependencies_are_what_is_imported() -> None:
     extras = PYPROJECT["project"]["optional-dependencies"]
     optional = {
         re.split(r"[^A-Za-z0-9._-]", text, maxsplit=1)[0].replace("-", "_")
-        for extra in ("export", "league", "render", "sb3", "video")
+        for extra in ("calibrate", "export", "league", "render", "sb3", "video")
         for text in extras[extra]
     }
     assert optional <= third_party

@@ -53,9 +53,9 @@ def check_inputs(rundir: RunDir) -> None:
         known = dict(json.loads(rundir.inputs.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{rundir.inputs}: cannot be read: {error}") from None
-    for name, digest in known.items():
+    for name, expected in known.items():
         found = digest(Path(name))
-        if found != digest:
+        if found != expected:
             what = "changed" if found else "is gone"
             raise UserError(
                 f"{name}: {what} since the run began (SHA-256 in {rundir.inputs}); bring it back, "

@@ -227,7 +227,7 @@ def test_a_car_that_is_to_be_slower_completes_the_lap_as_well():
 def test_it_overtakes_a_slow_car():
     slow = CarConfig(name="slow", driver=PurePursuitConfig(speed=1.5), vehicle=CAR)
     track = OvalTrack(straight=20.0, radius=5.0, width=3.0)
-    made = race(track, racing(), slow, max_steps=160)
+    made = race(track, racing(), slow, max_steps=80)
     poses = made.track.from_frenet(np.array([[2.0, 0.0], [7.0, 0.0]]))
     made.world.place(0, poses, 1)
     run(made)

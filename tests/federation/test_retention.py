@@ -32,7 +32,7 @@ from f110_fl.rundir import RunDir
 from f110_fl.runs.resume import resumed_scenario
 from f110_fl.tensors import write_tensors
 from f110_fl.training.metrics import summarise
-from server.retention import RoundFiles
+from server.rounds import RoundFiles
 
 pytestmark = pytest.mark.usefixtures("flower_task")
 

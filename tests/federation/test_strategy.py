@@ -31,9 +31,9 @@ from f110_fl.loading.scenarios import parse_resolved
 from f110_fl.rundir import RunDir
 from f110_fl.tensors import read_tensors
 from f110_fl.training.metrics import summarise
+from server.averaging import RunningAverage
 from server.registry import ClientRegistry
 from server.rounds import RoundRecorder
-from server.running_average import RunningAverage
 from server.strategy import FederatedStrategy
 from server.validation import ENV_STEPS
 

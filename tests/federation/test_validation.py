@@ -140,11 +140,12 @@ def test_records_that_do_not_belong() -> None:
         {},
         {ARRAYS: arrays()},
         whole | {"more": arrays()},
-        whole | {CONFIG: ConfigRecord()},
         {ARRAYS: arrays(), CONFIG: ConfigRecord()},
         {ARRAYS: metrics(), METRICS: arrays()},
     ):
         assert "its records are" in str(check_content(RecordDict(content)))
+    unsigned = RecordDict(whole | {CONFIG: ConfigRecord()})
+    assert "'signature' is missing" in str(check_content(unsigned))
 
 
 @given(scale=st.floats(0.01, 100))

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from parts.compared import contents, descendants, difference
 
 from f110_fl.rundir import RunDir
 from f110_fl.tensors import write_tensors
-from tools.verify_resume import contents, descendants, difference
 
 
 def make(root: Path, *, value: float = 1.0, seconds: float = 2.0, steps: int = 3) -> RunDir:

@@ -135,7 +135,10 @@ def check_round(rundir: RunDir, record: Record, findings: Findings) -> None:
 
 def is_removed(rundir: RunDir, number: int) -> bool:
     """Return whether a round's tensors are gone and the run keeps only some rounds'."""
-    keeps = read_resolved(rundir.config).federated.keep_rounds
+    try:
+        keeps = read_resolved(rundir.config).federated.keep_rounds
+    except UserError:  # a fault of that file, which is told elsewhere
+        return False
     return keeps != "all" and not any(rundir.round(number).glob("*.safetensors"))
 
 

@@ -29,9 +29,8 @@ from f110_fl.training.metrics import measured, summarise
 from f110_fl.training.state_file import copy_state, kept_rounds, kept_state
 from parts.verify_run_checks import Findings, Record
 from server.aggregation import aggregation_state
-from server.averaging import Averager, starting_tensors
+from server.averaging import Averager, RunningAverage, starting_tensors
 from server.privacy import central_privacy
-from server.running_average import RunningAverage
 
 STATEFUL: Final = ("fedavgm", "fedadam", "fedyogi")  # strategies that go on from earlier rounds
 

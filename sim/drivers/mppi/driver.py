@@ -208,7 +208,9 @@ def _mppi(
             told += lead_of_speed(wanted, most, driver.driving_rate, driver.period)
         else:
             told -= lead_of_speed(-wanted, most, driver.braking_rate, driver.period)
-        commands[e, car, TARGET_STEER] = plan[0, 0]
+        # The mean of angles at the limit may be beyond it by a rounding.
+        limit = driver.steer_max
+        commands[e, car, TARGET_STEER] = min(max(plan[0, 0], -limit), limit)
         commands[e, car, TARGET_SPEED] = slower * min(max(told, 0.0), driver.speed)
 
 
