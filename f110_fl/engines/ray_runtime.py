@@ -148,15 +148,13 @@ def _check_nodes(root: Path) -> None:
 def _seen(root: Path) -> dict[str, str]:
     """Return what has to be the same on every node."""
     import platform
-
-    import flwr
-    import torch
+    from importlib.metadata import version
 
     config = RunDir(root).config
     return {
         "Python": ".".join(platform.python_version_tuple()[:2]),
-        "PyTorch": torch.__version__,
-        "Flower": flwr.__version__,
+        "PyTorch": version("torch"),
+        "Flower": version("flwr"),
         str(config): _digest(config),
     }
 

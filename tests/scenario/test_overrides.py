@@ -437,7 +437,7 @@ MISPLACED = {
     # mode: flags that ask for it, flags or a variable that do not go with it
     Mode.TRAIN: ([], ["--checkpoint=x"], ["--insecure"], ["--root-certificates=x"]),
     Mode.EVALUATE: (["--mode=eval"], ["--max-parallel=2"], ["--engine=deployment"]),
-    Mode.STRESS: (["--mode=eval", "--stress=s"], ["--video=v.gif"], ["--engine=deployment"]),
+    Mode.STRESS: (["--mode=eval", "--stress=s"], ["--max-parallel=2"], ["--engine=deployment"]),
     Mode.GRID: (["--grid=g"], ["--scenario=s"], ["--mode=eval"], ["--resume=r"]),
     Mode.SUPERLINK: (["--superlink=s:1"], ["--grid=g"], ["--engine=deployment"]),
     Mode.RESUME: (["--resume=r"], ["--scenario=s"], ["--map=circle"], ["--set", "seed=1"]),
