@@ -54,7 +54,8 @@ def simulate(root: Path, max_parallel: int, backend: Backend) -> None:
     if backend == "ray":
         from f110_fl.engines import ray_runtime
 
-        ray_runtime.simulate(server_app, _client_app, clients, max_parallel, root)
+        app = "clients.client_app:app"
+        ray_runtime.simulate(server_app, app, clients, max_parallel, root)
     else:
         from f110_fl.engines import simulation
 

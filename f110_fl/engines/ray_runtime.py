@@ -11,14 +11,14 @@ ends with the first one, and is resumed (`server.grids.OnRay`).
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
@@ -28,9 +28,7 @@ from flwr.simulation import run_simulation
 from f110_fl.engines.flower_internals import PARTITION_ID_KEY, plain_log
 from f110_fl.files import write_atomic
 from f110_fl.rundir import RunDir
-
-if TYPE_CHECKING:
-    from f110_fl.engines.workers import MakeClientApp
+from f110_fl.runs.machine import seen_by_node
 
 ADDRESS: Final = "RAY_ADDRESS"  # Ray's own variable: where the cluster's head is
 # Of this process's environment, for actors: a cluster was started with another one.
@@ -45,19 +43,21 @@ class NotedApp(ClientApp):
     """The clients' app, which notes in each client's directory on which node it trained.
 
     Args:
-        make: Returns the app; a module's function, called in every actor.
+        app: Module and name of the app, which every actor imports: ``module:name``.
         root: The run's directory.
     """
 
-    def __init__(self, make: MakeClientApp, root: Path) -> None:
+    def __init__(self, app: str, root: Path) -> None:
         super().__init__()
-        self._make, self._root = make, root
+        self._app, self._root = app, root
 
     def __call__(self, message: Message, context: Context) -> Message:
         """Answer a message."""
         import ray
 
-        reply = self._make()(message, context)
+        module, name = self._app.split(":")
+        app: ClientApp = getattr(import_module(module), name)
+        reply = app(message, context)
         note = RunDir(self._root).node(int(context.node_config[PARTITION_ID_KEY]))
         if note.parent.is_dir():
             found = ray.get_runtime_context()
@@ -69,7 +69,7 @@ class NotedApp(ClientApp):
 
 def simulate(
     server_app: Callable[[], ServerApp],
-    client_app: MakeClientApp,
+    client_app: str,
     clients: int,
     max_parallel: int,
     root: Path,
@@ -78,7 +78,7 @@ def simulate(
 
     Args:
         server_app: Returns the server's app.
-        client_app: Returns the clients' app; a module's function, called in every actor.
+        client_app: Module and name of the clients' app, ``module:name``.
         clients: K; their ids, Flower's ``partition-id``, are 0 to K - 1.
         max_parallel: Largest number of clients at work at a time. A cluster has a client a core.
         root: The run's directory.
@@ -125,7 +125,7 @@ def _check_nodes(root: Path) -> None:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    here, seen = _seen(root), ray.remote(num_cpus=0)(_seen)
+    here, seen = seen_by_node(root), ray.remote(num_cpus=0)(seen_by_node)
     known = ray.nodes()  # type: ignore[no-untyped-call]
     nodes = {node["NodeID"]: node for node in known if node["Alive"]}
     asked = {
@@ -143,24 +143,3 @@ def _check_nodes(root: Path) -> None:
                 f"Ray's node {node}: {wrong[0]}: {there[wrong[0]]}, here {here[wrong[0]]}; every "
                 "node needs the same code and sees the run's directory at the same path"
             )
-
-
-def _seen(root: Path) -> dict[str, str]:
-    """Return what has to be the same on every node."""
-    import platform
-    from importlib.metadata import version
-
-    config = RunDir(root).config
-    return {
-        "Python": ".".join(platform.python_version_tuple()[:2]),
-        "PyTorch": version("torch"),
-        "Flower": version("flwr"),
-        str(config): _digest(config),
-    }
-
-
-def _digest(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    except OSError as error:
-        return error.strerror or "unreadable"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -70,3 +71,25 @@ def _memory() -> str:
     except (ValueError, OSError):  # not a POSIX system
         return "unknown"
     return f"{size / 2**30:.1f} GiB"
+
+
+def seen_by_node(root: Path) -> dict[str, str]:
+    """Return what has to be the same on all machines that share a run, as texts by name.
+
+    Args:
+        root: The run's directory.
+    """
+    config = RunDir(root).config
+    return {
+        "Python": ".".join(platform.python_version_tuple()[:2]),
+        "PyTorch": version("torch"),
+        "Flower": version("flwr"),
+        str(config): _digest(config),
+    }
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    except OSError as error:
+        return error.strerror or "unreadable"
