@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -117,6 +118,7 @@ def verify(directory: Path) -> bool:
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0 if all are equal, else 1, with the runs' directory kept."""
     build_parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the nodes are ended, too
 
     def work() -> int:
         directory = Path(tempfile.mkdtemp(prefix="verify_ray-"))
