@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# Tests start hundreds of processes, each of which would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Length of `make train`, the scenario's own: about two minutes on two cores. The learning rates
 # fall to nothing over it, so a shorter run ends while evaluations still go up and down.
 EPISODES ?= 5400

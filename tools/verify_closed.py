@@ -6,8 +6,10 @@ that nobody disturbs. During a second one strangers try all that they can: every
 installed Flower has, with no key, with a key that nobody registered and with made-up tokens; task
 polling; tricks with paths; large bodies; many connections that say nothing, or their headers byte
 by byte. All must be refused, and the second run must leave the same bytes as the first.
-Then a client is killed and started again, and the same strangers come to Flower's own
-``flower-superlink``, where they must succeed: what this looks for can be found.
+Then a client is killed in a round, which goes on without it, and started again, and the SuperLink
+is killed and started again: the run is resumed, and its bytes are the same, too. At last the same
+strangers come to Flower's own ``flower-superlink``, where they must succeed: what this looks for
+can be found.
 
 Prints a line for each attempt. Exit status: 0 all as it must be, 1 not.
 """
@@ -45,6 +47,7 @@ from f110_fl.engines.flower_programs import program as flower_program
 from f110_fl.engines.operators import make_operator
 from f110_fl.engines.superlink import SuperLink
 from f110_fl.errors import UserError
+from f110_fl.files import complete_lines
 from f110_fl.reporting.summary import completed_rounds
 from f110_fl.rundir import RunDir
 
@@ -82,6 +85,7 @@ TASK: Final[dict[str, Any]] = {
     "evaluation": {"episodes": 0},
     "federated": {"clients": CLIENTS, "round_interval": 1, "connect_timeout": TIMEOUT},
 }
+ASKED: Final = "Receiving: train message"  # in a client's log
 
 
 @dataclass
@@ -113,9 +117,7 @@ class Federation:
         self.token = make_operator(directory / "keys", "operator")
         self.link = SuperLink(f"{HOST}:{free_port()}", self.keys.ca, self.token)
         self.door = Door(self.link.port, self.keys.ca)
-        command = ["-m", "server.superlink", "--port", str(self.link.port)]
-        self.start("superlink", [*command, "--keys", str(self.keys.directory)])
-        wait(self.link.answers, "the SuperLink answers")
+        self.superlink = self.start_superlink()
         self.clients = [self.start_client(k) for k in range(CLIENTS)]
 
     def start(self, name: str, words: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -123,6 +125,14 @@ class Federation:
         return self._stack.enter_context(
             running([sys.executable, *words], self.directory / f"{name}.log")
         )
+
+    def start_superlink(self) -> subprocess.Popen[bytes]:
+        """Start the SuperLink, which remembers runs over a restart."""
+        words = ["-m", "server.superlink", "--port", str(self.link.port)]
+        words += ["--keys", str(self.keys.directory), "--database", str(self.directory / "db")]
+        process = self.start("superlink", words)
+        wait(self.link.answers, "the SuperLink answers")
+        return process
 
     def start_client(self, client_id: int) -> subprocess.Popen[bytes]:
         """Start a client."""
@@ -132,10 +142,13 @@ class Federation:
         words += ["--fed-root", str(self.directory / f"state_{client_id}")]
         return self.start(f"client_{client_id}", words)
 
-    def submit(self, name: str, scenario: Path) -> tuple[subprocess.Popen[bytes], RunDir]:
-        """Start a run, which leaves its files in a directory of that name."""
+    def submit(
+        self, name: str, scenario: Path | None, *flags: str
+    ) -> tuple[subprocess.Popen[bytes], RunDir]:
+        """Start a run, or resume it, which leaves its files in a directory of that name."""
         root = self.directory / name
-        words = ["run.py", *self.link.flags, "--scenario", str(scenario)]
+        words = ["run.py", *self.link.flags, *flags]
+        words += ["--resume", str(root)] if scenario is None else ["--scenario", str(scenario)]
         process = self._stack.enter_context(
             running([sys.executable, *words], self.directory / f"{name}.log", FED_ROOT=str(root))
         )
@@ -222,9 +235,15 @@ def disturbed(
     to.say(f"global models after {last} rounds are byte-equal", good=whole[0] == whole[1])
 
 
-def killed(federation: Federation, to: Verdict) -> None:
-    """Kill a client and start it again; what its start takes is the machine's business."""
+def killed(federation: Federation, scenario: Path, to: Verdict) -> None:
+    """Kill a client in a round and start it again; its start takes what the machine needs."""
     log = federation.directory / "client_1.log"
+    settings = ("--episodes", "1000", "--set", "federated.min_clients=1", "federated.timeout=60")
+    run, rundir = federation.submit("without", scenario, *settings)
+    # The first rounds compile kernels.
+    wait(lambda: completed_rounds(rundir) >= 2 or run.poll() is not None, "its second round")
+    asked = log.read_text(errors="replace").count(ASKED)
+    wait(lambda: log.read_text(errors="replace").count(ASKED) > asked, "the client is asked")
     before = [log.read_text(errors="replace").count(text) for text in (STARTED, CONNECTED)]
     os.killpg(federation.clients[1].pid, signal.SIGKILL)
     federation.clients[1].wait()
@@ -235,6 +254,40 @@ def killed(federation: Federation, to: Verdict) -> None:
         f"a killed client is back after {start + rest:.1f} s, of which its start {start:.1f} s",
         good=rest <= LET_IN,
     )
+
+    def parts(taken: str) -> list[int]:
+        lines = complete_lines(rundir.rounds)
+        return [line["round"] for line in lines if "1" in map(str, line[taken])]
+
+    missed = wait(lambda: bool(parts("dropped")), "a round without it, which is named")
+    lost = parts("dropped")[0]
+    again = wait(lambda: parts("clients")[-1] > lost, "it takes part again")
+    to.say(
+        f"round {lost} named it after {missed:.1f} s; it took part {again:.1f} s later", good=True
+    )
+    run.terminate()
+    wait(lambda: run.poll() is not None, "the run is stopped")
+
+
+def restarted(federation: Federation, scenario: Path, rounds: int, to: Verdict) -> None:
+    """Kill the SuperLink in the middle of a run, start it again and resume the run."""
+    run, rundir = federation.submit("broken", scenario)
+    wait(lambda: completed_rounds(rundir) >= 1 or run.poll() is not None, "its first round")
+    os.killpg(federation.superlink.pid, signal.SIGKILL)
+    federation.superlink.wait()
+    wait(lambda: run.poll() is not None, "the run ends")
+    federation.superlink = federation.start_superlink()
+    resumed, _ = federation.submit("broken", None)
+    wait(lambda: resumed.poll() is not None, "the resumed run ends")
+    ends = [run.returncode, resumed.returncode]
+    to.say(
+        f"a run whose SuperLink is killed, and it resumed, ended with {ends}", good=ends == [1, 0]
+    )
+    alive = [client.poll() is None for client in federation.clients]
+    to.say(f"clients outlived it: {alive}", good=all(alive))
+    quiet = RunDir(federation.directory / "quiet")
+    whole = [own.global_tensors(rounds).read_bytes() for own in (quiet, rundir)]
+    to.say(f"global models after {rounds} rounds are byte-equal", good=whole[0] == whole[1])
 
 
 def bare(directory: Path, keys: Credentials, sizes: argparse.Namespace, to: Verdict) -> None:
@@ -298,7 +351,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             with ExitStack() as processes:
                 federation = Federation(directory, processes)
                 disturbed(federation, scenario, arguments, verdict)
-                killed(federation, verdict)
+                restarted(federation, scenario, arguments.rounds, verdict)
+                killed(federation, scenario, verdict)
             bare(directory, federation.keys, arguments, verdict)
         print(f"{len(verdict.wrong)} wrong")  # noqa: T201
         return 1 if verdict.wrong else 0

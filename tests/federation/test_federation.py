@@ -1,4 +1,4 @@
-"""Whole federations: run.py, Flower's simulation, Ray, real files."""
+"""Whole federations of run.py, and their files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+from in_process import InProcess
+from in_process import federate as federate_here
 from small import REPOSITORY, write_small
+from watching import TIMEOUT
 
 from f110_fl.rundir import RunDir
 from f110_fl.tensors import TensorName, read_tensors
@@ -21,37 +24,32 @@ pytestmark = pytest.mark.slow
 CLIENTS, ROUNDS = 2, 2
 
 
-def federate(
-    directory: Path, *flags: str, variables: dict[str, str] | None = None, **changes: Any
-) -> RunDir:
+def federate(directory: Path, *flags: str, variables: dict[str, str], **changes: Any) -> RunDir:
     path = write_small(directory, **changes)
     root = directory / "run"
     result = subprocess.run(
         [sys.executable, str(REPOSITORY / "run.py"), "--scenario", str(path), *flags],
-        env=os.environ | {"FED_ROOT": str(root)} | (variables or {}),
+        env=os.environ | {"FED_ROOT": str(root)} | variables,
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=TIMEOUT,
     )
     log = root / "logs" / "federation.log"
     assert result.returncode == 0, result.stderr + (log.read_text() if log.exists() else "")
     return RunDir(root)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDir]:
-    """One run of each optimizer strategy."""
+    """One run of each optimizer strategy: one of run.py, and the others in this process."""
     base = tmp_path_factory.mktemp("federations")
-    return {
-        strategy: federate(
-            base / strategy,
-            "--max-parallel",
-            "2",
-            variables={"FED_OPTIMIZER_STRATEGY": strategy},
-        )
-        for strategy in ("local", "average", "reset")
-    }
+    average = {"FED_OPTIMIZER_STRATEGY": "average"}
+    found = {"average": federate(base / "average", "--max-parallel", "2", variables=average)}
+    for strategy in ("local", "reset"):
+        federated = {"optimizer_strategy": strategy, "strategy": {"name": "fedavg"}}
+        found[strategy] = federate_here(base / strategy, InProcess(), federated=federated)
+    return found
 
 
 def tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -134,13 +132,3 @@ def test_the_same_seed_gives_the_same_bytes_whatever_max_parallel(
                 run.round(server_round) / f"{name}.safetensors" for run in (runs["average"], again)
             )
             assert left.read_bytes() == right.read_bytes()
-
-
-def test_replicas_that_are_not_federated(tmp_path: Path) -> None:
-    rundir = federate(
-        tmp_path, "--repeat", "2", "--max-parallel", "2", federated={"enabled": False}
-    )
-    assert not rundir.rounds.exists()
-    states = [tensors(rundir.client(k) / "state.safetensors") for k in range(2)]
-    assert set(states[0]) == set(states[1])
-    assert any(not torch.equal(states[0][name], states[1][name]) for name in states[0])

@@ -9,16 +9,20 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import verify_run
+from in_process import InProcess, carry_out
+from programs import call
 from small import REPOSITORY, write_small
 from watching import TIMEOUT, processes_of, rounds, wait_for
 
+from clients.process import main as client_main
 from f110_fl.engines.deployment import ServerWatch
 from f110_fl.files import locked
+from f110_fl.loading.scenarios import load_scenario
 from f110_fl.rundir import RunDir
-from f110_fl.training.state_file import saved_progress
 
 
 def start(scenario: Path, root: Path, *flags: str, **variables: str) -> subprocess.Popen[str]:
@@ -28,12 +32,6 @@ def start(scenario: Path, root: Path, *flags: str, **variables: str) -> subproce
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def is_training(log: Path) -> bool:
-    """Return whether a SuperNode has been asked to train and has not answered yet."""
-    text = log.read_text()
-    return text.count("Receiving: train message") > text.count("Sending: train message")
 
 
 def listens(address: str) -> bool:
@@ -67,22 +65,70 @@ def state_of(rundir: RunDir) -> dict[str, bytes]:
     return {name: (rundir.root / name).read_bytes() for name in names}
 
 
+class Killed(NamedTuple):
+    """A deployed run whose server was killed after its first round, and which was resumed."""
+
+    rundir: RunDir
+    scenario: Path
+    errors: str  # of the run that was killed
+    address: str  # of its SuperLink
+
+
 @pytest.fixture(scope="module")
-def deployed(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    """A deployed run of two rounds that nothing happened to."""
-    directory = tmp_path_factory.mktemp("deployed")
-    rundir = RunDir(directory / "run")
-    process = start(write_small(directory), rundir.root, "--engine", "deployment")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
+    directory = tmp_path_factory.mktemp("killed")
+    rundir, scenario = RunDir(directory / "run"), write_small(directory)
+    process = start(scenario, rundir.root, "--engine", "deployment")
+    wait_for(lambda: len(rounds(rundir)) == 1 or process.poll() is not None, "the first round")
+    address = rundir.superlink.read_text()
+    os.kill(server_of("deployment", process, rundir.root), signal.SIGKILL)
+    errors = ended(process, rundir)
+    assert not listens(address)
+    resumed = [sys.executable, str(REPOSITORY / "run.py"), "--resume", str(rundir.root)]
+    result = subprocess.run(
+        [*resumed, "--engine", "deployment"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT,
+    )
+    assert result.returncode == 0, result.stderr
+    return Killed(rundir, scenario, errors, address)
+
+
+def ended(process: subprocess.Popen[str], rundir: RunDir) -> str:
+    """Returns the errors of a run that fails, which leaves nothing running."""
     errors = process.communicate(timeout=TIMEOUT)[1]
-    assert process.returncode == 0, errors
-    return rundir
+    assert process.returncode == 1, errors
+    wait_for(lambda: not processes_of(rundir.root), "the run's processes end")
+    return errors
+
+
+def check_lines(errors: str, rundir: RunDir, why: str) -> None:
+    reason, last = [line for line in errors.splitlines() if line.startswith("run.py: ")]
+    assert why in reason
+    assert last == f"run.py: the run failed; see {rundir.logs}"
+
+
+needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="finds processes by /proc")
 
 
 @pytest.mark.slow
-def test_two_rounds_deployed(deployed: RunDir) -> None:
+@needs_proc
+def test_a_killed_server_ends_the_run_with_a_line(killed: Killed) -> None:
+    check_lines(killed.errors, killed.rundir, "the server ended after round 1: killed")
+
+
+@pytest.mark.slow
+@needs_proc
+def test_the_resumed_run_leaves_what_one_without_processes_does(
+    killed: Killed, tmp_path: Path
+) -> None:
     """TLS and keys are on, every message starts a new ClientApp, and nothing is left running."""
-    rundir = deployed
+    rundir = killed.rundir
     assert [line["clients"] for line in rounds(rundir)] == [[0, 1], [0, 1]]
+    whole = carry_out(load_scenario(killed.scenario), tmp_path / "whole", InProcess())
+    assert state_of(rundir) == state_of(whole)
     wait_for(lambda: not processes_of(rundir.root), "the run's processes end")
     keys = rundir.root / "flower" / "keys"
     for private in ("superlink.key", "client_00", "client_01"):
@@ -94,14 +140,25 @@ def test_two_rounds_deployed(deployed: RunDir) -> None:
 
 
 @pytest.mark.slow
+@needs_proc
 def test_what_deployed_clients_answer_is_signed(
-    deployed: RunDir, capsys: pytest.CaptureFixture[str]
+    killed: Killed, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    keys = deployed.flower / "keys"
-    assert verify_run.main([str(deployed.root), "--keys", str(keys)]) == 0
+    keys = killed.rundir.flower / "keys"
+    assert verify_run.main([str(killed.rundir.root), "--keys", str(keys)]) == 0
     told = capsys.readouterr().out
     assert "Signatures  4 of 4 replies" in told
     assert "the same as here" in told  # Flower sends all of the code that is hashed
+
+
+@pytest.mark.slow
+@needs_proc
+def test_a_killed_server_of_a_simulation_ends_the_run_with_a_line(tmp_path: Path) -> None:
+    rundir = RunDir(tmp_path / "run")
+    process = start(write_small(tmp_path, episodes=100_000), rundir.root)
+    wait_for(lambda: bool(rounds(rundir)) or process.poll() is not None, "the first round")
+    os.kill(server_of("simulation", process, rundir.root), signal.SIGKILL)
+    check_lines(ended(process, rundir), rundir, "ended by SIGKILL")
 
 
 def test_a_server_is_missed_once_it_was_there(tmp_path: Path) -> None:
@@ -113,75 +170,6 @@ def test_a_server_is_missed_once_it_was_there(tmp_path: Path) -> None:
         assert watch.runs()
         assert not watch.ended()
     assert watch.ended()
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="finds processes by /proc")
-@pytest.mark.parametrize("engine", ["deployment", "simulation"])
-def test_a_killed_server_ends_the_run_which_goes_on(
-    deployed: RunDir, tmp_path: Path, engine: str
-) -> None:
-    """One line says so, nothing is left running, and a resumed run ends with the same bytes."""
-    rundir = RunDir(tmp_path / "run")
-    process = start(write_small(tmp_path), rundir.root, "--engine", engine)
-    wait_for(lambda: len(rounds(rundir)) == 1 or process.poll() is not None, "the first round")
-    meeting = rundir.root / "superlink"
-    address = meeting.read_text() if meeting.exists() else None
-    os.kill(server_of(engine, process, rundir.root), signal.SIGKILL)
-    errors = process.communicate(timeout=TIMEOUT)[1]
-    assert process.returncode == 1, errors
-    reason, last = [line for line in errors.splitlines() if line.startswith("run.py: ")]
-    assert "the server ended after round 1: killed" in reason or "ended by SIGKILL" in reason
-    assert last == f"run.py: the run failed; see {rundir.logs}"
-    wait_for(lambda: not processes_of(rundir.root), "the run's processes end")
-    assert address is None or not listens(address)
-    resumed = [sys.executable, str(REPOSITORY / "run.py"), "--resume", str(rundir.root)]
-    result = subprocess.run(
-        [*resumed, "--engine", engine], capture_output=True, text=True, check=False, timeout=TIMEOUT
-    )
-    assert result.returncode == 0, result.stderr
-    assert [line["clients"] for line in rounds(rundir)] == [[0, 1], [0, 1]]
-    assert state_of(rundir) == state_of(deployed)
-    wait_for(lambda: not processes_of(rundir.root), "the resumed run's processes end")
-
-
-@pytest.mark.slow
-def test_a_killed_client_costs_its_round_and_comes_back(tmp_path: Path) -> None:
-    rundir = RunDir(tmp_path / "run")
-    scenario = write_small(
-        tmp_path,
-        episodes=400,
-        federated={"timeout": 60, "round_interval": 1, "min_clients": 1},
-        evaluation={"episodes": 0},
-    )
-    names = {"FED_TOTAL_CLIENTS": "2"}
-    host = start(scenario, rundir.root, FED_CLIENT_ID="0", **names)
-    other = start(scenario, rundir.root, FED_CLIENT_ID="1", **names)
-    try:
-        # The first round compiles the kernels, and may be over before both clients have.
-        wait_for(
-            lambda: any(line["clients"] == [0, 1] for line in rounds(rundir)),
-            "a round with both clients",
-        )
-        log = rundir.logs / "supernode_01.log"
-        wait_for(lambda: is_training(log), "client 1 in the middle of a round")
-        other.send_signal(signal.SIGKILL)
-        other.wait()
-        before = len(rounds(rundir))
-        trained = saved_progress(rundir.client(1)).episodes
-        other = start(scenario, rundir.root, FED_CLIENT_ID="1", **names)
-        wait_for(
-            lambda: any("1" in line["dropped"] for line in rounds(rundir)[before:]),
-            "a round without client 1, which is named",
-        )
-        wait_for(lambda: 1 in rounds(rundir)[-1]["clients"], "client 1 takes part again")
-        assert saved_progress(rundir.client(1)).episodes > trained >= 1
-    finally:
-        for process in (host, other):
-            process.send_signal(signal.SIGINT)
-        for process in (host, other):
-            process.communicate(timeout=TIMEOUT)
-    wait_for(lambda: not processes_of(rundir.root), "the run's processes end")
 
 
 @pytest.mark.parametrize(
@@ -205,14 +193,7 @@ def test_a_killed_client_costs_its_round_and_comes_back(tmp_path: Path) -> None:
 )
 def test_what_a_client_process_refuses(tmp_path: Path, flags: list[str], message: str) -> None:
     common = ["--client-id", "0", "--total-clients", "2", "--fed-root", str(tmp_path / "root")]
-    result = subprocess.run(
-        [sys.executable, "-m", "clients.process", *common, *flags],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=TIMEOUT,
-    )
+    result = call(client_main, REPOSITORY, *common, *flags)
     assert result.returncode == 2
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1

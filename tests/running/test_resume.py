@@ -13,15 +13,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from in_process import InProcess, carry_out
+from programs import call
 from small import REPOSITORY, SMALL, merge, write_small
 from watching import TIMEOUT, processes_of, until, wait_for
 
+from f110_fl.engines.replicas import run_replica
+from f110_fl.loading.scenarios import dump_scenario, load_scenario
 from f110_fl.rundir import RunDir
+from f110_fl.runs.directory import prepare_directory
 from f110_fl.tensors import read_tensors
 from run import main
 
 CLOCKED = ("seconds", "collect")  # what an episode's record says of wall-clock time
-LENGTH = {"episodes": 6, "env": {"max_steps": 120}}  # 720 steps: the replay of 100 wraps
+EPISODES = 4
+LENGTH = {"episodes": EPISODES, "env": {"max_steps": 120}}  # 480 steps: the replay of 100 wraps
 
 
 def start(*flags: str, root: Path | None = None) -> subprocess.Popen[str]:
@@ -42,6 +48,17 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 def write(directory: Path, **changes: Any) -> str:
     return str(write_small(directory, **merge(LENGTH, changes)))
+
+
+def left_alone(scenario: Path, directory: Path) -> RunDir:
+    """The same run, in this process, that nothing happens to."""
+    chosen, rundir = load_scenario(scenario), RunDir(directory / "alone")
+    if chosen.federated.enabled:
+        return carry_out(chosen, rundir.root, InProcess())
+    with prepare_directory(chosen, rundir, resumed=False):
+        for client_id in range(chosen.federated.clients):
+            run_replica(rundir.root, client_id)
+    return rundir
 
 
 def kill_after(process: subprocess.Popen[str], root: Path, episodes: int, delay: float) -> None:
@@ -81,32 +98,10 @@ def assert_same(left: RunDir, right: RunDir, rounds: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("enabled", [True, False])
 def test_killed_and_resumed(tmp_path: Path, enabled: bool) -> None:
-    federated = {
-        "enabled": enabled,
-        "optimizer_strategy": "average",
-        "strategy": {"name": "fedavgm"},
-    }
-    scenario = write(tmp_path, federated=federated, checkpoint_every=1)
-    straight, killed = RunDir(tmp_path / "straight"), RunDir(tmp_path / "killed")
-    finish(start("--scenario", scenario, "--repeat", "2", root=straight.root))
-    chance = np.random.default_rng(int(os.environ.get("F110_KILL_SEED", "1")))
-    process = start("--scenario", scenario, "--repeat", "2", root=killed.root)
-    for _ in range(2):  # tools/verify_resume.py kills more often
-        kill_after(process, killed.root, int(chance.integers(2, 20)), chance.random())
-        if enabled:  # replicas wait for their predecessors to end
-            wait_for(lambda: not processes_of(killed.root), "the killed run's children end")
-        process = start("--resume", str(killed.root))
-    finish(process)
-    assert_same(straight, killed, rounds=6 if enabled else 0)
-    if enabled:
-        numbers = [json.loads(line)["round"] for line in killed.rounds.read_text().splitlines()]
-        assert numbers == [1, 2, 3, 4, 5, 6]
+    """With earlier selves as opponents: their pools, success rates and draws go on, too.
 
-
-@pytest.mark.slow
-@pytest.mark.parametrize("enabled", [True, False])
-def test_killed_and_resumed_with_earlier_selves_as_opponents(tmp_path: Path, enabled: bool) -> None:
-    """Pools, their success rates and what is drawn by them go on, too."""
+    tools/verify_resume.py kills more often.
+    """
     opponents = {"every": 1, "keep": 2, "fraction": 0.4, "power": 1.0}
     learner = {**SMALL["learners"]["car_0"], "opponents": opponents}
     evader = {"name": "car_1", "reverse": False, "task": {"kind": "evade", "target": "car_0"}}
@@ -114,32 +109,46 @@ def test_killed_and_resumed_with_earlier_selves_as_opponents(tmp_path: Path, ena
         tmp_path,
         env={"cars": [SMALL["env"]["cars"][0], evader]},
         learners={"car_0": learner, "car_1": learner},
-        federated={"enabled": enabled, "optimizer_strategy": "average"},
+        federated={
+            "enabled": enabled,
+            "optimizer_strategy": "average",
+            "strategy": {"name": "fedavgm"},
+        },
         checkpoint_every=1,
     )
-    straight, killed = RunDir(tmp_path / "straight"), RunDir(tmp_path / "killed")
-    finish(start("--scenario", scenario, "--repeat", "2", root=straight.root))
+    killed = RunDir(tmp_path / "killed")
+    chance = np.random.default_rng(int(os.environ.get("F110_KILL_SEED", "1")))
     process = start("--scenario", scenario, "--repeat", "2", root=killed.root)
-    kill_after(process, killed.root, 8, delay=0.0)
+    kill_after(process, killed.root, int(chance.integers(2, 10)), chance.random())
     if enabled:  # replicas wait for their predecessors to end
         wait_for(lambda: not processes_of(killed.root), "the killed run's children end")
     finish(start("--resume", str(killed.root)))
-    assert_same(straight, killed, rounds=6 if enabled else 0)
+    assert_same(left_alone(Path(scenario), tmp_path), killed, rounds=EPISODES if enabled else 0)
     kept = read_tensors(killed.state(0))
-    assert kept["car_0/opponents/car_1/episode"].tolist() == [4, 5]
+    assert kept["car_0/opponents/car_1/episode"].tolist() == [EPISODES - 2, EPISODES - 1]
     lines = [json.loads(line) for line in killed.episodes(0).read_text().splitlines()]
     assert any(line["snapshots"] for line in lines if line["kind"] == "train")
+    if enabled:
+        numbers = [json.loads(line)["round"] for line in killed.rounds.read_text().splitlines()]
+        assert numbers == list(range(1, EPISODES + 1))
+    else:
+        assert not killed.rounds.exists()
+        states = [killed.state(k).read_bytes() for k in (0, 1)]
+        assert states[0] != states[1]
 
 
 @pytest.mark.slow
 def test_a_run_can_be_extended(tmp_path: Path) -> None:
-    """Six episodes at once equal two and, later, four more."""
-    scenario = write(tmp_path, federated={"enabled": False}, checkpoint_every=4)
-    straight, extended = RunDir(tmp_path / "straight"), RunDir(tmp_path / "extended")
-    finish(start("--scenario", scenario, root=straight.root))
-    finish(start("--scenario", scenario, "--episodes", "2", root=extended.root))
-    finish(start("--resume", str(extended.root), "--episodes", "6"))
-    assert_same(straight, extended, rounds=0)
+    """All episodes at once equal two and, later, the others."""
+    scenario = write(tmp_path, federated={"enabled": False}, checkpoint_every=3)
+    extended = RunDir(tmp_path / "extended")
+    for words in (
+        ["--scenario", scenario, "--episodes", "2"],
+        ["--resume", str(extended.root), "--episodes", str(EPISODES)],
+    ):
+        made = call(main, tmp_path, *words, "--max-parallel", "2", FED_ROOT=str(extended.root))
+        assert made.returncode == 0, made.stderr
+    assert_same(left_alone(Path(scenario), tmp_path), extended, rounds=0)
 
 
 @pytest.mark.parametrize(
@@ -148,24 +157,15 @@ def test_a_run_can_be_extended(tmp_path: Path) -> None:
         (["--resume", "nowhere"], "no run there"),
         (["--resume", ".", "--scenario", "x.yaml"], "--scenario='x.yaml': cannot change"),
         (["--resume", ".", "--map", "circle"], "cannot change in a resumed run"),
-        (["--resume", ".", "--episodes", "1"], "at least the run's 6"),
+        (["--resume", ".", "--episodes", "1"], "at least the run's 4"),
         ([], "--scenario FILE is missing"),
     ],
 )
 def test_what_a_resumed_run_refuses(tmp_path: Path, flags: list[str], message: str) -> None:
-    from f110_fl.loading.scenarios import dump_scenario, load_scenario
-
     scenario = load_scenario(Path(write(tmp_path)))
     (tmp_path / "config.json").write_text(dump_scenario(scenario))
     before = sorted(tmp_path.iterdir())
-    result = subprocess.run(
-        [sys.executable, str(REPOSITORY / "run.py"), *flags],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=TIMEOUT,
-    )
+    result = call(main, tmp_path, *flags)
     assert result.returncode == 2
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
@@ -176,8 +176,6 @@ def test_a_run_of_an_earlier_version_is_refused_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Such a run's resolved scenario has no format number, and keys that are gone."""
-    from f110_fl.loading.scenarios import dump_scenario, load_scenario
-
     data = json.loads(dump_scenario(load_scenario(Path(write(tmp_path)))))
     del data["format"]
     (tmp_path / "config.json").write_text(json.dumps(data | {"seeds": [1, 2]}))

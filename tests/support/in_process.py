@@ -97,9 +97,14 @@ class Keyed(InProcess):
 
 def federate(root: Path, grid: InProcess, *, resumed: bool = False, **changes: Any) -> RunDir:
     """Runs the small scenario's two rounds, or what is left of them."""
+    scenario = Scenario.model_validate(merge(merge(SMALL, TWO_ROUNDS), changes))
+    return carry_out(scenario, root, grid, resumed=resumed)
+
+
+def carry_out(scenario: Scenario, root: Path, grid: InProcess, *, resumed: bool = False) -> RunDir:
+    """Runs a federated scenario's rounds, or what is left of them."""
     client_app._warm = WarmTrainers()  # as in a process of its own
     rundir = RunDir(root)
-    scenario = Scenario.model_validate(merge(merge(SMALL, TWO_ROUNDS), changes))
     own = prepare_directory(scenario, rundir, resumed=resumed)
     with task_identity(1, 1), own, manifested(rundir, print), suppress(CutError):
         run_prepared(grid, root)

@@ -12,7 +12,7 @@ from typing import Any
 
 from f110_fl.rundir import RunDir
 
-TIMEOUT = 300.0  # s; far more than anything here takes on an idle machine
+TIMEOUT = 120.0  # s; far more than anything here takes on an idle machine
 POLL = 0.02  # s
 
 

@@ -1,17 +1,18 @@
-"""tools/ship_policy.py, from outside, and what run.py does with what it writes."""
+"""tools/ship_policy.py, and what run.py does with what it writes."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
+import ship_policy
 import yaml
-from small import REPOSITORY, SMALL, merge, write_small
+from programs import call
+from small import SMALL, merge, write_small
 
 from f110_fl.loading.scenarios import load_scenario
 from f110_fl.rundir import RunDir
@@ -19,6 +20,7 @@ from f110_fl.seeding import Use, stream
 from f110_fl.tensors import read_metadata, read_tensors, write_tensors
 from f110_fl.training.agents import make_learners, tensors_of
 from f110_fl.training.shipped import origin_of
+from run import main
 from sim.policy import load_policy
 from sim.race import Race
 
@@ -26,15 +28,8 @@ LSTM = {"algorithm": "ppo", "rollout_steps": 16, "lstm": {"units": 8, "sequence"
 FROZEN = "{kind: frozen_policy, checkpoint: policies/small.safetensors, agent: car_0}"
 
 
-def program(name: str, folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(REPOSITORY / name), *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=300, check=False
-    )
-
-
-ship = partial(program, "tools/ship_policy.py")
-run = partial(program, "run.py")
+ship = partial(call, ship_policy.main)
+run = partial(call, main)
 
 
 def checkpoint(path: Path, scenario: Path) -> Path:
@@ -201,7 +196,7 @@ def test_a_checkpoint_outside_a_run(tmp_path: Path, given: list[str], words: str
     refused(ship(tmp_path, "all", "--scenario", "small.yaml", *given), words)
 
 
-def refused(result: subprocess.CompletedProcess[str], words: str) -> None:
+def refused(result: CompletedProcess[str], words: str) -> None:
     assert result.returncode == 2, result.stderr
     assert words in result.stderr
     assert result.stderr.startswith("ship_policy.py: ")
