@@ -12,6 +12,7 @@ import pytest
 import torch
 from hostile_federation import CLIENTS, HONEST, KINDS
 from small import PYTHONPATH, REPOSITORY, SMALL, merge
+from watching import TIMEOUT
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.federation.messages import MAX_REASON
@@ -43,7 +44,7 @@ def federate(program: str, root: Path) -> subprocess.CompletedProcess[str]:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        timeout=300,
+        timeout=TIMEOUT,
     )
 
 

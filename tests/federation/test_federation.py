@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-from in_process import InProcess
-from in_process import federate as federate_here
-from small import REPOSITORY, write_small
+from in_process import InProcess, carry_out
+from small import REPOSITORY, SMALL, merge, write_small
 from watching import TIMEOUT
 
+from f110_fl.config.scenario import Scenario
 from f110_fl.rundir import RunDir
 from f110_fl.tensors import TensorName, read_tensors
 
@@ -47,8 +47,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDir]:
     average = {"FED_OPTIMIZER_STRATEGY": "average"}
     found = {"average": federate(base / "average", "--max-parallel", "2", variables=average)}
     for strategy in ("local", "reset"):
-        federated = {"optimizer_strategy": strategy, "strategy": {"name": "fedavg"}}
-        found[strategy] = federate_here(base / strategy, InProcess(), federated=federated)
+        changed = merge(SMALL, {"federated": {"optimizer_strategy": strategy}})
+        found[strategy] = carry_out(Scenario.model_validate(changed), base / strategy, InProcess())
     return found
 
 

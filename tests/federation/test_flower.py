@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from programs import call
 from small import REPOSITORY, write_small
+from watching import TIMEOUT
 
 from f110_fl.rundir import RunDir
 from f110_fl.training.trainer import Trainer
+from run import main
 
 LOOPBACK = "127.0.0.1"
-TIMEOUT = 240  # s, many times what a federation of this size takes
 
 
 def program(name: str) -> str:
@@ -45,6 +47,7 @@ def superlink(tmp_path: Path) -> Iterator[dict[str, str]]:
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "RAY_ADDRESS": "local",  # else Ray asks after a cluster that another program has left
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
     }
     flags = ["--insecure", "--simulation", "--isolation", "subprocess", "--host", LOOPBACK]
@@ -180,14 +183,8 @@ def load(rundir: RunDir, seed: int) -> Any:
 def test_by_hand_needs_a_meeting_place(
     tmp_path: Path, variables: dict[str, str], message: str
 ) -> None:
-    result = subprocess.run(
-        [sys.executable, str(REPOSITORY / "run.py"), "--scenario", str(write_small(tmp_path))],
-        env=os.environ | {"FED_TOTAL_CLIENTS": "2", "FED_CLIENT_ID": "1"} | variables,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    variables = {"FED_TOTAL_CLIENTS": "2", "FED_CLIENT_ID": "1"} | variables
+    result = call(main, tmp_path, "--scenario", write_small(tmp_path), **variables)
     assert result.returncode == 2
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1

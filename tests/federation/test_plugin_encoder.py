@@ -12,6 +12,7 @@ import packages
 import pytest
 import torch
 from small import REPOSITORY, write_small
+from watching import TIMEOUT
 
 from f110_fl.learners.networks import encoder
 from f110_fl.rundir import RunDir
@@ -46,7 +47,7 @@ def run(variables: dict[str, str], *words: str) -> subprocess.CompletedProcess[s
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=TIMEOUT,
     )
 
 

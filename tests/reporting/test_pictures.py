@@ -14,15 +14,18 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from programs import call
 from recorded import ENV, record
 from scipy.ndimage import label
 from small import REPOSITORY, SMALL
+from watching import TIMEOUT
 
 from f110_fl.reporting.pages.recording import EpisodeReplay, Recording
 from f110_fl.reporting.pictures import VIDEO_SUFFIXES
 from f110_fl.reporting.pictures.scene import SCREEN, speed_colors, top_speed
 from f110_fl.reporting.pictures.still import COLUMN, MOMENTS, WIDTH, write_still
 from f110_fl.reporting.pictures.video import HOLD, MAX_FRAMES, STRIP, WRITERS, Film, write_video
+from run import main
 from sim.layout import V, X, Y
 from sim.rendering.canvas import CARS, CRASHED
 
@@ -249,12 +252,8 @@ def test_a_sheet_of_two_cars_is_a_grid(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- the command line
 
 
-def run(directory: Path, *flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(REPOSITORY / "run.py"), *flags],
-        cwd=directory, env=os.environ | {"FED_ROOT": "run"} | variables,
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+def run(directory: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    return call(main, directory, *flags, FED_ROOT="run")
 
 
 def scripted(directory: Path) -> list[str]:
@@ -307,7 +306,15 @@ def test_a_missing_encoder_is_named(tmp_path: Path) -> None:
     (tmp_path / "without").mkdir()
     (tmp_path / "without" / "imageio_ffmpeg.py").write_text("raise ImportError('not installed')")
     flags = scripted(tmp_path)
-    process = run(tmp_path, *flags, "--video", "a.mp4", PYTHONPATH=str(tmp_path / "without"))
+    process = subprocess.run(
+        [sys.executable, str(REPOSITORY / "run.py"), *flags, "--video", "a.mp4"],
+        cwd=tmp_path,
+        env=os.environ | {"FED_ROOT": "run", "PYTHONPATH": str(tmp_path / "without")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT,
+    )
     assert process.returncode == 2
     assert process.stderr == (
         "run.py: --video='a.mp4': needs imageio-ffmpeg: pip install 'f110-fl[video]'; "

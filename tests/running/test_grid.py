@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from properties import examples
 from rich.console import Console
 from small import REPOSITORY, SMALL, merge
+from watching import TIMEOUT
 
 import run
 from f110_fl.errors import UserError
@@ -35,7 +36,6 @@ from f110_fl.training.records import EpisodeRecord, EpisodeResult
 
 ALONE: dict[str, Any] = {"federated": {"enabled": False, "clients": 2}, "threads": 1}
 GAMMA = "learners.car_0.discount"
-TIMEOUT = 240.0  # s
 
 
 def write(directory: Path, text: str, **changes: Any) -> Path:

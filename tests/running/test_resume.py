@@ -142,12 +142,11 @@ def test_a_run_can_be_extended(tmp_path: Path) -> None:
     """All episodes at once equal two and, later, the others."""
     scenario = write(tmp_path, federated={"enabled": False}, checkpoint_every=3)
     extended = RunDir(tmp_path / "extended")
-    for words in (
-        ["--scenario", scenario, "--episodes", "2"],
-        ["--resume", str(extended.root), "--episodes", str(EPISODES)],
-    ):
-        made = call(main, tmp_path, *words, "--max-parallel", "2", FED_ROOT=str(extended.root))
-        assert made.returncode == 0, made.stderr
+    begun = ["--scenario", scenario, "--episodes", "2", "--max-parallel", "2"]
+    made = call(main, tmp_path, *begun, FED_ROOT=str(extended.root))
+    assert made.returncode == 0, made.stderr
+    made = call(main, tmp_path, "--resume", extended.root, "--episodes", str(EPISODES))
+    assert made.returncode == 0, made.stderr
     assert_same(left_alone(Path(scenario), tmp_path), extended, rounds=0)
 
 

@@ -15,6 +15,7 @@ from urllib.request import urlopen
 
 import pytest
 import torch
+from programs import call
 from run_files import shown
 from small import REPOSITORY, SMALL, write_small
 from watching import TIMEOUT, processes_of, until
@@ -23,6 +24,7 @@ from f110_fl.files import complete_lines
 from f110_fl.rundir import RunDir
 from f110_fl.runs.compiling import TOLD
 from f110_fl.tensors import read_tensors
+from run import main
 
 
 def start(
@@ -97,9 +99,14 @@ REFUSALS: dict[str, tuple[dict[str, Any], list[str], dict[str, str], str]] = {
 
 def refused(directory: Path, root: Path, *flags: str, variables: dict[str, str]) -> str:
     """Returns the one line with which run.py refuses to start."""
-    process = start(directory, root, *flags, variables=variables)
-    out, err = process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 2, err
+    directory.mkdir(parents=True, exist_ok=True)
+    result = call(main, directory, *flags, FED_ROOT=str(root), **variables)
+    return one_line(result.returncode, result.stdout, result.stderr)
+
+
+def one_line(status: int | None, out: str, err: str) -> str:
+    """Returns the line with which run.py refuses to start."""
+    assert status == 2, err
     assert out == ""
     err = err.removeprefix(f"{TOLD}\n")  # whoever is the first compiles
     assert err.startswith("run.py: ")
@@ -120,7 +127,9 @@ def test_wrong_input_is_one_line_and_leaves_nothing(tmp_path: Path, name: str) -
 
 def test_a_missing_scenario(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
-    line = refused(empty, empty / "run", "--scenario", "nowhere.yaml", variables={})
+    process = start(empty, empty / "run", "--scenario", "nowhere.yaml")
+    out, err = process.communicate(timeout=TIMEOUT)
+    line = one_line(process.returncode, out, err)
     assert line == "run.py: nowhere.yaml: no such file; allowed: a scenario's YAML file\n"
     assert list(empty.iterdir()) == []
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from f110_fl.rundir import RunDir
 
-TIMEOUT = 120.0  # s; far more than anything here takes on an idle machine
+# s; far more than anything here takes on an idle machine, and longer on one that has more to do.
+TIMEOUT = 100.0 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 POLL = 0.02  # s
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from flwr.app import RecordDict
 from small import REPOSITORY, SMALL
+from watching import TIMEOUT
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.federation import sharing
@@ -27,14 +28,13 @@ sys.path.insert(0, str(REPOSITORY / "tools"))
 import bench_federation
 from parts import bench_federation_apps, process_memory
 
-TIMEOUT = 600.0  # s; far more than anything here takes on an idle machine
-
 
 def bench(directory: Path, *flags: str) -> tuple[int, str, str]:
     """Returns the exit status, what was printed and what went to standard error."""
     result = subprocess.run(
         [sys.executable, str(REPOSITORY / "tools" / "bench_federation.py"), *flags],
         cwd=directory,
+        env=os.environ | {"RAY_ADDRESS": "local"},  # none that another program has left
         capture_output=True,
         text=True,
         check=False,

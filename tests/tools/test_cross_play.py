@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
+import cross_play
 import pytest
-from small import REPOSITORY, SMALL, write_small
+from programs import call
+from small import SMALL, write_small
 
 from f110_fl.loading.scenarios import load_scenario
 from f110_fl.seeding import Use, stream
@@ -32,11 +32,7 @@ def write_duel(folder: Path) -> Path:
     return path
 
 
-def play(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(REPOSITORY / "tools/cross_play.py"), *arguments]
-    return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=300, check=False
-    )
+play = partial(call, cross_play.main)
 
 
 def test_each_policy_meets_each_opponent(tmp_path: Path) -> None:

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+import report
+from programs import call
 from run_files import shown, write_run
-from small import REPOSITORY
 
-
-def tool(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(REPOSITORY / "tools" / "report.py"), *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=120, check=False
-    )
+tool = partial(call, report.main)
 
 
 def test_a_run_gets_its_report_beside_its_files(tmp_path: Path) -> None:

@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 import yaml
 from small import REPOSITORY, SMALL
+from watching import TIMEOUT
 
 from f110_fl.rundir import RunDir
-
-TIMEOUT = 300.0  # s; far more than anything here takes on an idle machine
 
 
 def smoke(directory: Path, *flags: str, **variables: str) -> tuple[int, dict[str, Any], str]:

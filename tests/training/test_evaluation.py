@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from small import REPOSITORY, SMALL, merge
+from programs import call
+from small import SMALL, merge
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
@@ -26,6 +26,7 @@ from f110_fl.training.metrics import improved, report, score
 from f110_fl.training.records import EpisodeRecord, EpisodeResult
 from f110_fl.training.trainer import Trainer
 from f110_fl.training.trajectories import Recorder
+from run import main
 from sim.layout import V, X
 
 
@@ -183,11 +184,7 @@ def test_the_best_models_are_kept(tmp_path: Path) -> None:
     assert Trainer(scenario, 0, tmp_path).progress.best == (max(kept),)
 
 
-def run(tmp_path: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(REPOSITORY / "run.py"), *flags],
-        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+run = partial(call, main)
 
 
 def terms(page: Path) -> list[str]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 import torch
 import yaml
 from flwr.app import Context, Message, MessageType, MetricRecord, RecordDict
-from small import REPOSITORY, SMALL, merge
+from in_process import InProcess, carry_out
+from programs import call
+from small import SMALL, merge
 
 from clients import client_app
 from clients.warm import WarmTrainers
@@ -34,6 +34,7 @@ from f110_fl.training.agents import initial_tensors
 from f110_fl.training.evaluation import ModelEvaluator
 from f110_fl.training.metrics import evaluation_names, means
 from f110_fl.training.trainer import Trainer
+from run import main
 from server.validation import read_evaluation
 
 VARIED: dict[str, Any] = {
@@ -55,25 +56,10 @@ VARIED: dict[str, Any] = {
 }
 
 
-def run(*arguments: str, **variables: str) -> None:
-    result = subprocess.run(
-        [sys.executable, str(REPOSITORY / "run.py"), *arguments],
-        env=os.environ | variables,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-
-
 @pytest.fixture(scope="module")
 def federation(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    directory = tmp_path_factory.mktemp("evaluated")
-    path = directory / "small.yaml"
-    path.write_text(yaml.safe_dump(merge(SMALL, VARIED)))
-    run("--scenario", str(path), FED_ROOT=str(directory / "run"))
-    return RunDir(directory / "run")
+    scenario = Scenario.model_validate(merge(SMALL, VARIED))
+    return carry_out(scenario, tmp_path_factory.mktemp("evaluated") / "run", InProcess())
 
 
 def evaluations(rundir: RunDir) -> list[dict[str, Any]]:
@@ -117,6 +103,10 @@ def test_clients_evaluate_it_where_they_drive(federation: RunDir) -> None:
     assert last["metrics"]["evaluate/car_0/return"] == pytest.approx(sum(returns) / 2)
 
 
+def done(result: CompletedProcess[str]) -> None:
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
 @pytest.mark.slow
 def test_the_best_global_model_is_kept(federation: RunDir, tmp_path: Path) -> None:
     metadata = read_metadata(federation.best)
@@ -127,8 +117,10 @@ def test_the_best_global_model_is_kept(federation: RunDir, tmp_path: Path) -> No
     ]
     assert json.loads(metadata["score"]) == pytest.approx(max(score))
     assert score[int(metadata["round"])] == max(score)
-    flags = ["--mode", "eval", "--checkpoint", str(federation.best)]
-    run("--scenario", str(federation.root.parent / "small.yaml"), *flags, FED_ROOT=str(tmp_path))
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(merge(SMALL, VARIED)))
+    flags = ["--mode", "eval", "--checkpoint", federation.best]
+    done(call(main, tmp_path, "--scenario", path, *flags, FED_ROOT=str(tmp_path)))
     report = json.loads((tmp_path / "evaluation.json").read_text())
     assert report["cars"]["car_0"]["return"]["mean"] == pytest.approx(max(score)[1])
 
@@ -138,7 +130,7 @@ def test_an_evaluation_that_a_crash_cut_off_is_made_again(federation: RunDir) ->
     before = federation.evaluations.read_text()
     cut = before[: before.rstrip("\n").rfind("\n") + 20]  # the last line, all but its beginning
     federation.evaluations.write_text(cut)
-    run("--resume", str(federation.root))
+    done(call(main, federation.root, "--resume", federation.root))
     assert federation.evaluations.read_text() == before
 
 
