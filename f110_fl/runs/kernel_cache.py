@@ -46,16 +46,20 @@ class SourcesLocator(InTreeCacheLocator):
         return locator
 
 
-def directory(environ: Mapping[str, str]) -> Path:
+def directory(environ: Mapping[str, str], code: Path = CODE) -> Path:
     """Return the directory of the kernels of these sources and this version of numba.
 
     It is in ``NUMBA_CACHE_DIR``, else the user's cache (``XDG_CACHE_HOME``, ``~/.cache``).
+
+    Args:
+        environ: The environment.
+        code: The folder with the packages.
     """
     base = environ.get("NUMBA_CACHE_DIR")
     if not base:
         home = environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
         base = str(Path(home) / "f110-fl" / "kernels")
-    return Path(base) / f"numba-{numba.__version__}-{_sources(CODE)}"
+    return Path(base) / f"numba-{numba.__version__}-{_sources(code)}"
 
 
 @cache

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-from small import REPOSITORY, SMALL, write_small
+from programs import call
+from small import SMALL, write_small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from watching import TIMEOUT
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.reporting import tensorboard
@@ -123,19 +121,16 @@ def test_a_run_and_its_continuation(tmp_path: Path, enabled: bool) -> None:
     scenario, root = write_small(tmp_path, federated={"enabled": enabled}), tmp_path / "run"
 
     def run(*flags: str, **variables: str) -> str:
-        result = subprocess.run(
-            [sys.executable, str(REPOSITORY / "run.py"), "--tensorboard", *flags],
-            env=os.environ | variables,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=TIMEOUT,
-        )
+        result = call(main, tmp_path, "--tensorboard", *flags, **variables)
         assert result.returncode == 0, result.stderr
         return result.stderr
 
-    run("--scenario", str(scenario), FED_ROOT=str(root))
-    said = run("--resume", str(root), "--episodes", "4")
+    begun = ("--scenario", str(scenario), "--episodes")
+    if enabled:
+        run(*begun, "2", FED_ROOT=str(root))
+        said = run("--resume", str(root), "--episodes", "4")
+    else:
+        said = run(*begun, "4", FED_ROOT=str(root))
     assert f"tensorboard --logdir {root / 'tensorboard'}" in said
     rundir, roles = RunDir(root), {"client_00", "client_01"} | ({"server"} if enabled else set())
     assert {path.name for path in rundir.tensorboard.iterdir()} == roles

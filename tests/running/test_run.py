@@ -172,7 +172,7 @@ def test_a_root_that_cannot_be_written(tmp_path: Path, below: str) -> None:
 
 
 def interrupt_after_a_round(
-    directory: Path, send: Callable[[subprocess.Popen[str]], None], mode: str
+    directory: Path, send: Callable[[subprocess.Popen[str]], None]
 ) -> RunDir:
     """Starts a federation that would take hours, stops it, and returns what it leaves."""
     scenario = write_small(directory / "scenario", episodes=100_000)
@@ -181,7 +181,7 @@ def interrupt_after_a_round(
     flags += ["--wandb-group-template", "group-{scenario}-{seed}", "--live"]
     # A shell that started pytest in the background may have left SIGINT ignored in it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = start(directory, root, *flags, variables={"WANDB_MODE": mode})
+    process = start(directory, root, *flags, variables={"WANDB_MODE": "offline"})
     rounds = RunDir(root).rounds
     try:
         assert until(lambda: rounds.exists() and rounds.stat().st_size > 0, process)
@@ -233,7 +233,7 @@ def test_ctrl_c_ends_everything_and_keeps_completed_rounds(tmp_path: Path) -> No
         assert run["state"] == "running"
         os.killpg(process.pid, signal.SIGINT)  # a terminal signals the whole group
 
-    rundir = interrupt_after_a_round(tmp_path, ctrl_c, mode="offline")
+    rundir = interrupt_after_a_round(tmp_path, ctrl_c)
     check_rounds(rundir)
     # W&B, in a process of its own, has been told to the end: a run each, named as asked.
     recorded = [path.read_bytes() for path in rundir.root.glob("wandb/offline-run-*/*.wandb")]
@@ -256,6 +256,7 @@ def workers_of(root: Path) -> list[int]:
 @pytest.mark.slow
 @needs_proc
 def test_a_killed_worker_costs_a_client_one_round(tmp_path: Path) -> None:
+    """And SIGTERM is the same as Ctrl-C."""
     scenario = write_small(tmp_path / "scenario", episodes=100_000)
     root = tmp_path / "run"
     flags = ["--scenario", str(scenario), "--max-parallel", "2"]
@@ -271,21 +272,19 @@ def test_a_killed_worker_costs_a_client_one_round(tmp_path: Path) -> None:
         assert until(lambda: False in whole() and whole()[-1], process)
     finally:
         process.terminate()
-        _, err = process.communicate(timeout=TIMEOUT)
+        out, err = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 130, err
+    assert out == ""
+    assert "run.py: interrupted; what was finished is kept\n" in err
+    assert "Traceback" not in err
+    assert until(lambda: not processes_of(root)), processes_of(root)
+    check_rounds(RunDir(root))
+    assert not (root / "wandb").exists()
     lines = complete_lines(RunDir(root).rounds)
     (line,) = [line for line in lines if line["dropped"]]
     assert list(line["dropped"].values()) == ["its worker ended by SIGKILL"]
     assert lines[-1]["clients"] == [0, 1]
     assert re.search(r"round .* 1/2 clients .* dropped [01] \(its worker ended by SIGKILL\)", err)
-
-
-@pytest.mark.slow
-@needs_proc
-def test_sigterm_is_the_same(tmp_path: Path) -> None:
-    rundir = interrupt_after_a_round(tmp_path, subprocess.Popen.terminate, mode="disabled")
-    check_rounds(rundir)
-    assert not (rundir.root / "wandb").exists()
 
 
 # ---------------------------------------------------------------------- failures
@@ -298,9 +297,10 @@ def test_a_replica_that_fails_fails_the_run_but_not_the_others(tmp_path: Path) -
     rundir = RunDir(root)
     rundir.client(1).mkdir(parents=True)
     (rundir.client(1) / "state.safetensors").write_text("not tensors")
-    process = start(tmp_path, root, "--scenario", str(scenario), "--max-parallel", "2")
-    _, err = process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 1
+    words = ("--scenario", scenario, "--max-parallel", "2")
+    result = call(main, tmp_path, *words, FED_ROOT=str(root))
+    err = result.stderr
+    assert result.returncode == 1
     assert err.endswith(f"run.py: the run failed; see {rundir.logs}\n")
     assert "Traceback" not in err
     assert "not a readable safetensors file" in (rundir.logs / "replica_01.log").read_text()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import page
 import pytest
-from small import write_small
+from small import REPOSITORY, write_small
 from watching import TIMEOUT
+
+from f110_fl.runs import kernel_cache
 
 # Records what W&B would be told.
 WANDB = """
@@ -30,7 +33,25 @@ def init(**options): return Run(options["name"])
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return page.changed_tree(tmp_path_factory.mktemp("tree"))
+    tree = page.changed_tree(tmp_path_factory.mktemp("changed") / "tree")
+    lend_kernels(tree)
+    return tree
+
+
+def lend_kernels(tree: Path) -> None:
+    """Gives the tree the compiled kernels of all files that the page does not change.
+
+    To compile them takes half a minute; they call nothing that it does change.
+    """
+    theirs = kernel_cache.directory({"NUMBA_CACHE_DIR": str(kernels_of(tree))}, tree)
+    for folder in kernel_cache.directory(os.environ).glob("*/"):
+        source = Path(*folder.name.split(".")).with_suffix(".py")
+        if (tree / source).read_bytes() == (REPOSITORY / source).read_bytes():
+            shutil.copytree(folder, theirs / folder.name)
+
+
+def kernels_of(tree: Path) -> Path:
+    return tree.with_name("kernels")
 
 
 def run(tree: Path, *command: str, path: str = "", **variables: str) -> subprocess.CompletedProcess:
@@ -39,7 +60,9 @@ def run(tree: Path, *command: str, path: str = "", **variables: str) -> subproce
     return subprocess.run(
         [sys.executable, *command],
         cwd=tree,
-        env=os.environ | {"PYTHONPATH": found} | variables,
+        env=os.environ
+        | {"PYTHONPATH": found, "NUMBA_CACHE_DIR": str(kernels_of(tree))}
+        | variables,
         capture_output=True,
         text=True,
         check=False,

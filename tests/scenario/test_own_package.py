@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 from flwr.app import Context, Message, MessageType, RecordDict
-from small import REPOSITORY
+from small import PYTHONPATH, REPOSITORY
 from watching import TIMEOUT
 
 from clients.client_app import app
@@ -35,7 +35,7 @@ def run(site: Path, folder: Path, *command: str, **variables: str) -> subprocess
     return subprocess.run(
         [sys.executable, *command],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": f"{site}{os.pathsep}{REPOSITORY}"} | variables,
+        env=os.environ | {"PYTHONPATH": f"{site}{os.pathsep}{PYTHONPATH}"} | variables,
         capture_output=True,
         text=True,
         check=False,
@@ -156,16 +156,33 @@ def test_the_learner_learns(package: Path, site: Path) -> None:
     assert after < before / 10
 
 
+# In one process: half of a run, a whole one, and an evaluation of its model.
+RUNS = """
+import os, sys
+from pathlib import Path
+from in_process import InProcess, carry_out
+from f110_fl.runs.plan import resolve_plan
+from run import build_parser, main
+
+model, *words = sys.argv[1:]
+for name, episodes in (("halves", "2"), ("whole", "4")):
+    plan = resolve_plan(build_parser().parse_args(["--episodes", episodes, *words]), {})
+    carry_out(plan.scenario, Path(name), InProcess())
+os.environ["FED_ROOT"] = "evaluated"
+evaluated = ("--mode", "eval", "--eval-episodes", "2", "--checkpoint", f"whole/{model}")
+sys.exit(main([*words[:2], *evaluated]))
+"""
+
+
 @pytest.mark.slow
 def test_a_federation_that_is_resumed_ends_as_one_that_is_not(
     package: Path, site: Path, tmp_path: Path
 ) -> None:
     """A client's population spans rounds, so that what it tried has to survive."""
     begun = ("--scenario", str(package / "race.yaml"), "--set", *SHORT)
-    done(run(site, tmp_path, RUN, "--episodes", "4", *begun, FED_ROOT="whole"))
-    done(run(site, tmp_path, RUN, "--episodes", "2", *begun, FED_ROOT="halves"))
-    done(run(site, tmp_path, RUN, "--resume", "halves", "--episodes", "4"))
     model = "round_00002/global.safetensors"
+    done(run(site, tmp_path, "-c", RUNS, model, *begun))
+    done(run(site, tmp_path, RUN, "--resume", "halves", "--episodes", "4"))
     assert (tmp_path / "whole" / model).read_bytes() == (tmp_path / "halves" / model).read_bytes()
     first, second = (
         read_tensors(tmp_path / "whole" / f"round_0000{k}" / "global.safetensors") for k in (1, 2)
@@ -174,8 +191,6 @@ def test_a_federation_that_is_resumed_ends_as_one_that_is_not(
     assert not torch.equal(*(own["car_0/model/actor/weights.0"] for own in (first, second)))
     with (tmp_path / "whole" / "rounds.jsonl").open() as lines:
         assert [json.loads(line)["clients"] for line in lines] == [[0, 1], [0, 1]]
-    evaluated = ("--mode", "eval", "--eval-episodes", "2", "--checkpoint", f"whole/{model}")
-    done(run(site, tmp_path, RUN, *begun[:2], *evaluated, FED_ROOT="evaluated"))
     found = json.loads((tmp_path / "evaluated" / "evaluation.json").read_text())["cars"]
     assert found["car_0"]["episodes"] == found["car_1"]["episodes"] == 2
     refused = run(Path(), tmp_path, RUN, "--resume", "halves", "--episodes", "6")
@@ -253,8 +268,13 @@ def broken(site: Path, folder: Path, old: str, new: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("what", BROKEN)
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize(
+    ("program", "what"),
+    [
+        *(("run.py", what) for what in BROKEN),
+        *((program, "taken") for program in list(PROGRAMS)[1:]),
+    ],
+)
 def test_a_broken_plugin_is_one_line(site: Path, tmp_path: Path, program: str, what: str) -> None:
     old, new, line = BROKEN[what]
     result = run(broken(site, tmp_path / "site", old, new), tmp_path, *PROGRAMS[program])

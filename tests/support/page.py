@@ -48,6 +48,7 @@ def write_package(folder: Path) -> Path:
 
 def changed_tree(folder: Path) -> Path:
     """Copies the project's own code, and applies all changes of the page."""
+    folder.mkdir()
     for name in COPIED:
         source = REPOSITORY / name
         if source.is_dir():
