@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import ship_policy
 import yaml
+from in_process import InProcess, carry_out
 from programs import call
 from small import SMALL, merge, write_small
 
@@ -102,7 +103,7 @@ def test_a_policy_of_a_run_is_evaluated_raced_against_and_trained_further(tmp_pa
     further = "--set", "learners.car_0.initial=policies/small.safetensors"
     tuned = run(tmp_path, "--scenario", "small.yaml", *further, "--set", "federated.root=tuned")
     assert tuned.returncode == 0, tuned.stderr
-    alone = "--set", "federated.enabled=false", "--set", "federated.root=alone"
+    alone = "--set", "federated.enabled=false", "federated.clients=1", "federated.root=alone"
     tuned = run(tmp_path, "--scenario", "small.yaml", *further, *alone, "--episodes", "1")
     assert tuned.returncode == 0, tuned.stderr
     config = RunDir(tmp_path / "tuned").config
@@ -126,10 +127,7 @@ def test_a_federation_starts_from_the_policy(tmp_path: Path) -> None:
     flags = ["--episodes", "3", "--command", "make it", "--seed", "5"]
     assert ship(tmp_path, source, "--scenario", "small.yaml", *flags).returncode == 0
     write_small(tmp_path, **settings, learners={"car_0": learner})
-    root = "--set", "federated.root=run"
-    done = run(tmp_path, "--scenario", "small.yaml", *root)
-    assert done.returncode == 0, done.stderr
-    rundir = RunDir(tmp_path / "run")
+    rundir = carry_out(load_scenario(scenario), tmp_path / "run", InProcess())
     found = read_tensors(rundir.global_tensors(2))
     for name, tensor in read_tensors(tmp_path / "policies" / "small.safetensors").items():
         assert bool((found[name] == tensor).all())
