@@ -20,7 +20,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from f110_fl.commandline import OneLineParser, program
-from f110_fl.engines.flower_internals import key_bytes
 from f110_fl.engines.operators import PRIVATE, make_operator
 from f110_fl.errors import UserError
 from f110_fl.files import write_atomic
@@ -135,6 +134,9 @@ def public_keys(directory: Path) -> dict[bytes, int]:
     Raises:
         UserError: If there is none, one cannot be read, or two clients have the same.
     """
+    # Half a second: a client, which only checks its own key, does without Flower.
+    from f110_fl.engines.flower_internals import key_bytes
+
     found: dict[bytes, int] = {}
     for path in sorted(directory.glob("client_*.pub")):
         number = path.stem.removeprefix("client_")

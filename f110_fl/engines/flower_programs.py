@@ -14,7 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
-from f110_fl.engines.flower_internals import keep_token
 from f110_fl.engines.operators import read_token
 from f110_fl.engines.superlink import SuperLink
 from f110_fl.errors import UserError
@@ -72,6 +71,9 @@ def connected(home: Path, link: SuperLink) -> dict[str, str]:
         f'address = "{link.address}"\n{trust}\n',
     )
     if link.operator is not None:
+        # Half a second: processes that only run one of Flower's programs do without.
+        from f110_fl.engines.flower_internals import keep_token
+
         keep_token(home, link.address, read_token(link.operator))
     return environment(home)
 
