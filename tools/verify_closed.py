@@ -149,8 +149,9 @@ class Federation:
         root = self.directory / name
         words = ["run.py", *self.link.flags, *flags]
         words += ["--resume", str(root)] if scenario is None else ["--scenario", str(scenario)]
+        variables = {} if scenario is None else {"FED_ROOT": str(root)}
         process = self._stack.enter_context(
-            running([sys.executable, *words], self.directory / f"{name}.log", FED_ROOT=str(root))
+            running([sys.executable, *words], self.directory / f"{name}.log", **variables)
         )
         return process, RunDir(root)
 

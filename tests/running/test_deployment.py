@@ -71,7 +71,6 @@ class Killed(NamedTuple):
     rundir: RunDir
     scenario: Path
     errors: str  # of the run that was killed
-    address: str  # of its SuperLink
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +92,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
         timeout=TIMEOUT,
     )
     assert result.returncode == 0, result.stderr
-    return Killed(rundir, scenario, errors, address)
+    return Killed(rundir, scenario, errors)
 
 
 def ended(process: subprocess.Popen[str], rundir: RunDir) -> str:
