@@ -19,6 +19,7 @@ from rich.console import Console
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.engines.flower_programs import CONNECTION, connected, program, run_command, run_program
+from f110_fl.engines.operator_requests import check_versions
 from f110_fl.engines.superlink import SuperLink, resolve_superlink
 from f110_fl.errors import UserError
 from f110_fl.federation.accounting import ends
@@ -40,7 +41,8 @@ def submit(arguments: argparse.Namespace, environ: Mapping[str, str], console: C
     """Submit the run that the command line describes, show its progress, return the exit status.
 
     Raises:
-        UserError: For wrong settings, or if the SuperLink cannot be reached or trusted.
+        UserError: For wrong settings, or if the SuperLink cannot be reached or trusted, or has
+            other versions.
     """
     link = resolve_superlink(
         arguments.superlink,
@@ -50,6 +52,8 @@ def submit(arguments: argparse.Namespace, environ: Mapping[str, str], console: C
     )
     settings = _settings(arguments, environ)
     link.probe()
+    if link.operator is not None:
+        check_versions(link)
     with tempfile.TemporaryDirectory(prefix="f110-fl-") as directory:
         return _Submission(Path(directory), link, console).run(settings)
 
