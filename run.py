@@ -125,6 +125,11 @@ def _run(arguments: argparse.Namespace) -> int:
     from f110_fl.sweeps import runner
 
     console = Console(stderr=True)
+    if arguments.fetch is not None:
+        from f110_fl.engines.fetching import fetch
+
+        interrupt.install()
+        return fetch(arguments, console)
     for line in ensure_kernel_cache():
         console.out(f"run.py: warning: {line}", highlight=False)
     if arguments.superlink is not None:

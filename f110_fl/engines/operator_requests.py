@@ -24,11 +24,12 @@ class NothingToldError(UserError):
 
     Attributes:
         status: HTTP's.
+        detail: What the server says of it.
     """
 
-    def __init__(self, message: str, status: int) -> None:
+    def __init__(self, message: str, status: int, detail: str) -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.detail = status, detail
 
 
 class OperatorRequests:
@@ -87,13 +88,14 @@ class OperatorRequests:
                 f"--superlink={self._link.address!r}: no answer: {error or type(error).__name__}"
             ) from None
         if answer.status != http.client.OK:
-            raise NothingToldError(self._refusal(answer.status, content), answer.status)
+            detail = _detail(content)
+            raise NothingToldError(self._refusal(answer.status, detail), answer.status, detail)
         return content
 
-    def _refusal(self, status: int, content: bytes) -> str:
+    def _refusal(self, status: int, detail: str) -> str:
         start = f"--superlink={self._link.address!r}: "
         if status not in (401, 403, 404):
-            return f"{start}status {status}: {_detail(content)}"
+            return f"{start}status {status}: {detail}"
         return (
             f"{start}tells nothing (status {status}); is it a closed one, and is this the token of "
             "one of its operators?"
@@ -103,7 +105,8 @@ class OperatorRequests:
 def _detail(content: bytes) -> str:
     """Return what a refusal says."""
     try:
-        return shown(str(json.loads(content)["detail"]))
+        detail = str(json.loads(content)["detail"])
+        return shown(detail.removeprefix("Refused: ").removesuffix("."))
     except (ValueError, KeyError, TypeError):
         return "no reason given"
 

@@ -26,6 +26,7 @@ from f110_fl.federation.accounting import ends
 from f110_fl.loading.flags import outside_overrides
 from f110_fl.loading.scenarios import dump_scenario, parse_resolved
 from f110_fl.reporting import announce
+from f110_fl.reporting.commands import command_line
 from f110_fl.reporting.console import ConsoleSink
 from f110_fl.reporting.events import EvaluationEvent, RoundEvent
 from f110_fl.reporting.pace import Pace
@@ -184,6 +185,8 @@ class _Submission:
             f"Files           on {self._link.host}: {self._root}",
         ]
         complete, flags = completed == total, self._link.flags
+        if self._link.operator is not None:
+            lines.append(f"Fetch them      {command_line([*flags, '--fetch', self._root])}")
         if self._ends:
             lines.append("Budget reached  federated.privacy.budget has ended the run")
         else:

@@ -47,7 +47,8 @@ from small import write_small
 import run
 from f110_fl.engines import operator_login
 from f110_fl.engines.closed import status as closed_status
-from f110_fl.engines.closed.gate import CONTROL, FLEET, RUNTIME, STATUS
+from f110_fl.engines.closed.files import FILE_PART, FILES
+from f110_fl.engines.closed.gate import CONTROL, FLEET, OWN, RUNTIME, STATUS
 from f110_fl.engines.closed.listener import Listener, is_own, listening_socket
 from f110_fl.engines.closed.superlink import ClosedSuperLink, Opened, _context, check
 from f110_fl.engines.closed.visitors import Bounds, Rates, Visitors, network
@@ -134,10 +135,11 @@ def as_operator(keys: Credentials, path: str = "list-runs") -> bytes:
 def test_every_route_refuses_strangers(closed: tuple[ClosedSuperLink, Opened]) -> None:
     """Whatever routes the installed Flower has, at both ports."""
     of, opened = closed
-    known = routes(opened.app)
+    known = routes(opened.app) | OWN
     assert {path for _, path in known} >= {
         *("/docs", "/openapi.json", "/health", f"{FLEET}pull-messages", f"{FLEET}register-node"),
         *(f"{CONTROL}start-run", f"{CONTROL}register-node", f"{RUNTIME}acquire-task"),
+        *(STATUS, FILES, FILE_PART),
     }
     for name, headers in strangers():
         answers = every_route(door(of), known, headers)

@@ -207,7 +207,7 @@ def test_a_client_with_another_version_does_not_train(
     federation.clients[1].wait(TIMEOUT)
     outdated = federation.start_client(1, "outdated", program=["-c", OUTDATED])
     wait_for(lambda: "SuperNode ID" in federation.log("outdated"), "it is connected")
-    scenario = write_small(tmp_path, federated={"connect_timeout": 1})
+    scenario = write_small(tmp_path, federated={"min_clients": 2, "connect_timeout": 1})
     run = federation.submit("--scenario", str(scenario), FED_ROOT=str(tmp_path / "r"))
     errors = run.communicate(timeout=TIMEOUT)[1]
     outdated.terminate()
