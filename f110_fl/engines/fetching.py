@@ -121,15 +121,15 @@ class RemoteRun:
         """
         offset = 0
         while offset < file.size:
-            question = {"run": self._run, "name": file.name, "offset": offset}
-            question["length"] = min(file.size - offset, PART)
+            length = min(file.size - offset, PART)
+            question = {"run": self._run, "name": file.name, "offset": offset, "length": length}
             try:
                 data = self._requests.ask(FILE_PART, question)
             except NothingToldError as error:
                 if error.status != http.client.UNPROCESSABLE_ENTITY:
                     raise
                 raise ChangedError from None
-            if not 0 < len(data) <= question["length"]:
+            if not 0 < len(data) <= length:
                 raise ChangedError
             offset += len(data)
             yield data

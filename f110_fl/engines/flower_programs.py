@@ -20,6 +20,7 @@ from f110_fl.engines.superlink import SuperLink
 from f110_fl.errors import UserError
 from f110_fl.federation.versions import here
 from f110_fl.files import write_atomic
+from f110_fl.logs import write_line
 from f110_fl.runs.processes import adopt_orphans, end_descendants
 from f110_fl.runs.startup import KERNEL_CACHE
 
@@ -168,10 +169,8 @@ def run_program(command: Sequence[str], variables: Mapping[str, str]) -> None:
 def _pass_on(lines: IO[bytes] | None) -> None:
     """Write a program's output to this process's, line by line, without escape sequences."""
     for line in lines or ():
-        text = ESCAPE.sub(b"", line)
         with suppress(OSError):  # the program must not wait for a full disk
-            while text:
-                text = text[os.write(1, text) :]
+            write_line(ESCAPE.sub(b"", line))
 
 
 def check_port(port: int) -> None:

@@ -183,6 +183,9 @@ SETTINGS: Final = (
     Setting(variable="FED_CLIENT_ID", modes=frozenset({Mode.TRAIN}),
             about="this process is one client, which was started by hand: its index, from 0 to "
             "clients - 1"),
+    Setting(variable="FED_LOG_SIZE", modes=frozenset(Mode),
+            about="size at which a log in logs/ becomes NAME.log.1, of which 3 are kept, in MB "
+            "(default: 10)"),
     Setting(variable="WANDB_MODE", choices=("online", "offline", "disabled", "shared"),
             modes=NEW | RESUMED,
             about="how W&B records: online, offline, disabled or shared"),
