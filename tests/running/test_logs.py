@@ -122,7 +122,7 @@ def test_the_output_of_flowers_programs_is_bounded_and_none_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(LARGEST, "1")
-    log, lines = tmp_path / "run.log", 3_500
+    log, lines = tmp_path / "run.log", 4_000
     code = f"for k in range({lines}): print(k, 'x' * 800)"
     children = Children()
     child = children.start(run_program, ([sys.executable, "-c", code], environment()), log)

@@ -301,6 +301,15 @@ def test_a_run_survives_the_superlink(federation: Federation, tmp_path: Path) ->
         assert [line["clients"] for line in rounds(root)] == [[0, 1]] * 3
     broken, whole = (root.global_tensors(3).read_bytes() for root in roots)
     assert broken == whole
+    # The operator, elsewhere, has them without a login; the SuperLink remembers the run.
+    out = tmp_path / "fetched"
+    run = federation.submit("--fetch", str(roots[0].root), "--out", str(out))
+    errors = run.communicate(timeout=TIMEOUT)[1]
+    assert run.returncode == 0, errors
+    assert RunDir(out).global_tensors(3).read_bytes() == whole
+    for name in ("config.json", "rounds.jsonl", "report.html", "manifest.json", "identity"):
+        assert (out / name).read_bytes() == (roots[0].root / name).read_bytes()
+    assert not list(out.rglob("*.key"))
     secrets = [read_token(federation.token).encode()]
     secrets += [federation.keys.client_key(k).read_bytes().splitlines()[1] for k in range(2)]
     for log in federation.directory.glob("*.log"):
