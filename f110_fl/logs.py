@@ -57,7 +57,7 @@ def log_to(path: Path | None, environ: Mapping[str, str]) -> None:
     largest = largest_log(environ)
     if path is not None:
         try:
-            take_output(path.absolute(), largest)
+            take_output(path, largest)
         except OSError as error:
             raise UserError(f"--log={str(path)!r}: cannot be written: {error.strerror}") from None
 
@@ -73,6 +73,7 @@ def take_output(path: Path, largest: int) -> None:
         OSError: If it cannot be opened.
     """
     global _own
+    path = path.absolute()  # whatever becomes of the working directory
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):  # the parent's may be closed; then Python has no sys.stdout
         os.dup2(descriptor, stream)

@@ -29,6 +29,7 @@ from f110_fl.engines.operator_requests import NothingToldError, OperatorRequests
 from f110_fl.engines.superlink import resolve_superlink
 from f110_fl.errors import UserError
 from f110_fl.federation.digests import file_digest
+from f110_fl.federation.messages import shown
 from f110_fl.files import replacing
 from f110_fl.loading.flags import outside_overrides
 from f110_fl.reporting.summary import in_bytes
@@ -170,11 +171,12 @@ def fetch(arguments: argparse.Namespace, console: Console) -> int:
     with OperatorRequests(link) as requests:
         run = RemoteRun(requests, arguments.fetch)
         root, files = run.listing()
-        out = Path(arguments.out or PurePosixPath(root).name or "run")
+        name = PurePosixPath(root).name
+        out = Path(arguments.out or (name if _NAME.fullmatch(name) else "run"))
         _check_out(out, files)
         fetched = _fetch_all(run, files, out)
     console.out(f"Fetched         {len(fetched)} files, {in_bytes(sum(fetched))}", highlight=False)
-    console.out(f"Run             {link.host}:{root}", highlight=False)
+    console.out(f"Run             {link.host}:{shown(root)}", highlight=False)
     console.out(f"Files           {len(files)} in {out.absolute()}", highlight=False)
     return 0
 
