@@ -119,12 +119,19 @@ def _run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from f110_fl.loading.flags import idle_variables
+    from f110_fl.logs import largest_log
     from f110_fl.runs import preflight
     from f110_fl.runs.plan import own_directory, resolve_plan
     from f110_fl.runs.startup import ensure_kernel_cache, without_collections
     from f110_fl.sweeps import runner
 
+    largest_log(os.environ)  # children read it
     console = Console(stderr=True)
+    if arguments.fetch is not None:
+        from f110_fl.engines.fetching import fetch
+
+        interrupt.install()
+        return fetch(arguments, console)
     for line in ensure_kernel_cache():
         console.out(f"run.py: warning: {line}", highlight=False)
     if arguments.superlink is not None:

@@ -7,7 +7,9 @@ equals the state in the directory.
 
 from __future__ import annotations
 
+import logging
 import time
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +31,10 @@ from f110_fl.federation.messages import (
     Order,
     TrainOrder,
     TrainReply,
+    asked_versions,
+    shown,
 )
+from f110_fl.federation.versions import of_node
 from f110_fl.loading.scenarios import parse_resolved
 from f110_fl.rundir import EPISODES, PRIVACY_KEY, STATE, RunDir
 from f110_fl.runs.startup import without_collections
@@ -38,6 +43,8 @@ from f110_fl.training.state_file import keep_state
 if TYPE_CHECKING:
     from f110_fl.training.records import EpisodeRecord
     from f110_fl.training.trainer import Trainer
+
+log = logging.getLogger("flwr")
 
 _warm = WarmTrainers()
 
@@ -53,9 +60,18 @@ app = ClientApp(mods=[signed])  # what is signed is what is sent
 
 @app.query()
 def identify(message: Message, context: Context) -> Message:
-    """Answer with the client's stable id; Flower's node ids differ from run to run."""
+    """Answer with the client's stable id and what is installed here, and say what differs.
+
+    Flower's node ids differ from run to run. A client with other versions than the run's is left
+    out by the server.
+    """
     config = context.node_config
-    identity = Identity(int(config["partition-id"]), int(config["num-partitions"]))
+    own = of_node(config)
+    client_id = int(config["partition-id"])
+    differing = own.differing(asked_versions(message.content), "here", "in the run")
+    if differing:
+        log.error("Client %d is left out of the run: %s", client_id, shown(differing))
+    identity = Identity(client_id, int(config["num-partitions"]), **asdict(own))
     return Message(content=identity.to_content(), reply_to=message)
 
 

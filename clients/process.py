@@ -27,6 +27,7 @@ from f110_fl.engines.flower_programs import (
 )
 from f110_fl.engines.superlink import SuperLink, needed_file, resolve_superlink
 from f110_fl.errors import UserError
+from f110_fl.logs import LOG_HELP, log_to
 from f110_fl.runs.processes import Children
 from f110_fl.runs.session import POLL_INTERVAL
 from f110_fl.runs.startup import check_working_directory
@@ -64,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", help="port of Flower's local API (default: a free one)")
     parser.add_argument("--seed", help="seed of this client (default: the scenario's)")
     parser.add_argument("--insecure", action="store_true", help="no TLS and no key; loopback only")
+    parser.add_argument("--log", type=Path, metavar="FILE", help=LOG_HELP)
     return parser
 
 
@@ -123,6 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from f110_fl.runs.directory import lock_directory
 
         with lock_directory(client.directory, "is this client"):
+            log_to(arguments.log, os.environ)
             return _run(client)
 
     return program("clients.process", work)

@@ -15,6 +15,7 @@ from f110_fl.config.scenario import Scenario
 from f110_fl.engines.flower_internals import node_keys
 from f110_fl.errors import UserError
 from f110_fl.federation.messages import Identity, brief, identity_query, shown
+from f110_fl.federation.versions import Versions
 from f110_fl.reporting import announce
 from f110_fl.reporting.announce import Tell, silent
 from f110_fl.seeding import Use, stream
@@ -37,10 +38,17 @@ class ClientRegistry:
             them, only a node that holds a client's key is that client, whatever others say. None:
             a client is who it says it is, and of two the later counts.
         tell: Called with ``announce.NOTE`` and why a node is left out.
+        versions: What a client must have installed to take part; nothing by default.
     """
 
-    def __init__(self, keys: Mapping[bytes, int] | None = None, tell: Tell = silent) -> None:
+    def __init__(
+        self,
+        keys: Mapping[bytes, int] | None = None,
+        tell: Tell = silent,
+        versions: Versions = Versions(),  # noqa: B008 - it is immutable
+    ) -> None:
         self._tell = tell
+        self._versions = versions
         self.total: int | None = None  # of the run; if not known, as most nodes report it
         self._keys = keys
         self._identity: dict[int, Identity] = {}  # of every node that has ever answered
@@ -57,7 +65,8 @@ class ClientRegistry:
         """Return the ids of the connected nodes, by client id.
 
         A client that reconnects as another node replaces its former node. A node that disagrees
-        with its key or with the size of the federation is named once, and left out.
+        with its key, with the size of the federation or with the run's versions is named once, and
+        left out.
         """
         nodes = list(grid.get_node_ids())
         held = node_keys(grid) if self._keys is not None else {}
@@ -122,12 +131,14 @@ class ClientRegistry:
                 f"the run is for {total} clients, but it was started with "
                 f"--total-clients {said.num_clients}"
             )
-        if self._keys is None:
-            return ""
-        owner = self._keys[key] if key is not None else None
-        if owner != said.client_id:
-            return f"it says that it is client {said.client_id}, but has the key of client {owner}"
-        return ""
+        if self._keys is not None:
+            owner = self._keys[key] if key is not None else None
+            if owner != said.client_id:
+                return (
+                    f"it says that it is client {said.client_id}, but has the key of client {owner}"
+                )
+        differing = self._versions.differing(said.versions, "in the run", "there")
+        return f"client {said.client_id}'s versions differ: {differing}" if differing else ""
 
     def _leave_out(self, node: int, reason: str) -> None:
         if self._left_out.get(node) != reason:
@@ -146,7 +157,9 @@ class ClientRegistry:
         again = [node for node in nodes if self._due(node)]
         if not again:
             return
-        queries = {node: Message(identity_query(), node, MessageType.QUERY) for node in again}
+        queries = {
+            node: Message(identity_query(self._versions), node, MessageType.QUERY) for node in again
+        }
         replies = grid.send_and_receive(list(queries.values()), timeout=QUERY_TIMEOUT)
         found: dict[str, int] = {}
         silent = set(again)

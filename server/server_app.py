@@ -23,6 +23,7 @@ with announce.failure_announced():  # plugins are imported with the settings: on
     from f110_fl.federation.arrays import to_arrays
     from f110_fl.federation.manifest import manifested
     from f110_fl.federation.signing import openssh
+    from f110_fl.federation.versions import Versions, here
     from f110_fl.loading.scenarios import dump_scenario, read_resolved
     from f110_fl.reporting.pages.finish import reported
     from f110_fl.reporting.summary import completed_rounds
@@ -57,7 +58,7 @@ def main(grid: Grid, context: Context) -> None:
         return
     grid = Streaming(grid)
     try:
-        registry = ClientRegistry(known_keys(grid))
+        registry = ClientRegistry(known_keys(grid), versions=here())
         registry.wait(grid, None, *patience(context.run_config))
         scenario, rundir = resolve(context.run_config, registry.total or 1)
         check_initial(scenario, rundir)
@@ -128,7 +129,8 @@ def run_prepared(grid: Grid, root: Path, tell: Tell = silent) -> None:
     with locked(rundir.server_lock, wait=True):
         scenario = read_resolved(rundir.config)
         federated = scenario.federated
-        registry = ClientRegistry(known_keys(grid, rundir), tell)
+        versions = Versions() if is_virtual(grid) else here()
+        registry = ClientRegistry(known_keys(grid, rundir), tell, versions)
         registry.wait(grid, federated.clients, federated.min_clients, federated.connect_timeout)
         serve(grid, scenario, rundir, registry, tell)
 
@@ -143,13 +145,18 @@ def known_keys(grid: Grid, rundir: RunDir | None = None) -> dict[bytes, int] | N
     Raises:
         UserError: If the directory does not hold the clients' public keys.
     """
-    if type(grid).get_nodes is Grid.get_nodes:  # ids are all it has
+    if is_virtual(grid):
         return None
     directory = os.environ.get(CLIENT_KEYS)
     if directory:
         return public_keys(Path(directory))
     made = None if rundir is None else rundir.flower / "keys"
     return public_keys(made) if made is not None and made.is_dir() else None
+
+
+def is_virtual(grid: Grid) -> bool:
+    """Return whether clients are a simulation's, of which ids are all that the grid has."""
+    return type(grid).get_nodes is Grid.get_nodes
 
 
 def serve(

@@ -1,26 +1,24 @@
 """Who is connected to a closed SuperLink, and how its runs are getting on.
 
-A line for each client: since when it is connected, when it was last heard of, its address and its
-version of Flower; and for each run: its round, and the last error of each client.
+First its own versions, then a line for each client: since when it is connected, when it was last
+heard of, its address and its version of Flower; and for each run: its round, and the last error of
+each client.
 """
 
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
-import ssl
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from f110_fl.commandline import OneLineParser, program
 from f110_fl.engines.closed.gate import STATUS
-from f110_fl.engines.operators import read_token
+from f110_fl.engines.operator_requests import OperatorRequests
 from f110_fl.engines.superlink import SuperLink, resolve_superlink
-from f110_fl.errors import UserError
+from f110_fl.federation.versions import read
 
-TIMEOUT: Final = 20.0  # s for the answer
 MOST_RUNS: Final = 5  # the last ones are shown
 
 
@@ -40,31 +38,15 @@ def ask(link: SuperLink) -> dict[str, Any]:
     Raises:
         UserError: If it cannot be reached or trusted, or tells this operator nothing.
     """
-    link.probe()
-    if link.operator is None:
-        raise UserError("--operator FILE is needed")
-    context = ssl.create_default_context(cafile=str(link.root_certificates))
-    connection = http.client.HTTPSConnection(link.host, link.port, timeout=TIMEOUT, context=context)
-    try:
-        headers = {"Authorization": f"Bearer {read_token(link.operator)}"}
-        connection.request("GET", STATUS, headers=headers)
-        answer = connection.getresponse()
-        content = answer.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise UserError(f"--superlink={link.address!r}: no answer: {error}") from None
-    finally:
-        connection.close()
-    if answer.status != 200:
-        raise UserError(
-            f"--superlink={link.address!r}: tells nothing (status {answer.status}); is it a closed "
-            "one, and is this the token of one of its operators?"
-        )
-    told: dict[str, Any] = json.loads(content)
+    with OperatorRequests(link) as requests:
+        told: dict[str, Any] = json.loads(requests.ask(STATUS))
     return told
 
 
 def lines(told: Mapping[str, Any]) -> Iterator[str]:
     """Yield what was told, in words."""
+    own = read(told.get("versions"))
+    yield f"server     project {own.project}, scenario schema {own.schema}, Flower {own.flower}"
     for client in told["clients"]:
         state = "connected" if client["connected"] else "away"
         since = f" since {client['since'][:19]}" if client["since"] else ""

@@ -15,6 +15,7 @@ from pathlib import Path
 from f110_fl.commandline import OneLineParser, program
 from f110_fl.engines.closed.superlink import ClosedSuperLink, serve
 from f110_fl.errors import UserError
+from f110_fl.logs import LOG_HELP, log_to
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -37,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--database", default="", help="file that remembers runs over a restart (default: none)"
     )
+    parser.add_argument("--log", type=Path, metavar="FILE", help=LOG_HELP)
     return parser
 
 
@@ -71,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "server.superlink: warning: no operators: nobody can start a run; see --operators",
                 file=sys.stderr,
             )
-        os.umask(0o077)  # the database and what runs write are nobody else's
+        os.umask(0o077)  # the database, logs and what runs write are nobody else's
+        log_to(arguments.log, os.environ)
         serve(served)
         return 0
 

@@ -33,7 +33,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
         *("f110_fl.learners", "f110_fl.loading"),
     ),
     ("f110_fl.config", "f110_fl.robot", "f110_fl.tensors"),
-    ("f110_fl.commandline",),
+    ("f110_fl.commandline", "f110_fl.logs"),
     ("f110_fl.errors", "f110_fl.files", "f110_fl.rundir", "f110_fl.seeding"),
     ("sim.envs",),
     ("sim.rendering",),

@@ -3,9 +3,10 @@
 
 Two clients and a closed SuperLink (``python -m server.superlink``) are started, and a run is made
 that nobody disturbs. During a second one strangers try all that they can: every route that the
-installed Flower has, with no key, with a key that nobody registered and with made-up tokens; task
-polling; tricks with paths; large bodies; many connections that say nothing, or their headers byte
-by byte. All must be refused, and the second run must leave the same bytes as the first.
+installed Flower has, and those that this project adds, with no key, with a key that nobody
+registered and with made-up tokens; task polling; tricks with paths; large bodies; many connections
+that say nothing, or their headers byte by byte. All must be refused, and the second run must leave
+the same bytes as the first.
 Then a client is killed in a round, which goes on without it, and started again, and the SuperLink
 is killed and started again: the run is resumed, and its bytes are the same, too. At last the same
 strangers come to Flower's own ``flower-superlink``, where they must succeed: what this looks for
@@ -40,6 +41,7 @@ from parts import strangers
 from parts.strangers import NO_ANSWER, REFUSALS, Door
 
 from f110_fl.commandline import OneLineParser, program
+from f110_fl.engines.closed.gate import OWN
 from f110_fl.engines.credentials import Credentials, make_credentials
 from f110_fl.engines.flower_internals import routes, superlink_app
 from f110_fl.engines.flower_programs import environment, free_port
@@ -220,7 +222,7 @@ def disturbed(
     federation: Federation, scenario: Path, sizes: argparse.Namespace, to: Verdict
 ) -> None:
     """Compare a run during which strangers come with one during which they do not."""
-    known = routes(superlink_app(":flwr-in-memory:", lambda _: None, os.urandom(32)))
+    known = routes(superlink_app(":flwr-in-memory:", lambda _: None, os.urandom(32))) | OWN
     quiet, first = federation.submit("quiet", scenario)
     wait(lambda: quiet.poll() is not None, "the undisturbed run ends")
     attacked, second = federation.submit("attacked", scenario)

@@ -28,6 +28,7 @@ from f110_fl.engines.superlink import SuperLink
 from f110_fl.errors import UserError
 from f110_fl.files import is_locked, write_atomic
 from f110_fl.loading.scenarios import read_resolved
+from f110_fl.logs import LogReader
 from f110_fl.reporting.announce import FAILED, Announcements
 from f110_fl.reporting.summary import completed_rounds, is_complete
 from f110_fl.rundir import RunDir
@@ -79,18 +80,18 @@ def host(session: Session, scenario: Scenario, clients: Iterable[int], app: Path
         session.pause(timeout, done=lambda: not watch.runs())
         if watch.runs():
             raise UserError(f"{rundir.root}: the server of a killed run still runs")
-        log = rundir.logs / f"{RUN}.log"
-        start = log.stat().st_size if log.exists() else 0
+        failure = FailureWatch(rundir.logs / f"{RUN}.log")
         command = run_command({"prepared-root": str(rundir.root)}, app)
         submission = session.start(RUN, run_program, command, environment)
-        session.wait(submission, done=watch.ended)
-        session.pause(END_GRACE, done=lambda: not submission.is_alive())
+        session.wait(submission, done=lambda: failure.look() or watch.ended())
+        session.pause(END_GRACE, done=lambda: failure.look() or not submission.is_alive())
     finally:
         rundir.superlink.unlink(missing_ok=True)
     if is_complete(scenario, rundir):
         return 0
     completed = completed_rounds(rundir)
-    reason = _failure(log, start) or "killed, or it could not start"
+    failure.look()
+    reason = failure.reason or "killed, or it could not start"
     session.failures.append(f"the server ended after round {completed}: {reason}")
     return 1
 
@@ -145,12 +146,28 @@ class ServerWatch:
         return is_locked(self._lock)
 
 
-def _failure(log: Path, start: int) -> str:
-    """Return the last failure that the log reports from byte ``start`` on, "" if none."""
-    text = log.read_bytes()[start:].decode(errors="replace")
-    announcements = Announcements()
-    events = [event for line in text.splitlines() if (event := announcements.read(line))]
-    return next((str(e["message"]) for e in reversed(events) if e["event"] == FAILED), "")
+class FailureWatch:
+    """Finds the failures that a run's server announces in its log, from now on.
+
+    Args:
+        log: The log.
+
+    Attributes:
+        reason: The last failure's, "" if there was none.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._log = LogReader(log)
+        self._announcements = Announcements()
+        self.reason = ""
+
+    def look(self) -> bool:
+        """Read what was added to the log; return False, so that it can be called while waiting."""
+        for line in self._log.lines():
+            event = self._announcements.read(line)
+            if event is not None and event["event"] == FAILED:
+                self.reason = str(event["message"])
+        return False
 
 
 def _start_client(

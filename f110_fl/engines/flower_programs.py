@@ -17,7 +17,9 @@ from typing import IO, Final
 from f110_fl.engines.operators import read_token
 from f110_fl.engines.superlink import SuperLink
 from f110_fl.errors import UserError
+from f110_fl.federation.versions import here
 from f110_fl.files import write_atomic
+from f110_fl.logs import write_line
 from f110_fl.runs.processes import adopt_orphans, end_descendants
 from f110_fl.runs.startup import KERNEL_CACHE
 
@@ -106,13 +108,15 @@ def supernode_command(
     Args:
         link: The SuperLink to connect to.
         key: The client's private key; None for a SuperLink without TLS.
-        node_config: The values of ``Context.node_config`` in Flower's apps.
+        node_config: The values of ``Context.node_config`` in Flower's apps, to which what is
+            installed here is added.
         port: Port of Flower's local API on loopback; None: a free one.
         max_wait: Time after which it gives up connecting, s; None: never.
 
     Raises:
         UserError: For a setting that Flower cannot read.
     """
+    node_config = {**node_config, **here().node_config}
     if key is not None:  # the client signs with it what it answers, too
         node_config = {**node_config, "key": str(key.absolute())}
     config = " ".join(
@@ -167,10 +171,8 @@ def run_program(command: Sequence[str], variables: Mapping[str, str]) -> None:
 def _pass_on(lines: IO[bytes] | None) -> None:
     """Write a program's output to this process's, line by line, without escape sequences."""
     for line in lines or ():
-        text = ESCAPE.sub(b"", line)
         with suppress(OSError):  # the program must not wait for a full disk
-            while text:
-                text = text[os.write(1, text) :]
+            write_line(ESCAPE.sub(b"", line))
 
 
 def check_port(port: int) -> None:

@@ -11,6 +11,7 @@ import json
 import re
 import subprocess
 import tempfile
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -19,12 +20,15 @@ from rich.console import Console
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.engines.flower_programs import CONNECTION, connected, program, run_command, run_program
+from f110_fl.engines.operator_requests import check_versions
 from f110_fl.engines.superlink import SuperLink, resolve_superlink
 from f110_fl.errors import UserError
 from f110_fl.federation.accounting import ends
 from f110_fl.loading.flags import outside_overrides
 from f110_fl.loading.scenarios import dump_scenario, parse_resolved
+from f110_fl.logs import LogReader
 from f110_fl.reporting import announce
+from f110_fl.reporting.commands import command_line
 from f110_fl.reporting.console import ConsoleSink
 from f110_fl.reporting.events import EvaluationEvent, RoundEvent
 from f110_fl.reporting.pace import Pace
@@ -32,6 +36,7 @@ from f110_fl.reporting.summary import going_on
 from f110_fl.runs.plan import resolve_plan
 from f110_fl.runs.processes import Children
 
+LAST_LINES: Final = 200  # of the log, in which Flower's last error is looked for
 POLL_INTERVAL: Final = 0.25  # s between two looks at the log
 STOP_TIMEOUT: Final = 30.0  # s that a SuperLink has to acknowledge the end of a run
 
@@ -40,7 +45,8 @@ def submit(arguments: argparse.Namespace, environ: Mapping[str, str], console: C
     """Submit the run that the command line describes, show its progress, return the exit status.
 
     Raises:
-        UserError: For wrong settings, or if the SuperLink cannot be reached or trusted.
+        UserError: For wrong settings, or if the SuperLink cannot be reached or trusted, or has
+            other versions.
     """
     link = resolve_superlink(
         arguments.superlink,
@@ -50,6 +56,8 @@ def submit(arguments: argparse.Namespace, environ: Mapping[str, str], console: C
     )
     settings = _settings(arguments, environ)
     link.probe()
+    if link.operator is not None:
+        check_versions(link)
     with tempfile.TemporaryDirectory(prefix="f110-fl-") as directory:
         return _Submission(Path(directory), link, console).run(settings)
 
@@ -75,7 +83,9 @@ class _Submission:
         self._console = console
         self._environment = connected(directory / "flower", link)
         self._log = directory / "run.log"
-        self._read = 0
+        self._reader = LogReader(self._log)
+        self._last: deque[str] = deque(maxlen=LAST_LINES)
+        self._number: str | None = None  # Flower's, once it is accepted
         self._announcements = announce.Announcements()
         self._sink: ConsoleSink | None = None
         self._scenario: Scenario | None = None  # once the run has begun
@@ -112,14 +122,10 @@ class _Submission:
 
     def _follow(self) -> None:
         """Read what was logged since the last call."""
-        if not self._log.exists():
-            return
-        with self._log.open("rb") as file:
-            file.seek(self._read)
-            data = file.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        self._read += len(whole)
-        for line in whole.decode(errors="replace").splitlines():
+        for line in self._reader.lines():
+            self._last.append(line)
+            match = re.search(r"started run (\d+)", line)
+            self._number = self._number or (match[1] if match else None)
             event = self._announcements.read(line)
             if event is not None:
                 self._take(event)
@@ -152,9 +158,8 @@ class _Submission:
     def _stop(self) -> None:
         """Ask the SuperLink to end the run."""
         self._follow()
-        number = self._run_number()
-        if number is not None:
-            command = [program("flwr"), "stop", number, CONNECTION]
+        if self._number is not None:
+            command = [program("flwr"), "stop", self._number, CONNECTION]
             subprocess.run(  # noqa: S603
                 command,
                 env=self._environment,
@@ -162,13 +167,6 @@ class _Submission:
                 timeout=STOP_TIMEOUT,
                 check=False,
             )
-
-    def _run_number(self) -> str | None:
-        match = re.search(r"started run (\d+)", self._text())
-        return None if match is None else match[1]
-
-    def _text(self) -> str:
-        return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def _summarise(self) -> None:
         """Show where the run's files are, on the SuperLink's machine."""
@@ -180,6 +178,8 @@ class _Submission:
             f"Files           on {self._link.host}: {self._root}",
         ]
         complete, flags = completed == total, self._link.flags
+        if self._link.operator is not None:
+            lines.append(f"Fetch them      {command_line([*flags, '--fetch', self._root])}")
         if self._ends:
             lines.append("Budget reached  federated.privacy.budget has ended the run")
         else:
@@ -191,12 +191,10 @@ class _Submission:
         """Return in one line why the run did not complete."""
         if self._failure:
             return f"the run failed: {self._failure}"
-        if self._run_number() is None:
-            return f"the run was not accepted: {_last_error(self._text())}"
-        return (
-            f"the run ended after round {self._rounds[0]}, without a reason given: "
-            f"{_last_error(self._text())}"
-        )
+        last = _last_error("\n".join(self._last))
+        if self._number is None:
+            return f"the run was not accepted: {last}"
+        return f"the run ended after round {self._rounds[0]}, without a reason given: {last}"
 
 
 def _last_error(log: str) -> str:

@@ -15,6 +15,8 @@ from typing import Any, Final, Self, get_type_hints
 
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
+from f110_fl.federation.versions import Versions
+
 # Names of records, as Flower's strategies expect them.
 ARRAYS: Final = "arrays"
 CONFIG: Final = "config"
@@ -215,10 +217,19 @@ class Identity:
     Attributes:
         client_id: Its number in the federation, from 0.
         num_clients: Number of clients of the federation for which it was started.
+        project: See `f110_fl.federation.versions.Versions`; so are the next two.
     """
 
     client_id: int
     num_clients: int
+    project: str = ""
+    schema: str = ""
+    flower: str = ""
+
+    @property
+    def versions(self) -> Versions:
+        """What is installed where it runs."""
+        return Versions(self.project, self.schema, self.flower)
 
     def to_content(self) -> RecordDict:
         """Return the message's records."""
@@ -235,12 +246,28 @@ class Identity:
         found = cls(**_read_settings(content.config_records[CONFIG], cls))
         if not 0 <= found.client_id < found.num_clients:
             raise InvalidMessageError(f"it is client {found.client_id} of {found.num_clients}")
+        if len(found.project + found.schema + found.flower) > MAX_REASON:
+            raise InvalidMessageError("its versions are longer than versions are")
         return found
 
 
-def identity_query() -> RecordDict:
-    """Return the records of a query for a client's identity."""
-    return RecordDict({CONFIG: ConfigRecord()})
+def identity_query(versions: Versions) -> RecordDict:
+    """Return the records of a query for a client's identity.
+
+    Args:
+        versions: What the run is of, so that a client that is left out knows why.
+    """
+    return RecordDict({CONFIG: _settings_record(versions)})
+
+
+def asked_versions(content: RecordDict) -> Versions:
+    """Return what a query for a client's identity says of the run.
+
+    Raises:
+        InvalidMessageError: For anything else.
+    """
+    _check_records(content, CONFIG)
+    return Versions(**_read_settings(content.config_records[CONFIG], Versions))
 
 
 def metric_record(values: Mapping[str, float]) -> MetricRecord:
@@ -248,7 +275,7 @@ def metric_record(values: Mapping[str, float]) -> MetricRecord:
     return MetricRecord({**values})
 
 
-_Settings = Order | Evidence | Identity
+_Settings = Order | Evidence | Identity | Versions
 
 
 def _settings(kind: type[_Settings]) -> Mapping[str, tuple[str, type]]:

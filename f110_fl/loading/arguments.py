@@ -15,6 +15,7 @@ GROUPS: Final = {
     "--mode eval": "only with --mode eval",
     "--superlink": "on clients that are connected already",
     "--superlink HOST:PORT": "on clients that are connected already",
+    "--fetch RUN": "on clients that are connected already",
     "--set": "settings, over those of the scenario (key; variable)",
 }
 

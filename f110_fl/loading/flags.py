@@ -33,6 +33,7 @@ class Mode(Enum):
     STRESS = "not with --stress; leave it out"
     GRID = "not with a grid; leave it out"
     SUPERLINK = "not with --superlink; leave it out"
+    FETCH = "not with --fetch; leave it out"
     RESUME = "cannot change in a resumed run; leave it out"
     RESUME_GRID = "cannot change in a resumed grid; leave it out"
     RESUME_SUPERLINK = "cannot change in a run that a SuperLink resumes; leave it out"
@@ -40,7 +41,7 @@ class Mode(Enum):
 
 NEW: Final = frozenset({Mode.TRAIN, Mode.EVALUATE, Mode.STRESS, Mode.GRID, Mode.SUPERLINK})
 RESUMED: Final = frozenset({Mode.RESUME, Mode.RESUME_GRID, Mode.RESUME_SUPERLINK})
-LINKED: Final = frozenset({Mode.SUPERLINK, Mode.RESUME_SUPERLINK})
+LINKED: Final = frozenset({Mode.SUPERLINK, Mode.RESUME_SUPERLINK, Mode.FETCH})
 LOCAL: Final = frozenset({Mode.TRAIN, Mode.GRID, Mode.RESUME, Mode.RESUME_GRID})
 EVALUATING: Final = frozenset({Mode.EVALUATE, Mode.STRESS})
 TRAINING: Final = (NEW | RESUMED) - EVALUATING
@@ -55,9 +56,7 @@ class Setting:
     flag: str = ""
     run_config: str = ""  # key in [tool.flwr.app.config] of pyproject.toml
     modes: frozenset[Mode] = NEW
-    flag_modes: frozenset[Mode] = (
-        NEW | RESUMED
-    )  # of these, the flag's: it is never left lying about
+    flag_modes: frozenset[Mode] = frozenset(Mode)  # of these, the flag's: it is never left about
     needs: str = ""  # the flag without which it has no meaning
     read: Callable[[str], object] | None = None  # None: by the key's type
     form: str = ""  # the form of the text, where it differs from the key's type
@@ -173,11 +172,20 @@ SETTINGS: Final = (
             about="certificate of the SuperLink's authority, PEM"),
     Setting(flag="--operator", metavar="FILE", modes=LINKED, needs="--superlink HOST:PORT",
             about="token by which a closed SuperLink knows who starts runs"),
+    Setting(flag="--fetch", metavar="RUN", modes=frozenset({Mode.FETCH}),
+            needs="--superlink HOST:PORT",
+            about="fetch a run's files from the closed SuperLink: RUN is its number or its "
+            "directory there, as server.status shows them"),
+    Setting(flag="--out", metavar="DIR", modes=frozenset({Mode.FETCH}), needs="--fetch RUN",
+            about="where --fetch puts them (default: a directory of the run's name, here)"),
     Setting(flag="--insecure", switch=True, modes=LINKED, needs="--superlink HOST:PORT",
             about="connect to the SuperLink without TLS; loopback only"),
     Setting(variable="FED_CLIENT_ID", modes=frozenset({Mode.TRAIN}),
             about="this process is one client, which was started by hand: its index, from 0 to "
             "clients - 1"),
+    Setting(variable="FED_LOG_SIZE", modes=frozenset(Mode),
+            about="size at which a log in logs/ becomes NAME.log.1, of which 3 are kept, in MB "
+            "(default: 10)"),
     Setting(variable="WANDB_MODE", choices=("online", "offline", "disabled", "shared"),
             modes=NEW | RESUMED,
             about="how W&B records: online, offline, disabled or shared"),
@@ -297,6 +305,8 @@ def idle_variables(environ: Mapping[str, str]) -> list[str]:
 
 def _mode(arguments: argparse.Namespace, *, of_grid: bool) -> Mode:
     resumed = arguments.resume is not None
+    if arguments.fetch is not None:
+        return Mode.FETCH
     if arguments.superlink is not None:
         return Mode.RESUME_SUPERLINK if resumed else Mode.SUPERLINK
     if arguments.grid is not None:

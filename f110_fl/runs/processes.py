@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from f110_fl.errors import UserError
+from f110_fl.logs import largest_log, take_output
 
 STOP_GRACE = 10.0  # s from a child's SIGTERM to its SIGKILL
 _PR_SET_CHILD_SUBREAPER = 36  # of prctl(2)
@@ -39,7 +40,10 @@ class Children:
     def start(
         self, target: Callable[..., None], args: tuple[Any, ...], log: Path | None = None
     ) -> BaseProcess:
-        """Start ``target(*args)`` in a new interpreter, with its output in ``log`` if given."""
+        """Start ``target(*args)`` in a new interpreter, with its output in ``log`` if given.
+
+        The log is bounded, see `f110_fl.logs`.
+        """
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
         # A fresh interpreter: forking one that runs threads (PyTorch, W&B) can deadlock.
@@ -153,9 +157,7 @@ def _child(
 ) -> None:
     os.setsid()  # Ctrl-C reaches only the parent, which then ends this group
     if log is not None:
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        for stream in (1, 2):  # the parent's may be closed; then Python has no sys.stdout
-            os.dup2(descriptor, stream)
+        take_output(log, largest_log(os.environ))
     end_with_parent()
     try:
         target(*args)

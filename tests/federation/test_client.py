@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from f110_fl.engines.flower_internals import set_message_id
 from f110_fl.federation import sharing
 from f110_fl.federation.arrays import to_arrays, to_tensors
 from f110_fl.federation.messages import Identity, TrainOrder, TrainReply, identity_query
+from f110_fl.federation.versions import Versions
 from f110_fl.loading.scenarios import dump_scenario
 from f110_fl.rundir import RunDir
 from f110_fl.tensors import TensorName, owned, read_tensors
@@ -44,7 +46,7 @@ def cool_down(most: int = 8) -> None:
     client_app._warm = WarmTrainers(most)
 
 
-def call(content: RecordDict, message_type: str, client_id: int = 0, **node_config: int) -> Message:
+def call(content: RecordDict, message_type: str, client_id: int = 0, **node_config: Any) -> Message:
     message = Message(content, dst_node_id=99, message_type=message_type)
     set_message_id(message, "m")
     context = Context(
@@ -98,8 +100,23 @@ def same(left: Tensors, right: Tensors) -> bool:
 
 
 def test_a_client_says_who_it_is() -> None:
-    reply = call(identity_query(), MessageType.QUERY, 1)
+    reply = call(identity_query(Versions()), MessageType.QUERY, 1)
     assert Identity.from_content(reply.content) == Identity(client_id=1, num_clients=2)
+
+
+def test_a_client_on_a_machine_of_its_own_says_what_is_installed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And why it will be left out, once and in one line."""
+    own = {"root": str(tmp_path), "project": "0.2.0", "schema": "abc"}
+    flower = version("flwr")
+    for run in (Versions("0.2.0", "abc", flower), Versions("0.1.0", "abc", flower)):
+        reply = call(identity_query(run), MessageType.QUERY, 1, **own)
+        assert Identity.from_content(reply.content) == Identity(1, 2, "0.2.0", "abc", flower)
+    assert [record.getMessage() for record in caplog.records] == [
+        "Client 1 is left out of the run: project 0.2.0 here, 0.1.0 in the run; install the same "
+        "version on both machines"
+    ]
 
 
 def test_a_round_sends_networks_and_metrics_and_keeps_the_rest(tmp_path: Path) -> None:

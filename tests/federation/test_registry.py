@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -18,9 +18,12 @@ from f110_fl.config.scenario import Scenario
 from f110_fl.engines.credentials import make_credentials, public_keys
 from f110_fl.errors import UserError
 from f110_fl.federation.messages import Identity
+from f110_fl.federation.versions import Versions
 from f110_fl.rundir import RunDir
 from server.registry import ClientRegistry, sample
 from server.server_app import CLIENT_KEYS, known_keys
+
+KNOWN = {"project": "0.1.0", "schema": "abc", "flower": "1.41.0"}
 
 pytestmark = pytest.mark.usefixtures("flower_task")
 
@@ -78,10 +81,12 @@ def test_a_client_that_returns_as_another_node_takes_part_again() -> None:
 @pytest.mark.parametrize(
     "said",
     [
-        {"client-id": -3, "num-clients": 2},
-        {"client-id": 2, "num-clients": 2},
-        {"client-id": "0", "num-clients": 2},
-        {"client-id": 0},
+        {"client-id": -3, "num-clients": 2, **KNOWN},
+        {"client-id": 2, "num-clients": 2, **KNOWN},
+        {"client-id": "0", "num-clients": 2, **KNOWN},
+        {"client-id": 0, "num-clients": 2, **KNOWN, "project": "1" * 1000},
+        {"client-id": 0, "num-clients": 2},
+        {"client-id": 0, **KNOWN},
         {},
     ],
 )
@@ -202,3 +207,34 @@ def test_virtual_clients_have_no_keys(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv(CLIENT_KEYS, str(one.directory))
     assert known_keys(deployed, rundir) == public_keys(one.directory)
     assert known_keys(virtual, rundir) is None
+
+
+def test_a_client_with_other_versions_is_left_out_until_it_has_the_runs(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    told: list[str] = []
+
+    class Installed(FakeGrid):
+        said: ClassVar[dict[str, str]] = {**KNOWN, "project": "0.2.0"}
+
+        def send_and_receive(self, messages: Any, *, timeout: float | None = None) -> Any:
+            for reply in super().send_and_receive(messages, timeout=timeout):
+                if reply.metadata.src_node_id == 2:
+                    reply.content = Identity(1, 2, **self.said).to_content()
+                yield reply
+
+    registry = ClientRegistry(None, lambda _, note: told.append(note["message"]), Versions(**KNOWN))
+    grid = Installed({1: 0, 2: 1}, total=2)
+    for _ in range(2):
+        assert registry.online(grid) == {0: 1}
+    line = (
+        "node 2 is left out: client 1's versions differ: project 0.1.0 in the run, 0.2.0 there; "
+        "install the same version on both machines"
+    )
+    assert told == [line]
+    assert [record.getMessage() for record in caplog.records] == [line]
+    del grid.clients[2]
+    assert registry.online(grid) == {0: 1}
+    grid.said, grid.clients[2] = KNOWN, 1
+    registry._failed.clear()  # as if the time until it is asked again had passed
+    assert registry.online(grid) == {0: 1, 1: 2}

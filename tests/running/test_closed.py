@@ -15,10 +15,12 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from closed_superlink import GENEROUS, LOOPBACK, SECRET, served, serving
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -40,48 +42,24 @@ from parts.strangers import (
     strangers,
     tricks,
 )
+from small import write_small
 
+import run
 from f110_fl.engines import operator_login
-from f110_fl.engines.closed.gate import CONTROL, FLEET, RUNTIME, STATUS
+from f110_fl.engines.closed import status as closed_status
+from f110_fl.engines.closed.files import FILE_PART, FILES
+from f110_fl.engines.closed.gate import CONTROL, FLEET, OWN, RUNTIME, STATUS
 from f110_fl.engines.closed.listener import Listener, is_own, listening_socket
-from f110_fl.engines.closed.superlink import ClosedSuperLink, Opened, _context, check, listening
+from f110_fl.engines.closed.superlink import ClosedSuperLink, Opened, _context, check
 from f110_fl.engines.closed.visitors import Bounds, Rates, Visitors, network
 from f110_fl.engines.credentials import Credentials, main, make_credentials
 from f110_fl.engines.flower_internals import routes, superlink_app
-from f110_fl.engines.flower_programs import free_port
 from f110_fl.engines.operators import make_operator, read_operators, read_token
 from f110_fl.errors import UserError
+from f110_fl.federation.versions import PROJECT, here
 from server import status as server_status
 
-LOOPBACK = "127.0.0.1"
-SECRET = bytes(range(32))
-# Nothing is refused for being too much, so that it is refused for what it is.
-GENEROUS = Bounds(new_rate=1e6, new_burst=1e6, prove_within=60.0)
 TIGHT = Bounds(strangers=24, strangers_address=16, prove_within=0.5, new_rate=1e6, new_burst=1e6)
-
-
-@contextmanager
-def serving(served: ClosedSuperLink) -> Iterator[Opened]:
-    """Serve in a thread."""
-    loop, begun, ended = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
-    opened: list[Opened] = []
-
-    async def run() -> None:
-        own = served.credentials
-        async with AsyncExitStack() as stack:
-            opened.append(await stack.enter_async_context(listening(served, own, SECRET)))
-            begun.set()
-            await ended.wait()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(run()))
-    thread.start()
-    try:
-        assert begun.wait(60.0)
-        yield opened[0]
-    finally:
-        loop.call_soon_threadsafe(ended.set)
-        thread.join()
-        loop.close()
 
 
 @contextmanager
@@ -117,10 +95,6 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Credentials:
     made = make_credentials(tmp_path_factory.mktemp("keys"), (LOOPBACK,), 2)
     make_operator(made.directory, "alice")
     return made
-
-
-def served(keys: Credentials, bounds: Bounds = GENEROUS) -> ClosedSuperLink:
-    return ClosedSuperLink(LOOPBACK, free_port(), keys.directory, keys.operators, bounds=bounds)
 
 
 @pytest.fixture(scope="module")
@@ -161,10 +135,11 @@ def as_operator(keys: Credentials, path: str = "list-runs") -> bytes:
 def test_every_route_refuses_strangers(closed: tuple[ClosedSuperLink, Opened]) -> None:
     """Whatever routes the installed Flower has, at both ports."""
     of, opened = closed
-    known = routes(opened.app)
+    known = routes(opened.app) | OWN
     assert {path for _, path in known} >= {
         *("/docs", "/openapi.json", "/health", f"{FLEET}pull-messages", f"{FLEET}register-node"),
         *(f"{CONTROL}start-run", f"{CONTROL}register-node", f"{RUNTIME}acquire-task"),
+        *(STATUS, FILES, FILE_PART),
     }
     for name, headers in strangers():
         answers = every_route(door(of), known, headers)
@@ -293,18 +268,46 @@ def test_operators_learn_who_is_connected(
     with serving(of):
         assert connect(door(of), private(keys, 1)) == 200
         assert server_status.main(words) == 0
-        away, here = capsys.readouterr().out.splitlines()
+        own, away, here = capsys.readouterr().out.splitlines()
         assert server_status.main([*words, "--json"]) == 0
         told = json.loads(capsys.readouterr().out)
         stranger = make_operator(tmp_path, "mallory")
         assert server_status.main([*words, "--operator", str(stranger)]) == 2
         assert "tells nothing (status 401)" in capsys.readouterr().err
         assert door(of).ask(request("GET", STATUS, signed(private(keys, 1)))) == 401
+    assert own.startswith(f"server     project {PROJECT}, scenario schema ")
     assert away == "client_00  away"
     assert here.startswith("client_01  connected since 2")
     assert [client["connected"] for client in told["clients"]] == [False, True]
     assert told["clients"][1]["address"] == LOOPBACK
     assert told["runs"] == []
+
+
+def test_a_run_is_not_submitted_to_a_superlink_with_other_versions(
+    keys: Credentials,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    of = served(keys)
+    words = ["--superlink", f"{LOOPBACK}:{of.port}", "--root-certificates", str(keys.ca)]
+    words += ["--operator", str(keys.directory / "operator_alice")]
+    words += ["--scenario", str(write_small(tmp_path))]
+    theirs = replace(here(), project="0.0.9", flower="1.40.2")
+    monkeypatch.setattr(closed_status, "here", lambda: theirs)
+    with serving(of):
+        assert run.main(words) == 2
+        differing = capsys.readouterr().err
+        stranger = make_operator(tmp_path, "mallory")
+        assert run.main([*words, "--operator", str(stranger)]) == 2
+        refused = capsys.readouterr().err
+    assert differing == (
+        f"run.py: --superlink='{LOOPBACK}:{of.port}': versions differ: project {PROJECT} here, "
+        f"0.0.9 there; Flower {here().flower} here, 1.40.2 there; install the same version on both "
+        "machines\n"
+    )
+    assert refused.startswith(f"run.py: --superlink='{LOOPBACK}:{of.port}': tells nothing (status")
+    assert len(refused.splitlines()) == 1
 
 
 def test_tokens_are_nobody_elses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

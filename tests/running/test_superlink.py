@@ -6,7 +6,7 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from f110_fl.engines.flower_programs import CONNECTION, connected, free_port, pr
 from f110_fl.engines.operators import make_operator, read_token
 from f110_fl.engines.superlink import SuperLink, resolve_superlink
 from f110_fl.errors import UserError
+from f110_fl.federation.versions import PROJECT
 from f110_fl.rundir import RunDir
 from run import main
 
@@ -56,9 +57,10 @@ class Federation:
         key: Path | None = None,
         ca: Path | None = None,
         total: int = 2,
+        program: Sequence[str] = ("-m", "clients.process"),
     ) -> subprocess.Popen[bytes]:
         name = name or f"client_{client_id}"
-        command = [sys.executable, "-m", "clients.process", "--client-id", str(client_id)]
+        command = [sys.executable, *program, "--client-id", str(client_id)]
         command += [
             "--total-clients",
             str(total),
@@ -184,11 +186,56 @@ def test_who_has_no_clients_key_is_no_client(federation: Federation, tmp_path: P
     (line,) = rounds(RunDir(tmp_path / "r"))
     assert (line["clients"], line["dropped"]) == ([0, 1], {})
     assert not (federation.directory / "state_false" / "r").exists()
+    # The operator, elsewhere, has its files without a login.
+    out = tmp_path / "fetched"
+    run = federation.submit("--fetch", str(tmp_path / "r"), "--out", str(out))
+    errors = run.communicate(timeout=TIMEOUT)[1]
+    assert run.returncode == 0, errors
+    for name in ("config.json", "rounds.jsonl", "report.html", "manifest.json", "identity"):
+        assert (out / name).read_bytes() == (tmp_path / "r" / name).read_bytes()
+    ours, theirs = (RunDir(root).global_tensors(1) for root in (tmp_path / "r", out))
+    assert ours.read_bytes() == theirs.read_bytes()
+    assert not list(out.rglob("*.key"))
     secrets = [read_token(federation.token).encode()]
     secrets += [federation.keys.client_key(k).read_bytes().splitlines()[1] for k in range(2)]
     for log in federation.directory.glob("*.log"):
         assert [secret for secret in secrets if secret in log.read_bytes()] == []
     assert stat.S_IMODE((federation.directory / "db").stat().st_mode) == 0o600
+
+
+OUTDATED = """
+import sys
+from f110_fl.federation import versions
+versions.PROJECT = "0.0.9"
+from clients.process import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.slow
+def test_a_client_with_another_version_does_not_train(
+    federation: Federation, tmp_path: Path
+) -> None:
+    """Both sides say so in a line."""
+    federation.clients[1].terminate()
+    federation.clients[1].wait(TIMEOUT)
+    outdated = federation.start_client(1, "outdated", program=["-c", OUTDATED])
+    wait_for(lambda: "SuperNode ID" in federation.log("outdated"), "it is connected")
+    scenario = write_small(tmp_path, federated={"min_clients": 2, "connect_timeout": 1})
+    run = federation.submit("--scenario", str(scenario), FED_ROOT=str(tmp_path / "r"))
+    errors = run.communicate(timeout=TIMEOUT)[1]
+    outdated.terminate()
+    outdated.wait(TIMEOUT)
+    federation.clients[1] = federation.start_client(1)
+    assert run.returncode == 1, errors
+    told = f"client 1's versions differ: project {PROJECT} in the run, 0.0.9 there; install the "
+    told += "same version on both machines"
+    lines = [line for line in errors.splitlines() if line.endswith(told)]
+    assert " is left out: " in lines[0]
+    assert "clients [1] of 2 did not connect within 1 s; left out: " in lines[-1]
+    said = f"Client 1 is left out of the run: project 0.0.9 here, {PROJECT} in the run"
+    assert said in federation.log("outdated")
+    assert not (federation.directory / "state_outdated" / "r").exists()
 
 
 @pytest.mark.parametrize(

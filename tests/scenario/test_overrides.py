@@ -440,6 +440,7 @@ MISPLACED = {
     Mode.STRESS: (["--mode=eval", "--stress=s"], ["--max-parallel=2"], ["--engine=deployment"]),
     Mode.GRID: (["--grid=g"], ["--scenario=s"], ["--mode=eval"], ["--resume=r"]),
     Mode.SUPERLINK: (["--superlink=s:1"], ["--grid=g"], ["--engine=deployment"]),
+    Mode.FETCH: (["--superlink=s:1", "--fetch=r"], ["--scenario=s"], ["--episodes=3"]),
     Mode.RESUME: (["--resume=r"], ["--scenario=s"], ["--map=circle"], ["--set", "seed=1"]),
     Mode.RESUME_GRID: (["--resume=r"], ["--episodes=3"], ["--insecure"]),
     Mode.RESUME_SUPERLINK: (["--superlink=s:1", "--resume=r"], ["--repeat=2"], ["--scenario=s"]),

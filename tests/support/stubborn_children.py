@@ -54,6 +54,17 @@ def write_whole(path: Path, text: str) -> None:
     path.with_suffix(".part").rename(path)
 
 
+def fill(log: Path, megabytes: float) -> None:
+    """Write so much, then wait until the log was emptied for it, and say a last word."""
+    for _ in range(int(megabytes * 10_000)):
+        sys.stdout.write("x" * 99 + "\n")
+    sys.stdout.flush()
+    deadline = time.monotonic() + LONG
+    while not log.with_name(f"{log.name}.1").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    subprocess.run([sys.executable, "-c", "print('a last word')"], check=True)
+
+
 def log_by_flower() -> None:
     """Log a warning as Flower does in a simulation."""
     from f110_fl.engines import flower_internals

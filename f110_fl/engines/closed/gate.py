@@ -11,7 +11,8 @@ refused but the routes that the application itself names, each by the rule of it
 | ``/v1/runtime/acquire-task`` | this machine | the SuperExec: signed with its secret |
 | ``/v1/runtime/...`` | this machine | a task: its token |
 | ``/health`` | this machine | anybody |
-| ``/f110-fl/status`` | anywhere | an operator; answered here, see `f110_fl.engines.closed.status` |
+| ``/f110-fl/status`` | anywhere | an operator; answered by `f110_fl.engines.closed.status` |
+| ``/f110-fl/files``, ``.../file-part`` | anywhere | an operator; `f110_fl.engines.closed.files` |
 
 All of that stands in a request's headers, so a body is read only once it is known whose it is.
 A request that is refused ends its connection. Flower asks again for the same proofs behind it.
@@ -28,6 +29,7 @@ from collections.abc import Awaitable, Callable, Hashable, MutableMapping, Seque
 from contextlib import suppress
 from typing import Any, Final
 
+from f110_fl.engines.closed.files import FILE_PART, FILES, NotOfferedError, RunFiles
 from f110_fl.engines.closed.status import Heard, report
 from f110_fl.engines.closed.visitors import Bounds, Rates, Visitor
 from f110_fl.engines.flower_internals import (
@@ -51,6 +53,8 @@ CONTROL: Final = "/v1/control/"
 RUNTIME: Final = "/v1/runtime/"
 HEALTH: Final = "/health"
 STATUS: Final = "/f110-fl/status"
+OWN: Final = frozenset({("GET", STATUS), ("POST", FILES), ("POST", FILE_PART)})  # not Flower's
+OWN_PATHS: Final = frozenset(path for _, path in OWN)
 ACQUIRE: Final = "/v1/runtime/acquire-task"
 ACTIVATE: Final = "/v1/fleet/activate-node"
 REGISTRATION: Final = frozenset({"/v1/control/register-node", "/v1/control/unregister-node"})
@@ -100,8 +104,9 @@ class Gate:
         bounds: Bounds,
     ) -> None:
         self._app = app
-        self._routes = {route for route in routes if route[1] not in UNUSED} | {("GET", STATUS)}
+        self._routes = {route for route in routes if route[1] not in UNUSED} | OWN
         self._nodes = nodes
+        self._files = RunFiles(nodes)
         self._secret = task_secret
         self._bounds = bounds
         self._rates = Rates(bounds.request_rate, bounds.request_burst)
@@ -190,7 +195,7 @@ class Gate:
                 status = 412 if path == ACTIVATE else 401
                 raise RefusedError(status, UNKNOWN)
             return ("client", key)
-        if path.startswith(CONTROL) or path == STATUS:
+        if path.startswith(CONTROL) or path in OWN_PATHS:
             scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
             name = self.operators.name_of(token.decode("latin-1").strip())
             if scheme.lower() != b"bearer" or name is None:
@@ -237,13 +242,27 @@ class Gate:
             self._heard[identity] = time.monotonic()
         if path.startswith(FLEET):
             self._hear(identity, scope)
-        if path == STATUS:
-            content = await asyncio.to_thread(lambda: json.dumps(report(self._nodes, self.heard)))
-            await _answer(send, 200, content.encode())
+        if path in OWN_PATHS:
+            await _answer(send, 200, await asyncio.to_thread(self._own_answer, path, body))
             return
         await self._app(scope, _again(body, receive), send)
         if path in REGISTRATION:
             await asyncio.to_thread(self.update_keys)
+
+    def _own_answer(self, path: str, question: bytes) -> bytes:
+        """Return what an operator is told by this project.
+
+        Raises:
+            RefusedError: If he asks for what there is not.
+        """
+        try:
+            if path == FILES:
+                return self._files.listing(question)
+            if path == FILE_PART:
+                return self._files.part(question)
+            return json.dumps(report(self._nodes, self.heard)).encode()
+        except NotOfferedError as error:
+            raise RefusedError(422, str(error)) from None
 
     async def _make_room(self, identity: Hashable | None) -> None:
         """Let a client's predecessor be gone if nothing was heard of it for `QUIET`.

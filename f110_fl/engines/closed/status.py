@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from f110_fl.engines.flower_internals import Nodes, Run
 from f110_fl.federation.messages import shown
+from f110_fl.federation.versions import here
 from f110_fl.reporting import announce
 
 
@@ -31,10 +32,11 @@ def report(nodes: Nodes, heard: Mapping[bytes, Heard]) -> dict[str, Any]:
     """Return the state of clients and runs, as JSON has it.
 
     Returns:
-        ``clients``: of each ``name``, ``connected``, ``since`` (ISO 8601, "" if never), ``heard``
-        (s ago, null if never), ``address``, ``version``. ``runs``: of each ``run`` (its number, as
-        text), ``status``, ``since``, ``operator``, ``root``, ``round``, ``rounds``, ``errors`` (the
-        last of each client, by its id) and ``note`` (the server's last).
+        ``versions``: this server's `f110_fl.federation.versions.Versions`. ``clients``: of each
+        ``name``, ``connected``, ``since`` (ISO 8601, "" if never), ``heard`` (s ago, null if
+        never), ``address``, ``version``. ``runs``: of each ``run`` (its number, as text),
+        ``status``, ``since``, ``operator``, ``root``, ``round``, ``rounds``, ``errors`` (the last
+        of each client, by its id) and ``note`` (the server's last).
     """
     now = time.time()
     clients = []
@@ -51,7 +53,8 @@ def report(nodes: Nodes, heard: Mapping[bytes, Heard]) -> dict[str, Any]:
             }
         )
     runs = [_run(run, log) for run, log in nodes.runs()]
-    return {"clients": sorted(clients, key=lambda client: str(client["name"])), "runs": runs}
+    clients.sort(key=lambda client: str(client["name"]))
+    return {"versions": asdict(here()), "clients": clients, "runs": runs}
 
 
 def _run(run: Run, log: str) -> dict[str, Any]:
