@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import sys
@@ -128,6 +129,8 @@ def simulate_bare(root: Path, clients: int, parallel: int) -> None:
     from flwr.simulation import run_simulation
     from parts.bench_federation_apps import bare_client, bare_server
 
+    # Else Ray joins the cluster of a file that another one left, and waits for ever if it is gone.
+    os.environ["RAY_ADDRESS"] = "local"
     run_simulation(
         server_app=bare_server(root),
         client_app=bare_client(),

@@ -56,7 +56,7 @@ def values_of(arrays: ArrayRecord) -> dict[str, NDArray[Any]]:
 
 def record_of(values: Mapping[str, NDArray[Any]]) -> ArrayRecord:
     """Return values as a Flower record, in their order."""
-    return ArrayRecord({name: Array(np.ascontiguousarray(array)) for name, array in values.items()})
+    return ArrayRecord({name: Array(np.asarray(array, order="C")) for name, array in values.items()})
 
 
 def _view(data: bytes) -> NDArray[Any]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -40,6 +41,7 @@ from f110_fl.training.state_file import (
 from sim.race import Race
 
 Tensors = dict[str, torch.Tensor]
+UPDATE: Final = "update"  # in a state file, before the names of what is to be sent
 
 
 class Trainer:
@@ -49,6 +51,10 @@ class Trainer:
     states), a memory-mapped replay file for each learner, ``best.safetensors`` (the models of the
     best evaluation) and ``episodes.jsonl``. The state file is the commit point: whatever is
     newer than it is discarded, or made again, when the client is opened.
+
+    Attributes:
+        update: What is to be sent of the last round, by tensor, if it is rounded on its way
+            (`f110_fl.federation.compression`); kept with the state.
     """
 
     def __init__(self, scenario: Scenario, client_id: int, directory: Path) -> None:
@@ -88,6 +94,7 @@ class Trainer:
         self.directory = directory
         self.seed = self.scenario.client_seed(client_id)
         self.progress = Progress()
+        self.update: Tensors = {}
         self._episodes_path = directory / EPISODES
         self._state_path = directory / STATE
         self._signature: tuple[int, int, int] | None = None
@@ -105,6 +112,7 @@ class Trainer:
             tensors |= prefixed(f"{agent}/local", learner.local_state())
         if self._opponents is not None:
             tensors |= self._opponents.state()
+        tensors |= prefixed(UPDATE, self.update)
         write_state(self._state_path, tensors, self.progress, self.own, self._observation_size)
         for learner in self.learners.values():
             learner.apply_journal()
@@ -155,6 +163,7 @@ class Trainer:
             learner.load_local_state(unprefixed(f"{agent}/local", tensors))
         if self._opponents is not None:
             self._opponents.load_state(tensors)
+        self.update = unprefixed(UPDATE, tensors)
         self._signature = self._signature_on_disk()
 
     def _signature_on_disk(self) -> tuple[int, int, int] | None:
