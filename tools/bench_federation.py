@@ -8,7 +8,8 @@ one's messages are sent; the first round warms up and is not counted.
 
 bytes_per_client and bytes_to_client are the sizes of all objects that Flower sends for a training
 message; tensor_bytes is the size of the shared tensors alone. server_peak_mib is the largest
-resident memory of the process with the ServerApp. client_start_s, for deployments only, is the age
+resident memory of the process with the ServerApp. With ``--memory``, processor_s is what all
+processes of a run take of any core in a timed round, which on a busy machine says more. client_start_s, for deployments only, is the age
 of a ClientApp's process when training starts, in the last rounds.
 
 ``--peer`` runs a bare Flower app in turns with ours: Flower's FedAvg, and a ClientApp that returns
@@ -51,7 +52,13 @@ if TYPE_CHECKING:
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
 Result = dict[str, Any]
-RATIOS: Final = ("round_overhead_s", "bytes_per_client", "bytes_to_client", "server_peak_mib")
+RATIOS: Final = (
+    "round_overhead_s",
+    "processor_s",
+    "bytes_per_client",
+    "bytes_to_client",
+    "server_peak_mib",
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -197,6 +204,8 @@ def run_once(arguments: argparse.Namespace, scenario: Scenario, root: Path, *, o
         found["starts"] = [float(line) for line in (root / STARTS).read_text().splitlines()]
     if sampler is not None:
         found["memory_mib"] = sampler.by_round(found["marks"])
+        first, last = found["marks"][1], found["marks"][-1]  # the timed rounds
+        found["processor_s"] = sampler.seconds(first, last) / arguments.rounds
     return found
 
 
@@ -229,6 +238,8 @@ def figures(runs: Sequence[Result], clients: int) -> Result:
     result["first_round_s"] = statistics.median(durations(run)[0] for run in runs)
     for name in ("bytes_per_client", "bytes_to_client", "tensor_bytes", "server_peak_mib"):
         result[name] = statistics.median(run[name] for run in runs)
+    if "processor_s" in runs[0]:
+        result["processor_s"] = statistics.median(run["processor_s"] for run in runs)
     result["bytes_ratio"] = result["bytes_per_client"] / result["tensor_bytes"]
     starts = [age for run in runs for age in run.get("starts", ())[clients:]]
     if starts:
@@ -271,6 +282,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Result:
         result["ratio"] = {
             name: round(statistics.median(a[name] / b[name] for a, b in pairs), 3)
             for name in RATIOS
+            if name in pairs[0][0]
         }
     return result
 

@@ -167,40 +167,28 @@ def test_noise_of_clients_is_not_rounded() -> None:
 # ------------------------------------------------------------------ a federation
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    """Two signing clients, three rounds; the server was lost in the second and went on."""
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """Two signing clients, two rounds; the server was lost in the second and went on."""
     root = tmp_path_factory.mktemp("compressed") / "run"
-    changes = {"episodes": 6, "federated": {"compression": request.param}}
     made = credentials(root)
-    federate(root, Keyed(made, cut=2), **changes)
-    return federate(root, Keyed(made), resumed=True, **changes)
+    federate(root, Keyed(made, cut=2), federated={"compression": "int8"})
+    return federate(root, Keyed(made), resumed=True, federated={"compression": "int8"})
 
 
 def test_a_run_that_went_on_has_the_bytes_of_one_left_alone(run: RunDir, tmp_path: Path) -> None:
-    compression = complete_lines(run.rounds) and Scenario.model_validate_json(
-        run.config.read_text(encoding="utf-8")
-    )
-    assert compression
-    alone = federate(
-        tmp_path / "alone",
-        InProcess(),
-        episodes=6,
-        federated={"compression": compression.federated.compression},
-    )
+    alone = federate(tmp_path / "alone", InProcess(), federated={"compression": "int8"})
     links = [[line["chain"]["link"] for line in complete_lines(r.rounds)] for r in (run, alone)]
-    assert len(links[0]) == 3
+    assert len(links[0]) == 2
     assert links[0] == links[1]
     for client in range(2):
         assert run.state(client).read_bytes() == alone.state(client).read_bytes()
-        kept = {name for name in read_tensors(run.state(client)) if name.startswith("update/")}
-        assert kept
+        assert any(name.startswith("update/") for name in read_tensors(run.state(client)))
 
 
 def test_a_run_is_proven_and_computed_again(
     run: RunDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert verify([str(run.root)]) == 0
-    assert verify([str(run.root), "--recompute", "--client", "1", "--round", "3"]) == 0
+    assert verify([str(run.root), "--recompute", "--client", "1", "--round", "2"]) == 0
     assert verify([str(run.root), "--recompute"]) == 0
     assert "WRONG" not in capsys.readouterr().out
