@@ -215,9 +215,7 @@ def _group(name: TensorName) -> str:
     return NORMALISERS if name.network.endswith("normaliser") else NETWORKS
 
 
-def _check_values(
-    name: str, found: NDArray[Any], before: NDArray[Any], limits: Limits
-) -> None:
+def _check_values(name: str, found: NDArray[Any], before: NDArray[Any], limits: Limits) -> None:
     """Refuse values that are not finite, or that learning cannot give."""
     if not found.size:
         return

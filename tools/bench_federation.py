@@ -7,10 +7,13 @@ opening and saving a client, which a client does not report as training. A round
 one's messages are sent; the first round warms up and is not counted.
 
 bytes_per_client and bytes_to_client are the sizes of all objects that Flower sends for a training
-message; tensor_bytes is the size of the shared tensors alone. server_peak_mib is the largest
-resident memory of the process with the ServerApp. With ``--memory``, processor_s is what all
-processes of a run take of any core in a timed round, which on a busy machine says more. client_start_s, for deployments only, is the age
+message; tensor_bytes is the size of the arrays in a client's. server_peak_mib is the largest
+resident memory of the process with the ServerApp. client_start_s, for deployments only, is the age
 of a ClientApp's process when training starts, in the last rounds.
+
+With ``--memory``, memory_mib is what each kind of process holds in each round, disk_mb what each
+round's tensors, and the run's directory at the end, take on the disk, and processor_s what all
+processes together take of any core in a timed round, which tells more where others are at work.
 
 ``--peer`` runs a bare Flower app in turns with ours: Flower's FedAvg, and a ClientApp that returns
 the arrays it receives, which have the names, shapes and types of ours. In a simulation, it runs in
@@ -39,6 +42,7 @@ from parts.process_memory import Sampler
 from f110_fl.commandline import OneLineParser, program
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
+from f110_fl.files import complete_lines
 from f110_fl.loading.overrides import set_overrides
 from f110_fl.loading.scenarios import load_scenario
 from f110_fl.rundir import RunDir
@@ -206,7 +210,15 @@ def run_once(arguments: argparse.Namespace, scenario: Scenario, root: Path, *, o
         found["memory_mib"] = sampler.by_round(found["marks"])
         first, last = found["marks"][1], found["marks"][-1]  # the timed rounds
         found["processor_s"] = sampler.seconds(first, last) / arguments.rounds
+        found["disk"] = disk(rundir) if own else {}
     return found
+
+
+def disk(rundir: RunDir) -> dict[str, list[float]]:
+    """Return what each round leaves on the disk, and what the run's directory takes, MB."""
+    rounds = [record["bytes"] / 1e6 for record in complete_lines(rundir.rounds)]
+    taken = sum(path.lstat().st_blocks * 512 for path in rundir.root.rglob("*"))
+    return {"each_round": rounds, "in_all": [taken / 1e6]}
 
 
 def shared(scenario: Scenario) -> dict[str, tuple[str, list[int]]]:
@@ -276,6 +288,8 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Result:
     if arguments.memory:
         found = runs[True][-1]["memory_mib"]
         result["memory_mib"] = {role: [round(mib) for mib in row] for role, row in found.items()}
+        left = runs[True][-1]["disk"]
+        result["disk_mb"] = {what: [round(mb, 3) for mb in row] for what, row in left.items()}
     if arguments.peer:
         result["peer"] = figures(runs[False], arguments.clients)
         pairs = [(figures([a], 0), figures([b], 0)) for a, b in zip(*runs.values(), strict=True)]

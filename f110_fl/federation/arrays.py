@@ -79,9 +79,7 @@ def _head(dtype: np.dtype[Any], shape: tuple[int, ...]) -> tuple[str, bytes]:
     """Return the name of a type, and what stands before an array's numbers in NumPy's format."""
     buffer = BytesIO()
     descr = npy.dtype_to_descr(dtype)
-    npy.write_array_header_1_0(
-        buffer, {"descr": descr, "fortran_order": False, "shape": shape}
-    )
+    npy.write_array_header_1_0(buffer, {"descr": descr, "fortran_order": False, "shape": shape})
     return str(dtype), buffer.getvalue()
 
 

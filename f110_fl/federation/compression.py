@@ -37,6 +37,7 @@ from f110_fl.tensors import TensorName
 STEPS: Final = "steps"  # name of the int8 steps (tensors,) in a reply, in the names' order
 LARGEST: Final = 127  # of int8's multiples, so that both signs reach as far
 _LARGEST_HALF: Final = float(np.finfo(np.float16).max)
+_LARGEST_STEP: Final = 1e6  # 127 of it are more than any network may hold
 _TYPES: Final = {"float16": np.dtype(np.float16), "int8": np.dtype(np.int8)}
 _MOMENT: Final = np.dtype(np.uint16)  # the bits of a bfloat16, which NumPy does not have
 _KEPT_EXACTLY: Final = "step"  # slot of an optimizer
@@ -129,7 +130,7 @@ def decoded(sent: ArrayRecord, start: ArrayRecord, compression: Compression) -> 
     steps = np.ones(len(names), np.float32)
     if compression == "int8":
         steps = _read(STEPS, sent[STEPS], (len(names),), steps.dtype)
-        if not (np.isfinite(steps) & (steps >= 0)).all():
+        if not ((steps >= 0) & (steps <= _LARGEST_STEP)).all():
             raise InvalidMessageError(f"tensor {STEPS!r} holds what is no step")
     step_of = dict(zip(names, steps, strict=True))
     types = {"difference": _TYPES[compression], "moment": _MOMENT}
@@ -174,9 +175,7 @@ def _unrounded(codes: NDArray[Any], step: np.float32) -> NDArray[Any]:
     return codes.astype(np.float32) * step
 
 
-def _read(
-    name: str, array: Array, shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> NDArray[Any]:
+def _read(name: str, array: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return the values of an array of this shape and type; see `server.validation`."""
     # Compared before the data is read, so that a false header causes no allocation.
     found = None
@@ -188,4 +187,3 @@ def _read(
     if found is None or found.shape != shape or found.dtype != dtype:
         raise InvalidMessageError(f"tensor {name!r} is {array.dtype}{list(array.shape)}")
     return found
-

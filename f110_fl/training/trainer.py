@@ -41,7 +41,7 @@ from f110_fl.training.state_file import (
 from sim.race import Race
 
 Tensors = dict[str, torch.Tensor]
-UPDATE: Final = "update"  # in a state file, before the names of what is to be sent
+UPDATE: Final = "update"  # in a state file, after the agent: what is to be sent of it
 
 
 class Trainer:
@@ -110,9 +110,9 @@ class Trainer:
         for agent, learner in self.learners.items():
             learner.write_journal()
             tensors |= prefixed(f"{agent}/local", learner.local_state())
+            tensors |= prefixed(f"{agent}/{UPDATE}", unprefixed(agent, self.update))
         if self._opponents is not None:
             tensors |= self._opponents.state()
-        tensors |= prefixed(UPDATE, self.update)
         write_state(self._state_path, tensors, self.progress, self.own, self._observation_size)
         for learner in self.learners.values():
             learner.apply_journal()
@@ -156,14 +156,15 @@ class Trainer:
     def _load(self) -> None:
         tensors = read_tensors(self._state_path)
         self.progress = saved_progress(self.directory)
+        self.update = {}
         if self._curriculum is not None:
             self._curriculum.load_state(self.progress.curriculum)
         for agent, learner in self.learners.items():
             learner.load_tensors(owned(tensors, agent, "model", "optimizer"))
             learner.load_local_state(unprefixed(f"{agent}/local", tensors))
+            self.update |= prefixed(agent, unprefixed(f"{agent}/{UPDATE}", tensors))
         if self._opponents is not None:
             self._opponents.load_state(tensors)
-        self.update = unprefixed(UPDATE, tensors)
         self._signature = self._signature_on_disk()
 
     def _signature_on_disk(self) -> tuple[int, int, int] | None:

@@ -75,9 +75,9 @@ def test_bytes_that_are_no_array_are_refused(data: bytes) -> None:
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3), (2, 0, 4)])
 def test_records_are_what_flower_itself_makes(dtype: str, shape: tuple[int, ...]) -> None:
     array = np.arange(math.prod(shape)).astype(dtype).reshape(shape)
-    for given in (array, np.asfortranarray(array)):
-        found = record_of({"a": given})["a"]
-        wanted = Array(np.asarray(given, order="C"))
+    for ordered in (array, np.asfortranarray(array)):
+        found = record_of({"a": ordered})["a"]
+        wanted = Array(np.asarray(ordered, order="C"))
         assert (found.dtype, found.shape, found.stype, found.data) == (
             wanted.dtype,
             wanted.shape,

@@ -160,7 +160,7 @@ def test_replies_that_are_none_are_refused(
 
 def test_noise_of_clients_is_not_rounded() -> None:
     changes = {"federated": {"compression": "int8", "privacy": {"kind": "local"}}}
-    with pytest.raises(ValidationError, match="'local' with compression 'int8'.*allowed: 'none'"):
+    with pytest.raises(ValidationError, match=r"'local' with compression 'int8'.*allowed: 'none'"):
         Scenario.model_validate(merge(SMALL, changes))
 
 
@@ -183,7 +183,7 @@ def test_a_run_that_went_on_has_the_bytes_of_one_left_alone(run: RunDir, tmp_pat
     assert links[0] == links[1]
     for client in range(2):
         assert run.state(client).read_bytes() == alone.state(client).read_bytes()
-        assert any(name.startswith("update/") for name in read_tensors(run.state(client)))
+        assert any("/update/" in name for name in read_tensors(run.state(client)))
 
 
 def test_a_run_is_proven_and_computed_again(

@@ -85,7 +85,6 @@ class Sampler:
         ]
         return result
 
-
     def seconds(self, begin: float, end: float) -> float:
         """Return the processor time that all processes took between two monotonic times, s."""
         total = 0.0
