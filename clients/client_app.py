@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +22,7 @@ from clients.signed import signed
 from clients.warm import WarmTrainers
 from f110_fl.config.scenario import Scenario
 from f110_fl.federation import sharing
-from f110_fl.federation.arrays import to_arrays, to_tensors
+from f110_fl.federation.arrays import to_arrays, to_tensors, values_of
 from f110_fl.federation.digests import file_digest
 from f110_fl.federation.messages import (
     EvaluateOrder,
@@ -41,6 +42,8 @@ from f110_fl.runs.startup import without_collections
 from f110_fl.training.state_file import keep_state
 
 if TYPE_CHECKING:
+    import torch
+
     from f110_fl.training.records import EpisodeRecord
     from f110_fl.training.trainer import Trainer
 
@@ -149,7 +152,8 @@ def _train(trainer: Trainer, order: TrainOrder) -> list[EpisodeRecord]:
     from f110_fl.learners.base import LearningError
     from f110_fl.training.state_file import last_good
 
-    trainer.load_shared(to_tensors(order.arrays))
+    start = to_tensors(order.arrays)
+    trainer.load_shared(start)
     if order.server_round > 1:  # there was a sync
         tensors = trainer.shared_tensors()
         names = sharing.zeroed_names(tensors, trainer.scenario)
@@ -161,15 +165,35 @@ def _train(trainer: Trainer, order: TrainOrder) -> list[EpisodeRecord]:
     try:
         records = trainer.train(order.episodes)
         trainer.progress.round = order.server_round
+        trainer.update = _update(trainer, start)
         trainer.save()
     except LearningError as error:  # the server logs the message
         reason = f"learning diverged: {error}; {last_good(trainer.directory)}"
         raise LearningError(reason) from error
-    start = f"client {trainer.client_id}  round {order.server_round}/{trainer.scenario.rounds}  "
-    start += f"{trainer.progress.episodes}/{trainer.scenario.episodes} episodes"
-    start += f"  {time.monotonic() - begun:.1f} s"
-    say(told_episodes(start, records, trainer.scenario.learners))
+    told = f"client {trainer.client_id}  round {order.server_round}/{trainer.scenario.rounds}  "
+    told += f"{trainer.progress.episodes}/{trainer.scenario.episodes} episodes"
+    told += f"  {time.monotonic() - begun:.1f} s"
+    say(told_episodes(told, records, trainer.scenario.learners))
     return records
+
+
+def _update(trainer: Trainer, start: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return what is to be sent of a round from ``start``, if it is rounded on its way."""
+    compression = trainer.scenario.federated.compression
+    if compression == "none":
+        return {}
+    import torch
+
+    from f110_fl.federation.compression import update
+
+    now, before = trainer.shared_tensors(), trainer.update
+    found = update(
+        {name: now[name].numpy() for name in start},
+        {name: tensor.numpy() for name, tensor in start.items()},
+        {name: tensor.numpy() for name, tensor in before.items()},
+        compression,
+    )
+    return {name: torch.from_numpy(array) for name, array in found.items()}
 
 
 def _secret(trainer: Trainer) -> bytes | None:
@@ -194,6 +218,12 @@ def _reply(
         from f110_fl.federation.privacy import locally_private
 
         sent = locally_private(sent, order.arrays, privacy, secret, order.server_round)
+    compression = scenario.federated.compression
+    if compression != "none":
+        from f110_fl.federation.compression import encoded
+
+        updates = {name: tensor.numpy() for name, tensor in trainer.update.items()}
+        sent = encoded(values_of(sent), updates, compression)
     metrics = summarise(records, scenario.federated_agents)
     evidence = Evidence(file_digest(trainer.directory / STATE))
     return TrainReply(sent, metrics, trainer.client_id, evidence=evidence)

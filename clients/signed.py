@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flwr.app import ConfigRecord, Context, Message, MessageType
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType
 from flwr.clientapp.typing import ClientAppCallable
 
-from f110_fl.federation.arrays import value
+from f110_fl.federation.arrays import values_of
 from f110_fl.federation.chain import Basis, ReplyDigests, statement
+from f110_fl.federation.compression import decoded
 from f110_fl.federation.digests import code_digest, metrics_digest, scenario_digest
 from f110_fl.federation.messages import ARRAYS, CONFIG, METRICS, TrainOrder
 from f110_fl.federation.signing import sign
@@ -30,18 +31,20 @@ def signed(message: Message, context: Context, call_next: ClientAppCallable) -> 
         return reply
     order = TrainOrder.from_content(message.content)
     evidence = reply.content.config_records[CONFIG]
+    scenario = parse_resolved(order.scenario, "the run's scenario")
+    sent = reply.content.array_records[ARRAYS]
     text = statement(
         order.run,
         order.server_round,
         int(context.node_config["partition-id"]),
         Basis(
             code=code_digest(),
-            scenario=scenario_digest(parse_resolved(order.scenario, "the run's scenario")),
-            start=_digest(message),
+            scenario=scenario_digest(scenario),
+            start=_digest(order.arrays),
             previous=order.previous,
         ),
         ReplyDigests(
-            tensors=_digest(reply),
+            tensors=_digest(decoded(sent, order.arrays, scenario.federated.compression)),
             metrics=_metrics(reply),
             state=str(evidence["state"]),
         ),
@@ -51,10 +54,9 @@ def signed(message: Message, context: Context, call_next: ClientAppCallable) -> 
     return reply
 
 
-def _digest(message: Message) -> str:
+def _digest(arrays: ArrayRecord) -> str:
     """Return the digest of a message's tensors."""
-    arrays = message.content.array_records[ARRAYS]
-    return tensors_digest({name: value(array) for name, array in arrays.items()})
+    return tensors_digest(values_of(arrays))
 
 
 def _metrics(reply: Message) -> str:

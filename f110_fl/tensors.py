@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -14,6 +15,7 @@ from f110_fl.errors import UserError
 from f110_fl.files import write_atomic
 
 if TYPE_CHECKING:  # torch takes a second to import
+    import numpy as np
     import torch
     from numpy.typing import NDArray
 
@@ -98,14 +100,20 @@ def _header(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> 
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     end = 0
     for name, array in arrays.items():
-        if array.dtype.name not in SAFETENSORS_TYPES:
+        kind = _kind(array.dtype)
+        if kind is None:
             raise TypeError(f"tensor {name!r} has type {array.dtype}, which a file cannot contain")
         begin, end = end, end + array.nbytes
-        kind, shape = SAFETENSORS_TYPES[array.dtype.name], list(array.shape)
+        shape = list(array.shape)
         header[name] = {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8 bytes
     return len(text).to_bytes(8, "little") + text
+
+
+@cache  # NumPy makes the name of a type anew each time
+def _kind(dtype: np.dtype[Any]) -> str | None:
+    return SAFETENSORS_TYPES.get(dtype.name)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -204,6 +212,7 @@ class TensorName:
     agent: str = ""
 
     @classmethod
+    @lru_cache(maxsize=4096)
     def parse(cls, name: str) -> TensorName:
         """Take a name with its agent apart; missing parts are empty."""
         agent, kind, network, parameter, slot = (*name.split("/", 4), "", "", "", "")[:5]

@@ -15,6 +15,7 @@ from flwr.serverapp.strategy import Strategy
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.federation.accounting import ends, exceeds, told
+from f110_fl.federation.compression import decoded
 from f110_fl.federation.messages import (
     EvaluateOrder,
     InvalidMessageError,
@@ -218,6 +219,8 @@ class FederatedStrategy(Strategy):
         """Return a usable reply; its arrays take no memory until they are averaged."""
         reply = TrainReply.from_content(content, self._training_names)
         episodes, federated = self.scenario.round_episodes(number), self.scenario.federated
+        arrays = decoded(reply.arrays, self._global, federated.compression)
+        reply = replace(reply, arrays=arrays)
         limits = Limits(
             float(episodes),
             float(episodes * self.scenario.env.max_steps),

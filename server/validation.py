@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, RecordDict
@@ -157,20 +158,21 @@ def _validate_arrays(
     squares = dict.fromkeys(_GROUPS, 0.0)
     total = reference = 0.0
     for name, wanted in expected.items():
-        found, before = _read(name, arrays[name], wanted), value(wanted).astype(np.float64)
+        found, before = _read(name, arrays[name], wanted), value(wanted)
         parsed = TensorName.parse(name)
         part = parsed.slot or parsed.parameter
         _check_values(name, found, before, limits)
-        difference = found - before
-        total += float(np.vdot(difference, difference))
+        square = _square(np.subtract(found, before, dtype=np.float64))
+        total += square
         group = _group(parsed)
         if part in _COUNTED and group != NETWORKS:
             continue
         if part in _SQUARES and group != NETWORKS:
-            difference = np.sqrt(found) - np.sqrt(before)
-        squares[group] += float(np.vdot(difference, difference))
+            roots = np.sqrt(found, dtype=np.float64), np.sqrt(before, dtype=np.float64)
+            square = _square(roots[0] - roots[1])
+        squares[group] += square
         if group == NETWORKS:
-            reference += float(np.vdot(before, before))
+            reference += _square(before.astype(np.float64))
     norm, networks = math.sqrt(total), math.sqrt(squares[NETWORKS])
     if limits.max_update_norm is not None and norm > limits.max_update_norm:
         raise InvalidMessageError(f"update norm {norm:.6g} exceeds {limits.max_update_norm:g}")
@@ -183,7 +185,7 @@ def _validate_arrays(
     return {group: math.sqrt(square) for group, square in squares.items()}
 
 
-def _read(name: str, array: Array, wanted: Array) -> NDArray[np.float64]:
+def _read(name: str, array: Array, wanted: Array) -> NDArray[Any]:
     """Return the values of an array of the same shape and type as the wanted one."""
     # Compared before the data is read, so that a false header causes no allocation.
     if tuple(array.shape) != tuple(wanted.shape) or array.dtype != wanted.dtype:
@@ -194,9 +196,17 @@ def _read(name: str, array: Array, wanted: Array) -> NDArray[np.float64]:
         raise InvalidMessageError(f"tensor {name!r} cannot be read") from None
     if found.shape != tuple(wanted.shape) or found.dtype != wanted.dtype:
         raise InvalidMessageError(f"tensor {name!r} is {found.dtype}{list(found.shape)}")
-    if not np.isfinite(found).all():
-        raise InvalidMessageError(f"tensor {name!r} is not finite")
-    return found.astype(np.float64)
+    return found
+
+
+def _square(array: NDArray[np.float64]) -> float:
+    """Return the squared L2 norm.
+
+    NumPy's products (``vdot``) are BLAS's, whose threads wait for each other busily: while clients
+    are at work on all cores, that takes twenty times as long.
+    """
+    flat = array.reshape(-1)
+    return float(np.einsum("i,i->", flat, flat))
 
 
 def _group(name: TensorName) -> str:
@@ -205,10 +215,13 @@ def _group(name: TensorName) -> str:
     return NORMALISERS if name.network.endswith("normaliser") else NETWORKS
 
 
-def _check_values(
-    name: str, found: NDArray[np.float64], before: NDArray[np.float64], limits: Limits
-) -> None:
-    """Refuse finite values that learning cannot give."""
+def _check_values(name: str, found: NDArray[Any], before: NDArray[Any], limits: Limits) -> None:
+    """Refuse values that are not finite, or that learning cannot give."""
+    if not found.size:
+        return
+    least, most = float(found.min()), float(found.max())
+    if not (math.isfinite(least) and math.isfinite(most)):  # a NaN anywhere is both
+        raise InvalidMessageError(f"tensor {name!r} is not finite")
     parsed = TensorName.parse(name)
     part, low, high = parsed.slot or parsed.parameter, -_LARGEST_VALUE, _LARGEST_VALUE
     group = _group(parsed)
@@ -219,8 +232,8 @@ def _check_values(
         low, high = 0.0, 1.001 * float(before.max(initial=0.0)) + _PER_STEP * limits.max_steps
     elif group == MOMENTS and part in _COUNTED:
         low, high = 0.0, _MOST_UPDATES
-    if found.size and not (low <= found.min() and found.max() <= high):
-        worst = found.min() if found.min() < low else found.max()
+    if not low <= least <= most <= high:
+        worst = least if least < low else most
         raise InvalidMessageError(
             f"tensor {name!r} holds {worst:.6g}; allowed: {low:g} to {high:g}"
         )

@@ -7,9 +7,13 @@ opening and saving a client, which a client does not report as training. A round
 one's messages are sent; the first round warms up and is not counted.
 
 bytes_per_client and bytes_to_client are the sizes of all objects that Flower sends for a training
-message; tensor_bytes is the size of the shared tensors alone. server_peak_mib is the largest
+message; tensor_bytes is the size of the arrays in a client's. server_peak_mib is the largest
 resident memory of the process with the ServerApp. client_start_s, for deployments only, is the age
 of a ClientApp's process when training starts, in the last rounds.
+
+With ``--memory``, memory_mib is what each kind of process holds in each round, disk_mb what each
+round's tensors, and the run's directory at the end, take on the disk, and processor_s what all
+processes together take of any core in a timed round, which tells more where others are at work.
 
 ``--peer`` runs a bare Flower app in turns with ours: Flower's FedAvg, and a ClientApp that returns
 the arrays it receives, which have the names, shapes and types of ours. In a simulation, it runs in
@@ -20,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import sys
@@ -37,6 +42,7 @@ from parts.process_memory import Sampler
 from f110_fl.commandline import OneLineParser, program
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
+from f110_fl.files import complete_lines
 from f110_fl.loading.overrides import set_overrides
 from f110_fl.loading.scenarios import load_scenario
 from f110_fl.rundir import RunDir
@@ -50,7 +56,13 @@ if TYPE_CHECKING:
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
 Result = dict[str, Any]
-RATIOS: Final = ("round_overhead_s", "bytes_per_client", "bytes_to_client", "server_peak_mib")
+RATIOS: Final = (
+    "round_overhead_s",
+    "processor_s",
+    "bytes_per_client",
+    "bytes_to_client",
+    "server_peak_mib",
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -128,6 +140,8 @@ def simulate_bare(root: Path, clients: int, parallel: int) -> None:
     from flwr.simulation import run_simulation
     from parts.bench_federation_apps import bare_client, bare_server
 
+    # Else Ray joins the cluster of a file that another one left, and waits for ever if it is gone.
+    os.environ["RAY_ADDRESS"] = "local"
     run_simulation(
         server_app=bare_server(root),
         client_app=bare_client(),
@@ -194,7 +208,17 @@ def run_once(arguments: argparse.Namespace, scenario: Scenario, root: Path, *, o
         found["starts"] = [float(line) for line in (root / STARTS).read_text().splitlines()]
     if sampler is not None:
         found["memory_mib"] = sampler.by_round(found["marks"])
+        first, last = found["marks"][1], found["marks"][-1]  # the timed rounds
+        found["processor_s"] = sampler.seconds(first, last) / arguments.rounds
+        found["disk"] = disk(rundir) if own else {}
     return found
+
+
+def disk(rundir: RunDir) -> dict[str, list[float]]:
+    """Return what each round leaves on the disk, and what the run's directory takes, MB."""
+    rounds = [record["bytes"] / 1e6 for record in complete_lines(rundir.rounds)]
+    taken = sum(path.lstat().st_blocks * 512 for path in rundir.root.rglob("*"))
+    return {"each_round": rounds, "in_all": [taken / 1e6]}
 
 
 def shared(scenario: Scenario) -> dict[str, tuple[str, list[int]]]:
@@ -226,6 +250,8 @@ def figures(runs: Sequence[Result], clients: int) -> Result:
     result["first_round_s"] = statistics.median(durations(run)[0] for run in runs)
     for name in ("bytes_per_client", "bytes_to_client", "tensor_bytes", "server_peak_mib"):
         result[name] = statistics.median(run[name] for run in runs)
+    if "processor_s" in runs[0]:
+        result["processor_s"] = statistics.median(run["processor_s"] for run in runs)
     result["bytes_ratio"] = result["bytes_per_client"] / result["tensor_bytes"]
     starts = [age for run in runs for age in run.get("starts", ())[clients:]]
     if starts:
@@ -262,12 +288,15 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Result:
     if arguments.memory:
         found = runs[True][-1]["memory_mib"]
         result["memory_mib"] = {role: [round(mib) for mib in row] for role, row in found.items()}
+        left = runs[True][-1]["disk"]
+        result["disk_mb"] = {what: [round(mb, 3) for mb in row] for what, row in left.items()}
     if arguments.peer:
         result["peer"] = figures(runs[False], arguments.clients)
         pairs = [(figures([a], 0), figures([b], 0)) for a, b in zip(*runs.values(), strict=True)]
         result["ratio"] = {
             name: round(statistics.median(a[name] / b[name] for a, b in pairs), 3)
             for name in RATIOS
+            if name in pairs[0][0]
         }
     return result
 

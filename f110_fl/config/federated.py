@@ -28,6 +28,7 @@ Weighting = Annotated[
     by_shape("scalar", "list"),
 ]
 Share = Literal["all", "actor", "all_but_normaliser", "all_but_head"]
+Compression = Literal["none", "float16", "int8"]
 EvaluateOn = Literal["none", "server", "clients", "both"]
 
 KeepRounds = Annotated[
@@ -198,6 +199,11 @@ class FederatedConfig(Config):
         None, description="Differential privacy, accounted for; null: none. [-]"
     )
     share: Share = Field("all_but_normaliser", description="Networks that are averaged. [-]")
+    compression: Compression = Field(
+        "none",
+        description="How clients send differences to the global model: as tensors, or rounded, "
+        "with error feedback. [-]",
+    )
     weighting: Weighting = Field(
         "equal", description="Clients' weights: equal, by environment steps, or a list. [-]"
     )
@@ -305,6 +311,11 @@ class FederatedConfig(Config):
                 "that no noise protects; allowed: 'local', 'reset'"
             )
         if self.privacy.kind == "local":
+            if self.compression != "none":
+                raise ValueError(
+                    f"privacy of kind 'local' with compression {self.compression!r} would send "
+                    "what rounding takes off the noise with the next round; allowed: 'none'"
+                )
             return
         if self.strategy.name not in PLAIN_MEANS:
             raise ValueError(

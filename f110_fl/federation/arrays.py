@@ -16,12 +16,13 @@ if TYPE_CHECKING:  # torch takes a second to import, and answering a query needs
     import torch
     from numpy.typing import NDArray
 
+_NUMPY: Final = "numpy.ndarray"  # Flower's word for arrays that NumPy has saved
 _PLAIN: Final = npy.magic(1, 0)  # the first bytes of nearly every array
 
 
 def to_arrays(tensors: Mapping[str, torch.Tensor]) -> ArrayRecord:
     """Return the tensors as a Flower record, in name order."""
-    return ArrayRecord({name: Array(tensors[name].numpy()) for name in sorted(tensors)})
+    return record_of({name: tensors[name].numpy() for name in sorted(tensors)})
 
 
 def to_tensors(arrays: ArrayRecord) -> dict[str, torch.Tensor]:
@@ -56,7 +57,30 @@ def values_of(arrays: ArrayRecord) -> dict[str, NDArray[Any]]:
 
 def record_of(values: Mapping[str, NDArray[Any]]) -> ArrayRecord:
     """Return values as a Flower record, in their order."""
-    return ArrayRecord({name: Array(np.ascontiguousarray(array)) for name, array in values.items()})
+    record = ArrayRecord()  # its constructor would copy the arrays
+    for name, array in values.items():
+        record[name] = _array(np.asarray(array, order="C"))
+    return record
+
+
+def _array(values: NDArray[Any]) -> Array:
+    """Return what Flower's ``Array(values)`` is, of an array in C's order.
+
+    That one makes each header from the start, and copies what follows three times.
+    """
+    if values.dtype.hasobject:  # is refused there
+        return Array(values)
+    kind, head = _head(values.dtype, values.shape)
+    return Array(kind, values.shape, _NUMPY, b"".join((head, values.data)))
+
+
+@lru_cache(maxsize=1024)
+def _head(dtype: np.dtype[Any], shape: tuple[int, ...]) -> tuple[str, bytes]:
+    """Return the name of a type, and what stands before an array's numbers in NumPy's format."""
+    buffer = BytesIO()
+    descr = npy.dtype_to_descr(dtype)
+    npy.write_array_header_1_0(buffer, {"descr": descr, "fortran_order": False, "shape": shape})
+    return str(dtype), buffer.getvalue()
 
 
 def _view(data: bytes) -> NDArray[Any]:
@@ -74,9 +98,9 @@ def _header(text: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 def cast_like(arrays: ArrayRecord, reference: ArrayRecord) -> ArrayRecord:
     """Return arrays in name order, cast from an average's wider types to the reference's."""
-    return ArrayRecord(
+    return record_of(
         {
-            name: Array(np.asarray(value(arrays[name]), dtype=reference[name].dtype))
+            name: np.asarray(value(arrays[name]), dtype=reference[name].dtype)
             for name in sorted(reference)
         }
     )

@@ -91,7 +91,8 @@ def write_state(
     Args:
         path: The file; what is there is replaced.
         tensors: Those of all agents: ``AGENT/model/...``, ``AGENT/optimizer/...``,
-            ``AGENT/local/...``, and ``AGENT/opponents/...`` of those that meet earlier selves.
+            ``AGENT/local/...``; ``AGENT/opponents/...`` of those that meet earlier selves, and
+            ``AGENT/update/...`` of those whose updates are rounded.
         progress: How far the client is.
         scenario: Scenario of the run.
         observation_size: D, of every agent.

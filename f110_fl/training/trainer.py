@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -40,6 +41,7 @@ from f110_fl.training.state_file import (
 from sim.race import Race
 
 Tensors = dict[str, torch.Tensor]
+UPDATE: Final = "update"  # in a state file, after the agent: what is to be sent of it
 
 
 class Trainer:
@@ -49,6 +51,10 @@ class Trainer:
     states), a memory-mapped replay file for each learner, ``best.safetensors`` (the models of the
     best evaluation) and ``episodes.jsonl``. The state file is the commit point: whatever is
     newer than it is discarded, or made again, when the client is opened.
+
+    Attributes:
+        update: What is to be sent of the last round, by tensor, if it is rounded on its way
+            (`f110_fl.federation.compression`); kept with the state.
     """
 
     def __init__(self, scenario: Scenario, client_id: int, directory: Path) -> None:
@@ -88,6 +94,7 @@ class Trainer:
         self.directory = directory
         self.seed = self.scenario.client_seed(client_id)
         self.progress = Progress()
+        self.update: Tensors = {}
         self._episodes_path = directory / EPISODES
         self._state_path = directory / STATE
         self._signature: tuple[int, int, int] | None = None
@@ -103,6 +110,7 @@ class Trainer:
         for agent, learner in self.learners.items():
             learner.write_journal()
             tensors |= prefixed(f"{agent}/local", learner.local_state())
+            tensors |= prefixed(f"{agent}/{UPDATE}", unprefixed(agent, self.update))
         if self._opponents is not None:
             tensors |= self._opponents.state()
         write_state(self._state_path, tensors, self.progress, self.own, self._observation_size)
@@ -148,11 +156,13 @@ class Trainer:
     def _load(self) -> None:
         tensors = read_tensors(self._state_path)
         self.progress = saved_progress(self.directory)
+        self.update = {}
         if self._curriculum is not None:
             self._curriculum.load_state(self.progress.curriculum)
         for agent, learner in self.learners.items():
             learner.load_tensors(owned(tensors, agent, "model", "optimizer"))
             learner.load_local_state(unprefixed(f"{agent}/local", tensors))
+            self.update |= prefixed(agent, unprefixed(f"{agent}/{UPDATE}", tensors))
         if self._opponents is not None:
             self._opponents.load_state(tensors)
         self._signature = self._signature_on_disk()

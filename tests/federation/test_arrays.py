@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from f110_fl.federation.arrays import value
+from f110_fl.federation.arrays import record_of, value
 
 KINDS = ("float16", "float32", "float64", "int8", "int64", "uint8", "bool", ">f4", "S3")
 
@@ -68,3 +69,19 @@ WHOLE = npy(np.arange(6.0), (1, 0))
 def test_bytes_that_are_no_array_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="not an array"):
         value(Array("float64", (6,), "numpy.ndarray", data))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "int64", "bool"])
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3), (2, 0, 4)])
+def test_records_are_what_flower_itself_makes(dtype: str, shape: tuple[int, ...]) -> None:
+    array = np.arange(math.prod(shape)).astype(dtype).reshape(shape)
+    for ordered in (array, np.asfortranarray(array)):
+        found = record_of({"a": ordered})["a"]
+        wanted = Array(np.asarray(ordered, order="C"))
+        assert (found.dtype, found.shape, found.stype, found.data) == (
+            wanted.dtype,
+            wanted.shape,
+            wanted.stype,
+            wanted.data,
+        )
+        assert found.object_id == wanted.object_id

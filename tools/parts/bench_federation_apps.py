@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -90,16 +91,20 @@ class Stopwatch(WrappedGrid):
         (root / FOUND).write_text(json.dumps(found))
 
 
-def _sizes(content: RecordDict) -> tuple[int, int]:
+def _sizes(sent: RecordDict) -> tuple[int, int]:
     """Return the bytes that Flower sends for a message's content, and the bytes of its arrays.
 
     Flower sends equal arrays once, and initially target networks equal the others. Later they
     differ, so other numbers are measured in their place.
     """
-    (name, arrays), *_ = content.array_records.items()
+    (name, arrays), *_ = sent.array_records.items()
     rng = np.random.default_rng(0)
-    values = {key: np.asarray(rng.random(a.shape), a.dtype) for key, a in arrays.items()}
-    records = {key: record for key, record in content.items() if key != name}
+    values = {}
+    for key, array in arrays.items():
+        kind = np.dtype(array.dtype)
+        content = rng.bytes(math.prod(array.shape) * kind.itemsize)
+        values[key] = np.frombuffer(content, kind).reshape(array.shape)
+    records = {key: record for key, record in sent.items() if key != name}
     weighed = RecordDict(records | {name: ArrayRecord({k: Array(v) for k, v in values.items()})})
     return size_on_wire(weighed), sum(value.nbytes for value in values.values())
 

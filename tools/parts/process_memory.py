@@ -1,4 +1,4 @@
-"""Measures the memory of a tree of processes while it runs (Linux)."""
+"""Measures memory and processor time of a tree of processes while it runs (Linux)."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class Sample(NamedTuple):
     pid: int
     role: str
     mib: float  # resident
+    seconds: float  # processor time since it began, in user and kernel mode
 
 
 class Sampler:
@@ -57,7 +58,8 @@ class Sampler:
             now = time.monotonic()
             for pid in descendants(os.getpid()):
                 try:
-                    self.samples.append(Sample(now, pid, _role(pid), _resident(pid)))
+                    found = Sample(now, pid, _role(pid), _resident(pid), _seconds(pid))
+                    self.samples.append(found)
                 except OSError:
                     continue  # it has just ended
 
@@ -83,6 +85,16 @@ class Sampler:
         ]
         return result
 
+    def seconds(self, begin: float, end: float) -> float:
+        """Return the processor time that all processes took between two monotonic times, s."""
+        total = 0.0
+        for pid in {sample.pid for sample in self.samples}:
+            own = [sample for sample in self.samples if sample.pid == pid]
+            until = [0.0, *(s.seconds for s in own if s.time < end)]
+            before = [0.0, *(s.seconds for s in own if s.time < begin)]
+            total += until[-1] - before[-1]
+        return total
+
 
 def descendants(pid: int) -> list[int]:
     """Return all running descendants of a process."""
@@ -90,10 +102,10 @@ def descendants(pid: int) -> list[int]:
     for path in Path("/proc").iterdir():
         if path.name.isdigit():
             try:
-                stat = (path / "stat").read_text(encoding="utf-8", errors="replace")
+                parent = int(_stat(int(path.name))[1])
             except OSError:
                 continue
-            children.setdefault(int(stat.rpartition(")")[2].split()[1]), []).append(int(path.name))
+            children.setdefault(parent, []).append(int(path.name))
     found = children.get(pid, [])
     for parent in found:  # grows while it is read
         found += children.get(parent, [])
@@ -110,3 +122,14 @@ def _resident(pid: int) -> float:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
     return 0.0  # it has ended, and its parent does not know yet
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the entries of a process's ``stat`` from its state on, the third in ``man proc``."""
+    text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    return text.rpartition(")")[2].split()
+
+
+def _seconds(pid: int) -> float:
+    user, system = map(int, _stat(pid)[11:13])
+    return (user + system) / os.sysconf("SC_CLK_TCK")

@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -19,6 +20,7 @@ from f110_fl.errors import UserError
 from f110_fl.federation.accounting import PrivacyAccount
 from f110_fl.federation.arrays import to_arrays, to_tensors, value
 from f110_fl.federation.chain import CHAIN
+from f110_fl.federation.compression import decoded
 from f110_fl.federation.digests import CLOCK, file_digest, metrics_digest
 from f110_fl.federation.messages import CLIENT_ID, WEIGHT, TrainOrder, TrainReply
 from f110_fl.loading.scenarios import dump_scenario, read_resolved
@@ -124,7 +126,11 @@ class Recomputation:
                         "have trained"
                     )
                 continue
-            reply = answer(trainer, self._order(number))
+            order = self._order(number)
+            sent = answer(trainer, order)
+            compression = self.scenario.federated.compression
+            arrays = decoded(sent.arrays, order.arrays, compression)
+            reply = replace(sent, arrays=arrays)
             done += 1
             found = {
                 "tensors": tensors_digest(to_tensors(reply.arrays)),
