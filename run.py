@@ -119,8 +119,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from f110_fl.loading.flags import idle_variables
-    from f110_fl.logs import largest_log
     from f110_fl.runs import preflight
+    from f110_fl.runs.logs import largest_log
     from f110_fl.runs.plan import own_directory, resolve_plan
     from f110_fl.runs.startup import ensure_kernel_cache, without_collections
     from f110_fl.sweeps import runner

@@ -27,7 +27,7 @@ from f110_fl.engines.flower_programs import (
 )
 from f110_fl.engines.superlink import SuperLink, needed_file, resolve_superlink
 from f110_fl.errors import UserError
-from f110_fl.logs import LOG_HELP, log_to
+from f110_fl.runs.logs import LOG_HELP, log_to
 from f110_fl.runs.processes import Children
 from f110_fl.runs.session import POLL_INTERVAL
 from f110_fl.runs.startup import check_working_directory

@@ -15,7 +15,7 @@ from pathlib import Path
 from f110_fl.commandline import OneLineParser, program
 from f110_fl.engines.closed.superlink import ClosedSuperLink, serve
 from f110_fl.errors import UserError
-from f110_fl.logs import LOG_HELP, log_to
+from f110_fl.runs.logs import LOG_HELP, log_to
 
 
 def build_parser() -> argparse.ArgumentParser:

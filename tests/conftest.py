@@ -33,7 +33,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if not hasattr(session.config, "workerinput"):
         return
     from f110_fl.config.scenario import Scenario
-    from f110_fl.runs import kernel_cache
+    from f110_fl.runs.kernels import cache as kernel_cache
     from f110_fl.runs.preflight import check_environment
 
     folder = kernel_cache.directory(os.environ)

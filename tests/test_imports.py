@@ -15,7 +15,7 @@ import sources
 from small import REPOSITORY
 from sources import MODULES, PACKAGES, PROGRAMS, SOURCES, Import, imported, tree
 
-from f110_fl.runs.kernel_cache import kernel_sources
+from f110_fl.runs.kernels.cache import kernel_sources
 from f110_fl.runs.startup import KERNEL_CACHE
 
 # Who may import whom: a module what stands in the rows below its own, and what belongs to the same
@@ -33,7 +33,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
         *("f110_fl.learners", "f110_fl.loading"),
     ),
     ("f110_fl.config", "f110_fl.robot", "f110_fl.tensors"),
-    ("f110_fl.commandline", "f110_fl.logs"),
+    ("f110_fl.commandline",),
     ("f110_fl.errors", "f110_fl.files", "f110_fl.rundir", "f110_fl.seeding"),
     ("sim.envs",),
     ("sim.rendering",),
@@ -122,7 +122,7 @@ def test_what_goes_up_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "def later():\n    from f110_fl.runs.plan import settle",
         "PRELOADED = 'clients.preloaded'",
         "APP = ['server.server_app:app']",
-        "LOCATORS = 'f110_fl.runs.kernel_cache.SourcesLocator, InTreeCacheLocator'",
+        "LOCATORS = 'f110_fl.runs.kernels.cache.SourcesLocator, InTreeCacheLocator'",
         "import f110_fl.tensors, sim.race",
         "HELP = 'see clients.preloaded, or python -m clients.process'",
         "from f110_fl.reporting.console import ConsoleSink",
@@ -134,7 +134,12 @@ def test_what_goes_up_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     found = [name for name, _ in climbs(path)]
     assert sorted(found) == [
         *("clients.preloaded", "f110_fl.engines.simulation", "f110_fl.reporting.console"),
-        *("f110_fl.runs.kernel_cache", "f110_fl.runs.plan", "server.server_app", "server.strategy"),
+        *(
+            "f110_fl.runs.kernels.cache",
+            "f110_fl.runs.plan",
+            "server.server_app",
+            "server.strategy",
+        ),
     ]
 
 

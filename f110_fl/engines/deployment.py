@@ -28,11 +28,11 @@ from f110_fl.engines.superlink import SuperLink
 from f110_fl.errors import UserError
 from f110_fl.files import is_locked, write_atomic
 from f110_fl.loading.scenarios import read_resolved
-from f110_fl.logs import LogReader
 from f110_fl.reporting.announce import FAILED, Announcements
 from f110_fl.reporting.summary import completed_rounds, is_complete
 from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import lock_directory
+from f110_fl.runs.logs import LogReader
 from f110_fl.runs.session import Session
 
 LOOPBACK: Final = "127.0.0.1"

@@ -19,7 +19,7 @@ from f110_fl.engines.superlink import SuperLink
 from f110_fl.errors import UserError
 from f110_fl.federation.versions import here
 from f110_fl.files import write_atomic
-from f110_fl.logs import write_line
+from f110_fl.runs.logs import write_line
 from f110_fl.runs.processes import adopt_orphans, end_descendants
 from f110_fl.runs.startup import KERNEL_CACHE
 

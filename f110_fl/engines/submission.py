@@ -26,13 +26,13 @@ from f110_fl.errors import UserError
 from f110_fl.federation.accounting import ends
 from f110_fl.loading.flags import outside_overrides
 from f110_fl.loading.scenarios import dump_scenario, parse_resolved
-from f110_fl.logs import LogReader
 from f110_fl.reporting import announce
 from f110_fl.reporting.commands import command_line
 from f110_fl.reporting.console import ConsoleSink
 from f110_fl.reporting.events import EvaluationEvent, RoundEvent
 from f110_fl.reporting.pace import Pace
 from f110_fl.reporting.summary import going_on
+from f110_fl.runs.logs import LogReader
 from f110_fl.runs.plan import resolve_plan
 from f110_fl.runs.processes import Children
 

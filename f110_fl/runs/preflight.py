@@ -58,7 +58,7 @@ def check_environment(scenario: Scenario, checked: set[str] | None = None) -> No
     import numpy as np
 
     os.environ.update(KERNEL_CACHE)  # for the children, too
-    from f110_fl.runs.compiling import compiling_told
+    from f110_fl.runs.kernels.compiling import compiling_told
     from sim.layout import COMMAND_SIZE
     from sim.race import Race
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from f110_fl.errors import UserError
-from f110_fl.logs import largest_log, take_output
+from f110_fl.runs.logs import largest_log, take_output
 
 STOP_GRACE = 10.0  # s from a child's SIGTERM to its SIGKILL
 _PR_SET_CHILD_SUBREAPER = 36  # of prctl(2)
@@ -42,7 +42,7 @@ class Children:
     ) -> BaseProcess:
         """Start ``target(*args)`` in a new interpreter, with its output in ``log`` if given.
 
-        The log is bounded, see `f110_fl.logs`.
+        The log is bounded, see `f110_fl.runs.logs`.
         """
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)

@@ -63,7 +63,7 @@ def check_working_directory() -> None:
 # them: this project's and those that Flower installs.
 KERNEL_CACHE: Final = {
     "NUMBA_CACHE_LOCATOR_CLASSES": (
-        "f110_fl.runs.kernel_cache.SourcesLocator, InTreeCacheLocator, UserWideCacheLocator"
+        "f110_fl.runs.kernels.cache.SourcesLocator, InTreeCacheLocator, UserWideCacheLocator"
     )
 }
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from f110_fl.runs import compiling
-from f110_fl.runs.compiling import TOLD, compiling_told
+from f110_fl.runs.kernels import compiling
+from f110_fl.runs.kernels.compiling import TOLD, compiling_told
 
 KERNELS = """
 from numba import njit

@@ -18,14 +18,14 @@ from watching import TIMEOUT, wait_for
 import clients.process
 import run
 import server.superlink
-from f110_fl import logs
 from f110_fl.engines.credentials import make_credentials
 from f110_fl.engines.deployment import FailureWatch
 from f110_fl.engines.flower_programs import environment, run_program
 from f110_fl.engines.superlink import SuperLink
 from f110_fl.errors import UserError
-from f110_fl.logs import KEPT, LARGEST, MEGABYTE, LogReader, largest_log, older, rotate
 from f110_fl.reporting import announce
+from f110_fl.runs import logs
+from f110_fl.runs.logs import KEPT, LARGEST, MEGABYTE, LogReader, largest_log, older, rotate
 from f110_fl.runs.processes import Children
 
 

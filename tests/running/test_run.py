@@ -22,7 +22,7 @@ from watching import TIMEOUT, processes_of, until
 
 from f110_fl.files import complete_lines
 from f110_fl.rundir import RunDir
-from f110_fl.runs.compiling import TOLD
+from f110_fl.runs.kernels.compiling import TOLD
 from f110_fl.tensors import read_tensors
 from run import main
 

@@ -14,7 +14,7 @@ import pytest
 from small import REPOSITORY, write_small
 from watching import TIMEOUT
 
-from f110_fl.runs import kernel_cache
+from f110_fl.runs.kernels import cache as kernel_cache
 
 # Records what W&B would be told.
 WANDB = """

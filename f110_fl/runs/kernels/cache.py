@@ -17,7 +17,7 @@ from typing import Any, Final
 import numba
 from numba.core.caching import InTreeCacheLocator
 
-CODE: Final = Path(__file__).resolve().parents[2]
+CODE: Final = Path(__file__).resolve().parents[3]
 PACKAGES: Final = ("f110_fl", "sim")  # where kernels are
 
 

@@ -1,0 +1,1 @@
+"""Compiled kernels: where they are kept, and what a run says while they are made."""
