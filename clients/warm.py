@@ -37,8 +37,8 @@ class WarmTrainers:
 
         directory = rundir.client(client_id)
         trainer = self._trainers.pop(directory, None)
-        if not rundir.state(client_id).exists():
-            return Trainer(scenario, client_id, directory)
+        if not rundir.state(client_id).exists():  # it was removed: what is open is of nothing
+            trainer = None
         if trainer is None and len(self._trainers) == self._most:
             trainer = self._trainers.popitem(last=False)[1]  # the oldest
         if (

@@ -49,6 +49,7 @@ from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import prepare_directory
 from f110_fl.runs.preflight import check_environment
 from f110_fl.runs.session import Session
+from f110_fl.runs.startup import KERNEL_CACHE
 from f110_fl.tensors import TensorName
 
 if TYPE_CHECKING:
@@ -306,6 +307,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
 
     def work() -> int:
+        os.environ.update(KERNEL_CACHE)  # before numba is imported
         with tempfile.TemporaryDirectory(prefix="bench-federation-") as folder:
             result = measure(arguments, Path(folder))
         print(json.dumps(result, indent=None if arguments.json else 2))  # noqa: T201

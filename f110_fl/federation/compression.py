@@ -38,8 +38,13 @@ STEPS: Final = "steps"  # name of the int8 steps (tensors,) in a reply, in the n
 LARGEST: Final = 127  # of int8's multiples, so that both signs reach as far
 _LARGEST_HALF: Final = float(np.finfo(np.float16).max)
 _LARGEST_STEP: Final = 1e6  # 127 of it are more than any network may hold
-_TYPES: Final = {"float16": np.dtype(np.float16), "int8": np.dtype(np.int8)}
-_MOMENT: Final = np.dtype(np.uint16)  # the bits of a bfloat16, which NumPy does not have
+_TYPES: Final[Mapping[str, np.dtype[Any]]] = {
+    "float16": np.dtype(np.float16),
+    "int8": np.dtype(np.int8),
+}
+_MOMENT: Final[np.dtype[Any]] = np.dtype(
+    np.uint16
+)  # the bits of a bfloat16, which NumPy does not have
 _KEPT_EXACTLY: Final = "step"  # slot of an optimizer
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
@@ -82,7 +87,8 @@ def update(
 def left(update: NDArray[Any], compression: Compression) -> NDArray[Any]:
     """Return what rounding takes off."""
     codes, step = _rounded(update, compression)
-    return update - _unrounded(codes, step)
+    rest: NDArray[Any] = update - _unrounded(codes, step)
+    return rest
 
 
 def encoded(now: Arrays, updates: Arrays, compression: Compression) -> ArrayRecord:
@@ -133,10 +139,10 @@ def decoded(sent: ArrayRecord, start: ArrayRecord, compression: Compression) -> 
         if not ((steps >= 0) & (steps <= _LARGEST_STEP)).all():
             raise InvalidMessageError(f"tensor {STEPS!r} holds what is no step")
     step_of = dict(zip(names, steps, strict=True))
-    types = {"difference": _TYPES[compression], "moment": _MOMENT}
+    types: dict[How, np.dtype[Any]] = {"difference": _TYPES[compression], "moment": _MOMENT}
     found: dict[str, NDArray[Any]] = {}
     for name, array in start.items():
-        kind = types.get(ways[name], np.dtype(array.dtype))
+        kind = types.get(ways[name]) or np.dtype(array.dtype)
         codes = _read(name, sent[name], tuple(array.shape), kind)
         match ways[name]:
             case "difference":

@@ -63,30 +63,35 @@ class Trainer:
         self.scenario = scenario
         self.own = scenario.for_client(client_id)
         self._set_client(client_id, directory)
-        entries = league_entries(self.own, held_out=False)
+        self._entries = league_entries(self.own, held_out=False)
         race = Race(
             self.own.env,
             num_envs=scenario.collect.num_envs,
             num_threads=scenario.threads,
-            alternatives=entries.alternatives if entries else None,
+            alternatives=self._entries.alternatives if self._entries else None,
         )
         self._observation_size = len(race.observation_low)
         check_state(self._state_path, scenario, self._observation_size)
         check_mirrors(scenario, race.tracks)
         self._collector = Collector(race, scenario.collect.prefetch)
+        self._begin()
+        self.reload()
+
+    def _begin(self) -> None:
+        """Make the learners, and whatever else a client starts with."""
+        scenario, race = self.scenario, self._collector.race
         self._curriculum: Curriculum | None = None
         if scenario.curriculum is not None:
             self._curriculum = Curriculum(scenario.curriculum, self.own.env)
-        seed = partial(stream, self.seed, Use.LEARNER, client_id)
-        self.learners = make_learners(scenario, race, seed, directory, scenario.device)
+        seed = partial(stream, self.seed, Use.LEARNER, self.client_id)
+        self.learners = make_learners(scenario, race, seed, self.directory, scenario.device)
         self._opponents: Opponents | LeagueOpponents | None = None
-        if entries is not None:
-            self._opponents = LeagueOpponents(scenario, entries, race.num_envs)
+        if self._entries is not None:
+            self._opponents = LeagueOpponents(scenario, self._entries, race.num_envs)
         elif any(config.opponents for config in scenario.learners.values()):
             self._opponents = Opponents(scenario, self.learners, race.num_envs)
         if not self._state_path.exists():
             load_initial(self.learners, scenario, started_on_clients(scenario))
-        self.reload()
 
     def _set_client(self, client_id: int, directory: Path) -> None:
         """Note which client this is."""
@@ -138,19 +143,23 @@ class Trainer:
         """Go on as another client with the same settings, from its directory's state.
 
         Environments, networks and buffers, which take most of the time to open a client, are kept;
-        their contents are loaded as by `reload`.
+        their contents are loaded as by `reload`. A new client gets its own networks and buffers.
 
         Args:
-            client_id: The client, with a state in its directory.
-            directory: Directory of the client.
+            client_id: The client.
+            directory: Directory of the client; created if missing.
 
         Raises:
             UserError: If its state is of another format or of other learners.
         """
+        directory.mkdir(parents=True, exist_ok=True)
         check_state(directory / STATE, self.scenario, self._observation_size)
         self._set_client(client_id, directory)
-        for agent, learner in self.learners.items():
-            learner.use_file(replay_path(directory, agent))
+        if not self._state_path.exists():
+            self._begin()
+        else:
+            for agent, learner in self.learners.items():
+                learner.use_file(replay_path(directory, agent))
         self.reload()
 
     def _load(self) -> None:

@@ -106,7 +106,13 @@ def test_memory_is_that_of_descendants_round_by_round() -> None:
         assert set(found) <= set(process_memory.descendants(os.getpid()))
         child.communicate(b"\n")
     sampler = process_memory.Sampler()
-    rows: list[Any] = [(1.0, 1, "a", 5.0), (1.0, 2, "a", 7.0), (1.0, 3, "b", 1.0), (2.5, 1, "a", 9)]
+    rows: list[Any] = [
+        (1.0, 1, "a", 5.0, 0.5),
+        (1.0, 2, "a", 7.0, 3.0),
+        (1.0, 3, "b", 1.0, 0.0),
+        (2.5, 1, "a", 9.0, 2.0),
+    ]
     sampler.samples = [process_memory.Sample(*row) for row in rows]
     expected = {"a": [7.0, 9.0, 0.0], "b": [1.0, 0.0, 0.0], "all": [13.0, 9.0, 0.0]}
     assert sampler.by_round([0.0, 2.0, 3.0, time.monotonic()]) == expected
+    assert (sampler.seconds(0.0, 2.0), sampler.seconds(2.0, 3.0)) == (3.5, 1.5)
