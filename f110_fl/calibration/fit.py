@@ -122,7 +122,7 @@ def fit(log: DriveLog, given: VehicleConfig, dt: float, length: float = 1.0) -> 
     noise = np.where(known, _rms(residuals, mask), np.nan)
     predicted = model.predicted(actuators, model.starts)
     before = np.where(known, before, np.nan)
-    return Fit(estimates, noise, before, windows, predicted, actuators[1])
+    return Fit(estimates, noise, before, windows, predicted, model.steering(values))
 
 
 def _search(model: Model, values: Float, active: NDArray[np.int64], tolerance: float) -> Float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from f110_fl.calibration.parameters import FRICTION, FRONT, LATE, PARAMETERS, RE
 from f110_fl.calibration.windows import Windows
 from sim.config import VehicleConfig
 from sim.layout import TARGET_SPEED, TARGET_STEER
-from sim.physics.prediction import actuate, held_means, predict
+from sim.physics.prediction import held_means, predict, pursued_speeds, steered
 
 _STARTS: Final = 6  # of a window: x, y, yaw, speed, yaw rate, slip
 _SLIP: Final = 5
@@ -24,6 +24,22 @@ _NUDGES: Final = {3: 1e-3, 4: 1e-3, 5: 1e-4}
 _SLIP_STD: Final = 0.5  # rad, of what is thought of a window's first slip beforehand
 _ROUNDS: Final = 2
 _SHORTER: Final = 0.3  # of a step that made a window worse
+
+
+class Actuators(NamedTuple):
+    """What a car does of itself, by the steps of its own, at whose edges commands reach it.
+
+    Attributes:
+        phase: Of a step, by which they begin later than those of the windows, less one.
+        pursued: (K + 1,) m/s, by the speed's controller.
+        steer: (K + 2,) rad, at the edges of the steps.
+        vector: (P,) parameters, see `sim.physics.vehicle`.
+    """
+
+    phase: float
+    pursued: Float
+    steer: Float
+    vector: Float
 
 
 class Model:
@@ -45,29 +61,43 @@ class Model:
         self._log = log
         self._steer_delay = given.steer_delay * dt
         self.weights = np.isfinite(windows.measured).astype(np.float64)
+        self._samples = windows.steps + windows.shares
         self._missing = np.isnan(windows.measured)
         self._measured = np.nan_to_num(windows.measured)
         self._first = self._first_starts()
         self.starts = self._first.copy()
 
-    def actuators(self, values: Float) -> tuple[Float, Float, Float]:
-        """Return what `actuate` writes, and the vector of the car, with parameters (P,)."""
-        edges, times, commands = self.windows.edges, self._log.command_times, self._log.commands
-        targets = np.empty((len(edges) - 1, 2))
+    def actuators(self, values: Float) -> Actuators:
+        """Return what the car does of itself, with parameters (P,)."""
+        times, commands = self._log.command_times, self._log.commands
         late = float(values[LATE])
-        for column, delay in ((TARGET_STEER, late + self._steer_delay), (TARGET_SPEED, late)):
-            targets[:, column] = held_means(times, commands[:, column], edges, delay)
+        phase = late / self.dt % 1.0
+        edges = self.windows.edges[0] + self.dt * (
+            np.arange(len(self.windows.edges) + 1) + phase - 1
+        )
         vector = vector_of(values, self.given, self.dt)
-        pursued, steer = np.empty_like(targets), np.empty(len(edges))
-        actuate(targets, vector, self.dt, pursued, steer)
-        return pursued, steer, vector
+        targets = held_means(times, commands[:, TARGET_SPEED], edges, late)
+        pursued, steer = np.empty(len(targets)), np.empty(len(edges))
+        pursued_speeds(targets, vector, self.dt, pursued)
+        self._steer(late, vector, edges, steer)
+        return Actuators(phase, pursued, steer, vector)
 
-    def predicted(self, actuators: tuple[Float, Float, Float], starts: Float) -> Float:
+    def steering(self, values: Float) -> Float:
+        """Return the steering angle, rad, at the edges of the windows' steps, (K + 1,)."""
+        angles = np.empty(len(self.windows.edges))
+        vector = vector_of(values, self.given, self.dt)
+        self._steer(float(values[LATE]), vector, self.windows.edges, angles)
+        return angles
+
+    def _steer(self, late: float, vector: Float, at: Float, angles: Float) -> None:
+        arrivals = self._log.command_times + late + self._steer_delay
+        steered(arrivals, self._log.commands[:, TARGET_STEER], vector, at, angles)
+
+    def predicted(self, actuators: Actuators, starts: Float) -> Float:
         """Return predictions, (W, S, 6), columns of `CHANNELS`, from starts (W, 6)."""
         windows = self.windows
         found = np.empty((*windows.steps.shape, _STARTS))
-        times = windows.first, windows.steps, windows.shares
-        predict(starts, *times, *actuators, self.dt, found)
+        predict(starts, windows.first, self._samples, *actuators, self.dt, found)
         return found
 
     def residuals(self, predicted: Float) -> Float:
@@ -128,7 +158,7 @@ class Model:
         flat = len(slopes), -1, _STARTS
         return columns - (slopes.reshape(flat) @ inner).reshape(columns.shape)
 
-    def _begin(self, actuators: tuple[Float, Float, Float]) -> None:
+    def _begin(self, actuators: Actuators) -> None:
         """Take the first starts again where they suit a window better than the best known."""
         _, known = self._judged(self.predicted(actuators, self.starts), self.starts)
         _, first = self._judged(self.predicted(actuators, self._first), self._first)
@@ -141,7 +171,7 @@ class Model:
         costs = ((gaps * self.weights) ** 2).sum(axis=(1, 2))
         return gaps, costs + (starts[:, _SLIP] / _SLIP_STD) ** 2
 
-    def _slopes(self, actuators: tuple[Float, Float, Float], starts: Float) -> tuple[Float, Float]:
+    def _slopes(self, actuators: Actuators, starts: Float) -> tuple[Float, Float]:
         """Predictions, and how they change with starts, weighted: (W, S, 6) and (W, S, 6, 6)."""
         predicted = self.predicted(actuators, starts)
         slopes = np.zeros((*predicted.shape, _STARTS))

@@ -19,8 +19,6 @@ from sim.layout import (
     SLIP,
     STATE_SIZE,
     STEER,
-    TARGET_SPEED,
-    TARGET_STEER,
     YAW,
     YAW_RATE,
     V,
@@ -31,10 +29,7 @@ from sim.physics.actuators import KEPT, PURSUED, pursue
 from sim.physics.dynamics import integrate, speed_control
 from sim.physics.vehicle import (
     SPEED_GAIN,
-    STEER_GAIN,
-    STEER_MAX,
     STEER_RATE_MAX,
-    STEER_TRIM,
 )
 
 Float = NDArray[np.float64]
@@ -71,35 +66,58 @@ def held_means(times: Float, values: Float, edges: Float, delay: float) -> Float
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def actuate(targets: Float, vehicle: Float, dt: float, pursued: Float, steer: Float) -> None:
-    """Find what a car's controllers pursue, and where its wheels stand, over a whole drive.
+def pursued_speeds(targets: Float, vehicle: Float, dt: float, pursued: Float) -> None:
+    """Find what a car's speed controller pursues over a whole drive.
 
     Args:
-        targets: (K, 2) rad and m/s, those that reach the car in each step.
+        targets: (K,) m/s, those that reach the car in each step.
         vehicle: (P,) parameters, see `sim.physics.vehicle`; their delays do not count here.
         dt: Step, s.
-        pursued: (K, 2) rad and m/s, written.
-        steer: (K + 1,) rad, at the edges of the steps, written; first where its target wants it.
+        pursued: (K,) m/s, written.
     """
     memory = np.zeros((KEPT + 1, COMMAND_SIZE))
-    memory[KEPT, 0] = targets[0, TARGET_STEER]
-    memory[KEPT, 1] = vehicle[SPEED_GAIN] * targets[0, TARGET_SPEED]
-    limit, turn = vehicle[STEER_MAX], vehicle[STEER_RATE_MAX] * dt
-    angle = vehicle[STEER_GAIN] * targets[0, TARGET_STEER] + vehicle[STEER_TRIM]
-    steer[0] = min(max(angle, -limit), limit)
+    memory[KEPT, 1] = vehicle[SPEED_GAIN] * targets[0]
     for k in range(len(targets)):
-        moment = k, np.uint64(0), dt
-        pursue(memory, vehicle, targets[k, TARGET_STEER], targets[k, TARGET_SPEED], moment, 0)
-        pursued[k, 0], pursued[k, 1] = memory[PURSUED, 0], memory[PURSUED, 1]
-        steer[k + 1] = steer[k] + min(max(pursued[k, 0] - steer[k], -turn), turn)
+        pursue(memory, vehicle, 0.0, targets[k], (k, np.uint64(0), dt), 0)
+        pursued[k] = memory[PURSUED, 1]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def steered(times: Float, targets: Float, vehicle: Float, at: Float, angles: Float) -> None:
+    """Find where a car's wheels stand, by targets that are held until the next.
+
+    Between targets they turn at full rate until they are there, which is exact at any time, so
+    that angles change smoothly with a delay.
+
+    Args:
+        times: (M,) s, at which targets reach the servo, in ascending order.
+        targets: (M,) rad; before the first, the wheels stand where it wants them.
+        vehicle: (P,) parameters, see `sim.physics.vehicle`; their delays do not count here.
+        at: (N,) s, in ascending order.
+        angles: (N,) rad, written.
+    """
+    memory = np.zeros((KEPT + 1, COMMAND_SIZE))
+    memory[KEPT, 0] = targets[0]
+    moment = 0, np.uint64(0), 1.0
+    pursue(memory, vehicle, targets[0], 0.0, moment, 0)
+    angle, since, place = memory[PURSUED, 0], times[0], 0
+    for n in range(len(at)):
+        while place + 1 < len(times) and times[place + 1] <= at[n]:
+            reach = vehicle[STEER_RATE_MAX] * (times[place + 1] - since)
+            angle += min(max(memory[PURSUED, 0] - angle, -reach), reach)
+            place += 1
+            since = times[place]
+            pursue(memory, vehicle, targets[place], 0.0, moment, 0)
+        reach = vehicle[STEER_RATE_MAX] * max(at[n] - since, 0.0)
+        angles[n] = angle + min(max(memory[PURSUED, 0] - angle, -reach), reach)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def predict(
     starts: Float,
     first: Indices,
-    steps: Indices,
-    shares: Float,
+    samples: Float,
+    phase: float,
     pursued: Float,
     steer: Float,
     vehicle: Float,
@@ -108,35 +126,44 @@ def predict(
 ) -> None:
     """Predict windows of a drive, each from its own start.
 
+    The car's own steps, at whose edges commands reach it, need not be those of the windows: the
+    first is cut short. So predictions change smoothly with a delay of any number of steps.
+
     Args:
-        starts: (W, 6), columns of `STARTS`, at the edges ``first``.
-        first: (W,) step that each window begins with.
-        steps: (W, S) steps since then at which a prediction is asked for, in ascending order.
-        shares: (W, S) of the next step, by which it is asked for later, in [0, 1].
-        pursued: (K, 2) rad and m/s, from `actuate`.
-        steer: (K + 1,) rad, from `actuate`.
+        starts: (W, 6), columns of `STARTS`, ``phase`` steps before the end of the ``first``.
+        first: (W,) step of the car in which each window begins.
+        samples: (W, S) steps since the start, of predictions, in ascending order.
+        phase: In [0, 1), of a step.
+        pursued: (K,) m/s, from `pursued_speeds`.
+        steer: (K + 1,) rad, at the edges of the car's steps, from `steered`.
         vehicle: (P,) parameters, see `sim.physics.vehicle`; its delays do not count here.
         dt: Step, s.
         predicted: (W, S, 6), columns of `PREDICTED`, written; yaw without jumps.
     """
     state, before = np.zeros(STATE_SIZE), np.zeros(STATE_SIZE)
+    count = samples.shape[1]
     for w in range(len(starts)):
         state[X], state[Y], state[YAW] = starts[w, 0], starts[w, 1], starts[w, 2]
         state[V], state[YAW_RATE], state[SLIP] = starts[w, 3], starts[w, 4], starts[w, 5]
-        sample = 0
-        for step in range(steps[w, -1] + 1):
-            k = first[w] + step
-            state[STEER] = steer[k]
+        k, sample = first[w], 0
+        angle, begin, end = steer[k + 1] - phase * (steer[k + 1] - steer[k]), 0.0, phase
+        if phase == 0.0:
+            k, end = k + 1, 1.0
+        while sample < count:
+            state[STEER] = angle
             before[:] = state
-            rate = (steer[k + 1] - steer[k]) / dt
-            integrate(state, vehicle, rate, speed_control(state[V], pursued[k, 1], vehicle), dt)
+            span = end - begin
+            rate = (steer[k + 1] - angle) / (span * dt)
+            asked = speed_control(state[V], pursued[k], vehicle)
+            integrate(state, vehicle, rate, asked, span * dt)
             state[YAW] -= round((state[YAW] - before[YAW]) / math.tau) * math.tau
-            while sample < steps.shape[1] and steps[w, sample] == step:
-                late, row = shares[w, sample], predicted[w, sample]
+            while sample < count and samples[w, sample] <= end:
+                late, row = (samples[w, sample] - begin) / span, predicted[w, sample]
                 row[0] = before[X] + late * (state[X] - before[X])
                 row[1] = before[Y] + late * (state[Y] - before[Y])
                 row[2] = before[YAW] + late * (state[YAW] - before[YAW])
                 row[3] = before[V] + late * (state[V] - before[V])
                 row[4] = before[YAW_RATE] + late * (state[YAW_RATE] - before[YAW_RATE])
-                row[5] = steer[k] + late * (steer[k + 1] - steer[k])
+                row[5] = angle + late * (steer[k + 1] - angle)
                 sample += 1
+            k, angle, begin, end = k + 1, steer[k + 1], end, end + 1.0

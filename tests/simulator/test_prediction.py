@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from sim.config import CircleTrack, LidarConfig, VehicleConfig
 from sim.layout import STEER
-from sim.physics.prediction import PREDICTED, STARTS, actuate, held_means, predict
+from sim.physics.prediction import (
+    PREDICTED,
+    STARTS,
+    held_means,
+    predict,
+    pursued_speeds,
+    steered,
+)
 from sim.physics.vehicle import vehicle_vector
 from sim.physics.world import World
 from sim.tracks.factory import make_track
@@ -37,16 +44,18 @@ def test_predictions_are_what_the_simulator_does(kind: str) -> None:
         world.step(command[None, None])
         states.append(world.arrays.state[0, 0].copy())
     seen, vector = np.array(states), vehicle_vector(car)
-    targets = np.vstack([np.zeros((1, 2)), commands])  # first straight, at rest, as the simulator
-    pursued, steer = np.empty_like(targets), np.empty(len(targets) + 1)
-    actuate(targets, vector, DT, pursued, steer)
-    pursued, steer = pursued[1:], steer[1:]
-    assert steer == pytest.approx(seen[:, STEER], abs=1e-9)
+    # First straight, at rest, as the simulator; the car's steps begin with those of the windows.
+    targets = np.vstack([np.zeros((2, 2)), commands])
+    edges = DT * (np.arange(len(targets) + 1) - 2.0)
+    pursued, steer = np.empty(len(targets)), np.empty(len(edges))
+    pursued_speeds(targets[:, 1], vector, DT, pursued)
+    steered(edges[:-1], targets[:, 0], vector, edges, steer)
+    assert steer[2:] == pytest.approx(seen[:, STEER], abs=1e-9)
     first = np.array([0, 60, 150])
     steps = np.tile(np.arange(0, 140, 7), (3, 1))
     predicted = np.empty((*steps.shape, 6))
-    shares = np.zeros(steps.shape)
-    predict(seen[first][:, STARTS], first, steps, shares, pursued, steer, vector, DT, predicted)
+    car_now = pursued, steer, vector
+    predict(seen[first][:, STARTS], first + 1, 1.0 * steps, 0.0, *car_now, DT, predicted)
     wanted = seen[first[:, None] + steps][..., PREDICTED]
     turned = predicted[..., 2] - wanted[..., 2]
     predicted[..., 2] -= 2 * np.pi * np.round(turned / (2 * np.pi))
@@ -55,17 +64,55 @@ def test_predictions_are_what_the_simulator_does(kind: str) -> None:
 
 def test_between_steps_predictions_are_on_a_line_and_yaw_does_not_jump() -> None:
     vector = vehicle_vector(VehicleConfig())
-    targets = np.tile([0.3, 3.0], (400, 1))
-    pursued, steer = np.empty_like(targets), np.empty(401)
-    actuate(targets, vector, DT, pursued, steer)
-    steps, shares = np.sort(np.tile(np.arange(390), 2))[None], np.tile([0.0, 0.5], 390)[None]
-    predicted = np.empty((1, 780, 6))
+    car = np.full(400, 3.0), np.full(401, 0.3), vector
+    samples, predicted = 0.5 * np.arange(780.0)[None], np.empty((1, 780, 6))
     start = np.array([[0.0, 0.0, 6.0, 3.0, 0.0, 0.0]])
-    predict(start, np.array([0]), steps, shares, pursued, steer, vector, DT, predicted)
+    predict(start, np.array([0]), samples, 0.0, *car, DT, predicted)
     rows = predicted[0]
     np.testing.assert_allclose(rows[1:-1:2], (rows[0:-2:2] + rows[2::2]) / 2, atol=1e-12)
     assert rows[-1, 2] > 10.0  # more than a turn
     assert np.abs(np.diff(rows[:, 2])).max() < 0.1
+
+
+def test_the_step_in_which_a_window_begins_may_be_cut_anywhere() -> None:
+    """Next to its end it is the next step, next to its begin it is whole, and evenly between."""
+    rng = np.random.default_rng(0)
+    vector = vehicle_vector(VehicleConfig(acceleration_max=3.0))
+    pursued, steer = 4.0 + rng.normal(size=9), 0.1 + np.cumsum(0.02 * rng.normal(size=10))
+    start, samples = np.array([[1.0, 2.0, 3.0, 4.0, 1.0, 0.0]]), np.linspace(0.0, 5.0, 11)[None]
+    ends = []
+    for first, phase in ((1, 0.0), (1, 1e-9), (1, 0.5), (1, 1.0 - 1e-9), (0, 0.0)):
+        found = np.empty((1, 11, 6))
+        predict(start, np.array([first]), samples, phase, pursued, steer, vector, DT, found)
+        assert found[0, 0, :5] == pytest.approx(start[0, :5], abs=1e-8)
+        ends.append(found)
+    assert ends[1] == pytest.approx(ends[0], abs=1e-7)
+    assert ends[3] == pytest.approx(ends[4], abs=1e-7)
+    assert ends[2][0, -1, 3] == pytest.approx((ends[0] + ends[4])[0, -1, 3] / 2, abs=2e-3)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.05, 0.5), st.floats(-0.4, 0.4)), min_size=1, max_size=6),
+    st.floats(0.0, 0.1),
+)
+def test_wheels_turn_at_full_rate_until_they_are_there(held, delay: float) -> None:
+    """As in small steps; and exactly as far as a gain, a trim and a limit ask for."""
+    car = VehicleConfig(steer_gain=1.1, steer_trim=0.02, steer_rate_max=2.0, steer_max=0.4)
+    times = np.cumsum([gap for gap, _ in held])
+    targets = np.array([target for _, target in held])
+    wanted = np.clip(1.1 * targets + 0.02, -0.4, 0.4)
+    at = np.linspace(0.0, times[-1] + 1.0, 40)
+    found = np.empty(len(at))
+    steered(times + delay, targets, vehicle_vector(car), at, found)
+    fine, angle = 1e-3, wanted[0]
+    angles = []
+    moments = np.arange(0.0, at[-1] + fine, fine)
+    for moment in moments:
+        angles.append(angle)
+        place = max(int(np.searchsorted(times + delay, moment, side="right")) - 1, 0)
+        angle += min(max(wanted[place] - angle, -2.0 * fine), 2.0 * fine)
+    assert found == pytest.approx(np.interp(at, moments, angles), abs=2.1 * 2.0 * fine)
+    assert found[-1] == pytest.approx(wanted[-1], abs=1e-12)
 
 
 @given(
