@@ -143,6 +143,7 @@ def simulate_bare(root: Path, clients: int, parallel: int) -> None:
 
     # Else Ray joins the cluster of a file that another one left, and waits for ever if it is gone.
     os.environ["RAY_ADDRESS"] = "local"
+    os.environ["RAY_worker_niceness"] = "0"  # else 15, with which a busy machine hardly runs it
     run_simulation(
         server_app=bare_server(root),
         client_app=bare_client(),
