@@ -141,9 +141,9 @@ def simulate_bare(root: Path, clients: int, parallel: int) -> None:
     from flwr.simulation import run_simulation
     from parts.bench_federation_apps import bare_client, bare_server
 
-    # Else Ray joins the cluster of a file that another one left, and waits for ever if it is gone.
-    os.environ["RAY_ADDRESS"] = "local"
-    os.environ["RAY_worker_niceness"] = "0"  # else 15, with which a busy machine hardly runs it
+    # Else Ray joins the cluster of a file that another one left, and waits for ever if it is gone;
+    # and its actors have niceness 15, with which a busy machine hardly runs them.
+    os.environ.update({"RAY_ADDRESS": "local", "RAY_worker_niceness": "0"})
     run_simulation(
         server_app=bare_server(root),
         client_app=bare_client(),

@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from copy import copy
 from multiprocessing import forkserver, util
 from multiprocessing.connection import Connection
 from typing import Final
@@ -83,6 +84,7 @@ class Worker:
     """
 
     def __init__(self, client_app: MakeClientApp, clients: int) -> None:
+        self._content: RecordDict | None = None  # what it was sent last, and has
         context = multiprocessing.get_context("forkserver")
         self._pipe, remote = context.Pipe()
         self._process = context.Process(
@@ -101,11 +103,16 @@ class Worker:
     def answer(self, message: Message) -> Message:
         """Pass a message to its client and return the reply, which may be an error.
 
+        A round's messages to all clients have one and the same content, a whole model: each worker
+        is sent it once, with the first of them. Neither side may change it after that.
+
         Raises:
             BrokenPipeError: If the process has ended; the text says how. The message is lost.
         """
         try:
-            self._pipe.send(message)
+            known = message.content is self._content
+            self._pipe.send((_without_content(message) if known else message, known))
+            self._content = message.content
             reply: Message = self._pipe.recv()
         except (EOFError, OSError):
             raise BrokenPipeError(self._ending()) from None
@@ -126,6 +133,12 @@ class Worker:
         """Return how the process ended."""
         self._process.join(STOP_GRACE)
         return _ending(self._process.exitcode)
+
+
+def _without_content(message: Message) -> Message:
+    found = copy(message)
+    found.content = RecordDict()
+    return found
 
 
 def _ending(status: int | None) -> str:
@@ -161,10 +174,14 @@ def _work(pipe: Connection, make_app: MakeClientApp, clients: int) -> None:
     plain_log()
     app = make_app()
     contexts: dict[int, Context] = {}
+    content = RecordDict()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         pipe.send(None)  # ready
         while True:
-            message: Message = pipe.recv()
+            message, known = pipe.recv()
+            if known:  # it is that of the message before
+                message.content = content
+            content = message.content
             node = message.metadata.dst_node_id
             if node not in contexts:
                 config: UserConfig = {PARTITION_ID_KEY: node - 1, NUM_PARTITIONS_KEY: clients}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flwr.app import Context, Message
+from flwr.app import Context, Message, MessageType
 from flwr.serverapp import Grid, ServerApp
 from simulated_apps import broken, obedient, order
 from small import PYTHONPATH
@@ -61,6 +61,14 @@ def test_every_client_answers_for_itself(grid: LocalGrid) -> None:
         assert (told(reply)["partition"], told(reply)["partitions"]) == (client, CLIENTS)
         assert reply.metadata.src_node_id == client + 1
     assert not asked
+
+
+def test_what_all_are_sent_reaches_each(grid: LocalGrid) -> None:
+    for text in ("one", "two"):
+        content = order(0, say=text).content
+        messages = [Message(content, client + 1, MessageType.QUERY) for client in range(CLIENTS)]
+        said = [found["said"] for found in ask(grid, *messages, order(0))]
+        assert sorted(said) == ["", *[text] * CLIENTS]
 
 
 def test_a_client_returns_to_the_worker_that_has_it(grid: LocalGrid) -> None:

@@ -41,6 +41,7 @@ def obedient() -> ClientApp:
         told = ConfigRecord(
             {
                 "pid": os.getpid(),
+                "said": str(order.get("say", "")),
                 "begin": begin,
                 "end": time.monotonic(),
                 "partition": int(context.node_config["partition-id"]),
