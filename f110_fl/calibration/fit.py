@@ -119,8 +119,8 @@ def fit(log: DriveLog, given: VehicleConfig, dt: float, length: float = 1.0) -> 
         values = _set_back(values, worst, given, dt, missing)
     estimates = _estimates(values, covariance, active, count, given, dt, missing)
     actuators = model.actuators(values)
-    noise = np.where(known, _rms(residuals, mask), np.nan)
     predicted = model.predicted(actuators, model.starts)
+    noise = np.where(known, _rms(model.residuals(predicted), mask), np.nan)
     before = np.where(known, before, np.nan)
     return Fit(estimates, noise, before, windows, predicted, model.steering(values))
 
