@@ -298,7 +298,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Result:
         result["ratio"] = {
             name: round(statistics.median(a[name] / b[name] for a, b in pairs), 3)
             for name in RATIOS
-            if name in pairs[0][0]
+            if name in pairs[0][0] and all(b[name] > 0 for _, b in pairs)  # too short to tell
         }
     return result
 
