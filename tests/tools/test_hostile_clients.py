@@ -14,7 +14,8 @@ from watching import TIMEOUT
 @pytest.mark.slow
 def test_a_bound_or_a_median_withstands_what_ruins_a_mean() -> None:
     command = [sys.executable, str(REPOSITORY / "tools" / "hostile_clients.py"), "--json"]
-    command += ["--rounds", "5", "--strategies", "fedavg", "bounded", "fedmedian"]
+    # After 5 rounds returns still grow steeply, and what is kept is a matter of luck.
+    command += ["--rounds", "8", "--strategies", "fedavg", "bounded", "fedmedian"]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
     assert result.returncode == 0, result.stderr
     rows = {row["federation"]: row for row in json.loads(result.stdout)}
