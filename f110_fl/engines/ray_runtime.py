@@ -123,6 +123,7 @@ def _connected(cores: int) -> Iterator[None]:
 def _check_nodes(root: Path) -> None:
     """Let each node say what it sees, before it serves clients."""
     import ray
+    from ray.exceptions import NodeDiedError, TaskUnschedulableError, WorkerCrashedError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here, seen = seen_by_node(root), ray.remote(num_cpus=0)(seen_by_node)
@@ -135,7 +136,10 @@ def _check_nodes(root: Path) -> None:
         for number in nodes
     }
     for number, answer in asked.items():
-        there = ray.get(answer)
+        try:
+            there = ray.get(answer)
+        except (NodeDiedError, TaskUnschedulableError, WorkerCrashedError):
+            continue  # it is dead; for some seconds Ray goes on taking it for alive
         wrong = [name for name, value in here.items() if there.get(name) != value]
         if wrong:
             node = f"{number[:8]} at {nodes[number]['NodeManagerAddress']}"
