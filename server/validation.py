@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, RecordDict
+from flwr.app import ArrayRecord, RecordDict
 from numpy.typing import NDArray
 
-from f110_fl.federation.arrays import value
+from f110_fl.federation.arrays import checked, value
 from f110_fl.federation.messages import WEIGHT, EvaluateReply, InvalidMessageError, TrainReply
 from f110_fl.tensors import TensorName
 from f110_fl.training.metrics import total_name
@@ -158,7 +158,8 @@ def _validate_arrays(
     squares = dict.fromkeys(_GROUPS, 0.0)
     total = reference = 0.0
     for name, wanted in expected.items():
-        found, before = _read(name, arrays[name], wanted), value(wanted)
+        before = value(wanted)
+        found = checked(name, arrays[name], before.shape, before.dtype)
         parsed = TensorName.parse(name)
         part = parsed.slot or parsed.parameter
         _check_values(name, found, before, limits)
@@ -183,20 +184,6 @@ def _validate_arrays(
             f"model's, {own:.6g}"
         )
     return {group: math.sqrt(square) for group, square in squares.items()}
-
-
-def _read(name: str, array: Array, wanted: Array) -> NDArray[Any]:
-    """Return the values of an array of the same shape and type as the wanted one."""
-    # Compared before the data is read, so that a false header causes no allocation.
-    if tuple(array.shape) != tuple(wanted.shape) or array.dtype != wanted.dtype:
-        raise InvalidMessageError(f"tensor {name!r} is {array.dtype}{list(array.shape)}")
-    try:
-        found = value(array)
-    except ValueError:
-        raise InvalidMessageError(f"tensor {name!r} cannot be read") from None
-    if found.shape != tuple(wanted.shape) or found.dtype != wanted.dtype:
-        raise InvalidMessageError(f"tensor {name!r} is {found.dtype}{list(found.shape)}")
-    return found
 
 
 def _square(array: NDArray[np.float64]) -> float:

@@ -12,6 +12,8 @@ import numpy as np
 from flwr.app import Array, ArrayRecord
 from numpy.lib import format as npy
 
+from f110_fl.federation.messages import InvalidMessageError
+
 if TYPE_CHECKING:  # torch takes a second to import, and answering a query needs none of it
     import torch
     from numpy.typing import NDArray
@@ -47,6 +49,30 @@ def value(array: Array) -> NDArray[Any]:
         raise ValueError(f"not an array: {error}") from error
     if not isinstance(found, np.ndarray):  # bytes of a zip are read as an archive of arrays
         raise ValueError(f"not an array: {type(found).__name__}")  # noqa: TRY004 - as documented
+    return found
+
+
+def checked(name: str, array: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return the values of an array that somebody else sent; see `value`.
+
+    Args:
+        name: Of the tensor, for messages.
+        array: As it was sent.
+        shape: What it must have.
+        dtype: What it must be of.
+
+    Raises:
+        InvalidMessageError: If it is not of this shape and type, whatever it says of itself.
+    """
+    # Compared before the data is read, so that a false header causes no allocation.
+    if tuple(array.shape) != shape or array.dtype != dtype.name:
+        raise InvalidMessageError(f"tensor {name!r} is {array.dtype}{list(array.shape)}")
+    try:
+        found = value(array)
+    except ValueError:
+        raise InvalidMessageError(f"tensor {name!r} cannot be read") from None
+    if found.shape != shape or found.dtype != dtype:
+        raise InvalidMessageError(f"tensor {name!r} is {found.dtype}{list(found.shape)}")
     return found
 
 

@@ -26,11 +26,11 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
-from flwr.app import Array, ArrayRecord
+from flwr.app import ArrayRecord
 from numpy.typing import NDArray
 
 from f110_fl.config.federated import Compression
-from f110_fl.federation.arrays import record_of, value
+from f110_fl.federation.arrays import checked, record_of, value
 from f110_fl.federation.messages import InvalidMessageError
 from f110_fl.tensors import TensorName
 
@@ -135,7 +135,7 @@ def decoded(sent: ArrayRecord, start: ArrayRecord, compression: Compression) -> 
         raise InvalidMessageError(f"tensor {differing[0]!r} is missing or was not asked for")
     steps = np.ones(len(names), np.float32)
     if compression == "int8":
-        steps = _read(STEPS, sent[STEPS], (len(names),), steps.dtype)
+        steps = checked(STEPS, sent[STEPS], (len(names),), steps.dtype)
         if not ((steps >= 0) & (steps <= _LARGEST_STEP)).all():
             raise InvalidMessageError(f"tensor {STEPS!r} holds what is no step")
     step_of = dict(zip(names, steps, strict=True))
@@ -143,7 +143,7 @@ def decoded(sent: ArrayRecord, start: ArrayRecord, compression: Compression) -> 
     found: dict[str, NDArray[Any]] = {}
     for name, array in start.items():
         kind = types.get(ways[name]) or np.dtype(array.dtype)
-        codes = _read(name, sent[name], tuple(array.shape), kind)
+        codes = checked(name, sent[name], tuple(array.shape), kind)
         match ways[name]:
             case "difference":
                 found[name] = value(array) + _unrounded(codes, step_of[name])
@@ -179,17 +179,3 @@ def _rounded(update: NDArray[Any], compression: Compression) -> tuple[NDArray[An
 
 def _unrounded(codes: NDArray[Any], step: np.float32) -> NDArray[Any]:
     return codes.astype(np.float32) * step
-
-
-def _read(name: str, array: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return the values of an array of this shape and type; see `server.validation`."""
-    # Compared before the data is read, so that a false header causes no allocation.
-    found = None
-    if tuple(array.shape) == shape and array.dtype == dtype.name:
-        try:
-            found = value(array)
-        except ValueError:
-            raise InvalidMessageError(f"tensor {name!r} cannot be read") from None
-    if found is None or found.shape != shape or found.dtype != dtype:
-        raise InvalidMessageError(f"tensor {name!r} is {array.dtype}{list(array.shape)}")
-    return found

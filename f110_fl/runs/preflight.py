@@ -35,14 +35,16 @@ def check(plan: RunPlan) -> None:
     if plan.mode == "train":
         check_privacy(plan.scenario)
     check_encoders(plan.scenario)
-    check_environment(plan.scenario)
+    check_environment(plan.scenario, training=plan.mode == "train")
     check_opponents(plan.scenario)
     if plan.mode == "train":
         check_mirrors(plan.scenario)
         check_initial(plan.scenario, plan.rundir)
 
 
-def check_environment(scenario: Scenario, checked: set[str] | None = None) -> None:
+def check_environment(
+    scenario: Scenario, checked: set[str] | None = None, *, training: bool = True
+) -> None:
     """Build every environment of a scenario once, and step one.
 
     This reports what only the simulator can find (an invalid map, a spawn inside a wall) before
@@ -51,6 +53,7 @@ def check_environment(scenario: Scenario, checked: set[str] | None = None) -> No
     Args:
         scenario: The scenario.
         checked: Environments, as JSON, that are not built again; those built are added.
+        training: Whether those of training are needed, too.
 
     Raises:
         UserError: If an environment cannot be built.
@@ -64,8 +67,9 @@ def check_environment(scenario: Scenario, checked: set[str] | None = None) -> No
 
     checked = set() if checked is None else checked
     clients = range(scenario.federated.clients) if scenario.federated.vary else ()
+    first = scenario.env if training else scenario.evaluation_env
     for own in (scenario, *map(scenario.for_client, clients)):
-        for env in (own.env, own.evaluation_env):
+        for env in (*([own.env] if training else []), own.evaluation_env):
             text = env.model_dump_json()
             if text in checked:
                 continue
@@ -74,7 +78,7 @@ def check_environment(scenario: Scenario, checked: set[str] | None = None) -> No
                     race = Race(env)
             except ValueError as error:
                 raise UserError(str(error)) from error
-            if env is scenario.env:
+            if env == first:
                 with compiling_told():
                     race.reset(0, 0)
                     race.step(np.zeros((1, len(race.agents), COMMAND_SIZE), np.float32))

@@ -24,7 +24,7 @@ C = TypeVar("C", bound=Config)
 # Walls around the grid, so that a ray cannot leave it: its last step ends inside the
 # first wall cell, the second absorbs rounding.
 BORDER = 2
-KEPT: Final = 64  # tracks of a kind: a random circuit takes 0.1 s to build, 1.4 MB to keep
+KEPT: Final = 256  # tracks of a kind: a random circuit takes 0.1 s to build, 1.4 MB to keep
 MAX_CELLS = 36_000_000  # the distance transform needs about 40 bytes a cell
 SPAWNS: Final = 8  # of tracks that name none
 SPACING: Final = 1.5  # m, between them where there is room

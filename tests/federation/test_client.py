@@ -250,6 +250,20 @@ def test_a_round_asked_for_again_is_answered_the_same(tmp_path: Path) -> None:
     assert Trainer(chosen, 0, RunDir(tmp_path).client(0)).progress.episodes == 1
 
 
+def test_a_client_that_was_not_drawn_counts_the_rounds_without_it(tmp_path: Path) -> None:
+    """As with ``fraction`` below 1: its records name the round in which they were made."""
+    chosen = scenario()
+    tensors = networks(initial_tensors(chosen))
+    train(chosen, tmp_path, 1, tensors)
+    sent, metrics = train(chosen, tmp_path, 4, tensors)
+    cool_down()
+    again, again_metrics = train(chosen, tmp_path, 4, tensors)  # a server asks that was lost
+    assert same(sent, again)
+    assert metrics == pytest.approx(again_metrics)
+    lines = RunDir(tmp_path).episodes(0).read_text().splitlines()
+    assert {json.loads(line)["round"] for line in lines} == {1, 4}
+
+
 def test_an_older_round_is_refused(tmp_path: Path) -> None:
     chosen = scenario()
     tensors = networks(initial_tensors(chosen))
