@@ -163,9 +163,21 @@ def test_strangers_are_refused(federation: Federation, tmp_path: Path) -> None:
     assert "Refused: an operator's token is needed (run.py --operator FILE)" in errors
 
 
+OUTDATED = """
+import sys
+from f110_fl.federation import versions
+versions.PROJECT = "0.0.9"
+from clients.process import main
+sys.exit(main())
+"""
+
+
 @pytest.mark.slow
-def test_who_has_no_clients_key_is_no_client(federation: Federation, tmp_path: Path) -> None:
-    """Registered keys of strangers: one says that it is client 0, one that there are nine."""
+def test_who_is_no_client_is_left_out_of_a_run(federation: Federation, tmp_path: Path) -> None:
+    """Registered keys of strangers: one says that it is client 0, one that there are nine.
+
+    And client 1 has another version, which both sides say in a line.
+    """
     strangers = make_credentials(tmp_path / "strangers", (LOOPBACK,), 2)
     said = {"false": (0, 2), "ninth": (5, 9)}
     processes = []
@@ -173,19 +185,27 @@ def test_who_has_no_clients_key_is_no_client(federation: Federation, tmp_path: P
         federation.register(strangers.client_public_key(index))
         key = strangers.client_key(index)
         processes.append(federation.start_client(client_id, name, key=key, total=total))
-    for name in said:
+    federation.clients[1].terminate()
+    federation.clients[1].wait(TIMEOUT)
+    processes.append(federation.start_client(1, "outdated", program=["-c", OUTDATED]))
+    for name in (*said, "outdated"):
         wait_for(lambda name=name: "SuperNode ID" in federation.log(name), "it is connected")
-    scenario = write_small(tmp_path, episodes=1)
+    scenario = write_small(tmp_path, episodes=1, federated={"connect_timeout": 1})
     run = federation.submit("--scenario", str(scenario), FED_ROOT=str(tmp_path / "r"))
     errors = run.communicate(timeout=TIMEOUT)[1]
     for process in processes:
         process.terminate()
         process.wait(TIMEOUT)
     assert run.returncode == 0, errors
-    assert errors.count(" is left out: ") == 2
+    assert errors.count(" is left out: ") == 3
+    told = f"client 1's versions differ: project {PROJECT} in the run, 0.0.9 there; install the "
+    assert f" is left out: {told}same version on both machines\n" in errors
+    said_there = f"Client 1 is left out of the run: project 0.0.9 here, {PROJECT} in the run"
+    assert said_there in federation.log("outdated")
     (line,) = rounds(RunDir(tmp_path / "r"))
-    assert (line["clients"], line["dropped"]) == ([0, 1], {})
-    assert not (federation.directory / "state_false" / "r").exists()
+    assert (line["clients"], line["dropped"]) == ([0], {})
+    for name in ("false", "outdated"):
+        assert not (federation.directory / f"state_{name}" / "r").exists()
     # The operator, elsewhere, has its files without a login.
     out = tmp_path / "fetched"
     run = federation.submit("--fetch", str(tmp_path / "r"), "--out", str(out))
@@ -201,41 +221,6 @@ def test_who_has_no_clients_key_is_no_client(federation: Federation, tmp_path: P
     for log in federation.directory.glob("*.log"):
         assert [secret for secret in secrets if secret in log.read_bytes()] == []
     assert stat.S_IMODE((federation.directory / "db").stat().st_mode) == 0o600
-
-
-OUTDATED = """
-import sys
-from f110_fl.federation import versions
-versions.PROJECT = "0.0.9"
-from clients.process import main
-sys.exit(main())
-"""
-
-
-@pytest.mark.slow
-def test_a_client_with_another_version_does_not_train(
-    federation: Federation, tmp_path: Path
-) -> None:
-    """Both sides say so in a line."""
-    federation.clients[1].terminate()
-    federation.clients[1].wait(TIMEOUT)
-    outdated = federation.start_client(1, "outdated", program=["-c", OUTDATED])
-    wait_for(lambda: "SuperNode ID" in federation.log("outdated"), "it is connected")
-    scenario = write_small(tmp_path, federated={"min_clients": 2, "connect_timeout": 1})
-    run = federation.submit("--scenario", str(scenario), FED_ROOT=str(tmp_path / "r"))
-    errors = run.communicate(timeout=TIMEOUT)[1]
-    outdated.terminate()
-    outdated.wait(TIMEOUT)
-    federation.clients[1] = federation.start_client(1)
-    assert run.returncode == 1, errors
-    told = f"client 1's versions differ: project {PROJECT} in the run, 0.0.9 there; install the "
-    told += "same version on both machines"
-    lines = [line for line in errors.splitlines() if line.endswith(told)]
-    assert " is left out: " in lines[0]
-    assert "clients [1] of 2 did not connect within 1 s; left out: " in lines[-1]
-    said = f"Client 1 is left out of the run: project 0.0.9 here, {PROJECT} in the run"
-    assert said in federation.log("outdated")
-    assert not (federation.directory / "state_outdated" / "r").exists()
 
 
 @pytest.mark.parametrize(
