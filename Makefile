@@ -20,7 +20,7 @@ SEED := $(shell date +%s)
 # slow tests come first, which is tests/conftest.py's doing.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: train check test fuzz lint types schema clean help
+.PHONY: train check test suite fuzz lint types schema clean help
 
 help:
 	@echo "make train   train three federated clients on convoy_lock_td3, about two minutes"
@@ -37,7 +37,11 @@ train: $(STAMP)
 check: $(STAMP) lint types
 	$(PYTEST) -m "not slow"
 
-test: $(STAMP) lint types
+# Types are checked beside the tests, of which the first compiles the simulator on one core.
+test: $(STAMP) lint
+	$(MAKE) --jobs 2 types suite
+
+suite: $(STAMP)
 	$(PYTEST)
 
 fuzz: $(STAMP)
