@@ -76,7 +76,8 @@ def load_initial(
     """Load the models that the scenario's learners start from into new learners.
 
     What a file lacks (critics) stays as it was made; a target network that it lacks is a copy of
-    the loaded network.
+    the loaded network. Of a policy that sees less than the learner (see `_sees_less`) the acting
+    network is loaded, with weights of 0 for what is new: it acts as it did.
 
     Args:
         learners: By agent.
@@ -92,13 +93,54 @@ def load_initial(
             continue
         path = Path(name)
         try:
-            tensors = read_tensors(path)
+            tensors, metadata = read_tensors(path), read_metadata(path)
+            if less := _sees_less(agent, scenario, metadata):
+                tensors, metadata = _widened(agent, scenario, tensors, *less), {}
             load_models(learners[agent], agent, tensors, path)
-            check_format(agent, scenario, read_metadata(path), path)
+            check_format(agent, scenario, metadata, path)
         except UserError as error:
             raise UserError(f"learners.{agent}.initial: {error}") from None
         own = owned(tensors, agent, "model")
         learners[agent].load_tensors(_targets(learners[agent], own))
+
+
+def _sees_less(
+    agent: str, scenario: Scenario, metadata: Mapping[str, str]
+) -> tuple[str, int] | None:
+    """Say whether a policy's observation is the first parts of the learner's, but not all of it.
+
+    All else must be alike, and nothing may stand before the first layer: what normalises or
+    encodes an observation cannot be told what it has not seen.
+
+    Returns:
+        The tensor of its first weights, after ``AGENT/``, and how many more inputs the learner has.
+    """
+    from sim.policy import PolicyError, policy_formats
+
+    needed = policy_format(agent, scenario)
+    try:
+        found = policy_formats(metadata).get(agent)
+    except PolicyError:
+        return None
+    if needed is None or found is None or needed.mean or needed.encoder or needed.memory:
+        return None
+    count = len(found.observation)
+    alike = found == needed.model_copy(update={"observation": needed.observation[:count]})
+    more = sum(size for _, size in needed.observation[count:])
+    return (found.layers[0][0], more) if count and alike and more else None
+
+
+def _widened(
+    agent: str, scenario: Scenario, tensors: Mapping[str, torch.Tensor], first: str, more: int
+) -> dict[str, torch.Tensor]:
+    """Return an acting network's tensors, with weights of 0 for ``more`` inputs."""
+    from torch.nn.functional import pad
+
+    acting = scenario.learners[agent].acting
+    found = {n: t for n, t in tensors.items() if TensorName.parse(n).network in acting}
+    weights = f"{agent}/{first}"
+    found[weights] = pad(found[weights], (0, more))  # they are (outputs, inputs)
+    return found
 
 
 def started_on_clients(scenario: Scenario) -> list[str]:

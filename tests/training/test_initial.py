@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from small import SMALL, merge
@@ -134,6 +135,39 @@ def test_a_policy_that_does_not_fit_is_one_line(tmp_path: Path, name: str) -> No
     assert line.startswith(f"learners.car_0.initial: {path}: ")
     assert re.search(words, line), line
     assert len(line.splitlines()) == 1
+
+
+@pytest.mark.parametrize("algorithm", ["td3", "dqn", "ppo"])
+def test_what_a_policy_did_not_see_has_no_weight_at_first(tmp_path: Path, algorithm: str) -> None:
+    plain, path = {"normalise_observations": False}, tmp_path / "policy.safetensors"
+    blind = scenario(algorithm, learner=plain, env={"observation": ["lidar", "pose"]})
+    source = ship(path, blind)["car_0"]
+    chosen = scenario(algorithm, learner=plain | {"initial": str(path)})
+    started, fresh = learners(chosen, 1)["car_0"], learners(chosen, 1)["car_0"].tensors()
+    load_initial({"car_0": started}, chosen)
+    seen = np.random.default_rng(0).standard_normal((50, 16), dtype=np.float32)
+    rows = np.arange(50)
+    more = started.policy(50).act(seen, rows)
+    assert np.allclose(more, source.policy(50).act(seen[:, :12], rows), atol=1e-6)
+    seen[:, 12:] = 9.0  # the others' poses, which are new
+    assert np.array_equal(started.policy(50).act(seen, rows), more)
+    found = started.tensors()
+    critics = [name for name in found if "critic" in name or "value" in name]
+    assert all(torch.equal(found[name], fresh[name]) for name in critics)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "observation"),
+    [("ppo", ["lidar", "pose"]), ("td3", ["pose"]), ("conv", ["lidar"])],
+)
+def test_what_else_differs_is_refused(
+    tmp_path: Path, algorithm: str, observation: list[str]
+) -> None:
+    """Statistics of less, a part in the middle, an encoder: none can be made to fit."""
+    path = tmp_path / "policy.safetensors"
+    ship(path, scenario(algorithm, env={"observation": observation}))
+    with pytest.raises(UserError, match="another model of 'car_0' than the scenario's"):
+        initial_tensors(scenario(algorithm, learner={"initial": str(path)}))
 
 
 def test_networks_joined_in_another_way(tmp_path: Path) -> None:
