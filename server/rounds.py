@@ -64,7 +64,7 @@ class RoundRecorder:
         chain: Makes the rounds' links.
         account: What clients' privacy has cost so far; None without ``federated.privacy``.
         orders: What the server has to know of orders that are not answered yet, as tensors, which
-            each round's commit keeps; see `server.asynchronous`.
+            each round's commit keeps; see `server.asynchronous.orders`.
     """
 
     def __init__(

@@ -30,7 +30,7 @@ with announce.failure_announced():  # plugins are imported with the settings: on
     from f110_fl.reporting.tracking import recorded
     from f110_fl.runs.directory import claimed, prepare_directory
     from f110_fl.runs.preflight import check_environment, check_initial
-    from server.asynchronous import AsynchronousStrategy
+    from server.asynchronous.strategy import AsynchronousStrategy
     from server.grids import Streaming
     from server.privacy import BudgetReachedError
     from server.registry import ClientRegistry

@@ -4,11 +4,10 @@ FedAsync (Xie et al. 2019, arXiv 1903.03934): every client has an order at any t
 has come, the round is closed, and its client goes on from the new global model, so that a slow one
 holds up no other. Its reply, made from a model of some rounds ago, counts less for that.
 
-Which reply is next would be a matter of luck. So a virtual clock says it, wherever clients' speeds
-are known: an order takes 1 / speed, of orders that end at the same time the lowest client's is
-first, and the server waits for the reply whose turn it is. What a round's commit keeps of the
-orders that are not answered (`AsynchronousStrategy.restore`) makes a resumed run go on in the same
-order, with the same models.
+Which reply is next would be a matter of luck. Where clients' speeds are known, a virtual clock says
+it (`server.asynchronous.orders`), and the server waits for the reply whose turn it is. What a
+round's commit keeps of the pending orders makes a resumed run go on in the same order, from the
+same models.
 """
 
 from __future__ import annotations
@@ -17,19 +16,17 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
 from flwr.serverapp import Grid
 
 from f110_fl.config.asynchronous import AsynchronousConfig
 from f110_fl.config.federated import FedProxConfig
 from f110_fl.config.scenario import Scenario
-from f110_fl.federation.arrays import to_arrays, to_tensors
 from f110_fl.federation.messages import InvalidMessageError, TrainReply
 from f110_fl.federation.patience import Waits
-from f110_fl.tensors import prefixed, unprefixed
+from server.asynchronous.orders import Orders
 from server.averaging import mix
 from server.grids import pause, pull
 from server.registry import ClientRegistry
@@ -40,18 +37,6 @@ if TYPE_CHECKING:  # the simulator is imported when it is needed
     from server.evaluation import GlobalEvaluation
 
 log = logging.getLogger("flwr")
-
-
-class Pending(NamedTuple):
-    """An order that is not answered yet.
-
-    Attributes:
-        sent: What it starts from.
-        due: Virtual time at which its reply is taken.
-    """
-
-    sent: Sent
-    due: float
 
 
 class AsynchronousStrategy(FederatedStrategy):
@@ -80,50 +65,23 @@ class AsynchronousStrategy(FederatedStrategy):
         self._mixed = scenario.federated.mixed or AsynchronousConfig()
         strategy = scenario.federated.strategy
         self._proximal_mu = strategy.proximal_mu if isinstance(strategy, FedProxConfig) else 0.0
-        self._waits = Waits(scenario.federated.clients, scenario.federated.timeout)
         self._clock = clock
-        self._now = 0.0  # virtual
-        self._pending: dict[int, Pending] = {}  # by client
+        self._orders = Orders(self._mixed)
+        self._waits = Waits(scenario.federated.clients, scenario.federated.timeout)
+        self._sent: dict[int, tuple[Message, str]] = {}  # by this process; with the grid's number
         self._grid: Grid
-        self._messages_of: dict[int, tuple[Message, str]] = {}  # sent by this process, with its id
-
-    # ------------------------------------------------------------------ what a commit keeps
 
     def restore(self, initial: ArrayRecord) -> ArrayRecord:
-        """Return the global arrays to go on from, and the orders that were not answered yet."""
+        """Return the global arrays to go on from, and restore the pending orders."""
         arrays = super().restore(initial)
-        kept = self.recorder.orders
-        if kept:
-            self._now = float(kept["now"])
-            start = {
-                number: to_arrays(unprefixed(f"{number:05d}", kept))
-                for number in kept["rounds"].unique().tolist()
-            }
-            numbers = (kept[name].tolist() for name in ("clients", "rounds", "due"))
-            for client_id, number, due in zip(*numbers, strict=True):
-                self._pending[client_id] = Pending(Sent(number, start[number]), due)
+        if self.recorder.orders:
+            self._orders.load(self.recorder.orders)
         return arrays
-
-    def _kept(self) -> dict[str, torch.Tensor]:
-        """Return what `restore` reads: who has which round's order until when, and its tensors."""
-        clients = sorted(self._pending)
-        found = [self._pending[client_id] for client_id in clients]
-        kept = {
-            "clients": torch.tensor(clients, dtype=torch.int64),
-            "rounds": torch.tensor([order.sent.number for order in found], dtype=torch.int64),
-            "due": torch.tensor([order.due for order in found], dtype=torch.float64),
-            "now": torch.tensor(self._now, dtype=torch.float64),
-        }
-        for number, arrays in models(found).items():
-            kept |= prefixed(f"{number:05d}", to_tensors(arrays))
-        return kept
-
-    # ------------------------------------------------------------------ a round
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Give every client without an order one, and return no messages for Flower to send.
+        """Give an order to every client that has none; return no messages for Flower to send.
 
         There are never more orders than rounds left, so that each is used.
         """
@@ -134,37 +92,33 @@ class AsynchronousStrategy(FederatedStrategy):
         online = self.registry.online(grid)
         for client_id in self._unsent() - set(online):  # it was there when the run was cut off
             self._withdraw(client_id, "it is not connected")
-        self.recorder.begin(number, arrays, {o.sent.number for o in self._pending.values()})
-        free = {c: self._now + self._mixed.duration(c) for c in online if c not in self._pending}
-        left = self.scenario.rounds - number + 1 - len(self._pending)
-        for client_id in sorted(free, key=lambda c: (free[c], c))[: max(left, 0)]:
-            self._pending[client_id] = Pending(Sent(number, arrays), free[client_id])
-        self._dispatch(online)
+        self.recorder.begin(number, arrays, self._orders.models())
+        self._orders.give(online, Sent(number, arrays), self.scenario.rounds - number + 1)
+        self._send_orders(online)
         return []
 
     def _unsent(self) -> set[int]:
-        return set(self._pending) - set(self._messages_of)
+        return set(self._orders.pending) - set(self._sent)
 
     def _withdraw(self, client_id: int, why: str) -> None:
         log.warning("The order of client %d is withdrawn: %s", client_id, why)
-        del self._pending[client_id]
-        self._messages_of.pop(client_id, None)
+        del self._orders.pending[client_id]
 
-    def _dispatch(self, online: Mapping[int, int]) -> None:
+    def _send_orders(self, online: Mapping[int, int]) -> None:
         """Send the orders that this process has not sent."""
-        clients = sorted(self._unsent())
+        clients, pending = sorted(self._unsent()), self._orders.pending
         contents = {
             number: self._order(Sent(number, arrays), self._proximal_mu).to_content()
-            for number, arrays in models(self._pending[client] for client in clients).items()
+            for number, arrays in self._orders.models(clients).items()
         }
         messages = [
-            Message(contents[self._pending[client].sent.number], online[client], MessageType.TRAIN)
+            Message(contents[pending[client].sent.number], online[client], MessageType.TRAIN)
             for client in clients
         ]
         ids = list(self._grid.push_messages(messages))
         for client_id, message, number in zip(clients, messages, ids, strict=False):
             if number:
-                self._messages_of[client_id] = message, number
+                self._sent[client_id] = message, number
                 self._waits.sent(client_id)
         for client_id in self._unsent():
             self._withdraw(client_id, "it could not be sent")
@@ -186,10 +140,10 @@ class AsynchronousStrategy(FederatedStrategy):
         found, metrics = self._averager.average(number, accepted, self._global)
         arrays = mix(self._global, found, weight)
         self._asked = tuple(sorted({client_id, *dropped}))
-        self.recorder.orders = self._kept()
+        self.recorder.orders = self._orders.state()
         age: dict[str, Any] = {"order": order, "staleness": staleness, "weight": weight}
         if self._clock:
-            age["time"] = self._now
+            age["time"] = self._orders.now
         averaged = self._averager.metrics(metrics, accepted)
         more = {"metrics": averaged, "asynchronous": age}
         self._complete(number, arrays, accepted, dropped, more)
@@ -202,11 +156,10 @@ class AsynchronousStrategy(FederatedStrategy):
             Its client, the round of its order, it, and why others that came before are not used.
         """
         dropped: dict[int, str] = {}
-        while self._pending:
+        while self._orders.pending:
             client_id, message = self._next()
-            sent, due = self._pending.pop(client_id)
-            del self._messages_of[client_id]
-            self._now = max(self._now, due)
+            del self._sent[client_id]
+            sent = self._orders.take(client_id)
             if message is None:
                 dropped[client_id] = "no answer in time"
             else:
@@ -222,19 +175,14 @@ class AsynchronousStrategy(FederatedStrategy):
 
     def _next(self) -> tuple[int, Message | None]:
         """Wait for the reply whose turn it is; return its client and it, or None: it is late."""
-        turn = sorted(self._pending, key=lambda client: (self._pending[client].due, client))
+        turns = self._orders.turns()
         begin = time.monotonic()
         while True:
-            for client_id in turn[:1] if self._clock else turn:
-                message, message_id = self._messages_of[client_id]
-                for reply in pull(self._grid, message_id, message):
+            for client_id in turns[:1] if self._clock else turns:
+                message, number = self._sent[client_id]
+                for reply in pull(self._grid, number, message):
                     self._waits.answered(client_id)
                     return client_id, reply
                 if self._waits.over(client_id):
                     return client_id, None
             pause(time.monotonic() - begin)
-
-
-def models(orders: Iterable[Pending]) -> dict[int, ArrayRecord]:
-    """Return the tensors that orders start from, by round."""
-    return {order.sent.number: order.sent.arrays for order in orders}
