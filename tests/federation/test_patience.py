@@ -77,18 +77,23 @@ def test_the_end_of_a_wait_is_stated(caplog: pytest.LogCaptureFixture) -> None:
 def test_an_order_is_waited_for_as_long_as_others_tell() -> None:
     clock = Clock()
     waits = Waits(4, clock=clock)
+
+    def is_over_after(seconds: float) -> bool:
+        begin = clock.now
+        waits.sent(3)
+        clock.now += seconds
+        found = waits.over(3)
+        clock.now = begin
+        return found
+
+    limits = []
     for client_id, took in ((0, 100.0), (1, 300.0), (2, 200.0)):
         waits.sent(client_id)
-        waits.sent(3)
-        clock.now += FACTOR * 300.0
-        assert not waits.over(3) or client_id == 2  # fewer than half have answered before
-        clock.now += took - FACTOR * 300.0
+        clock.now += took
         waits.answered(client_id)
-    waits.sent(3)
-    clock.now += FACTOR * 200.0 - 1.0  # the second of four replies that there may be
-    assert not waits.over(3)
-    clock.now += 1.0
-    assert waits.over(3)
+        limits.append(next(n for n in (2000.0, 3000.0, CEILING) if is_over_after(n)))
+    assert limits == [CEILING, FACTOR * 300.0, FACTOR * 200.0]  # half of four; then their middle
+    assert not is_over_after(FACTOR * 200.0 - 1.0)
 
 
 def test_an_order_is_waited_for_no_longer_than_the_timeout() -> None:
