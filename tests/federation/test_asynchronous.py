@@ -26,7 +26,6 @@ from f110_fl.federation.messages import TrainOrder, TrainReply
 from f110_fl.rundir import RunDir
 from f110_fl.tensors import read_tensors
 from f110_fl.training.metrics import summarise
-from server import grids
 from server.asynchronous.strategy import AsynchronousStrategy
 from server.registry import ClientRegistry
 from server.rounds import RoundRecorder
@@ -82,7 +81,7 @@ class Mailbox(FakeGrid):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grids.time, "sleep", lambda _: None)
+    monkeypatch.setattr("server.grids.time.sleep", lambda _: None)
 
 
 def rounds(

@@ -328,8 +328,8 @@ def _unsigned(
         run = rundir.identity.read_text(encoding="utf-8")
     except (binascii.Error, OSError, UnicodeDecodeError):
         return "its signature, or the run's name, cannot be read"
-    sent = {name: began.get(name) for name in ("start", "previous")}
-    basis = Basis(code=chain.get("code"), scenario=chain.get("scenario"), **sent)
+    here = {name: str(chain.get(name)) for name in ("code", "scenario")}
+    basis = Basis(**here, **{name: str(began.get(name)) for name in ("start", "previous")})
     reply = _replies(chain)[client]
     digests = ReplyDigests(**{name: str(reply.get(name)) for name in _REPLY})
     text = statement(run, order_of(record, client), client, basis, digests)
