@@ -162,7 +162,7 @@ def _train(trainer: Trainer, order: TrainOrder) -> list[EpisodeRecord]:
     from f110_fl.reporting.learning import say, told_episodes
 
     begun = time.monotonic()
-    trainer.progress.round = order.server_round - 1  # it may not have been asked in others before
+    trainer.progress.round = order.server_round - 1  # of rounds without this client, none counts
     try:
         records = trainer.train(order.episodes)
         trainer.progress.round = order.server_round
