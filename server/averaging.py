@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
@@ -12,7 +13,7 @@ from flwr.serverapp import Grid
 from f110_fl.config.scenario import Scenario
 from f110_fl.engines.flower_internals import weighted_mean
 from f110_fl.federation import sharing
-from f110_fl.federation.arrays import cast_like, to_arrays
+from f110_fl.federation.arrays import cast_like, record_of, to_arrays, value, values_of
 from f110_fl.federation.messages import PROXIMAL_MU, WEIGHT, TrainReply
 from f110_fl.tensors import TensorName
 from f110_fl.training.metrics import is_evaluated, measured, total_name
@@ -126,6 +127,15 @@ def _split(arrays: ArrayRecord) -> tuple[ArrayRecord, ArrayRecord]:
         is_moment = TensorName.parse(name).kind == "optimizer"
         (moments if is_moment else networks)[name] = array
     return networks, moments
+
+
+def mix(start: ArrayRecord, found: ArrayRecord, weight: float) -> ArrayRecord:
+    """Return (1 - weight) start + weight found, tensor by tensor (FedAsync, arXiv 1903.03934)."""
+    mixed = {
+        name: before + weight * (value(found[name]).astype(np.float64) - before)
+        for name, before in values_of(start).items()
+    }
+    return cast_like(record_of(mixed), start)
 
 
 def starting_tensors(

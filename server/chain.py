@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -32,6 +32,7 @@ from f110_fl.federation.digests import (
 )
 from f110_fl.federation.messages import InvalidMessageError, TrainReply
 from f110_fl.federation.signing import LONGEST, fingerprint, is_signed
+from f110_fl.files import complete_lines
 from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import identity
 from f110_fl.tensors import tensors_digest
@@ -53,29 +54,48 @@ class RoundChain:
         self._inputs = inputs_digest(rundir)
         self._basis = Basis(code_digest(), scenario_digest(scenario), "", self._head.link)
         self._number = 0
+        self._ordered: dict[int, Basis] = {}  # by round, of orders that are not answered
+        self._orders: dict[int, int] | None = None  # by client, the round of what it answered
         self._replies: dict[int, ReplyDigests] = {}
         self._signatures: dict[int, dict[str, str]] = {}
 
-    @property
-    def previous(self) -> str:
-        """The last link, or what stands for it before the first."""
-        return self._head.link
+    def begin(
+        self, number: int, arrays: ArrayRecord, ordered: Collection[int] | None = None
+    ) -> None:
+        """Begin a round from these tensors.
 
-    def begin(self, number: int, arrays: ArrayRecord) -> None:
-        """Begin a round from these tensors."""
+        Args:
+            number: The round.
+            arrays: The global tensors.
+            ordered: Earlier rounds whose orders are not answered yet; None: there can be none.
+        """
         self._number = number
         start = tensors_digest({name: value(array) for name, array in arrays.items()})
         self._basis = replace(self._basis, start=start, previous=self._head.link)
+        self._ordered = {n: self._ordered.get(n) or self._recorded(n) for n in ordered or ()}
+        self._ordered[number] = self._basis
+        self._orders = None if ordered is None else {}
         self._replies.clear()
         self._signatures.clear()
 
-    def take(self, client_id: int, reply: TrainReply, key: bytes | None) -> None:
+    def _recorded(self, number: int) -> Basis:
+        """Return what a completed round started from, of which a resumed run has orders yet."""
+        lines = complete_lines(self._rundir.rounds)
+        found = next(line[CHAIN] for line in lines if line.get("round") == number)
+        return replace(self._basis, start=found["start"], previous=found["previous"])
+
+    def previous_of(self, number: int) -> str:
+        """Return the last link when a round began, which its orders say."""
+        return self._ordered[number].previous
+
+    def take(self, client_id: int, reply: TrainReply, key: bytes | None, order: int) -> None:
         """Note a reply that is complete and plausible.
 
         Args:
             client_id: The client.
             reply: Its reply.
             key: The client's public key, DER; None: it has none, and signs nothing.
+            order: The round of its order.
 
         Raises:
             InvalidMessageError: If it has a key and has not signed this reply to this order.
@@ -91,12 +111,14 @@ class RoundChain:
             if not signature:
                 raise InvalidMessageError("its reply is not signed (node config: key)")
             run = identity(self._rundir)
-            text = statement(run, self._number, client_id, self._basis, digests)
+            text = statement(run, order, client_id, self._ordered[order], digests)
             if len(signature) > LONGEST or not is_signed(key, text, signature):
                 raise InvalidMessageError("its reply is not signed by its key, or to another order")
             kept = base64.b64encode(signature).decode()
             self._signatures[client_id] = {"key": fingerprint(key), "signature": kept}
         self._replies[client_id] = digests
+        if self._orders is not None:
+            self._orders[client_id] = order
 
     def link(self, clients: Iterable[int], results: Mapping[str, str]) -> dict[str, Any]:
         """Return the round's ``chain`` and ``signatures``.
@@ -106,7 +128,7 @@ class RoundChain:
             results: See `f110_fl.federation.chain.make_link`.
         """
         replies = {client_id: self._replies[client_id] for client_id in clients}
-        made = make_link(self._number, self._basis, self._inputs, replies, results)
+        made = make_link(self._number, self._basis, self._inputs, replies, results, self._orders)
         signed = {
             f"{client_id:02d}": self._signatures[client_id]
             for client_id in replies

@@ -18,6 +18,36 @@ POLL_RANGE: Final = (0.005, 1.0)  # s, bounds of the interval
 LOST: Final = ("ActorDied", "ActorUnavailable", "NodeDied", "WorkerCrashed")  # errors of Ray
 
 
+def pull(grid: Grid, number: str, asked: Message) -> list[Message]:
+    """Return the reply to one message, if it is there.
+
+    Flower rebuilds a reply from what the client sent, and raises if that is no message. Replies
+    are fetched one by one, so that others are not lost with it.
+
+    Args:
+        grid: Where the message was sent.
+        number: Its id there.
+        asked: The message.
+    """
+    try:
+        return list(grid.pull_messages([number]))
+    except (OSError, RuntimeError, HTTPError):  # of the connection
+        raise
+    except Exception as error:  # of any kind: the bytes are the client's
+        reason = f"its reply is no message: {type(error).__name__}: {error}"
+        return [Message(Error(ErrorCode.MESSAGE_UNAVAILABLE, reason), reply_to=asked)]
+
+
+def pause(waited: float) -> None:
+    """Sleep between two looks for replies.
+
+    Args:
+        waited: How long they have been waited for, s.
+    """
+    least, most = POLL_RANGE
+    time.sleep(min(max(POLL_SHARE * waited, least), most))
+
+
 class WrappedGrid(Grid):
     """A grid that forwards every call to another one."""
 
@@ -100,11 +130,10 @@ class Streaming(WrappedGrid):
         return self._replies(waiting, Patience(len(waiting), timeout))
 
     def _replies(self, waiting: dict[str, Message], patience: Patience) -> Iterator[Message]:
-        least, most = POLL_RANGE
         while waiting:
             over = patience.left() <= 0
             for number in sorted(waiting):
-                for reply in self._pull(number, waiting[number]):
+                for reply in pull(self, number, waiting[number]):
                     del waiting[number]
                     patience.count()
                     yield reply
@@ -113,21 +142,7 @@ class Streaming(WrappedGrid):
                 patience.tell(len(waiting))
                 return
             if waiting:
-                time.sleep(min(max(POLL_SHARE * patience.waited(), least), most))
-
-    def _pull(self, number: str, asked: Message) -> list[Message]:
-        """Return the reply to one message, if it is there.
-
-        Flower rebuilds a reply from what the client sent, and raises if that is no message. Replies
-        are fetched one by one, so that others are not lost with it.
-        """
-        try:
-            return list(self.pull_messages([number]))
-        except (OSError, RuntimeError, HTTPError):  # of the connection
-            raise
-        except Exception as error:  # of any kind: the bytes are the client's
-            reason = f"its reply is no message: {type(error).__name__}: {error}"
-            return [Message(Error(ErrorCode.MESSAGE_UNAVAILABLE, reason), reply_to=asked)]
+                pause(patience.waited())
 
 
 class LostActorError(RuntimeError):
@@ -143,8 +158,13 @@ class OnRay(Streaming):
     # Virtual clients have ids, but no keys.
     get_nodes = Grid.get_nodes
 
-    def _pull(self, number: str, asked: Message) -> list[Message]:
-        replies = super()._pull(number, asked)
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """See Flower.
+
+        Raises:
+            LostActorError: If one of the replies says so.
+        """
+        replies = list(super().pull_messages(message_ids))
         for reply in replies:
             reason = reply.error.reason or "" if reply.has_error() else ""
             if any(name in reason for name in LOST):

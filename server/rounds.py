@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -63,6 +63,8 @@ class RoundRecorder:
         resumed_from: The last completed round when the run was opened, 0 for a new one.
         chain: Makes the rounds' links.
         account: What clients' privacy has cost so far; None without ``federated.privacy``.
+        orders: What the server has to know of orders that are not answered yet, as tensors, which
+            each round's commit keeps; see `server.asynchronous.orders`.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class RoundRecorder:
         # While one reply is written, the next is received; so at most two are in memory.
         self._writer = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
+        self.orders: Mapping[str, torch.Tensor] = {}
         self.resumed_from = self._last = 0
         summary: dict[str, Any] = {}
         if rundir.server.exists():
@@ -93,7 +96,7 @@ class RoundRecorder:
         self.chain = RoundChain(scenario, rundir, summary)
 
     def restore(self, aggregation: FedAvg, initial: ArrayRecord) -> ArrayRecord:
-        """Return the arrays to continue from, and restore the states of a strategy and average."""
+        """Return the arrays to continue from, and restore what else the last commit kept."""
         if not self.resumed_from:
             return initial
         tensors = read_tensors(self.rundir.server)
@@ -103,6 +106,7 @@ class RoundRecorder:
             self._average.tensors = unprefixed("average", tensors)
         if self.account:
             self.account.load({k: v.numpy() for k, v in unprefixed("account", tensors).items()})
+        self.orders = unprefixed("orders", tensors)
         return to_arrays(unprefixed("global", tensors))
 
     def evaluated(self, arrays: ArrayRecord) -> ArrayRecord:
@@ -113,9 +117,17 @@ class RoundRecorder:
         """
         return self._average.over(arrays) if self._average else arrays
 
-    def begin(self, number: int, arrays: ArrayRecord) -> None:
-        """Begin a round from these tensors: delete what a failed attempt left of it."""
-        self.chain.begin(number, arrays)
+    def begin(
+        self, number: int, arrays: ArrayRecord, ordered: Collection[int] | None = None
+    ) -> None:
+        """Begin a round from these tensors: delete what a failed attempt left of it.
+
+        Args:
+            number: The round.
+            arrays: The global tensors.
+            ordered: See `server.chain.RoundChain.begin`.
+        """
+        self.chain.begin(number, arrays, ordered)
         directory = self.rundir.round(number)
         directory.mkdir(parents=True, exist_ok=True)
         for path in directory.glob("client_*.safetensors"):
@@ -175,6 +187,7 @@ class RoundRecorder:
         state = prefixed("global", tensors) | prefixed("average", averaged) | kept
         if self.account:
             state |= prefixed("account", self.account.state())
+        state |= prefixed("orders", self.orders)
         results["server"] = tensors_digest(state)
         details = summary | {"by_client": {f"{k:02d}": v for k, v in by_client.items()}}
         text = json.dumps(details, indent=2, sort_keys=True) + "\n"

@@ -30,6 +30,7 @@ with announce.failure_announced():  # plugins are imported with the settings: on
     from f110_fl.reporting.tracking import recorded
     from f110_fl.runs.directory import claimed, prepare_directory
     from f110_fl.runs.preflight import check_environment, check_initial
+    from server.asynchronous.strategy import AsynchronousStrategy
     from server.grids import Streaming
     from server.privacy import BudgetReachedError
     from server.registry import ClientRegistry
@@ -179,6 +180,9 @@ def serve(
         evaluation = GlobalEvaluation(scenario, rundir, recorder.resumed_from, tell)
     _write_keys(rundir, registry, federated.clients)
     strategy = FederatedStrategy(scenario, registry, recorder, evaluation)
+    if federated.mixed is not None:
+        clock = is_virtual(grid) or bool(federated.mixed.speeds)
+        strategy = AsynchronousStrategy(scenario, registry, recorder, evaluation, clock=clock)
     run_rounds(grid, strategy, to_arrays(averaged))
 
 
@@ -191,7 +195,7 @@ def run_rounds(grid: Grid, strategy: FederatedStrategy, initial: ArrayRecord) ->
         initial: Global arrays of a new run.
     """
     recorder, federated = strategy.recorder, strategy.scenario.federated
-    arrays = recorder.restore(strategy.aggregation, initial)
+    arrays = strategy.restore(initial)
     recorder.prune()  # a crash may have cut that off
     try:
         strategy.start(

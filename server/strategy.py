@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
@@ -53,6 +53,18 @@ MOST_TOLD = 5  # reasons in the line that ends a run; all are in the log
 Reply = TypeVar("Reply")
 
 
+class Sent(NamedTuple):
+    """What an order starts from.
+
+    Attributes:
+        number: The round that was open when it was sent.
+        arrays: The global tensors of that round.
+    """
+
+    number: int
+    arrays: ArrayRecord
+
+
 class FederatedStrategy(Strategy):
     """Wraps one of Flower's aggregation strategies for clients with stable identities.
 
@@ -94,6 +106,14 @@ class FederatedStrategy(Strategy):
         """Log the aggregation strategy's settings."""
         self._averager.summary()
 
+    def restore(self, initial: ArrayRecord) -> ArrayRecord:
+        """Return the global arrays to go on from, with all that the last round left.
+
+        Args:
+            initial: Those of a new run.
+        """
+        return self.recorder.restore(self.aggregation, initial)
+
     def true_round(self, server_round: int) -> int:
         """Return the round's number in the run; Flower also counts from 1 after a resume."""
         return server_round + self.recorder.resumed_from
@@ -122,15 +142,18 @@ class FederatedStrategy(Strategy):
         self.recorder.begin(number, arrays)
         nodes = [online[client] for client in self._asked]
         proximal_mu = self._averager.begin(number, arrays, config, grid, nodes)
-        order = TrainOrder(
-            arrays,
-            number,
-            *self._of_run(),
-            episodes=self.scenario.round_episodes(number),
-            proximal_mu=proximal_mu,
-            previous=self.recorder.chain.previous,
-        )
+        order = self._order(Sent(number, arrays), proximal_mu)
         return self._send(MessageType.TRAIN, order, nodes)
+
+    def _order(self, sent: Sent, proximal_mu: float) -> TrainOrder:
+        return TrainOrder(
+            sent.arrays,
+            sent.number,
+            *self._of_run(),
+            episodes=self.scenario.round_episodes(sent.number),
+            proximal_mu=proximal_mu,
+            previous=self.recorder.chain.previous_of(sent.number),
+        )
 
     def _check_budget(self, number: int) -> None:
         privacy, account = self.scenario.federated.privacy, self.recorder.account
@@ -165,7 +188,8 @@ class FederatedStrategy(Strategy):
             RuntimeError: If fewer than ``min_clients`` replies are usable.
         """
         number = self.true_round(server_round)
-        accepted, dropped = self._sort_out(replies, partial(self._trained, number))
+        sent = Sent(number, self._global)
+        accepted, dropped = self._sort_out(replies, partial(self._trained, number, sent))
         self.recorder.written()
         for client_id, reason in self._outlying(accepted).items():
             dropped[client_id] = reason
@@ -178,28 +202,36 @@ class FederatedStrategy(Strategy):
         if len(accepted) < least:
             raise RuntimeError(
                 f"round {number}: {len(accepted)} usable replies, {least} are needed: "
-                f"{_some(dropped)}"
+                f"{some(dropped)}"
             )
         arrays, metrics = self._averager.average(number, accepted, self._global)
-        self.recorder.complete(
-            number,
-            arrays,
-            self.aggregation,
-            {
-                "seconds": round(time.monotonic() - self._started, 3),
-                "clients": list(accepted),
-                "asked": list(self._asked),
-                "dropped": {str(k): v for k, v in dropped.items()},
-                "metrics": self._averager.metrics(metrics, accepted),
-            },
-            {client_id: measured(reply.values) for client_id, reply in accepted.items()},
-        )
+        averaged = self._averager.metrics(metrics, accepted)
+        self._complete(number, arrays, accepted, dropped, {"metrics": averaged})
         account, privacy = self.recorder.account, self.scenario.federated.privacy
         if account:
             log.info("Privacy spent: %s", told(privacy, account.spent()))
         if self.evaluation and account and ends(privacy, account.spent()):
             self.evaluation.last = number
         return arrays, metrics
+
+    def _complete(
+        self,
+        number: int,
+        arrays: ArrayRecord,
+        accepted: Mapping[int, TrainReply],
+        dropped: Mapping[int, str],
+        more: Mapping[str, Any],
+    ) -> None:
+        """Record a round, with more entries in its line."""
+        summary = {
+            "seconds": round(time.monotonic() - self._started, 3),
+            "clients": list(accepted),
+            "asked": list(self._asked),
+            "dropped": {str(k): v for k, v in dropped.items()},
+            **more,
+        }
+        by_client = {client_id: measured(reply.values) for client_id, reply in accepted.items()}
+        self.recorder.complete(number, arrays, self.aggregation, summary, by_client)
 
     def _outlying(self, accepted: Collection[int]) -> dict[int, str]:
         """Return the clients whose updates are far longer than the others', with the reason.
@@ -215,11 +247,18 @@ class FederatedStrategy(Strategy):
             found |= outliers(norms, ratio, f"{what} update".strip())
         return found
 
-    def _trained(self, number: int, client_id: int, content: RecordDict) -> TrainReply:
-        """Return a usable reply; its arrays take no memory until they are averaged."""
+    def _trained(self, number: int, sent: Sent, client_id: int, content: RecordDict) -> TrainReply:
+        """Return a usable reply; its arrays take no memory until they are averaged.
+
+        Args:
+            number: The round that it is for.
+            sent: What was sent.
+            client_id: The client that was asked.
+            content: What it answers.
+        """
         reply = TrainReply.from_content(content, self._training_names)
-        episodes, federated = self.scenario.round_episodes(number), self.scenario.federated
-        arrays = decoded(reply.arrays, self._global, federated.compression)
+        episodes, federated = self.scenario.round_episodes(sent.number), self.scenario.federated
+        arrays = decoded(reply.arrays, sent.arrays, federated.compression)
         reply = replace(reply, arrays=arrays)
         limits = Limits(
             float(episodes),
@@ -228,8 +267,9 @@ class FederatedStrategy(Strategy):
             federated.max_update_ratio,
             need_steps=federated.weighting == "env_steps",
         )
-        self._norms[client_id] = validate_training(reply, client_id, self._global, limits)
-        self.recorder.chain.take(client_id, reply, self.registry.key_of(client_id))
+        self._norms[client_id] = validate_training(reply, client_id, sent.arrays, limits)
+        key = self.registry.key_of(client_id)
+        self.recorder.chain.take(client_id, reply, key, sent.number)
         return replace(reply, arrays=self.recorder.keep(number, client_id, reply.arrays))
 
     def _sort_out(
@@ -253,16 +293,9 @@ class FederatedStrategy(Strategy):
                 log.warning("A reply to nothing that was asked, or a second one, is ignored")
                 continue
             try:
-                if message.has_error():
-                    dropped[client_id] = brief(message.error.reason or "")
-                    continue
-                accepted[client_id] = read(client_id, message.content)
+                accepted[client_id] = usable(message, client_id, read)
             except InvalidMessageError as error:
-                dropped[client_id] = shown(str(error))
-            except OSError:  # of this machine's disk, which is no fault of the client's
-                raise
-            except Exception as error:  # whatever else a reply may be, it must not end the run
-                dropped[client_id] = shown(f"it cannot be read: {type(error).__name__}: {error}")
+                dropped[client_id] = str(error)
             else:
                 del dropped[client_id]
         return dict(sorted(accepted.items())), dropped
@@ -312,7 +345,32 @@ class FederatedStrategy(Strategy):
         return metric_record(averaged) if averaged else None
 
 
-def _some(dropped: Mapping[int, str]) -> str:
+def usable(message: Message, client_id: int, read: Callable[[int, RecordDict], Reply]) -> Reply:
+    """Return what a client answers.
+
+    Args:
+        message: Its answer.
+        client_id: The client.
+        read: Returns a reply from its client and content, or raises `InvalidMessageError`.
+
+    Raises:
+        InvalidMessageError: If it is of no use, for whatever reason; the text is fit to be shown.
+        OSError: Of this machine's disk, which is no fault of the client's.
+    """
+    if message.has_error():
+        raise InvalidMessageError(brief(message.error.reason or ""))
+    try:
+        return read(client_id, message.content)
+    except InvalidMessageError as error:
+        raise InvalidMessageError(shown(str(error))) from error
+    except OSError:
+        raise
+    except Exception as error:  # whatever else a reply may be, it must not end the run
+        reason = f"it cannot be read: {type(error).__name__}: {error}"
+        raise InvalidMessageError(shown(reason)) from error
+
+
+def some(dropped: Mapping[int, str]) -> str:
     """Return the first few reasons, in one line."""
     told = [f"client {client_id}: {reason}" for client_id, reason in sorted(dropped.items())]
     rest = len(told) - MOST_TOLD

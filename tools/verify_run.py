@@ -96,7 +96,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     checks.check_states(rundir, records, findings)
     checks.check_inputs(rundir, findings)
     listed = checks.check_manifest(rundir, records, findings)
-    good, replies = checks.check_signatures(rundir, chosen, arguments.keys, findings)
+    good, replies = checks.check_signatures(rundir, records, chosen, arguments.keys, findings)
     head = Head.of(records[-1]).link if records else "none"
     _say(f"Chain       {len(records)} rounds, the last link {head}")
     _say(f"Files       those of {len(chosen)} rounds, {listed} others by manifest.json")

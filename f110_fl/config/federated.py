@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from f110_fl.config.asynchronous import AsynchronousConfig
 from f110_fl.config.common import Fraction, Positive, by_shape, check_placeholders
 from f110_fl.config.keys import overlaps, parse_key
 from f110_fl.config.privacy import PrivacyConfig
@@ -30,6 +31,7 @@ Weighting = Annotated[
 Share = Literal["all", "actor", "all_but_normaliser", "all_but_head"]
 Compression = Literal["none", "float16", "int8"]
 EvaluateOn = Literal["none", "server", "clients", "both"]
+Mode = Literal["synchronous", "asynchronous"]
 
 KeepRounds = Annotated[
     Annotated[int, Field(ge=1, le=1_000_000_000), Tag("number")]
@@ -177,6 +179,14 @@ class FederatedConfig(Config):
     round_interval: int = Field(
         50, ge=1, le=1_000_000_000, description="Episodes per client and round. [episodes]"
     )
+    mode: Mode = Field(
+        "synchronous",
+        description="Whether a round waits for its clients, or is one reply, of whoever is done. "
+        "[-]",
+    )
+    asynchronous: AsynchronousConfig | None = Field(
+        None, description="How replies are mixed in mode asynchronous; null: its defaults. [-]"
+    )
     strategy: StrategyConfig = Field(FedAvgConfig(), description="Aggregation strategy. [-]")
     fraction: float = Field(
         1.0,
@@ -283,9 +293,17 @@ class FederatedConfig(Config):
         """Whether clients evaluate the global model."""
         return self.evaluate_on in ("clients", "both")
 
+    @property
+    def mixed(self) -> AsynchronousConfig | None:
+        """How single replies are mixed into the global model; None: rounds are averaged."""
+        if self.mode == "synchronous":
+            return None
+        return self.asynchronous or AsynchronousConfig()
+
     @model_validator(mode="after")
     def _rules(self) -> FederatedConfig:
         self._check_privacy()
+        self._check_asynchronous()
         if self.keep_rounds == "best" and not self.evaluated_on_server:
             raise ValueError(
                 f"keep_rounds 'best' with evaluate_on {self.evaluate_on!r}: the server knows no "
@@ -327,3 +345,40 @@ class FederatedConfig(Config):
                 f"privacy of kind 'central' with weighting {self.weighting!r}: its noise fits "
                 "clients that count equally; allowed: 'equal'"
             )
+
+    def _check_asynchronous(self) -> None:
+        """Refuse what needs several replies at a time, or a round of all clients."""
+        mixed = self.mixed
+        if mixed is None:
+            if self.asynchronous is not None:
+                raise ValueError(
+                    "asynchronous with mode 'synchronous', which does not use it; allowed: mode "
+                    "'asynchronous', or leave asynchronous out"
+                )
+            return
+        if mixed.speeds and len(mixed.speeds) != self.clients:
+            raise ValueError(
+                f"asynchronous.speeds lists {len(mixed.speeds)}, but clients is {self.clients}; "
+                "allowed: one speed per client, or none"
+            )
+        privacy = self.privacy.kind if self.privacy else None
+        for name, value, allowed, why in (
+            ("strategy", self.strategy.name, PLAIN_MEANS, "it would be given one reply at a time"),
+            ("fraction", self.fraction, (1.0,), "every client has an order at any time"),
+            ("min_clients", self.min_clients, (1,), "a round is one reply"),
+            ("weighting", self.weighting, ("equal",), "a reply's weight is that of its age"),
+            ("privacy", privacy, (None,), "its account is of rounds of all clients"),
+            ("evaluate_on", self.evaluate_on, ("none", "server"), "clients are at work"),
+            ("keep_states", self.keep_states, (0,), "a client is in few of the rounds"),
+            (
+                "optimizer_strategy",
+                self.optimizer_strategy,
+                ("local", "reset"),
+                "moments of several ages do not fit one step count",
+            ),
+        ):
+            if value not in allowed:
+                words = ", ".join("null" if a is None else repr(a) for a in allowed)
+                raise ValueError(
+                    f"mode 'asynchronous' with {name} {value!r}: {why}; allowed: {words}"
+                )

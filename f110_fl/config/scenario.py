@@ -309,13 +309,26 @@ class Scenario(Config):
 
     @property
     def rounds(self) -> int:
-        """Number of rounds in which every client trains ``episodes`` episodes."""
-        return -(-self.episodes // self.federated.round_interval)
+        """Number of rounds in which clients train ``episodes`` episodes each.
+
+        In mode asynchronous a round is one client's, and ``episodes`` the mean over clients.
+        """
+        if self.federated.mixed is None:
+            return -(-self.episodes // self.federated.round_interval)
+        return -(-self.federated.clients * self.episodes // self.round_episodes(1))
 
     def round_episodes(self, server_round: int) -> int:
-        """Return the episodes that each client trains in a round, counted from 1."""
+        """Return the episodes that each client asked trains in a round, counted from 1."""
+        if self.federated.mixed is not None:
+            return min(self.federated.round_interval, self.episodes)
         done = (server_round - 1) * self.federated.round_interval
         return min(self.federated.round_interval, self.episodes - done)
+
+    def episodes_after(self, server_round: int) -> int:
+        """Return the episodes that clients have trained after a round, rounded mean over them."""
+        if self.federated.mixed is None:
+            return min(server_round * self.federated.round_interval, self.episodes)
+        return server_round * self.round_episodes(1) // self.federated.clients
 
 
 class ClientSettingsError(ValueError):

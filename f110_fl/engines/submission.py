@@ -138,7 +138,7 @@ class _Submission:
             where = f"{self._link.host}:{self._root}"
             self._console.out(f"Run directory   {where}", highlight=False)
             self._scenario = scenario
-            done = min(event["rounds"] * scenario.federated.round_interval, scenario.episodes)
+            done = scenario.episodes_after(event["rounds"])
             earlier = [done] * scenario.federated.clients
             pace = Pace(scenario, earlier, resumed=event["rounds"] > 0)
             self._sink = ConsoleSink(scenario, self._console, pace)

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 from f110_fl.federation.digests import canonical, digest
 
 CHAIN: Final = "chain"
+ORDERS: Final = "orders"
 SIGNATURES: Final = "signatures"
 DETAILS: Final = "details"
 SEAL: Final = "seal"
@@ -91,6 +92,7 @@ def make_link(
     inputs: str,
     replies: Mapping[int, ReplyDigests],
     results: Mapping[str, str],
+    orders: Mapping[int, int] | None = None,
 ) -> dict[str, Any]:
     """Return a round's ``chain``.
 
@@ -101,9 +103,14 @@ def make_link(
         replies: Of the clients whose replies were averaged.
         results: Of what it leaves: ``result``, the averaged tensors, which the next round starts
             from; ``server``, all that the server keeps; by their names, the files of the averages.
+        orders: By client, the round that was open when its order was sent, where that may be an
+            earlier one (mode asynchronous); such a client's basis has that round's ``start`` and
+            ``previous``.
     """
     clients = {f"{client_id:02d}": asdict(reply) for client_id, reply in replies.items()}
     entry = {"round": number, **asdict(basis), "inputs": inputs, "clients": clients, **results}
+    if orders is not None:
+        entry[ORDERS] = {f"{client_id:02d}": order for client_id, order in orders.items()}
     return entry | {"link": link_of(entry)}
 
 

@@ -14,6 +14,11 @@ FLOOR: Final = 600.0  # s, shortest wait: kernels are compiled and processes sta
 CEILING: Final = 86_400.0  # s, longest wait, if fewer than half of the clients answer
 
 
+def limit(waited: float) -> float:
+    """Return how long to wait where half of the answers took so long, s."""
+    return min(max(FACTOR * waited, FLOOR), CEILING)
+
+
 class Patience:
     """The wait for replies to messages that were sent together.
 
@@ -52,7 +57,7 @@ class Patience:
         """Take a reply into account when it comes."""
         self._replies += 1
         if self._timeout is None and self._replies == self._half:
-            self._limit = min(max(FACTOR * self.waited(), FLOOR), CEILING)
+            self._limit = limit(self.waited())
 
     def tell(self, missing: int) -> None:
         """Log that the wait has ended without some replies, and why then."""
@@ -64,3 +69,48 @@ class Patience:
         log.warning(
             "The wait ends after %.0f s without %d replies (%s)", self.waited(), missing, why
         )
+
+
+class Waits:
+    """The waits for replies to orders that are sent one by one.
+
+    Without a timeout, one ends ``FACTOR`` times as late as the middle one of the clients' last
+    replies came, within ``FLOOR`` and ``CEILING``; with ``CEILING`` until half of them have
+    answered.
+
+    Args:
+        clients: Number of clients.
+        timeout: Longest wait, s; None: as above.
+        clock: Seconds from some beginning.
+    """
+
+    def __init__(
+        self,
+        clients: int,
+        timeout: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._half = (clients + 1) // 2
+        self._timeout = timeout
+        self._clock = clock
+        self._begin: dict[int, float] = {}
+        self._last: dict[int, float] = {}  # how long each client's last reply took
+
+    def sent(self, client_id: int) -> None:
+        """Begin the wait for a client."""
+        self._begin[client_id] = self._clock()
+
+    def answered(self, client_id: int) -> None:
+        """Take a client's reply into account."""
+        self._last[client_id] = self._clock() - self._begin[client_id]
+
+    def over(self, client_id: int) -> bool:
+        """Return whether to wait no longer for a client."""
+        return self._clock() - self._begin[client_id] >= self._limit()
+
+    def _limit(self) -> float:
+        if self._timeout is not None:
+            return self._timeout
+        if len(self._last) < self._half:
+            return CEILING
+        return limit(sorted(self._last.values())[self._half - 1])

@@ -232,7 +232,8 @@ def going_on(
 def can_extend(scenario: Scenario) -> bool:
     """Return whether a complete run can be extended: not if its last round was cut short."""
     federated = scenario.federated
-    return not federated.enabled or scenario.episodes % federated.round_interval == 0
+    last = scenario.round_episodes(scenario.rounds)
+    return not federated.enabled or last == federated.round_interval
 
 
 def best_checkpoint(scenario: Scenario, rundir: RunDir) -> Path | None:

@@ -44,7 +44,7 @@ def _extended(scenario: Scenario, rundir: RunDir, override: Override) -> Scenari
     ended = completed_rounds(rundir) == scenario.rounds
     if ended and not can_extend(scenario) and episodes > scenario.episodes:
         interval = scenario.federated.round_interval
-        cut_short = scenario.episodes % interval
+        cut_short = scenario.round_episodes(scenario.rounds)
         raise UserError(
             f"{override.name}: the run ended with a round of {cut_short} episodes "
             f"instead of {interval}; start a new one"

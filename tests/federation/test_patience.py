@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from f110_fl.federation.patience import CEILING, FACTOR, FLOOR, Patience
+from f110_fl.federation.patience import CEILING, FACTOR, FLOOR, Patience, Waits
 
 
 class Clock:
@@ -72,3 +72,35 @@ def test_the_end_of_a_wait_is_stated(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         patience.tell(1)
     assert "ends after 600 s without 1 replies (10 times as long as half" in caplog.text
+
+
+def test_an_order_is_waited_for_as_long_as_others_tell() -> None:
+    clock = Clock()
+    waits = Waits(4, clock=clock)
+
+    def is_over_after(seconds: float) -> bool:
+        begin = clock.now
+        waits.sent(3)
+        clock.now += seconds
+        found = waits.over(3)
+        clock.now = begin
+        return found
+
+    limits = []
+    for client_id, took in ((0, 100.0), (1, 300.0), (2, 200.0)):
+        waits.sent(client_id)
+        clock.now += took
+        waits.answered(client_id)
+        limits.append(next(n for n in (2000.0, 3000.0, CEILING) if is_over_after(n)))
+    assert limits == [CEILING, FACTOR * 300.0, FACTOR * 200.0]  # half of four; then their middle
+    assert not is_over_after(FACTOR * 200.0 - 1.0)
+
+
+def test_an_order_is_waited_for_no_longer_than_the_timeout() -> None:
+    clock = Clock()
+    waits = Waits(4, 5.0, clock)
+    waits.sent(0)
+    clock.now += 4.9
+    assert not waits.over(0)
+    clock.now += 0.2
+    assert waits.over(0)

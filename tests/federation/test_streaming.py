@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from fake_grid import sent
-from flwr.app import ArrayRecord, Message, MessageType, RecordDict
+from flwr.app import ArrayRecord, Error, Message, MessageType, RecordDict
 from strategy_cases import NAME, answer, ask, strategy
 
 from f110_fl.engines.flower_internals import set_message_id, weighted_mean
@@ -22,7 +22,7 @@ from f110_fl.federation.arrays import to_arrays
 from f110_fl.federation.messages import ARRAYS, WEIGHT
 from f110_fl.tensors import write_tensors
 from server import grids
-from server.grids import Streaming, WrappedGrid
+from server.grids import LostActorError, OnRay, Streaming, WrappedGrid, pull
 from server.rounds import stored
 
 pytestmark = pytest.mark.usefixtures("flower_task")
@@ -93,6 +93,24 @@ def test_messages_that_could_not_be_sent_are_not_waited_for() -> None:
 def test_the_wait_ends_and_what_was_there_by_then_is_handed_out() -> None:
     grid = SlowGrid([["a"]], ["a", "b"])
     assert numbers(Streaming(grid).send_and_receive(sending("ab"), timeout=0.0)) == ["a"]
+
+
+@pytest.mark.parametrize("reason", ["ray.exceptions.ActorDiedError: it is gone", "no memory"])
+def test_an_actor_of_ray_that_died_ends_the_run_and_no_other_failure_does(reason: str) -> None:
+    order = sending("a")[0]
+
+    class Failing(SlowGrid):
+        def pull_messages(self, message_ids: Iterable[str]) -> list[Any]:  # noqa: ARG002
+            return [Message(Error(1, reason), reply_to=order)]
+
+    grid = OnRay(Failing([], ["a"]))
+    if "Died" in reason:
+        with pytest.raises(LostActorError, match="an actor of Ray has died"):
+            list(grid.send_and_receive([order]))
+        with pytest.raises(LostActorError):  # as asynchronous rounds look for a reply
+            pull(grid, "a", order)
+    else:
+        assert [reply.has_error() for reply in grid.send_and_receive([order])] == [True]
 
 
 def test_bytes_that_are_no_message_cost_their_sender_the_round() -> None:

@@ -61,6 +61,17 @@ def test_rounds_follow_each_other_on_the_clock(tmp_path: Path) -> None:
     assert trained[10] == pytest.approx(11.6)
 
 
+def test_an_order_lasts_until_the_round_that_its_reply_closes(tmp_path: Path) -> None:
+    """Mode asynchronous: its episodes are not squeezed into the round that sent it."""
+    history = read_history(write_run(tmp_path / "run", clients=2, episodes=20, interval=5))
+    for line, client, order in zip(history.rounds, (0, 0, 1, 0), (1, 2, 1, 3), strict=True):
+        line |= {"clients": [client], "asynchronous": {"order": order}, "seconds": 1.0}
+    trained, _ = history.clock(1)
+    np.testing.assert_allclose(trained[:5], 0.6 * np.arange(1, 6))
+    trained, _ = history.clock(0)
+    assert trained[4] == pytest.approx(1.0)
+
+
 def test_replicas_have_a_clock_of_their_own(tmp_path: Path) -> None:
     rundir = write_run(tmp_path / "run", federated={"enabled": False, "evaluate_on": "none"})
     trained, evaluated = read_history(rundir).clock(0)

@@ -52,4 +52,10 @@ class FakeGrid(Grid):
     def run(self) -> Any:
         raise NotImplementedError
 
-    set_run = create_message = push_messages = pull_messages = None  # type: ignore[assignment]
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        raise NotImplementedError
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        raise NotImplementedError
+
+    set_run = create_message = None  # type: ignore[assignment]

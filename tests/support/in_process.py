@@ -17,7 +17,7 @@ from clients import client_app
 from clients.warm import WarmTrainers
 from f110_fl.config.scenario import Scenario
 from f110_fl.engines.credentials import Credentials, make_credentials
-from f110_fl.engines.flower_internals import task_identity
+from f110_fl.engines.flower_internals import set_message_id, task_identity
 from f110_fl.federation.manifest import manifested
 from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import prepare_directory
@@ -35,8 +35,8 @@ TWO_ROUNDS: dict[str, Any] = {
 }
 
 
-class CutError(Exception):
-    """The server is lost in the middle of a round."""
+class CutError(RuntimeError):
+    """The server is lost in the middle of a round, as it is with its connection."""
 
 
 class InProcess(FakeGrid):
@@ -51,6 +51,7 @@ class InProcess(FakeGrid):
         super().__init__({1: 0, 2: 1})
         self.cut = cut
         self._credentials = credentials
+        self._pushed: dict[str, Message] = {}
 
     def private_key(self, client_id: int) -> Path | None:
         return self._credentials.client_key(client_id) if self._credentials else None
@@ -63,16 +64,39 @@ class InProcess(FakeGrid):
 
     def _replies(self, messages: Iterable[Message]) -> Iterator[Message]:
         for message in messages:
-            client_id = self.clients[message.metadata.dst_node_id]
-            config: dict[str, Any] = {"partition-id": client_id, "num-partitions": 2}
-            key = self.private_key(client_id)
-            if key is not None:
-                config["key"] = str(key)
-            context = Context(1, message.metadata.dst_node_id, config, RecordDict(), {})
-            yield self.changed(client_id, client_app.app(message, context))
-            is_round = message.metadata.message_type == MessageType.TRAIN
-            if is_round and message.content.config_records["config"]["server-round"] == self.cut:
+            yield self._answer(message)
+            if self._is_cut(message):
                 raise CutError
+
+    def _answer(self, message: Message) -> Message:
+        client_id = self.clients[message.metadata.dst_node_id]
+        config: dict[str, Any] = {"partition-id": client_id, "num-partitions": 2}
+        key = self.private_key(client_id)
+        if key is not None:
+            config["key"] = str(key)
+        context = Context(1, message.metadata.dst_node_id, config, RecordDict(), {})
+        return self.changed(client_id, client_app.app(message, context))
+
+    def _is_cut(self, message: Message) -> bool:
+        is_round = message.metadata.message_type == MessageType.TRAIN
+        return is_round and message.content.config_records["config"]["server-round"] == self.cut
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        numbers = []
+        for message in messages:
+            numbers.append(f"pushed-{len(self._pushed)}")
+            set_message_id(message, numbers[-1])
+            self._pushed[numbers[-1]] = message
+        return numbers
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """Let clients answer now; with a cut, the answer to that round's order is lost."""
+        found = []
+        for number in message_ids:
+            found.append(self._answer(self._pushed[number]))
+            if self._is_cut(self._pushed[number]):
+                raise CutError
+        return found
 
     def changed(self, client_id: int, reply: Message) -> Message:
         """Return a reply as it arrives."""

@@ -15,6 +15,7 @@ from f110_fl.errors import UserError
 from f110_fl.federation.chain import (
     CHAIN,
     DETAILS,
+    ORDERS,
     SEAL,
     SIGNATURES,
     Basis,
@@ -34,7 +35,6 @@ from f110_fl.tensors import read_metadata, read_tensors, tensors_digest
 from f110_fl.training.state_file import kept_rounds, kept_state, saved_progress
 
 Record = dict[str, Any]
-_BASIS: Final = ("code", "scenario", "start", "previous")
 _REPLY: Final = ("tensors", "metrics", "state")
 
 
@@ -180,9 +180,11 @@ def check_states(rundir: RunDir, records: list[Record], findings: Findings) -> N
     """Compare clients' states, the last and the earlier ones, with what they said of them."""
     said: dict[int, dict[int, object]] = {}  # by client, by round
     asked: dict[int, int] = {}  # a client's last round
+    ordered: dict[int, int] = {}  # by client, the round of its last order, which its state names
     for record in records:
         for client, reply in _replies(record.get(CHAIN) or {}).items():
             said.setdefault(client, {})[record["round"]] = reply.get("state")
+            ordered[client] = order_of(record, client)
         asked |= dict.fromkeys(record.get("asked", ()), record["round"])
     for client, states in said.items():
         directory = rundir.client(client)
@@ -195,7 +197,7 @@ def check_states(rundir: RunDir, records: list[Record], findings: Findings) -> N
                 findings.same(rundir, path, states[number])
         last = max(states)
         try:
-            is_newer = saved_progress(directory).round > last
+            is_newer = saved_progress(directory).round > ordered[client]
         except (UserError, ValueError, KeyError, TypeError):
             is_newer = False
         if asked.get(client) == last and not is_newer:
@@ -248,13 +250,18 @@ def check_inputs(rundir: RunDir, findings: Findings) -> None:
 
 
 def check_signatures(
-    rundir: RunDir, records: list[Record], trusted: Path | None, findings: Findings
+    rundir: RunDir,
+    records: list[Record],
+    chosen: list[Record],
+    trusted: Path | None,
+    findings: Findings,
 ) -> tuple[int, int]:
     """Check who signed.
 
     Args:
         rundir: The run's directory.
-        records: Those to check.
+        records: All of them.
+        chosen: Those to check.
         trusted: Directory of the clients' public keys; None: those that the run kept. With it,
             every reply must be signed.
         findings: What is wrong is added here.
@@ -275,14 +282,16 @@ def check_signatures(
                 raise
             findings.fault(rundir.keys.name, str(error))
     good = replies = 0
-    for record in records:
+    began = {record["round"]: record.get(CHAIN) or {} for record in records}
+    for record in chosen:
         signatures = record.get(SIGNATURES)
-        for client, reply in _replies(record.get(CHAIN) or {}).items():
+        for client in _replies(record.get(CHAIN) or {}):
             replies += 1
             found = signatures.get(f"{client:02d}") if isinstance(signatures, dict) else None
             reason = "not signed"
             if isinstance(found, dict):
-                reason = _unsigned(rundir, record, client, reply, found, keys.get(client))
+                start = began.get(order_of(record, client), {})
+                reason = _unsigned(rundir, record, start, client, found, keys.get(client))
             where = f"rounds.jsonl, round {record['round']}, client {client}"
             if not reason:
                 good += 1
@@ -294,12 +303,21 @@ def check_signatures(
 def _unsigned(
     rundir: RunDir,
     record: Record,
+    began: Mapping[str, Any],
     client: int,
-    reply: Mapping[str, Any],
     found: Mapping[str, Any],
     key: bytes | None,
 ) -> str:
-    """Return why a signature proves nothing, "" if it does."""
+    """Return why a signature proves nothing, "" if it does.
+
+    Args:
+        rundir: The run's directory.
+        record: Of the round with the reply.
+        began: ``chain`` of the round in which its order was sent.
+        client: Who signed.
+        found: The signature.
+        key: The client's public key; None: it is not there.
+    """
     if key is None:
         return "signed, but its public key is not there"
     if found.get("key") != fingerprint(key):
@@ -310,10 +328,20 @@ def _unsigned(
         run = rundir.identity.read_text(encoding="utf-8")
     except (binascii.Error, OSError, UnicodeDecodeError):
         return "its signature, or the run's name, cannot be read"
-    basis = Basis(**{name: chain.get(name) for name in _BASIS})
+    here = {name: str(chain.get(name)) for name in ("code", "scenario")}
+    basis = Basis(**here, **{name: str(began.get(name)) for name in ("start", "previous")})
+    reply = _replies(chain)[client]
     digests = ReplyDigests(**{name: str(reply.get(name)) for name in _REPLY})
-    text = statement(run, record["round"], client, basis, digests)
+    text = statement(run, order_of(record, client), client, basis, digests)
     return "" if is_signed(key, text, signature) else "its signature is not of this reply"
+
+
+def order_of(record: Record, client: int) -> int:
+    """Return the round that was open when a client was sent the order that it answers."""
+    orders = (record.get(CHAIN) or {}).get(ORDERS)
+    found = orders.get(f"{client:02d}") if isinstance(orders, dict) else None
+    number = int(record["round"])
+    return found if type(found) is int and 1 <= found <= number else number
 
 
 def _replies(chain: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:

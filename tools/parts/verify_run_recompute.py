@@ -29,9 +29,9 @@ from f110_fl.runs.startup import without_collections
 from f110_fl.tensors import prefixed, read_tensors, tensors_digest
 from f110_fl.training.metrics import measured, summarise
 from f110_fl.training.state_file import copy_state, kept_rounds, kept_state
-from parts.verify_run_checks import Findings, Record
+from parts.verify_run_checks import Findings, Record, order_of
 from server.aggregation import aggregation_state
-from server.averaging import Averager, RunningAverage, starting_tensors
+from server.averaging import Averager, RunningAverage, mix, starting_tensors
 from server.privacy import central_privacy
 
 STATEFUL: Final = ("fedavgm", "fedadam", "fedyogi")  # strategies that go on from earlier rounds
@@ -126,7 +126,7 @@ class Recomputation:
                         "have trained"
                     )
                 continue
-            order = self._order(number)
+            order = self._order(order_of(self._record(number), client_id))
             sent = answer(trainer, order)
             compression = self.scenario.federated.compression
             arrays = decoded(sent.arrays, order.arrays, compression)
@@ -205,6 +205,11 @@ class Recomputation:
         averager.begin(number, start, ConfigRecord(), nobody, nodes)
         accepted = dict(self._replies(record))
         arrays, averaged = averager.average(number, accepted, start)
+        mixed = self.scenario.federated.mixed
+        if mixed is not None:
+            (client_id,) = accepted
+            weight = mixed.weight(number - order_of(record, client_id))
+            arrays = mix(start, arrays, weight)
         tensors = to_tensors(arrays)
         kept = prefixed("global", tensors)
         if running is not None:
@@ -214,7 +219,9 @@ class Recomputation:
         if account is not None:
             account.count(record["asked"])
             kept |= prefixed("account", account.state())
-        found = {"result": tensors_digest(tensors), "server": tensors_digest(kept)}
+        found = {"result": tensors_digest(tensors)}
+        if mixed is None:  # else the server keeps the orders that are not answered, too
+            found["server"] = tensors_digest(kept)
         where = f"round {number}, average recomputed"
         differing = [what for what, known in found.items() if record[CHAIN].get(what) != known]
         if differing:

@@ -203,7 +203,7 @@ def _finish(curve: dict[str, Any]) -> dict[str, Any]:
 
 def _curves_of_rounds(history: History) -> list[dict[str, Any]]:
     """Curves of clients on other machines, whose metrics of rounds are all that is here."""
-    ends, interval = history.round_ends(), history.scenario.federated.round_interval
+    ends, scenario = history.round_ends(), history.scenario
     curves: list[dict[str, Any]] = []
     for client in history.clients:
         found = [
@@ -213,11 +213,14 @@ def _curves_of_rounds(history: History) -> list[dict[str, Any]]:
         ]
         rounds = np.array([number for number, _ in found], np.int64)
         metrics = [values for _, values in found]
+        episodes = np.minimum(rounds * scenario.federated.round_interval, scenario.episodes)
+        if scenario.federated.mixed is not None:  # of its own rounds, each has as many
+            episodes = scenario.round_episodes(1) * np.arange(1, len(rounds) + 1)
         steps = [values.get(total_name("train", "env-steps"), np.nan) for values in metrics]
         curves.append(
             {
                 "client": client,
-                "episodes": np.minimum(rounds * interval, history.scenario.episodes) * 1.0,
+                "episodes": episodes * 1.0,
                 "steps": np.cumsum(steps),
                 "seconds": ends[rounds] if len(rounds) else np.zeros(0),
                 "agents": {a: _round_means("train", a, metrics) for a in history.scenario.learners},

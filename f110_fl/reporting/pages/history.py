@@ -22,6 +22,7 @@ from f110_fl.rundir import EPISODES, RunDir
 from f110_fl.training.records import EpisodeRecord
 
 Float = NDArray[np.float64]
+Int = NDArray[np.int64]
 
 _NEEDED: Final = ("round", "seconds", "clients", "asked", "dropped", "metrics")
 
@@ -137,8 +138,9 @@ class History:
     def clock(self, client_id: int) -> tuple[Float, Float]:
         """Return when a client's training and evaluation episodes ended, s of wall-clock.
 
-        In a federated run rounds follow each other, and a client's episodes begin with theirs;
-        else episodes follow each other without a break.
+        In a federated run rounds follow each other, and a client's episodes begin with theirs, or
+        in mode asynchronous with the one that was open when its order was sent; else episodes
+        follow each other without a break.
 
         Returns:
             (N,) of the training episodes, (M,) of the evaluations'.
@@ -158,10 +160,21 @@ class History:
             length = np.diff(np.append(first, len(number)))
             start = ends[np.clip(number[first] - 1, 0, len(ends) - 1)]
             now = now + np.repeat(start - before, length)
-            known = number < len(ends)
-            now[known] = np.minimum(now[known], ends[number[known]])
+            last = self._closed_in(client_id, number)
+            known = last < len(ends)
+            now[known] = np.minimum(now[known], ends[last[known]])
         times[order] = now
         return times[: len(own[0])], times[len(own[0]) :]
+
+    def _closed_in(self, client_id: int, orders: Int) -> Int:
+        """Return (N,) the rounds with a client's replies to orders of these rounds."""
+        closed: dict[int, int] = {}
+        for line in self.rounds:
+            age = line.get("asynchronous")
+            order = age.get("order") if isinstance(age, dict) else None
+            if type(order) is int and line.get("clients") == [client_id]:
+                closed[order] = int(line["round"])
+        return np.array([closed.get(number, number) for number in orders.tolist()], np.int64)
 
 
 def read_history(rundir: RunDir) -> History:

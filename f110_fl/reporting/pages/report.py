@@ -221,12 +221,11 @@ def _rounded(norms: Mapping[str, Any]) -> dict[str, Any]:
 
 def _globals(history: History, training: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The global model's evaluations, placed among the clients' episodes, steps and seconds."""
-    interval, planned = history.scenario.federated.round_interval, history.scenario.episodes
     ends, mean = history.round_ends(), training[-1] if training else None
     found = []
     for line in history.globals:
         number = int(line["round"])
-        episodes = min(number * interval, planned)
+        episodes = history.scenario.episodes_after(number)
         steps = None
         if mean is not None and mean["episodes"]:
             at = [0.0, *mean["episodes"]], [0.0, *(s or 0.0 for s in mean["steps"])]

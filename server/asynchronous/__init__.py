@@ -1,0 +1,1 @@
+"""Rounds of one reply, which no client waits for."""
