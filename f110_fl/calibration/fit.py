@@ -23,7 +23,7 @@ from f110_fl.calibration.parameters import (
     unfit,
 )
 from f110_fl.calibration.search import first_delay, reweigh, rms, search
-from f110_fl.calibration.servo import find_tremble
+from f110_fl.calibration.servo import find_tremble, tremble_covariance
 from f110_fl.calibration.windows import Windows, cut
 from sim.config import VehicleConfig
 
@@ -84,9 +84,9 @@ def fit(log: DriveLog, given: VehicleConfig, dt: float, length: float = 1.0) -> 
     """Fit the parameters that the log identifies; the others stay as given.
 
     Least squares over all windows, whose starts are fitted, too, with the servo that explains the
-    log better: one that stops at its target, or one that trembles around it. Of the parameters whose 95 %
-    intervals are too wide to say anything, the least certain is set back to what was given and the
-    rest is fitted anew, until all are certain.
+    log better: one that stops at its target, or one that trembles around it. Of the parameters
+    whose 95 % intervals are too wide to say anything, the least certain is set back to what was
+    given and the rest is fitted anew, until all are certain.
 
     Args:
         log: The drive.
@@ -114,6 +114,7 @@ def fit(log: DriveLog, given: VehicleConfig, dt: float, length: float = 1.0) -> 
             reweigh(model, model.settled(values), mask)
             values = search(model, values, active, tolerance)
         covariance, count = _covariance(model, values, active)
+        covariance = covariance + tremble_covariance(model, values, active, covariance)
         worst, ratio = _least_certain(covariance, active, count)
         if ratio <= 1.0:
             break

@@ -153,26 +153,33 @@ class Model:
 
     def compared(
         self, values: Float, active: NDArray[np.int64], trembles: Sequence[Float]
-    ) -> list[float]:
-        """Return the sums of squares that parameters near these leave with each of some trembles.
+    ) -> tuple[Float, Float]:
+        """Compare trembles, by a step of Gauss and Newton from parameters near to what suits them.
 
-        A step of Gauss and Newton of starts and parameters, with common slopes, is taken into
-        account; nothing is changed.
+        Slopes are common to all; nothing is changed.
+
+        Args:
+            values: (P,), for which the starts are known (`settled`).
+            active: (A,) indices of the parameters.
+            trembles: M of them.
+
+        Returns:
+            The sums of squares that are left after the step, (M,), and the steps, (M, A).
         """
         jacobian = self.jacobian(values, active).reshape(-1, len(active))
         _, slopes = self._slopes(self.actuators(values), self.starts)
         inverse = np.linalg.inv(self._normal(slopes)[0])
-        basis = np.linalg.qr(jacobian)[0]
-        own, costs = self.tremble, []
-        for self.tremble in trembles:
+        basis, scales = np.linalg.qr(jacobian)
+        own, costs, reached = self.tremble, np.empty(len(trembles)), []
+        for place, self.tremble in enumerate(trembles):
             predicted = self.predicted(self.actuators(values), self.starts)
             gaps = self.residuals(predicted) * self.weights
             pull = summed(slopes, gaps[..., None])[..., 0]
-            explained = np.einsum("wi,wij,wj", pull, inverse, pull)
-            explained += ((basis.T @ gaps.ravel()) ** 2).sum()
-            costs.append(float((gaps**2).sum() - explained))
+            reached.append(basis.T @ gaps.ravel())
+            explained = np.einsum("wi,wij,wj", pull, inverse, pull) + (reached[-1] ** 2).sum()
+            costs[place] = (gaps**2).sum() - explained
         self.tremble = own
-        return costs
+        return costs, -np.linalg.lstsq(scales, np.array(reached).T)[0].T
 
     def jacobian(self, values: Float, active: NDArray[np.int64]) -> Float:
         """Return how weighted residuals change with parameters while starts follow.

@@ -1,10 +1,9 @@
 """Finds how the servo of a simulated car trembles around its target, and whether it does.
 
-The simulator's servo turns for whole steps at full rate. So its angles are whole numbers of a step's
-turn, up to 0.05 rad, and where it stands beside its target depends on the car's parameters in jumps,
-which no search by slopes can follow. Within an iteration the tremble is therefore known: searches
-take it for a disturbance that does not change with the parameters, and between them the tremble
-of other parameters, drawn around the best so far, takes its place if it explains the log better.
+The simulator's servo turns for whole steps at full rate, so its angles are whole numbers of a
+step's turn, up to 0.05 rad. Where it stands beside its target changes in jumps with the car's
+parameters, which no search by slopes can follow. So searches take the tremble for a disturbance
+that is known; between them, those of other parameters, near the best so far, are tried instead.
 """
 
 from __future__ import annotations
@@ -21,11 +20,13 @@ from f110_fl.calibration.search import reweigh, search
 
 # Without the tremble, a search leaves the rate uncertain by up to so much, as logarithm, and the
 # delay by a step. The turn of a dozen steps must be right by a part of one step's.
-_GRIDS: Final = (np.linspace(-0.2, 0.2, 41), np.linspace(-0.04, 0.04, 33))
+_RATES: Final = np.linspace(-0.2, 0.2, 41)
 _LATER: Final = np.array([-1, 0, 1])  # steps
-_SPREADS: Final = (0.01, 0.005, 0.005, 0.002)  # of rates that are drawn then, and
-_SHARES: Final = {GAIN: 0.25, TRIM: 0.025, LATE: 0.7}  # share of it of others; delays in s
-_DRAWS: Final = 32
+# Then so many are drawn around the best rate and what else is fitted, with such deviations of the
+# rate, and shares of that of the others; delays in s.
+_DRAWN: Final = ((96, 0.02), (96, 0.02), (64, 0.01), (32, 0.005), (32, 0.002))
+_SHARES: Final = {GAIN: 0.5, TRIM: 0.025, LATE: 0.35}
+_IMPUTED: Final = 40
 _BETTER: Final = 0.98  # times the squares without a tremble, from which on there is one
 _TOLERANCE: Final = 1e-3  # of the searches
 
@@ -42,27 +43,62 @@ def find_tremble(model: Model, values: Float, active: NDArray[np.int64], mask: F
     Returns:
         (P,) parameters, found with the tremble; those given if there is none.
     """
-    rng, columns = np.random.default_rng(0), [RATE, *_SHARES]
-    shares = np.array([1.0, *_SHARES.values()])
     reweigh(model, model.settled(values), mask)
-    rate, better = values[RATE], _BETTER
-    for rates, spread in (*((grid, 0.0) for grid in _GRIDS), *((None, s) for s in _SPREADS)):
-        around = values.copy()
-        around[RATE] = rate
-        if rates is None:
-            candidates = np.tile(around, (_DRAWS, 1))
-            candidates[1:, columns] += spread * shares * rng.normal(size=(_DRAWS - 1, len(shares)))
-        else:
-            candidates = np.tile(around, (len(_LATER), len(rates), 1))
-            candidates[..., RATE] += rates
-            candidates[..., LATE] += model.dt * _LATER[:, None]
-        found = _choose(model, values, active, candidates.reshape(-1, len(values)), better)
+    moves = np.zeros((len(_LATER), len(_RATES), len(values)))
+    moves[..., RATE] = _RATES
+    moves[..., LATE] = model.dt * _LATER[:, None]
+    found = _choose(model, values, active, values + moves.reshape(-1, len(values)), _BETTER)
+    if found is None:
+        return values
+    rng = np.random.default_rng(0)
+    columns, shares = [RATE, *_SHARES], np.array([1.0, *_SHARES.values()])
+    rate = found[RATE]
+    values = _searched(model, values, active, mask)
+    for count, spread in _DRAWN:
+        moves = np.zeros((count, len(values)))
+        moves[1:, columns] = spread * shares * rng.normal(size=(count - 1, len(shares)))
+        moves[:, RATE] += rate - values[RATE]
+        found = _choose(model, values, active, values + moves)
         if found is not None:
-            rate, better = found[RATE], 1.0
-            values = search(model, values, active, _TOLERANCE)
-            reweigh(model, model.settled(values), mask)
-        elif better < 1.0:
-            break
+            rate = found[RATE]
+            values = _searched(model, values, active, mask)
+    return values
+
+
+def tremble_covariance(
+    model: Model, values: Float, active: NDArray[np.int64], covariance: Float
+) -> Float:
+    """What not to know the tremble adds to the covariance of the parameters, (A, A).
+
+    Nothing where there is none. Else trembles of parameters that are as likely are imputed (Rubin,
+    "Multiple imputation for nonresponse in surveys", 1987, section 3.1), and the covariance
+    between the fits to them is added to that within one.
+
+    Args:
+        model: With the tremble that was found.
+        values: (P,) parameters.
+        active: (A,) indices of those that are fitted.
+        covariance: (A, A) of these, if the tremble were known.
+    """
+    if not model.tremble.any() or not np.isfinite(covariance).all():
+        return np.zeros_like(covariance)
+    rng = np.random.default_rng(0)
+    drawn = np.tile(values, (_IMPUTED, 1))
+    scale = np.sqrt(np.diag(covariance))
+    likely = covariance / np.outer(scale, scale)
+    drawn[:, active] += scale * rng.multivariate_normal(
+        np.zeros(len(active)), likely, _IMPUTED, method="eigh"
+    )
+    _, steps = model.compared(values, active, [model.tremble, *map(model.trembles, drawn)])
+    moves = steps[1:] - steps[0]
+    between: Float = moves.T @ moves / _IMPUTED
+    return between
+
+
+def _searched(model: Model, values: Float, active: NDArray[np.int64], mask: Float) -> Float:
+    """The parameters that suit a model's tremble; residuals are weighed by them."""
+    values = search(model, values, active, _TOLERANCE)
+    reweigh(model, model.settled(values), mask)
     return values
 
 
@@ -78,7 +114,7 @@ def _choose(
     None if it leaves more than this share of the squares that the model's own tremble does.
     """
     trembles = [model.tremble, *map(model.trembles, candidates)]
-    costs = model.compared(values, active, trembles)
+    costs, _ = model.compared(values, active, trembles)
     place = int(np.argmin(costs))
     if place == 0 or costs[place] >= share * costs[0]:
         return None

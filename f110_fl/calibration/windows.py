@@ -45,8 +45,7 @@ class Windows(NamedTuple):
 
 
 def cut(log: DriveLog, length: float, dt: float) -> Windows:
-    """Cut a log into windows, one after the other; those in which the car stands or spins are left
-    out.
+    """Cut a log into windows, one after the other, without those in which the car stands or spins.
 
     Args:
         log: The drive.
