@@ -72,11 +72,13 @@ def tremble_covariance(
 
     Nothing where there is none. Else trembles of parameters that are as likely are imputed (Rubin,
     "Multiple imputation for nonresponse in surveys", 1987, section 3.1), and the covariance
-    between the fits to them is added to that within one.
+    between the fits to them is added to that within one. But the tremble that was found is better
+    than those, as the squares that they add say; so it counts by the share of these that are left.
+    What is left is what successive residuals have in common, which noise has not.
 
     Args:
         model: With the tremble that was found.
-        values: (P,) parameters.
+        values: (P,) parameters, for which the starts are known.
         active: (A,) indices of those that are fitted.
         covariance: (A, A) of these, if the tremble were known.
     """
@@ -89,9 +91,14 @@ def tremble_covariance(
     drawn[:, active] += scale * rng.multivariate_normal(
         np.zeros(len(active)), likely, _IMPUTED, method="eigh"
     )
-    _, steps = model.compared(values, active, [model.tremble, *map(model.trembles, drawn)])
+    costs, steps = model.compared(values, active, [model.tremble, *map(model.trembles, drawn)])
     moves = steps[1:] - steps[0]
-    between: Float = moves.T @ moves / _IMPUTED
+    added = float(np.mean(costs[1:]) - costs[0])
+    gaps = model.residuals(model.predicted(model.actuators(values), model.starts)) * model.weights
+    # What is fitted makes successive residuals of noise differ by as much.
+    left = float((gaps[:, 1:] * gaps[:, :-1]).sum()) + model.starts.size + len(active)
+    share = 1.0 if added <= left else max(left, 0.0) / added
+    between: Float = share * moves.T @ moves / _IMPUTED
     return between
 
 

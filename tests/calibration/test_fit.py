@@ -51,10 +51,12 @@ def test_the_true_values_are_near_and_within_the_intervals(found: Fit) -> None:
     assert (found.noise < found.before)[:5].all()
 
 
-def test_the_tremble_of_the_simulators_servo_is_no_noise(found: Fit, log: DriveLog) -> None:
-    """Without it, predictions of the yaw rate are off by three times its noise, 0.03 rad/s."""
+def test_the_tremble_of_the_simulators_servo_is_found_and_told(found: Fit, log: DriveLog) -> None:
+    """It never rests: in each step the wheels turn by what the rate allows."""
     assert found.trembles
-    assert found.noise[4] < 0.045
+    turn = DT * TRUE.steer_rate_max
+    jumps = np.abs(np.diff(found.steering))
+    assert np.median(jumps) == pytest.approx(turn, rel=0.1)
     assert "servo trembles" in text(summary(found, log, GIVEN, DT))
 
 
