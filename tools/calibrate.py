@@ -135,7 +135,10 @@ def _simulate(arguments: argparse.Namespace) -> int:
         if getattr(arguments, flag):
             raise UserError(f"--{flag} and --simulate exclude each other: nothing is fitted")
     vehicle = read_vehicle(arguments.vehicle)
-    log = record(vehicle, np.random.default_rng(seed), seconds=seconds, physics_step=step)
+    try:
+        log = record(vehicle, np.random.default_rng(seed), seconds=seconds, physics_step=step)
+    except ValueError as error:
+        raise UserError(f"--vehicle: cannot be driven: {error}") from None
     try:
         write_table(arguments.log, log)
     except OSError as error:

@@ -6,7 +6,6 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
 from scipy.stats import t as student
 
 from f110_fl.calibration.drive_log import DriveLog, Float
@@ -18,22 +17,20 @@ from f110_fl.calibration.parameters import (
     NAMES,
     PARAMETERS,
     REAR,
-    limits,
     natural,
     searched,
     starting,
     unfit,
 )
+from f110_fl.calibration.search import first_delay, reweigh, rms, search
+from f110_fl.calibration.servo import find_tremble, tremble_covariance
 from f110_fl.calibration.windows import Windows, cut
 from sim.config import VehicleConfig
 
 # First guess of the noise of each channel; later, what the residuals say.
 _NOISE: Final = (0.02, 0.02, 0.02, 0.1, 0.1, 0.02)
-_DELAYS: Final = (0.0, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3)  # s, to begin a search with
-_OUTLIER: Final = 4.0  # standard deviations from which on residuals weigh less (Huber 1964)
-_ODD: Final = 3.0  # times the usual error of a window, from which on it is left out
 _BLOCK: Final = 2.0  # s that are left out at a time, for the jackknife
-_TOLERANCES: Final = (1e-3, 1e-6)  # of a search; after each, residuals are weighed anew
+_TOLERANCES: Final = (1e-3, 1e-6)  # of a search; before each, residuals are weighed anew
 _CONFIDENCE: Final = 0.95
 
 
@@ -67,6 +64,7 @@ class Fit(NamedTuple):
         windows: What was predicted.
         predicted: (W, S, 6), columns of `CHANNELS`.
         steering: (K + 1,) rad, at the edges of the steps.
+        trembles: Whether the servo trembles around its target, as the simulator's does.
     """
 
     estimates: tuple[Estimate, ...]
@@ -75,6 +73,7 @@ class Fit(NamedTuple):
     windows: Windows
     predicted: Float
     steering: Float
+    trembles: bool
 
     def estimate(self, name: str) -> Estimate:
         """Return the estimate of a parameter."""
@@ -84,9 +83,10 @@ class Fit(NamedTuple):
 def fit(log: DriveLog, given: VehicleConfig, dt: float, length: float = 1.0) -> Fit:
     """Fit the parameters that the log identifies; the others stay as given.
 
-    Least squares over all windows, whose starts are fitted, too. Of the parameters whose 95 %
-    intervals are too wide to say anything, the least certain is set back to what was given and the
-    rest is fitted anew, until all are certain.
+    Least squares over all windows, whose starts are fitted, too, with the servo that explains the
+    log better: one that stops at its target, or one that trembles around it. Of the parameters
+    whose 95 % intervals are too wide to say anything, the least certain is set back to what was
+    given and the rest is fitted anew, until all are certain.
 
     Args:
         log: The drive.
@@ -102,16 +102,19 @@ def fit(log: DriveLog, given: VehicleConfig, dt: float, length: float = 1.0) -> 
     mask = model.weights.copy()
     known = np.asarray(mask.any(axis=(0, 1)))
     model.weights = mask / np.array(_NOISE)
-    before = _rms(model.settled(searched(given, dt)), mask)
+    before = rms(model.settled(searched(given, dt)), mask)
     values, missing = starting(given, dt), unfit(given)
-    values[LATE] = _first_delay(model, values)
+    values[LATE] = first_delay(model, values)
+    active = np.array([i for i, name in enumerate(NAMES) if name not in missing])
+    values = search(model, values, active, _TOLERANCES[0])
+    values = find_tremble(model, values, active, mask)
     while True:
         active = np.array([i for i, name in enumerate(NAMES) if name not in missing])
         for tolerance in _TOLERANCES:
-            values = _search(model, values, active, tolerance)
-            residuals = model.settled(values)
-            _reweigh(model, residuals, mask, known)
+            reweigh(model, model.settled(values), mask)
+            values = search(model, values, active, tolerance)
         covariance, count = _covariance(model, values, active)
+        covariance = covariance + tremble_covariance(model, values, active, covariance)
         worst, ratio = _least_certain(covariance, active, count)
         if ratio <= 1.0:
             break
@@ -120,71 +123,10 @@ def fit(log: DriveLog, given: VehicleConfig, dt: float, length: float = 1.0) -> 
     estimates = _estimates(values, covariance, active, count, given, dt, missing)
     actuators = model.actuators(values)
     predicted = model.predicted(actuators, model.starts)
-    noise = np.where(known, _rms(model.residuals(predicted), mask), np.nan)
+    trembles = bool(model.tremble.any())
+    noise = np.where(known, rms(model.residuals(predicted), mask), np.nan)
     before = np.where(known, before, np.nan)
-    return Fit(estimates, noise, before, windows, predicted, model.steering(values))
-
-
-def _search(model: Model, values: Float, active: NDArray[np.int64], tolerance: float) -> Float:
-    """Return the parameters with the least squares, from those given on."""
-    low, high = limits()
-    held = [i for i in (FRONT, REAR) if i not in active]
-
-    def whole(part: Float) -> Float:
-        found = values.copy()
-        found[active] = part
-        found[held] += found[FRICTION] - values[FRICTION]  # stiffnesses keep their own values
-        return found
-
-    def residuals(part: Float) -> Float:
-        return (model.settled(whole(part)) * model.weights).ravel()
-
-    def jacobian(part: Float) -> Float:
-        return model.jacobian(whole(part), active).reshape(-1, len(active))
-
-    scale = np.array([PARAMETERS[i].step for i in active])
-    begin = np.clip(values[active], low[active] + 1e-9, high[active] - 1e-9)
-    bounds = low[active], high[active]
-    found = least_squares(
-        *(residuals, begin, jacobian, bounds),
-        x_scale=scale,
-        ftol=tolerance,
-        xtol=tolerance,
-        gtol=tolerance,
-        max_nfev=40,
-    )
-    return whole(found.x)
-
-
-def _first_delay(model: Model, values: Float) -> float:
-    costs = []
-    for delay in _DELAYS:
-        moved = values.copy()
-        moved[LATE] = delay
-        costs.append(float(((model.settled(moved) * model.weights) ** 2).sum()))
-    return _DELAYS[int(np.argmin(costs))]
-
-
-def _reweigh(model: Model, residuals: Float, mask: Float, known: NDArray[np.bool_]) -> None:
-    """Weigh channels by their residuals, outliers less, and windows of another kind not at all.
-
-    Of another kind are those that no parameters explain: contacts, spins, a car that was lifted.
-    """
-    noise = np.maximum(np.where(known, _rms(residuals, mask), 1.0), 1e-9)
-    for _ in range(5):  # outliers inflate what they are measured by
-        away = np.abs(residuals) / noise
-        share = np.minimum(1.0, _OUTLIER / np.maximum(away, 1e-9))
-        size = np.sqrt((away**2 * mask).sum(axis=(1, 2)) / mask.sum(axis=(1, 2)))
-        share[size > _ODD * np.median(size)] = 0.0
-        noise = np.where(known, _rms(residuals * np.sqrt(share), mask * (share > 0.0)), 1.0)
-        noise = np.maximum(noise, 1e-9)
-    model.weights = mask * np.sqrt(share) / noise
-
-
-def _rms(residuals: Float, mask: Float) -> Float:
-    """Root mean squares by channel, (6,), of residuals (W, S, 6); 0 without any."""
-    count = np.maximum(mask.sum(axis=(0, 1)), 1.0)
-    return np.asarray(np.sqrt((residuals**2 * mask).sum(axis=(0, 1)) / count))
+    return Fit(estimates, noise, before, windows, predicted, model.steering(values), trembles)
 
 
 def _covariance(model: Model, values: Float, active: NDArray[np.int64]) -> tuple[Float, int]:

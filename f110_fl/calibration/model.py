@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from f110_fl.calibration.parameters import FRICTION, FRONT, LATE, PARAMETERS, RE
 from f110_fl.calibration.windows import Windows
 from sim.config import VehicleConfig
 from sim.layout import TARGET_SPEED, TARGET_STEER
-from sim.physics.prediction import held_means, predict, pursued_speeds, steered
+from sim.physics.prediction import held_means, predict, pursued_speeds, steered, trembled
 
 _STARTS: Final = 6  # of a window: x, y, yaw, speed, yaw rate, slip
 _SLIP: Final = 5
@@ -24,6 +25,7 @@ _NUDGES: Final = {3: 1e-3, 4: 1e-3, 5: 1e-4}
 _SLIP_STD: Final = 0.5  # rad, of what is thought of a window's first slip beforehand
 _ROUNDS: Final = 2
 _SHORTER: Final = 0.3  # of a step that made a window worse
+_SAME: Final = 1e-3  # of a step by which times of commands are rounded
 
 
 class Actuators(NamedTuple):
@@ -54,6 +56,8 @@ class Model:
     Attributes:
         weights: (W, S, 6) of the residuals, 0 where nothing was measured; may be changed.
         starts: (W, 6), columns of `sim.physics.prediction.STARTS`, the best that are known.
+        tremble: (K + 1,) rad at the edges of the windows' steps, which the wheels stand beside
+            where a servo that stops at its target has them; 0 at first, may be changed.
     """
 
     def __init__(self, log: DriveLog, windows: Windows, given: VehicleConfig, dt: float) -> None:
@@ -66,6 +70,7 @@ class Model:
         self._measured = np.nan_to_num(windows.measured)
         self._first = self._first_starts()
         self.starts = self._first.copy()
+        self.tremble = np.zeros(len(windows.edges))
 
     def actuators(self, values: Float) -> Actuators:
         """Return what the car does of itself, with parameters (P,)."""
@@ -92,6 +97,21 @@ class Model:
     def _steer(self, late: float, vector: Float, at: Float, angles: Float) -> None:
         arrivals = self._log.command_times + late + self._steer_delay
         steered(arrivals, self._log.commands[:, TARGET_STEER], vector, at, angles)
+        angles += np.interp(at, self.windows.edges, self.tremble)
+
+    def trembles(self, values: Float) -> Float:
+        """Return how far the simulator's servo stands beside one that stops, rad, (K + 1,).
+
+        Its commands come late by a whole number of steps.
+        """
+        vector, edges = vector_of(values, self.given, self.dt), self.windows.edges
+        times, targets = self._log.command_times, self._log.commands[:, TARGET_STEER]
+        delay = max(round(float(values[LATE]) / self.dt), 0)
+        arrivals = np.ceil(times / self.dt - _SAME).astype(np.int64) + delay
+        stops, trembles = np.empty(len(edges)), np.empty(len(edges))
+        steered(times + delay * self.dt + self._steer_delay, targets, vector, edges, stops)
+        trembled(arrivals, targets, self.given.steer_delay, vector, self.dt, trembles)
+        return trembles - stops
 
     def predicted(self, actuators: Actuators, starts: Float) -> Float:
         """Return predictions, (W, S, 6), columns of `CHANNELS`, from starts (W, 6)."""
@@ -130,6 +150,36 @@ class Model:
             costs[better] = new_costs[better]
             share[~better] *= _SHORTER
         return gaps
+
+    def compared(
+        self, values: Float, active: NDArray[np.int64], trembles: Sequence[Float]
+    ) -> tuple[Float, Float]:
+        """Compare trembles, by a step of Gauss and Newton from parameters near to what suits them.
+
+        Slopes are common to all; nothing is changed.
+
+        Args:
+            values: (P,), for which the starts are known (`settled`).
+            active: (A,) indices of the parameters.
+            trembles: M of them.
+
+        Returns:
+            The sums of squares that are left after the step, (M,), and the steps, (M, A).
+        """
+        jacobian = self.jacobian(values, active).reshape(-1, len(active))
+        _, slopes = self._slopes(self.actuators(values), self.starts)
+        inverse = np.linalg.inv(self._normal(slopes)[0])
+        basis, scales = np.linalg.qr(jacobian)
+        own, costs, reached = self.tremble, np.empty(len(trembles)), []
+        for place, self.tremble in enumerate(trembles):
+            predicted = self.predicted(self.actuators(values), self.starts)
+            gaps = self.residuals(predicted) * self.weights
+            pull = summed(slopes, gaps[..., None])[..., 0]
+            reached.append(basis.T @ gaps.ravel())
+            explained = np.einsum("wi,wij,wj", pull, inverse, pull) + (reached[-1] ** 2).sum()
+            costs[place] = (gaps**2).sum() - explained
+        self.tremble = own
+        return costs, -np.linalg.lstsq(scales, np.array(reached).T)[0].T
 
     def jacobian(self, values: Float, active: NDArray[np.int64]) -> Float:
         """Return how weighted residuals change with parameters while starts follow.

@@ -69,7 +69,7 @@ PARAMETERS: Final = (
     Parameter("stiffness_rear", "1/rad", "cornering stiffness, rear", True, 0.5, 200.0, 1e-3, 0.7),
 )
 NAMES: Final = tuple(parameter.name for parameter in PARAMETERS)
-LAG, _, ACCELERATION, _, _, RATE, LATE, FRICTION, FRONT, REAR = range(len(PARAMETERS))
+LAG, _, ACCELERATION, GAIN, TRIM, RATE, LATE, FRICTION, FRONT, REAR = range(len(PARAMETERS))
 _COLUMNS: Final = {
     "speed_gain": SPEED_GAIN,
     "acceleration_max": A_MAX,

@@ -73,7 +73,7 @@ def summary(fit: Fit, log: DriveLog, given: VehicleConfig, dt: float) -> dict[st
     Returns:
         ``parameters``, each with value, interval, what was given, and why it is ``missing``;
         ``errors``, of predictions over a window, root mean square by channel, ``before`` and
-        ``after``; ``vehicle`` and ``heterogeneity``, the settings.
+        ``after``; whether the servo ``trembles``; ``vehicle`` and ``heterogeneity``, the settings.
     """
     units = {parameter.name: parameter.unit for parameter in PARAMETERS}
     words = {parameter.name: parameter.what for parameter in PARAMETERS}
@@ -93,6 +93,7 @@ def summary(fit: Fit, log: DriveLog, given: VehicleConfig, dt: float) -> dict[st
             )
             if not math.isnan(after)
         ],
+        "trembles": fit.trembles,
         "vehicle": vehicle_settings(fit, given),
         "heterogeneity": heterogeneity_settings(fit),
         "left_as_given": not_identified(fit),
@@ -119,6 +120,9 @@ def text(found: Mapping[str, Any]) -> str:
         f"{row['channel']:<18}{row['before']:>10.3g}{row['after']:>10.3g}   {row['unit']}"
         for row in found["errors"]
     ]
+    if found["trembles"]:
+        lines.append("")
+        lines.append("The servo trembles around its target by a step's turn, as the simulator's.")
     return "\n".join(lines)
 
 

@@ -18,7 +18,9 @@ _ROOM: Final = CircleTrack(radius=100.0, width=190.0, resolution=0.5)  # as wide
 _SLIDE: Final = 0.1  # rad, slip from which on a driver lets go of a bend
 _BRAKES: Final = 0.5  # m/s above the target: brakes relieve the rear tyres, so bends are gentle
 _BRAKING_BEND: Final = 0.4
-_STOP: Final = 0.85  # of the largest angle: at the stop, a servo tells nothing of its gain
+_STOP: Final = 0.7  # of the largest angle: at the stop, a servo tells nothing of its gain
+_SPIN: Final = 0.8  # rad, slip from which on a car has spun, and is driven anew,
+_TRIES: Final = 20  # up to so often
 _FAR: Final = 30.0  # m from the start, from which on the car is steered back
 
 
@@ -68,6 +70,9 @@ def record(
 ) -> DriveLog:
     """Drive a car on an empty field, and return what was measured of it.
 
+    A drive that ends in a spin is driven anew, with other manoeuvres, as one that is to be fitted
+    should be.
+
     Args:
         vehicle: The car.
         rng: For the manoeuvres and the noise.
@@ -76,11 +81,47 @@ def record(
         manoeuvres: How it is driven.
         physics_step: Of the simulator, s.
         rates: Measurements and commands a second, at steps of the simulator.
+
+    Raises:
+        ValueError: If the car leaves the field, or always spins.
     """
+    every, send_every = (max(1, round(1.0 / (rate * physics_step))) for rate in rates)
+    for _ in range(_TRIES):
+        seen, sent = _drive(
+            vehicle,
+            rng,
+            manoeuvres,
+            physics_step,
+            (round(seconds / physics_step), every, send_every),
+        )
+        if np.abs(seen[:, 1 + SLIP]).max() < _SPIN:
+            break
+    else:
+        raise ValueError("the car always spins: its manoeuvres are too fast for its tyres")
+    measured = np.full((len(seen), len(CHANNELS)), np.nan)
+    deviations = (noise.position, noise.position, noise.yaw, noise.speed, noise.yaw_rate)
+    for column, (source, deviation) in enumerate(
+        zip((X, Y, YAW, V, YAW_RATE), deviations, strict=True)
+    ):
+        measured[:, column] = seen[:, 1 + source] + rng.normal(0.0, deviation, len(seen))
+    return make_log("simulated", seen[:, 0], measured, sent[:, 0], sent[:, 1:])
+
+
+def _drive(
+    vehicle: VehicleConfig,
+    rng: np.random.Generator,
+    manoeuvres: Manoeuvres,
+    physics_step: float,
+    counts: tuple[int, int, int],
+) -> tuple[Float, Float]:
+    """Drive for ``counts`` of steps, measured and sent something every so many of them.
+
+    Returns:
+        Times, s, and states, (N, 8); times and commands, (M, 3).
+    """
+    steps, every, send_every = counts
     world = World(make_track(_ROOM), [vehicle], LidarConfig(beams=1), physics_step=physics_step)
     world.place(0, np.array([[_ROOM.radius, 0.0, math.pi / 2]]), int(rng.integers(2**62)))
-    steps = round(seconds / physics_step)
-    every, send_every = (max(1, round(1.0 / (rate * physics_step))) for rate in rates)
     driver = _Driver(vehicle, manoeuvres, rng, send_every * physics_step)
     states, commands = [], []
     command = np.zeros(2)
@@ -97,14 +138,7 @@ def record(
         step += ahead
     if world.arrays.crashed.any():
         raise ValueError("the car left the field: its manoeuvres are too fast for its size")
-    seen, sent = np.array(states), np.array(commands)
-    measured = np.full((len(seen), len(CHANNELS)), np.nan)
-    deviations = (noise.position, noise.position, noise.yaw, noise.speed, noise.yaw_rate)
-    for column, (source, deviation) in enumerate(
-        zip((X, Y, YAW, V, YAW_RATE), deviations, strict=True)
-    ):
-        measured[:, column] = seen[:, 1 + source] + rng.normal(0.0, deviation, len(seen))
-    return make_log("simulated", seen[:, 0], measured, sent[:, 0], sent[:, 1:])
+    return np.array(states), np.array(commands)
 
 
 class _Driver:

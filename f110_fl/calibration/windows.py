@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from f110_fl.calibration.drive_log import SPEED, YAW_RATE, DriveLog, Float
+from f110_fl.calibration.drive_log import POSE, SPEED, YAW_RATE, DriveLog, Float
 from f110_fl.errors import UserError
 
 STANDS: Final = 0.5  # m/s, below which a car tells nothing of its tyres
@@ -17,6 +17,9 @@ RUN_IN: Final = (
 LEAST: Final = 10.0  # s of driving
 _SHARE: Final = 0.6  # of the usual number of measurements, that a window has at least
 _GAP: Final = 0.3  # of a window's length, without measurements, at most
+_SPIN: Final = 0.8  # rad beside its heading, into which a car goes that spins,
+_APART: Final = 0.1  # for a tenth of a window at least, by measurements so many s apart
+_MOVED: Final = 0.1  # m, below which noise tells where it goes
 
 
 class Windows(NamedTuple):
@@ -42,7 +45,7 @@ class Windows(NamedTuple):
 
 
 def cut(log: DriveLog, length: float, dt: float) -> Windows:
-    """Cut a log into windows, one after the other; those in which the car stands are left out.
+    """Cut a log into windows, one after the other, without those in which the car stands or spins.
 
     Args:
         log: The drive.
@@ -68,7 +71,8 @@ def cut(log: DriveLog, length: float, dt: float) -> Windows:
     if len(kept) * length < LEAST:
         raise UserError(
             f"{log.name}: {len(kept) * length:.1f} s of driving faster than {STANDS:g} m/s, with "
-            f"commands and measurements without gaps; at least {LEAST:g} s are needed"
+            f"commands and measurements without gaps, and without spins; at least {LEAST:g} s are "
+            "needed"
         )
     size = max(map(len, kept))
     rows = np.array([np.pad(span, (0, size - len(span)), constant_values=-1) for span in kept])
@@ -88,4 +92,20 @@ def _drives(log: DriveLog, span: NDArray[np.int64], start: float, length: float)
     known = np.isfinite(speeds)
     if not known.any() or np.isnan(log.measured[span, YAW_RATE]).all():
         return False
-    return bool(np.diff(times).max() <= _GAP * length and speeds[known].mean() > STANDS)
+    if np.diff(times).max() > _GAP * length or speeds[known].mean() <= STANDS:
+        return False
+    return not _spins(log, span, max(1, round(_APART / length * len(span))))
+
+
+def _spins(log: DriveLog, span: NDArray[np.int64], apart: int) -> bool:
+    """Whether the car goes far beside its heading, by its pose, in a tenth of a window or more.
+
+    The tyre model is one of small slip angles, and a spin leaves its own where no search begins.
+    """
+    x, y, yaw = log.measured[span][:, POSE].T
+    east, north = x[apart:] - x[:-apart], y[apart:] - y[:-apart]
+    heading = (np.unwrap(yaw)[apart:] + np.unwrap(yaw)[:-apart]) / 2
+    ahead = np.cos(heading) * east + np.sin(heading) * north
+    aside = np.cos(heading) * north - np.sin(heading) * east
+    slides = np.arctan2(np.abs(aside), np.abs(ahead)) > _SPIN
+    return bool(np.mean(slides & (np.hypot(ahead, aside) > _MOVED)) > _APART)

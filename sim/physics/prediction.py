@@ -1,8 +1,9 @@
 """Open-loop prediction: what a car does after given moments, by the commands that it was sent.
 
-The model is the simulator's, but for the servo. That of the simulator turns at full rate or not at
-all, so around a target it goes to and fro by a step's turn, as f1tenth_gym's does; here it stops at
-the target, so that predictions change smoothly with a car's parameters and can be fitted.
+The model is the simulator's, and the servo one of two. That of the simulator turns at full rate or
+not at all, so around a target it goes to and fro by a step's turn, as f1tenth_gym's does
+(`trembled`); a real one stops at the target (`steered`), which changes smoothly with a car's
+parameters and can be fitted.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from sim.layout import (
     Y,
 )
 from sim.physics.actuators import KEPT, PURSUED, pursue
-from sim.physics.dynamics import integrate, speed_control
+from sim.physics.dynamics import constrain_steering, integrate, speed_control, steering_rate
 from sim.physics.vehicle import (
     SPEED_GAIN,
     STEER_RATE_MAX,
@@ -110,6 +111,43 @@ def steered(times: Float, targets: Float, vehicle: Float, at: Float, angles: Flo
             pursue(memory, vehicle, targets[place], 0.0, moment, 0)
         reach = vehicle[STEER_RATE_MAX] * max(at[n] - since, 0.0)
         angles[n] = angle + min(max(memory[PURSUED, 0] - angle, -reach), reach)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def trembled(
+    arrivals: Indices, targets: Float, delay: int, vehicle: Float, dt: float, angles: Float
+) -> None:
+    """Find where the wheels of a simulated car stand, whose servo trembles around its target.
+
+    As in the simulator from the moment at which a car is placed: the servo turns for whole steps,
+    at full rate or not at all, and not beyond the stop, with the stages of Runge and Kutta.
+
+    Args:
+        arrivals: (M,) steps at which targets reach the car, in ascending order; before the first,
+            it is told 0.
+        targets: (M,) rad.
+        delay: Steps until a target takes effect, before which the wheels stand straight.
+        vehicle: (P,) parameters, see `sim.physics.vehicle`; their delays do not count here.
+        dt: Step, s.
+        angles: (K + 1,) rad, at the edges of the steps, written.
+    """
+    memory = np.zeros((KEPT + 1, COMMAND_SIZE))
+    moment = 0, np.uint64(0), dt
+    pursue(memory, vehicle, 0.0, 0.0, moment, 0)
+    angle, place = 0.0, 0
+    angles[0] = angle
+    for k in range(len(angles) - 1):
+        while place < len(targets) and arrivals[place] + delay <= k:
+            pursue(memory, vehicle, targets[place], 0.0, moment, 0)
+            place += 1
+        if k >= delay:
+            rate = steering_rate(angle, memory[PURSUED, 0], vehicle)
+            first = constrain_steering(angle, rate, vehicle)
+            second = constrain_steering(angle + dt / 2 * first, rate, vehicle)
+            third = constrain_steering(angle + dt / 2 * second, rate, vehicle)
+            fourth = constrain_steering(angle + dt * third, rate, vehicle)
+            angle += dt / 6 * (first + 2 * second + 2 * third + fourth)
+        angles[k + 1] = angle
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

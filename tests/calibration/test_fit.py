@@ -11,7 +11,7 @@ import yaml
 from f110_fl.calibration.drive_log import DriveLog, make_log
 from f110_fl.calibration.fit import Fit, fit
 from f110_fl.calibration.parameters import NAMES, mean_delay, time_constant
-from f110_fl.calibration.settings import fragment, not_identified, summary
+from f110_fl.calibration.settings import fragment, not_identified, summary, text
 from f110_fl.calibration.simulated import Manoeuvres, Noise, record
 from f110_fl.calibration.windows import cut
 from f110_fl.errors import UserError
@@ -49,6 +49,15 @@ def test_the_true_values_are_near_and_within_the_intervals(found: Fit) -> None:
     assert inside >= len(NAMES) - 2  # of 20 intervals, one misses
     assert found.noise[3] == pytest.approx(0.05, rel=0.15)  # m/s, of the log's noise
     assert (found.noise < found.before)[:5].all()
+
+
+def test_the_tremble_of_the_simulators_servo_is_found_and_told(found: Fit, log: DriveLog) -> None:
+    """It never rests: in each step the wheels turn by what the rate allows."""
+    assert found.trembles
+    turn = DT * TRUE.steer_rate_max
+    jumps = np.abs(np.diff(found.steering))
+    assert np.median(jumps) == pytest.approx(turn, rel=0.1)
+    assert "servo trembles" in text(summary(found, log, GIVEN, DT))
 
 
 def test_settings_go_into_a_scenario(found: Fit, log: DriveLog) -> None:
@@ -102,6 +111,17 @@ def test_windows_with_gaps_or_standing_are_left_out(log: DriveLog) -> None:
     assert not ((starts > 5.6) & (starts < 6.4)).any()
     at = fewer.edges[fewer.first[:, None] + fewer.steps] + DT * fewer.shares
     assert at[fewer.rows >= 0] == pytest.approx(part.times[fewer.rows[fewer.rows >= 0]])
+
+
+def test_windows_in_which_the_car_spins_are_left_out(log: DriveLog) -> None:
+    """For half a second it turns once about itself, and goes on as it went."""
+    measured = log.measured.copy()
+    spin = (log.times > 8.2) & (log.times < 8.7)
+    measured[spin, 2] += np.linspace(0.0, math.tau, np.count_nonzero(spin))
+    whole, fewer = cut(log, 1.0, DT), cut(log._replace(measured=measured), 1.0, DT)
+    lost = whole.edges[np.setdiff1d(whole.first, fewer.first)]
+    assert 1 <= len(lost) <= 2
+    assert ((lost > 7.2) & (lost < 8.7)).all()
 
 
 @pytest.mark.parametrize("lag", [0.0, 0.004, 0.02, 0.3])

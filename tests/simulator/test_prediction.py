@@ -18,8 +18,9 @@ from sim.physics.prediction import (
     predict,
     pursued_speeds,
     steered,
+    trembled,
 )
-from sim.physics.vehicle import vehicle_vector
+from sim.physics.vehicle import COMMAND_DELAY, vehicle_vector
 from sim.physics.world import World
 from sim.tracks.factory import make_track
 
@@ -60,6 +61,27 @@ def test_predictions_are_what_the_simulator_does(kind: str) -> None:
     turned = predicted[..., 2] - wanted[..., 2]
     predicted[..., 2] -= 2 * np.pi * np.round(turned / (2 * np.pi))
     np.testing.assert_allclose(predicted, wanted, atol=1e-9)
+
+
+@pytest.mark.parametrize("stop", [0.4189, 0.13])
+def test_the_trembling_servo_is_the_simulators(stop: float) -> None:
+    """From its first step on, with delays, a trim, and a stop that cuts a step's turn short."""
+    car = VehicleConfig(
+        steer_gain=0.97, steer_trim=0.013, steer_max=stop, steer_delay=2, command_delay=3
+    )
+    commands = np.repeat(np.random.default_rng(4).uniform(-0.35, 0.35, 20), 9)
+    world = World(make_track(FIELD), [car], LidarConfig(beams=1), physics_step=DT)
+    world.place(0, np.array([[100.0, 0.0, 3.0]]), 0)
+    seen = [0.0]
+    for command in commands:
+        world.step(np.array([[[command, 2.0]]]))
+        seen.append(float(world.arrays.state[0, 0, STEER]))
+    vector = vehicle_vector(car)
+    vector[COMMAND_DELAY] = 0.0
+    angles = np.empty(len(commands) + 1)
+    arrivals = np.arange(len(commands)) + car.command_delay
+    trembled(arrivals, commands, car.steer_delay, vector, DT, angles)
+    np.testing.assert_allclose(angles, seen, atol=1e-12)
 
 
 def test_between_steps_predictions_are_on_a_line_and_yaw_does_not_jump() -> None:
