@@ -16,11 +16,9 @@ ROUND_INTERVAL ?= 100
 # Of `make fuzz`: another one each time, and the same again with SEED=….
 SEED := $(shell date +%s)
 
-# Three workers for two cores, since some tests wait for other processes; four are the most that
-# 16 GB hold. A file stays with one worker, since its tests share what they start; files with
-# slow tests come first, which is tests/conftest.py's doing.
-WORKERS := $(shell $(PYTHON) -c 'import os; print(min(4, 3 * os.cpu_count() // 2))')
-PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+# A worker a core; three for two are no faster. A file stays with one worker, since its tests share
+# what they start; files with slow tests come first, which is tests/conftest.py's doing.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: train check test suite fuzz lint types schema clean help
 
