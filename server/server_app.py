@@ -179,10 +179,13 @@ def serve(
     if federated.evaluate_on != "none":
         evaluation = GlobalEvaluation(scenario, rundir, recorder.resumed_from, tell)
     _write_keys(rundir, registry, federated.clients)
-    strategy = FederatedStrategy(scenario, registry, recorder, evaluation)
-    if federated.mixed is not None:
+    parts = scenario, registry, recorder, evaluation
+    strategy: FederatedStrategy
+    if federated.mixed is None:
+        strategy = FederatedStrategy(*parts)
+    else:
         clock = is_virtual(grid) or bool(federated.mixed.speeds)
-        strategy = AsynchronousStrategy(scenario, registry, recorder, evaluation, clock=clock)
+        strategy = AsynchronousStrategy(*parts, mixed=federated.mixed, clock=clock)
     run_rounds(grid, strategy, to_arrays(averaged))
 
 

@@ -139,7 +139,8 @@ def _widened(
     acting = scenario.learners[agent].acting
     found = {n: t for n, t in tensors.items() if TensorName.parse(n).network in acting}
     weights = f"{agent}/{first}"
-    found[weights] = pad(found[weights], (0, more))  # they are (outputs, inputs)
+    if weights in found:  # else what loads them says that they are missing
+        found[weights] = pad(found[weights], (0, more))  # they are (outputs, inputs)
     return found
 
 

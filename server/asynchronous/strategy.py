@@ -49,6 +49,7 @@ class AsynchronousStrategy(FederatedStrategy):
         registry: The clients.
         recorder: See `FederatedStrategy`; so is the next one.
         evaluation: Writes the evaluations' file; None: the global model is not evaluated.
+        mixed: How replies are mixed, of the scenario.
         clock: Whether the virtual clock says whose reply is next, or their arrival.
     """
 
@@ -59,14 +60,15 @@ class AsynchronousStrategy(FederatedStrategy):
         recorder: RoundRecorder,
         evaluation: GlobalEvaluation | None = None,
         *,
+        mixed: AsynchronousConfig,
         clock: bool,
     ) -> None:
         super().__init__(scenario, registry, recorder, evaluation)
-        self._mixed = scenario.federated.mixed or AsynchronousConfig()
+        self._mixed = mixed
         strategy = scenario.federated.strategy
         self._proximal_mu = strategy.proximal_mu if isinstance(strategy, FedProxConfig) else 0.0
         self._clock = clock
-        self._orders = Orders(self._mixed)
+        self._orders = Orders(mixed)
         self._waits = Waits(scenario.federated.clients, scenario.federated.timeout)
         self._sent: dict[int, tuple[Message, str]] = {}  # by this process; with the grid's number
         self._grid: Grid

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from strategy_cases import scenario as of_three
 from verify_run import main
 
 from f110_fl.config.scenario import Scenario
-from f110_fl.engines.flower_internals import set_message_id
 from f110_fl.federation.arrays import to_arrays
 from f110_fl.federation.messages import TrainOrder, TrainReply
 from f110_fl.rundir import RunDir
@@ -50,21 +48,11 @@ class Mailbox(FakeGrid):
     ) -> None:
         super().__init__(NODES)
         self._late, self._instead = late or {}, instead
-        self._numbers = count()
-        self.orders: dict[str, Message] = {}
         self._looks: dict[str, int] = {}
-
-    def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        numbers = []
-        for message in messages:
-            numbers.append(str(next(self._numbers)))
-            set_message_id(message, numbers[-1])
-            self.orders[numbers[-1]] = message
-        return numbers
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         (number,) = message_ids
-        message = self.orders[number]
+        message = self.pushed[number]
         client_id = NODES[message.metadata.dst_node_id]
         order = TrainOrder.from_content(message.content)
         self._looks[number] = self._looks.get(number, 0) + 1
@@ -90,7 +78,9 @@ def rounds(
     """Run some rounds; return their lines and the bytes of the global model."""
     chosen = of_three(**MODES | federated)
     recorder = RoundRecorder(chosen, RunDir(root), imposed={})
-    server = AsynchronousStrategy(chosen, ClientRegistry(), recorder, clock=clock)
+    mixed = chosen.federated.mixed
+    assert mixed is not None
+    server = AsynchronousStrategy(chosen, ClientRegistry(), recorder, mixed=mixed, clock=clock)
     arrays = server.restore(to_arrays({NAME: torch.zeros(SHAPE)}))
     for server_round in range(1, number + 1):
         assert not list(server.configure_train(server_round, arrays, ConfigRecord(), grid))
@@ -132,14 +122,14 @@ def test_a_resumed_server_sends_the_orders_again_that_were_not_answered(tmp_path
         resumed = rounds(tmp_path / "resumed", grid, done)
     assert resumed[1] == straight[1]
     assert [x["chain"] for x in resumed[0]] == [x["chain"] for x in straight[0]]
-    again = [TrainOrder.from_content(m.content).server_round for m in grid.orders.values()]
+    again = [TrainOrder.from_content(m.content).server_round for m in grid.pushed.values()]
     assert again[:3] == [11, 9, 10]  # clients 1 and 2 had theirs before
 
 
 def test_as_many_orders_as_rounds_so_that_each_is_used(tmp_path: Path) -> None:
     grid = Mailbox()
     lines, _ = rounds(tmp_path, grid, 15)  # 5 episodes each
-    assert len(grid.orders) == len(lines) == lines[-1]["rounds"] == 15
+    assert len(grid.pushed) == len(lines) == lines[-1]["rounds"] == 15
     assert set(read_tensors(RunDir(tmp_path).server)) == {
         *(f"orders/{name}" for name in ("clients", "rounds", "due", "now")),
         f"global/{NAME}",

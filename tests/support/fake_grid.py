@@ -24,12 +24,16 @@ class FakeGrid(Grid):
     Args:
         clients: Client id of each node id.
         total: Number of clients that they say there are; one more than the highest id.
+
+    Attributes:
+        pushed: The messages that were pushed, by their numbers.
     """
 
     def __init__(self, clients: dict[int, int], total: int | None = None) -> None:
         self.clients = clients
         self.total = total or max(clients.values()) + 1
         self.queries = 0
+        self.pushed: dict[str, Message] = {}
 
     def get_node_ids(self) -> list[int]:
         return list(self.clients)
@@ -53,7 +57,12 @@ class FakeGrid(Grid):
         raise NotImplementedError
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        raise NotImplementedError
+        numbers = []
+        for message in messages:
+            numbers.append(f"pushed-{len(self.pushed)}")
+            set_message_id(message, numbers[-1])
+            self.pushed[numbers[-1]] = message
+        return numbers
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         raise NotImplementedError

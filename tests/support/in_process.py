@@ -17,7 +17,7 @@ from clients import client_app
 from clients.warm import WarmTrainers
 from f110_fl.config.scenario import Scenario
 from f110_fl.engines.credentials import Credentials, make_credentials
-from f110_fl.engines.flower_internals import set_message_id, task_identity
+from f110_fl.engines.flower_internals import task_identity
 from f110_fl.federation.manifest import manifested
 from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import prepare_directory
@@ -51,7 +51,6 @@ class InProcess(FakeGrid):
         super().__init__({1: 0, 2: 1})
         self.cut = cut
         self._credentials = credentials
-        self._pushed: dict[str, Message] = {}
 
     def private_key(self, client_id: int) -> Path | None:
         return self._credentials.client_key(client_id) if self._credentials else None
@@ -81,20 +80,12 @@ class InProcess(FakeGrid):
         is_round = message.metadata.message_type == MessageType.TRAIN
         return is_round and message.content.config_records["config"]["server-round"] == self.cut
 
-    def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        numbers = []
-        for message in messages:
-            numbers.append(f"pushed-{len(self._pushed)}")
-            set_message_id(message, numbers[-1])
-            self._pushed[numbers[-1]] = message
-        return numbers
-
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         """Let clients answer now; with a cut, the answer to that round's order is lost."""
         found = []
         for number in message_ids:
-            found.append(self._answer(self._pushed[number]))
-            if self._is_cut(self._pushed[number]):
+            found.append(self._answer(self.pushed[number]))
+            if self._is_cut(self.pushed[number]):
                 raise CutError
         return found
 

@@ -170,6 +170,16 @@ def test_what_else_differs_is_refused(
         initial_tensors(scenario(algorithm, learner={"initial": str(path)}))
 
 
+def test_a_policy_that_sees_less_and_lacks_a_tensor_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "policy.safetensors"
+    ship(path, scenario(env={"observation": ["lidar", "pose"]}))
+    tensors = read_tensors(path)
+    del tensors["car_0/model/actor/weights.0"]
+    write_tensors(path, tensors, read_metadata(path))
+    with pytest.raises(UserError, match=r"lacks 'model/actor/weights\.0'"):
+        initial_tensors(scenario(learner={"initial": str(path)}))
+
+
 def test_networks_joined_in_another_way(tmp_path: Path) -> None:
     """Their shapes tell nothing: the format in the metadata does."""
     path = tmp_path / "policy.safetensors"
