@@ -17,7 +17,7 @@ from sim.physics.kernels import WorldArrays
 from sim.physics.odometry import HEADING_ERROR, SPEED_FACTOR, X_ERROR, Y_ERROR, YAW_RATE_ERROR
 from sim.tracks.track import BORDER, Track
 
-# What 1 stands for in the parts `motion` and `others`.
+# What 1 stands for in the parts `motion`, `others`.
 YAW_RATE_SCALE: Final = 2.0 * math.pi  # rad/s; tyres hold about 3.7 rad/s at full steering
 SLIP_SCALE: Final = math.pi / 4  # rad
 OTHERS_SCALE: Final = 2.0  # m; the distance along an axis that reads 0.5
@@ -146,6 +146,25 @@ def _others(part: Any, world: Seen, observations: Observations, first: int, last
             at += 4
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def _others_velocity(
+    part: Any, world: Seen, observations: Observations, first: int, last: int
+) -> None:
+    for e in range(first, last):
+        state, out, at = world.state[e], observations[e, part.row], part.at
+        own = state[part.car]
+        cos, sin = math.cos(own[YAW]), math.sin(own[YAW])
+        way = own[YAW] + own[SLIP]
+        own_x, own_y = own[V] * math.cos(way), own[V] * math.sin(way)
+        for k in range(1, len(state)):
+            other = state[(part.car + k) % len(state)]
+            way = other[YAW] + other[SLIP]
+            vx, vy = other[V] * math.cos(way) - own_x, other[V] * math.sin(way) - own_y
+            out[at] = _unit((cos * vx + sin * vy) / part.speed_max)
+            out[at + 1] = _unit((cos * vy - sin * vx) / part.speed_max)
+            at += 2
+
+
 def _reversed(size: int) -> Mirror:
     return Mirror(np.arange(size)[::-1], np.ones(size, np.float32))
 
@@ -161,6 +180,9 @@ PARTS: Final[dict[ObservationPart, _Part]] = {
     "pose": _Part(lambda _: 4, -1.0, _pose, _signed(1, -1, -1, 1)),
     "motion": _Part(lambda _: 4, -1.0, _motion, _signed(1, -1, -1, -1)),
     "others": _Part(lambda env: 4 * (len(env.cars) - 1), -1.0, _others, _signed(1, -1, -1, 1)),
+    "others_velocity": _Part(
+        lambda env: 2 * (len(env.cars) - 1), -1.0, _others_velocity, _signed(1, -1)
+    ),
 }
 
 

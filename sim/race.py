@@ -163,6 +163,7 @@ class Race:
         ended = arrays.crashed, arrays.finished, episodes, cars, config.max_steps, any_ends
         self._conclude = bound(conclude, ended, 0, 1)
         self._starts = Starts(config, self.tracks)
+        self._fastest = np.array([car.vehicle.speed_max for car in config.cars])  # (C,) m/s
         self.spawn_sets = self._starts.sets
         self.allowed_spawn_sets = tuple(range(len(self.spawn_sets)))
         self.difficulties = 1.0, 1.0
@@ -242,6 +243,7 @@ class Race:
         spawn_set: int | None = None,
         track: int | None = None,
         poses: Float | None = None,
+        speeds: Float | None = None,
     ) -> None:
         """Start a new episode in one environment and write its observations.
 
@@ -255,7 +257,9 @@ class Race:
             seed: Seed of the environment's own random generator.
             spawn_set: Index of the spawn set; None: drawn uniformly from those allowed.
             track: Index of the track; None: drawn uniformly.
-            poses: (C, 3) x m, y m, yaw rad to start from, at rest; None: drawn.
+            poses: (C, 3) x m, y m, yaw rad to start from; None: drawn.
+            speeds: (C,) m/s to start with; None: drawn with poses that are drawn, otherwise 0.
+                A car is not faster than its speed_max.
 
         Raises:
             ValueError: If there is no such spawn set or track, a random start finds no room, or
@@ -272,8 +276,12 @@ class Race:
             if spawn_set is None and self.allowed_spawn_sets:
                 spawn_set = self.allowed_spawn_sets[rng.integers(len(self.allowed_spawn_sets))]
             poses = self._starts.draw(rng, track, spawn_set)
+            if speeds is None and self.config.spawn.speed is not None:
+                speeds = rng.uniform(*self.config.spawn.speed, len(poses))
         self._draw_vehicles(env, rng)
         self.world.place(env, poses, noise_key, track)
+        if speeds is not None:
+            self.world.roll(env, np.minimum(speeds, self._fastest))
         episodes = self.episodes
         episodes.rewards[env] = episodes.returns[env] = 0.0
         episodes.terminated[env] = episodes.truncated[env] = episodes.over[env] = False

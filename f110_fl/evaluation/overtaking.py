@@ -22,7 +22,6 @@ from f110_fl.seeding import Use, stream
 from sim.config import EnvConfig, RandomSpawn, StanleyConfig
 from sim.config.env import CarConfig
 from sim.drivers.line import along, bends, driven_speeds
-from sim.layout import V
 from sim.race import Race
 from sim.tracks.centerline import START, Centerline, curvature, points_at, polyline
 from sim.tracks.factory import make_track
@@ -245,16 +244,15 @@ def _start(race: Race, course: Course, cell: _Cell, protocol: Protocol, seed: in
     s = np.array(cell.starts) * spacing
     own = course.poses("middle", s)
     other = course.poses(cell.line, s + protocol.gap)
+    others = cell.fraction * course.speeds(cell.line, s + protocol.gap)
+    speeds = np.column_stack([np.full(len(s), protocol.ego_speed), others])
     for env, start in enumerate(cell.starts):
         noise = stream(seed, Use.OVERTAKING, *cell.key, start)
         try:
-            race.reset(env, noise, poses=np.stack([own[env], other[env]]))
+            race.reset(env, noise, poses=np.stack([own[env], other[env]]), speeds=speeds[env])
         except ValueError as error:
             x, y = own[env, :2]
             raise ValueError(f"start {start} at ({x:.2f}, {y:.2f}) m: {error}") from error
-    speeds = race.world.arrays.state[:, :, V]
-    speeds[:, 0] = min(protocol.ego_speed, race.config.cars[0].vehicle.speed_max)
-    speeds[:, 1] = cell.fraction * course.speeds(cell.line, s + protocol.gap)
 
 
 def _run(race: Race, margin: float, watcher: Watcher | None, numbers: list[int]) -> Outcomes:

@@ -36,7 +36,7 @@ class CarConfig(Config):
 
 
 SpawnName = Annotated[str, Field(max_length=100)]
-ObservationPart = Literal["lidar", "pose", "motion", "others"]
+ObservationPart = Literal["lidar", "pose", "motion", "others", "others_velocity"]
 
 
 class EnvConfig(Config):

@@ -4,18 +4,37 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sim.settings import Config
 
+_Speed = Annotated[float, Field(ge=0, le=1e3)]
 
-class NamedSpawn(Config):
+
+class Spawn(Config):
+    """What all starts have in common."""
+
+    speed: tuple[_Speed, _Speed] | None = Field(
+        None,
+        description="Smallest and largest speed that each car draws to start with, of which it has "
+        "no more than its speed_max; null: at rest. [m/s]",
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Spawn:
+        if self.speed is not None and self.speed[0] > self.speed[1]:
+            low, high = self.speed
+            raise ValueError(f"speed: the smallest, {low:g}, is above the largest, {high:g}")
+        return self
+
+
+class NamedSpawn(Spawn):
     """Start from the track's named poses; see ``spawn_sets``."""
 
     kind: Literal["named"] = Field("named", description="Selects these starts. [-]")
 
 
-class GridSpawn(Config):
+class GridSpawn(Spawn):
     """Start from a grid of two staggered columns behind the finish line, or anywhere.
 
     On an open track the grid is at the start of the centre line, or up to the finish line.
@@ -45,7 +64,7 @@ class GridSpawn(Config):
     )
 
 
-class RandomSpawn(Config):
+class RandomSpawn(Spawn):
     """Start anywhere on the track."""
 
     kind: Literal["random"] = Field("random", description="Selects these starts. [-]")

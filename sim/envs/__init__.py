@@ -38,10 +38,13 @@ that order; each starts where the one before ends. B beams, C cars.
 | others | 4k+1 | l / (abs(l) + 2), l m left of the agent's car | [-1, 1] | infinity |
 | others | 4k+2 | sine of the other car's yaw less the agent's | [-1, 1] | - |
 | others | 4k+3 | cosine of the other car's yaw less the agent's | [-1, 1] | - |
+| others_velocity | 2k | its velocity less the agent's, forwards | [-1, 1] | speed_max m/s |
+| others_velocity | 2k+1 | its velocity less the agent's, to the left | [-1, 1] | speed_max m/s |
 
 k = 0 ... C-2 counts the other cars in the order of the configuration, beginning with the one
-after the agent's; the first car follows the last. Values of ``pose`` and ``motion`` beyond the
-bounds are clipped. Both have the errors of the car's odometry, if it has any; ``others`` has none.
+after the agent's; the first car follows the last. Values of ``pose``, ``motion`` and
+``others_velocity`` beyond the bounds are clipped. The first two have the errors of the car's
+odometry, if it has any; what is seen of others has none.
 What `F110Env` and `F110VectorEnv` make without a configuration has two cars,
 54 beams to 10 m, and shows lidar, motion and others: D = 54 + 4 + 4 = 62. A configuration that does
 not say otherwise has the defaults of `sim.config.EnvConfig`, among them 1,080 beams to 30 m.

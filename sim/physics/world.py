@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.config import LidarConfig, VehicleConfig
-from sim.layout import COMMAND_SIZE
+from sim.layout import COMMAND_SIZE, V
 from sim.native import compiled
 from sim.physics.kernels import OK, Scene, make_arrays, misplaced_car, place_cars, step_range
 from sim.physics.lidar import make_beams, make_scratch, scans_together
 from sim.physics.pool import RangePool
 from sim.physics.several import Scenes, step_tracks
-from sim.physics.vehicle import vehicle_vector
+from sim.physics.vehicle import R_W, vehicle_vector
 from sim.tracks.gates import make_gates
 from sim.tracks.stack import TrackStack, stack_tracks
 from sim.tracks.track import Track
@@ -137,6 +137,16 @@ class World:
         scene, poses = self._start(env, poses, track)
         key = np.uint64(noise_key & 0xFFFF_FFFF_FFFF_FFFF)
         _refuse(self._place(self.arrays, scene, poses, env, key, track, self._envs), poses)
+
+    def roll(self, env: int, speeds: Float) -> None:
+        """Let the cars of one environment, which were just put down, roll straight ahead.
+
+        Args:
+            env: Index of the environment.
+            speeds: (C,) m/s.
+        """
+        self.arrays.state[env, :, V] = speeds
+        self.arrays.wheels[env] = (speeds / self.vehicles[env, :, R_W])[:, None]
 
     def check(self, env: int, poses: Float, track: int = 0) -> None:
         """Check that `place` would take these arguments; errors are the same."""

@@ -81,7 +81,7 @@ def halls(tmp_path: Path) -> tuple[Track, Track]:
 
 
 def test_a_mirrored_world_is_observed_as_the_mirror_says(halls):
-    parts = ("lidar", "pose", "motion", "others")
+    parts = ("lidar", "pose", "motion", "others", "others_velocity")
     config = EnvConfig(cars=cars(3), lidar=EXACT, observation=parts)
     mirror, rng = observation_mirror(config), np.random.default_rng(1)
     worlds = [World(track, [SMALL] * 3, EXACT) for track in halls]

@@ -37,13 +37,19 @@ def expected_observation(race: Race, e: int, car: int, parts: tuple[str, ...]) -
     world, C = race.world.arrays, len(race.config.cars)
     x, y, steer, speed, yaw, rate, slip = world.state[e, car]
     vehicle = race.config.cars[car].vehicle
-    others = []
+    others, velocities = [], []
+
+    def velocity(state: np.ndarray) -> np.ndarray:
+        way = state[YAW] + state[SLIP]
+        return state[V] * np.array([np.cos(way), np.sin(way)])
+
     for k in range(1, C):
         there = world.state[e, (car + k) % C]
         turn = np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]])
         p = turn @ (there[[X, Y]] - (x, y))
         turned = there[YAW] - yaw
         others += [*(p / (np.abs(p) + 2.0)), np.sin(turned), np.cos(turned)]
+        velocities += list(turn @ (velocity(there) - velocity(world.state[e, car])))
     values = {
         "lidar": world.scan[e, car] / race.config.lidar.max_range,
         "pose": [(x + 1.95) / 48.95, (y + 0.725) / 1.275, np.sin(yaw), np.cos(yaw)],
@@ -54,6 +60,7 @@ def expected_observation(race: Race, e: int, car: int, parts: tuple[str, ...]) -
             slip / (np.pi / 4),
         ],
         "others": others,
+        "others_velocity": np.array(velocities) / vehicle.speed_max,
     }
     low = {"lidar": 0.0}
     return np.concatenate([np.clip(values[part], low.get(part, -1.0), 1.0) for part in parts])
@@ -65,7 +72,11 @@ def test_every_part_is_in_the_table() -> None:
 
 @pytest.mark.parametrize(
     "parts",
-    [("lidar", "pose", "others"), ("motion",), ("others", "motion", "pose", "lidar", "pose")],
+    [
+        ("lidar", "pose", "others"),
+        ("motion",),
+        ("others_velocity", "others", "motion", "pose", "lidar", "pose"),
+    ],
 )
 def test_observations_follow_their_table(parts: tuple[str, ...]) -> None:
     race = started(None, DRIVER, None, parts=parts, num_envs=2)
@@ -111,3 +122,11 @@ def test_the_free_box_follows_a_turned_grid() -> None:
     low, high = free_box(Track.from_occupancy("box", free, 0.1, (7.0, -3.0, np.pi / 2)))
     assert low == pytest.approx([5.0, -2.5])  # a quarter turn maps (x, y) to (-y, x)
     assert high == pytest.approx([6.0, 1.5])
+
+
+def test_a_car_ahead_that_is_slower_comes_nearer() -> None:
+    race = started(None, None, parts=("others_velocity",))
+    race.reset(0, 0, speeds=np.array([2.0, 0.5]))
+    np.testing.assert_allclose(
+        race.episodes.observations[0], [[-0.75, 0.0], [0.75, 0.0]], atol=1e-6
+    )

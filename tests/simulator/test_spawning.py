@@ -27,7 +27,7 @@ from sim.config import (
     RandomTrack,
     VehicleConfig,
 )
-from sim.layout import YAW, X, Y
+from sim.layout import YAW, V, X, Y
 from sim.physics.collision import cars_touch, touches_wall
 from sim.race import Race
 
@@ -237,3 +237,55 @@ def test_grids_and_random_starts_need_a_centre_line(tmp_path: Path):
     for spawn in (GridSpawn(), RandomSpawn()):
         with pytest.raises(ValueError, match=rf"{spawn.kind} spawn: .* has no centre line"):
             race(MapTrack(file="room.yaml"), spawn, base_dir=tmp_path)
+
+
+# Speeds
+
+
+@pytest.mark.parametrize("kind", ["grid", "random", "named"])
+def test_cars_start_with_speeds_of_their_own_and_where_they_would_at_rest(kind):
+    track = Line2Track() if kind == "named" else CircleTrack()
+    settings = {"track": track, "spawn": {"kind": kind}}
+    rest, moving = race(**settings), race(track, {"kind": kind, "speed": (1.0, 3.0)})
+    speeds = []
+    for seed in range(50):
+        np.testing.assert_array_equal(started(moving, seed), started(rest, seed))
+        assert not rest.world.arrays.state[0, :, V].any()
+        speeds.append(moving.world.arrays.state[0, :, V].copy())
+    assert 1.0 <= np.min(speeds) < 1.3
+    assert 2.7 < np.max(speeds) <= 3.0
+    assert abs(np.corrcoef(np.transpose(speeds))[0, 1]) < 0.5
+    started(moving, 49)
+    np.testing.assert_array_equal(moving.world.arrays.state[0, :, V], speeds[-1])
+
+
+def test_nobody_starts_faster_than_it_can_drive():
+    slow = VehicleConfig(length=0.32, width=0.225, speed_max=1.5)
+    made = race(CircleTrack(), RandomSpawn(speed=(2.0, 3.0)), vehicle=slow)
+    started(made, 0)
+    assert made.world.arrays.state[0, :, V].tolist() == [1.5, 1.5]
+
+
+def test_speeds_are_asked_for_with_poses():
+    made = race(CircleTrack(), RandomSpawn(speed=(2.0, 3.0)))
+    poses = started(made, 0)
+    made.reset(0, 0, poses=poses)
+    assert not made.world.arrays.state[0, :, V].any()
+    made.reset(0, 0, poses=poses, speeds=np.array([0.5, 1.0]))
+    assert made.world.arrays.state[0, :, V].tolist() == [0.5, 1.0]
+
+
+def test_a_car_that_rolls_keeps_rolling_whatever_its_model():
+    for model in ("single_track", "kinematic", "drift"):
+        vehicle = VehicleConfig(model=model, speed_min=-4.0, speed_max=4.0)
+        made = race(CircleTrack(), RandomSpawn(), 1, vehicle=vehicle)
+        made.reset(0, 0, speeds=np.array([3.0]))
+        made.step(np.full((1, 1, 2), (0.0, 0.75), np.float32))
+        assert made.world.arrays.state[0, 0, V] == pytest.approx(3.0, abs=0.02), model
+
+
+def test_speeds_in_the_wrong_order_are_refused():
+    with pytest.raises(ValidationError, match="the smallest, 3, is above the largest, 2"):
+        GridSpawn(speed=(3.0, 2.0))
+    with pytest.raises(ValidationError, match="greater than or equal to 0"):
+        GridSpawn(speed=(-1.0, 2.0))
