@@ -16,8 +16,8 @@ from f110_fl.reporting import announce
 from f110_fl.reporting.announce import Tell
 from f110_fl.rundir import RunDir
 from f110_fl.tensors import read_metadata
+from f110_fl.training.agents import write_models
 from f110_fl.training.evaluation import ModelEvaluator
-from f110_fl.training.export import write_models
 from f110_fl.training.metrics import improved, means, report, score
 
 

@@ -34,7 +34,7 @@ from f110_fl.tensors import (
     unprefixed,
     write_tensors,
 )
-from f110_fl.training.export import checkpoint_metadata
+from f110_fl.training.checkpoint import checkpoint_metadata
 from server.aggregation import aggregation_state, load_aggregation_state
 from server.averaging import RunningAverage
 from server.chain import RoundChain

@@ -16,7 +16,8 @@ from f110_fl.learners.base import Learner, LearnerSetup
 from f110_fl.learners.device import Device, choose
 from f110_fl.learners.factory import make_learner
 from f110_fl.seeding import Use, stream
-from f110_fl.training.checkpoint import load_initial
+from f110_fl.tensors import TensorName, write_tensors
+from f110_fl.training.checkpoint import checkpoint_metadata, load_initial
 from sim.layout import COMMAND_SIZE
 from sim.observation import check_mirrored, observation_mirror, observation_parts
 from sim.race import Race
@@ -89,6 +90,25 @@ def tensors_of(learners: Mapping[str, Learner]) -> dict[str, torch.Tensor]:
         for agent, learner in learners.items()
         for name, tensor in learner.tensors().items()
     }
+
+
+def write_models(
+    path: Path, learners: Mapping[str, Learner], scenario: Scenario, metadata: Mapping[str, str]
+) -> None:
+    """Write only the models of all learners, as policies that can be evaluated and driven.
+
+    Args:
+        path: The file; what is there is replaced.
+        learners: Learners by agent.
+        scenario: Scenario of the learners.
+        metadata: What else the file says of itself.
+
+    Raises:
+        OSError: If it cannot be written; the old file is then untouched.
+    """
+    tensors = tensors_of(learners)
+    models = {name: x for name, x in tensors.items() if TensorName.parse(name).kind == "model"}
+    write_tensors(path, models, {**checkpoint_metadata(scenario), **metadata})
 
 
 def initial_tensors(scenario: Scenario, *, read: bool = True) -> dict[str, torch.Tensor]:

@@ -214,6 +214,17 @@ def policy_format(agent: str, scenario: Scenario) -> PolicyFormat | None:
     return learner_class(config).policy_format(config, observation_parts(scenario.env))
 
 
+def checkpoint_metadata(scenario: Scenario) -> dict[str, str]:
+    """Return the metadata that make a file of all learners' tensors one of policies.
+
+    Agents whose policy no format describes, with an encoder of another package, are left out.
+    """
+    from sim.policy import policy_metadata
+
+    forms = {agent: policy_format(agent, scenario) for agent in scenario.learners}
+    return policy_metadata({agent: form for agent, form in forms.items() if form is not None})
+
+
 def _told(value: object) -> str:
     """Return an entry of a format in words: ``lidar 54, motion 3``."""
     if isinstance(value, tuple):

@@ -95,7 +95,7 @@ def write_shipped(
     Raises:
         UserError: If it cannot be written; the old file is then untouched.
     """
-    from f110_fl.training.export import checkpoint_metadata
+    from f110_fl.training.checkpoint import checkpoint_metadata
 
     kept = {}
     for agent, learner in learners.items():

@@ -101,7 +101,7 @@ def write_state(
         LearningError: If a network or a moment is not finite; the old file is then untouched.
         OSError: If it cannot be written; the old file is then untouched.
     """
-    from f110_fl.training.export import checkpoint_metadata
+    from f110_fl.training.checkpoint import checkpoint_metadata
 
     _check_finite(tensors, progress)
     metadata = checkpoint_metadata(scenario) | _describe(scenario, observation_size)

@@ -21,12 +21,17 @@ from f110_fl.learners.device import use_threads
 from f110_fl.rundir import BEST, EPISODES, STATE
 from f110_fl.seeding import Use, stream
 from f110_fl.tensors import owned, prefixed, read_tensors, unprefixed
-from f110_fl.training.agents import check_mirrors, make_learners, replay_path, tensors_of
+from f110_fl.training.agents import (
+    check_mirrors,
+    make_learners,
+    replay_path,
+    tensors_of,
+    write_models,
+)
 from f110_fl.training.checkpoint import load_initial, started_on_clients
 from f110_fl.training.collector import Collector, EndedEpisode, Explorer, Player
 from f110_fl.training.curriculum import Curriculum
 from f110_fl.training.evaluation import Evaluator, ModelEvaluator
-from f110_fl.training.export import write_models
 from f110_fl.training.league_opponents import LeagueOpponents, league_entries
 from f110_fl.training.metrics import improved, score
 from f110_fl.training.opponents import Opponents

@@ -31,7 +31,7 @@ from f110_fl.learners.factory import make_learner
 from f110_fl.loading.scenarios import load_scenario
 from f110_fl.tensors import prefixed, write_tensors
 from f110_fl.training.agents import initial_tensors
-from f110_fl.training.export import checkpoint_metadata
+from f110_fl.training.checkpoint import checkpoint_metadata
 from sim.config import CarConfig, EnvConfig, FrozenPolicyConfig, LidarConfig, OvalTrack, RandomSpawn
 from sim.layout import V
 from sim.observation import observation_parts

@@ -11,7 +11,7 @@ from f110_fl.config.learners import LearnerConfig, LstmConfig, PPOConfig
 from f110_fl.config.scenario import Scenario
 from f110_fl.learners.base import LearnerSetup
 from f110_fl.learners.factory import LEARNERS, learner_class, make_learner
-from f110_fl.training.export import checkpoint_metadata
+from f110_fl.training.checkpoint import checkpoint_metadata
 
 D, A = 7, 2
 OBSERVATION = (("lidar", D),)

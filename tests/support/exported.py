@@ -12,8 +12,8 @@ from f110_fl.config.scenario import Scenario
 from f110_fl.exporting.bundle import Exported, write_bundle
 from f110_fl.exporting.drives import drive
 from f110_fl.loading.scenarios import dump_scenario
+from f110_fl.training.agents import write_models
 from f110_fl.training.evaluation import Evaluator, ModelEvaluator
-from f110_fl.training.export import write_models
 
 LAP: dict[str, Any] = {
     "name": "lap",

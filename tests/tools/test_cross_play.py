@@ -12,8 +12,7 @@ from small import SMALL, write_small
 
 from f110_fl.loading.scenarios import load_scenario
 from f110_fl.seeding import Use, stream
-from f110_fl.training.agents import make_learners
-from f110_fl.training.export import write_models
+from f110_fl.training.agents import make_learners, write_models
 from sim.race import Race
 
 EVADER = {"name": "car_1", "reverse": False, "task": {"kind": "evade", "target": "car_0"}}

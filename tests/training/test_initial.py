@@ -22,9 +22,8 @@ from f110_fl.rundir import RunDir
 from f110_fl.runs.preflight import check_initial
 from f110_fl.seeding import Use, stream
 from f110_fl.tensors import owned, read_metadata, read_tensors, write_tensors
-from f110_fl.training.agents import initial_tensors, make_learners
+from f110_fl.training.agents import initial_tensors, make_learners, write_models
 from f110_fl.training.checkpoint import load_initial, started_on_clients
-from f110_fl.training.export import write_models
 from f110_fl.training.shipped import Origin, write_shipped
 from f110_fl.training.trainer import Trainer
 from sim.race import Race
