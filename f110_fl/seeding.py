@@ -20,6 +20,7 @@ class Use(IntEnum):
     LEAGUE_GAME = 7
     LEAGUE_SAMPLES = 8
     OVERTAKING = 9
+    IMITATION = 10
 
 
 def stream(seed: int, use: Use, *key: int) -> np.random.SeedSequence:

@@ -109,6 +109,8 @@ class RandomTrack(TrackSettings):
     @model_validator(mode="after")
     def _room(self) -> RandomTrack:
         least = self.width / 2 + (0.1 if self.bends == "arcs" else 0.3)  # of the inner wall
+        if self.bends == "arcs" and self.length >= 40 * self.width:
+            least = 0.35 * self.width  # it may be a point: there is room for gates elsewhere
         if self.min_radius < least:
             raise ValueError(f"min_radius must be at least {least:g} m at this width")
         if self.length < 8 * self.min_radius:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -19,7 +19,9 @@ from sim.tracks.centerline import START, Centerline, curvature, points_at, polyl
 from sim.tracks.lanefile import read_raceline
 from sim.tracks.speeds import Limits, speed_profile
 from sim.tracks.stack import LineStack, line_of, stack_lines
+from sim.tracks.track import Track, TrackError
 
+_MARGIN: Final = 0.3  # m, from the sides of the car on a line that is found to walls
 _STEP: Final = 0.25  # m, between the entries of a table at most
 _CHORD: Final = 2  # steps to either side over which curvature is taken
 
@@ -76,7 +78,8 @@ def followed(
     """Lines that a driver follows, one a track, with tables of their speeds, m/s.
 
     The line is the driver's raceline, otherwise those of the tracks if all have one, otherwise
-    their centre lines. Its speeds are those of its file, or what its bends allow.
+    their centre lines or lines of least curvature, as the driver says. Its speeds are those of its
+    file, or what its bends allow.
 
     Args:
         config: The driver.
@@ -91,7 +94,10 @@ def followed(
         driven_speeds, fastest=config.speed, acceleration=config.acceleration
     )
     factor = config.speed_factor
-    routes = racelines(seat, config.raceline) or [(line, None) for line in read_lines(seat)]
+    routes = racelines(seat, config.raceline)
+    if not routes:
+        lines = least_curvature_lines(seat) if config.least_curvature else read_lines(seat)
+        routes = [(line, None) for line in lines]
     return [
         (line, bent(line) if factor is None or own is None else factor * along(line, own))
         for line, own in routes
@@ -113,6 +119,29 @@ def read_lines(seat: Seat) -> list[Centerline]:
                 f"{track.name} has no centre line"
             )
     return [track.line for track in seat.tracks]
+
+
+def least_curvature_lines(seat: Seat) -> list[Centerline]:
+    """Find the line of least curvature of each track; the centre line where there is none.
+
+    There is none on open and on very narrow tracks.
+
+    Raises:
+        ValueError: If there is a track without a centre line.
+    """
+    read_lines(seat)
+    return [_least_curvature(track, seat.vehicle.width) for track in seat.tracks]
+
+
+@lru_cache(maxsize=256)
+def _least_curvature(track: Track, width: float) -> Centerline:
+    """The line of least curvature for a car of a width, m."""
+    from sim.tracks.raceline import minimum_curvature  # imports a solver
+
+    try:
+        return polyline(minimum_curvature(track, width / 2 + _MARGIN), closed=True)
+    except TrackError:
+        return track.line
 
 
 def racelines(

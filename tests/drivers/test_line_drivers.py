@@ -56,6 +56,27 @@ def command(made: Race, car: int = 0) -> tuple[float, float]:
 ON_LINE2 = race(Line2Track(), StanleyConfig(), PurePursuitConfig())
 
 
+# Lines
+
+
+def test_the_line_of_least_curvature_is_faster_than_the_centre_line():
+    track = RandomTrack(seed=3, length=40.0)
+    cut = StanleyConfig(speed=6.0, least_curvature=True)
+    times = []
+    for driver in (StanleyConfig(speed=6.0), cut):
+        made = race(track, driver)
+        while not made.episodes.over[0]:
+            made.step(np.zeros((1, 0, 2)))
+        times += made.lap_times(0, 0)
+    assert len(times) == 2
+    assert times[1] < 0.97 * times[0]
+
+
+def test_where_there_is_no_line_of_least_curvature_the_centre_line_is_followed():
+    made = [race(Line2Track(), StanleyConfig(least_curvature=cut)) for cut in (False, True)]
+    assert command(made[1]) == command(made[0])  # line2 is open
+
+
 # Stanley
 
 

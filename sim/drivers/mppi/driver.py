@@ -7,7 +7,6 @@ model-based reinforcement learning", ICRA 2017.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -16,19 +15,17 @@ from numpy.typing import NDArray
 
 from sim.config import MppiConfig
 from sim.drivers.base import KernelDriver, Seat
-from sim.drivers.line import bends, racelines, read_lines
+from sim.drivers.line import bends, least_curvature_lines, racelines
 from sim.drivers.mppi.cost import Scene, follow_line, foresee_others, path_cost
 from sim.drivers.mppi.model import Motion, car_settings, roll
 from sim.layout import SLIP, STEER, TARGET_SPEED, TARGET_STEER, YAW, YAW_RATE, V, X, Y
 from sim.native import record
 from sim.physics.noise import normal_pair, stream
 from sim.settings import numbers
-from sim.tracks.centerline import Centerline, polyline
+from sim.tracks.centerline import Centerline
 from sim.tracks.gates import make_gates
-from sim.tracks.raceline import minimum_curvature
 from sim.tracks.speeds import Limits, speed_profile
 from sim.tracks.stack import TrackStack, field_of, line_of, stack_tracks
-from sim.tracks.track import Track, TrackError
 
 Float = NDArray[np.float64]
 
@@ -37,7 +34,6 @@ _PACES: Final = (0.85, 0.6, 0.0)  # of the line's speeds, of samples that follow
 _HALVINGS: Final = 20  # of an interval in which a speed is
 _LEAST: Final = 1e-4  # weights below this part of the largest do not count
 _SLOWEST: Final = 1e-3  # least difficulty reckoned with
-_MARGIN: Final = 0.3  # m, from the sides of the car on the computed line to walls
 
 
 class Courses(NamedTuple):
@@ -300,19 +296,7 @@ def _lines(config: MppiConfig, seat: Seat) -> list[Centerline]:
         TrackError: As `racelines`.
     """
     known = racelines(seat, config.raceline)
-    if known:
-        return [line for line, _ in known]
-    read_lines(seat)
-    return [_best_line(track, seat.vehicle.width) for track in seat.tracks]
-
-
-@lru_cache(maxsize=64)
-def _best_line(track: Track, width: float) -> Centerline:
-    """The line of least curvature of a closed track that is wide enough, or its centre line."""
-    try:
-        return polyline(minimum_curvature(track, width / 2 + _MARGIN), closed=True)
-    except TrackError:
-        return track.line
+    return [line for line, _ in known] if known else least_curvature_lines(seat)
 
 
 def _courses(seat: Seat, lines: list[Centerline], config: MppiConfig, fastest: float) -> Courses:
