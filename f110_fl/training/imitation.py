@@ -26,6 +26,7 @@ from f110_fl.training.curriculum import Curriculum
 from sim.drivers.base import Driver
 from sim.drivers.factory import make_driver
 from sim.layout import COMMAND_SIZE
+from sim.physics.vehicle import action_scale
 from sim.race import Race
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def imitate(
     scenario: Scenario,
     agent: str,
     teacher: DriverConfig,
-    plan: Plan = Plan(),  # noqa: B008 - it is frozen
+    plan: Plan = Plan(),
     *,
     seed: int = 0,
     threads: int = 1,
@@ -119,8 +120,8 @@ def imitate(
     car = race.agent_cars[race.agents.index(agent)]
     try:
         driver = make_driver(teacher, scenario.env, car, race.tracks, num_envs=plan.num_envs)
-    except ValueError as error:
-        raise UserError(f"{agent} cannot be taught by {teacher.kind}: {error}") from None
+    except ValueError as wrong:
+        raise UserError(f"{agent} cannot be taught by {teacher.kind}: {wrong}") from None
     school = _School(race, learners, agent, driver, plan, stream(seed, Use.IMITATION, 0))
     order = np.random.default_rng(stream(seed, Use.IMITATION, 1))
     student = _Student(learners[agent], form, plan, order)
@@ -149,6 +150,9 @@ def _format(scenario: Scenario, agent: str) -> PolicyFormat:
             f"learners.{agent}: its policy cannot imitate; allowed: ppo, td3 or sac without "
             "encoder, lstm and normalise_observations"
         )
+    vehicle = next(car.vehicle for car in scenario.env.cars if car.name == agent)
+    if vehicle.control == "rates":
+        raise UserError(f"{agent!r} has control: rates; allowed: targets, as scripted drivers have")
     return found
 
 
@@ -185,8 +189,8 @@ class _School:
         own, *starts = seed.spawn(1 + race.num_envs)
         self._rng = np.random.default_rng(own)
         self._commands = np.zeros((race.num_envs, len(race.config.cars), COMMAND_SIZE))
-        low, high = action_range(race.config.cars[self._car])
-        self._middle, self._half = (low + high) / 2, (high - low) / 2
+        steer, middle, half = action_scale(race.config.cars[self._car])
+        self._middle, self._half = np.array([0.0, middle]), np.array([steer, half])
         self._taught = np.ones(race.num_envs, np.bool_)
         total = plan.rounds * plan.steps * race.num_envs
         self.seen = np.zeros((total, len(race.observation_low)), np.float32)
@@ -212,7 +216,8 @@ class _School:
 
         world.pool.run(work, self._race.num_envs)
         asked = (self._commands[:, self._car] - self._middle) / self._half
-        return np.clip(asked, -1.0, 1.0).astype(np.float32)
+        actions: Float = np.clip(asked, -1.0, 1.0).astype(np.float32)
+        return actions
 
     def drive(self, taught: float) -> tuple[int, int]:
         """Drive a round.
@@ -294,7 +299,7 @@ class _Student:
             actions = self._act(torch.from_numpy(seen[rows]))
             loss = F.huber_loss(actions, torch.from_numpy(said[rows]), delta=plan.delta)
             self._adam.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             self._adam.step()
         values = {name: tensor.detach() for name, tensor in self._parameters.items()}
         self._learner.load_tensors(values)
