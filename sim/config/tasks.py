@@ -162,6 +162,11 @@ class OvertakeConfig(Goal):
     margin: float = Field(
         1.0, ge=0, le=1e4, description="Success: this distance ahead along the centre line. [m]"
     )
+    until_end: bool = Field(
+        False,
+        description="Drive on after the pass: who is that far ahead at the time limit, succeeds. "
+        "[bool]",
+    )
     shaping: tuple[TermConfig, ...] = Field((OvertakeTerm(bonus=0.0),), description=_SHAPING)
 
 

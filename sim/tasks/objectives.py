@@ -163,7 +163,8 @@ def overtake(task: Record, step: Step, lane: Lane, memory: Float, first: int, la
 
     On a closed line a car that leads is also behind, by the rest of the lap: lapping counts.
     Any contact is a crash, and not a success. Nor is passing a target that has crashed a success:
-    its crash ends the agent's episode (``FAILED``), unpaid.
+    its crash ends the agent's episode (``FAILED``), unpaid. With ``until_end`` the episode goes on,
+    and the lead at the time limit counts.
     """
     arc_length, crashed, length = step.world.arc_length, step.world.crashed, lap_length(lane.line)
     for e in range(first, last):
@@ -171,6 +172,8 @@ def overtake(task: Record, step: Step, lane: Lane, memory: Float, first: int, la
         lead = memory[e, _LEAD]
         memory[e, _TO_PASS] = min(memory[e, _TO_PASS], next_pass(length, lead))
         passed = lead >= memory[e, _TO_PASS] + task.margin
+        if task.until_end and step.outcomes[e] != TIME_LIMIT:
+            passed = False
         outcome = _unless_crashed(step.outcomes[e], passed, crashed[e, task.target])
         step.outcomes[e] = outcome
         step.rewards[e] += _end_reward(task, outcome)

@@ -158,7 +158,7 @@ def test_a_scenario_states_only_what_differs(tmp_path):
         (
             "env: {observation: [lidar, pos]}\n",
             "s.yaml:3: env.observation[1]: found 'pos' (text); "
-            "allowed: lidar, pose, motion, others (did you mean 'pose'?)",
+            "allowed: lidar, pose, motion, others, others_velocity (did you mean 'pose'?)",
         ),
         (  # discriminated unions
             "env:\n  track:\n    kind: circel\n",

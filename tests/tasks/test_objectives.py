@@ -91,6 +91,17 @@ def test_overtaking_needs_its_margin() -> None:
     assert s.step() == (4.0, SUCCESS)
 
 
+def test_overtaking_until_the_end_counts_at_the_time_limit() -> None:
+    s = behind(margin=1.5, until_end=True)
+    s.put(OWN, 9.0)
+    assert s.step() == (0.0, NONE)
+    s.put(OWN, 8.4)
+    assert s.step(TIME_LIMIT) == (0.0, TIME_LIMIT)  # passed again
+    s = behind(margin=1.5, until_end=True)
+    s.put(OWN, 9.0)
+    assert s.step(TIME_LIMIT) == (4.0, SUCCESS)
+
+
 def test_overtaking_over_the_seam() -> None:
     s = behind()
     s.put(OWN, s.track.length - 1.0)
