@@ -133,7 +133,12 @@ def _open(order: Order, context: Context) -> Trainer:
     if "seed" in context.node_config:  # a client that was started by hand may have its own
         scenario = scenario.with_client_seed(int(context.node_config["seed"]))
     with without_collections():  # in a deployment, this is a new process
-        return _warm.take(scenario, int(context.node_config["partition-id"]), rundir)
+        from f110_fl.training.trainer import Coming
+
+        coming = None
+        if isinstance(order, TrainOrder):
+            coming = Coming(order.server_round, order.arrays.keys())
+        return _warm.take(scenario, int(context.node_config["partition-id"]), rundir, coming)
 
 
 def _root(order: Order, context: Context) -> Path:

@@ -11,7 +11,7 @@ from f110_fl.config.scenario import Scenario
 from f110_fl.rundir import RunDir
 
 if TYPE_CHECKING:  # answering a query needs no torch
-    from f110_fl.training.trainer import Trainer
+    from f110_fl.training.trainer import Coming, Trainer
 
 # More would only cost memory: a worker serves few clients, each once in a round.
 MOST: Final = 8
@@ -31,8 +31,17 @@ class WarmTrainers:
     def __iter__(self) -> Iterator[Trainer]:
         return iter(self._trainers.values())
 
-    def take(self, scenario: Scenario, client_id: int, rundir: RunDir) -> Trainer:
-        """Return a client's trainer in the state of its directory; it is no longer kept here."""
+    def take(
+        self, scenario: Scenario, client_id: int, rundir: RunDir, coming: Coming | None = None
+    ) -> Trainer:
+        """Return a client's trainer in the state of its directory; it is no longer kept here.
+
+        Args:
+            scenario: The run's scenario.
+            client_id: The client.
+            rundir: The run's directory.
+            coming: See `Trainer.reload`.
+        """
         from f110_fl.training.trainer import Trainer
 
         directory = rundir.client(client_id)
@@ -48,9 +57,9 @@ class WarmTrainers:
         ):
             return Trainer(scenario, client_id, directory)
         if trainer.directory != directory:
-            trainer.switch_client(client_id, directory)
+            trainer.switch_client(client_id, directory, coming)
         elif not trainer.is_current():  # another process has served the client since
-            trainer.reload()
+            trainer.reload(coming)
         return trainer
 
     def keep(self, trainer: Trainer) -> None:

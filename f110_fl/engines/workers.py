@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -16,7 +17,7 @@ from multiprocessing import forkserver, util
 from multiprocessing.connection import Connection
 from typing import Final
 
-from flwr.app import Context, Error, Message, RecordDict, UserConfig
+from flwr.app import Array, Context, Error, Message, RecordDict, UserConfig
 from flwr.clientapp import ClientApp
 
 from f110_fl.engines.flower_internals import (
@@ -113,7 +114,7 @@ class Worker:
             known = message.content is self._content
             self._pipe.send((_without_content(message) if known else message, known))
             self._content = message.content
-            reply: Message = self._pipe.recv()
+            reply = receive_reply(self._pipe)
         except (EOFError, OSError):
             raise BrokenPipeError(self._ending()) from None
         return reply
@@ -165,6 +166,62 @@ def _forks_ending() -> str:
     return f"the process that all workers are forked from {how}{why}; --resume goes on with the run"
 
 
+def send_reply(pipe: Connection, reply: Message) -> None:
+    """Send a reply to `receive_reply` at the other end.
+
+    Its arrays, a whole model, follow as they are: multiprocessing would copy them three times more,
+    in many small reads, before each of which a busy server waits for Python's lock.
+
+    Args:
+        pipe: An end of a duplex pipe, which is a socket.
+        reply: The reply.
+
+    Raises:
+        OSError: If the other end is closed.
+    """
+    arrays = _arrays(reply)
+    parts = [array.data for array in arrays]
+    for array in arrays:
+        array.data = b""
+    pipe.send((reply, [len(part) for part in parts]))
+    with socket.socket(fileno=os.dup(pipe.fileno())) as stream:
+        for array, part in zip(arrays, parts, strict=True):
+            stream.sendall(part)
+            array.data = part  # it may be that of the message, which is kept
+
+
+def receive_reply(pipe: Connection) -> Message:
+    """Return what `send_reply` sends; see there.
+
+    Raises:
+        EOFError: If the other end is closed.
+        OSError: If the connection is broken.
+    """
+    reply: Message
+    reply, sizes = pipe.recv()
+    with socket.socket(fileno=os.dup(pipe.fileno())) as stream:
+        for array, size in zip(_arrays(reply), sizes, strict=True):
+            array.data = _exactly(stream, size)
+    return reply
+
+
+def _arrays(message: Message) -> list[Array]:
+    if not message.has_content():
+        return []
+    records = message.content.array_records.values()
+    return [array for record in records for array in record.values()]
+
+
+def _exactly(stream: socket.socket, size: int) -> bytes:
+    data = stream.recv(size, socket.MSG_WAITALL)
+    while len(data) < size:  # a signal came in between, or it is the end
+        more = stream.recv(size - len(data), socket.MSG_WAITALL)
+        if not more:
+            raise EOFError
+        data += more
+    return data
+
+
 def _work(pipe: Connection, make_app: MakeClientApp, clients: int) -> None:
     """Answer messages until the pipe is closed."""
     signal.signal(
@@ -186,7 +243,7 @@ def _work(pipe: Connection, make_app: MakeClientApp, clients: int) -> None:
             if node not in contexts:
                 config: UserConfig = {PARTITION_ID_KEY: node - 1, NUM_PARTITIONS_KEY: clients}
                 contexts[node] = Context(message.metadata.run_id, node, config, RecordDict(), {})
-            pipe.send(_answer(app, message, contexts[node]))
+            send_reply(pipe, _answer(app, message, contexts[node]))
 
 
 def _answer(app: ClientApp, message: Message, context: Context) -> Message:

@@ -17,7 +17,7 @@ from f110_fl.loading.scenarios import dump_scenario
 from f110_fl.rundir import LOCK, RunDir
 from f110_fl.runs.inputs import record_inputs
 from f110_fl.runs.machine import record_start
-from f110_fl.training.state_file import trim_episodes
+from f110_fl.training.state_file import saved_progress, trim_episodes
 
 LOCK_POLL = 0.1  # s between two polls of a directory's lock
 END_GRACE = 3.0  # s that a run has to end after its sweep was killed
@@ -156,7 +156,7 @@ def _write_start(scenario: Scenario, rundir: RunDir, *, resumed: bool) -> None:
         if directory.is_dir():
             # A killed run's replica lives until it notices, and still writes.
             with locked(directory / LOCK, wait=True):
-                trim_episodes(directory)
+                trim_episodes(directory, saved_progress(directory))
 
 
 def identity(rundir: RunDir) -> str:

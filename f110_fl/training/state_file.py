@@ -117,13 +117,13 @@ def last_good(directory: Path) -> str:
     return f"last good checkpoint: {directory / STATE}, after {episodes} episodes"
 
 
-def trim_episodes(directory: Path) -> None:
-    """Cut off what is newer in a client's ``episodes.jsonl`` than its state."""
+def trim_episodes(directory: Path, progress: Progress) -> None:
+    """Cut off what is newer in a client's ``episodes.jsonl`` than its state's progress."""
     path = directory / EPISODES
     if not path.exists():
         return
     with path.open("rb") as file:
-        for _ in range(saved_progress(directory).log_lines):
+        for _ in range(progress.log_lines):
             file.readline()
         length = file.tell()
     if path.stat().st_size > length:

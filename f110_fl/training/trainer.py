@@ -6,11 +6,11 @@ The same object serves a Flower client, simulated or deployed, and an unfederate
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from f110_fl.files import count_lines
 from f110_fl.learners.device import use_threads
 from f110_fl.rundir import BEST, EPISODES, STATE
 from f110_fl.seeding import Use, stream
-from f110_fl.tensors import owned, prefixed, read_tensors, unprefixed
+from f110_fl.tensors import TensorName, owned, prefixed, read_tensors, unprefixed
 from f110_fl.training.agents import (
     check_mirrors,
     make_learners,
@@ -47,6 +47,18 @@ from sim.race import Race
 
 Tensors = dict[str, torch.Tensor]
 UPDATE: Final = "update"  # in a state file, after the agent: what is to be sent of it
+
+
+class Coming(NamedTuple):
+    """The averaged tensors of a round, which a client is given before anything else happens to it.
+
+    Attributes:
+        server_round: The round.
+        names: Of the tensors.
+    """
+
+    server_round: int
+    names: Collection[str]
 
 
 class Trainer:
@@ -132,19 +144,23 @@ class Trainer:
         """Whether the state on disk is the one this object saved or loaded last."""
         return self._signature is not None and self._signature == self._signature_on_disk()
 
-    def reload(self) -> None:
+    def reload(self, coming: Coming | None = None) -> None:
         """Go on from the directory's state, which another process may have made.
 
         Nothing may have been learned since this object was made, saved or reloaded: it would
         be lost only in part.
+
+        Args:
+            coming: What `load_shared` is called with next, unless the client has completed that
+                round; it need not be read.
         """
         if self._state_path.exists():
-            self._load()
-        trim_episodes(self.directory)
+            self._load(coming)
+        trim_episodes(self.directory, self.progress)
         if self._curriculum is not None:
             self._curriculum.apply(self._collector.race)
 
-    def switch_client(self, client_id: int, directory: Path) -> None:
+    def switch_client(self, client_id: int, directory: Path, coming: Coming | None = None) -> None:
         """Go on as another client with the same settings, from its directory's state.
 
         Environments, networks and buffers, which take most of the time to open a client, are kept;
@@ -153,6 +169,7 @@ class Trainer:
         Args:
             client_id: The client.
             directory: Directory of the client; created if missing.
+            coming: See `reload`.
 
         Raises:
             UserError: If its state is of another format or of other learners.
@@ -165,11 +182,15 @@ class Trainer:
         else:
             for agent, learner in self.learners.items():
                 learner.use_file(replay_path(directory, agent))
-        self.reload()
+        self.reload(coming)
 
-    def _load(self) -> None:
-        tensors = read_tensors(self._state_path)
+    def _load(self, coming: Coming | None) -> None:
         self.progress = saved_progress(self.directory)
+        given: set[str] = set()
+        if coming is not None and self.progress.round < coming.server_round:
+            agents = self.scenario.federated_agents
+            given = {name for name in coming.names if TensorName.parse(name).agent in agents}
+        tensors = read_tensors(self._state_path, given)
         self.update = {}
         if self._curriculum is not None:
             self._curriculum.load_state(self.progress.curriculum)

@@ -239,11 +239,18 @@ def test_a_client_with_other_settings_is_opened_anew(tmp_path: Path) -> None:
             assert trainer.own.env.max_steps == steps
 
 
-def test_a_round_asked_for_again_is_answered_the_same(tmp_path: Path) -> None:
-    chosen = scenario()
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_round_asked_for_again_is_answered_the_same(tmp_path: Path, moved: bool) -> None:
+    """From its directory, whether the client is opened anew or in the place of another."""
+    chosen = scenario(federated={"clients": 2})
     tensors = networks(initial_tensors(chosen))
+    cool_down(most=1)
     first, first_metrics = train(chosen, tmp_path, 1, tensors)
-    cool_down()
+    if moved:
+        other, _ = train(chosen, tmp_path, 1, tensors, client_id=1)
+        assert not same(first, other)
+    else:
+        cool_down()
     again, again_metrics = train(chosen, tmp_path, 1, tensors)
     assert same(first, again)
     assert first_metrics == pytest.approx(again_metrics)

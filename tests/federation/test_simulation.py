@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from flwr.app import Context, Message, MessageType
+from flwr.app import Array, ArrayRecord, Context, Message, MessageType, RecordDict
 from flwr.serverapp import Grid, ServerApp
 from simulated_apps import broken, obedient, order
 from small import PYTHONPATH
 from watching import alive, until
 
 from f110_fl.engines.simulation import READ_AHEAD, LocalGrid, simulate
-from f110_fl.engines.workers import WorkerError
+from f110_fl.engines.workers import WorkerError, receive_reply, send_reply
 
 CLIENTS, WORKERS = 4, 2
 SHORT = 0.2  # s, of a wait that is to end without an answer
@@ -48,6 +52,24 @@ def ask(grid: Grid, *messages: Message, timeout: float | None = None) -> list[To
 
 def pids(note: Path) -> list[int]:
     return [int(line) for line in note.read_text().split()] if note.exists() else []
+
+
+def test_a_reply_comes_as_it_was_sent() -> None:
+    """With arrays of no size, of a few bytes, and of more than the system keeps on their way."""
+    near, far = multiprocessing.Pipe()
+    arrays = {f"of {n}": Array(np.arange(n, dtype=np.float32)) for n in (0, 1, 2**20)}
+    sent = Message(RecordDict({"arrays": ArrayRecord(arrays)}), 1, MessageType.TRAIN)
+    before = deepcopy(sent.content)
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(send_reply, near, sent)
+        found = receive_reply(far)
+        sending.result()
+    assert found.content == before
+    assert sent.content == before
+    near.close()
+    with pytest.raises(EOFError):
+        receive_reply(far)
+    far.close()
 
 
 def test_every_client_answers_for_itself(grid: LocalGrid) -> None:

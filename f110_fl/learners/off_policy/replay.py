@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -313,12 +314,15 @@ class ReplayBuffer:
         Raises:
             ValueError: If the file has another layout.
         """
-        total, *shape = np.fromfile(path, dtype=np.int64, count=3).tolist()
+        with path.open("rb") as file:  # NumPy's own memmap takes longer than all else here
+            memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        total, *shape = np.frombuffer(memory, np.int64, 3).tolist()
         if tuple(shape) != self._shape:
             raise ValueError(
                 f"{path} holds [capacity, columns] {shape}, expected {list(self._shape)}"
             )
-        self._map(np.asarray(np.memmap(path, np.float32, "c", HEADER_BYTES, self._shape)))
+        rows = np.frombuffer(memory, np.float32, math.prod(self._shape), HEADER_BYTES)
+        self._map(rows.reshape(self._shape))
         return int(total)
 
     def _map(self, rows: Array) -> None:
