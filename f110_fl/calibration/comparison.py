@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from f110_fl.calibration.drive_log import Float
-from f110_fl.calibration.model import STARTS, Model, summed
+from f110_fl.calibration.model import Model, summed
 
 _ODD: Final = 4.0  # times the usual squares of a window, of which no window counts more
 _ROUNDS: Final = 3  # in which it is found which windows do

@@ -17,7 +17,7 @@ from sim.config import VehicleConfig
 from sim.layout import TARGET_SPEED, TARGET_STEER
 from sim.physics.prediction import held_means, predict, pursued_speeds, steered, trembled
 
-STARTS: Final = 6  # of a window: x, y, yaw, speed, yaw rate, slip
+_STARTS: Final = 6  # of a window: x, y, yaw, speed, yaw rate, slip
 _SLIP: Final = 5
 _MOVES: Final = (3, 4, 5)  # those that change a prediction in no simple way
 _NUDGES: Final = {3: 1e-3, 4: 1e-3, 5: 1e-4}
@@ -129,7 +129,7 @@ class Model:
     def predicted(self, actuators: Actuators, starts: Float) -> Float:
         """Return predictions, (W, S, 6), columns of `CHANNELS`, from starts (W, 6)."""
         windows = self.windows
-        found = np.empty((*windows.steps.shape, STARTS))
+        found = np.empty((*windows.steps.shape, _STARTS))
         predict(starts, windows.first, self._samples, *actuators, self.dt, found)
         return found
 
@@ -188,7 +188,7 @@ class Model:
             change = self.predicted(self.actuators(moved), self.starts) - base
             columns[..., place] = change / step * self.weights
         inner = np.linalg.solve(normal, summed(slopes, columns))
-        flat = len(slopes), -1, STARTS
+        flat = len(slopes), -1, _STARTS
         return columns - (slopes.reshape(flat) @ inner).reshape(columns.shape)
 
     def _begin(self, actuators: Actuators) -> None:
@@ -207,7 +207,7 @@ class Model:
     def slopes(self, actuators: Actuators, starts: Float) -> tuple[Float, Float]:
         """Predictions, and how they change with starts, weighted: (W, S, 6) and (W, S, 6, 6)."""
         predicted = self.predicted(actuators, starts)
-        slopes = np.zeros((*predicted.shape, STARTS))
+        slopes = np.zeros((*predicted.shape, _STARTS))
         slopes[..., X_CHANNEL, 0] = slopes[..., Y_CHANNEL, 1] = slopes[..., YAW, 2] = 1.0
         slopes[..., X_CHANNEL, 2] = -(predicted[..., Y_CHANNEL] - starts[:, None, 1])
         slopes[..., Y_CHANNEL, 2] = predicted[..., X_CHANNEL] - starts[:, None, 0]
@@ -220,7 +220,7 @@ class Model:
     def normal(self, slopes: Float) -> tuple[Float, float]:
         """Normal matrices of the starts, (W, 6, 6), and the weight of the slip's prior."""
         normal = summed(slopes, slopes)
-        diagonal = np.arange(STARTS)
+        diagonal = np.arange(_STARTS)
         normal[:, diagonal, diagonal] += 1e-9  # where no pose was measured
         prior = 1.0 / _SLIP_STD**2
         normal[:, _SLIP, _SLIP] += prior
@@ -229,7 +229,7 @@ class Model:
     def _first_starts(self) -> Float:
         """As the first measurements of each window say, (W, 6)."""
         measured, (count, size) = self.windows.measured, self.windows.steps.shape
-        starts = np.zeros((count, STARTS))
+        starts = np.zeros((count, _STARTS))
         for w in range(count):
             for column in (X_CHANNEL, Y_CHANNEL, YAW, SPEED, YAW_RATE):
                 known = measured[w, :, column][np.isfinite(measured[w, :, column])]

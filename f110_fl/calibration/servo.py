@@ -3,8 +3,8 @@
 The simulator's servo turns for whole steps at full rate, so its angles are whole numbers of a
 step's turn, up to 0.05 rad. Where it stands changes in jumps with the car's parameters, which no
 search by slopes can follow. So searches take the tremble for a disturbance that is known; between
-them, those of other parameters are tried instead. Which whole numbers they are depends on the delay,
-and on gain and trim as shares of the rate alone: a factor of all three is followed by slopes.
+them, those of other parameters are tried instead. Which whole numbers they are depends on the
+delay, and on gain and trim as shares of the rate alone: slopes follow a factor of all three.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from f110_fl.calibration.parameters import GAIN, LATE, RATE, TRIM
 from f110_fl.calibration.search import reweigh, search
 
 # Without the tremble, a search leaves the rate uncertain by up to so much, as logarithm, and the
-# delay by a step. The turn of a dozen steps must be right by a part of one step's.
+# delay by a step. The turn of a dozen steps must be right by a part of one step's. Deviations of
+# the rate are for steps of `_STEP`; in shorter ones the servo trembles less.
+_STEP: Final = 0.01  # s
 _RATES: Final = np.linspace(-0.2, 0.2, 41)
 _LATER: Final = np.array([-1, 0, 1])  # steps
 # Then so many are drawn, each around one of the best, with such deviations of the rate. Where a
@@ -61,11 +63,11 @@ def find_tremble(model: Model, values: Float, active: NDArray[np.int64], mask: F
     """
     reweigh(model, model.settled(values), mask)
     moves = np.zeros((len(_LATER), len(_RATES), len(values)))
-    moves[..., RATE] = _RATES
+    moves[..., RATE] = model.dt / _STEP * _RATES
     moves[..., LATE] = model.dt * _LATER[:, None]
     trial = _Trial(model, values, active)
     grid = sorted(map(trial, values + moves.reshape(-1, len(values))), key=_cost)[:_BEST]
-    if grid[0].cost >= _BETTER * trial.none:
+    if grid[0].cost >= _BETTER * trial.own:
         return values
     rng, best = np.random.default_rng(0), grid
     for _ in range(_TRIES):
@@ -86,9 +88,11 @@ def find_tremble(model: Model, values: Float, active: NDArray[np.int64], mask: F
 
 
 class _Trial:
-    """Tries trembles of parameters near to those given, exactly as the simulator's servo has them.
+    """Tries the simulator's servo with parameters near to those given.
 
-    What may follow a tremble is the rest of the parameters, and the factor of gain, trim and rate.
+    What follows by slopes is the rest of the parameters, but for the delay, and the factor of gain,
+    trim and rate; what is returned has this factor. ``own`` are the squares with the model's own
+    tremble.
     """
 
     def __init__(self, model: Model, values: Float, active: NDArray[np.int64]) -> None:
@@ -99,7 +103,7 @@ class _Trial:
         columns = model.jacobian(values, active) @ np.column_stack([mixed, factor])
         self._compare = Comparison(model, values, columns)
         self._stops = model.steering(values) - model.tremble
-        self.none = self._compare.own
+        self.own = self._compare.own
 
     def __call__(self, values: Float) -> _Tried:
         cost, step = self._compare(self._model.trembled(values) - self._stops)
@@ -120,7 +124,8 @@ def _improved(
     """The best of those given and of others that are drawn around them."""
     for _ in range(count):
         values = best[rng.integers(len(best))].values.copy()
-        values[[RATE, TRIM]] += spread * np.array([1.0, _TRIM]) * rng.normal(size=2)
+        deviations = trial.dt / _STEP * spread * np.array([1.0, _TRIM])
+        values[[RATE, TRIM]] += deviations * rng.normal(size=2)
         if spread >= _COARSE and rng.random() < _OTHER_DELAY:
             values[LATE] = max(values[LATE] + trial.dt * rng.choice((-1, 1)), 0.0)
         best = sorted([*best, trial(values)], key=_cost)[:_BEST]
