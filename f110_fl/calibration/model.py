@@ -109,9 +109,12 @@ class Model:
         trembled(arrivals, targets, self.given.steer_delay, vector, self.dt, angles)
         return angles
 
-    def trembles(self, values: Float) -> Float:
-        """Return how far that servo stands beside one that stops at its target, rad, (K + 1,)."""
-        whole = values.copy()
+    def trembles(self, values: Float, others: Float | None = None) -> Float:
+        """Return how far that servo stands beside one that stops at its target, rad, (K + 1,).
+
+        The latter with ``others``, (P,) parameters; by default the same.
+        """
+        whole = (values if others is None else others).copy()
         whole[LATE] = self.dt * max(round(float(values[LATE]) / self.dt), 0)
         return self.trembled(values) - self._stops(whole)
 

@@ -36,6 +36,8 @@ _OTHER_DELAY: Final = 0.2  # of the draws, while a step can be made up for:
 _COARSE: Final = 0.01  # with deviations of so much or more
 _FACTOR: Final = 0.1  # by which gain, trim and rate together change at most, as logarithm
 _TRIES: Final = 3
+_WALK: Final = 200
+_STRIDES: Final = (1e-4, 2e-3)  # deviations of the rate, of its steps
 _IMPUTED: Final = 40
 _BETTER: Final = 0.98  # times the squares without a tremble, from which on there is one
 _TOLERANCE: Final = 1e-3  # of the searches
@@ -49,7 +51,9 @@ class _Tried(NamedTuple):
     values: Float
 
 
-def find_tremble(model: Model, values: Float, active: NDArray[np.int64], mask: Float) -> Float:
+def find_tremble(
+    model: Model, values: Float, active: NDArray[np.int64], mask: Float
+) -> tuple[Float, Float]:
     """Find the tremble of the simulator's servo, if that explains a log better than none.
 
     Args:
@@ -59,7 +63,8 @@ def find_tremble(model: Model, values: Float, active: NDArray[np.int64], mask: F
         mask: (W, S, 6) of what was measured.
 
     Returns:
-        (P,) parameters, found with the tremble; those given if there is none.
+        (P,) parameters, found with the tremble; those given if there is none. And the covariance,
+        (P, P), of those that have the same tremble, or one as likely.
     """
     reweigh(model, model.settled(values), mask)
     moves = np.zeros((len(_LATER), len(_RATES), len(values)))
@@ -68,23 +73,24 @@ def find_tremble(model: Model, values: Float, active: NDArray[np.int64], mask: F
     trial = _Trial(model, values, active)
     grid = sorted(map(trial, values + moves.reshape(-1, len(values))), key=_cost)[:_BEST]
     if grid[0].cost >= _BETTER * trial.own:
-        return values
+        return values, np.zeros((len(values), len(values)))
     rng, best = np.random.default_rng(0), grid
     for _ in range(_TRIES):
         for count, spread in _DRAWN:
             model.tremble = model.trembles(best[0].values)
-            values = search(model, values, active, _TOLERANCE)
-            reweigh(model, model.settled(values), mask)
+            values = _searched(model, values, active, mask)
             trial = _Trial(model, values, active)
             best = sorted((trial(one.values) for one in best), key=_cost)
             best = _improved(trial, best, count, spread, rng)
         model.tremble = model.trembles(best[0].values)
-        values = search(model, values, active, _TOLERANCE)
-        reweigh(model, model.settled(values), mask)
+        values = _searched(model, values, active, mask)
         if _unexplained(model, values, active) <= _CHANCE * np.sqrt(np.count_nonzero(mask)):
             break
         best = best[:1]
-    return values
+    trial = _Trial(model, values, active)
+    likely = _likely(trial, trial(best[0].values), rng)
+    model.tremble = model.trembles(best[0].values, likely.mean(axis=0))
+    return _searched(model, values, active, mask), np.cov(likely.T)
 
 
 class _Trial:
@@ -123,13 +129,41 @@ def _improved(
 ) -> list[_Tried]:
     """The best of those given and of others that are drawn around them."""
     for _ in range(count):
-        values = best[rng.integers(len(best))].values.copy()
-        deviations = trial.dt / _STEP * spread * np.array([1.0, _TRIM])
-        values[[RATE, TRIM]] += deviations * rng.normal(size=2)
+        values = _moved(best[rng.integers(len(best))].values, trial.dt, spread, rng)
         if spread >= _COARSE and rng.random() < _OTHER_DELAY:
             values[LATE] = max(values[LATE] + trial.dt * rng.choice((-1, 1)), 0.0)
         best = sorted([*best, trial(values)], key=_cost)[:_BEST]
     return best
+
+
+def _likely(trial: _Trial, best: _Tried, rng: np.random.Generator) -> Float:
+    """Parameters, (_WALK, P), as likely as a log says: the walk of Metropolis et al. (1953).
+
+    It begins at the best, and has steps of many sizes, since nobody knows how near the next
+    parameters are whose servo turns otherwise.
+    """
+    walk, at = np.empty((_WALK, len(best.values))), best
+    for place in range(_WALK):
+        spread = np.exp(rng.uniform(*np.log(_STRIDES)))
+        tried = trial(_moved(at.values, trial.dt, spread, rng))
+        if tried.cost - at.cost < 2.0 * rng.exponential():
+            at = tried
+        walk[place] = at.values
+    return walk
+
+
+def _moved(values: Float, dt: float, spread: float, rng: np.random.Generator) -> Float:
+    """Parameters near to those given."""
+    moved = values.copy()
+    moved[[RATE, TRIM]] += dt / _STEP * spread * np.array([1.0, _TRIM]) * rng.normal(size=2)
+    return moved
+
+
+def _searched(model: Model, values: Float, active: NDArray[np.int64], mask: Float) -> Float:
+    """The parameters that suit a model's tremble; residuals are weighed by them."""
+    values = search(model, values, active, _TOLERANCE)
+    reweigh(model, model.settled(values), mask)
+    return values
 
 
 def tremble_covariance(
