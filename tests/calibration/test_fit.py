@@ -63,6 +63,19 @@ def test_the_tremble_of_the_simulators_servo_is_found_and_told(found: Fit, log: 
     assert "servo trembles" in text(summary(found, log, GIVEN, DT))
 
 
+def test_a_servo_that_all_but_stops_at_its_target_is_not_said_to_tremble() -> None:
+    """As a real one does; here in steps of 1 ms, of which its commands come late by 40."""
+    delays = {"command_delay": 40, "steer_delay": 10 * TRUE.steer_delay}
+    car = TRUE.model_copy(update=delays)
+    log = record(car, np.random.default_rng(5), seconds=14.0, physics_step=0.001)
+    found = fit(log, GIVEN, DT)
+    assert not found.trembles
+    for name in ("steer_gain", "steer_trim", "steer_rate_max", "command_delay"):
+        e, true = found.estimate(name), getattr(TRUE, name)
+        assert not e.missing
+        assert abs(e.value - true) <= 0.75 * (e.high - e.low)
+
+
 def test_settings_go_into_a_scenario(found: Fit, log: DriveLog) -> None:
     parts = yaml.safe_load(fragment(found, log, GIVEN, DT))
     vehicle = VehicleConfig.model_validate(parts["vehicle"])
