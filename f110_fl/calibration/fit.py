@@ -107,7 +107,7 @@ def fit(log: DriveLog, given: VehicleConfig, dt: float, length: float = 1.0) -> 
     values[LATE] = first_delay(model, values)
     active = np.array([i for i, name in enumerate(NAMES) if name not in missing])
     values = search(model, values, active, _TOLERANCES[0])
-    values = find_tremble(model, values, active, mask)
+    values, spread = find_tremble(model, values, active, mask)
     while True:
         active = np.array([i for i, name in enumerate(NAMES) if name not in missing])
         for tolerance in _TOLERANCES:
@@ -115,6 +115,7 @@ def fit(log: DriveLog, given: VehicleConfig, dt: float, length: float = 1.0) -> 
             values = search(model, values, active, tolerance)
         covariance, count = _covariance(model, values, active)
         covariance = covariance + tremble_covariance(model, values, active, covariance)
+        covariance += spread[np.ix_(active, active)]
         worst, ratio = _least_certain(covariance, active, count)
         if ratio <= 1.0:
             break

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -77,41 +76,58 @@ class Model:
         times, commands = self._log.command_times, self._log.commands
         late = float(values[LATE])
         phase = late / self.dt % 1.0
-        edges = self.windows.edges[0] + self.dt * (
-            np.arange(len(self.windows.edges) + 1) + phase - 1
-        )
+        edges = self.edges(phase)
         vector = vector_of(values, self.given, self.dt)
         targets = held_means(times, commands[:, TARGET_SPEED], edges, late)
-        pursued, steer = np.empty(len(targets)), np.empty(len(edges))
+        pursued = np.empty(len(targets))
         pursued_speeds(targets, vector, self.dt, pursued)
-        self._steer(late, vector, edges, steer)
+        steer = self._steered(late, vector, edges)
+        steer += np.interp(edges, self.windows.edges, self.tremble)
         return Actuators(phase, pursued, steer, vector)
+
+    def edges(self, phase: float) -> Float:
+        """Return the edges of the car's own steps, s, (K + 2,); see `Actuators`."""
+        count = len(self.windows.edges) + 1
+        return np.asarray(self.windows.edges[0] + self.dt * (np.arange(count) + phase - 1))
 
     def steering(self, values: Float) -> Float:
         """Return the steering angle, rad, at the edges of the windows' steps, (K + 1,)."""
-        angles = np.empty(len(self.windows.edges))
-        vector = vector_of(values, self.given, self.dt)
-        self._steer(float(values[LATE]), vector, self.windows.edges, angles)
-        return angles
+        return self._stops(values) + self.tremble
 
-    def _steer(self, late: float, vector: Float, at: Float, angles: Float) -> None:
-        arrivals = self._log.command_times + late + self._steer_delay
-        steered(arrivals, self._log.commands[:, TARGET_STEER], vector, at, angles)
-        angles += np.interp(at, self.windows.edges, self.tremble)
-
-    def trembles(self, values: Float) -> Float:
-        """Return how far the simulator's servo stands beside one that stops, rad, (K + 1,).
+    def trembled(self, values: Float) -> Float:
+        """Return the same of the simulator's servo, which has a tremble of its own.
 
         Its commands come late by a whole number of steps.
         """
-        vector, edges = vector_of(values, self.given, self.dt), self.windows.edges
-        times, targets = self._log.command_times, self._log.commands[:, TARGET_STEER]
         delay = max(round(float(values[LATE]) / self.dt), 0)
-        arrivals = np.ceil(times / self.dt - _SAME).astype(np.int64) + delay
-        stops, trembles = np.empty(len(edges)), np.empty(len(edges))
-        steered(times + delay * self.dt + self._steer_delay, targets, vector, edges, stops)
-        trembled(arrivals, targets, self.given.steer_delay, vector, self.dt, trembles)
-        return trembles - stops
+        arrivals = np.ceil(self._log.command_times / self.dt - _SAME).astype(np.int64) + delay
+        angles = np.empty(len(self.windows.edges))
+        vector, targets = (
+            vector_of(values, self.given, self.dt),
+            self._log.commands[:, TARGET_STEER],
+        )
+        trembled(arrivals, targets, self.given.steer_delay, vector, self.dt, angles)
+        return angles
+
+    def trembles(self, values: Float, others: Float | None = None) -> Float:
+        """Return how far that servo stands beside one that stops at its target, rad, (K + 1,).
+
+        The latter with ``others``, (P,) parameters; by default the same.
+        """
+        whole = (values if others is None else others).copy()
+        whole[LATE] = self.dt * max(round(float(values[LATE]) / self.dt), 0)
+        return self.trembled(values) - self._stops(whole)
+
+    def _stops(self, values: Float) -> Float:
+        """The steering angle of a servo that stops at its target, rad, (K + 1,)."""
+        vector, edges = vector_of(values, self.given, self.dt), self.windows.edges
+        return self._steered(float(values[LATE]), vector, edges)
+
+    def _steered(self, late: float, vector: Float, at: Float) -> Float:
+        """The same at other times, (N,) s."""
+        arrivals, angles = self._log.command_times + late + self._steer_delay, np.empty(len(at))
+        steered(arrivals, self._log.commands[:, TARGET_STEER], vector, at, angles)
+        return angles
 
     def predicted(self, actuators: Actuators, starts: Float) -> Float:
         """Return predictions, (W, S, 6), columns of `CHANNELS`, from starts (W, 6)."""
@@ -135,8 +151,8 @@ class Model:
         """
         actuators = self.actuators(values)
         self._begin(actuators)
-        predicted, slopes = self._slopes(actuators, self.starts)
-        normal, prior = self._normal(slopes)
+        predicted, slopes = self.slopes(actuators, self.starts)
+        normal, prior = self.normal(slopes)
         gaps, costs = self._judged(predicted, self.starts)
         share = np.ones((len(self.starts), 1))
         for _ in range(_ROUNDS):
@@ -151,36 +167,6 @@ class Model:
             share[~better] *= _SHORTER
         return gaps
 
-    def compared(
-        self, values: Float, active: NDArray[np.int64], trembles: Sequence[Float]
-    ) -> tuple[Float, Float]:
-        """Compare trembles, by a step of Gauss and Newton from parameters near to what suits them.
-
-        Slopes are common to all; nothing is changed.
-
-        Args:
-            values: (P,), for which the starts are known (`settled`).
-            active: (A,) indices of the parameters.
-            trembles: M of them.
-
-        Returns:
-            The sums of squares that are left after the step, (M,), and the steps, (M, A).
-        """
-        jacobian = self.jacobian(values, active).reshape(-1, len(active))
-        _, slopes = self._slopes(self.actuators(values), self.starts)
-        inverse = np.linalg.inv(self._normal(slopes)[0])
-        basis, scales = np.linalg.qr(jacobian)
-        own, costs, reached = self.tremble, np.empty(len(trembles)), []
-        for place, self.tremble in enumerate(trembles):
-            predicted = self.predicted(self.actuators(values), self.starts)
-            gaps = self.residuals(predicted) * self.weights
-            pull = summed(slopes, gaps[..., None])[..., 0]
-            reached.append(basis.T @ gaps.ravel())
-            explained = np.einsum("wi,wij,wj", pull, inverse, pull) + (reached[-1] ** 2).sum()
-            costs[place] = (gaps**2).sum() - explained
-        self.tremble = own
-        return costs, -np.linalg.lstsq(scales, np.array(reached).T)[0].T
-
     def jacobian(self, values: Float, active: NDArray[np.int64]) -> Float:
         """Return how weighted residuals change with parameters while starts follow.
 
@@ -193,8 +179,8 @@ class Model:
         Returns:
             (W, S, 6, A)
         """
-        base, slopes = self._slopes(self.actuators(values), self.starts)
-        normal, _ = self._normal(slopes)
+        base, slopes = self.slopes(self.actuators(values), self.starts)
+        normal, _ = self.normal(slopes)
         columns = np.empty((*self.weights.shape, len(active)))
         for place, index in enumerate(active):
             step = PARAMETERS[index].step
@@ -221,7 +207,7 @@ class Model:
         costs = ((gaps * self.weights) ** 2).sum(axis=(1, 2))
         return gaps, costs + (starts[:, _SLIP] / _SLIP_STD) ** 2
 
-    def _slopes(self, actuators: Actuators, starts: Float) -> tuple[Float, Float]:
+    def slopes(self, actuators: Actuators, starts: Float) -> tuple[Float, Float]:
         """Predictions, and how they change with starts, weighted: (W, S, 6) and (W, S, 6, 6)."""
         predicted = self.predicted(actuators, starts)
         slopes = np.zeros((*predicted.shape, _STARTS))
@@ -234,7 +220,7 @@ class Model:
             slopes[..., column] = (self.predicted(actuators, moved) - predicted) / _NUDGES[column]
         return predicted, slopes * self.weights[..., None]
 
-    def _normal(self, slopes: Float) -> tuple[Float, float]:
+    def normal(self, slopes: Float) -> tuple[Float, float]:
         """Normal matrices of the starts, (W, 6, 6), and the weight of the slip's prior."""
         normal = summed(slopes, slopes)
         diagonal = np.arange(_STARTS)

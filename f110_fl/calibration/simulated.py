@@ -86,14 +86,11 @@ def record(
         ValueError: If the car leaves the field, or always spins.
     """
     every, send_every = (max(1, round(1.0 / (rate * physics_step))) for rate in rates)
+    counts = round(seconds / physics_step), every, send_every
+    world = World(make_track(_ROOM), [vehicle], LidarConfig(beams=1), physics_step=physics_step)
     for _ in range(_TRIES):
-        seen, sent = _drive(
-            vehicle,
-            rng,
-            manoeuvres,
-            physics_step,
-            (round(seconds / physics_step), every, send_every),
-        )
+        driver = _Driver(vehicle, manoeuvres, rng, send_every * physics_step)
+        seen, sent = _drive(world, driver, rng, physics_step, counts)
         if np.abs(seen[:, 1 + SLIP]).max() < _SPIN:
             break
     else:
@@ -108,9 +105,9 @@ def record(
 
 
 def _drive(
-    vehicle: VehicleConfig,
+    world: World,
+    driver: _Driver,
     rng: np.random.Generator,
-    manoeuvres: Manoeuvres,
     physics_step: float,
     counts: tuple[int, int, int],
 ) -> tuple[Float, Float]:
@@ -120,9 +117,7 @@ def _drive(
         Times, s, and states, (N, 8); times and commands, (M, 3).
     """
     steps, every, send_every = counts
-    world = World(make_track(_ROOM), [vehicle], LidarConfig(beams=1), physics_step=physics_step)
     world.place(0, np.array([[_ROOM.radius, 0.0, math.pi / 2]]), int(rng.integers(2**62)))
-    driver = _Driver(vehicle, manoeuvres, rng, send_every * physics_step)
     states, commands = [], []
     command = np.zeros(2)
     step = 0

@@ -66,6 +66,23 @@ def test_what_is_wrong_is_told_in_one_line(
     assert told.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("stiffness_rear: 0.1", "the car always spins: its manoeuvres are too fast for its tyres"),
+        ("length: 250.0", "the car left the field: its manoeuvres are too fast for its size"),
+    ],
+)
+def test_a_car_that_cannot_be_driven_is_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], setting: str, words: str
+) -> None:
+    car, drive = tmp_path / "car.yaml", tmp_path / "drive.csv"
+    car.write_text(f"vehicle: {{{setting}}}\n")
+    assert main([str(drive), "--simulate", "2", "--vehicle", str(car)]) == 2
+    assert capsys.readouterr().err == f"calibrate.py: --vehicle: cannot be driven: {words}\n"
+    assert not drive.exists()
+
+
 def test_intervals_are_counted_against_the_truth() -> None:
     true, fit = fit_one(np.random.default_rng(2), 14.0, 0.01)
     rows = {row["name"]: row for row in coverage([(true, fit)])["parameters"]}
