@@ -95,7 +95,8 @@ class Contract:
         observation: Names and sizes of the parts of an observation, in order: ``lidar``, B ranges;
             ``motion``: speed, steering angle, yaw rate, slip angle; ``pose``: x, y in the track's
             box, sine and cosine of the yaw; ``others``: for each other car where it is, ahead and
-            to the left, sine and cosine of its yaw as seen from the car.
+            to the left, sine and cosine of its yaw as seen from the car; ``others_velocity``: for
+            each its velocity less the car's, ahead and to the left.
         box: Of the track, ``pose`` only: its middle, and half its size; m.
         scan: The range finder.
         scales: What 1 stands for.

@@ -67,6 +67,7 @@ class Policy:
         motion: Motion = Motion(),  # noqa: B008 - frozen
         pose: Pose | None = None,
         others: Sequence[Pose] = (),
+        velocities: Sequence[tuple[float, float]] = (),
     ) -> Drive:
         """Choose a command; to be called ``contract.commands.rate`` times a second.
 
@@ -75,11 +76,12 @@ class Policy:
             motion: Of the car.
             pose: Where the car is, if the policy observes it.
             others: Where the others are, if the policy observes them.
+            velocities: How the others move, m/s along x and y, if the policy observes it.
 
         Raises:
             ContractError: If something is missing that is observed.
         """
-        action = self.decide(observe(self.contract, ranges, motion, pose, others))
+        action = self.decide(observe(self.contract, ranges, motion, pose, others, velocities))
         commands = self.contract.commands
         middle = (commands.fastest + commands.slowest) / 2
         half = (commands.fastest - commands.slowest) / 2

@@ -123,6 +123,7 @@ def observe(
     motion: Motion,
     pose: Pose | None = None,
     others: Sequence[Pose] = (),
+    velocities: Sequence[tuple[float, float]] = (),
 ) -> Array:
     """Return an observation, (D,).
 
@@ -130,8 +131,9 @@ def observe(
         contract: What is observed.
         ranges: (B,) m, of the contract's beams.
         motion: Of the car.
-        pose: Where the car is, for the parts ``pose`` and ``others``.
+        pose: Where the car is, for the parts ``pose``, ``others`` and ``others_velocity``.
         others: Where the other cars are, in the order of the scenario, from the car's own on.
+        velocities: How they move along the axes of these poses, m/s each, in the same order.
 
     Raises:
         ContractError: If something is missing that is observed.
@@ -152,11 +154,26 @@ def observe(
             middle, half = np.array(contract.box)
             place = _within((np.array(pose[:2]) - middle) / half, -1.0)
             parts.append((*place, math.sin(pose.yaw), math.cos(pose.yaw)))
-        else:
-            if 4 * len(others) != size:
-                raise ContractError(f"poses of {len(others)} other cars; {size // 4} are needed")
+        elif part == "others":
+            _count("poses", len(others), size // 4)
             parts += [_other(pose, other, contract.scales.others) for other in others]
+        else:
+            _count("velocities", len(velocities), size // 2)
+            moving = [_passing(pose.yaw, motion, velocity) for velocity in velocities]
+            parts.append(_within(np.ravel(moving) / contract.scales.speed, -1.0))
     return np.concatenate([np.asarray(part, np.float32) for part in parts])
+
+
+def _count(what: str, found: int, needed: int) -> None:
+    if found != needed:
+        raise ContractError(f"{what} of {found} other cars; {needed} are needed")
+
+
+def _passing(yaw: float, motion: Motion, other: tuple[float, float]) -> tuple[float, float]:
+    """Velocity of another car less the own one's, forwards and to the left, m/s."""
+    cos, sin = math.cos(yaw), math.sin(yaw)
+    own = motion.speed * math.cos(motion.slip), motion.speed * math.sin(motion.slip)
+    return cos * other[0] + sin * other[1] - own[0], cos * other[1] - sin * other[0] - own[1]
 
 
 def _within(values: NDArray[Any], low: float) -> NDArray[Any]:

@@ -93,7 +93,7 @@ def test_observations_are_made_of_sensors_as_in_training(name: str, tmp_path: Pa
         {"name": "car_1", "driver": {"kind": "pure_pursuit"}},
         {"name": "car_2", "driver": {"kind": "follow_the_gap"}},
     ]
-    parts = ["pose", "lidar", "others", "motion"]
+    parts = ["pose", "lidar", "others_velocity", "others", "motion"]
     spawn = {"kind": "grid"}
     scenario = lap_scenario(LEARNERS[name], cars=others, observation=parts, spawn=spawn)
     contract = Export(tmp_path, scenario).policy.contract
@@ -107,12 +107,16 @@ def test_observations_are_made_of_sensors_as_in_training(name: str, tmp_path: Pa
         poses = [Pose(*car[[0, 1, 4]]) for car in state]
         motion = Motion(*state[0][[3, 2, 5, 6]])
         ranges = race.world.arrays.scan[0, 0]
-        found = observe(contract, ranges, motion, poses[0], poses[1:])
+        ways = state[1:, 4] + state[1:, 6]
+        moving = list(zip(state[1:, 3] * np.cos(ways), state[1:, 3] * np.sin(ways), strict=True))
+        found = observe(contract, ranges, motion, poses[0], poses[1:], moving)
         np.testing.assert_allclose(found, race.episodes.observations[0, 0], atol=1e-6)
     with pytest.raises(ContractError, match="observes pose: it needs the pose"):
         observe(contract, ranges, motion)
     with pytest.raises(ContractError, match="poses of 1 other cars; 2 are needed"):
-        observe(contract, ranges, motion, poses[0], poses[1:2])
+        observe(contract, ranges, motion, poses[0], poses[1:2], moving)
+    with pytest.raises(ContractError, match="velocities of 0 other cars; 2 are needed"):
+        observe(contract, ranges, motion, poses[0], poses[1:])
 
 
 def test_the_command_line_exports_and_refuses(tmp_path: Path) -> None:
