@@ -31,7 +31,7 @@ from f110_fl.reporting.summary import in_bytes
 from f110_fl.training.metrics import UPDATES, metric_name, summarise, total_name
 from f110_fl.training.records import EpisodeKind, EpisodeRecord
 
-WINDOW = 20  # number of latest episodes in the rates
+WINDOW = 100  # number of latest training episodes in the rates, more than end in a step
 SILENCE: Final = 30.0  # s without a line, after which one tells how far the run is
 
 MUCH: Final = 2**30  # bytes of rounds' files, from which they are told of
@@ -52,7 +52,7 @@ class _Row:
 
     episodes: int = 0
     recent: deque[EpisodeRecord] = field(default_factory=lambda: deque(maxlen=WINDOW))
-    evaluations: deque[EpisodeRecord] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    evaluations: list[EpisodeRecord] = field(default_factory=list)  # of the latest evaluation
     last: Metrics = field(default_factory=dict)  # the last round's, of a client elsewhere
     updates: Counter[str] = field(default_factory=Counter)  # by learner, in all episodes
     counted: int = 0  # episodes whose updates are counted
@@ -60,6 +60,8 @@ class _Row:
     def take(self, record: EpisodeRecord) -> None:
         """Take the next episode."""
         if record.kind == "evaluate":
+            if self.evaluations and self.evaluations[-1].episode != record.episode:
+                self.evaluations = []
             self.evaluations.append(record)
             return
         self.episodes = record.episode

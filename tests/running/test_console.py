@@ -179,10 +179,19 @@ def test_only_averaged_learners_are_in_a_rounds_metrics() -> None:
 
 
 def test_rates_are_those_of_the_last_episodes() -> None:
-    events = [EpisodeEvent(0, episode(k, 0.0, "crash")) for k in range(1, 31)]
-    events += [EpisodeEvent(0, episode(k, 2.0, "success")) for k in range(31, 46)]
+    events = [EpisodeEvent(0, episode(k, 0.0, "crash")) for k in range(1, 131)]
+    events += [EpisodeEvent(0, episode(k, 2.0, "success")) for k in range(131, 206)]
+    row = show(scenario(episodes=300), *events).splitlines()[-2].split()
+    assert row == ["00", "205/300", "75%", "1.5", "25%", "200", "-"]  # 75 of 100
+
+
+def test_an_evaluations_rate_is_that_of_all_its_episodes_and_no_others() -> None:
+    events = [EpisodeEvent(0, episode(k, 0.0, "crash")) for k in range(1, 9)]
+    events += [EpisodeEvent(0, episode(4, 0.0, "crash", kind="evaluate"))] * 50
+    for outcome in ("crash", "success"):
+        events += [EpisodeEvent(0, episode(8, 0.0, outcome, kind="evaluate"))] * 75
     row = show(scenario(episodes=100), *events).splitlines()[-2].split()
-    assert row == ["00", "45/100", "75%", "1.5", "25%", "200", "-"]  # 15 of 20
+    assert row[-1] == "50%"
 
 
 @pytest.mark.parametrize("enabled", [True, False])
