@@ -18,7 +18,7 @@ TEXTS = "return [...document.querySelectorAll(arguments[0])].map((found) => foun
 
 def test_what_was_fitted_is_drawn(browser: Any, tmp_path: Path) -> None:
     given = VehicleConfig.model_validate({"tyre": {"kind": "saturating"}})
-    gentle = Manoeuvres(slowest=1.0, fastest=3.0, lateral=2.0)  # tells nothing of the friction
+    gentle = Manoeuvres(slowest=1.0, fastest=2.0, lateral=0.5)  # tells nothing of the friction
     log = record(given, np.random.default_rng(0), seconds=13.0, manoeuvres=gentle)
     found = fit(log, given, 0.01)
     result, settings = summary(found, log, given, 0.01), fragment(found, log, given, 0.01)
