@@ -17,7 +17,7 @@ from sim.physics.kernels import WorldArrays
 from sim.physics.odometry import HEADING_ERROR, SPEED_FACTOR, X_ERROR, Y_ERROR, YAW_RATE_ERROR
 from sim.tracks.track import BORDER, Track
 
-# What 1 stands for in the parts `motion`, `others`.
+# What 1 stands for in the parts `motion` and `others`.
 YAW_RATE_SCALE: Final = 2.0 * math.pi  # rad/s; tyres hold about 3.7 rad/s at full steering
 SLIP_SCALE: Final = math.pi / 4  # rad
 OTHERS_SCALE: Final = 2.0  # m; the distance along an axis that reads 0.5

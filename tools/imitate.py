@@ -10,6 +10,7 @@ with: name it in learners.AGENT.initial, watch it with run.py --mode eval, race 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -49,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--rounds",
         default="30",
         metavar="N",
-        help="rounds of 16,000 actions each, after which the policy is fitted (default: 30)",
+        help="rounds of at most 16,000 actions, after which the policy is fitted (default: 30)",
     )
     parser.add_argument("--seed", default="0", metavar="N", help="default: 0")
     parser.add_argument(
@@ -75,12 +76,12 @@ def _imitate(arguments: argparse.Namespace) -> int:
 
     scenario, out = load_scenario(arguments.scenario), arguments.out
     agent = arguments.agent or _only_agent(scenario)
-    rounds = bounded("--rounds", arguments.rounds, 1, 10_000)
+    rounds = bounded("--rounds", arguments.rounds, 1, 1000)
     seed = bounded("--seed", arguments.seed, 0, 2**62)
     threads = bounded("--threads", arguments.threads, 1, 1024)
     if out.is_dir() or not out.parent.is_dir():
         raise UserError(f"--out={str(out)!r}: allowed: a file in a folder that exists")
-    teacher = _teacher(arguments.teacher, agent)
+    teacher = _teacher(arguments.teacher, scenario, agent)
     check_environment(scenario)
 
     from f110_fl.training.agents import write_models
@@ -104,20 +105,29 @@ def _only_agent(scenario: Scenario) -> str:
     raise UserError(f"--agent NAME is missing; allowed: {allowed}")
 
 
-def _teacher(text: str, agent: str) -> DriverConfig:
-    """Return a driver's settings, checked."""
-    from pydantic import TypeAdapter, ValidationError
+def _teacher(text: str, scenario: Scenario, agent: str) -> DriverConfig:
+    """Return a driver's settings, checked as those in a scenario are.
 
-    from sim.config import DriverConfig
+    Raises:
+        UserError: If they are wrong, or there is no such agent.
+    """
+    from f110_fl.loading.document import parse_yaml
+    from f110_fl.loading.overrides import Override
+    from f110_fl.loading.scenarios import resolve_scenario
 
-    settings = read_driver(text, agent, "--teacher")
-    try:
-        found: DriverConfig = TypeAdapter(DriverConfig).validate_python(settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(f"--teacher={text!r}: {where}: {first['msg']}") from None
-    return found
+    names = [car.name for car in scenario.env.cars]
+    if agent not in scenario.learners:
+        allowed = ", ".join(scenario.learners) or "none: nothing learns"
+        raise UserError(f"--agent={agent!r}: allowed: {allowed}")
+    place = names.index(agent)
+    cars = [{"name": name, "driver": {"kind": "stanley"}} for name in names]
+    document = parse_yaml(json.dumps({"name": "teacher", "env": {"cars": cars}}), "imitate.py")
+    driver = read_driver(text, agent, "--teacher")
+    override = Override("--teacher", ("env", "cars", place, "driver"), driver, text)
+    found = resolve_scenario(document, Path.cwd() / "imitate.py", [override]).env
+    teacher = found.cars[place].driver
+    assert teacher is not None  # noqa: S101 - the override
+    return teacher
 
 
 def _tell(progress: Progress) -> None:

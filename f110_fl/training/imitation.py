@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from f110_fl.errors import UserError
+from f110_fl.learners.device import use_threads
 from f110_fl.seeding import Use, stream
 from f110_fl.training.agents import make_learners
 from f110_fl.training.checkpoint import load_initial, policy_format
 from f110_fl.training.curriculum import Curriculum
 from sim.drivers.base import Driver
 from sim.drivers.factory import make_driver
+from sim.episodes import NONE
 from sim.layout import COMMAND_SIZE
 from sim.physics.vehicle import action_scale
 from sim.race import Race
@@ -102,7 +104,7 @@ def imitate(
         teacher: Whom; it may see all of the world.
         plan: How.
         seed: Of starts, noise and order; results depend on nothing else.
-        threads: That drive.
+        threads: That drive; fits use as many as the scenario says.
         told: Called after each round.
 
     Returns:
@@ -112,6 +114,7 @@ def imitate(
         UserError: If its policy cannot be fitted so, or the teacher cannot drive here.
     """
     form = _format(scenario, agent)
+    use_threads(scenario.threads)
     race = Race(scenario.env, num_envs=plan.num_envs, num_threads=threads)
     if scenario.curriculum is not None:
         Curriculum(scenario.curriculum, scenario.env).apply(race)
@@ -126,11 +129,11 @@ def imitate(
     order = np.random.default_rng(stream(seed, Use.IMITATION, 1))
     student = _Student(learners[agent], form, plan, order)
     for number in range(1, plan.rounds + 1):
+        before = school.count
         ended, crashed = school.drive(1.0 if number == 1 else plan.taught)
-        seen, told_actions = school.seen[: school.count], school.said[: school.count]
-        student.fit(seen, told_actions, last=number == plan.rounds)
-        fresh = plan.steps * plan.num_envs
-        error = student.error(seen[-fresh:], told_actions[-fresh:])
+        seen, said = school.seen[: school.count], school.said[: school.count]
+        student.fit(seen, said, last=number == plan.rounds)
+        error = student.error(seen[before:], said[before:])
         told(Progress(number, school.count, error, ended, crashed))
     return learners
 
@@ -231,9 +234,12 @@ class _School:
         race, row, ended, crashed = self._race, self._row, 0, 0
         episodes, envs = race.episodes, np.arange(race.num_envs)
         for _ in range(self._plan.steps):
-            said, at = self._says(), slice(self.count, self.count + race.num_envs)
-            self.seen[at], self.said[at] = episodes.observations[:, row], said
-            self.count += race.num_envs
+            said = self._says()
+            running = episodes.outcome[:, row] == NONE  # others may drive on without it
+            at = slice(self.count, self.count + int(running.sum()))
+            self.seen[at] = episodes.observations[running, row]
+            self.said[at] = said[running]
+            self.count = at.stop
             actions = np.stack(
                 [
                     policy.act(np.ascontiguousarray(episodes.observations[:, i]), envs)

@@ -171,9 +171,8 @@ def overtake(task: Record, step: Step, lane: Lane, memory: Float, first: int, la
         follow_lead(arc_length, length, memory[e], e, task.car, task.target)
         lead = memory[e, _LEAD]
         memory[e, _TO_PASS] = min(memory[e, _TO_PASS], next_pass(length, lead))
-        passed = lead >= memory[e, _TO_PASS] + task.margin
-        if task.until_end and step.outcomes[e] != TIME_LIMIT:
-            passed = False
+        counts = not task.until_end or step.outcomes[e] == TIME_LIMIT
+        passed = counts and lead >= memory[e, _TO_PASS] + task.margin
         outcome = _unless_crashed(step.outcomes[e], passed, crashed[e, task.target])
         step.outcomes[e] = outcome
         step.rewards[e] += _end_reward(task, outcome)

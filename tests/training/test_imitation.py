@@ -16,7 +16,7 @@ from small import merge
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
 from f110_fl.training.imitation import Plan, Progress, imitate
-from sim.config import MppiConfig, PurePursuitConfig
+from sim.config import MppiConfig, PurePursuitConfig, RandomDriverConfig
 from sim.policy import load_policy
 from sim.race import Race
 
@@ -128,6 +128,17 @@ def test_a_teacher_that_cannot_drive_here_is_refused() -> None:
         imitate(chosen, "car_0", teacher, SHORT)
 
 
+def test_nothing_is_learned_of_a_car_that_has_crashed_while_another_drives_on() -> None:
+    own, learner = OVAL["env"]["cars"][0], OVAL["learners"]["car_0"]
+    env = OVAL["env"] | {"cars": [own, own | {"name": "rival"}], "end_when": "all"}
+    learners = {"car_0": learner, "rival": learner}
+    chosen, heard = Scenario.model_validate(OVAL | {"env": env, "learners": learners}), []
+    wild = RandomDriverConfig(steer=1.0, speed_min=3.0, speed=4.0)
+    plan = Plan(rounds=1, steps=100, num_envs=4, least=1)
+    imitate(chosen, "car_0", wild, plan, told=heard.append)
+    assert 40 < heard[0].samples < 350  # of 400
+
+
 def test_the_tool_writes_a_policy_to_drive_with_and_to_start_from(tmp_path: Path) -> None:
     (tmp_path / "oval.yaml").write_text(yaml.safe_dump(OVAL))
     run = partial(call, tool.main, tmp_path)
@@ -138,9 +149,9 @@ def test_the_tool_writes_a_policy_to_drive_with_and_to_start_from(tmp_path: Path
     chosen = scenario(learners={"car_0": {"initial": str(tmp_path / "taught.safetensors")}})
     assert driven(chosen, policy.act) > 5.0
     for words, told in (
-        (["--teacher", "{kind: stanley, sped: 3}"], "sped"),
+        (["--teacher", "{kind: stanley, sped: 3}"], "did you mean 'speed'"),
         (["--out", "no/file"], "allowed: a file in a folder that exists"),
-        (["--agent", "car_1"], "allowed: an agent that learns: car_0"),
+        (["--agent", "car_1"], "--agent='car_1': allowed: car_0"),
     ):
         wrong = run("oval.yaml", "--out", "x.safetensors", "--rounds", "1", *words)
         assert wrong.returncode == 2
