@@ -27,7 +27,7 @@ Observations = NDArray[np.float32]  # (E, A, D)
 
 
 class Seen(NamedTuple):
-    """What observations are made of, for kernels; passing the whole world would cost 1 us."""
+    """What observations are made of, for kernels; handing on the whole world would cost 0.1 us."""
 
     state: Float  # of `WorldArrays`, as are the next three
     odometry: Float
@@ -90,9 +90,10 @@ def _unit(value: float) -> float:
 @njit(cache=True, nogil=True, error_model="numpy")
 def _lidar(part: Any, world: Seen, observations: Observations, first: int, last: int) -> None:
     for e in range(first, last):
-        scan, out = world.scan[e, part.car], observations[e, part.row]
+        scan = world.scan[e, part.car]
+        out = observations[e, part.row, part.at : part.at + len(scan)]  # so it is vectorised
         for b in range(len(scan)):
-            out[part.at + b] = min(max(scan[b] * part.per_metre, 0.0), 1.0)
+            out[b] = min(max(scan[b] * part.per_metre, 0.0), 1.0)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -334,6 +335,6 @@ class Observer:
         if made is None or made[0] is not world or made[1] is not observations:
             seen = Seen(world.state, world.odometry, world.scan, world.track, self._boxes)
             table = calls(self._kernels, seen, observations, 0, 1)
-            run = bound(_observe, (seen, observations, table), 0, 1)
+            run = bound(_observe, (seen, observations, table))
             self._made = made = world, observations, run
         made[2](first, last)

@@ -137,7 +137,6 @@ class Race:
                         f"car {car.name!r} has a task, but a driver instead of an agent"
                     )
         A = len(self.agents)
-        self._commands = np.zeros((num_envs, len(config.cars), COMMAND_SIZE))
         self.episodes = Episodes(
             observations=np.zeros((num_envs, A, len(observer.low)), np.float32),
             rewards=np.zeros((num_envs, A)),
@@ -157,11 +156,11 @@ class Race:
         self._actions = np.zeros((num_envs, A, COMMAND_SIZE), np.float32)
         arrays, episodes, cars = world.arrays, self.episodes, car_table(config)
         duration = config.physics_step * config.physics_steps_per_action
-        started = self._actions, episodes, cars, arrays.state, duration, self._commands
-        self._begin = bound(begin, started, 0, 1)
+        started = self._actions, episodes, cars, arrays.state, duration, world.commands
+        self._begin = bound(begin, started)
         any_ends = config.end_when == "any"
         ended = arrays.crashed, arrays.finished, episodes, cars, config.max_steps, any_ends
-        self._conclude = bound(conclude, ended, 0, 1)
+        self._conclude = bound(conclude, ended)
         self._starts = Starts(config, self.tracks)
         self._fastest = np.array([car.vehicle.speed_max for car in config.cars])  # (C,) m/s
         self.spawn_sets = self._starts.sets
@@ -213,7 +212,7 @@ class Race:
             *self.world.arrays,
             *self.episodes,
             self._actions,
-            self._commands,
+            self.world.commands,
             *(array for driver in self._drivers for array in driver.memory()),
             *(task.memory for task in self._tasks),
         ]
@@ -475,9 +474,9 @@ class Race:
     def _step_range(self, first: int, last: int, thread: int) -> None:
         """Step the environments ``first`` to ``last - 1``, whose agents' commands are written."""
         for driver in self._drivers:
-            driver.command(self.world.arrays, self._commands, first, last)
+            driver.command(self.world.arrays, self.world.commands, first, last)
         steps = self.config.physics_steps_per_action
-        self.world.step_range(self._commands, steps, first, last, thread)
+        self.world.step_range(steps, first, last, thread)
         self._after(first, last)
 
     def _after(self, first: int, last: int) -> None:

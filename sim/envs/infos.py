@@ -20,9 +20,11 @@ ALONG: Final = ("arc_length", "lateral_offset")  # of a centre line
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def measure_targets(state: Float, targets: NDArray[np.int64], distances: Float) -> None:
+def measure_targets(
+    state: Float, targets: NDArray[np.int64], distances: Float, first: int, last: int
+) -> None:
     """Write the distance of each car (E, C) to its target, m; those without keep theirs."""
-    for e in range(len(state)):
+    for e in range(first, last):
         for c in range(len(targets)):
             if targets[c] >= 0:
                 distances[e, c] = distance_between(state, e, c, targets[c])
@@ -86,12 +88,12 @@ class CarInfos:
 
     def one(self, env: int) -> dict[str, NDArray[Any]]:
         """What is told of the cars of one environment now: arrays (C, ...), the caller's."""
-        self._measure()
+        self._measure(0, self._race.num_envs)
         return {name: array[env].copy() for name, array in self._views.items()}
 
     def batch(self) -> dict[str, Any]:
         """The entries of every row now, by Gymnasium's convention: arrays (N, C, ...)."""
-        self._measure()
+        self._measure(0, self._race.num_envs)
         if self._agents > 1:
             cars = {name: array.repeat(self._agents, 0) for name, array in self._views.items()}
         elif self._copy:

@@ -151,7 +151,7 @@ class Scene(NamedTuple):
     beams: Beams
     vehicles: Float  # (E, C, P), columns of sim.physics.vehicle
     physics_step: float  # s
-    scratch: NDArray[np.float32]  # (threads, ...) working memory of sim.physics.lidar
+    scratch: NDArray[np.float32]  # working memory of sim.physics.lidar, a thread's own
     scans_together: int  # traced at a time
     car_contacts: bool  # else cars drive through each other
 
@@ -231,7 +231,7 @@ def place_cars(
     arrays.track[env] = track
     arrays.steps[env] = 0
     arrays.noise_key[env] = noise_key
-    _sense(arrays, scene, envs, env, env + 1, 0)
+    _sense(arrays, scene, envs, env, env + 1)
     for c in range(num_cars):
         memory, along = arrays.lap_memory[env, c], arrays.arc_length[env, c]
         memory[LAP_START] = -1
@@ -248,7 +248,6 @@ def step_range(
     envs: Indices,
     first: int,
     last: int,
-    thread: int,
 ) -> int:
     """Step the environments ``envs[first:last]``, which are on the scene's track.
 
@@ -260,7 +259,6 @@ def step_range(
         envs: Environments.
         first: Where to begin in them.
         last: Where to end.
-        thread: Whose working memory to use.
 
     Returns:
         -1, or env * C + car of a car whose state has become infinite or not a number.
@@ -270,7 +268,7 @@ def step_range(
         culprit = _move(arrays, scene, commands[e], physics_steps, e)
         if culprit != OK:
             return e * int(commands.shape[1]) + culprit
-    _sense(arrays, scene, envs, first, last, thread)
+    _sense(arrays, scene, envs, first, last)
     return OK
 
 
@@ -430,11 +428,9 @@ def _stop_crashed(arrays: WorldArrays, e: int) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _sense(
-    arrays: WorldArrays, scene: Scene, envs: Indices, first: int, last: int, thread: int
-) -> None:
+def _sense(arrays: WorldArrays, scene: Scene, envs: Indices, first: int, last: int) -> None:
     """Scans and positions along the centre line of the environments ``envs[first:last]``."""
-    scratch, beams = scene.scratch[thread], scene.beams
+    scratch, beams = scene.scratch, scene.beams
     num_cars, B = arrays.scan.shape[1], arrays.scan.shape[2]
     readings = arrays.scan.reshape(arrays.scan.size)
     end = last * num_cars

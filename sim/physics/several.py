@@ -17,7 +17,7 @@ class Scenes(NamedTuple):
 
     tracks: TrackStack
     scene: Scene  # on track 0
-    envs: NDArray[np.int64]  # (threads, E) working memory
+    envs: NDArray[np.int64]  # (E,) working memory, a thread's own
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -45,14 +45,13 @@ def step_tracks(
     physics_steps: int,
     first: int,
     last: int,
-    thread: int,
 ) -> int:
     """Step environments ``first`` to ``last - 1``, whatever tracks they are on.
 
     Those on the same track are stepped together, so that their scans can be traced together.
     Arguments and result as those of `step_range`.
     """
-    envs = scenes.envs[thread]
+    envs = scenes.envs
     for track in range(len(scenes.tracks.table) - 1):
         count = 0
         for e in range(first, last):
@@ -60,7 +59,7 @@ def step_tracks(
             count += arrays.track[e] == track
         if count > 0:
             there = scene_on(scenes, track)
-            culprit = step_range(arrays, there, commands, physics_steps, envs, 0, count, thread)
+            culprit = step_range(arrays, there, commands, physics_steps, envs, 0, count)
             if culprit != OK:
                 return culprit
     return OK

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.config import LidarConfig, VehicleConfig
 from sim.layout import COMMAND_SIZE, V
-from sim.native import compiled
+from sim.native import bound, compiled
 from sim.physics.kernels import OK, Scene, make_arrays, misplaced_car, place_cars, step_range
 from sim.physics.lidar import make_beams, make_scratch, scans_together
 from sim.physics.pool import RangePool
@@ -46,6 +46,7 @@ class World:
         tracks: As given.
         arrays: The state of all environments; read it, and change it through `place` and
             `step`. It is all zeros until the cars are placed.
+        commands: (E, C, 2) what `step_range` lets the cars do.
         stack: The tracks for kernels; None if there is only one.
         pool: The threads.
         vehicles: (E, C, P) parameters, columns of `sim.physics.vehicle`; may be changed in place.
@@ -89,7 +90,7 @@ class World:
         delay = max(1, steer_delay_max, *(vehicle.steer_delay for vehicle in vehicles))
         late = max(command_delay_max, *(vehicle.command_delay for vehicle in vehicles), 0)
         self.arrays = make_arrays(*shape, lidar.beams, delay, laps, late)
-        beams, scratch = make_beams(lidar), np.stack([make_scratch(lidar.beams)] * num_threads)
+        beams, scratch = make_beams(lidar), make_scratch(lidar.beams)
         self._physics_step = float(physics_step)
         self._scenes = [
             Scene(
@@ -105,21 +106,26 @@ class World:
             )
             for track in self.tracks
         ]
-        self._commands = np.zeros((*shape, COMMAND_SIZE))
+        self.commands: Float = np.zeros((*shape, COMMAND_SIZE))
         self._envs = np.arange(num_envs)
-        self._world: tuple[Any, ...] = self.arrays, self._scenes[0]
-        poses = np.zeros((len(vehicles), 3))
-        self._place = compiled(place_cars, *self._world, poses, 0, np.uint64(), 0, self._envs)
+        poses, own = np.zeros((len(vehicles), 3)), self._scenes[0]
+        self._place = compiled(place_cars, self.arrays, own, poses, 0, np.uint64(), 0, self._envs)
         self.stack: TrackStack | None = None
-        kernel: Any = step_range
-        self._which: tuple[Any, ...] = (self._envs,)
         if len(self.tracks) > 1:
-            envs = np.zeros((num_threads, num_envs), np.int64)
             parts = ((own.field, own.centerline, own.gates) for own in self._scenes)
             self.stack = stack_tracks(*zip(*parts, strict=True))
-            scenes = Scenes(self.stack, self._scenes[0], envs)
-            kernel, self._world, self._which = step_tracks, (self.arrays, scenes), ()
-        self._step = compiled(kernel, *self._world, self._commands, 1, *self._which, 0, 1, 0)
+        # By physics steps and thread, which needs working memory of its own.
+        self._steps = {(1, 0): self._make_step(1)}
+
+    def _make_step(self, physics_steps: int) -> Callable[[int, int], int]:
+        """What steps a range of environments in one thread."""
+        scene = self._scenes[0]
+        scene = scene._replace(scratch=make_scratch(len(scene.beams.cos)))
+        if self.stack is None:
+            given = self.arrays, scene, self.commands, physics_steps, self._envs
+            return bound(step_range, given)
+        scenes = Scenes(self.stack, scene, np.zeros_like(self._envs))
+        return bound(step_tracks, (self.arrays, scenes, self.commands, physics_steps))
 
     def place(self, env: int, poses: Float, noise_key: int, track: int = 0) -> None:
         """Put the cars of one environment down at rest and sense.
@@ -178,34 +184,28 @@ class World:
                 physics steps; no environment has moved then.
             FloatingPointError: If the dynamics diverge, for too long a physics step.
         """
-        if np.shape(commands) != self._commands.shape:
+        if np.shape(commands) != self.commands.shape:
             raise ValueError(
-                f"commands have shape {np.shape(commands)}; {self._commands.shape} is needed"
+                f"commands have shape {np.shape(commands)}; {self.commands.shape} is needed"
             )
         if physics_steps < 1:
             raise ValueError(f"physics_steps must be at least 1, found {physics_steps}")
-        self._commands[...] = commands
-        bad = np.argwhere(np.isnan(self._commands).any(axis=-1))
+        self.commands[...] = commands
+        bad = np.argwhere(np.isnan(self.commands).any(axis=-1))
         if len(bad):
             env, car = bad[0].tolist()
             raise ValueError(
-                f"command of env {env}, car {car} is {self._commands[env, car].tolist()}; "
+                f"command of env {env}, car {car} is {self.commands[env, car].tolist()}; "
                 "numbers are needed"
             )
-        self.pool.run(
-            lambda *share: self.step_range(self._commands, physics_steps, *share),
-            len(self._commands),
-        )
+        self.pool.run(partial(self.step_range, physics_steps), len(self.commands))
 
-    def step_range(
-        self, commands: Float, physics_steps: int, first: int, last: int, thread: int = 0
-    ) -> None:
-        """As `step`, for environments ``first`` to ``last - 1`` and checked commands.
+    def step_range(self, physics_steps: int, first: int, last: int, thread: int = 0) -> None:
+        """As `step`, for environments ``first`` to ``last - 1``, whose `commands` are written.
 
         Different ranges may be stepped by different threads at the same time.
 
         Args:
-            commands: (E, C, 2) float64 numbers, C-contiguous.
             physics_steps: Integration steps to take.
             first: First environment.
             last: One past the last environment.
@@ -214,11 +214,12 @@ class World:
         Raises:
             FloatingPointError: As `step`.
         """
-        culprit = self._step(
-            *self._world, commands, physics_steps, *self._which, first, last, thread
-        )
+        step = self._steps.get((physics_steps, thread))
+        if step is None:
+            step = self._steps[physics_steps, thread] = self._make_step(physics_steps)
+        culprit = step(first, last)
         if culprit != OK:
-            env, car = divmod(culprit, commands.shape[1])
+            env, car = divmod(culprit, self.commands.shape[1])
             raise FloatingPointError(
                 f"dynamics of env {env}, car {car} diverged; "
                 f"choose a physics_step below {self._physics_step:g} s"

@@ -137,7 +137,7 @@ class Task:
         kernel: Any = _pay if stack is None else _pay_on_tracks
         lanes = self._lanes[0] if stack is None else stack
         verdict = _Verdict(episodes.rewards, episodes.outcome, episodes.steps)
-        self._pay = bound(kernel, (self._step, lanes, verdict, self._rules), 0, 1)
+        self._pay = bound(kernel, (self._step, lanes, verdict, self._rules))
         for e in range(E):
             self.reset(e)
 

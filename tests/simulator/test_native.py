@@ -1,12 +1,16 @@
-"""Tables of compiled functions, called by their address."""
+"""Compiled functions that are called by their address, or with their arguments in memory."""
 
 from __future__ import annotations
+
+import gc
+import weakref
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from numba import njit
 
-from sim.native import call, calls, compiled, record
+from sim.native import bound, call, calls, compiled, record
 
 
 @njit
@@ -52,3 +56,66 @@ def test_what_returns_something_is_refused() -> None:
 
     with pytest.raises(TypeError, match="result returns float64: it must return nothing"):
         calls([(result, record(factor=1.0))], 1.0)
+
+
+class Inner(NamedTuple):
+    on: bool
+    grid: np.ndarray
+    off: bool
+
+
+class Outer(NamedTuple):
+    inner: Inner
+    pair: tuple[float, float]
+    key: np.uint64
+    table: np.ndarray
+    nothing: tuple[()]
+    last: bool
+
+
+@njit
+def _summed(outer, scale, out, first, last):
+    for i in range(first, last):
+        out[i] = scale * outer.inner.grid[i, 1] + outer.pair[0] - outer.pair[1]
+        out[i] += 100.0 * outer.inner.on + 200.0 * outer.inner.off + 400.0 * outer.last
+        out[i] += outer.table[i].weight
+    if last > len(out):
+        raise ValueError("too far")
+    return outer.key + np.uint64(last)
+
+
+def test_a_kernel_finds_the_arguments_that_are_bound_to_it() -> None:
+    grid = np.arange(24.0).reshape(4, 6)[:, ::2]
+    table = np.zeros(4, np.dtype([("flag", np.bool_), ("weight", np.float64)]))
+    table["weight"] = [1.0, 2.0, 3.0, 4.0]
+    outer = Outer(Inner(True, grid, False), (0.5, 0.25), np.uint64(2**63), table, (), True)
+    out = np.zeros(4)
+    run = bound(_summed, (outer, 10, out))
+    assert run(1, 3) == 2**63 + 3
+    assert out.tolist() == [0.0, 10 * 8 + 500.25 + 2, 10 * 14 + 500.25 + 3, 0.0]
+    grid[2, 1] = table["weight"][2] = 0.0  # it works on the same memory
+    run(2, 4)
+    assert out.tolist() == [0.0, 10 * 8 + 500.25 + 2, 500.25, 10 * 20 + 500.25 + 4]
+    with pytest.raises(ValueError, match="too far"):
+        run(0, 5)
+
+
+@njit
+def _total(numbers, first, last):
+    total = 0.0
+    for i in range(first, last):
+        total += numbers[i]
+    return total
+
+
+def test_what_is_bound_lives_as_long_as_the_function() -> None:
+    numbers = np.arange(1000.0)
+    watched = weakref.ref(numbers)
+    run = bound(_total, (numbers,))
+    del numbers
+    gc.collect()
+    assert watched() is not None
+    assert run(0, 1000) == 499500.0
+    del run
+    gc.collect()
+    assert watched() is None

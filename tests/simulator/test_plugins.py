@@ -168,7 +168,7 @@ print(json.dumps({
     "ours": rewards(race([speed, {"term": "time"}])),
     "unpaid": rewards(race([{"term": "hurry", "memory": False}, {"term": "time"}])),
     "split": split(race([{"term": "hurry"}, {"term": "time"}])),
-    "commands": theirs._commands[:, 1].tolist(),
+    "commands": theirs.world.commands[:, 1].tolist(),
     "driven": driver.driven.tolist(),
     "track": theirs.track.name,
     "same track": theirs.track is race([]).track,

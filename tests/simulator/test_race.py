@@ -61,8 +61,8 @@ def test_actions_map_linearly_and_are_clipped(
     env = config()
     first = env.cars[0].model_copy(update={"reverse": reverse})
     race = started(env.model_copy(update={"cars": (first, env.cars[1])}))
-    seen = []
-    monkeypatch.setattr(race.world, "step_range", lambda commands, *_: seen.append(commands.copy()))
+    seen, told = [], race.world.commands
+    monkeypatch.setattr(race.world, "step_range", lambda *_: seen.append(told.copy()))
     slowest = -1.0 if reverse else 0.0
     for action, expected in (
         ((-1, -1), (-0.4, slowest)),
@@ -157,8 +157,8 @@ def test_end_when_all_waits_for_every_agent(monkeypatch: pytest.MonkeyPatch) -> 
     race.step(still(race))
     assert flags(race) == ([True, False], [False, False], [CRASH, NONE], False)
     with monkeypatch.context() as patch:
-        seen = []
-        patch.setattr(race.world, "step_range", lambda commands, *_: seen.append(commands.copy()))
+        seen, told = [], race.world.commands
+        patch.setattr(race.world, "step_range", lambda *_: seen.append(told.copy()))
         race.step(np.ones((1, 2, 2)))
     assert seen[0][0, 0].tolist() == [0.0, 0.0]  # done: told to stand
     assert seen[0][0, 1] == pytest.approx((0.4, 2.0))
