@@ -86,7 +86,8 @@ def fit(log: DriveLog, given: VehicleConfig, dt: float, length: float = 1.0) -> 
     Least squares over all windows, whose starts are fitted, too, with the servo that explains the
     log better: one that stops at its target, or one that trembles around it. Of the parameters
     whose 95 % intervals are too wide to say anything, the least certain is set back to what was
-    given and the rest is fitted anew, until all are certain.
+    given and the rest is fitted anew, until all are certain. So is a friction whose interval leaves
+    out what was given though that explains the log as well.
 
     Args:
         log: The drive.
@@ -118,7 +119,9 @@ def fit(log: DriveLog, given: VehicleConfig, dt: float, length: float = 1.0) -> 
         covariance += spread[np.ix_(active, active)]
         worst, ratio = _least_certain(covariance, active, count)
         if ratio <= 1.0:
-            break
+            if not _misleads(model, values, active, covariance, count, given, dt):
+                break
+            worst = FRICTION
         missing[NAMES[worst]] = "the log does not identify it"
         values = _set_back(values, worst, given, dt, missing)
     estimates = _estimates(values, covariance, active, count, given, dt, missing)
@@ -188,6 +191,47 @@ def _least_certain(covariance: Float, active: NDArray[np.int64], count: int) -> 
     ratios = np.where(np.isfinite(ratios), ratios, np.inf)
     place = int(np.argmax(ratios))
     return int(active[place]), float(ratios[place])
+
+
+def _misleads(
+    model: Model,
+    values: Float,
+    active: NDArray[np.int64],
+    covariance: Float,
+    count: int,
+    given: VehicleConfig,
+    dt: float,
+) -> bool:
+    """Whether the friction's interval leaves out what was given, which explains the log as well.
+
+    A tyre below its limit hardly tells its friction, and then the squares are not quadratic in it,
+    as intervals take them to be. So the rest is fitted with the friction given, and the squares
+    that this adds are held against what the interval allows (Venzon and Moolgavkar, "A method for
+    computing profile-likelihood-based confidence intervals", 1988).
+    """
+    place = np.flatnonzero(active == FRICTION)
+    if not len(place):
+        return False
+    variance = float(covariance[place[0], place[0]])
+    away = (searched(given, dt)[FRICTION] - values[FRICTION]) ** 2
+    reach = _reach(count) ** 2
+    if away <= reach * variance:
+        return False
+    slopes = model.jacobian(values, active)
+    information = summed(slopes, slopes).sum(axis=0)
+    scale = np.sqrt(np.diag(information))
+    plain = np.linalg.inv(information / np.outer(scale, scale)) / np.outer(scale, scale)
+    starts, least = model.starts.copy(), _squares(model, values)
+    held = _set_back(values, FRICTION, given, dt, {})
+    held = search(model, held, np.delete(active, place), _TOLERANCES[-1])
+    added = _squares(model, held) - least
+    model.starts[...] = starts
+    # What a square counts: neighbouring residuals are not independent, as `_covariance` knows.
+    return bool(added * plain[place[0], place[0]] <= reach * variance)
+
+
+def _squares(model: Model, values: Float) -> float:
+    return float(((model.settled(values) * model.weights) ** 2).sum())
 
 
 def _set_back(

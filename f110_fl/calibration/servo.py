@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from f110_fl.calibration.comparison import Comparison
 from f110_fl.calibration.drive_log import Float
 from f110_fl.calibration.model import Model
-from f110_fl.calibration.parameters import GAIN, LATE, RATE, TRIM
+from f110_fl.calibration.parameters import GAIN, LATE, RATE, TRIM, limits
 from f110_fl.calibration.search import reweigh, search
 
 # Without the tremble, a search leaves the rate uncertain by up to so much, as logarithm, and the
@@ -192,6 +192,7 @@ def tremble_covariance(
     drawn[:, active] += scale * rng.multivariate_normal(
         np.zeros(len(active)), likely, _IMPUTED, method="eigh"
     )
+    drawn = np.clip(drawn, *limits())  # a parameter that is not identified may be drawn anywhere
     compare = Comparison(model, values, model.jacobian(values, active))
     tried = [compare(tremble) for tremble in (model.tremble, *map(model.trembles, drawn))]
     costs, steps = np.array([cost for cost, _ in tried]), np.array([step for _, step in tried])

@@ -76,6 +76,21 @@ def test_a_servo_that_all_but_stops_at_its_target_is_not_said_to_tremble() -> No
         assert abs(e.value - true) <= 0.75 * (e.high - e.low)
 
 
+@pytest.mark.parametrize(
+    "seed",
+    [
+        4,  # the squares are least at a friction of 0.48, and as good as that at the true one
+        5,  # and all but the same from there to infinity
+    ],
+)
+def test_a_short_and_gentle_log_does_not_tell_the_friction(seed: int) -> None:
+    gentle = Manoeuvres(lateral=2.0)
+    log = record(GIVEN, np.random.default_rng(seed), seconds=13.0, manoeuvres=gentle)
+    estimate = fit(log, GIVEN, DT).estimate("friction")
+    assert estimate.missing == "the log does not identify it"
+    assert estimate.value == GIVEN.friction
+
+
 def test_settings_go_into_a_scenario(found: Fit, log: DriveLog) -> None:
     parts = yaml.safe_load(fragment(found, log, GIVEN, DT))
     vehicle = VehicleConfig.model_validate(parts["vehicle"])
