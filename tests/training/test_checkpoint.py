@@ -108,7 +108,7 @@ def test_killed_at_any_step_of_a_commit(
 ) -> None:
     """Whatever a kill hits, the replica that goes on ends like one that was not killed."""
     total = operations(tmp_path, monkeypatch)
-    assert total > 20
+    assert total > 15
     for at in range(total):
         rundir = prepare(tmp_path / f"killed_{at}")
         with pytest.raises(Killed), failing(monkeypatch, at, Killed()):
