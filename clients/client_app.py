@@ -23,7 +23,6 @@ from clients.warm import WarmTrainers
 from f110_fl.config.scenario import Scenario
 from f110_fl.federation import sharing
 from f110_fl.federation.arrays import to_arrays, to_tensors, values_of
-from f110_fl.federation.digests import file_digest
 from f110_fl.federation.messages import (
     EvaluateOrder,
     EvaluateReply,
@@ -37,7 +36,7 @@ from f110_fl.federation.messages import (
 )
 from f110_fl.federation.versions import of_node
 from f110_fl.loading.scenarios import parse_resolved
-from f110_fl.rundir import EPISODES, PRIVACY_KEY, STATE, RunDir
+from f110_fl.rundir import EPISODES, PRIVACY_KEY, RunDir
 from f110_fl.runs.startup import without_collections
 from f110_fl.training.state_file import keep_state
 
@@ -231,7 +230,7 @@ def _reply(
         updates = {name: tensor.numpy() for name, tensor in trainer.update.items()}
         sent = encoded(values_of(sent), updates, compression)
     metrics = summarise(records, scenario.federated_agents)
-    evidence = Evidence(file_digest(trainer.directory / STATE))
+    evidence = Evidence(trainer.state_digest())
     return TrainReply(sent, metrics, trainer.client_id, evidence=evidence)
 
 

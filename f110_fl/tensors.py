@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from f110_fl.errors import UserError
-from f110_fl.files import write_atomic
+from f110_fl.files import being_written, write_atomic
 
 if TYPE_CHECKING:  # torch takes a second to import
     import numpy as np
@@ -65,8 +66,31 @@ def tensors_digest(
     Raises:
         TypeError: For a type that numpy does not have, such as bfloat16.
     """
+    return _digest(_parts(tensors, metadata or {}))
+
+
+@contextmanager
+def tensors_being_written(
+    path: Path,
+    tensors: Mapping[str, torch.Tensor | NDArray[Any]],
+    metadata: Mapping[str, str] | None = None,
+) -> Iterator[str]:
+    """Write a file as `write_tensors` does, which takes its name when the block ends.
+
+    The block runs while the disk takes the file in; see `f110_fl.files.being_written`. It must not
+    change the tensors.
+
+    Yields:
+        The SHA-256 of the file, in hexadecimal.
+    """
+    parts = _parts(tensors, metadata or {})
+    with being_written(path, parts):
+        yield _digest(parts)
+
+
+def _digest(parts: Iterable[bytes | memoryview]) -> str:
     found = hashlib.sha256()
-    for part in _parts(tensors, metadata or {}):
+    for part in parts:
         found.update(part)
     return found.hexdigest()
 
