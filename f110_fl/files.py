@@ -8,8 +8,12 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 
 @contextmanager
@@ -43,15 +47,25 @@ def being_written(path: Path, parts: Sequence[bytes | memoryview]) -> Iterator[N
     Raises:
         OSError: If it cannot be written; the old file is then untouched.
     """
-    from concurrent.futures import ThreadPoolExecutor  # most who import this module never get here
-
     with _renamed(path, sync_name=True, mode=0o666) as file:
         file.writelines(parts)
         file.flush()
-        with ThreadPoolExecutor(1) as disk:
-            synced = disk.submit(os.fsync, file.fileno())
+        synced = _waiter().submit(os.fsync, file.fileno())
+        try:
             yield
-            synced.result()
+        finally:
+            synced.result()  # before the file is closed
+
+
+@cache
+def _waiter() -> ThreadPoolExecutor:
+    """Return the thread that waits for the disk; to start one each time would take a wait, too."""
+    from concurrent.futures import ThreadPoolExecutor  # most who import this module never get here
+
+    return ThreadPoolExecutor(1)
+
+
+os.register_at_fork(after_in_child=_waiter.cache_clear)  # a child does not get the thread
 
 
 @contextmanager
