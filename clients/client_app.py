@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flwr.app import Context, Message
+from flwr.app import ArrayRecord, Context, Message
 from flwr.clientapp import ClientApp
 
 from clients.signed import signed
@@ -56,6 +56,22 @@ def _scenario(text: str) -> Scenario:
     """Read a round's scenario, which is mostly the same as in the previous round."""
     return parse_resolved(text, "the run's scenario")
 
+
+class _Start:
+    """The tensors of the last order, which a worker's clients get as one and the same record."""
+
+    def __init__(self) -> None:
+        self._arrays: ArrayRecord | None = None
+        self._tensors: dict[str, torch.Tensor] = {}
+
+    def of(self, arrays: ArrayRecord) -> Mapping[str, torch.Tensor]:
+        """Return an order's arrays as tensors, which must not be changed."""
+        if arrays is not self._arrays:
+            self._arrays, self._tensors = arrays, to_tensors(arrays)
+        return self._tensors
+
+
+_start = _Start()
 
 app = ClientApp(mods=[signed])  # what is signed is what is sent
 
@@ -156,7 +172,7 @@ def _train(trainer: Trainer, order: TrainOrder) -> list[EpisodeRecord]:
     from f110_fl.learners.base import LearningError
     from f110_fl.training.state_file import last_good
 
-    start = to_tensors(order.arrays)
+    start = _start.of(order.arrays)
     trainer.load_shared(start)
     if order.server_round > 1:  # there was a sync
         tensors = trainer.shared_tensors()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import mmap
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -178,6 +180,41 @@ def read_tensors(path: Path, without: Container[str] = ()) -> dict[str, torch.Te
             return {name: torch.from_numpy(file.get_tensor(name)) for name in names}
     except (OSError, SafetensorError, TypeError) as error:
         raise _unreadable(path, error) from None
+
+
+def map_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the tensors of a file of `write_tensors` as views of the file, which takes no copies.
+
+    Args:
+        path: The file, one of this process's own: what it says of itself is taken as it is.
+
+    Returns:
+        Read-only arrays by name. The file must not be changed while they are in use, only removed
+        or replaced.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    import numpy as np
+
+    with path.open("rb") as file:
+        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    start = 8 + int.from_bytes(memory[:8], "little")
+    found: dict[str, NDArray[Any]] = {}
+    for name, about in json.loads(memory[8:start]).items():
+        if name == "__metadata__":
+            continue
+        kind, count = _dtype(about["dtype"]), math.prod(about["shape"])
+        flat = np.frombuffer(memory, kind, count, start + about["data_offsets"][0])
+        found[name] = flat.reshape(about["shape"])
+    return found
+
+
+@cache
+def _dtype(kind: str) -> np.dtype[Any]:
+    import numpy as np
+
+    return np.dtype(next(name for name, theirs in SAFETENSORS_TYPES.items() if theirs == kind))
 
 
 def read_metadata(path: Path) -> dict[str, str]:

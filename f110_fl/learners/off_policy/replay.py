@@ -281,9 +281,7 @@ class ReplayBuffer:
         if self._path is None:
             return
         if self._written != self.total:
-            raise ValueError(
-                f"the journal is as of {self._written} transitions, not {self.total}"
-            )
+            raise ValueError(f"the journal is as of {self._written} transitions, not {self.total}")
         journal = _journal(self._path)
         if journal.exists():
             with safe_open(journal, framework="numpy") as file:
