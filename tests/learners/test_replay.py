@@ -186,6 +186,20 @@ def test_a_half_applied_journal_is_applied_again(tmp_path):
     check_contents(reopened, 11)
 
 
+def test_a_first_commit_that_was_killed_leaves_nothing_to_apply(tmp_path):
+    killed = make(7, tmp_path / "replay")
+    add(killed, 10)
+    killed.write_journal()
+    buffer = make(7, tmp_path / "replay")  # there is no state to load
+    add(buffer, 4)
+    buffer.write_journal()
+    buffer.apply_journal()
+    check_contents(buffer, 4)
+    reopened = make(7, tmp_path / "replay")
+    reopened.load_local_state(buffer.local_state())
+    check_contents(reopened, 4)
+
+
 def test_a_journal_holds_only_what_is_new_and_overwrites(tmp_path):
     buffer = make(7, tmp_path / "replay")
     journal = tmp_path / "replay.journal"
