@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flwr.app import Context, Message
+from flwr.app import ArrayRecord, Context, Message
 from flwr.clientapp import ClientApp
 
 from clients.signed import signed
@@ -23,7 +23,6 @@ from clients.warm import WarmTrainers
 from f110_fl.config.scenario import Scenario
 from f110_fl.federation import sharing
 from f110_fl.federation.arrays import to_arrays, to_tensors, values_of
-from f110_fl.federation.digests import file_digest
 from f110_fl.federation.messages import (
     EvaluateOrder,
     EvaluateReply,
@@ -37,7 +36,7 @@ from f110_fl.federation.messages import (
 )
 from f110_fl.federation.versions import of_node
 from f110_fl.loading.scenarios import parse_resolved
-from f110_fl.rundir import EPISODES, PRIVACY_KEY, STATE, RunDir
+from f110_fl.rundir import EPISODES, PRIVACY_KEY, RunDir
 from f110_fl.runs.startup import without_collections
 from f110_fl.training.state_file import keep_state
 
@@ -57,6 +56,22 @@ def _scenario(text: str) -> Scenario:
     """Read a round's scenario, which is mostly the same as in the previous round."""
     return parse_resolved(text, "the run's scenario")
 
+
+class _Start:
+    """The tensors of the last order, which a worker's clients get as one and the same record."""
+
+    def __init__(self) -> None:
+        self._arrays: ArrayRecord | None = None
+        self._tensors: dict[str, torch.Tensor] = {}
+
+    def of(self, arrays: ArrayRecord) -> Mapping[str, torch.Tensor]:
+        """Return an order's arrays as tensors, which must not be changed."""
+        if arrays is not self._arrays:
+            self._arrays, self._tensors = arrays, to_tensors(arrays)
+        return self._tensors
+
+
+_start = _Start()
 
 app = ClientApp(mods=[signed])  # what is signed is what is sent
 
@@ -157,7 +172,7 @@ def _train(trainer: Trainer, order: TrainOrder) -> list[EpisodeRecord]:
     from f110_fl.learners.base import LearningError
     from f110_fl.training.state_file import last_good
 
-    start = to_tensors(order.arrays)
+    start = _start.of(order.arrays)
     trainer.load_shared(start)
     if order.server_round > 1:  # there was a sync
         tensors = trainer.shared_tensors()
@@ -231,7 +246,7 @@ def _reply(
         updates = {name: tensor.numpy() for name, tensor in trainer.update.items()}
         sent = encoded(values_of(sent), updates, compression)
     metrics = summarise(records, scenario.federated_agents)
-    evidence = Evidence(file_digest(trainer.directory / STATE))
+    evidence = Evidence(trainer.state_digest())
     return TrainReply(sent, metrics, trainer.client_id, evidence=evidence)
 
 

@@ -8,8 +8,12 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 
 @contextmanager
@@ -27,13 +31,51 @@ def replacing(path: Path, *, sync_name: bool = True, mode: int = 0o666) -> Itera
     Raises:
         OSError: If it cannot be written; the old file is then untouched.
     """
+    with _renamed(path, sync_name=sync_name, mode=mode) as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def being_written(path: Path, parts: Sequence[bytes | memoryview]) -> Iterator[None]:
+    """Write a file from its parts; it takes its name only when the block ends without an error.
+
+    The block runs while the disk takes the file in, and may so use a wait as long as itself. What
+    it makes durable is so before the name is. See `replacing`.
+
+    Raises:
+        OSError: If it cannot be written; the old file is then untouched.
+    """
+    with _renamed(path, sync_name=True, mode=0o666) as file:
+        file.writelines(parts)
+        file.flush()
+        synced = _waiter().submit(os.fsync, file.fileno())
+        try:
+            yield
+        finally:
+            synced.result()  # before the file is closed
+
+
+@cache
+def _waiter() -> ThreadPoolExecutor:
+    """Return the thread that waits for the disk; to start one each time would take a wait, too."""
+    from concurrent.futures import ThreadPoolExecutor  # most who import this module never get here
+
+    return ThreadPoolExecutor(1)
+
+
+os.register_at_fork(after_in_child=_waiter.cache_clear)  # a child does not get the thread
+
+
+@contextmanager
+def _renamed(path: Path, *, sync_name: bool, mode: int) -> Iterator[BinaryIO]:
+    """Open a file that gets another's name after the block, which has made it durable."""
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with os.fdopen(descriptor, "wb") as file:
             yield file
-            file.flush()
-            os.fsync(descriptor)
         temporary.replace(path)
     except BaseException:
         with suppress(OSError):

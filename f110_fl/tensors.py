@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import mmap
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from f110_fl.errors import UserError
-from f110_fl.files import write_atomic
+from f110_fl.files import being_written, write_atomic
 
 if TYPE_CHECKING:  # torch takes a second to import
     import numpy as np
@@ -65,8 +68,31 @@ def tensors_digest(
     Raises:
         TypeError: For a type that numpy does not have, such as bfloat16.
     """
+    return _digest(_parts(tensors, metadata or {}))
+
+
+@contextmanager
+def tensors_being_written(
+    path: Path,
+    tensors: Mapping[str, torch.Tensor | NDArray[Any]],
+    metadata: Mapping[str, str] | None = None,
+) -> Iterator[str]:
+    """Write a file as `write_tensors` does, which takes its name when the block ends.
+
+    The block runs while the disk takes the file in; see `f110_fl.files.being_written`. It must not
+    change the tensors.
+
+    Yields:
+        The SHA-256 of the file, in hexadecimal.
+    """
+    parts = _parts(tensors, metadata or {})
+    with being_written(path, parts):
+        yield _digest(parts)
+
+
+def _digest(parts: Iterable[bytes | memoryview]) -> str:
     found = hashlib.sha256()
-    for part in _parts(tensors, metadata or {}):
+    for part in parts:
         found.update(part)
     return found.hexdigest()
 
@@ -154,6 +180,41 @@ def read_tensors(path: Path, without: Container[str] = ()) -> dict[str, torch.Te
             return {name: torch.from_numpy(file.get_tensor(name)) for name in names}
     except (OSError, SafetensorError, TypeError) as error:
         raise _unreadable(path, error) from None
+
+
+def map_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the tensors of a file of `write_tensors` as views of the file, which takes no copies.
+
+    Args:
+        path: The file, one of this process's own: what it says of itself is taken as it is.
+
+    Returns:
+        Read-only arrays by name. The file must not be changed while they are in use, only removed
+        or replaced.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    import numpy as np
+
+    with path.open("rb") as file:
+        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    start = 8 + int.from_bytes(memory[:8], "little")
+    found: dict[str, NDArray[Any]] = {}
+    for name, about in json.loads(memory[8:start]).items():
+        if name == "__metadata__":
+            continue
+        kind, count = _dtype(about["dtype"]), math.prod(about["shape"])
+        flat = np.frombuffer(memory, kind, count, start + about["data_offsets"][0])
+        found[name] = flat.reshape(about["shape"])
+    return found
+
+
+@cache
+def _dtype(kind: str) -> np.dtype[Any]:
+    import numpy as np
+
+    return np.dtype(next(name for name, theirs in SAFETENSORS_TYPES.items() if theirs == kind))
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -15,7 +15,6 @@ import torch
 from flwr.app import Array, ArrayRecord
 from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
 from f110_fl.config.federated import KeepRounds
 from f110_fl.config.scenario import Scenario
@@ -27,6 +26,7 @@ from f110_fl.reporting import announce
 from f110_fl.reporting.announce import Tell, silent
 from f110_fl.rundir import RunDir
 from f110_fl.tensors import (
+    map_arrays,
     prefixed,
     read_metadata,
     read_tensors,
@@ -302,7 +302,7 @@ class StoredArray(Array):
 
 @lru_cache(maxsize=1)  # one file's arrays are read one after the other
 def _read(path: Path, written: int) -> dict[str, NDArray[Any]]:  # noqa: ARG001 - part of the key
-    return load_file(path)
+    return map_arrays(path)
 
 
 def stored(arrays: ArrayRecord, path: Path) -> ArrayRecord:

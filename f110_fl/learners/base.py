@@ -114,8 +114,8 @@ class Learner(Protocol):
     A learner's state has two parts. ``tensors`` are what a federation averages and a server
     stores. ``local_state`` is whatever else this learner needs to continue bit for bit: with both
     loaded into a new learner of the same settings, the same calls give the same bytes. A commit
-    of both to disk takes three steps: ``write_journal``; the caller writes the tensors and the
-    local state to a file of its own, atomically and durably; ``apply_journal``.
+    of both to disk takes three steps: ``write_journal``, which changes neither; a file of the
+    caller's own with both takes its name, atomically and durably; ``apply_journal``.
     After a kill at any point, ``load_local_state`` agrees with the caller's file. A learner
     whose ``local_state`` leaves nothing out does nothing in ``write_journal``,
     ``apply_journal`` and ``use_file``.

@@ -10,7 +10,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
 from f110_fl.rundir import EPISODES, STATE
-from f110_fl.tensors import TensorName, read_metadata, write_tensors
+from f110_fl.tensors import TensorName, read_metadata, tensors_being_written
 from sim.layout import COMMAND_SIZE
 
 if TYPE_CHECKING:  # torch takes a second to import
@@ -79,14 +80,17 @@ def check_state(path: Path, scenario: Scenario, observation_size: int) -> None:
         raise UserError(f"{path} holds {_words(held)}; this run needs {_words(expected)}")
 
 
-def write_state(
+@contextmanager
+def state_being_written(
     path: Path,
     tensors: Mapping[str, torch.Tensor],
     progress: Progress,
     scenario: Scenario,
     observation_size: int,
-) -> None:
-    """Write a state file atomically.
+) -> Iterator[str]:
+    """Write a state file atomically: it takes its name when the block ends without an error.
+
+    The block runs while the disk takes the file in. It makes durable what belongs to the state.
 
     Args:
         path: The file; what is there is replaced.
@@ -97,6 +101,9 @@ def write_state(
         scenario: Scenario of the run.
         observation_size: D, of every agent.
 
+    Yields:
+        The SHA-256 of the file, in hexadecimal.
+
     Raises:
         LearningError: If a network or a moment is not finite; the old file is then untouched.
         OSError: If it cannot be written; the old file is then untouched.
@@ -106,7 +113,8 @@ def write_state(
     _check_finite(tensors, progress)
     metadata = checkpoint_metadata(scenario) | _describe(scenario, observation_size)
     metadata["progress"] = json.dumps(asdict(progress))
-    write_tensors(path, tensors, metadata)
+    with tensors_being_written(path, tensors, metadata) as digest:
+        yield digest
 
 
 def last_good(directory: Path) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from f110_fl.config.scenario import Scenario
+from f110_fl.federation.digests import file_digest
 from f110_fl.files import count_lines
 from f110_fl.learners.device import use_threads
 from f110_fl.rundir import BEST, EPISODES, STATE
@@ -40,8 +41,8 @@ from f110_fl.training.state_file import (
     Progress,
     check_state,
     saved_progress,
+    state_being_written,
     trim_episodes,
-    write_state,
 )
 from sim.race import Race
 
@@ -120,6 +121,7 @@ class Trainer:
         self._episodes_path = directory / EPISODES
         self._state_path = directory / STATE
         self._signature: tuple[int, int, int] | None = None
+        self._digest = ""  # of the state on disk; empty: not known
 
     # ------------------------------------------------------------------ persistence
 
@@ -130,15 +132,21 @@ class Trainer:
             self.progress.curriculum = self._curriculum.state()
         tensors = tensors_of(self.learners)
         for agent, learner in self.learners.items():
-            learner.write_journal()
             tensors |= prefixed(f"{agent}/local", learner.local_state())
             tensors |= prefixed(f"{agent}/{UPDATE}", unprefixed(agent, self.update))
         if self._opponents is not None:
             tensors |= self._opponents.state()
-        write_state(self._state_path, tensors, self.progress, self.own, self._observation_size)
+        state = self._state_path, tensors, self.progress, self.own, self._observation_size
+        with state_being_written(*state) as digest:
+            for learner in self.learners.values():
+                learner.write_journal()
         for learner in self.learners.values():
             learner.apply_journal()
-        self._signature = self._signature_on_disk()
+        self._signature, self._digest = self._signature_on_disk(), digest
+
+    def state_digest(self) -> str:
+        """Return the SHA-256 of the state that was saved or loaded last, in hexadecimal."""
+        return self._digest or file_digest(self._state_path)
 
     def is_current(self) -> bool:
         """Whether the state on disk is the one this object saved or loaded last."""
@@ -200,7 +208,7 @@ class Trainer:
             self.update |= prefixed(agent, unprefixed(f"{agent}/{UPDATE}", tensors))
         if self._opponents is not None:
             self._opponents.load_state(tensors)
-        self._signature = self._signature_on_disk()
+        self._signature, self._digest = self._signature_on_disk(), ""
 
     def _signature_on_disk(self) -> tuple[int, int, int] | None:
         try:

@@ -142,8 +142,8 @@ def test_every_kill_point_leaves_the_commit_of_the_state_file(tmp_path, alpha):
     directory.mkdir()
     snapshots.mkdir()
     buffer = make(7, directory / "replay", alpha=alpha)
-    # Within the ring, around its end, more than it holds, nothing, exactly once around.
-    for count in (3, 6, 20, 0, 7):
+    # Within the ring, twice, around its end, more than it holds, nothing, exactly once around.
+    for count in (3, 2, 4, 20, 0, 7):
         add(buffer, count)
         commit(buffer, directory, snapshots)
         check_contents(buffer, buffer.total)
@@ -163,7 +163,7 @@ def test_every_kill_point_leaves_the_commit_of_the_state_file(tmp_path, alpha):
             assert not list(snapshot.glob("*.journal"))
         checked.append((snapshot.name[3:], 0 if state is None else int(state["total"])))
     points = ("before", "after_journal", "after_state", "after_apply")
-    totals = ((0, 3), (3, 9), (9, 29), (29, 29), (29, 36))
+    totals = ((0, 3), (3, 5), (5, 9), (9, 29), (29, 29), (29, 36))
     assert checked == [
         (point, new if i >= 2 else old) for old, new in totals for i, point in enumerate(points)
     ]
@@ -186,24 +186,50 @@ def test_a_half_applied_journal_is_applied_again(tmp_path):
     check_contents(reopened, 11)
 
 
-def test_a_journal_holds_only_what_is_new(tmp_path):
+def test_a_first_commit_that_was_killed_leaves_nothing_to_apply(tmp_path):
+    killed = make(7, tmp_path / "replay")
+    add(killed, 10)
+    killed.write_journal()
+    buffer = make(7, tmp_path / "replay")  # there is no state to load
+    add(buffer, 4)
+    buffer.write_journal()
+    buffer.apply_journal()
+    check_contents(buffer, 4)
+    reopened = make(7, tmp_path / "replay")
+    reopened.load_local_state(buffer.local_state())
+    check_contents(reopened, 4)
+
+
+def test_a_journal_holds_only_what_is_new_and_overwrites(tmp_path):
     buffer = make(7, tmp_path / "replay")
-    for count, stored in ((3, 3), (2, 2), (0, 0), (30, 7)):
+    journal = tmp_path / "replay.journal"
+    for count, stored in ((3, None), (2, None), (0, None), (2, None), (0, None), (1, 1), (30, 7)):
         add(buffer, count)
         buffer.write_journal()
-        rows = load_file(tmp_path / "replay.journal")["rows"]
-        assert rows.shape == (stored, 2 * D + A + 2)
+        assert journal.exists() == (stored is not None)
+        if stored is not None:
+            assert load_file(journal)["rows"].shape == (stored, 2 * D + A + 2)
         buffer.apply_journal()
 
 
-def test_changes_stay_out_of_the_file_until_applied(tmp_path):
+def test_what_a_commit_needs_stays_in_the_file_until_the_next_is_applied(tmp_path):
     buffer = make(7, tmp_path / "replay")
-    before = (tmp_path / "replay").read_bytes()
+    path, ends = tmp_path / "replay", 4096 + 5 * 10 * 4
     add(buffer, 5)
     buffer.write_journal()
-    assert (tmp_path / "replay").read_bytes() == before
+    first = path.read_bytes()
+    assert first[4096:ends] == buffer._rows[:5].tobytes()
     buffer.apply_journal()
-    assert (tmp_path / "replay").read_bytes() != before
+    add(buffer, 2)
+    buffer.write_journal()
+    assert path.read_bytes()[4096:ends] == first[4096:ends]
+    buffer.apply_journal()
+    full = path.read_bytes()
+    add(buffer, 1)
+    buffer.write_journal()
+    assert path.read_bytes() == full
+    buffer.apply_journal()
+    assert path.read_bytes() != full
 
 
 def test_a_resumed_buffer_goes_on_like_the_original(tmp_path):
@@ -223,16 +249,23 @@ def test_a_resumed_buffer_goes_on_like_the_original(tmp_path):
 
 
 def test_a_state_of_another_commit_is_refused(tmp_path):
-    buffer = make(7, tmp_path / "replay")
-    add(buffer, 3)
-    old = buffer.local_state()
-    buffer.write_journal()
-    buffer.apply_journal()
-    add(buffer, 3)
-    buffer.write_journal()
-    buffer.apply_journal()
-    with pytest.raises(ValueError, match="as of 6 transitions, the state to load as of 3"):
-        make(7, tmp_path / "replay").load_local_state(old)
+    path = tmp_path / "replay"
+    buffer = make(7, path)
+    states = []
+    for _ in range(3):
+        add(buffer, 3)
+        states.append(buffer.local_state())
+        if buffer.total == 6:
+            with pytest.raises(ValueError, match="as of 3 transitions, the state to load as of 6"):
+                make(7, path).load_local_state(states[1])
+        buffer.write_journal()
+        buffer.apply_journal()
+        if buffer.total == 6:  # the file is ahead of the first state, as after a kill
+            ahead = make(7, path)
+            ahead.load_local_state(states[0])
+            check_contents(ahead, 3)
+    with pytest.raises(ValueError, match="as of 9 transitions, the state to load as of 6"):
+        make(7, path).load_local_state(states[1])
 
 
 def test_applying_an_outdated_journal_is_refused(tmp_path):

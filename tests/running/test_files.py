@@ -1,5 +1,7 @@
+import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -14,8 +16,14 @@ from safetensors.numpy import save
 from small import REPOSITORY
 
 from f110_fl.errors import UserError
-from f110_fl.files import append_line, replacing, write_atomic
-from f110_fl.tensors import read_metadata, read_tensors, write_tensors
+from f110_fl.files import append_line, being_written, replacing, write_atomic
+from f110_fl.tensors import (
+    map_arrays,
+    read_metadata,
+    read_tensors,
+    tensors_being_written,
+    write_tensors,
+)
 from sim.settings import find_file
 
 
@@ -41,6 +49,42 @@ def test_a_private_file_is_never_anybody_elses(tmp_path):
         opened.write(b"secret")
     assert file.stat().st_mode & 0o777 == 0o600
     assert file.read_bytes() == b"secret"
+
+
+def test_a_file_takes_its_name_after_what_is_done_meanwhile(tmp_path, monkeypatch):
+    file = tmp_path / "a"
+    file.write_bytes(b"old")
+    with being_written(file, [b"n", memoryview(b"ew")]):
+        assert file.read_bytes() == b"old"
+    assert file.read_bytes() == b"new"
+    with pytest.raises(KeyError), being_written(file, [b"newer"]):
+        raise KeyError
+
+    def fail(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="no space"), being_written(file, [b"newer"]):
+        pass
+    assert file.read_bytes() == b"new"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded")
+def test_a_forked_process_has_a_disk_to_wait_for(tmp_path):
+    with being_written(tmp_path / "parent", [b"first"]):
+        pass
+    child = os.fork()
+    if not child:
+        signal.alarm(20)  # instead of waiting for ever
+        try:
+            with being_written(tmp_path / "child", [b"second"]):
+                pass
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert (tmp_path / "child").read_bytes() == b"second"
 
 
 @pytest.mark.parametrize("broken", ["fsync", "replace"])
@@ -110,7 +154,16 @@ def test_tensors_come_back_as_they_were(tmp_path_factory, shapes, metadata):
         assert back[name].shape == array.shape
         assert back[name].numpy().dtype == array.dtype
         np.testing.assert_array_equal(back[name].numpy(), array)
+    mapped = map_arrays(file)
+    assert mapped.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert (mapped[name].dtype, mapped[name].shape) == (array.dtype, array.shape)
+        np.testing.assert_array_equal(mapped[name], array)
     assert read_metadata(file) == metadata
+    with tensors_being_written(file, tensors, metadata) as digest:
+        pass
+    assert file.read_bytes() == first
+    assert hashlib.sha256(first).hexdigest() == digest
     write_tensors(file, dict(reversed(tensors.items())), dict(reversed(metadata.items())))
     assert file.read_bytes() == first
 

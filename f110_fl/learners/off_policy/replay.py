@@ -88,7 +88,11 @@ class ReplayBuffer:
     """The last ``capacity`` transitions, in memory or mapped from a file.
 
     A mapped file is opened copy-on-write: it stays as of the last commit while the buffer goes
-    on, and a commit moves it to the present in three steps, a redo log. (a) ``write_journal``
+    on. Rows for which there still is room lie behind those that the last commit needs. A commit
+    writes them into the file (``write_journal``), and the caller stores ``local_state`` atomically,
+    which decides; after a kill in between, the file is ahead of the state by rows that come again.
+
+    Once rows overwrite others, a commit takes three steps, a redo log. (a) ``write_journal``
     stores the rows added since the last commit next to the file. (b) The caller stores
     ``local_state`` atomically: this decides. (c) ``apply_journal`` writes the rows into the
     file. ``load_local_state`` finishes a commit killed after (b) and drops one killed before.
@@ -116,7 +120,8 @@ class ReplayBuffer:
         self.capacity = config.capacity
         self.total = 0  # transitions ever added
         self.max_priority = 1.0  # |TD error| + epsilon, before the exponent
-        self._committed = 0  # of total, what the file holds
+        self._committed = 0  # of total, what the file holds for good
+        self._written = 0  # of total, what is durable in the file or beside it
         self._rng = rng
         self._tree = SumTree(self.capacity) if config.alpha > 0 else None
         self._sizes = observation_size, action_size
@@ -249,18 +254,22 @@ class ReplayBuffer:
     def write_journal(self) -> None:
         """Step (a) of a commit: make the rows added since the last one durable.
 
-        They are stored in a safetensors file with ``total``, from which their positions follow:
-        they are the last of ``total`` rows in a ring. No-op in memory.
+        Those that overwrite others are stored in a safetensors file with ``total``, from which
+        their positions follow: they are the last of ``total`` rows in a ring. No-op in memory.
 
         Raises:
-            OSError: If the journal cannot be written.
+            OSError: If they cannot be written.
         """
         if self._path is None:
             return
         first = max(self._committed, self.total - self.capacity)
-        positions = np.arange(first, self.total) % self.capacity
-        rows = {"rows": self._rows[positions]}
-        write_tensors(_journal(self._path), rows, {"total": str(self.total)})
+        rows = self._rows[np.arange(first, self.total) % self.capacity]
+        if self.total > self.capacity:
+            write_tensors(_journal(self._path), {"rows": rows}, {"total": str(self.total)})
+        else:
+            _journal(self._path).unlink(missing_ok=True)  # of a first commit that never ended
+            self._store(self._path, rows, self.total)
+        self._written = self.total
 
     def apply_journal(self) -> None:
         """Step (c) of a commit: bring the file up to date, drop the journal. No-op in memory.
@@ -271,15 +280,23 @@ class ReplayBuffer:
         """
         if self._path is None:
             return
-        with safe_open(_journal(self._path), framework="numpy") as journal:
-            total = int(journal.metadata()["total"])
-            rows = journal.get_tensor("rows")
-        if total != self.total:
-            raise ValueError(f"the journal is as of {total} transitions, not {self.total}")
+        if self._written != self.total:
+            raise ValueError(f"the journal is as of {self._written} transitions, not {self.total}")
+        journal = _journal(self._path)
+        if journal.exists():
+            with safe_open(journal, framework="numpy") as file:
+                rows = file.get_tensor("rows")
+            self._store(self._path, rows, self.total)
+            journal.unlink()
+        self._committed = self.total
+        self._open(self._path)
+
+    def _store(self, path: Path, rows: Array, total: int) -> None:
+        """Write the last of ``total`` rows (n, columns) to their places in the file, durably."""
         first = (total - len(rows)) % self.capacity
         until_end = self.capacity - first  # the ring may wrap around once
         header = np.array([total, *self._shape])
-        with self._path.open("r+b") as file:
+        with path.open("r+b") as file:
             for position, run in ((first, rows[:until_end]), (0, rows[until_end:])):
                 file.seek(HEADER_BYTES + position * rows.itemsize * rows.shape[1])
                 file.write(run.data)
@@ -287,20 +304,19 @@ class ReplayBuffer:
             file.write(header.data)
             file.flush()
             os.fsync(file.fileno())
-        _journal(self._path).unlink()
-        self._committed = total
-        self._open(self._path)
 
     def _recover(self, path: Path) -> None:
         """Finish or drop the commit that a kill left open, as ``self.total`` says."""
         journal = _journal(path)
         if journal.exists():
-            if int(read_metadata(journal)["total"]) == self.total:
+            self._written = int(read_metadata(journal)["total"])
+            if self._written == self.total:
                 self.apply_journal()
             else:
                 journal.unlink()
         held = self._open(path)
-        if held != self.total:
+        ahead = self.total < held <= self.capacity  # none of the state's rows is overwritten
+        if held != self.total and not ahead:
             raise ValueError(
                 f"{path} is as of {held} transitions, the state to load as of {self.total}"
             )
