@@ -17,7 +17,8 @@ def test_a_policy_drives_the_car_that_it_was_trained_in() -> None:
     env = make_environment(arguments)
     car = env.cars[0]
     assert (car.vehicle.speed_min, car.vehicle.speed_max, car.reverse) == (-1.0, 6.0, False)
-    assert env.observation == ("lidar", "motion", "others")
+    assert env.observation == ("lidar", "motion", "others", "others_velocity")
+    assert car.vehicle.tyre.kind == "saturating"
     assert (env.lidar.beams, env.physics_steps_per_action) == (54, 5)
 
 
