@@ -70,8 +70,8 @@ def compiled(kernel: Kernel, *arguments: Any) -> Callable[..., Any]:
 def bound(kernel: Kernel, arguments: tuple[Any, ...]) -> Callable[[int, int], Any]:
     """Compile a kernel, and give it all arguments but the last two once and for all.
 
-    They are laid out in memory as compiled code has them, so that a call takes 0.2 us, however
-    many arrays there are; handing over one of a world's from Python takes 0.05 us.
+    They are laid out in memory as compiled code has them: a call takes 0.2 us with one array and
+    0.4 us with all of a world's, which Python would hand over in 2.5 us.
 
     Args:
         kernel: A function decorated with ``njit``, called as ``kernel(*arguments, first, last)``.

@@ -27,7 +27,7 @@ Observations = NDArray[np.float32]  # (E, A, D)
 
 
 class Seen(NamedTuple):
-    """What observations are made of, for kernels; handing on the whole world would cost 0.1 us."""
+    """What observations are made of, for kernels; handing on the whole world would cost 0.2 us."""
 
     state: Float  # of `WorldArrays`, as are the next three
     odometry: Float

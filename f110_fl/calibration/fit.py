@@ -22,7 +22,7 @@ from f110_fl.calibration.parameters import (
     starting,
     unfit,
 )
-from f110_fl.calibration.search import first_delay, reweigh, rms, search
+from f110_fl.calibration.search import first_delay, reweigh, rms, search, squares
 from f110_fl.calibration.servo import find_tremble, tremble_covariance
 from f110_fl.calibration.windows import Windows, cut
 from sim.config import VehicleConfig
@@ -221,17 +221,13 @@ def _misleads(
     information = summed(slopes, slopes).sum(axis=0)
     scale = np.sqrt(np.diag(information))
     plain = np.linalg.inv(information / np.outer(scale, scale)) / np.outer(scale, scale)
-    starts, least = model.starts.copy(), _squares(model, values)
+    starts, least = model.starts.copy(), squares(model, values)
     held = _set_back(values, FRICTION, given, dt, {})
     held = search(model, held, np.delete(active, place), _TOLERANCES[-1])
-    added = _squares(model, held) - least
+    added = squares(model, held) - least
     model.starts[...] = starts
     # What a square counts: neighbouring residuals are not independent, as `_covariance` knows.
     return bool(added * plain[place[0], place[0]] <= reach * variance)
-
-
-def _squares(model: Model, values: Float) -> float:
-    return float(((model.settled(values) * model.weights) ** 2).sum())
 
 
 def _set_back(

@@ -48,13 +48,18 @@ def search(model: Model, values: Float, active: NDArray[np.int64], tolerance: fl
     return whole(found.x)
 
 
+def squares(model: Model, values: Float) -> float:
+    """Return what a search makes small, at parameters (P,)."""
+    return float(((model.settled(values) * model.weights) ** 2).sum())
+
+
 def first_delay(model: Model, values: Float) -> float:
     """Return the delay to begin with, s: of some, the one that leaves the least squares."""
     costs = []
     for delay in _DELAYS:
         moved = values.copy()
         moved[LATE] = delay
-        costs.append(float(((model.settled(moved) * model.weights) ** 2).sum()))
+        costs.append(squares(model, moved))
     return _DELAYS[int(np.argmin(costs))]
 
 

@@ -117,7 +117,7 @@ class KernelDriver(Driver):
             called as ``kernel(settings, *arrays, *tables, difficulty, commands, first, last)``, and
             otherwise as `Driver.command`.
         arrays: Those of the world that it needs, by the names in `WorldArrays`; handing
-            on all of them would cost 0.1 us a call.
+            on all of them would cost 0.2 us a call.
         settings: From `sim.native.record`.
         tables: What else it needs: arrays and named tuples of arrays, which it may also write.
 

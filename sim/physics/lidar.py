@@ -77,7 +77,7 @@ def make_scratch(beams: int) -> Ranges:
     # Rows that start a multiple of 4 KiB apart would be taken for one another by the processor.
     rays = -(-beams * scans_together(beams) // 1024) * 1024 + _BLOCK
     memory = np.zeros(8 * rays + _LINE, dtype=np.float32)
-    # Vectors that lie across cache lines take a third longer to trace.
+    # Vectors that lie across cache lines take a quarter longer to trace.
     start = -(memory.ctypes.data // memory.itemsize) % _LINE
     return memory[start : start + 8 * rays].reshape(8, rays)
 
