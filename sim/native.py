@@ -85,7 +85,7 @@ def bound(kernel: Kernel, arguments: tuple[Any, ...]) -> Callable[[int, int], An
     signature = (*_types(arguments), types.int64, types.int64)
     pointer, result = _native(kernel, signature)
     block = np.array([_words((pointer, *arguments))], _layout((pointer, *arguments)))
-    entry = (_Given(signature, result), types.int64, types.int64)
+    entry = (_Given(tuple(map(_plain, signature)), result), types.int64, types.int64)
     _enter.compile(entry)
     # The tuple keeps the memory that the address leads to.
     return partial(_enter.get_overload(entry), (block.ctypes.data, block, arguments))
@@ -167,6 +167,16 @@ class _Given(types.Type):
     def __init__(self, signature: tuple[Any, ...], result: Any) -> None:
         self.signature, self.result = signature, result
         super().__init__(name=f"Given({signature}, {result})")
+
+
+def _plain(kind: Any) -> Any:
+    """A type without the classes of named tuples, which are passed as others are.
+
+    All kernels share the cache of `_enter`, and who reads it may not have another's classes.
+    """
+    if isinstance(kind, types.BaseTuple):
+        return types.Tuple(tuple(map(_plain, kind)))  # type: ignore[no-untyped-call]
+    return kind
 
 
 @register_model(_Given)
