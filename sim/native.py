@@ -85,7 +85,8 @@ def bound(kernel: Kernel, arguments: tuple[Any, ...]) -> Callable[[int, int], An
     signature = (*_types(arguments), types.int64, types.int64)
     pointer, result = _native(kernel, signature)
     block = np.array([_words((pointer, *arguments))], _layout((pointer, *arguments)))
-    entry = (_Given(tuple(map(_plain, signature)), result), types.int64, types.int64)
+    kinds = tuple(_plain(kind) for kind in signature)
+    entry = (_Given(kinds, result), types.int64, types.int64)
     _enter.compile(entry)
     # The tuple keeps the memory that the address leads to.
     return partial(_enter.get_overload(entry), (block.ctypes.data, block, arguments))
@@ -175,7 +176,7 @@ def _plain(kind: Any) -> Any:
     All kernels share the cache of `_enter`, and who reads it may not have another's classes.
     """
     if isinstance(kind, types.BaseTuple):
-        return types.Tuple(tuple(map(_plain, kind)))  # type: ignore[no-untyped-call]
+        return types.Tuple(tuple(_plain(part) for part in kind))  # type: ignore[no-untyped-call]
     return kind
 
 
