@@ -176,7 +176,7 @@ def _plain(kind: Any) -> Any:
     All kernels share the cache of `_enter`, and who reads it may not have another's classes.
     """
     if isinstance(kind, types.BaseTuple):
-        return types.Tuple(tuple(_plain(part) for part in kind))  # type: ignore[no-untyped-call]
+        return types.Tuple(tuple(_plain(part) for part in tuple(getattr(kind, "types", ()))))  # type: ignore[no-untyped-call]
     return kind
 
 
