@@ -16,10 +16,14 @@ import pytest
 from small import REPOSITORY
 from sources import PACKAGES, PROGRAMS, SOURCES, imported
 
+from f110_fl.engines.flower_programs import bundled
+
 DISTRIBUTION = "f110_fl"
 FAB_LIMIT = 10 * 2**20  # bytes; Flower refuses larger bundles
 PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
 MODULES = {str(path.relative_to(REPOSITORY)) for path in SOURCES if path not in PROGRAMS}
+SCENARIOS = {f"scenarios/{path.name}" for path in (REPOSITORY / "scenarios").glob("*.yaml")}
+TEXTS = {"pyproject.toml", "README.md", "LICENSE"}
 WEB = {str(p.relative_to(REPOSITORY)) for p in (REPOSITORY / "f110_fl/reporting/web").glob("*/*")}
 
 
@@ -92,10 +96,19 @@ def test_every_folder_is_a_package() -> None:
 @pytest.mark.slow
 def test_the_bundle_holds_the_app_and_nothing_else(bundle: Path) -> None:
     names = {str(path.relative_to(bundle)) for path in bundle.rglob("*") if path.is_file()}
-    scenarios = {f"scenarios/{path.name}" for path in (REPOSITORY / "scenarios").glob("*.yaml")}
-    assert scenarios
-    texts = {"pyproject.toml", "README.md", "LICENSE"}
-    assert names == MODULES | scenarios | texts | {".info/CONTENT"}
+    assert SCENARIOS
+    assert names == MODULES | SCENARIOS | TEXTS | {".info/CONTENT"}
+
+
+@pytest.mark.slow
+def test_what_a_run_submits_is_the_bundle(bundle: Path, copy: Path, tmp_path: Path) -> None:
+    (copy / "environment").mkdir()
+    (copy / "environment" / "module.py").touch()  # is not looked at
+    folder = bundled(tmp_path, copy)
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert files == MODULES | SCENARIOS | TEXTS
+    for name in MODULES | SCENARIOS:
+        assert (folder / name).read_bytes() == (bundle / name).read_bytes()
 
 
 LOAD = """

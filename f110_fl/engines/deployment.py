@@ -17,6 +17,7 @@ from f110_fl.engines.closed.superlink import ClosedSuperLink, serve
 from f110_fl.engines.credentials import Credentials, make_credentials
 from f110_fl.engines.flower_programs import (
     APP,
+    bundled,
     connected,
     free_port,
     run_command,
@@ -81,7 +82,7 @@ def host(session: Session, scenario: Scenario, clients: Iterable[int], app: Path
         if watch.runs():
             raise UserError(f"{rundir.root}: the server of a killed run still runs")
         failure = FailureWatch(rundir.logs / f"{RUN}.log")
-        command = run_command({"prepared-root": str(rundir.root)}, app)
+        command = run_command({"prepared-root": str(rundir.root)}, bundled(home, app))
         submission = session.start(RUN, run_program, command, environment)
         session.wait(submission, done=lambda: failure.look() or watch.ended())
         session.pause(END_GRACE, done=lambda: failure.look() or not submission.is_alive())

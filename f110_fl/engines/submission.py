@@ -19,7 +19,14 @@ from typing import Any, Final
 from rich.console import Console
 
 from f110_fl.config.scenario import Scenario
-from f110_fl.engines.flower_programs import CONNECTION, connected, program, run_command, run_program
+from f110_fl.engines.flower_programs import (
+    CONNECTION,
+    bundled,
+    connected,
+    program,
+    run_command,
+    run_program,
+)
 from f110_fl.engines.operator_requests import check_versions
 from f110_fl.engines.superlink import SuperLink, resolve_superlink
 from f110_fl.errors import UserError
@@ -81,7 +88,8 @@ class _Submission:
     def __init__(self, directory: Path, link: SuperLink, console: Console) -> None:
         self._link = link
         self._console = console
-        self._environment = connected(directory / "flower", link)
+        self._home = directory / "flower"
+        self._environment = connected(self._home, link)
         self._log = directory / "run.log"
         self._reader = LogReader(self._log)
         self._last: deque[str] = deque(maxlen=LAST_LINES)
@@ -97,7 +105,7 @@ class _Submission:
     def run(self, settings: Mapping[str, str]) -> int:
         """Submit the run and follow it; an interruption also stops it on the SuperLink."""
         children, ended = Children(), False
-        target = (run_command(settings), self._environment)
+        target = (run_command(settings, bundled(self._home)), self._environment)
         child = children.start(run_program, target, self._log)
         try:
             while child.is_alive():
