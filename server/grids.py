@@ -14,6 +14,7 @@ from f110_fl.engines.flower_internals import ErrorCode, Run
 from f110_fl.federation.patience import Patience
 
 POLL_SHARE: Final = 0.02  # interval between polls for replies, as a part of the wait so far
+POLL_REST: Final = 4.0  # interval, in times of what the poll took; a deployed server's takes long
 POLL_RANGE: Final = (0.005, 1.0)  # s, bounds of the interval
 LOST: Final = ("ActorDied", "ActorUnavailable", "NodeDied", "WorkerCrashed")  # errors of Ray
 
@@ -38,14 +39,15 @@ def pull(grid: Grid, number: str, asked: Message) -> list[Message]:
         return [Message(Error(ErrorCode.MESSAGE_UNAVAILABLE, reason), reply_to=asked)]
 
 
-def pause(waited: float) -> None:
+def pause(waited: float, looked: float) -> None:
     """Sleep between two looks for replies.
 
     Args:
         waited: How long they have been waited for, s.
+        looked: How long the last look took, s.
     """
     least, most = POLL_RANGE
-    time.sleep(min(max(POLL_SHARE * waited, least), most))
+    time.sleep(min(max(POLL_SHARE * waited, POLL_REST * looked, least), most))
 
 
 class WrappedGrid(Grid):
@@ -131,18 +133,20 @@ class Streaming(WrappedGrid):
 
     def _replies(self, waiting: dict[str, Message], patience: Patience) -> Iterator[Message]:
         while waiting:
-            over = patience.left() <= 0
+            over, looked = patience.left() <= 0, 0.0
             for number in sorted(waiting):
-                for reply in pull(self, number, waiting[number]):
+                begin = time.monotonic()
+                replies = pull(self, number, waiting[number])
+                looked += time.monotonic() - begin
+                for reply in replies[:1]:
                     del waiting[number]
                     patience.count()
                     yield reply
-                    break
             if over and waiting:
                 patience.tell(len(waiting))
                 return
             if waiting:
-                pause(patience.waited())
+                pause(patience.waited(), looked)
 
 
 class LostActorError(RuntimeError):

@@ -180,6 +180,7 @@ class AsynchronousStrategy(FederatedStrategy):
         turns = self._orders.turns()
         begin = time.monotonic()
         while True:
+            looked = time.monotonic()
             for client_id in turns[:1] if self._clock else turns:
                 message, number = self._sent[client_id]
                 for reply in pull(self._grid, number, message):
@@ -187,4 +188,5 @@ class AsynchronousStrategy(FederatedStrategy):
                     return client_id, reply
                 if self._waits.over(client_id):
                     return client_id, None
-            pause(time.monotonic() - begin)
+            now = time.monotonic()
+            pause(now - begin, now - looked)
