@@ -7,7 +7,6 @@ from typing import Final
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.ndimage import minimum_filter1d
 
 from sim.config import BlockerConfig
 from sim.drivers.base import KernelDriver, Seat
@@ -129,6 +128,8 @@ def _room(track: Track, half_width: float, margin: float) -> NDArray[np.float64]
         half_width: Of the car, m.
         margin: From its side to the lane's edge at least, m.
     """
+    from scipy.ndimage import minimum_filter1d  # takes 0.4 s, and few races have a blocker
+
     line = track.line
     s = (np.arange(table_size(line)) + 0.5) * line.length / table_size(line)
     mode = "wrap" if line.closed else "nearest"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,60 @@ class DistanceField(NamedTuple):
     yaw: float  # rad
     cos: float  # of yaw
     sin: float
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def wall_distances(free: NDArray[np.bool_], resolution: float) -> NDArray[np.float32]:
+    """Exact Euclidean distance transform: from each cell's centre to the nearest wall cell's.
+
+    Meijster, Roerdink and Hesselink, "A general algorithm for computing distance transforms in
+    linear time", 2000: distances within columns, then in each row the lower envelope of the
+    parabolas (x - i)^2 + g_i^2, all in whole numbers. Not that of scipy.ndimage, whose import
+    takes 0.4 s in every process and which takes five times as long.
+
+    Args:
+        free: (H, W), its border wall.
+        resolution: Edge of a cell, m.
+
+    Returns:
+        (H, W) m; 0 in walls.
+    """
+    height, width = free.shape
+    column = np.zeros((height, width), np.int32)  # cells to the nearest wall above or below
+    for y in range(1, height):
+        for x in range(width):
+            column[y, x] = column[y - 1, x] + 1 if free[y, x] else 0
+    for y in range(height - 2, -1, -1):
+        for x in range(width):
+            column[y, x] = min(column[y, x], column[y + 1, x] + 1)
+    found = np.empty((height, width), np.float32)
+    square = np.empty(width, np.int64)
+    lowest, begin = np.empty(width, np.int64), np.empty(width, np.int64)
+    for y in range(height):
+        for x in range(width):
+            square[x] = np.int64(column[y, x]) ** 2
+        last = 0  # the envelope's parts: from begin[k] on, that of column lowest[k]
+        lowest[0] = begin[0] = 0
+        for x in range(1, width):
+            while last >= 0 and (
+                (begin[last] - lowest[last]) ** 2 + square[lowest[last]]
+                > (begin[last] - x) ** 2 + square[x]
+            ):
+                last -= 1
+            if last < 0:
+                last, lowest[0] = 0, x
+                continue
+            i = lowest[last]
+            meet = 1 + (x * x - i * i + square[x] - square[i]) // (2 * (x - i))
+            if meet < width:
+                last += 1
+                lowest[last], begin[last] = x, meet
+        for x in range(width - 1, -1, -1):
+            i = lowest[last]
+            found[y, x] = math.sqrt((x - i) ** 2 + square[i]) * resolution
+            if x == begin[last]:
+                last -= 1
+    return found
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

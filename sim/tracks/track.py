@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache, wraps
 from pathlib import Path
 from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 
 from sim.settings import Config
 from sim.tracks.centerline import Centerline, curvature, points_at, polyline, project_all
-from sim.tracks.distance_field import DistanceField, free_ways
+from sim.tracks.distance_field import DistanceField, free_ways, wall_distances
 
 Pose = tuple[float, float, float]  # x m, y m, yaw rad
 Line = tuple[tuple[float, float], tuple[float, float]]
@@ -25,7 +24,7 @@ C = TypeVar("C", bound=Config)
 # first wall cell, the second absorbs rounding.
 BORDER = 2
 KEPT: Final = 256  # tracks of a kind: a random circuit takes 0.1 s to build, 1.4 MB to keep
-MAX_CELLS = 36_000_000  # the distance transform needs about 40 bytes a cell
+MAX_CELLS = 36_000_000  # of which each needs about ten bytes while the track is built
 SPAWNS: Final = 8  # of tracks that name none
 SPACING: Final = 1.5  # m, between them where there is room
 
@@ -116,8 +115,7 @@ class Track:
             raise TrackError(f"{name}: no cell is free; a track needs free space")
         window = free[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         check_cells(name, window.size, resolution)
-        cells = distance_transform_edt(_close_diagonals(np.pad(window, BORDER)))
-        distance = (cells * resolution).astype(np.float32)
+        distance = wall_distances(_close_diagonals(np.pad(window, BORDER)), float(resolution))
         distance.flags.writeable = False
         shift_x = (columns[0] - BORDER) * resolution
         shift_y = (rows[0] - BORDER) * resolution
@@ -147,6 +145,22 @@ class Track:
         edges = (self.distance[[0, -1]], self.distance[:, [0, -1]])
         if any(edge.any() for edge in edges):
             raise TrackError(f"{self.name}: the distance field must be 0 along its border")
+
+    def starting(
+        self, *, finish_line: Line | None = None, spawns: Mapping[str, Pose] | None = None
+    ) -> Track:
+        """The same track with its own finish line and spawns, as far as they are given.
+
+        Where cars start changes nothing of the lane: what has been worked out of it is kept.
+        """
+        track = replace(
+            self,
+            finish_line=finish_line or self.finish_line,
+            spawns=self.spawns if spawns is None else spawns,
+        )
+        own = {field.name for field in fields(self)}
+        track.__dict__.update({k: v for k, v in self.__dict__.items() if k not in own})
+        return track
 
     def wall_distance(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Distance from each point's cell to the nearest wall cell.

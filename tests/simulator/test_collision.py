@@ -84,9 +84,11 @@ def test_segments_find_every_cell_they_pass(seed, start, step):
     if np.any(clear == 0):
         assert found
     else:
-        # Sampling may miss the corner of a cell by less than its spacing.
-        normal = np.array([-(b - a)[1], (b - a)[0]]) / max(np.hypot(*(b - a)), 1e-9)
-        wide = np.vstack([points + 0.003 * normal, points - 0.003 * normal])
+        # Sampling may miss the corner of a cell by less than its spacing, and one that is touched.
+        along = 0.003 * (b - a) / max(np.hypot(*(b - a)), 1e-9)
+        points = np.vstack([a - along, points, b + along])
+        normal = np.array([-along[1], along[0]])
+        wide = np.vstack([points + normal, points - normal])
         assert not found or np.any(track.wall_distance(wide) == 0)
 
 

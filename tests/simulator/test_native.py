@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
 import weakref
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 from numba import njit
+from small import REPOSITORY
 
+from f110_fl.runs.startup import KERNEL_CACHE
 from sim.native import bound, call, calls, compiled, record
 
 
@@ -119,3 +125,46 @@ def test_what_is_bound_lives_as_long_as_the_function() -> None:
     del run
     gc.collect()
     assert watched() is None
+
+
+OWN = """
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from sim.native import bound
+
+class {name}(NamedTuple):
+    numbers: np.ndarray
+
+
+@njit
+def total(own, first, last):
+    return own.numbers.sum() + first + last
+
+
+def made():
+    return bound(total, ({name}(np.array([1.5, 2.0])),))(1, 2)
+"""
+
+
+@pytest.mark.slow
+def test_the_cache_that_all_share_names_no_class_of_a_module(tmp_path: Path) -> None:
+    """Two projects, each with a named tuple of its own, of which the other knows nothing."""
+    variables = os.environ | KERNEL_CACHE | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    for name in ("One", "Other"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / f"{name.lower()}_project.py").write_text(OWN.format(name=name))
+        path = os.pathsep.join([str(folder), str(REPOSITORY)])
+        code = f"import {name.lower()}_project as project; print(project.made())"
+        result = subprocess.run(
+            [sys.executable, "-c", code],
+            env=variables | {"PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (result.returncode, result.stdout) == (0, "6.5\n"), result.stderr
+    assert list((tmp_path / "cache").rglob("*.nbi"))

@@ -13,11 +13,14 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import Image
 from properties import examples
+from scipy.ndimage import distance_transform_edt
 
 from sim.config import CircleTrack, Line2Track, MapTrack, VehicleConfig
 from sim.tracks.centerline import project
+from sim.tracks.distance_field import wall_distances
 from sim.tracks.factory import make_track
 from sim.tracks.track import Track, TrackError
 
@@ -30,6 +33,25 @@ def room(rows: int = 8, columns: int = 12) -> np.ndarray:
     image[[0, -1]] = WALL
     image[:, [0, -1]] = WALL
     return image
+
+
+@given(st.tuples(st.integers(1, 40), st.integers(1, 40)).flatmap(lambda n: arrays(bool, n)))
+@examples(60)
+def test_distances_are_those_of_scipy_to_the_bit(free: np.ndarray) -> None:
+    free = np.pad(free, 2)
+    expected = (distance_transform_edt(free) * 0.0625).astype(np.float32)
+    assert np.array_equal(wall_distances(free, 0.0625), expected)
+
+
+def test_what_is_known_of_a_lane_stays_known(tmp_path: Path) -> None:
+    track = make_track(CircleTrack(kind="circle"), tmp_path)
+    widths = track.measured_widths
+    other = track.starting(spawns={"here": (0.0, 0.0, 0.0)})
+    assert other.measured_widths is widths
+    assert (other.finish_line, dict(other.spawns)) == (
+        track.finish_line,
+        {"here": (0.0, 0.0, 0.0)},
+    )
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 
 from sim.config import CircleTrack
@@ -35,4 +33,4 @@ def circle_track(config: CircleTrack) -> Track:
         finish_line=((inner, 0.0), (outer, 0.0)),
         stated_widths=np.full((points, 2), config.width / 2),
     )
-    return dataclasses.replace(track, spawns=staggered_spawns(track))
+    return track.starting(spawns=staggered_spawns(track))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from pathlib import Path
 from typing import Final
@@ -110,9 +109,7 @@ def lane_track(name: str, points: Float, widths: Float, closed: bool, resolution
         stated_widths=widths,
     )
     finish = 0.0 if closed else track.length - min(RUN_OUT, 0.1 * track.length)
-    return dataclasses.replace(
-        track, finish_line=gate_across(track, finish), spawns=staggered_spawns(track)
-    )
+    return track.starting(finish_line=gate_across(track, finish), spawns=staggered_spawns(track))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
