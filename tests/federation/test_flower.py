@@ -19,6 +19,7 @@ from programs import call
 from small import REPOSITORY, write_small
 from watching import TIMEOUT
 
+from f110_fl.engines.flower_programs import bundled
 from f110_fl.rundir import RunDir
 from f110_fl.training.trainer import Trainer
 from run import main
@@ -83,11 +84,11 @@ def wait_until_listening(port: int, process: subprocess.Popen[bytes]) -> None:
 
 def flwr_run(environment: dict[str, str], settings: dict[str, str]) -> str:
     words = " ".join(f"{key}={value!r}" for key, value in settings.items())
-    command = [program("flwr"), "run", str(REPOSITORY), "test", "--stream", "--run-config", words]
+    app = str(bundled(Path(environment["FLWR_HOME"])))
+    command = [program("flwr"), "run", app, "test", "--stream", "--run-config", words]
     result = subprocess.run(
         command,
         env=environment,
-        cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
