@@ -231,6 +231,9 @@ def test_ctrl_c_ends_everything_and_keeps_completed_rounds(tmp_path: Path) -> No
         with urlopen(f"{line.split()[-1]}data", timeout=TIMEOUT) as answer:  # noqa: S310 - loopback
             (run,) = json.load(answer)["runs"]
         assert run["state"] == "running"
+        # W&B takes seconds to begin each of its runs where others are at work.
+        begun = RunDir(tmp_path / "run").root
+        assert until(lambda: len([*begun.glob("wandb/offline-run-*/*.wandb")]) == 3, process)
         os.killpg(process.pid, signal.SIGINT)  # a terminal signals the whole group
 
     rundir = interrupt_after_a_round(tmp_path, ctrl_c)
