@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 from numba import njit, typeof, types
@@ -176,7 +176,8 @@ def _plain(kind: Any) -> Any:
     All kernels share the cache of `_enter`, and who reads it may not have another's classes.
     """
     if isinstance(kind, types.BaseTuple):
-        return types.Tuple(tuple(_plain(part) for part in tuple(getattr(kind, "types", ()))))  # type: ignore[no-untyped-call]
+        members = cast(Any, kind).types
+        return types.Tuple(tuple(_plain(member) for member in members))  # type: ignore[no-untyped-call]
     return kind
 
 

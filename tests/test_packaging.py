@@ -103,7 +103,7 @@ def test_the_bundle_holds_the_app_and_nothing_else(bundle: Path) -> None:
 @pytest.mark.slow
 def test_what_a_run_submits_is_the_bundle(bundle: Path, copy: Path, tmp_path: Path) -> None:
     (copy / "environment").mkdir()
-    (copy / "environment" / "module.py").touch()  # is not looked at
+    (copy / "environment" / "module.py").touch()  # not the app's
     folder = bundled(tmp_path, copy)
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert files == MODULES | SCENARIOS | TEXTS
