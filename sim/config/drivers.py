@@ -80,6 +80,23 @@ class LineDriverConfig(RacingDriverConfig):
     speed: float = Field(4.0, gt=0, le=1e3, description="Fastest speed. [m/s]")
 
 
+class RacingLineConfig(LineDriverConfig):
+    """What drivers that follow a line near the limits of the car have in common."""
+
+    compensate: bool = Field(
+        False,
+        description="For racing: allow for the car's delays, slipping tyres and speed controller. "
+        "[bool]",
+    )
+    response: float = Field(
+        0.055,
+        ge=0,
+        le=1,
+        description="With compensate: time that the car takes to turn, beyond half a period of "
+        "control and the steering's delay. [s]",
+    )
+
+
 class LookaheadConfig(Config):
     """What drivers that steer for a point on the line have in common."""
 
@@ -111,22 +128,10 @@ class GapDriverConfig(RacingDriverConfig):
     )
 
 
-class PurePursuitConfig(LookaheadConfig, LineDriverConfig):
+class PurePursuitConfig(LookaheadConfig, RacingLineConfig):
     """Follow the centre line, or a racing line, at the speed that its bends allow."""
 
     kind: Literal["pure_pursuit"] = Field("pure_pursuit", description="Selects this driver. [-]")
-    compensate: bool = Field(
-        False,
-        description="For racing: allow for the car's delays, slipping tyres and speed controller. "
-        "[bool]",
-    )
-    response: float = Field(
-        0.055,
-        ge=0,
-        le=1,
-        description="With compensate: time that the car takes to turn, beyond half a period of "
-        "control and the steering's delay. [s]",
-    )
     cut: float = Field(
         0.12,
         gt=0,
@@ -136,7 +141,7 @@ class PurePursuitConfig(LookaheadConfig, LineDriverConfig):
     )
 
 
-class StanleyConfig(LineDriverConfig):
+class StanleyConfig(RacingLineConfig):
     """Keep the front axle on the centre line, or a racing line; speeds as pure_pursuit."""
 
     kind: Literal["stanley"] = Field("stanley", description="Selects this driver. [-]")
@@ -150,7 +155,8 @@ class StanleyConfig(LineDriverConfig):
         0.05,
         ge=0,
         le=1e6,
-        description="Steering against yaw rates that differ from the line's. [s]",
+        description="Without compensate: steering against yaw rates that differ from the line's. "
+        "[s]",
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import numpy as np
 from numba import njit
@@ -11,15 +10,8 @@ from numpy.typing import NDArray
 
 from sim.config import PurePursuitConfig
 from sim.drivers.base import Seat
-from sim.drivers.line import LineDriver, Routes, entry_at, followed, route_on
-from sim.drivers.racing import (
-    asked_speeds,
-    compensation,
-    foreseen,
-    raced_speeds,
-    reaches,
-    slip_behind,
-)
+from sim.drivers.line import LineDriver, Routes, entry_at, route_on
+from sim.drivers.racing import compensation, foreseen, raced, reaches, slip_behind
 from sim.layout import TARGET_SPEED, TARGET_STEER, YAW, V, X, Y
 from sim.native import record
 from sim.tracks.centerline import Centerline, point_at, project
@@ -147,13 +139,10 @@ class PurePursuit(LineDriver):
             lookahead_time=config.lookahead_time,
             **compensation(config, seat),
         )
-        if not config.compensate:
-            super().__init__(seat, _pure_pursuit, settings, followed(config, seat), np.zeros(0))
-            return
-        raced = partial(raced_speeds, config=config, vehicle=vehicle)
-        lines = [
-            (line, asked_speeds(line, speeds, vehicle))
-            for line, speeds in followed(config, seat, raced)
-        ]
-        longest = np.concatenate([reaches(line, len(speeds), config.cut) for line, speeds in lines])
+        lines = raced(config, seat)
+        longest = np.zeros(0)
+        if config.compensate:
+            longest = np.concatenate(
+                [reaches(line, len(speeds), config.cut) for line, speeds in lines]
+            )
         super().__init__(seat, _pure_pursuit, settings, lines, longest)

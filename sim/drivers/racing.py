@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Final
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.config import PurePursuitConfig, VehicleConfig
+from sim.config import VehicleConfig
+from sim.config.drivers import RacingLineConfig
 from sim.drivers.base import Seat
-from sim.drivers.line import bends
+from sim.drivers.line import bends, followed
 from sim.layout import SLIP, YAW, YAW_RATE, V, X, Y
 from sim.physics.dynamics import GRAVITY
 from sim.physics.vehicle import KINEMATIC_SPEED
@@ -25,7 +27,7 @@ _STEP: Final = 0.1  # m, between lookaheads that are tried
 _CHORDS: Final = 100  # of them
 
 
-def compensation(config: PurePursuitConfig, seat: Seat) -> dict[str, float]:
+def compensation(config: RacingLineConfig, seat: Seat) -> dict[str, float]:
     """Settings by which a kernel compensates, or does not, by name, for `sim.native.record`."""
     if not config.compensate:
         return {"compensate": False, "lead": 0.0, "grip": math.inf, "understeer": 0.0}
@@ -42,6 +44,25 @@ def compensation(config: PurePursuitConfig, seat: Seat) -> dict[str, float]:
         * (1.0 / vehicle.stiffness_front - 1.0 / vehicle.stiffness_rear)
         / grip,
     }
+
+
+def raced(config: RacingLineConfig, seat: Seat) -> list[tuple[Centerline, Float]]:
+    """Lines that a driver follows, and the speeds that it asks for along each.
+
+    Those of `sim.drivers.line.followed`; for a driver that compensates, as `raced_speeds` and
+    `asked_speeds` say.
+
+    Raises:
+        ValueError: As `followed`.
+        TrackError: As `followed`.
+    """
+    if not config.compensate:
+        return followed(config, seat)
+    speeds = partial(raced_speeds, config=config, vehicle=seat.vehicle)
+    return [
+        (line, asked_speeds(line, fastest, seat.vehicle))
+        for line, fastest in followed(config, seat, speeds)
+    ]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -97,7 +118,7 @@ def reaches(line: Centerline, count: int, cut: float) -> Float:
     return found
 
 
-def raced_speeds(line: Centerline, config: PurePursuitConfig, vehicle: VehicleConfig) -> Float:
+def raced_speeds(line: Centerline, config: RacingLineConfig, vehicle: VehicleConfig) -> Float:
     """As `sim.drivers.line.driven_speeds`, within an ellipse and as the car's motor can."""
     limits = Limits(
         lateral=config.acceleration,

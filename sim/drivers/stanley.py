@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from sim.config import StanleyConfig
 from sim.drivers.base import Seat
-from sim.drivers.line import LineDriver, Routes, entry_at, followed, route_on, wrapped
-from sim.layout import TARGET_SPEED, TARGET_STEER, YAW, YAW_RATE, V, X, Y
+from sim.drivers.line import LineDriver, Routes, entry_at, route_on, wrapped
+from sim.drivers.racing import compensation, foreseen, raced, slip_behind
+from sim.layout import TARGET_SPEED, TARGET_STEER, YAW_RATE, V
 from sim.native import record
-from sim.settings import numbers
 from sim.tracks.centerline import point_at, project
 
 _TURN: Final = 0.5  # m of the line, over which its turning is measured
@@ -43,8 +43,9 @@ def _stanley(
             on = track[e]
             line, speeds = route_on(routes, on)
         own = state[e, car]
-        x = own[X] + driver.front_axle * math.cos(own[YAW])
-        y = own[Y] + driver.front_axle * math.sin(own[YAW])
+        x, y, yaw = foreseen(own, driver.lead)
+        x += driver.front_axle * math.cos(yaw)
+        y += driver.front_axle * math.sin(yaw)
         s, left = project(line, x, y)
         _, _, course = point_at(line, s, 0.0)
         # The ends of an open line are as straight as what is nearest to them.
@@ -54,13 +55,24 @@ def _stanley(
         _, _, before = point_at(line, begin, 0.0)
         _, _, after = point_at(line, end, 0.0)
         curve = wrapped(after - before, math.tau) / max(end - begin, 1e-9)
-        heading = wrapped(course - own[YAW], math.tau)
         speed = abs(own[V])
+        if driver.compensate:
+            yaw += slip_behind(own, driver.rear_axle)
+        heading = wrapped(course - yaw, math.tau)
         steer = heading - math.atan2(driver.gain * left, driver.softening + speed)
         steer += driver.yaw_damping * (own[V] * curve - own[YAW_RATE])
+        if driver.compensate:
+            # Wheels along the line; of what is off it, as much as the car turns away before the
+            # next command takes effect: with more it would swing.
+            along = math.asin(min(max(driver.wheelbase * curve, -1.0), 1.0))
+            share = min(1.0, driver.wheelbase / max(speed * driver.settling, 1e-9))
+            steer = along + share * (steer - along)
+        bend = math.tan(min(max(steer, -driver.steer_max), driver.steer_max)) / driver.wheelbase
+        steer += driver.understeer * own[V] * own[V] * curve
         commands[e, car, TARGET_STEER] = min(max(steer, -driver.steer_max), driver.steer_max)
-        fastest = speeds[entry_at(line, s, len(speeds))]
-        commands[e, car, TARGET_SPEED] = difficulty[e] * fastest
+        fastest = math.sqrt(driver.grip / max(abs(bend), 1e-9))
+        entry = entry_at(line, s, len(speeds))
+        commands[e, car, TARGET_SPEED] = min(difficulty[e] * speeds[entry], fastest)
 
 
 class Stanley(LineDriver):
@@ -78,6 +90,17 @@ class Stanley(LineDriver):
     v)^2), so exponentially where it is small, whatever the speed. Bends need no other term: on a
     circle the front wheels point along it when the front axle is on it.
 
+    One that compensates, to race,
+
+    - steers from where the car will be when its steering takes effect, as `PurePursuit` does, which
+      takes the place of the damping;
+    - takes the way that the rear axle moves as the car's heading, and adds to the steering angle
+      the difference of the axles' slip angles;
+    - steers asin(wheelbase * curvature), which holds the front axle on the line, and of what the
+      law above asks for beyond that the share wheelbase / (v * time), at most 1: in the time until
+      the next command takes effect the car so turns by the missing angle, not farther;
+    - chooses speeds as `PurePursuit` does.
+
     Args:
         config: The driver.
         seat: Where it sits.
@@ -88,10 +111,18 @@ class Stanley(LineDriver):
     """
 
     def __init__(self, config: StanleyConfig, seat: Seat) -> None:
+        compensated = compensation(config, seat)
+        period = seat.env.physics_step * seat.env.physics_steps_per_action
         settings = record(
             car=seat.car,
             steer_max=seat.vehicle.steer_max,  # rad
             front_axle=seat.vehicle.front_axle,  # m ahead of the centre of gravity
-            **numbers(config),
+            rear_axle=seat.vehicle.rear_axle,  # m behind it
+            wheelbase=seat.vehicle.front_axle + seat.vehicle.rear_axle,  # m
+            gain=config.gain,
+            softening=config.softening,
+            yaw_damping=0.0 if config.compensate else config.yaw_damping,
+            settling=compensated["lead"] + period / 2,  # s, until the next command takes effect
+            **compensated,
         )
-        super().__init__(seat, _stanley, settings, followed(config, seat))
+        super().__init__(seat, _stanley, settings, raced(config, seat))

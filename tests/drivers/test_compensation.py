@@ -1,4 +1,4 @@
-"""Pure pursuit that compensates: what it foresees, asks for, and how near the line it stays."""
+"""Drivers that compensate: what they foresee, ask for, and how near the line they stay."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from sim.config import CarConfig, CircleTrack, EnvConfig, LidarConfig, PurePursuitConfig
+from sim.config import (
+    CarConfig,
+    CircleTrack,
+    EnvConfig,
+    LidarConfig,
+    PurePursuitConfig,
+    StanleyConfig,
+)
 from sim.config.vehicle import VehicleConfig
 from sim.drivers.base import Seat
 from sim.drivers.racing import asked_speeds, compensation, foreseen, reaches, slip_behind
@@ -66,7 +73,7 @@ def test_the_speed_asked_for_makes_the_controller_accelerate_as_the_speeds_do() 
     assert found == pytest.approx([3.0, -2.0, -1.0, 0.0])
 
 
-def widest(driver: PurePursuitConfig, steps: int) -> float:
+def widest(driver: PurePursuitConfig | StanleyConfig, steps: int) -> float:
     """Largest distance from a circle of 4 m, m, from 3 s after the start."""
     vehicle = VehicleConfig(speed_max=8.0)
     cars = (CarConfig(name="car_0", driver=driver, vehicle=vehicle),)
@@ -88,6 +95,13 @@ def test_at_the_limit_the_car_stays_near_the_line(steps: int) -> None:
     usual = {"speed": 6.0, "acceleration": 9.0, "lookahead": 0.5, "lookahead_time": 0.12}
     assert widest(PurePursuitConfig(compensate=True, **usual), steps) < 0.12
     assert widest(PurePursuitConfig(**usual), steps) > 0.18
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_at_the_limit_stanley_stays_near_the_line(steps: int) -> None:
+    usual = {"speed": 6.0, "acceleration": 9.0}
+    assert widest(StanleyConfig(compensate=True, **usual), steps) < 0.12
+    assert widest(StanleyConfig(**usual), steps) > 0.18
 
 
 @pytest.mark.parametrize(("model", "slip"), [("kinematic", 0.0), ("single_track", 0.029)])
