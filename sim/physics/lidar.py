@@ -19,7 +19,8 @@ from sim.physics.collision import Pose, Size
 from sim.tracks.distance_field import DistanceField, to_cells, wall_distance
 
 _BLOCK: Final = 32  # entries the compiler handles at once
-_MANY: Final = 1024  # rays that are worth tracing together
+_MANY: Final = 4096  # rays that are worth tracing together
+_TILE: Final = 256  # rays that the first cache holds, with the cells that they look up
 _LINE: Final = 16  # entries in a cache line, and in the longest vectors
 _FEW: Final = 64  # rays that are better moved one by one
 _ADVANCES: Final = 5  # steps taken before the rays that have arrived are sorted out
@@ -171,8 +172,8 @@ def trace_rays(
 ) -> None:
     """Trace rays to the nearest wall.
 
-    All rays advance together, and those that have arrived are dropped after every few steps,
-    so that the processor always has many independent rays at hand.
+    All rays advance a few steps, tile by tile, and then those that have arrived are dropped, so
+    that the processor always has many independent rays at hand, most of them in its first cache.
 
     Args:
         field: The track.
@@ -190,15 +191,18 @@ def trace_rays(
     for i in range(count, _whole_blocks(count)):  # they fill the last block: let them stand
         columns[i] = rows[i] = column[i] = row[i] = np.float32(0)
     while count > 0:
-        for _ in range(_ADVANCES):
-            if count < _FEW:
+        if count < _FEW:
+            for _ in range(_ADVANCES):
                 _advance_few(distance, width, rays, limit, count)
-            else:
-                whole = _whole_blocks(count)
-                _find_tips(rays, width, whole)
-                for i in range(whole):
-                    steps[i] = distance[np.uint32(tips[i])]
-                _take_steps(lengths, steps, limit, whole)
+        else:
+            whole = _whole_blocks(count)
+            for first in range(0, whole, _TILE):
+                # What cannot be negative needs no test that keeps loops from being vectorised.
+                begin, end = np.uint64(first), np.uint64(min(first + _TILE, whole))
+                for _ in range(_ADVANCES):
+                    _find_tips(rays, width, begin, end)
+                    _look_up(distance, tips, steps, begin, end)
+                    _take_steps(lengths, steps, limit, begin, end)
         kept = 0
         for i in range(count):
             tips[kept] = i
@@ -234,10 +238,18 @@ def _advance_few(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _find_tips(rays: Rays, width: np.int32, count: int) -> None:
-    """First part of a step of many rays: the look-up between the two cannot be vectorised."""
+def _look_up(
+    distance: Ranges, tips: NDArray[np.int32], steps: Ranges, begin: np.uint64, end: np.uint64
+) -> None:
+    for i in range(begin, end):
+        steps[i] = distance[np.uint32(tips[i])]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _find_tips(rays: Rays, width: np.int32, begin: np.uint64, end: np.uint64) -> None:
+    """First part of a step of many rays, which is vectorised, unlike the look-up after it."""
     columns, rows, column, row, lengths, _, _, tips = rays
-    for i in range(count):
+    for i in range(begin, end):
         length = lengths[i]
         tip_row = np.int32(row[i] + length * rows[i])
         tip_column = np.int32(column[i] + length * columns[i])
@@ -245,9 +257,11 @@ def _find_tips(rays: Rays, width: np.int32, count: int) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _take_steps(lengths: Ranges, steps: Ranges, limit: np.float32, count: int) -> None:
+def _take_steps(
+    lengths: Ranges, steps: Ranges, limit: np.float32, begin: np.uint64, end: np.uint64
+) -> None:
     """Last part of a step of many rays: those at the sensor's range stand."""
-    for i in range(count):
+    for i in range(begin, end):
         length = lengths[i]
         step = steps[i] if length < limit else np.float32(0)
         steps[i] = step
