@@ -19,10 +19,10 @@ from typing import Final
 
 from f110_fl.commandline import OneLineParser, program
 from f110_fl.engines.credentials import check_client_key
-from f110_fl.engines.flower_programs import (
+from f110_fl.engines.flower.programs import (
     check_port,
     environment,
-    run_program,
+    run_supernode,
     supernode_command,
 )
 from f110_fl.engines.superlink import SuperLink, needed_file, resolve_superlink
@@ -141,7 +141,7 @@ def _run(client: Client) -> int:
     children = Children()
     while not stopped.is_set():
         client.link.answers()  # raises if the certificate is refused, which no retry would change
-        node = children.start(run_program, (command(client), environment(home)))
+        node = children.start(run_supernode, (command(client), environment(home)))
         while node.is_alive() and not stopped.is_set():
             node.join(POLL_INTERVAL)
         children.stop()

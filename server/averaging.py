@@ -11,7 +11,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricReco
 from flwr.serverapp import Grid
 
 from f110_fl.config.scenario import Scenario
-from f110_fl.engines.flower_internals import weighted_mean
+from f110_fl.engines.flower.internals import weighted_mean
 from f110_fl.federation import sharing
 from f110_fl.federation.arrays import cast_like, record_of, to_arrays, value, values_of
 from f110_fl.federation.messages import PROXIMAL_MU, WEIGHT, TrainReply

@@ -10,7 +10,7 @@ from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 from httpx import HTTPError
 
-from f110_fl.engines.flower_internals import ErrorCode, Run
+from f110_fl.engines.flower.internals import ErrorCode, Run
 from f110_fl.federation.patience import Patience
 
 POLL_SHARE: Final = 0.02  # interval between polls for replies, as a part of the wait so far

@@ -12,7 +12,7 @@ from flwr.app import Message, MessageType
 from flwr.serverapp import Grid
 
 from f110_fl.config.scenario import Scenario
-from f110_fl.engines.flower_internals import node_keys
+from f110_fl.engines.flower.internals import node_keys
 from f110_fl.errors import UserError
 from f110_fl.federation.messages import Identity, brief, identity_query, shown
 from f110_fl.federation.versions import Versions

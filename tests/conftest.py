@@ -62,7 +62,7 @@ def write_scenario(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def flower_task() -> Iterator[None]:
     """Gives this process the identity without which Flower builds no messages."""
-    from f110_fl.engines.flower_internals import task_identity
+    from f110_fl.engines.flower.internals import task_identity
 
     with task_identity(run_id=1, node_id=1):
         yield

@@ -16,7 +16,7 @@ import pytest
 from small import REPOSITORY
 from sources import PACKAGES, PROGRAMS, SOURCES, imported
 
-from f110_fl.engines.flower_programs import bundled
+from f110_fl.engines.flower.programs import bundled
 
 DISTRIBUTION = "f110_fl"
 FAB_LIMIT = 10 * 2**20  # bytes; Flower refuses larger bundles

@@ -43,9 +43,9 @@ from parts.strangers import NO_ANSWER, REFUSALS, Door
 from f110_fl.commandline import OneLineParser, program
 from f110_fl.engines.closed.gate import OWN
 from f110_fl.engines.credentials import Credentials, make_credentials
-from f110_fl.engines.flower_internals import routes, superlink_app
-from f110_fl.engines.flower_programs import environment, free_port
-from f110_fl.engines.flower_programs import program as flower_program
+from f110_fl.engines.flower.internals import routes, superlink_app
+from f110_fl.engines.flower.programs import environment, free_port
+from f110_fl.engines.flower.programs import program as flower_program
 from f110_fl.engines.operators import make_operator
 from f110_fl.engines.superlink import SuperLink
 from f110_fl.errors import UserError

@@ -129,13 +129,13 @@ def public_keys(directory: Path) -> dict[bytes, int]:
     """Return the client id of each public key in a directory, ``client_NN.pub``.
 
     Returns:
-        Client ids by key, in the form of `f110_fl.engines.flower_internals.key_bytes`.
+        Client ids by key, in the form of `f110_fl.engines.flower.internals.key_bytes`.
 
     Raises:
         UserError: If there is none, one cannot be read, or two clients have the same.
     """
     # Half a second: a client, which only checks its own key, does without Flower.
-    from f110_fl.engines.flower_internals import key_bytes
+    from f110_fl.engines.flower.internals import key_bytes
 
     found: dict[bytes, int] = {}
     for path in sorted(directory.glob("client_*.pub")):

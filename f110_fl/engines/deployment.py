@@ -15,13 +15,14 @@ from typing import Final
 from f110_fl.config.scenario import Scenario
 from f110_fl.engines.closed.superlink import ClosedSuperLink, serve
 from f110_fl.engines.credentials import Credentials, make_credentials
-from f110_fl.engines.flower_programs import (
+from f110_fl.engines.flower.programs import (
     APP,
     bundled,
     connected,
     free_port,
     run_command,
     run_program,
+    run_supernode,
     supernode_command,
 )
 from f110_fl.engines.operators import make_operator
@@ -182,7 +183,7 @@ def _start_client(
     max_wait = scenario.federated.connect_timeout
     command = supernode_command(link, key, node_config, max_wait=max_wait)
     environment = _connected(session.rundir, link)
-    return session.start(f"supernode_{client_id:02d}", run_program, command, environment)
+    return session.start(f"supernode_{client_id:02d}", run_supernode, command, environment)
 
 
 def _compare(own: Scenario, hosts: Scenario, client_id: int) -> None:

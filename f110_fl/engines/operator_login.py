@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from f110_fl.commandline import OneLineParser, program
-from f110_fl.engines.flower_internals import keep_token
+from f110_fl.engines.flower.internals import keep_token
 from f110_fl.engines.operators import PRIVATE, read_token
 from f110_fl.engines.superlink import SuperLink, resolve_superlink
 from f110_fl.errors import UserError

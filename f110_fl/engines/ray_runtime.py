@@ -25,7 +25,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 from flwr.simulation import run_simulation
 
-from f110_fl.engines.flower_internals import PARTITION_ID_KEY, plain_log
+from f110_fl.engines.flower.internals import PARTITION_ID_KEY, plain_log
 from f110_fl.files import write_atomic
 from f110_fl.rundir import RunDir
 from f110_fl.runs.machine import seen_by_node

@@ -21,7 +21,7 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from f110_fl.engines import workers
-from f110_fl.engines.flower_internals import (
+from f110_fl.engines.flower.internals import (
     SUPERLINK_NODE_ID,
     ErrorCode,
     Run,

@@ -19,7 +19,7 @@ from typing import Any, Final
 from rich.console import Console
 
 from f110_fl.config.scenario import Scenario
-from f110_fl.engines.flower_programs import (
+from f110_fl.engines.flower.programs import (
     CONNECTION,
     bundled,
     connected,

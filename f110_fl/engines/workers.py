@@ -20,7 +20,7 @@ from typing import Final
 from flwr.app import Array, Context, Error, Message, RecordDict, UserConfig
 from flwr.clientapp import ClientApp
 
-from f110_fl.engines.flower_internals import (
+from f110_fl.engines.flower.internals import (
     NUM_PARTITIONS_KEY,
     PARTITION_ID_KEY,
     ErrorCode,

@@ -19,7 +19,7 @@ from programs import call
 from small import REPOSITORY, write_small
 from watching import TIMEOUT
 
-from f110_fl.engines.flower_programs import bundled
+from f110_fl.engines.flower.programs import bundled
 from f110_fl.rundir import RunDir
 from f110_fl.training.trainer import Trainer
 from run import main

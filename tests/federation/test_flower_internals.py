@@ -16,7 +16,7 @@ from flwr.serverapp import strategy
 from small import REPOSITORY
 
 VERSION = "1.41"
-INTERNALS = REPOSITORY / "f110_fl" / "engines" / "flower_internals.py"
+INTERNALS = REPOSITORY / "f110_fl" / "engines" / "flower" / "internals.py"
 PUBLIC = {
     *("flwr.app", "flwr.serverapp", "flwr.serverapp.strategy", "flwr.simulation"),
     *("flwr.clientapp", "flwr.clientapp.mod", "flwr.clientapp.typing"),
@@ -54,6 +54,20 @@ PRIVATE: dict[str, dict[str, str | None]] = {
         "derive_auth_secret": "master_secret",
         "verify_superexec_signature": "expected_signature, received_signature",
     },
+    "flwr.proto.runtime_pb2": {"AcquireTaskRequest": None},
+    "flwr.supercore.interceptors": {
+        "RuntimeVersionHttpInterceptor": "component_name",
+        "SuperExecAuthHttpInterceptor": "master_secret, protected_methods",
+    },
+    "flwr.supercore.runtime": {
+        "RuntimeHttpClient.from_server_address": "server_address, insecure, root_certificates, "
+        "interceptors, retry_invoker",
+        "RuntimeHttpClient.AcquireTask": "self, request",
+    },
+    "flwr.supernode.runtime.run_clientapp": {
+        "run_clientapp": "runtime_api_address, token, insecure, certificates, parent_pid, "
+        "runtime_dependency_install"
+    },
     "flwr.supercore.auth.typing": {"AccountInfo": "flwr_aid, account_name"},
     "flwr.supercore": {
         "constant.SUPEREXEC_AUTH_TIMESTAMP_HEADER": None,
@@ -66,6 +80,7 @@ PRIVATE: dict[str, dict[str, str | None]] = {
         "FLEET_HTTP_SIGNATURE_HEADER": None,
         "FLWR_PACKAGE_VERSION_METADATA_KEY": None,
         "TASK_TOKEN_HEADER": None,
+        "TaskType.CLIENT_APP": None,
     },
     "flwr.supercore.credential_store.file_credential_store": {
         "FileCredentialStore.set": "self, key, value"
@@ -106,7 +121,7 @@ def moved() -> Iterator[str]:
 
 
 def test_nothing_has_moved() -> None:
-    """If this fails, see ``f110_fl/engines/flower_internals.py``."""
+    """If this fails, see ``f110_fl/engines/flower/internals.py``."""
     installed = version("flwr")
     assert list(moved()) == [], f"written for Flower {VERSION}, installed is {installed}"
     assert installed.startswith(f"{VERSION}."), (

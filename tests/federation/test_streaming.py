@@ -17,7 +17,7 @@ from fake_grid import sent
 from flwr.app import ArrayRecord, Error, Message, MessageType, RecordDict
 from strategy_cases import NAME, answer, ask, strategy
 
-from f110_fl.engines.flower_internals import set_message_id, weighted_mean
+from f110_fl.engines.flower.internals import set_message_id, weighted_mean
 from f110_fl.federation.arrays import to_arrays
 from f110_fl.federation.messages import ARRAYS, WEIGHT
 from f110_fl.tensors import write_tensors

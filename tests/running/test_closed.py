@@ -53,7 +53,7 @@ from f110_fl.engines.closed.listener import Listener, is_own, listening_socket
 from f110_fl.engines.closed.superlink import ClosedSuperLink, Opened, _context, check
 from f110_fl.engines.closed.visitors import Bounds, Rates, Visitors, network
 from f110_fl.engines.credentials import Credentials, main, make_credentials
-from f110_fl.engines.flower_internals import routes, superlink_app
+from f110_fl.engines.flower.internals import routes, superlink_app
 from f110_fl.engines.operators import make_operator, read_operators, read_token
 from f110_fl.errors import UserError
 from f110_fl.federation.versions import PROJECT, here

@@ -24,7 +24,7 @@ from f110_fl.engines.closed.files import FILE_PART, FILES, NotOfferedError, RunF
 from f110_fl.engines.closed.superlink import ClosedSuperLink
 from f110_fl.engines.credentials import Credentials, make_credentials
 from f110_fl.engines.fetching import RemoteFile
-from f110_fl.engines.flower_internals import Nodes
+from f110_fl.engines.flower.internals import Nodes
 from f110_fl.engines.operators import make_operator, read_token
 from f110_fl.reporting import announce
 from f110_fl.rundir import RunDir

@@ -20,7 +20,7 @@ import run
 import server.superlink
 from f110_fl.engines.credentials import make_credentials
 from f110_fl.engines.deployment import FailureWatch
-from f110_fl.engines.flower_programs import environment, run_program
+from f110_fl.engines.flower.programs import environment, run_program
 from f110_fl.engines.superlink import SuperLink
 from f110_fl.errors import UserError
 from f110_fl.reporting import announce

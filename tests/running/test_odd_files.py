@@ -14,7 +14,7 @@ from small import REPOSITORY, write_small
 
 import run
 from clients import process
-from f110_fl.engines.flower_programs import environment
+from f110_fl.engines.flower.programs import environment
 from f110_fl.engines.superlink import resolve_superlink
 from f110_fl.errors import UserError
 from f110_fl.loading.document import parse_yaml

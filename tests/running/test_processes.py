@@ -16,7 +16,7 @@ from small import PYTHONPATH
 from stubborn_children import log_by_flower, speak, stay, tidy_up
 from watching import TIMEOUT, alive, until
 
-from f110_fl.engines.flower_programs import run_program
+from f110_fl.engines.flower.programs import run_program
 from f110_fl.reporting.events import Event, RoundEvent
 from f110_fl.rundir import RunDir
 from f110_fl.runs import processes
@@ -229,7 +229,7 @@ def test_a_program_takes_with_it_what_it_detached(tmp_path: Path) -> None:
 KEEPS_RUNNING = DETACHED + "import time; time.sleep(600)"
 KILLED = """
 import os, sys
-from f110_fl.engines.flower_programs import run_program
+from f110_fl.engines.flower.programs import run_program
 from f110_fl.runs.processes import Children
 command = [sys.executable, "-c", sys.argv[1], sys.argv[2]]
 Children().start(run_program, (command, dict(os.environ))).join()

@@ -9,13 +9,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import httpx
 import pytest
 from small import REPOSITORY, write_small
 from watching import TIMEOUT, processes_of, rounds, wait_for
 
 from clients.process import build_parser, resolve
 from f110_fl.engines.credentials import make_credentials
-from f110_fl.engines.flower_programs import CONNECTION, connected, free_port, program
+from f110_fl.engines.flower.internals import client_tasks
+from f110_fl.engines.flower.programs import CONNECTION, connected, free_port, program
 from f110_fl.engines.operators import make_operator, read_token
 from f110_fl.engines.superlink import SuperLink, resolve_superlink
 from f110_fl.errors import UserError
@@ -36,7 +38,9 @@ class Federation:
         self.link = SuperLink(f"{LOOPBACK}:{free_port()}", self.keys.ca, self.token)
         self.environment = connected(directory / "home", self.link)
         self.superlink = self.start_superlink()
-        self.clients = [self.start_client(client_id) for client_id in range(2)]
+        self.port = free_port()  # of client 0's SuperNode
+        port = ("--port", str(self.port))
+        self.clients = [self.start_client(0, flags=port), self.start_client(1)]
 
     def register(self, key: Path) -> None:
         command = [program("flwr"), "supernode", "register", str(key), CONNECTION]
@@ -58,6 +62,7 @@ class Federation:
         ca: Path | None = None,
         total: int = 2,
         program: Sequence[str] = ("-m", "clients.process"),
+        flags: Sequence[str] = (),
     ) -> subprocess.Popen[bytes]:
         name = name or f"client_{client_id}"
         command = [sys.executable, *program, "--client-id", str(client_id)]
@@ -67,7 +72,7 @@ class Federation:
             "--fed-root",
             str(self.directory / f"state_{name}"),
         ]
-        command += ["--superlink", self.link.address]
+        command += [*flags, "--superlink", self.link.address]
         command += ["--root-certificates", str(ca or self.keys.ca)]
         command += ["--key", str(key or self.keys.client_key(client_id))]
         return self._start(command, name)
@@ -135,6 +140,14 @@ def test_a_killed_client_comes_back(federation: Federation) -> None:
 def test_one_process_a_client(federation: Federation) -> None:
     federation.start_client(0, "client_0").wait(TIMEOUT)
     assert "another process is this client" in federation.log("client_0")
+
+
+@pytest.mark.slow
+def test_a_client_gives_its_tasks_to_nobody_else_on_its_machine(federation: Federation) -> None:
+    wait_for(lambda: "SuperNode ID" in federation.log("client_0"), "it is there")
+    stranger = client_tasks(f"{LOOPBACK}:{federation.port}", b"a guess")
+    with pytest.raises(httpx.HTTPStatusError, match="401"):
+        stranger()
 
 
 @pytest.mark.slow

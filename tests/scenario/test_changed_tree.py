@@ -93,7 +93,7 @@ import json
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MessageType
 from f110_fl.config.federated import GeometricMedianConfig
-from f110_fl.engines.flower_internals import task_identity
+from f110_fl.engines.flower.internals import task_identity
 from f110_fl.federation.messages import TrainReply
 from server.aggregation import make_aggregation
 

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, contextmanager
 from f110_fl.engines.closed.superlink import ClosedSuperLink, Opened, listening
 from f110_fl.engines.closed.visitors import Bounds
 from f110_fl.engines.credentials import Credentials
-from f110_fl.engines.flower_programs import free_port
+from f110_fl.engines.flower.programs import free_port
 
 LOOPBACK = "127.0.0.1"
 SECRET = bytes(range(32))

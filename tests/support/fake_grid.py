@@ -8,7 +8,7 @@ from typing import Any
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from f110_fl.engines.flower_internals import set_message_id
+from f110_fl.engines.flower.internals import set_message_id
 from f110_fl.federation.messages import Identity
 
 

@@ -17,7 +17,7 @@ from clients import client_app
 from clients.warm import WarmTrainers
 from f110_fl.config.scenario import Scenario
 from f110_fl.engines.credentials import Credentials, make_credentials
-from f110_fl.engines.flower_internals import task_identity
+from f110_fl.engines.flower.internals import task_identity
 from f110_fl.federation.manifest import manifested
 from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import prepare_directory

@@ -67,7 +67,7 @@ def fill(log: Path, megabytes: float) -> None:
 
 def log_by_flower() -> None:
     """Log a warning as Flower does in a simulation."""
-    from f110_fl.engines import flower_internals
+    from f110_fl.engines.flower import internals
 
-    flower_internals.plain_log()
+    internals.plain_log()
     logging.getLogger("flwr").warning("a worker is replaced")

@@ -18,7 +18,7 @@ from small import SMALL, merge
 from clients import client_app
 from clients.warm import WarmTrainers
 from f110_fl.config.scenario import Scenario
-from f110_fl.engines.flower_internals import set_message_id
+from f110_fl.engines.flower.internals import set_message_id
 from f110_fl.federation.arrays import to_arrays
 from f110_fl.federation.messages import (
     METRICS,

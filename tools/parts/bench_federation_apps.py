@@ -25,7 +25,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 
-from f110_fl.engines.flower_internals import size_on_wire
+from f110_fl.engines.flower.internals import size_on_wire
 from f110_fl.federation.messages import Order
 from server.grids import Streaming, WrappedGrid
 

@@ -20,6 +20,7 @@ ROLES: Final = {
     "flower-superlink": "SuperLink",
     "spawn_main": "child",  # of the program: in a simulation, with the ServerApp
 }
+FORK: Final = "ClientApp"  # of a child: a client's task
 
 
 class Sample(NamedTuple):
@@ -113,8 +114,13 @@ def descendants(pid: int) -> list[int]:
 
 
 def _role(pid: int) -> str:
-    line = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
-    return next((role for word, role in ROLES.items() if word in line), "other")
+    line = _command(pid)
+    role = next((role for word, role in ROLES.items() if word in line), "other")
+    return FORK if role == "child" and _command(int(_stat(pid)[1])) == line else role
+
+
+def _command(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
 
 
 def _resident(pid: int) -> float:

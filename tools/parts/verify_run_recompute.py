@@ -15,7 +15,7 @@ from flwr.serverapp import Grid
 
 from f110_fl.config.federated import FedProxConfig
 from f110_fl.config.scenario import Scenario
-from f110_fl.engines.flower_internals import task_identity
+from f110_fl.engines.flower.internals import task_identity
 from f110_fl.errors import UserError
 from f110_fl.federation.accounting import PrivacyAccount
 from f110_fl.federation.arrays import to_arrays, to_tensors, value

@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from f110_fl.engines.flower_internals import Nodes
+from f110_fl.engines.flower.internals import Nodes
 from f110_fl.reporting import announce
 from f110_fl.rundir import EPISODES, RunDir
 

@@ -32,7 +32,7 @@ from typing import Any, Final
 from f110_fl.engines.closed.files import FILE_PART, FILES, NotOfferedError, RunFiles
 from f110_fl.engines.closed.status import Heard, report
 from f110_fl.engines.closed.visitors import Bounds, Rates, Visitor
-from f110_fl.engines.flower_internals import (
+from f110_fl.engines.flower.internals import (
     Nodes,
     asks_for_task,
     flower_version,

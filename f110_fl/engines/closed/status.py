@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from f110_fl.engines.flower_internals import Nodes, Run
+from f110_fl.engines.flower.internals import Nodes, Run
 from f110_fl.federation.messages import shown
 from f110_fl.federation.versions import here
 from f110_fl.reporting import announce

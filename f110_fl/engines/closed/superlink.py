@@ -32,8 +32,8 @@ from f110_fl.engines.closed.gate import Gate
 from f110_fl.engines.closed.listener import Listener, is_own, listening_socket
 from f110_fl.engines.closed.visitors import Bounds, Visitors
 from f110_fl.engines.credentials import Credentials, make_credentials, public_keys
-from f110_fl.engines.flower_internals import Nodes, routes, superlink_app, superlink_logging
-from f110_fl.engines.flower_programs import environment, program, run_program
+from f110_fl.engines.flower.internals import Nodes, routes, superlink_app, superlink_logging
+from f110_fl.engines.flower.programs import environment, program, run_program
 from f110_fl.engines.operators import PRIVATE, Operators, read_operators
 from f110_fl.errors import UserError
 from f110_fl.files import write_atomic

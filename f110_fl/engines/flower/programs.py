@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import IO, Final
 
-from f110_fl.engines.operators import read_token
+from f110_fl.engines.operators import PRIVATE, read_token
 from f110_fl.engines.superlink import SuperLink
 from f110_fl.errors import UserError
 from f110_fl.federation.versions import here
@@ -25,7 +29,7 @@ from f110_fl.runs.logs import write_line
 from f110_fl.runs.processes import adopt_orphans, end_descendants
 from f110_fl.runs.startup import KERNEL_CACHE
 
-APP: Final = Path(__file__).resolve().parents[2]  # the app that runs submit
+APP: Final = Path(__file__).resolve().parents[3]  # the app that runs submit
 CONNECTION: Final = "federation"  # name of the SuperLink in Flower's configuration
 
 
@@ -76,7 +80,7 @@ def connected(home: Path, link: SuperLink) -> dict[str, str]:
     )
     if link.operator is not None:
         # Half a second: processes that only run one of Flower's programs do without.
-        from f110_fl.engines.flower_internals import keep_token
+        from f110_fl.engines.flower.internals import keep_token
 
         keep_token(home, link.address, read_token(link.operator))
     return environment(home)
@@ -151,6 +155,7 @@ def supernode_command(
     )
     command = [program("flower-supernode"), "--superlink", link.address, "--node-config", config]
     command += ["--host", "127.0.0.1", "--port", str(port or free_port())]
+    command += ["--isolation", "process"]  # `run_supernode` starts what runs its tasks
     if key is None:
         command += ["--insecure"]
     else:
@@ -170,10 +175,39 @@ def _quoted(text: str) -> str:
     return f"'{text}'"
 
 
-def run_program(command: Sequence[str], variables: Mapping[str, str]) -> None:
+def run_supernode(command: Sequence[str], variables: Mapping[str, str]) -> None:
+    """Run a SuperNode, and what runs its tasks, as `run_program` does.
+
+    Args:
+        command: From `supernode_command`.
+        variables: The environment of both.
+    """
+    from f110_fl.engines.flower.executor import execute
+
+    os.environ.update(variables)
+    host, port = (command[command.index(option) + 1] for option in ("--host", "--port"))
+    secret = secrets.token_bytes(32)
+    tasks = multiprocessing.get_context("spawn").Process(
+        target=execute, args=(f"{host}:{port}", secret)
+    )
+    tasks.start()
+    with tempfile.TemporaryDirectory(prefix="f110-fl-") as private:
+        file = Path(private, "secret")
+        write_atomic(file, secret, mode=PRIVATE)
+        run_program([*command, "--superexec-auth-secret-file", str(file)], variables, tasks)
+
+
+def run_program(
+    command: Sequence[str], variables: Mapping[str, str], beside: BaseProcess | None = None
+) -> None:
     """Run a program in this process's group, end all it started, and exit with its status.
 
     Its output is this process's, without colours if that is not a terminal.
+
+    Args:
+        command: The program and its arguments.
+        variables: Its environment.
+        beside: A child of this process without which the program is of no use: it is ended, too.
     """
     # Ignored, so that whoever ends the group waits for the program to tidy up.
     signal.signal(signal.SIGTERM, lambda *_: None)
@@ -188,10 +222,17 @@ def run_program(command: Sequence[str], variables: Mapping[str, str]) -> None:
     )
     pump = threading.Thread(target=_pass_on, args=(child.stdout,), daemon=True)
     pump.start()
+    if beside is not None:
+        threading.Thread(target=_end_with, args=(child, beside), daemon=True).start()
     status = child.wait()
     end_descendants()  # the others that write
     pump.join(OUTPUT_GRACE)
     sys.exit(status)
+
+
+def _end_with(child: subprocess.Popen[bytes], other: BaseProcess) -> None:
+    other.join()
+    child.terminate()
 
 
 def _pass_on(lines: IO[bytes] | None) -> None:

@@ -364,3 +364,57 @@ def superlink_logging() -> dict[str, Any]:
     from flwr.supercore.logger import console_handler
 
     return dict(get_uvicorn_log_config(console_handler.level))
+
+
+def client_tasks(address: str, secret: bytes) -> Callable[[], str]:
+    """Return a function that takes the next task of a SuperNode of this machine.
+
+    It returns the task's token, "" if there is none or the SuperNode does not answer. It raises
+    httpx.HTTPStatusError if the SuperNode refuses.
+
+    Args:
+        address: Where its Runtime API listens, HOST:PORT.
+        secret: What requests for tasks are signed with.
+    """
+    from flwr.proto.runtime_pb2 import AcquireTaskRequest
+    from flwr.supercore.constant import TaskType
+    from flwr.supercore.interceptors import (
+        RuntimeVersionHttpInterceptor,
+        SuperExecAuthHttpInterceptor,
+    )
+    from flwr.supercore.runtime import RuntimeHttpClient
+    from flwr.supernode.runtime.run_clientapp import run_clientapp  # noqa: F401 - once for all forks
+    from httpx import TransportError
+
+    signs = SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods={ACQUIRE_TASK})
+    client = RuntimeHttpClient.from_server_address(
+        server_address=address,
+        insecure=True,
+        root_certificates=None,
+        interceptors=[RuntimeVersionHttpInterceptor(component_name="SuperExec"), signs],
+    )
+    request = AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP])
+
+    def next_task() -> str:
+        try:
+            found = client.AcquireTask(request)
+        except TransportError:
+            return ""
+        return str(found.token) if found.HasField("task") else ""
+
+    return next_task
+
+
+def run_client_task(address: str, token: str) -> None:
+    """Run a task to its end, in a process of its own, whose signals and exit it takes over.
+
+    Args:
+        address: Where the Runtime API of the SuperNode listens, HOST:PORT.
+        token: The task's.
+
+    Raises:
+        SystemExit: When it has ended.
+    """
+    from flwr.supernode.runtime.run_clientapp import run_clientapp
+
+    run_clientapp(runtime_api_address=address, token=token, insecure=True, parent_pid=os.getppid())
