@@ -24,7 +24,7 @@ from f110_fl.engines.flower.internals import client_tasks, plain_log, run_client
 from f110_fl.runs.processes import end_with_parent
 from f110_fl.runs.startup import without_collections
 
-POLL_INTERVAL: Final = 0.1  # s between looks for a task
+POLL_INTERVAL: Final = 0.25  # s between looks for a task
 # What clients' tasks import that is not the app's.
 LIBRARIES: Final = (
     "flwr.clientapp",
