@@ -9,7 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from child_targets import sleep_beside_one_that_fails
 from small import REPOSITORY
+from watching import TIMEOUT
+
+from f110_fl.runs.processes import Children
 
 # Runs a task in a fork, as `execute` does, and says how it ended.
 FORK = """
@@ -75,3 +79,10 @@ def test_what_is_imported_once_for_all_is_none_of_the_program() -> None:
     )
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)
+
+
+def test_a_supernode_ends_with_what_runs_its_tasks() -> None:
+    """Whoever started it starts both again; it alone would take messages for nobody."""
+    child = Children().start(sleep_beside_one_that_fails, ())
+    child.join(TIMEOUT)
+    assert child.exitcode not in (None, 0)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import resource
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from f110_fl.engines.flower.programs import run_program
 from f110_fl.engines.replicas import run_replica
 from f110_fl.rundir import RunDir
 from f110_fl.tensors import write_tensors
@@ -34,3 +37,11 @@ def limited(root: Path, limit: int) -> None:
     """Run a replica that cannot write files beyond a size, in bytes."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     run_replica(root, 0)
+
+
+def sleep_beside_one_that_fails() -> None:
+    """Run a program for ten minutes, and beside it a process that ends at once."""
+    other = multiprocessing.get_context("spawn").Process(target=sys.exit, args=(1,))
+    other.start()
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    run_program(command, dict(os.environ), other)
