@@ -49,8 +49,8 @@ def environment(home: Path | None = None) -> dict[str, str]:
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
-        # Seconds between Flower's polls for messages to start an app for; its default is 1.
-        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
+        # Seconds between a SuperExec's looks for an app to start; Flower's default is 1.
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.5",
         **KERNEL_CACHE,
         # Logs are read while they are written.
         "PYTHONUNBUFFERED": "1",
