@@ -229,6 +229,7 @@ def test_who_is_no_client_is_left_out_of_a_run(federation: Federation, tmp_path:
     ours, theirs = (RunDir(root).global_tensors(1) for root in (tmp_path / "r", out))
     assert ours.read_bytes() == theirs.read_bytes()
     assert not list(out.rglob("*.key"))
+    assert "\x1b" not in federation.log("superlink") + federation.log("client_0")
     secrets = [read_token(federation.token).encode()]
     secrets += [federation.keys.client_key(k).read_bytes().splitlines()[1] for k in range(2)]
     for log in federation.directory.glob("*.log"):

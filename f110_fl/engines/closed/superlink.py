@@ -32,7 +32,13 @@ from f110_fl.engines.closed.gate import Gate
 from f110_fl.engines.closed.listener import Listener, is_own, listening_socket
 from f110_fl.engines.closed.visitors import Bounds, Visitors
 from f110_fl.engines.credentials import Credentials, make_credentials, public_keys
-from f110_fl.engines.flower.internals import Nodes, routes, superlink_app, superlink_logging
+from f110_fl.engines.flower.internals import (
+    Nodes,
+    plain_log,
+    routes,
+    superlink_app,
+    superlink_logging,
+)
 from f110_fl.engines.flower.programs import environment, program, run_program
 from f110_fl.engines.operators import PRIVATE, Operators, read_operators
 from f110_fl.errors import UserError
@@ -108,6 +114,7 @@ def serve(served: ClosedSuperLink) -> None:
     _raise_limit_of_files()
     adopt_orphans()
     logging.config.dictConfig(superlink_logging())
+    plain_log()
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a line for whatever is no HTTP
     try:
         asyncio.run(_serve(served))
