@@ -116,8 +116,10 @@ def _order(problem: _Problem, document: Document, overrides: Sequence[Override])
     """Return line and column of a mistake; (0, n) if it comes from override n."""
     order: tuple[int, int] = document.mark(problem.path)
     for number, override in enumerate(overrides):
-        brought = problem.path[: len(override.path)] == override.path
-        if brought or (not problem.by_validator and _made(problem.path, override, document)):
+        if not problem.by_validator and _made(problem.path, override, document):
+            order = (0, number)
+    for number, override in enumerate(overrides):  # whoever brought it rather than what is near
+        if problem.path[: len(override.path)] == override.path:
             order = (0, number)
     return order
 

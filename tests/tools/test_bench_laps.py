@@ -73,6 +73,16 @@ def test_wrong_input_is_refused_in_one_line(capsys, flags: list[str], message: s
     assert len(told.splitlines()) == 1
 
 
+def test_a_wrong_setting_of_the_driver_is_not_called_the_lines(capsys) -> None:
+    assert (
+        main(["--map", "circle", "--driver", "{kind: stanley, gain: x}", "--raceline", __file__])
+        == 2
+    )
+    assert "--driver='{kind: stanley, gain: x}': env.cars[0].driver.gain: found" in (
+        capsys.readouterr().err
+    )
+
+
 def test_a_line_that_raceline_py_made_is_driven_in_the_time_that_it_predicts(
     tmp_path: Path, capsys
 ) -> None:
