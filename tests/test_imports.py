@@ -44,7 +44,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("sim.tracks",),
     ("sim.config",),
     ("sim.plugins",),
-    ("sim.layout", "sim.native", "sim.settings"),
+    ("sim.layout", "sim.native", "sim.settings", "sim.vectors"),
 )
 FLOOR = {entry: floor for floor, row in enumerate(ORDER) for entry in row}
 MOST_FLOORS = 8  # of f110_fl

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sim.config import LidarConfig
 from sim.physics.collision import Pose, Size
 from sim.tracks.distance_field import DistanceField, to_cells, wall_distance
+from sim.vectors import CAN_PACK, LANES, above_zero, count_bits, pack
 
 _BLOCK: Final = 32  # entries the compiler handles at once
 _MANY: Final = 4096  # rays that are worth tracing together
@@ -76,7 +77,8 @@ def scans_together(beams: int) -> int:
 def make_scratch(beams: int) -> Ranges:
     """Working memory of the functions below for a number of beams; one for each thread."""
     # Rows that start a multiple of 4 KiB apart would be taken for one another by the processor.
-    rays = -(-beams * scans_together(beams) // 1024) * 1024 + _BLOCK
+    # Those of a tile have 8 KiB of the first cache, spread over it evenly.
+    rays = -(-beams * scans_together(beams) // 1024) * 1024 + _TILE + _BLOCK
     memory = np.zeros(8 * rays + _LINE, dtype=np.float32)
     # Vectors that lie across cache lines take a quarter longer to trace.
     start = -(memory.ctypes.data // memory.itemsize) % _LINE
@@ -187,7 +189,7 @@ def trace_rays(
     distance = field.distance.reshape(field.distance.size)
     # Taking views is not free: once for all that follows.
     rays = _rays(scratch)
-    columns, rows, column, row, lengths, steps, indices, tips = rays
+    columns, rows, column, row, lengths, steps, _, tips = rays
     for i in range(count, _whole_blocks(count)):  # they fill the last block: let them stand
         columns[i] = rows[i] = column[i] = row[i] = np.float32(0)
     while count > 0:
@@ -203,17 +205,65 @@ def trace_rays(
                     _find_tips(rays, width, begin, end)
                     _look_up(distance, tips, steps, begin, end)
                     _take_steps(lengths, steps, limit, begin, end)
-        kept = 0
-        for i in range(count):
-            tips[kept] = i
-            kept += steps[i] > np.float32(0)
-        for i in range(count):
-            readings[indices[i]] = min(lengths[i], limit)
-        for k in range(kept):
-            ray = np.uint32(tips[k])
-            columns[k], rows[k], lengths[k] = columns[ray], rows[ray], lengths[ray]
-            column[k], row[k], indices[k] = column[ray], row[ray], indices[ray]
-        count = kept
+        count = _drop_ended(rays, limit, count, readings)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def pack_rays(rays: Rays, limit: np.float32, count: int, readings: Ranges) -> int:
+    """Write the readings of rays whose latest step was 0, and close the gaps they leave.
+
+    Args:
+        rays: Those under way; changed.
+        limit: Readings are capped at it, m.
+        count: Number of rays.
+        readings: Written where the rays say, m.
+
+    Returns:
+        How many go on.
+    """
+    columns, rows, column, row, lengths, steps, indices, tips = rays
+    for i in range(count, _whole_blocks(count)):  # what fills the last block has ended
+        steps[i] = np.float32(0)
+    kept, ended = np.uint64(0), np.uint64(0)
+    for first in range(0, count, LANES):
+        at = np.uint64(first)
+        going: np.uint16 = above_zero(steps, at)  # type: ignore[call-arg]
+        others = np.uint16(~going)
+        # Where the steps and the tips were is room for what has ended.
+        pack(lengths, at, others, steps, ended)
+        pack(indices, at, others, tips, ended)
+        ended += count_bits(others)
+        pack(columns, at, going, columns, kept)
+        pack(rows, at, going, rows, kept)
+        pack(column, at, going, column, kept)
+        pack(row, at, going, row, kept)
+        pack(lengths, at, going, lengths, kept)
+        pack(indices, at, going, indices, kept)
+        kept += count_bits(going)
+    for i in range(np.uint64(count) - kept):
+        readings[np.uint32(tips[i])] = min(steps[i], limit)
+    return int(kept)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def move_rays(rays: Rays, limit: np.float32, count: int, readings: Ranges) -> int:
+    """As `pack_rays`, for processors without such instructions."""
+    columns, rows, column, row, lengths, steps, indices, tips = rays
+    kept = np.uint64(0)
+    for i in range(np.uint64(count)):
+        tips[kept] = i
+        kept += np.uint64(steps[i] > np.float32(0))
+    # Those of rays that go on, too, which are overwritten later: no branches.
+    for i in range(np.uint64(count)):
+        readings[np.uint32(indices[i])] = min(lengths[i], limit)
+    for k in range(kept):
+        ray = np.uint32(tips[k])
+        columns[k], rows[k], lengths[k] = columns[ray], rows[ray], lengths[ray]
+        column[k], row[k], indices[k] = column[ray], row[ray], indices[ray]
+    return int(kept)
+
+
+_drop_ended: Final = pack_rays if CAN_PACK else move_rays
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -13,10 +13,19 @@ from hypothesis import strategies as st
 from properties import examples
 
 from sim.config import LidarConfig, Line2Track, MapTrack
-from sim.physics.lidar import cut_car, make_beams, make_scratch, trace_walls
+from sim.physics.lidar import (
+    Rays,
+    cut_car,
+    make_beams,
+    make_scratch,
+    move_rays,
+    pack_rays,
+    trace_walls,
+)
 from sim.physics.noise import add_noise, normal_pair, stream
 from sim.tracks.factory import make_track
 from sim.tracks.track import Track
+from sim.vectors import CAN_PACK
 
 LINE2 = make_track(Line2Track())
 REFERENCE = os.environ.get("F110_REFERENCE")
@@ -100,6 +109,26 @@ def test_a_single_beam_looks_ahead():
 @pytest.mark.parametrize("pose", [(0.0, 0.6, 0.0), (1e9, 0.0, 0.0), (math.nan, 0.0, 0.0)])
 def test_a_sensor_outside_the_free_space_reads_0(pose):
     assert walls(LINE2, pose, LidarConfig(beams=20)).tolist() == [0.0] * 20
+
+
+@pytest.mark.parametrize("drop", [move_rays, pack_rays] if CAN_PACK else [move_rays])
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 63, 64, 300])
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_rays_that_have_ended_are_read_and_the_others_close_up(drop, count, share):
+    rng = np.random.default_rng(count)
+    room = 320
+    numbers = rng.uniform(0.1, 40, (6, room)).astype(np.float32)
+    numbers[5] *= rng.random(room) < share  # steps; beyond the rays there is rubbish
+    order = rng.permutation(room).astype(np.int32)
+    rays = Rays(*numbers.copy(), order.copy(), np.zeros(room, np.int32))
+    readings = np.full(room, -1, np.float32)
+    going = numbers[5, :count] > 0
+    assert drop(rays, np.float32(30), count, readings) == going.sum()
+    for before, after in zip([*numbers[:5], order], [*rays[:5], rays.readings], strict=True):
+        np.testing.assert_array_equal(after[: going.sum()], before[:count][going])
+    ended = order[:count][~going]
+    np.testing.assert_array_equal(readings[ended], numbers[4, :count][~going].clip(max=30))
+    assert np.all(readings[order[count:]] == -1)
 
 
 @pytest.mark.parametrize("turn", [0.0, 0.3, math.pi / 4, 1.2, 2.9])
