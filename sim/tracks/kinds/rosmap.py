@@ -120,8 +120,8 @@ def map_track(config: MapTrack, base_dir: Path) -> Track:
     code for unknown, v = 205, which the 0.25 that ROS 2's writes as ``free_thresh`` would free.
 
     One exception: resampled images blur a wall's edge, and the rule above would thicken every
-    wall by its blur. A pixel between the thresholds that touches both a free and an occupied
-    pixel therefore goes by p < 0.5, unless it is unknown.
+    wall by its blur. A pixel from ``free_thresh`` on that touches both a free and an occupied
+    pixel therefore goes by p < 0.5, unless it is unknown, even where ``occupied_thresh`` is lower.
     Along such edges this is the rule of f1tenth_gym v1.0.0, which takes v > 128 as free
     everywhere, and unknown space with it.
 
@@ -276,8 +276,7 @@ def _read_image(path: Path, settings: RosMap) -> NDArray[np.bool_]:
     if shut:
         told = "%s: %d pixels of grey %d, unknown space, are walls, though free_thresh frees them"
         _LOG.info(told, path, shut, UNKNOWN)
-    between = (occupancy <= settings.occupied_thresh) & (occupancy < 0.5) & ~unknown & ~low
-    edge = between[levels]
+    edge = ((occupancy < 0.5) & ~unknown & ~low)[levels]
     if edge.any():
         from scipy.ndimage import binary_dilation  # takes 0.4 s, and few maps need it
 
