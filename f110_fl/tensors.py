@@ -106,11 +106,12 @@ def _parts(
     arrays: dict[str, NDArray[Any]] = {}
     for name in sorted(tensors):
         value = tensors[name]
-        array = value if isinstance(value, np.ndarray) else value.detach().cpu().numpy()
+        array = value if isinstance(value, np.ndarray) else value.numpy(force=True)
         arrays[name] = np.asarray(array, order="C")
     # The widest types come first, so that every tensor is aligned, as in the library.
     arrays = dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize))
-    parts = (array.reshape(-1).view(np.uint8).data for array in arrays.values())
+    # A view of nothing cannot be cast.
+    parts = (memoryview(array).cast("B") for array in arrays.values() if array.size)
     return [_header(arrays, metadata), *parts]
 
 

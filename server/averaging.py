@@ -87,13 +87,15 @@ class Averager:
                 of_networks = self._central.clip(of_networks, start)
             content = reply.weighted(of_networks, weight)
             networks.append(Message(content, dst_node_id=0, message_type=MessageType.TRAIN))
-            moments.append(reply.weighted(of_moments, weight))
+            if of_moments:
+                moments.append(reply.weighted(of_moments, weight))
         arrays, averaged = self.aggregation.aggregate_train(number, networks)
         if arrays is None or averaged is None:
             raise RuntimeError(f"round {number}: too few replies for the strategy")
         if self._central:
             arrays = self._central.release(number, arrays, start, len(accepted))
-        arrays = ArrayRecord({**arrays, **weighted_mean(moments, WEIGHT)})
+        if moments:
+            arrays = ArrayRecord({**arrays, **weighted_mean(moments, WEIGHT)})
         return cast_like(arrays, reference), averaged
 
     def metrics(
@@ -121,11 +123,13 @@ class Averager:
 
 
 def _split(arrays: ArrayRecord) -> tuple[ArrayRecord, ArrayRecord]:
-    """Return (networks, optimizer moments) of a record."""
+    """Return (networks, optimizer moments) of a record; itself if there are no moments."""
     networks, moments = ArrayRecord(), ArrayRecord()
+    of_moments = {name for name in arrays if TensorName.parse(name).kind == "optimizer"}
+    if not of_moments:  # Flower checks each entry of a record, which takes a while
+        return arrays, moments
     for name, array in arrays.items():
-        is_moment = TensorName.parse(name).kind == "optimizer"
-        (moments if is_moment else networks)[name] = array
+        (moments if name in of_moments else networks)[name] = array
     return networks, moments
 
 

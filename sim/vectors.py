@@ -18,10 +18,8 @@ LANES: Final = 16  # entries of a vector
 
 # Whether kernels are compiled for a processor that can `pack` (AVX-512), by an LLVM that knows of
 # it. For other processors LLVM 22 makes slower code of it than of a loop, or fails.
-CAN_PACK: Final = (
-    "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
-    and llvm.llvm_version_info >= (20,)
-)
+_FEATURES: Final = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+CAN_PACK: Final = "+avx512f" in _FEATURES and llvm.llvm_version_info >= (20,)
 
 _MASK: Final = ir.VectorType(ir.IntType(1), LANES)
 _SUFFIX: Final = {types.float32: "f32", types.int32: "i32"}  # of LLVM's names

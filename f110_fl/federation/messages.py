@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, Final, Self, get_type_hints
 
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
@@ -278,6 +279,7 @@ def metric_record(values: Mapping[str, float]) -> MetricRecord:
 _Settings = Order | Evidence | Identity | Versions
 
 
+@cache  # Python compiles the names of the types anew each time
 def _settings(kind: type[_Settings]) -> Mapping[str, tuple[str, type]]:
     """Return key, in Flower's spelling, and type of each field in a config record."""
     types = get_type_hints(kind)
