@@ -112,7 +112,7 @@ def command(client: Client) -> list[str]:
     }
     if client.seed is not None:
         node_config["seed"] = client.seed
-    return supernode_command(client.link, client.key, node_config, port=client.port)
+    return supernode_command(client.link, client.key, node_config)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -141,7 +141,7 @@ def _run(client: Client) -> int:
     children = Children()
     while not stopped.is_set():
         client.link.answers()  # raises if the certificate is refused, which no retry would change
-        node = children.start(run_supernode, (command(client), environment(home)))
+        node = children.start(run_supernode, (command(client), environment(home), client.port))
         while node.is_alive() and not stopped.is_set():
             node.join(POLL_INTERVAL)
         children.stop()

@@ -106,6 +106,8 @@ class Race:
         self._alternatives = dict(alternatives or {})
         self.agent_cars = config.agent_cars
         self.agents = tuple(config.cars[i].name for i in self.agent_cars)
+        # What differs between cars, drawn at each start.
+        self._differing = [(n, bounds) for n, bounds in config.heterogeneity if bounds is not None]
         self._seeds = np.random.SeedSequence().spawn(num_envs)
         self._started = [0] * num_envs  # episodes of the stream, by environment
         self.tracks = make_tracks(config.track, base_dir) if tracks is None else tracks
@@ -313,11 +315,9 @@ class Race:
     def _draw_vehicles(self, env: int, rng: np.random.Generator) -> None:
         """Let the cars of one environment draw what differs between cars."""
         vehicles = self.world.vehicles[env]
-        for name, bounds in self.config.heterogeneity:
-            if bounds is not None:
-                low, high = bounds
-                draws = rng.uniform(low, high + (name in WHOLE), len(vehicles))
-                vehicles[:, COLUMNS[name]] = np.floor(draws) if name in WHOLE else draws
+        for name, (low, high) in self._differing:
+            draws = rng.uniform(low, high + (name in WHOLE), len(vehicles))
+            vehicles[:, COLUMNS[name]] = np.floor(draws) if name in WHOLE else draws
 
     def choose_driver(self, env: int, car: str, index: int | None) -> None:
         """Choose who drives a car in the episode that has just begun in an environment.

@@ -32,7 +32,6 @@ from f110_fl.runs.startup import KERNEL_CACHE
 APP: Final = Path(__file__).resolve().parents[3]  # the app that runs submit
 CONNECTION: Final = "federation"  # name of the SuperLink in Flower's configuration
 
-
 OUTPUT_GRACE: Final = 5.0  # s from the end of a program to that of its output
 ESCAPE: Final = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")  # colours, and other control of a terminal
 
@@ -130,17 +129,15 @@ def supernode_command(
     key: Path | None,
     node_config: Mapping[str, str | int],
     *,
-    port: int | None = None,
     max_wait: float | None = None,
 ) -> list[str]:
-    """Return the command that runs a SuperNode.
+    """Return the command that runs a SuperNode, for `run_supernode`.
 
     Args:
         link: The SuperLink to connect to.
         key: The client's private key; None for a SuperLink without TLS.
         node_config: The values of ``Context.node_config`` in Flower's apps, to which what is
             installed here is added.
-        port: Port of Flower's local API on loopback; None: a free one.
         max_wait: Time after which it gives up connecting, s; None: never.
 
     Raises:
@@ -154,8 +151,6 @@ def supernode_command(
         for name, found in node_config.items()
     )
     command = [program("flower-supernode"), "--superlink", link.address, "--node-config", config]
-    command += ["--host", "127.0.0.1", "--port", str(port or free_port())]
-    command += ["--isolation", "process"]  # `run_supernode` starts what runs its tasks
     if key is None:
         command += ["--insecure"]
     else:
@@ -175,20 +170,24 @@ def _quoted(text: str) -> str:
     return f"'{text}'"
 
 
-def run_supernode(command: Sequence[str], variables: Mapping[str, str]) -> None:
+def run_supernode(
+    command: Sequence[str], variables: Mapping[str, str], port: int | None = None
+) -> None:
     """Run a SuperNode, and what runs its tasks, as `run_program` does.
 
     Args:
         command: From `supernode_command`.
         variables: The environment of both.
+        port: Port of Flower's local API on loopback, by which they meet; None: a free one.
     """
     from f110_fl.engines.flower.executor import execute
 
     os.environ.update(variables)
-    host, port = (command[command.index(option) + 1] for option in ("--host", "--port"))
+    host, own = "127.0.0.1", port or free_port()
+    command = [*command, "--host", host, "--port", str(own), "--isolation", "process"]
     secret = secrets.token_bytes(32)
     tasks = multiprocessing.get_context("spawn").Process(
-        target=execute, args=(f"{host}:{port}", secret)
+        target=execute, args=(f"{host}:{own}", secret)
     )
     tasks.start()
     with tempfile.TemporaryDirectory(prefix="f110-fl-") as private:
