@@ -111,7 +111,7 @@ def _parts(
     # The widest types come first, so that every tensor is aligned, as in the library.
     arrays = dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize))
     # A view of nothing cannot be cast.
-    parts = (memoryview(array).cast("B") for array in arrays.values() if array.size)
+    parts = (array.data.cast("B") for array in arrays.values() if array.size)
     return [_header(arrays, metadata), *parts]
 
 

@@ -288,7 +288,7 @@ def _settings(kind: type[_Settings]) -> Mapping[str, tuple[str, type]]:
 
 
 def _settings_record(message: _Settings) -> ConfigRecord:
-    settings = _settings(type(message))
+    settings = _settings(type(message))  # type: ignore[arg-type]  # mypy takes no class as hashable
     return ConfigRecord({key: getattr(message, name) for name, (key, _) in settings.items()})
 
 
@@ -308,7 +308,7 @@ def _check_keys(record: Mapping[str, object], keys: Collection[str], what: str) 
 
 def _read_settings(record: Mapping[str, object], kind: type[_Settings]) -> dict[str, Any]:
     """Return the values of a config record by field, after a check of their types."""
-    settings = _settings(kind)
+    settings = _settings(kind)  # type: ignore[arg-type]  # as above
     _check_keys(record, {key for key, _ in settings.values()}, "setting")
     for key, expected in settings.values():
         if type(record[key]) is not expected:
