@@ -202,13 +202,20 @@ def map_arrays(path: Path) -> dict[str, NDArray[Any]]:
         memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     start = 8 + int.from_bytes(memory[:8], "little")
     found: dict[str, NDArray[Any]] = {}
-    for name, about in json.loads(memory[8:start]).items():
-        if name == "__metadata__":
-            continue
-        kind, count = _dtype(about["dtype"]), math.prod(about["shape"])
-        flat = np.frombuffer(memory, kind, count, start + about["data_offsets"][0])
-        found[name] = flat.reshape(about["shape"])
+    for name, kind, shape, begin in _layout(memory[8:start]):
+        flat = np.frombuffer(memory, kind, math.prod(shape), start + begin)
+        found[name] = flat.reshape(shape)
     return found
+
+
+@lru_cache(maxsize=8)  # the clients' files of a round have one and the same header
+def _layout(header: bytes) -> list[tuple[str, np.dtype[Any], tuple[int, ...], int]]:
+    """Return name, type, shape and place, from the first tensor's on, of a file's tensors."""
+    return [
+        (name, _dtype(about["dtype"]), tuple(about["shape"]), about["data_offsets"][0])
+        for name, about in json.loads(header).items()
+        if name != "__metadata__"
+    ]
 
 
 @cache

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -283,12 +284,17 @@ class RoundFiles:
             return None
 
 
+@dataclass(frozen=True, eq=False)  # what is written to the same place later is another
+class _File:
+    path: Path
+
+
 class StoredArray(Array):
     """An array that is read from its file whenever it is needed."""
 
-    def __init__(self, array: Array, path: Path, name: str) -> None:
+    def __init__(self, array: Array, file: _File, name: str) -> None:
         super().__init__(array.dtype, array.shape, array.stype, b"")
-        self._path = path
+        self._file = file
         self._name = name
 
     def numpy(self) -> NDArray[Any]:
@@ -297,17 +303,18 @@ class StoredArray(Array):
         Raises:
             OSError: If the file is gone.
         """
-        return _read(self._path, self._path.stat().st_mtime_ns)[self._name]
+        return _read(self._file)[self._name]
 
 
 @lru_cache(maxsize=1)  # one file's arrays are read one after the other
-def _read(path: Path, written: int) -> dict[str, NDArray[Any]]:  # noqa: ARG001 - part of the key
-    return map_arrays(path)
+def _read(file: _File) -> dict[str, NDArray[Any]]:
+    return map_arrays(file.path)
 
 
 def stored(arrays: ArrayRecord, path: Path) -> ArrayRecord:
     """Return a record of the arrays that a safetensors file holds."""
     record = ArrayRecord()  # its constructor would copy the arrays
+    file = _File(path)
     for name, array in arrays.items():
-        record[name] = StoredArray(array, path, name)
+        record[name] = StoredArray(array, file, name)
     return record
