@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import statistics
 import sys
 import time
@@ -26,6 +27,11 @@ import numpy as np
 from pydantic import ValidationError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from f110_fl.runs.startup import KERNEL_CACHE
+
+# Before numba is imported, whose own cache does not see what has changed in another module.
+os.environ.update(KERNEL_CACHE)
 
 from f110_fl.commandline import OneLineParser, program
 from f110_fl.errors import UserError

@@ -22,7 +22,7 @@ from sim.vectors import CAN_PACK, LANES, above_zero, count_bits, pack
 _BLOCK: Final = 32  # entries the compiler handles at once
 _MANY: Final = 4096  # rays that are worth tracing together
 _TILE: Final = 256  # rays that the first cache holds, with the cells that they look up
-_LINE: Final = 16  # entries in a cache line, and in the longest vectors
+_LINE: Final = 16  # entries in a cache line
 _FEW: Final = 64  # rays that are better moved one by one
 _ADVANCES: Final = 5  # steps taken before the rays that have arrived are sorted out
 _TINY: Final = 1e-12  # keeps a beam along a car's side from dividing 0 by 0
