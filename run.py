@@ -238,11 +238,14 @@ def _run_clients(session: Session, plan: RunPlan) -> int:
 
             return run_replicas(session, plan.scenario, plan.max_parallel)
         case "simulation":
+            from f110_fl.runs.directory import spare_files
+
             root = session.rundir.root
-            federation = session.start(
-                "federation", simulate, root, plan.max_parallel, plan.backend
-            )
-            session.wait(federation)
+            with spare_files(session.rundir):
+                federation = session.start(
+                    "federation", simulate, root, plan.max_parallel, plan.backend
+                )
+                session.wait(federation)
             return 1 if session.ended(federation) else 0
         case "deployment":
             from f110_fl.engines import deployment

@@ -6,14 +6,18 @@ import fcntl
 import json
 import os
 import secrets
+import signal
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
+
+SPARE: Final = ".spare"  # how the names of files end that may be written anew
 
 
 @contextmanager
@@ -38,17 +42,27 @@ def replacing(path: Path, *, sync_name: bool = True, mode: int = 0o666) -> Itera
 
 
 @contextmanager
-def being_written(path: Path, parts: Sequence[bytes | memoryview]) -> Iterator[None]:
+def being_written(
+    path: Path, parts: Sequence[bytes | memoryview], spares: Path | None = None
+) -> Iterator[None]:
     """Write a file from its parts; it takes its name only when the block ends without an error.
 
     The block runs while the disk takes the file in, and may so use a wait as long as itself. What
     it makes durable is so before the name is. See `replacing`.
 
+    Args:
+        path: The name, in a folder that exists; an existing file is replaced.
+        parts: What the file holds.
+        spares: A folder of the same file system, for files that were replaced: instead of making
+            a file, one of them is written anew, whose memory and places on the disk need not be
+            found again. Without such a folder, files are made, and those replaced are gone.
+
     Raises:
         OSError: If it cannot be written; the old file is then untouched.
     """
-    with _renamed(path, sync_name=True, mode=0o666) as file:
+    with _renamed(path, sync_name=True, mode=0o666, spares=spares) as file:
         file.writelines(parts)
+        file.truncate()  # what was there may have been longer
         file.flush()
         synced = _waiter().submit(os.fsync, file.fileno())
         try:
@@ -69,13 +83,21 @@ os.register_at_fork(after_in_child=_waiter.cache_clear)  # a child does not get 
 
 
 @contextmanager
-def _renamed(path: Path, *, sync_name: bool, mode: int) -> Iterator[BinaryIO]:
+def _renamed(
+    path: Path, *, sync_name: bool, mode: int, spares: Path | None = None
+) -> Iterator[BinaryIO]:
     """Open a file that gets another's name after the block, which has made it durable."""
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    replaced: Path | None = None
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        descriptor = None if spares is None else _reopened(spares, temporary)
+        if descriptor is None:
+            new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            descriptor = os.open(temporary, new, mode)
         with os.fdopen(descriptor, "wb") as file:
             yield file
+        if spares is not None:
+            replaced = _linked(path, spares / temporary.name)
         temporary.replace(path)
     except BaseException:
         with suppress(OSError):
@@ -88,6 +110,52 @@ def _renamed(path: Path, *, sync_name: bool, mode: int) -> Iterator[BinaryIO]:
         os.fsync(folder)  # the new name survives a power cut only after this
     finally:
         os.close(folder)
+    if replaced is not None:  # only now will nobody find it by its old name, whatever happens
+        with suppress(FileNotFoundError):
+            replaced.rename(replaced.with_suffix(SPARE))
+
+
+def _linked(path: Path, other: Path) -> Path | None:
+    """Give a file another name, too, and return that; None if there is no such file or folder."""
+    try:
+        os.link(path, other)
+    except OSError:
+        return None
+    return other
+
+
+def _reopened(spares: Path, temporary: Path) -> int | None:
+    """Give a spare file a temporary name and open it to be written; None if there is none."""
+    for spare in spares.glob(f"*{SPARE}"):
+        try:
+            spare.rename(temporary)
+        except OSError:  # another process was faster
+            continue
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        if os.fstat(descriptor).st_nlink == 1 and _is_unread(descriptor):
+            return descriptor
+        os.close(descriptor)  # who still has it, by name or open, may go on reading it
+        temporary.unlink()
+    return None
+
+
+def _is_unread(descriptor: int) -> bool:
+    """Return whether nobody else has a file open or mapped; false where that cannot be told.
+
+    The kernel grants a lease for writing only then (fcntl(2), "Leases"); not every file system has
+    them.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        # Who opens the file before the lease is given back, such as a backup, has the kernel send
+        # a signal, which would end this process if it were the usual one.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError:
+        return False
+    return True
 
 
 def write_atomic(

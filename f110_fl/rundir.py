@@ -12,6 +12,8 @@ EPISODES: Final = "episodes.jsonl"
 BEST: Final = "best.safetensors"
 PRIVACY_KEY: Final = "privacy.key"  # the secret of privacy noise; in a run's directory, too
 LOCK: Final = "lock"  # locked by the client's process; in a run's directory, by the run's
+# Beside the clients' directories, while a simulation works there: state files to be written anew.
+SPARES: Final = ".spares"
 
 
 class RunDir:
@@ -33,6 +35,7 @@ class RunDir:
         privacy_key: Secret that the server's privacy noise comes from; for its owner's eyes only.
         server: What the server keeps between rounds: global tensors and its strategy's state.
         clients: Directory of the clients' directories.
+        spares: See `SPARES`.
         logs: Directory of the processes' logs.
         flower: Directory of Flower's own files.
         tensorboard: Directory of TensorBoard's files, if they were asked for.
@@ -52,6 +55,7 @@ class RunDir:
         self.privacy_key = root / PRIVACY_KEY
         self.server = root / "server.safetensors"
         self.clients = root / "clients"
+        self.spares = self.clients / SPARES
         self.logs = root / "logs"
         self.flower = root / "flower"
         self.report = root / "report.html"

@@ -76,17 +76,24 @@ def tensors_being_written(
     path: Path,
     tensors: Mapping[str, torch.Tensor | NDArray[Any]],
     metadata: Mapping[str, str] | None = None,
+    spares: Path | None = None,
 ) -> Iterator[str]:
     """Write a file as `write_tensors` does, which takes its name when the block ends.
 
     The block runs while the disk takes the file in; see `f110_fl.files.being_written`. It must not
     change the tensors.
 
+    Args:
+        path: See `write_tensors`.
+        tensors: See `write_tensors`.
+        metadata: See `write_tensors`.
+        spares: See `f110_fl.files.being_written`.
+
     Yields:
         The SHA-256 of the file, in hexadecimal.
     """
     parts = _parts(tensors, metadata or {})
-    with being_written(path, parts):
+    with being_written(path, parts, spares):
         yield _digest(parts)
 
 

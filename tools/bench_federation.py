@@ -46,7 +46,7 @@ from f110_fl.files import complete_lines
 from f110_fl.loading.overrides import set_overrides
 from f110_fl.loading.scenarios import load_scenario
 from f110_fl.rundir import RunDir
-from f110_fl.runs.directory import prepare_directory
+from f110_fl.runs.directory import prepare_directory, spare_files
 from f110_fl.runs.preflight import check_environment
 from f110_fl.runs.session import Session
 from f110_fl.runs.startup import KERNEL_CACHE
@@ -199,6 +199,7 @@ def run_once(arguments: argparse.Namespace, scenario: Scenario, root: Path, *, o
             clients = range(scenario.federated.clients)
             deployment.host(session, scenario, clients, app)
         else:
+            stack.enter_context(spare_files(rundir))
             target = simulate_own if own else simulate_bare
             child = session.start("run", target, root, arguments.clients, arguments.max_parallel)
             session.wait(child)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Iterator
@@ -157,6 +158,21 @@ def _write_start(scenario: Scenario, rundir: RunDir, *, resumed: bool) -> None:
             # A killed run's replica lives until it notices, and still writes.
             with locked(directory / LOCK, wait=True):
                 trim_episodes(directory, saved_progress(directory))
+
+
+@contextmanager
+def spare_files(rundir: RunDir) -> Iterator[None]:
+    """Let clients' states be written into the files of earlier ones until the block ends.
+
+    There are as many as clients write at a time. Where the folder for them cannot be made, a file
+    is made for every state.
+    """
+    with suppress(OSError):
+        rundir.spares.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(rundir.spares, ignore_errors=True)
 
 
 def identity(rundir: RunDir) -> str:

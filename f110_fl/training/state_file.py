@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from f110_fl.config.scenario import Scenario
 from f110_fl.errors import UserError
-from f110_fl.rundir import EPISODES, STATE
+from f110_fl.rundir import EPISODES, SPARES, STATE
 from f110_fl.tensors import TensorName, read_metadata, tensors_being_written
 from sim.layout import COMMAND_SIZE
 
@@ -113,7 +113,7 @@ def state_being_written(
     _check_finite(tensors, progress)
     metadata = checkpoint_metadata(scenario) | _describe(scenario, observation_size)
     metadata["progress"] = json.dumps(asdict(progress))
-    with tensors_being_written(path, tensors, metadata) as digest:
+    with tensors_being_written(path, tensors, metadata, path.parents[1] / SPARES) as digest:
         yield digest
 
 
