@@ -129,9 +129,10 @@ def _reopened(spares: Path, temporary: Path) -> int | None:
     for spare in spares.glob(f"*{SPARE}"):
         try:
             spare.rename(temporary)
-        except OSError:  # another process was faster
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:  # another process was faster, or it is another user's
+            temporary.unlink(missing_ok=True)
             continue
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         if os.fstat(descriptor).st_nlink == 1 and _is_unread(descriptor):
             return descriptor
         os.close(descriptor)  # who still has it, by name or open, may go on reading it

@@ -5,6 +5,7 @@ import fcntl
 import mmap
 import os
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +13,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from programs import call
 from small import REPOSITORY
 
 from f110_fl.files import SPARE, being_written
 from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import spare_files
+from run import main
 
 
 def write(path: Path, data: bytes, spares: Path) -> int:
@@ -124,6 +127,30 @@ def test_the_folder_is_there_only_as_long_as_it_is_used(tmp_path):
     (tmp_path / "file").touch()
     with spare_files(RunDir(tmp_path / "file")):  # no folder can be made there
         pass
+
+
+def test_what_cannot_be_opened_is_not_written(tmp_path, spares):
+    """Such as a file of another user, whose run was killed; here a link, which is not followed."""
+    (tmp_path / "other").write_bytes(b"other")
+    (spares / f".link{SPARE}").symlink_to(tmp_path / "other")
+    write(tmp_path / "a", b"new", spares)
+    assert (tmp_path / "other").read_bytes() == b"other"
+    assert not (tmp_path / "a").is_symlink()
+    assert not list(spares.iterdir())
+
+
+def test_a_simulation_writes_states_into_files_that_were_replaced(tmp_path, write_scenario):
+    scenario, rundir = write_scenario(episodes=2), RunDir(tmp_path / "run")
+    flags = ["--max-parallel", "1", "--episodes"]
+    made = call(main, tmp_path, "--scenario", scenario, *flags, "2", FED_ROOT=str(rundir.root))
+    assert made.returncode == 0, made.stderr
+    for client in (0, 1):
+        rundir.state(client).chmod(0o640)  # which new files are not
+    made = call(main, tmp_path, "--resume", rundir.root, *flags, "3")
+    assert made.returncode == 0, made.stderr
+    modes = [stat.S_IMODE(rundir.state(client).stat().st_mode) for client in (0, 1)]
+    assert sorted(modes) == [0o640, 0o644]  # the second was written into the first's old file
+    assert not rundir.spares.exists()
 
 
 WRITER = """

@@ -228,6 +228,8 @@ def test_the_number_of_the_simulators_threads_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)  # it may round otherwise
+    # Several threads set this for the process, and so for those of later tests that it starts.
+    monkeypatch.setenv("MKL_CBWR", "AUTO,STRICT")
     states = []
     for threads in (3, 1):
         chosen = opponents(power=1.0).model_copy(update={"threads": threads})
