@@ -139,6 +139,7 @@ def test_what_cannot_be_opened_is_not_written(tmp_path, spares):
     assert not list(spares.iterdir())
 
 
+@pytest.mark.slow
 def test_a_simulation_writes_states_into_files_that_were_replaced(tmp_path, write_scenario):
     scenario, rundir = write_scenario(episodes=2), RunDir(tmp_path / "run")
     flags = ["--max-parallel", "1", "--episodes"]
