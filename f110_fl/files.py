@@ -62,8 +62,9 @@ def being_written(
     """
     with _renamed(path, sync_name=True, mode=0o666, spares=spares) as file:
         file.writelines(parts)
-        file.truncate()  # what was there may have been longer
         file.flush()
+        if os.fstat(file.fileno()).st_size > file.tell():  # to cut off nothing takes a while, too
+            file.truncate()
         synced = _waiter().submit(os.fsync, file.fileno())
         try:
             yield
