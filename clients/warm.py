@@ -18,7 +18,7 @@ MOST: Final = 8
 
 
 class WarmTrainers:
-    """The trainers that were used last, by their directories.
+    """The trainers of some clients, by their directories.
 
     A trainer is used only while it equals the state in its directory, since another process may
     have served the client in the meantime.
@@ -49,7 +49,8 @@ class WarmTrainers:
         if not rundir.state(client_id).exists():  # it was removed: what is open is of nothing
             trainer = None
         if trainer is None and len(self._trainers) == self._most:
-            trainer = self._trainers.popitem(last=False)[1]  # the oldest
+            # Clients are asked in turns: the one used last will be needed last.
+            trainer = self._trainers.popitem()[1]
         if (
             trainer is None
             or trainer.scenario != scenario

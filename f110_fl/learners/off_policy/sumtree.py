@@ -26,9 +26,13 @@ def _assign(nodes: Float, indices: Int, values: Float) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _rebuild(nodes: Float) -> None:
-    for node in range(len(nodes) // 2 - 1, 0, -1):
-        nodes[node] = nodes[2 * node] + nodes[2 * node + 1]
+def _rebuild(nodes: Float, count: int) -> None:
+    """Sum up what is above the first ``count`` leaves; all other nodes are 0."""
+    first = len(nodes) // 2
+    while first > 1:
+        first, count = first // 2, (count + 1) // 2
+        for node in range(first, first + count):
+            nodes[node] = nodes[2 * node] + nodes[2 * node + 1]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -78,7 +82,7 @@ class SumTree:
         """Set the priorities of the first n items to ``leaves`` (n,), of all others to 0."""
         self._nodes[:] = 0.0
         self.leaves[: len(leaves)] = leaves
-        _rebuild(self._nodes)
+        _rebuild(self._nodes, len(leaves))
 
     def sample(self, uniforms: Float, indices: Int, priorities: Float) -> None:
         """Draw one item from each of B equal strata of the total (Schaul et al. 2016, app. B.2.1).
