@@ -19,6 +19,7 @@ from small import REPOSITORY
 from f110_fl.files import SPARE, being_written
 from f110_fl.rundir import RunDir
 from f110_fl.runs.directory import spare_files
+from f110_fl.training.state_file import saved_progress
 from run import main
 
 
@@ -140,17 +141,19 @@ def test_what_cannot_be_opened_is_not_written(tmp_path, spares):
 
 
 @pytest.mark.slow
-def test_a_simulation_writes_states_into_files_that_were_replaced(tmp_path, write_scenario):
-    scenario, rundir = write_scenario(episodes=2), RunDir(tmp_path / "run")
-    flags = ["--max-parallel", "1", "--episodes"]
-    made = call(main, tmp_path, "--scenario", scenario, *flags, "2", FED_ROOT=str(rundir.root))
-    assert made.returncode == 0, made.stderr
-    for client in (0, 1):
-        rundir.state(client).chmod(0o640)  # which new files are not
-    made = call(main, tmp_path, "--resume", rundir.root, *flags, "3")
+def test_a_simulation_writes_states_into_spare_files(tmp_path, write_scenario):
+    scenario, rundir = write_scenario(episodes=1), RunDir(tmp_path / "run")
+    rundir.spares.mkdir(parents=True)
+    spare = rundir.spares / f".spare{SPARE}"
+    spare.write_bytes(bytes(10_000_000))  # longer than a state
+    spare.chmod(0o604)  # which new files are not
+    flags = ["--max-parallel", "1", "--scenario", scenario]
+    made = call(main, tmp_path, *flags, FED_ROOT=str(rundir.root))
     assert made.returncode == 0, made.stderr
     modes = [stat.S_IMODE(rundir.state(client).stat().st_mode) for client in (0, 1)]
-    assert sorted(modes) == [0o640, 0o644]  # the second was written into the first's old file
+    assert modes.count(0o604) == 1
+    for client in (0, 1):
+        assert saved_progress(rundir.client(client)).round == 1
     assert not rundir.spares.exists()
 
 
