@@ -152,6 +152,8 @@ def _write_start(scenario: Scenario, rundir: RunDir, *, resumed: bool) -> None:
     write_atomic(rundir.config, dump_scenario(scenario))
     record_inputs(scenario, rundir)
     record_start(rundir, resumed=resumed)
+    if resumed:  # a simulation that was killed left them, and this run may be of another kind
+        shutil.rmtree(rundir.spares, ignore_errors=True)
     for client_id in range(scenario.federated.clients if resumed else 0):
         directory = rundir.client(client_id)
         if directory.is_dir():

@@ -122,7 +122,7 @@ def test_killed_and_resumed(tmp_path: Path, enabled: bool) -> None:
     kill_after(process, killed.root, int(chance.integers(2, 10)), chance.random())
     if enabled:  # replicas wait for their predecessors to end
         wait_for(lambda: not processes_of(killed.root), "the killed run's children end")
-        assert killed.spares.is_dir()  # the resumed run may use what is there
+        assert killed.spares.is_dir()
     finish(start("--resume", str(killed.root)))
     assert_same(left_alone(Path(scenario), tmp_path), killed, rounds=EPISODES if enabled else 0)
     kept = read_tensors(killed.state(0))

@@ -17,8 +17,9 @@ from programs import call
 from small import REPOSITORY
 
 from f110_fl.files import SPARE, being_written
+from f110_fl.loading.scenarios import load_scenario
 from f110_fl.rundir import RunDir
-from f110_fl.runs.directory import spare_files
+from f110_fl.runs.directory import prepare_directory, spare_files
 from f110_fl.training.state_file import saved_progress
 from run import main
 
@@ -155,6 +156,14 @@ def test_a_simulation_writes_states_into_spare_files(tmp_path, write_scenario):
     for client in (0, 1):
         assert saved_progress(rundir.client(client)).round == 1
     assert not rundir.spares.exists()
+
+
+def test_a_resumed_run_removes_what_a_killed_simulation_left(tmp_path, write_scenario):
+    rundir = RunDir(tmp_path / "run")
+    rundir.spares.mkdir(parents=True)
+    (rundir.spares / f".left{SPARE}").touch()
+    with prepare_directory(load_scenario(write_scenario()), rundir, resumed=True):
+        assert not rundir.spares.exists()
 
 
 WRITER = """
