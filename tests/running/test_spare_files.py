@@ -23,6 +23,8 @@ from f110_fl.runs.directory import prepare_directory, spare_files
 from f110_fl.training.state_file import saved_progress
 from run import main
 
+needs_leases = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has leases")
+
 
 def write(path: Path, data: bytes, spares: Path) -> int:
     """Write a file and return its inode."""
@@ -39,6 +41,7 @@ def spares(tmp_path):
     return folder
 
 
+@needs_leases
 def test_what_is_replaced_is_written_anew(tmp_path, spares):
     a, b = tmp_path / "a", tmp_path / "b"
     first, second = write(a, b"first of a", spares), write(b, b"first of b", spares)
@@ -141,6 +144,7 @@ def test_what_cannot_be_opened_is_not_written(tmp_path, spares):
     assert not list(spares.iterdir())
 
 
+@needs_leases
 @pytest.mark.slow
 def test_a_simulation_writes_states_into_spare_files(tmp_path, write_scenario):
     scenario, rundir = write_scenario(episodes=1), RunDir(tmp_path / "run")
